@@ -2,12 +2,13 @@
 #ifndef TRAM_RESOLVER_H
 #define TRAM_RESOLVER_H
 
-#include <netdb.h>
 #include <sys/socket.h>
 
 #include <tram/future.h>
 
 TRAM_BEGIN_DECLS
+
+struct addrinfo; /* <netdb.h> */
 
 /*
  * getaddrinfo(3) on the executor. Completes with a const struct addrinfo *, in the resolver's order, which
@@ -18,8 +19,8 @@ TRAM_API int tram_loop_getaddrinfo(tram_loop *loop, const char *host, const char
 
 /* What getnameinfo completes with; lives as long as the future. */
 typedef struct tram_name_info {
-    char host[NI_MAXHOST];
-    char service[NI_MAXSERV];
+    char host[1025];  /* NI_MAXHOST */
+    char service[32]; /* NI_MAXSERV */
 } tram_name_info;
 
 /* getnameinfo(3) on the executor; `flags` are NI_…. Completes with a const tram_name_info *. */
