@@ -1,0 +1,60 @@
+/*
+ * Futures: what every asynchronous call returns (asyncio.Future).
+ *
+ * A future belongs to one loop and is used on its thread only. It is counted: a call that hands one out gives
+ * the caller one reference, to be given back with tram_future_release(). Letting go of a future does not
+ * cancel what it stands for.
+ */
+#ifndef TRAM_FUTURE_H
+#define TRAM_FUTURE_H
+
+#include <tram/loop.h>
+
+TRAM_BEGIN_DECLS
+
+/* Called once, from the loop, after the future is done: never inside the call that completed or asked for it.
+ */
+typedef void (*tram_future_callback)(tram_future *future, void *arg);
+
+/* A pending future (loop.create_future), for the caller to complete. */
+TRAM_API int tram_loop_create_future(tram_loop *loop, tram_future **ret_future);
+
+TRAM_API tram_future *tram_future_hold(tram_future *future);
+TRAM_API void tram_future_release(tram_future *future);
+TRAM_API tram_loop *tram_future_get_loop(const tram_future *future);
+
+TRAM_API bool tram_future_done(const tram_future *future);
+TRAM_API bool tram_future_cancelled(const tram_future *future);
+
+/*
+ * 0 and the value (what it is, and whose, says the call that returned the future); the code of the error;
+ * TRAM_ECANCELLED; TRAM_ESTATE while pending. `ret_value` may be NULL.
+ */
+TRAM_API int tram_future_result(const tram_future *future, void **ret_value);
+
+/* The error of a failed future, valid as long as the future; NULL if it has none (Future.exception). */
+TRAM_API const tram_error *tram_future_error(const tram_future *future);
+
+/* Complete it. TRAM_ESTATE if it is done already. The error and its texts are copied. */
+TRAM_API int tram_future_set_result(tram_future *future, void *value);
+TRAM_API int tram_future_set_error(tram_future *future, const tram_error *error);
+
+/*
+ * Asks for cancellation (Future.cancel). 1: asked; a future of the caller's own is done with TRAM_ECANCELLED
+ * on return, one that stands for an operation as soon as that is taken back. 0: it was done already.
+ */
+TRAM_API int tram_future_cancel(tram_future *future);
+
+/*
+ * Calls `callback(future, arg)` by call_soon once the future is done, or soon if it is
+ * (Future.add_done_callback), in order of registration. The loop holds the future until then. -ENOMEM;
+ * TRAM_ESTATE on a closed loop.
+ */
+TRAM_API int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg);
+
+/* How many such callbacks were taken off before they were scheduled (Future.remove_done_callback). */
+TRAM_API int tram_future_remove_done_callback(tram_future *future, tram_future_callback callback, void *arg);
+
+TRAM_END_DECLS
+
+#endif

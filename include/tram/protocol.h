@@ -1,0 +1,86 @@
+/*
+ * Protocols: what bytes mean (asyncio.Protocol and asyncio.BufferedProtocol).
+ *
+ * A protocol is a struct of yours that begins with a tram_protocol, which points to a constant table of
+ * callbacks. The library calls them on the loop's thread, one at a time, in the order
+ *
+ *     connection_made, data_received*, eof_received?, connection_lost, released
+ *
+ * with pause_writing and resume_writing, strictly alternating, anywhere between made and lost. A NULL entry
+ * does nothing and returns 0. A callback may call anything on any transport of its loop, its own included.
+ *
+ * Every callback returns 0, or a negative code that plays the part of an exception (see tram_loop_raise()).
+ * Failing data_received, eof_received, get_buffer and buffer_updated end the connection with that error;
+ * other failures are reported to the exception handler, and the connection goes on.
+ */
+#ifndef TRAM_PROTOCOL_H
+#define TRAM_PROTOCOL_H
+
+#include <tram/loop.h>
+
+TRAM_BEGIN_DECLS
+
+typedef struct tram_protocol_ops {
+    /* Once, first. `transport` is also in protocol->transport, from now until connection_lost has returned.
+     */
+    int (*connection_made)(tram_protocol *protocol, tram_transport *transport);
+
+    /* Bytes came: at least one, in order, in pieces of any size. They are borrowed for the call. */
+    int (*data_received)(tram_protocol *protocol, const void *data, size_t size);
+
+    /*
+     * The peer will send no more; at most once. 0: the transport closes itself after sending what is queued.
+     * Positive: it stays open for writing, and the protocol closes it.
+     */
+    int (*eof_received)(tram_protocol *protocol);
+
+    /*
+     * Once, last of the connection; NULL error: an end by EOF, close or abort. Waiting writers must be freed
+     * here: resume_writing does not come after an abort or an error.
+     */
+    int (*connection_lost)(tram_protocol *protocol, const tram_error *error);
+
+    /* The write buffer grew above its high-water mark: called inside the write that did it. Information only.
+     */
+    int (*pause_writing)(tram_protocol *protocol);
+
+    /* It shrank to the low-water mark. */
+    int (*resume_writing)(tram_protocol *protocol);
+
+    /*
+     * A protocol with get_buffer receives into its own memory (BufferedProtocol), and data_received is not
+     * used. get_buffer names the memory for one read: any size but 0; `size_hint` is -1 or a useful size.
+     * buffer_updated says that `size` bytes are in it; it may not come (EOF, nothing there after all). The
+     * memory must stay valid until one of buffer_updated, eof_received, connection_lost or the next
+     * get_buffer.
+     */
+    int (*get_buffer)(tram_protocol *protocol, ptrdiff_t size_hint, void **ret_memory, size_t *ret_size);
+    int (*buffer_updated)(tram_protocol *protocol, size_t size);
+
+    /*
+     * The library's last word about this protocol, exactly once, outside any other callback: free it here.
+     * Comes after connection_lost, after a creation that failed once the factory had made the protocol, and
+     * after set_protocol took the protocol off a transport.
+     */
+    void (*released)(tram_protocol *protocol);
+
+    uintptr_t reserved[8]; /* must be 0 */
+} tram_protocol_ops;
+
+/* The first member of your struct. Set `ops`, zero the rest. */
+struct tram_protocol {
+    const tram_protocol_ops *ops;
+    tram_transport *transport; /* kept by the library: the transport between made and lost, else NULL */
+    uintptr_t reserved;        /* must be 0 */
+};
+
+/*
+ * Makes the protocol of a new connection, on the loop that will own it. `arg` is what was given with the
+ * factory; a server that is sharded over workers calls the same factory on all of them, at the same time. On
+ * failure it returns a negative code, and the connection is closed.
+ */
+typedef int (*tram_protocol_factory)(tram_loop *loop, void *arg, tram_protocol **ret_protocol);
+
+TRAM_END_DECLS
+
+#endif

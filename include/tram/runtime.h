@@ -1,0 +1,114 @@
+/*
+ * The runtime: one loop per core, each on a thread of its own, a worker.
+ *
+ * A protocol written for one loop serves on all of them: tram_runtime_create_server() gives every worker a
+ * listening socket of its own (SO_REUSEPORT) and the kernel spreads the connections. Several runtimes may
+ * live in one process.
+ *
+ *     tram_runtime *runtime;
+ *     tram_runtime_new(NULL, &runtime);
+ *     tram_runtime_create_server(runtime, factory, NULL, NULL, "8080", NULL, &server, NULL);
+ *     tram_runtime_run(runtime);
+ *     tram_runtime_free(runtime);
+ */
+#ifndef TRAM_RUNTIME_H
+#define TRAM_RUNTIME_H
+
+#include <tram/server.h>
+#include <tram/stats.h>
+
+TRAM_BEGIN_DECLS
+
+typedef struct tram_runtime tram_runtime;
+
+/* A server with one shard on every worker. Freed with its runtime. */
+typedef struct tram_runtime_server tram_runtime_server;
+
+/*
+ * Runs on a worker's thread: `start` before its loop does, `stop` after it ended and before it is closed.
+ * `*state` is the worker's own pointer, for the user; tram_runtime_state() reads it. A failing `start` fails
+ * tram_runtime_start().
+ */
+typedef int (*tram_worker_function)(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state,
+                                    void *arg);
+
+/* Zero-initialise; zero means the default. */
+typedef struct tram_runtime_options {
+    unsigned workers; /* 0: the CPUs this process may use, see tram_available_cpus() */
+    bool pin;         /* worker i stays on the i-th CPU of the affinity mask */
+    const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
+    size_t stack_size;
+    uint64_t
+        grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
+    bool handle_signals; /* SIGTERM and SIGINT stop the runtime; a second one ends the grace */
+    tram_worker_function start;
+    tram_worker_function stop;
+    void *arg;
+    tram_loop_options loop; /* for every worker's loop */
+    uintptr_t reserved[8];  /* must be 0 */
+} tram_runtime_options;
+
+/* The CPUs this process may use: the smaller of affinity mask and cgroup quota (rounded up). */
+typedef struct tram_cpu_count {
+    unsigned count;     /* at least 1 */
+    const char *reason; /* which limit decided: "affinity" or "cgroup quota"; a constant */
+} tram_cpu_count;
+TRAM_API tram_cpu_count tram_available_cpus(void);
+
+/* A runtime whose workers are not started yet. `options` may be NULL. -ENOMEM, -EMFILE, TRAM_EVALUE. */
+TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_runtime);
+
+/*
+ * Binds a listening socket per worker, in order of workers, and serves on all of them (with the options of
+ * tram_loop_create_server(); backlog 4096). Resolves and binds in the calling thread and returns when every
+ * worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this runtime
+ * (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid
+ * until the next call of this function on the same runtime.
+ */
+TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                                        const char *host, const char *port,
+                                        const tram_server_options *options, tram_runtime_server **ret_server,
+                                        tram_error *ret_error);
+
+/* The address of its `index`-th socket of one worker; all workers have the same addresses. Any thread. */
+TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index,
+                                          tram_socket_address *ret_address);
+
+/* Closes every shard, as tram_server_close(), soon. Any thread. */
+TRAM_API int tram_runtime_server_close(tram_runtime_server *server);
+
+/* Starts the workers and returns when all of them run, or none: -EAGAIN …, or what a `start` function
+ * returned. */
+TRAM_API int tram_runtime_start(tram_runtime *runtime);
+
+/*
+ * Asks for the end: every worker stops accepting, closes its connections (what is queued is sent), waits for
+ * them up to the grace period, aborts the rest, and ends. Any thread, and signal handlers; returns at once. A
+ * second call ends the grace period.
+ */
+TRAM_API int tram_runtime_stop(tram_runtime *runtime);
+
+/* Waits until all workers have ended. Returns how many connections had to be aborted. Not from a worker. */
+TRAM_API int tram_runtime_join(tram_runtime *runtime);
+
+/* start and join: serves until someone calls tram_runtime_stop(). */
+TRAM_API int tram_runtime_run(tram_runtime *runtime);
+
+/* Stops and joins if need be, and frees everything. NULL is allowed. No other thread may use it any more. */
+TRAM_API void tram_runtime_free(tram_runtime *runtime);
+
+TRAM_API unsigned tram_runtime_workers(const tram_runtime *runtime);
+
+/* The loop of a worker, for the calls that any thread may make; NULL if there is no such worker. Any thread.
+ */
+TRAM_API tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker);
+
+/* The worker's state pointer. Any thread; what it points to is the user's to protect. */
+TRAM_API void *tram_runtime_state(const tram_runtime *runtime, unsigned worker);
+
+/* The worker's counters. Any thread, also after join. TRAM_EVALUE if there is no such worker. */
+TRAM_API int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats);
+
+TRAM_END_DECLS
+
+#endif

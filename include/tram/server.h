@@ -1,0 +1,82 @@
+/* Servers: loop.create_server and asyncio.Server. Calls of the loop's thread. Sharded over cores:
+ * tram/runtime.h. */
+#ifndef TRAM_SERVER_H
+#define TRAM_SERVER_H
+
+#include <tram/future.h>
+#include <tram/transport.h>
+
+TRAM_BEGIN_DECLS
+
+/* Zero-initialise; zero means the default. */
+typedef struct tram_server_options {
+    const char *const *hosts; /* several hosts instead of the one argument; ended by NULL */
+    const int *sock;          /* a bound stream socket instead of host and port; becomes the server's */
+    int family;               /* AF_INET, AF_INET6; 0: any */
+    int flags;                /* for getaddrinfo; 0: AI_PASSIVE */
+    int backlog;              /* 0: 100; 4096 for a server of a runtime */
+    bool no_reuse_address;    /* leave SO_REUSEADDR off */
+    bool reuse_port;          /* SO_REUSEPORT */
+    bool keep_alive;          /* SO_KEEPALIVE on accepted connections */
+    bool defer_serving; /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    uintptr_t reserved[8]; /* must be 0 */
+} tram_server_options;
+
+/*
+ * Binds and listens (loop.create_server); for every connection the factory makes a protocol. `host` NULL or
+ * "": all interfaces; `port` is text, "0" or NULL lets the kernel choose. Completes, one tick after listening
+ * began, with the tram_server *, of which the caller then has one hold: tram_server_release() it. Errors
+ * through the future: TRAM_ERESOLVE, -EADDRINUSE, -EACCES … with the address in the detail. TRAM_EVALUE at
+ * once for options that contradict each other. `ret_future` may be NULL: then the server lives until the loop
+ * closes.
+ */
+TRAM_API int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void *arg,
+                                     const char *host, const char *port, const tram_server_options *options,
+                                     tram_future **ret_future);
+
+TRAM_API tram_server *tram_server_hold(tram_server *server);
+
+/* Gives a hold back. A server nobody holds goes on serving until it is closed, by the loop at the latest. */
+TRAM_API void tram_server_release(tram_server *server);
+
+/*
+ * Stops listening, at once (Server.close). Connections go on; those that the kernel had completed already are
+ * still accepted and served. Idempotent.
+ */
+TRAM_API int tram_server_close(tram_server *server);
+
+/* Close, or abort, every connection of the server (Server.close_clients, abort_clients). New ones still come.
+ */
+TRAM_API int tram_server_close_clients(tram_server *server);
+TRAM_API int tram_server_abort_clients(tram_server *server);
+
+/* Completes once the server was closed and has no connection left (Server.wait_closed). */
+TRAM_API int tram_server_wait_closed(tram_server *server, tram_future **ret_future);
+
+/* Begins to accept (Server.start_serving); harmless if it does. TRAM_ESTATE on a closed server. */
+TRAM_API int tram_server_start_serving(tram_server *server, tram_future **ret_future);
+
+/*
+ * Serves until the server is closed or the future cancelled (Server.serve_forever); the future then ends with
+ * TRAM_ECANCELLED, after the last connection did if it was cancelled. TRAM_ESTATE: closed, or asked twice.
+ */
+TRAM_API int tram_server_serve_forever(tram_server *server, tram_future **ret_future);
+
+TRAM_API bool tram_server_is_serving(const tram_server *server);
+TRAM_API tram_loop *tram_server_get_loop(const tram_server *server);
+
+/* How many connections it has now. */
+TRAM_API size_t tram_server_connection_count(const tram_server *server);
+
+/*
+ * The listening sockets (Server.sockets): how many there are; none after close. Fills at most `count` entries
+ * of `ret_sockets`, which may be NULL with count 0.
+ */
+TRAM_API size_t tram_server_sockets(const tram_server *server, tram_socket *ret_sockets, size_t count);
+
+/* The address a listening socket is bound to, by index; TRAM_EVALUE if there is no such socket. */
+TRAM_API int tram_server_sockname(const tram_server *server, size_t index, tram_socket_address *ret_address);
+
+TRAM_END_DECLS
+
+#endif

@@ -1,0 +1,162 @@
+/*
+ * Transports: how bytes move (asyncio.Transport).
+ *
+ * A transport belongs to one loop and is used on its thread only. It is made by the loop (tram/connection.h,
+ * tram/server.h) and pairs with one protocol at a time. A pointer to it is valid until connection_lost has
+ * returned; who needs it longer takes a hold. No call here blocks, and none of them calls connection_lost,
+ * data_received or eof_received before it returns.
+ *
+ * One type serves every kind of transport; a call that a kind does not have returns -ENOTSUP.
+ */
+#ifndef TRAM_TRANSPORT_H
+#define TRAM_TRANSPORT_H
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <tram/buffer.h>
+#include <tram/protocol.h>
+
+TRAM_BEGIN_DECLS
+
+/* ---- Ending
+ * --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Stops reading at once, sends what is queued, then connection_lost(NULL) (Transport.close). Repeated calls
+ * are harmless.
+ */
+TRAM_API int tram_transport_close(tram_transport *transport);
+
+/* Drops what is queued; connection_lost(NULL) follows soon (WriteTransport.abort). */
+TRAM_API int tram_transport_abort(tram_transport *transport);
+
+/* True from close, abort or a fatal error on (BaseTransport.is_closing). */
+TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
+
+/*
+ * Keeps the transport's memory after connection_lost; the transport is inert then: extra info stays readable,
+ * writes are dropped. Each hold is given back by a release. Releasing the last hold of a transport that was
+ * never closed aborts nothing: the open connection itself holds it.
+ */
+TRAM_API tram_transport *tram_transport_hold(tram_transport *transport);
+TRAM_API void tram_transport_release(tram_transport *transport);
+
+/* ---- Reading
+ * -------------------------------------------------------------------------------------------------- */
+
+/*
+ * No data_received, eof_received or get_buffer from now on, even if the bytes are here already
+ * (pause_reading); nothing is lost, and the peer is slowed by its full window. Idempotent; no effect on a
+ * closing transport.
+ */
+TRAM_API int tram_transport_pause_reading(tram_transport *transport);
+TRAM_API int tram_transport_resume_reading(tram_transport *transport);
+
+/* Neither paused, nor closing, nor past the peer's EOF (ReadTransport.is_reading). */
+TRAM_API bool tram_transport_is_reading(const tram_transport *transport);
+
+/* ---- Writing
+ * -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Sends `size` bytes, in order, never blocking: at once what the kernel takes if nothing is queued, a private
+ * copy of the rest later (WriteTransport.write). Returns 0 also when the connection is gone and the bytes are
+ * dropped. After write_eof TRAM_ESTATE; NULL data with a size TRAM_EVALUE. -ENOMEM: the rest could not be
+ * kept, and the connection ends with that error.
+ */
+TRAM_API int tram_transport_write(tram_transport *transport, const void *data, size_t size);
+
+/* The same for `count` pieces in one go (WriteTransport.writelines). */
+TRAM_API int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count);
+
+/*
+ * The same for a shared buffer, which is never copied: the transport takes references of its own while bytes
+ * of it are queued. The caller's reference stays the caller's.
+ */
+TRAM_API int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer);
+
+/*
+ * Between cork and uncork writes are only queued; the last uncork sends them with one system call. Calls
+ * nest. For a protocol that answers in many small pieces.
+ */
+TRAM_API int tram_transport_cork(tram_transport *transport);
+TRAM_API int tram_transport_uncork(tram_transport *transport);
+
+/*
+ * Ends the sending side after what is queued (WriteTransport.write_eof); receiving goes on. Further writes
+ * fail with TRAM_ESTATE; a second write_eof is harmless.
+ */
+TRAM_API int tram_transport_write_eof(tram_transport *transport);
+TRAM_API bool tram_transport_can_write_eof(const tram_transport *transport);
+
+/* For the limits: take the default, or derive it from the other one. */
+#define TRAM_LIMIT_DEFAULT ((size_t)-1)
+
+/*
+ * The water marks (WriteTransport.set_write_buffer_limits): pause_writing when more than `high` bytes are
+ * queued, resume_writing when `low` or fewer are left. Default 64 KiB and 16 KiB; only one given: low = high
+ * / 4, high = 4 * low. high < low: TRAM_EVALUE, nothing changes.
+ */
+TRAM_API int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low);
+TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low,
+                                                    size_t *ret_high);
+
+/*
+ * More than `limit` queued bytes end the connection with TRAM_ELIMIT: for peers that never read, where the
+ * protocol does not heed pause_writing. 0: no limit (the default).
+ */
+TRAM_API int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit);
+
+/* Bytes accepted and not yet taken by the kernel (WriteTransport.get_write_buffer_size). */
+TRAM_API size_t tram_transport_get_write_buffer_size(const tram_transport *transport);
+
+/* ---- Who is at the ends
+ * --------------------------------------------------------------------------------------- */
+
+/*
+ * Switches the protocol at once (BaseTransport.set_protocol): no connection_made for the new one, no
+ * connection_lost for the old one, whose `released` follows soon. -ENOMEM: nothing changed.
+ */
+TRAM_API int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol);
+TRAM_API tram_protocol *tram_transport_get_protocol(const tram_transport *transport);
+TRAM_API tram_loop *tram_transport_get_loop(const tram_transport *transport);
+
+/* A socket's address, as get_extra_info gives it. */
+typedef struct tram_socket_address {
+    socklen_t size;
+    struct sockaddr_storage address;
+} tram_socket_address;
+
+/* A view of a transport's socket: for options and names. Not to be closed, read or written. */
+typedef struct tram_socket {
+    int fileno; /* -1 after the connection ended */
+    int family;
+    int type;
+    int protocol;
+} tram_socket;
+
+/*
+ * What else is known of the connection (BaseTransport.get_extra_info):
+ *
+ *     "socket"    const tram_socket *
+ *     "sockname"  const tram_socket_address *
+ *     "peername"  const tram_socket_address *
+ *
+ * The value is valid until the next call of this function on the same loop. Unknown or absent: `fallback`.
+ */
+TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, const char *name,
+                                                   const void *fallback);
+
+/*
+ * Writes an address as text, "127.0.0.1:80", "[::1]:80", "unix:/path"; always terminated, cut if `size` is
+ * too small. Returns `text`. Any thread.
+ */
+TRAM_API const char *tram_socket_address_text(const tram_socket_address *address, char *text, size_t size);
+
+/* Length of text that fits any address. */
+#define TRAM_ADDRESS_TEXT_SIZE 128
+
+TRAM_END_DECLS
+
+#endif
