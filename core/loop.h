@@ -109,9 +109,9 @@ struct tram_loop {
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
 
-    void *extra_info;               /* where get_extra_info puts its answer: transports */
-    struct executor_link *executor; /* the default executor: executor.c */
-    uint64_t signals;               /* bit n: this loop handles signal n: signals.c */
+    void *extra_info;                     /* where get_extra_info puts its answer: transports */
+    struct executor_link *executor;       /* the default executor: executor.c */
+    struct signal_record *signal_records; /* signals.c */
 
     tram_stats stats;
 };
