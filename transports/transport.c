@@ -582,8 +582,10 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     if (transport->flags & T_MADE)
         protocol->transport = transport;
-    if (old != protocol)
+    if (old != protocol) {
+        tram__protocol_reclaim(loop_of(transport), protocol);
         tram__protocol_release_soon(loop_of(transport), old);
+    }
     return 0;
 }
 

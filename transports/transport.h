@@ -134,6 +134,9 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
 void tram__protocol_release(tram_protocol *protocol);
 
+/* Takes that back, for a protocol that a transport has again. Harmless for any other. */
+void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol);
+
 void tram__protocol_connection_made(tram_transport *transport);
 void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error);
 void tram__protocol_received(tram_transport *transport, const void *data, size_t size);
