@@ -31,9 +31,13 @@ static void plain_received(struct io *io, void *data, ssize_t result) {
 
 static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
+    const tram_protocol *protocol = transport->protocol;
     int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
-    /* get_buffer may have closed, paused or switched: then this read does not happen. */
-    if (status < 0 || !(io->wanted & IO_READ) || !io->kind->buffer)
+    /*
+     * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
+     * protocol's, and buffer_updated the new one's.
+     */
+    if (status < 0 || !(io->wanted & IO_READ) || transport->protocol != protocol)
         return -ECANCELED;
     return 0;
 }

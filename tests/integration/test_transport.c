@@ -599,6 +599,34 @@ static void test_T_13_switching_to_a_buffered_protocol_and_back_counts_from_the_
     close(wire.peer);
 }
 
+static int switch_in_get_buffer(struct recorder *recorder, const char *event) {
+    struct recorder *next = recorder->arg;
+    if (strcmp(event, "get_buffer") == 0)
+        assert_int_equal(tram_transport_set_protocol(recorder->base.transport, &next->base), 0);
+    return 0;
+}
+
+static void test_T_13_T_12_switching_inside_get_buffer_gives_the_bytes_to_the_new_protocol(void **state) {
+    struct world *world = *state;
+    for (int buffered = 0; buffered < 2; buffered++) {
+        struct recorder *a = recorder_new_buffered(world, "a");
+        struct recorder *b = buffered ? recorder_new_buffered(world, "b") : recorder_new(world, "b");
+        a->on = switch_in_get_buffer;
+        a->arg = b;
+        b->keep = true;
+        struct wire wire = wire_new_made(world, a);
+        say(wire.peer, "hello");
+        await_events(wire.fd, POLLIN);
+        run_to_rest(world);
+        assert_trace(world, buffered ? "a.get_buffer a.released b.get_buffer b.updated:5"
+                                     : "a.get_buffer a.released b.data:5");
+        assert_memory_equal(b->bytes, "hello", 5);
+        close(wire.peer);
+        run_until(world, &b->was_released);
+        world->trace[0] = '\0';
+    }
+}
+
 /* ---- Fatal errors ---- */
 
 static int close_and_fail(struct recorder *recorder, const char *event) {
@@ -992,6 +1020,7 @@ int main(void) {
         CASE(test_T_12_X_4_a_protocol_that_is_set_again_before_it_was_released_is_kept),
         CASE(test_T_12_X_4_released_may_set_a_protocol_that_waits_for_its_own),
         CASE(test_T_13_switching_to_a_buffered_protocol_and_back_counts_from_the_next_read_on),
+        CASE(test_T_13_T_12_switching_inside_get_buffer_gives_the_bytes_to_the_new_protocol),
         CASE(test_T_14_tcp_transports_do_not_delay_other_families_are_left_alone),
         CASE(test_T_16_a_fatal_error_drops_what_is_unsent_and_stops_reading),
         CASE(test_T_16_a_flush_after_a_close_can_end_in_an_error),
