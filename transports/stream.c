@@ -172,12 +172,22 @@ static void free_caches(tram_loop *loop) {
     tram__write_queue_free_cache(loop);
 }
 
-/* The address that is known already, where it fits; else the kernel is asked when someone wants to know. */
+/*
+ * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
+ * any more. Of other families it is asked when someone wants to know.
+ */
 static void keep_peer(tram_transport *transport, const struct stream_options *options) {
+    struct sockaddr_storage asked = {0};
     const struct sockaddr_storage *peer = options->peer;
-    if (peer && (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) &&
-        options->peer_size <= sizeof transport->peer)
-        memcpy(&transport->peer, peer, options->peer_size);
+    socklen_t size = options->peer_size;
+    if (!peer) {
+        size = sizeof asked;
+        if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&asked, &size) < 0)
+            return;
+        peer = &asked;
+    }
+    if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
+        memcpy(&transport->peer, peer, size);
 }
 
 static void set_no_delay(tram_transport *transport, const struct stream_options *options) {

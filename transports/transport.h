@@ -88,7 +88,7 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
  * belongs to a transport) both stay the caller's.
  */
 struct stream_options {
-    const struct sockaddr_storage *peer; /* NULL: not known yet */
+    const struct sockaddr_storage *peer; /* NULL: the kernel is asked */
     socklen_t peer_size;
     bool no_delay_set; /* inherited from the listener: a saved system call */
     struct transport_owner *owner;

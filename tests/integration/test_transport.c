@@ -330,6 +330,64 @@ static void assert_same_name(const tram_socket_address *name, const tram_socket_
     assert_memory_equal(&name->address, &expected->address, expected->size);
 }
 
+struct names {
+    tram_transport *transport;
+    tram_socket_address sockname;
+    tram_socket_address peername;
+};
+
+static int look_at_names_when_lost(struct recorder *recorder, const char *event) {
+    struct names *names = recorder->arg;
+    if (strcmp(event, "lost") != 0)
+        return 0;
+    assert_same_name(tram_transport_get_extra_info(names->transport, "sockname", NULL), &names->sockname);
+    assert_same_name(tram_transport_get_extra_info(names->transport, "peername", NULL), &names->peername);
+    const tram_socket *view = tram_transport_get_extra_info(names->transport, "socket", NULL);
+    assert_non_null(view);
+    assert_true(is_open(view->fileno));
+    return 0;
+}
+
+static void test_T_7_T_10_names_are_there_in_connection_lost_and_after_it(void **state) {
+    struct world *world = *state;
+    enum { CLOSE, FLUSH, ABORT, RESET, END, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        for (int held = 0; held < 2; held++) {
+            struct recorder *recorder = recorder_new(world, NULL);
+            struct wire wire = wire_new_made(world, recorder);
+            struct names names = {wire.transport, name_of(wire.fd, false), name_of(wire.fd, true)};
+            recorder->arg = &names;
+            if (held)
+                tram_transport_hold(wire.transport);
+            else
+                recorder->on = look_at_names_when_lost; /* asked for the first time there */
+            if (way == FLUSH)
+                fill(wire.transport, 0);
+            if (way == ABORT)
+                assert_int_equal(tram_transport_abort(wire.transport), 0);
+            else if (way == RESET)
+                close_with_reset(wire.peer);
+            else if (way == END)
+                shutdown(wire.peer, SHUT_WR);
+            else
+                assert_int_equal(tram_transport_close(wire.transport), 0);
+            if (way != RESET) {
+                drain(world, wire.peer);
+                close(wire.peer);
+            }
+            run_until(world, &recorder->was_released);
+            if (held) {
+                assert_same_name(tram_transport_get_extra_info(wire.transport, "sockname", NULL), &names.sockname);
+                assert_same_name(tram_transport_get_extra_info(wire.transport, "peername", NULL), &names.peername);
+                const tram_socket *view = tram_transport_get_extra_info(wire.transport, "socket", NULL);
+                assert_non_null(view);
+                assert_int_equal(view->fileno, -1);
+                tram_transport_release(wire.transport);
+            }
+        }
+    }
+}
+
 static void test_T_9_an_unknown_key_gives_the_default(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
@@ -1011,6 +1069,7 @@ int main(void) {
         CASE(test_T_5_connection_lost_is_never_called_inside_close_or_abort),
         CASE(test_T_5_connection_lost_is_never_called_inside_write),
         CASE(test_T_6_P_16_the_descriptor_is_closed_after_connection_lost_whatever_it_returned),
+        CASE(test_T_7_T_10_names_are_there_in_connection_lost_and_after_it),
         CASE(test_T_8_unread_input_at_a_close_is_left_to_the_kernel),
         CASE(test_T_9_an_unknown_key_gives_the_default),
         CASE(test_T_9_without_memory_it_gives_the_default_too),
