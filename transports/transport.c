@@ -96,9 +96,12 @@ static void lose_soon(tram_transport *transport) {
 }
 
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
-    tram_loop *loop = loop_of(transport);
     tram__write_queue_clear(loop, &transport->queue);
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     lose_soon(transport);
@@ -300,6 +303,20 @@ static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
 }
 
+/* No error of the system, so it is reported (T-17). */
+static void over_hard_limit(tram_transport *transport) {
+    tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
+    tram_exception exception = {
+        .message = "a write buffer grew above its hard limit",
+        .error = &error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(loop_of(transport), &exception);
+    tram__transport_fatal(transport, error.code, error.operation, NULL);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -310,7 +327,7 @@ static void queued(tram_transport *transport) {
         }
     }
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
         return;
     }
     maybe_pause(transport);
@@ -557,7 +574,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
         return status;
     transport->hard_limit = limit;
     if (limit && transport->queue.size > limit)
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
     return 0;
 }
 

@@ -788,6 +788,20 @@ static void test_T_17_errors_of_the_system_are_not_reported_others_are(void **st
     assert_int_equal(world->errors, 0);
 }
 
+static void test_T_17_a_hard_limit_that_was_exceeded_is_reported(void **state) {
+    struct world *world = *state;
+    world->trace_reports = true;
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct wire wire = wire_new_made(world, recorder);
+    fill(wire.transport, 4096);
+    assert_int_equal(tram_transport_set_write_hard_limit(wire.transport, 5000), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "reported:TRAM_ELIMIT lost:TRAM_ELIMIT released");
+    assert_ptr_equal(world->exception_transport, wire.transport);
+    assert_ptr_equal(world->exception_protocol, &recorder->base);
+    close(wire.peer);
+}
+
 static void test_T_17_debug_mode_logs_errors_of_the_system(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
@@ -798,6 +812,26 @@ static void test_T_17_debug_mode_logs_errors_of_the_system(void **state) {
     assert_int_equal(world->exceptions, 0);
     assert_int_equal(world->errors + world->warnings, 0);
     assert_ptr_not_equal(strstr(world->log, tram_error_text(-ECONNRESET)), NULL);
+}
+
+static int close_and_fail_like_the_system(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "data") != 0)
+        return 0;
+    assert_int_equal(tram_transport_close(recorder->base.transport), 0);
+    return -EIO;
+}
+
+static void test_T_16_T_17_debug_mode_logs_them_after_the_end_is_certain_too(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    recorder->on = close_and_fail_like_the_system;
+    struct wire wire = wire_new_made(world, recorder);
+    say(wire.peer, "x");
+    run_until_traced(world, "released");
+    assert_trace(world, "data:1 lost:0 released");
+    assert_int_equal(world->exceptions, 0);
+    assert_ptr_not_equal(strstr(world->log, tram_error_text(-EIO)), NULL);
+    close(wire.peer);
 }
 
 /* ---- One descriptor, one transport ---- */
@@ -1085,7 +1119,9 @@ int main(void) {
         CASE(test_T_16_a_flush_after_a_close_can_end_in_an_error),
         CASE(test_T_16_an_error_after_the_end_is_certain_is_reported_and_changes_nothing),
         CASE(test_T_17_errors_of_the_system_are_not_reported_others_are),
+        CASE(test_T_17_a_hard_limit_that_was_exceeded_is_reported),
         DEBUG(test_T_17_debug_mode_logs_errors_of_the_system),
+        DEBUG(test_T_16_T_17_debug_mode_logs_them_after_the_end_is_certain_too),
         CASE(test_T_18_a_descriptor_in_use_is_refused_and_left_alone),
         CASE(test_T_19_a_close_or_abort_by_another_transport_stops_a_collected_event),
         CASE(test_T_19_R_3_a_pause_by_another_transport_stops_a_collected_event),
