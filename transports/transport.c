@@ -148,6 +148,13 @@ tram_transport *tram_transport_hold(tram_transport *transport) {
 
 void tram_transport_release(tram_transport *transport) {
     enter(transport, __func__);
+    /* A release too many gives back the hold of the open connection, which needs it until its end. */
+    if (unlikely(transport->holds == 1 && transport->protocol)) {
+        if (unlikely(loop_of(transport)->debug))
+            tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
+        tram_transport_close(transport);
+        return;
+    }
     let_go(transport);
 }
 

@@ -1073,6 +1073,20 @@ static void test_X_9_holds_that_are_given_back_leave_the_open_connection_alone(v
     assert_trace(world, "made data:1 eof lost:0 released");
 }
 
+static void test_X_10_a_transport_that_is_released_while_open_is_closed_and_reported(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct wire wire = wire_new_made(world, recorder);
+    fill(wire.transport, 60000);
+    size_t total = accepted(world, wire.transport);
+    tram_transport_release(wire.transport); /* the open connection's own hold */
+    assert_true(tram_transport_is_closing(wire.transport));
+    assert_int_equal(world->warnings, 1);
+    assert_int_equal(drain(world, wire.peer), total);
+    assert_trace(world, "lost:0 released");
+    close(wire.peer);
+}
+
 static void test_X_10_a_transport_open_when_its_loop_is_closed_is_closed_and_reported(void **state) {
     struct world *world = *state;
     struct recorder *made = recorder_new(world, "a"), *queued = recorder_new(world, "b");
@@ -1129,6 +1143,7 @@ int main(void) {
         CASE(test_T_19_an_abort_in_data_received_stops_the_write_event_that_came_with_it),
         CASE(test_X_9_a_held_transport_is_inert_after_its_end),
         CASE(test_X_9_holds_that_are_given_back_leave_the_open_connection_alone),
+        DEBUG(test_X_10_a_transport_that_is_released_while_open_is_closed_and_reported),
         DEBUG(test_X_10_a_transport_open_when_its_loop_is_closed_is_closed_and_reported),
     };
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
