@@ -90,15 +90,13 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
 tram_transport *tram__transport_of(struct io *io);
 
 /* Calls `visit` for every open transport of the loop whose owner is `owner`. */
-void tram__transport_each(tram_loop *loop, struct transport_owner *owner,
-                          void (*visit)(tram_transport *transport));
+void tram__transport_each(tram_loop *loop, struct transport_owner *owner, void (*visit)(tram_transport *transport));
 
 /*
  * Calls a factory: a protocol, or a negative code. A factory that returns success without a protocol, or with
  * one that has no ops, is TRAM_ETYPE.
  */
-int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg,
-                        tram_protocol **ret_protocol);
+int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol);
 
 /* Queues `released` of a protocol that no transport has (S-5, X-4). Never fails: without memory it is called
  * later in this tick. */
