@@ -29,18 +29,23 @@ struct tram_future {
     tram_loop *loop;
     struct list callbacks; /* struct done_callback, future.c */
     void *value;
-    struct kept_error *error; /* allocated when it fails; if that fails, `code` alone tells */
-    size_t size;              /* of the whole object */
+    tram_error error; /* of a failed one; its texts and causes lie in `texts` */
+    void *texts;      /* NULL also where memory ran out: then the code alone tells */
+    size_t texts_size;
+    size_t size; /* of the whole object */
     uint32_t references;
-    int code;
-    uint8_t state; /* enum future_state */
+    uint8_t state;   /* enum future_state */
+    bool cancelling; /* the operation was asked to cancel */
 };
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
  */
 int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future);
 
-/* Complete it; harmless if it is done already. Callbacks are queued (X-2, L-40). */
+/*
+ * Complete it; harmless if it is done already. Callbacks are queued (X-2, L-40), or dropped once the loop is
+ * closing. An error's texts are copied, but for `operation` of fail_code, which is a constant.
+ */
 void tram__future_finish(tram_future *future, void *value);
 void tram__future_fail(tram_future *future, const tram_error *error);
 void tram__future_fail_code(tram_future *future, int code, const char *operation);

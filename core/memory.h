@@ -10,7 +10,7 @@
 /* The default allocator: jemalloc's sized calls where the program linked jemalloc, else malloc. */
 extern const tram_allocator tram__memory_default;
 
-/* `given` or, if NULL, the default. TRAM_EVALUE in *ret_code if a function is missing. */
+/* Copies `given` or, if NULL, the default. TRAM_EVALUE if a function is missing. */
 int tram__memory_choose(const tram_allocator *given, tram_allocator *ret_allocator);
 
 /* NULL when out of memory. */

@@ -2,8 +2,8 @@
  * Futures: what every asynchronous call returns (asyncio.Future).
  *
  * A future belongs to one loop and is used on its thread only. It is counted: a call that hands one out gives
- * the caller one reference, to be given back with tram_future_release(). Letting go of a future does not
- * cancel what it stands for.
+ * the caller one reference, to be given back with tram_future_release() before the loop is freed. Letting go
+ * of a future does not cancel what it stands for.
  */
 #ifndef TRAM_FUTURE_H
 #define TRAM_FUTURE_H
@@ -35,7 +35,10 @@ TRAM_API int tram_future_result(const tram_future *future, void **ret_value);
 /* The error of a failed future, valid as long as the future; NULL if it has none (Future.exception). */
 TRAM_API const tram_error *tram_future_error(const tram_future *future);
 
-/* Complete it. TRAM_ESTATE if it is done already. The error and its texts are copied. */
+/*
+ * Complete a future of tram_loop_create_future(); TRAM_ETYPE for any other. TRAM_ESTATE if it is done
+ * already. The error, its texts and its causes are copied.
+ */
 TRAM_API int tram_future_set_result(tram_future *future, void *value);
 TRAM_API int tram_future_set_error(tram_future *future, const tram_error *error);
 
@@ -47,8 +50,9 @@ TRAM_API int tram_future_cancel(tram_future *future);
 
 /*
  * Calls `callback(future, arg)` by call_soon once the future is done, or soon if it is
- * (Future.add_done_callback), in order of registration. The loop holds the future until then. -ENOMEM;
- * TRAM_ESTATE on a closed loop.
+ * (Future.add_done_callback), in order of registration. From then on the loop holds the future until the
+ * callback ran; a future that is let go while it is pending calls nothing. -ENOMEM; TRAM_ESTATE on a closed
+ * loop.
  */
 TRAM_API int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg);
 

@@ -1,0 +1,59 @@
+#include <tram/error.h>
+
+#include <stddef.h>
+#include <string.h>
+
+struct error_entry {
+    int code;
+    const char *name;
+    const char *text;
+};
+
+#define ENTRY(code, text)                                                                                    \
+    { code, #code, text }
+
+static const struct error_entry entries[] = {
+    ENTRY(TRAM_ESTATE, "Not possible in this state"),
+    ENTRY(TRAM_EVALUE, "Invalid value"),
+    ENTRY(TRAM_ETYPE, "Object of the wrong kind"),
+    ENTRY(TRAM_EUSER, "A callback failed"),
+    ENTRY(TRAM_ECANCELLED, "Cancelled"),
+    ENTRY(TRAM_ETIMEOUT, "Deadline passed"),
+    ENTRY(TRAM_EINCOMPLETE, "The stream ended too early"),
+    ENTRY(TRAM_ELIMIT, "Limit exceeded"),
+    ENTRY(TRAM_ENOSENDFILE, "No native sendfile here"),
+    ENTRY(TRAM_ETLS, "TLS failed"),
+    ENTRY(TRAM_ERESOLVE, "Name not resolved"),
+    ENTRY(TRAM_EMULTIPLE, "Several attempts failed"),
+};
+
+static const struct error_entry *find(int code) {
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
+        if (entries[i].code == code)
+            return &entries[i];
+    return NULL;
+}
+
+/* Of an errno value, or -1: -INT_MIN must not be computed. */
+static int errno_of(int code) {
+    return code < 0 && code >= -4095 ? -code : -1;
+}
+
+const char *tram_error_name(int code) {
+    const struct error_entry *entry = find(code);
+    if (entry)
+        return entry->name;
+    int number = errno_of(code);
+    const char *name = number > 0 ? strerrorname_np(number) : NULL;
+    return name ? name : "UNKNOWN";
+}
+
+const char *tram_error_text(int code) {
+    const struct error_entry *entry = find(code);
+    if (entry)
+        return entry->text;
+    int number = errno_of(code);
+    /* Unlike strerror() this is the same in every locale and safe in every thread. */
+    const char *text = number > 0 ? strerrordesc_np(number) : NULL;
+    return text ? text : "Unknown error";
+}

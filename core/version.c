@@ -1,0 +1,5 @@
+#include <tram/version.h>
+
+const char *tram_version(void) {
+    return TRAM_VERSION_STRING;
+}
