@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+#include "core/future.h"
 #include <tram/resolver.h>
 
 int tram__lookup_numeric(const struct lookup_query *query, struct address_list *list) {
@@ -71,7 +72,7 @@ void tram__lookup_end(struct lookup *lookup) {
     tram_future *answer = lookup->answer;
     lookup->answer = NULL;
     if (answer) {
-        tram_future_remove_done_callback(answer, answered, lookup);
+        tram__future_unhook(answer, answered, lookup);
         tram_future_cancel(answer);
         tram_future_release(answer);
     }

@@ -85,6 +85,12 @@ struct stream_options {
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport);
 
+/*
+ * Takes back a transport whose connection_made has not been called: neither that nor connection_lost ever is, the
+ * descriptor is closed, the owner told, and the protocol's `released` follows (C-11). The creator's future is left alone.
+ */
+void tram__stream_withdraw(tram_transport *transport);
+
 /* The transport behind an io of this loop, or NULL if it is something else: for walking over all of a loop.
  */
 tram_transport *tram__transport_of(struct io *io);
