@@ -41,6 +41,8 @@ struct io_kind {
     const char *name;
     /* Gives way when another io wants its descriptor: `ending` is called with IO_ENDING_DROP. */
     bool yields;
+    /* It is a tram_transport: for walks over the transports of a loop. */
+    bool transport;
 
     /* Receiving: where the next bytes go. NULL member: the loop's own buffer. A negative return skips this
      * read. */
@@ -73,7 +75,6 @@ struct io {
     uint8_t wanted;        /* enum io_event: what the owner asked for */
     uint8_t armed;         /* what the kernel was asked for */
     uint8_t flags;         /* enum io_flag */
-    uint8_t owner_flags;   /* free for the owner */
     uint32_t accept_limit; /* how many one readiness may accept */
 };
 

@@ -12,6 +12,7 @@
 #define TRAM_WRITE_LOW             16384u
 #define TRAM_DROPPED_WRITES_SILENT 5   /* counts from which a dropped write is logged (W-6) */
 #define TRAM_WRITE_PIECES          64  /* chunks handed to one gathering send */
+#define TRAM_CHUNKS_KEPT           64  /* free chunks of each size that a loop keeps */
 #define TRAM_BACKLOG               100 /* of a listener (V-6) */
 #define TRAM_BACKLOG_RUNTIME       4096
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */

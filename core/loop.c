@@ -231,12 +231,13 @@ static int choose_backend(tram_backend wanted, const struct poller_ops **ret_ops
 }
 
 static void free_parts(tram_loop *loop) {
+    if (loop->at_free)
+        loop->at_free(loop);
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
     tram__calls_close(loop);
     tram__timers_fini(&loop->timers);
     tram__pool_fini(&loop->transport_pool);
-    tram__pool_fini(&loop->chunk_pool);
     const tram_allocator *allocator = &loop->allocator;
     memory_put(allocator, loop->io_slots, loop->io_slot_count * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);

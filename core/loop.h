@@ -62,6 +62,12 @@ struct io_slot {
     uint32_t next_free;
 };
 
+/* Free chunks of one size, kept for reuse. */
+struct chunk_cache {
+    struct chunk *free;
+    unsigned count;
+};
+
 struct call_slots; /* handles.c */
 
 enum guard {
@@ -107,7 +113,11 @@ struct tram_loop {
 
     /* for the transports, which set them up at first use */
     struct pool transport_pool;
-    struct pool chunk_pool;
+    struct chunk_cache chunk_cache[2]; /* write_queue.c */
+    struct ready release_ready;        /* queued while `released` is not empty */
+    tram_protocol *released;           /* protocols waiting for their `released`, linked through `reserved` */
+    tram_protocol *released_last;
+    void (*at_free)(tram_loop *loop); /* gives the transports' memory back */
 
     struct kept_error raised; /* what tram_loop_raise() remembers until the code comes back */
     bool raised_set;
