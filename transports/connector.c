@@ -6,7 +6,6 @@
  * decided at the end (C-9, C-10). Whatever ends the operation goes through settle().
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 
 #include "core/future.h"
 #include "transports/lookup.h"
+#include "transports/socket.h"
 #include "transports/transport.h"
 #include <tram/connection.h>
 
@@ -146,10 +146,8 @@ static void connector_cancel(tram_future *future) {
         return;
     }
     tram__future_finish_cancelled(future);
-    if (transport->flags & T_MADE)
+    if (!tram__transport_withdraw(transport))
         tram_transport_close(transport);
-    else
-        tram__stream_withdraw(transport);
 }
 
 static void connector_destroy(tram_future *future) {
@@ -251,8 +249,7 @@ static void fail_all(struct connector *connector) {
 /* ---- Connected ---- */
 
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
-static void attach(struct connector *connector, int fd, const tram_socket_address *peer,
-                   const tram_socket_address *local) {
+static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
     settle(connector);
     /* The factory may cancel the operation. */
@@ -271,10 +268,6 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
         if (peer && tram__address_concrete(peer)) {
             options.peer = &peer->address;
             options.peer_size = peer->size;
-        }
-        if (local && tram__address_concrete(local)) {
-            options.local = &local->address;
-            options.local_size = local->size;
         }
         status = tram__stream_new(loop, fd, protocol, &options, &connector->transport);
         if (status < 0) {
@@ -319,7 +312,7 @@ static void attempt_ready(struct io *io, unsigned events) {
     int fd = attempt_leave(attempt);
     if (!error) {
         tram_socket_address peer = *remote; /* the list ends with the operation */
-        attach(connector, fd, &peer, &local);
+        attach(connector, fd, &peer);
         return;
     }
     loop->sys->close(fd);
@@ -447,11 +440,8 @@ static void local_found(struct lookup *lookup, const tram_error *error) {
 static int look_up(struct connector *connector, const char *host, const char *port,
                    const tram_connection_options *options) {
     tram_loop *loop = loop_of(connector);
-    struct lookup_query remote = {.host = host,
-                                  .port = port,
-                                  .family = options->family,
-                                  .protocol = options->protocol,
-                                  .flags = options->flags};
+    struct lookup_query remote = {
+        .host = host, .port = port, .family = options->family, .protocol = options->protocol, .flags = options->flags};
     struct lookup_query local = {.host = options->local_host,
                                  .port = options->local_port,
                                  .family = options->family,
@@ -500,17 +490,6 @@ static int take_back(struct connector *connector, int status, tram_future **ret_
     return status;
 }
 
-static bool reserved_used(const uintptr_t *reserved, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (reserved[i])
-            return true;
-    return false;
-}
-
-static bool family_known(int family) {
-    return family == AF_UNSPEC || family == AF_INET || family == AF_INET6;
-}
-
 /* C-2, C-3. */
 static int check_options(const char *host, const char *port, const tram_connection_options *options) {
     bool named = host || port;
@@ -518,33 +497,16 @@ static int check_options(const char *host, const char *port, const tram_connecti
         return TRAM_EVALUE;
     if (options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
         return TRAM_EVALUE;
-    if (!family_known(options->family) || options->interleave < 0 || reserved_used(options->reserved, 8))
+    if (!tram__family_known(options->family) || options->interleave < 0 || tram__reserved_used(options->reserved, 8))
         return TRAM_EVALUE;
     if (options->sock && (options->local_host || options->local_port))
         return TRAM_EVALUE;
     return 0;
 }
 
-/* Is it a stream socket that no transport has? It is made non-blocking (T-15). */
-static int check_socket(tram_loop *loop, int fd) {
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    if (type != SOCK_STREAM)
-        return TRAM_EVALUE;
-    struct io *present = tram__io_of_descriptor(loop, fd);
-    if (present && !present->kind->yields)
-        return TRAM_ESTATE;
-    int flags = loop->sys->fcntl(fd, F_GETFL, 0);
-    if (flags < 0 || (!(flags & O_NONBLOCK) && loop->sys->fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
-        return -errno;
-    return 0;
-}
-
 static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
                           tram_future **ret_future) {
-    int status = check_socket(loop, fd);
+    int status = tram__socket_take(loop, fd);
     if (status)
         return status;
     struct connector *connector;
@@ -554,7 +516,7 @@ static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *
     int on = 1;
     if (keep_alive)
         loop->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    attach(connector, fd, NULL, NULL);
+    attach(connector, fd, NULL);
     return 0;
 }
 

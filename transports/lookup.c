@@ -13,8 +13,7 @@ int tram__lookup_numeric(const struct lookup_query *query, struct address_list *
     if (empty && query->any)
         return tram__addresses_add_any(list, query->port, query->family, protocol);
     /* Whether another protocol has such a port is for the resolver to say. */
-    if (protocol != IPPROTO_TCP ||
-        !tram__address_numeric(query->host, query->port, query->family, &address))
+    if (protocol != IPPROTO_TCP || !tram__address_numeric(query->host, query->port, query->family, &address))
         return 0;
     int status = tram__addresses_add(list, &address, protocol);
     return status ? status : 1;
@@ -53,7 +52,8 @@ static void answered(tram_future *answer, void *arg) {
 
 int tram__lookup_start(struct lookup *lookup, tram_loop *loop, const struct lookup_query *query,
                        void (*done)(struct lookup *lookup, const tram_error *error)) {
-    *lookup = (struct lookup){.list = {.allocator = &loop->allocator}, .loop = loop, .done = done};
+    void *owner = lookup->owner;
+    *lookup = (struct lookup){.list = {.allocator = &loop->allocator}, .owner = owner, .loop = loop, .done = done};
     int status = tram__lookup_numeric(query, &lookup->list);
     if (status)
         return status;

@@ -18,6 +18,7 @@ struct lookup_query {
 
 struct lookup {
     struct address_list list;
+    void *owner; /* free for whoever asks */
     tram_loop *loop;
     tram_future *answer; /* of the resolver, while it is asked */
     void (*done)(struct lookup *lookup, const tram_error *error);
