@@ -48,7 +48,7 @@ static void drop_callbacks(tram_future *future) {
     }
 }
 
-static void future_drop(tram_future *future) {
+void tram__future_drop(tram_future *future) {
     if (--future->references > 0)
         return;
     const tram_allocator *allocator = &future->loop->allocator;
@@ -72,7 +72,7 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
         callback(future, arg);
         slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
     }
-    future_drop(future);
+    tram__future_drop(future);
 }
 
 static void queue_callback(struct done_callback *record) {
@@ -195,7 +195,7 @@ tram_future *tram_future_hold(tram_future *future) {
 
 void tram_future_release(tram_future *future) {
     if (future && loop_enter(future->loop, __func__) == 0)
-        future_drop(future);
+        tram__future_drop(future);
 }
 
 tram_loop *tram_future_get_loop(const tram_future *future) {

@@ -42,6 +42,12 @@ struct tram_future {
  */
 int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future);
 
+static inline tram_future *tram__future_hold(tram_future *future) {
+    future->references++;
+    return future;
+}
+void tram__future_drop(tram_future *future);
+
 /*
  * Complete it; harmless if it is done already. Callbacks are queued (X-2, L-40), or dropped once the loop is
  * closing. An error's texts are copied, but for `operation` of fail_code, which is a constant.

@@ -131,8 +131,8 @@ struct tram_loop {
 
     void *extra_info; /* where get_extra_info puts its answer: transports */
     size_t extra_info_size;
-    struct executor_link *executor; /* the default executor: executor.c */
-    uint64_t signals;               /* bit n: this loop handles signal n: signals.c */
+    struct executor_link *executor;       /* the default executor: executor.c */
+    struct signal_record *signal_records; /* signals.c */
 
     void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
     void *on_wake_arg;

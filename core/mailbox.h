@@ -47,7 +47,7 @@ struct mailbox {
     _Alignas(64) ck_stack_t spare; /* cells to use again; popped by many */
     _Alignas(64) _Atomic uint32_t state;
     _Atomic uint32_t tries;   /* counted cells on the way */
-    _Atomic uint64_t signals; /* bit n: signal n came */
+    _Atomic uint64_t signals; /* bit n - 1: signal n came */
     /* constant, or the owner's */
     _Alignas(64) _Atomic uint32_t references;
     _Atomic bool closed;
