@@ -145,4 +145,14 @@ void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
         if (io && io->kind->ending)
             io->kind->ending(io, ending);
     }
+    /* Each leaves the list of those to hear before it does: it may end itself, or others. */
+    struct list pending;
+    list_init(&pending);
+    list_move_all(&loop->seats, &pending);
+    while (!list_empty(&pending)) {
+        struct seat *seat = container_of(pending.next, struct seat, link);
+        list_remove(&seat->link);
+        list_append(&loop->seats, &seat->link);
+        seat->ending(seat, ending);
+    }
 }

@@ -40,6 +40,15 @@ struct grave {
     void (*dispose)(tram_loop *loop, struct grave *grave);
 };
 
+/*
+ * Something of a loop that has no descriptor, or not always, and must hear when the loop ends: an operation between two
+ * steps, a server. Heard after every io; see enum io_ending.
+ */
+struct seat {
+    struct list link;
+    void (*ending)(struct seat *seat, enum io_ending ending);
+};
+
 /* An error that is kept: texts included. */
 struct kept_error {
     tram_error error;
@@ -99,6 +108,7 @@ struct tram_loop {
     uint32_t io_slot_free;
     uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
+    struct list seats;
     struct call_slots *calls;
 
     /* for the transports, which set them up at first use */
@@ -166,7 +176,12 @@ static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
 /* Frees by `dispose` at the end of the tick, or at once outside of one. */
 void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave));
 
-/* Asks every io of the loop to end; see enum io_ending. */
+static inline void loop_seat(tram_loop *loop, struct seat *seat, void (*ending)(struct seat *, enum io_ending)) {
+    seat->ending = ending;
+    list_append(&loop->seats, &seat->link);
+}
+
+/* Asks every io and every seat of the loop to end; see enum io_ending. */
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending);
 
 /* Around a callback in debug mode: logs it if it was slow (L-30). */
