@@ -135,10 +135,6 @@ int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
 
-ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count) {
-    return io->loop->poller_ops->try_send(io->loop->poller, io, pieces, count);
-}
-
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;

@@ -111,10 +111,4 @@ int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
 
-/*
- * Tries to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none
- * now. Never asks the kernel to tell more.
- */
-ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count);
-
 #endif

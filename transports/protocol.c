@@ -101,14 +101,13 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
 }
 
 void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
-    tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
-    const tram_protocol_ops *ops = protocol->ops;
-    if (unlikely(!ops->data_received))
+    int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
+    if (unlikely(!data_received))
         return;
-    uint64_t start = slow_begin(loop);
-    int status = ops->data_received(protocol, data, size);
-    slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
+    uint64_t start = slow_begin(transport->io.loop);
+    int status = data_received(protocol, data, size);
+    slow_end(transport->io.loop, start, FUNCTION(data_received), "data_received");
     if (unlikely(status < 0))
         fail(transport, status, "data_received");
 }

@@ -331,10 +331,7 @@ static void drop_write(tram_transport *transport) {
     transport->dropped_writes++;
 }
 
-/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
-static int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
-        return size != 0;
+static int may_not_write(tram_transport *transport, size_t size) {
     if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
         return TRAM_ESTATE;
     if (size)
@@ -342,11 +339,20 @@ static int may_write(tram_transport *transport, size_t size) {
     return 0;
 }
 
-/* What the kernel takes at once; 0 also where the connection just died. */
-static size_t send_at_once(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    if (!write_queue_empty(&transport->queue) || transport->corked)
-        return 0;
-    ssize_t sent = tram__io_try_send(&transport->io, pieces, count);
+/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
+static inline int may_write(tram_transport *transport, size_t size) {
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+        return size != 0;
+    return may_not_write(transport, size);
+}
+
+/* Nothing is queued before it: the kernel may take it at once. */
+static inline bool goes_at_once(const tram_transport *transport) {
+    return likely(write_queue_empty(&transport->queue)) && likely(!transport->corked);
+}
+
+/* What the kernel took of a send; 0 also where the connection just died. */
+static inline size_t taken(tram_transport *transport, ssize_t sent) {
     if (likely(sent >= 0)) {
         count_sent(loop_of(transport), sent);
         return (size_t)sent;
@@ -360,6 +366,15 @@ static bool died(const tram_transport *transport) {
     return transport->flags & T_LOST_QUEUED;
 }
 
+static int keep_rest(tram_transport *transport, const void *data, size_t size) {
+    if (died(transport))
+        return 0;
+    if (tram__write_queue_copy(loop_of(transport), &transport->queue, data, size) < 0)
+        return out_of_memory(transport);
+    queued(transport);
+    return 0;
+}
+
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
     int status = enter(transport, __func__);
     if (unlikely(status))
@@ -369,15 +384,10 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
     status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    size_t sent = send_at_once(transport, &piece, 1);
-    if (likely(sent == size) || died(transport))
-        return 0;
-    tram_loop *loop = loop_of(transport);
-    if (tram__write_queue_copy(loop, &transport->queue, (const char *)data + sent, size - sent) < 0)
-        return out_of_memory(transport);
-    queued(transport);
-    return 0;
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, data, size));
+    return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -393,7 +403,9 @@ int tram_transport_writelines(tram_transport *transport, const struct iovec *pie
     status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
-    size_t sent = send_at_once(transport, pieces, count < IOV_MAX ? count : IOV_MAX);
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX));
     if (likely(sent == size) || died(transport))
         return 0;
     for (size_t i = 0; i < count; i++) {
@@ -417,8 +429,9 @@ int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) 
     status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)tram_buffer_data(buffer), .iov_len = size};
-    size_t sent = send_at_once(transport, &piece, 1);
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, tram_buffer_data(buffer), size));
     if (likely(sent == size) || died(transport))
         return 0;
     if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
@@ -464,7 +477,7 @@ static void flush_corked(tram_transport *transport) {
         return;
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
-    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : tram__io_try_send(&transport->io, pieces, count);
+    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : io_try_send_pieces(&transport->io, pieces, count);
     if (result != -EAGAIN) {
         if (result > 0)
             count_sent(loop_of(transport), result);
