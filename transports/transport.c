@@ -362,7 +362,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
-int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
+__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     int status = may_write(transport, size);
@@ -372,6 +372,10 @@ int tram__transport_write(tram_transport *transport, const void *data, size_t si
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, data, size));
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
+}
+
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
+    return write_bytes(transport, data, size);
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -527,7 +531,13 @@ int tram_transport_resume_reading(tram_transport *transport) {
 }
 
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    FORWARD(transport, write, transport, data, size);
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (likely(!(transport->flags & T_SPECIAL)))
+        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
+    const struct transport_calls *calls = transport_kind_of(transport)->calls;
+    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
