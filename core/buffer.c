@@ -38,8 +38,8 @@ tram_buffer *tram_buffer_copy(const void *data, size_t size) {
     return buffer;
 }
 
-tram_buffer *tram_buffer_wrap(const void *data, size_t size,
-                              void (*release)(const void *data, size_t size, void *arg), void *arg) {
+tram_buffer *tram_buffer_wrap(const void *data, size_t size, void (*release)(const void *data, size_t size, void *arg),
+                              void *arg) {
     tram_buffer *buffer = buffer_new(0);
     if (!buffer)
         return NULL;

@@ -152,8 +152,8 @@ static bool find_cgroup(const char *root, int version, char *cgroup, size_t size
 static void unescape(char *text) {
     char *out = text;
     while (*text) {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' &&
-            text[3] >= '0' && text[3] <= '7') {
+        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' && text[2] <= '7' && text[3] >= '0' &&
+            text[3] <= '7') {
             *out++ = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 + (text[3] - '0'));
             text += 4;
         } else {
@@ -174,8 +174,7 @@ static bool parse_mount(char *line, int version, struct mount *mount) {
     char type[32], superoptions[1024] = "";
     if (!tail || sscanf(tail, " - %31s %*s %1023s", type, superoptions) < 1)
         return false;
-    if (version == 2 ? strcmp(type, "cgroup2") != 0
-                     : strcmp(type, "cgroup") != 0 || !has_word(superoptions, "cpu"))
+    if (version == 2 ? strcmp(type, "cgroup2") != 0 : strcmp(type, "cgroup") != 0 || !has_word(superoptions, "cpu"))
         return false;
     *tail = '\0';
     _Static_assert(PATH_SIZE == 1024, "the widths below");

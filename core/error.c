@@ -9,7 +9,7 @@ struct error_entry {
     const char *text;
 };
 
-#define ENTRY(code, text)                                                                                    \
+#define ENTRY(code, text)                                                                                              \
     { code, #code, text }
 
 static const struct error_entry entries[] = {

@@ -39,6 +39,10 @@ enum io_ending {
 /* What an owner is told; NULL where it never asks. Each may end the io within the call. */
 struct io_kind {
     const char *name;
+    /* Gives way when another io wants its descriptor: `ending` is called with IO_ENDING_DROP. */
+    bool yields;
+    /* It is a tram_transport: for walks over the transports of a loop. */
+    bool transport;
 
     /* Receiving: where the next bytes go. NULL member: the loop's own buffer. A negative return skips this
      * read. */
@@ -71,21 +75,25 @@ struct io {
     uint8_t wanted;        /* enum io_event: what the owner asked for */
     uint8_t armed;         /* what the kernel was asked for */
     uint8_t flags;         /* enum io_flag */
-    uint8_t owner_flags;   /* free for the owner */
     uint32_t accept_limit; /* how many one readiness may accept */
 };
 
 enum io_flag {
     IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
-    IO_HUNG_UP =
-        2, /* it reported a hang-up that nobody wanted to know, and was told to forget the descriptor */
+    IO_HUNG_UP = 2,   /* it reported a hang-up that nobody wanted to know, and was told to forget the descriptor */
 };
 
-/* Gives the io a slot on its loop; kind and fd are set here. -ENOMEM. Nothing is asked of the kernel yet. */
+/*
+ * Gives the io a slot on its loop; all fields are set here. Nothing is asked of the kernel yet. -ENOMEM; -EBADF;
+ * TRAM_ESTATE: another io of this loop has the descriptor (T-18).
+ */
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
 
 /* Ends all interest, tells the kernel (before any close of the descriptor), frees the slot. Idempotent. */
 void tram__io_remove(struct io *io);
+
+/* The io that has the descriptor on this loop, or NULL. */
+struct io *tram__io_of_descriptor(const tram_loop *loop, int fd);
 
 static inline bool io_added(const struct io *io) {
     return io->slot != 0;

@@ -18,6 +18,7 @@
 #include "core/stats.h"
 #include "core/sys.h"
 #include "core/timers.h"
+#include <tram/future.h>
 #include <tram/loop.h>
 
 /* An entry of the ready queue, embedded in what it is about; it runs once per queueing (L-4). */
@@ -52,6 +53,12 @@ struct io_slot {
     uint32_t next_free;
 };
 
+/* Free chunks of one size, kept for reuse. */
+struct chunk_cache {
+    struct chunk *free;
+    unsigned count;
+};
+
 struct call_slots; /* handles.c */
 
 enum guard {
@@ -71,7 +78,6 @@ struct tram_loop {
     struct timers timers;
     struct mailbox *mailbox;
     const struct sys *sys;
-    const struct sys *sys_given;
 
     bool running;
     bool in_tick;
@@ -91,13 +97,17 @@ struct tram_loop {
     struct io_slot *io_slots;
     uint32_t io_slot_count;
     uint32_t io_slot_free;
+    uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
+    uint32_t descriptor_count;
     struct call_slots *calls;
 
-    struct watch **watches; /* by descriptor: watch.c */
-    int watch_count;
-
-    struct pool transport_pool; /* sized by the transports at first use */
-    struct pool chunk_pool;
+    /* for the transports, which set them up at first use */
+    struct pool transport_pool;
+    struct chunk_cache chunk_cache[2]; /* write_queue.c */
+    struct ready release_ready;        /* queued while `released` is not empty */
+    tram_protocol *released;           /* protocols waiting for their `released`, linked through `reserved` */
+    tram_protocol *released_last;
+    void (*at_free)(tram_loop *loop); /* gives the transports' memory back */
 
     struct kept_error raised; /* what tram_loop_raise() remembers until the code comes back */
     bool raised_set;
@@ -109,15 +119,18 @@ struct tram_loop {
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
 
-    void *extra_info;                     /* where get_extra_info puts its answer: transports */
+    void *extra_info; /* where get_extra_info puts its answer: transports */
+    size_t extra_info_size;
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */
+
+    void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
+    void *on_wake_arg;
 
     tram_stats stats;
 };
 
-/* ---- Entering: what every public call does first
- * ----------------------------------------------------------------- */
+/* ---- Entering: what every public call does first ---- */
 
 /* 0, -ECHILD in a forked child, or in debug mode TRAM_ESTATE on a wrong thread, which is reported. */
 int tram__loop_enter_slow(const tram_loop *loop, const char *function);
@@ -136,8 +149,7 @@ static inline int loop_enter_open(const tram_loop *loop, const char *function) {
     return unlikely(loop->closed) ? TRAM_ESTATE : 0;
 }
 
-/* ---- Scheduling
- * --------------------------------------------------------------------------------------------------- */
+/* ---- Scheduling ---- */
 
 static inline void loop_ready(tram_loop *loop, struct ready *ready) {
     list_append(&loop->ready, &ready->link);
@@ -152,16 +164,12 @@ static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
 }
 
 /* Frees by `dispose` at the end of the tick, or at once outside of one. */
-void tram__loop_bury(tram_loop *loop, struct grave *grave,
-                     void (*dispose)(tram_loop *loop, struct grave *grave));
+void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave));
 
 /* Asks every io of the loop to end; see enum io_ending. */
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending);
 
-/* Wraps a callback in debug mode: logs it if it was slow (L-30). */
-struct slow_watch {
-    uint64_t start;
-};
+/* Around a callback in debug mode: logs it if it was slow (L-30). */
 void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what);
 
 static inline uint64_t slow_begin(const tram_loop *loop) {
@@ -173,8 +181,7 @@ static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *func
         tram__slow_callback(loop, start_ns, function, what);
 }
 
-/* ---- Reporting: report.c
- * -------------------------------------------------------------------------------------------- */
+/* ---- Reporting: report.c ---- */
 
 void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) TRAM_PRINTF(3, 4);
 
@@ -186,8 +193,7 @@ void tram__report(tram_loop *loop, const tram_exception *exception);
 const tram_error *tram__raised(tram_loop *loop, int code, const char *operation);
 
 /* Reports the failure of a loop callback. */
-void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message,
-                           tram_handle handle);
+void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message, tram_handle handle);
 
 /* Copies an error with its texts. */
 void tram__error_keep(struct kept_error *kept, const tram_error *error);
@@ -195,15 +201,12 @@ void tram__error_keep(struct kept_error *kept, const tram_error *error);
 /* The name of a function, as far as the dynamic linker knows it; `text` is used if it must be made. */
 const char *tram__function_name(const void *function, char *text, size_t size);
 
-/* ---- Parts, each in its own file
- * ------------------------------------------------------------------------------------- */
+/* ---- Parts, each in its own file ---- */
 
 int tram__calls_open(tram_loop *loop);     /* handles.c */
 void tram__calls_discard(tram_loop *loop); /* all that are queued */
 void tram__calls_close(tram_loop *loop);
-void tram__watches_close(tram_loop *loop);                /* watch.c */
-bool tram__watch_conflict(const tram_loop *loop, int fd); /* true: a transport owns it */
-void tram__signals_dispatch(tram_loop *loop);             /* signals.c: queues the handlers of what came */
+void tram__signals_dispatch(tram_loop *loop); /* signals.c: queues the handlers of what came */
 void tram__signals_close(tram_loop *loop);
 void tram__executor_close(tram_loop *loop); /* executor.c */
 

@@ -152,8 +152,7 @@ static void line_add_record(struct line *line, const tram_exception *exception) 
     if (exception->callback)
         line_add(line, "; callback: %s", exception->callback);
     if (exception->handle.slot || exception->handle.generation)
-        line_add(line, "; handle: %" PRIu32 ".%" PRIu32, exception->handle.slot,
-                 exception->handle.generation);
+        line_add(line, "; handle: %" PRIu32 ".%" PRIu32, exception->handle.slot, exception->handle.generation);
     if (exception->transport)
         line_add(line, "; transport: %p", (void *)exception->transport);
     if (exception->protocol)
@@ -210,8 +209,7 @@ void tram__report(tram_loop *loop, const tram_exception *exception) {
     report_to_log(loop, &failure, &record);
 }
 
-void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message,
-                           tram_handle handle) {
+void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message, tram_handle handle) {
     char name[FUNCTION_NAME];
     tram_exception exception = {
         .message = message,

@@ -48,8 +48,7 @@ static void address_run(struct job *job) {
     int gai;
     do {
         errno = 0;
-        gai =
-            getaddrinfo(lookup->host, lookup->port, lookup->hinted ? &lookup->hints : NULL, &lookup->result);
+        gai = getaddrinfo(lookup->host, lookup->port, lookup->hinted ? &lookup->hints : NULL, &lookup->result);
     } while (interrupted(gai));
     const char *subject = lookup->host ? lookup->host : lookup->port ? lookup->port : "";
     if (gai) {
@@ -57,8 +56,7 @@ static void address_run(struct job *job) {
         failure_set(&lookup->failure, gai, subject);
     } else if (!lookup->result) {
         lookup->failure.code = TRAM_ERESOLVE;
-        snprintf(lookup->failure.detail, sizeof lookup->failure.detail, "%s: the resolver found no address",
-                 subject);
+        snprintf(lookup->failure.detail, sizeof lookup->failure.detail, "%s: the resolver found no address", subject);
     }
 }
 

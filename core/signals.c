@@ -31,8 +31,7 @@ struct signal_record {
 
 static struct {
     pthread_mutex_t lock;
-    _Atomic pid_t
-        process; /* a child of fork() inherits the handlers, and the descriptors they would write to */
+    _Atomic pid_t process; /* a child of fork() inherits the handlers, and the descriptors they would write to */
     struct {
         struct mailbox *_Atomic mailbox; /* counted; NULL: not ours */
         _Atomic unsigned handlers;

@@ -29,8 +29,7 @@ static int plain_fcntl(int fd, int command, int value) {
     return fcntl(fd, command, value);
 }
 
-static int plain_epoll_pwait2(int epoll, struct epoll_event *events, int count,
-                              const struct timespec *timeout) {
+static int plain_epoll_pwait2(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
     return epoll_pwait2(epoll, events, count, timeout, NULL);
 }
 

@@ -13,9 +13,9 @@
 struct task {
     struct list link;
     uint64_t sequence;
-    bool lookup;  /* asks a name server: such tasks never take more than half of the threads */
-    bool queued;  /* guarded by the pool's lock */
-    bool started; /* written when a thread takes it */
+    bool lookup;                     /* asks a name server: such tasks never take more than half of the threads */
+    bool queued;                     /* guarded by the pool's lock */
+    bool started;                    /* written when a thread takes it */
     void (*run)(struct task *task);  /* the work */
     void (*done)(struct task *task); /* then, on the same thread: gives the task back; never blocks */
 };

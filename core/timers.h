@@ -2,6 +2,7 @@
  * Timers in exact order of (deadline, creation), cheap at a million: a hierarchical wheel holds what is far
  * away in unsorted slots of a millisecond or more; the slot whose time has come is poured into a small heap,
  * which orders it to the nanosecond. Starting and cancelling a far timer is O(1).
+ * The heap always has room for every timer, so pouring cannot fail.
  *
  * Owned by one loop. A timer is embedded in its owner's struct; it is in at most one place, and says where.
  */

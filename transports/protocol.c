@@ -1,0 +1,180 @@
+/* The adapter: every call of a protocol's callback, and what its answer means. */
+#include <errno.h>
+
+#include "transports/transport.h"
+
+#define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
+
+int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol) {
+    tram_protocol *protocol = NULL;
+    uint64_t start = slow_begin(loop);
+    int status = factory(loop, arg, &protocol);
+    slow_end(loop, start, FUNCTION(factory), "protocol factory");
+    if (status < 0)
+        return status;
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    protocol->transport = NULL;
+    *ret_protocol = protocol;
+    return 0;
+}
+
+void tram__protocol_release(tram_protocol *protocol) {
+    protocol->transport = NULL;
+    if (protocol->ops->released)
+        protocol->ops->released(protocol);
+}
+
+static void release_run(tram_loop *loop, struct ready *ready) {
+    (void)ready;
+    tram_protocol *protocol = loop->released;
+    loop->released = NULL;
+    while (protocol) {
+        tram_protocol *next = (tram_protocol *)protocol->reserved;
+        protocol->reserved = 0;
+        tram__protocol_release(protocol);
+        protocol = next;
+    }
+}
+
+void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
+    protocol->transport = NULL;
+    protocol->reserved = 0;
+    if (loop->released) {
+        loop->released_last->reserved = (uintptr_t)protocol;
+    } else {
+        loop->released = protocol;
+        loop->release_ready.run = release_run;
+        loop_ready(loop, &loop->release_ready);
+    }
+    loop->released_last = protocol;
+}
+
+static void report(tram_transport *transport, const tram_error *error) {
+    tram_exception exception = {
+        .message = "a protocol callback failed",
+        .error = error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(transport->io.loop, &exception);
+}
+
+/* A failure that changes nothing but is told to the handler. */
+static void report_failure(tram_transport *transport, int code, const char *operation) {
+    report(transport, tram__raised(transport->io.loop, code, operation));
+}
+
+/* A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). */
+static void fail(tram_transport *transport, int code, const char *operation) {
+    const tram_error *error = tram__raised(transport->io.loop, code, operation);
+    void *user = error->user;
+    if (code < -4096)
+        report(transport, error);
+    tram__transport_fatal(transport, code, operation, user);
+}
+
+void tram__protocol_connection_made(tram_transport *transport) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    protocol->transport = transport;
+    if (!protocol->ops->connection_made)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = protocol->ops->connection_made(protocol, transport);
+    slow_end(loop, start, FUNCTION(protocol->ops->connection_made), "connection_made");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "connection_made");
+}
+
+void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    if (!protocol->ops->connection_lost)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = protocol->ops->connection_lost(protocol, error);
+    slow_end(loop, start, FUNCTION(protocol->ops->connection_lost), "connection_lost");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "connection_lost");
+}
+
+void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    const tram_protocol_ops *ops = protocol->ops;
+    if (unlikely(!ops->data_received))
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->data_received(protocol, data, size);
+    slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
+    if (unlikely(status < 0))
+        fail(transport, status, "data_received");
+}
+
+int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    const tram_protocol_ops *ops = protocol->ops;
+    *ret_memory = NULL;
+    *ret_size = 0;
+    uint64_t start = slow_begin(loop);
+    int status = ops->get_buffer(protocol, -1, ret_memory, ret_size);
+    slow_end(loop, start, FUNCTION(ops->get_buffer), "get_buffer");
+    if (unlikely(status < 0)) {
+        fail(transport, status, "get_buffer");
+    } else if (unlikely(!*ret_size || !*ret_memory)) {
+        status = tram_loop_raise(loop, TRAM_ESTATE, NULL, "get_buffer returned no room");
+        fail(transport, status, "get_buffer");
+    }
+    return status;
+}
+
+void tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    const tram_protocol_ops *ops = protocol->ops;
+    if (!ops->buffer_updated)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->buffer_updated(protocol, size);
+    slow_end(loop, start, FUNCTION(ops->buffer_updated), "buffer_updated");
+    if (unlikely(status < 0))
+        fail(transport, status, "buffer_updated");
+}
+
+void tram__protocol_eof(tram_transport *transport) {
+    tram_loop *loop = transport->io.loop;
+    tram_protocol *protocol = transport->protocol;
+    const tram_protocol_ops *ops = protocol->ops;
+    int keep_open = 0;
+    if (ops->eof_received) {
+        uint64_t start = slow_begin(loop);
+        keep_open = ops->eof_received(protocol);
+        slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
+    }
+    if (unlikely(keep_open < 0))
+        fail(transport, keep_open, "eof_received");
+    else if (keep_open == 0)
+        tram_transport_close(transport);
+}
+
+static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
+    if (!callback)
+        return;
+    tram_loop *loop = transport->io.loop;
+    uint64_t start = slow_begin(loop);
+    int status = callback(transport->protocol);
+    slow_end(loop, start, FUNCTION(callback), name);
+    if (unlikely(status < 0))
+        report_failure(transport, status, name);
+}
+
+void tram__protocol_pause_writing(tram_transport *transport) {
+    call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
+}
+
+void tram__protocol_resume_writing(tram_transport *transport) {
+    call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+}

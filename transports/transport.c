@@ -1,0 +1,604 @@
+/*
+ * The transport's state machine: how it begins, writes and ends, the same for every kind.
+ *
+ * Reading order: tram_transport_write() and below for bytes going out; tram__transport_sent() for what follows when the
+ * kernel took some; lose_soon() and lose_now() for the end.
+ */
+#include "transports/transport.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+static inline tram_loop *loop_of(const tram_transport *transport) {
+    return transport->io.loop;
+}
+
+/* Getters call it for its report alone. */
+static int enter(const tram_transport *transport, const char *function) {
+    return loop_enter(transport->io.loop, function);
+}
+
+/* ---- Ending ---- */
+
+static void dispose(tram_loop *loop, struct grave *grave) {
+    tram_transport *transport = container_of(grave, tram_transport, on.grave);
+    memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
+    pool_put(&loop->transport_pool, transport);
+}
+
+static void let_go(tram_transport *transport) {
+    if (--transport->holds == 0)
+        tram__loop_bury(loop_of(transport), &transport->on.grave, dispose);
+}
+
+/* The creator learns that there will be no transport for it. */
+static void abandon_creator(tram_transport *transport) {
+    tram_future *creator = transport->creator;
+    if (!creator)
+        return;
+    transport->creator = NULL;
+    tram__future_finish_cancelled(creator);
+    tram_future_release(creator);
+}
+
+/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
+static void finish(tram_transport *transport) {
+    tram_loop *loop = loop_of(transport);
+    tram_protocol *protocol = transport->protocol;
+    transport->flags |= T_LOST;
+    transport_kind_of(transport)->end(transport);
+    stats_add(&loop->stats.connections_now, (uint64_t)-1);
+    struct transport_owner *owner = transport->owner;
+    transport->owner = NULL;
+    if (owner)
+        owner->detached(owner, transport);
+    transport->protocol = NULL;
+    tram__protocol_release(protocol);
+    let_go(transport);
+}
+
+/* connection_lost, here and now: only from the loop (T-5). */
+static void lose_now(tram_transport *transport) {
+    const struct transport_end *end = &transport->end;
+    tram_error error = {.code = end->code, .operation = end->operation, .user = end->user};
+    transport->flags |= T_LOST;
+    if (unlikely(loop_of(transport)->debug))
+        tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
+                  end->code ? tram_error_text(end->code) : "clean end");
+    tram__protocol_connection_lost(transport, end->code ? &error : NULL);
+    finish(transport);
+}
+
+static void lost_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    lose_now(container_of(ready, tram_transport, on.ready));
+}
+
+static void queue_lost(tram_transport *transport) {
+    transport->on.ready.run = lost_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
+}
+
+/* From here on the end is certain: nothing is read or sent any more. */
+static void seal(tram_transport *transport) {
+    transport->flags |= T_CLOSING | T_LOST_QUEUED;
+    transport->dropped_writes++;
+    tram__io_receive_stop(&transport->io);
+    tram__io_send_stop(&transport->io);
+}
+
+/* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
+static void lose_soon(tram_transport *transport) {
+    seal(transport);
+    if (!(transport->flags & T_MAKE_QUEUED))
+        queue_lost(transport);
+}
+
+void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    if (transport->flags & (T_LOST_QUEUED | T_LOST))
+        return;
+    tram_loop *loop = loop_of(transport);
+    tram__write_queue_clear(loop, &transport->queue);
+    transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    lose_soon(transport);
+}
+
+int tram_transport_abort(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (transport->flags & (T_LOST_QUEUED | T_LOST))
+        return 0;
+    tram__write_queue_clear(loop_of(transport), &transport->queue);
+    lose_soon(transport);
+    return 0;
+}
+
+static void flush_corked(tram_transport *transport);
+
+int tram_transport_close(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (transport->flags & T_CLOSING)
+        return 0;
+    transport->flags |= T_CLOSING;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
+        lose_soon(transport);
+    return 0;
+}
+
+bool tram_transport_is_closing(const tram_transport *transport) {
+    enter(transport, __func__);
+    return transport->flags & T_CLOSING;
+}
+
+tram_transport *tram_transport_hold(tram_transport *transport) {
+    enter(transport, __func__);
+    transport->holds++;
+    return transport;
+}
+
+void tram_transport_release(tram_transport *transport) {
+    enter(transport, __func__);
+    let_go(transport);
+}
+
+/* ---- Beginning ---- */
+
+static void made_run(tram_loop *loop, struct ready *ready) {
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
+    uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
+    tram__protocol_connection_made(transport);
+    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
+        int status = tram__io_receive_start(&transport->io);
+        if (unlikely(status))
+            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    }
+    tram_future *creator = transport->creator;
+    if (creator) {
+        transport->creator = NULL;
+        tram__future_finish(creator, transport);
+        tram_future_release(creator);
+    }
+    if (unlikely(sealed_before))
+        queue_lost(transport);
+}
+
+void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
+                           tram_future *creator) {
+    tram_loop *loop = loop_of(transport);
+    transport->protocol = protocol;
+    transport->holds = 1;
+    transport->high = TRAM_WRITE_HIGH;
+    transport->low = TRAM_WRITE_LOW;
+    transport->flags = T_MAKE_QUEUED;
+    transport->owner = owner;
+    transport->creator = creator ? tram_future_hold(creator) : NULL;
+    transport->on.ready.run = made_run;
+    const struct transport_kind *kind = transport_kind_of(transport);
+    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    stats_add(&loop->stats.connections, 1);
+    stats_add(&loop->stats.connections_now, 1);
+    loop_ready(loop, &transport->on.ready);
+    if (owner)
+        owner->attached(owner, transport);
+}
+
+bool tram__transport_withdraw(tram_transport *transport) {
+    if (!(transport->flags & T_MAKE_QUEUED))
+        return false;
+    list_remove(&transport->on.ready.link);
+    seal(transport);
+    transport->flags &= ~(uint32_t)T_MAKE_QUEUED;
+    tram__write_queue_clear(loop_of(transport), &transport->queue);
+    abandon_creator(transport);
+    finish(transport);
+    return true;
+}
+
+/* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
+static void drop(tram_transport *transport) {
+    if (tram__transport_withdraw(transport))
+        return;
+    if (transport->flags & T_LOST)
+        return;
+    tram_loop *loop = loop_of(transport);
+    if (transport->flags & T_LOST_QUEUED)
+        list_remove(&transport->on.ready.link);
+    else
+        seal(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
+    tram__write_queue_clear(loop, &transport->queue);
+    lose_now(transport);
+}
+
+void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
+    switch (ending) {
+    case IO_ENDING_STOP:
+        break;
+    case IO_ENDING_CLOSE:
+        tram_transport_close(transport);
+        break;
+    case IO_ENDING_ABORT:
+        tram_transport_abort(transport);
+        break;
+    case IO_ENDING_DROP:
+        drop(transport);
+        break;
+    }
+}
+
+void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
+                          void (*visit)(tram_transport *transport)) {
+    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+        struct io *io = loop->io_slots[slot].io;
+        if (io && io->kind->transport && ((tram_transport *)(void *)io)->owner == owner)
+            visit((tram_transport *)(void *)io);
+    }
+}
+
+/* ---- Reading ---- */
+
+int tram_transport_pause_reading(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
+        return 0;
+    transport->flags |= T_PAUSED;
+    tram__io_receive_stop(&transport->io);
+    return 0;
+}
+
+int tram_transport_resume_reading(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
+        return 0;
+    transport->flags &= ~(uint32_t)T_PAUSED;
+    if (!(transport->flags & T_MADE))
+        return 0; /* reading starts after connection_made */
+    status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    return 0;
+}
+
+bool tram_transport_is_reading(const tram_transport *transport) {
+    enter(transport, __func__);
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+}
+
+/* ---- Writing ---- */
+
+static void maybe_pause(tram_transport *transport) {
+    if (transport->queue.size <= transport->high || transport->flags & T_WRITING_PAUSED)
+        return;
+    transport->flags |= T_WRITING_PAUSED;
+    tram__protocol_pause_writing(transport);
+}
+
+static void maybe_resume(tram_transport *transport) {
+    if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
+        return;
+    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
+    tram__protocol_resume_writing(transport);
+}
+
+static void count_sent(tram_loop *loop, ssize_t sent) {
+    stats_add(&loop->stats.writes, 1);
+    stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+}
+
+/* Bytes joined the queue: ask for writability, heed the limits. */
+static void queued(tram_transport *transport) {
+    if (!transport->corked) {
+        int status = tram__io_send_start(&transport->io);
+        if (unlikely(status)) {
+            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+            return;
+        }
+    }
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        return;
+    }
+    maybe_pause(transport);
+}
+
+static int out_of_memory(tram_transport *transport) {
+    tram__transport_fatal(transport, -ENOMEM, "write", NULL);
+    return -ENOMEM;
+}
+
+/* The connection is gone: the bytes are dropped, and counted (W-6). */
+static void drop_write(tram_transport *transport) {
+    tram_loop *loop = loop_of(transport);
+    stats_add(&loop->stats.dropped_writes, 1);
+    if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
+        tram__log(loop, TRAM_LOG_WARNING, "a write to connection %p was dropped: the connection is gone",
+                  (void *)transport);
+    transport->dropped_writes++;
+}
+
+/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
+static int may_write(tram_transport *transport, size_t size) {
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+        return size != 0;
+    if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
+        return TRAM_ESTATE;
+    if (size)
+        drop_write(transport);
+    return 0;
+}
+
+/* What the kernel takes at once; 0 also where the connection just died. */
+static size_t send_at_once(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    if (!write_queue_empty(&transport->queue) || transport->corked)
+        return 0;
+    ssize_t sent = tram__io_try_send(&transport->io, pieces, count);
+    if (likely(sent >= 0)) {
+        count_sent(loop_of(transport), sent);
+        return (size_t)sent;
+    }
+    if (sent != -EAGAIN)
+        tram__transport_fatal(transport, (int)sent, "send", NULL);
+    return 0;
+}
+
+static bool died(const tram_transport *transport) {
+    return transport->flags & T_LOST_QUEUED;
+}
+
+int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (unlikely(!data && size))
+        return TRAM_EVALUE;
+    status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    size_t sent = send_at_once(transport, &piece, 1);
+    if (likely(sent == size) || died(transport))
+        return 0;
+    tram_loop *loop = loop_of(transport);
+    if (tram__write_queue_copy(loop, &transport->queue, (const char *)data + sent, size - sent) < 0)
+        return out_of_memory(transport);
+    queued(transport);
+    return 0;
+}
+
+int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!pieces[i].iov_base && pieces[i].iov_len)
+            return TRAM_EVALUE;
+        size += pieces[i].iov_len;
+    }
+    status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    size_t sent = send_at_once(transport, pieces, count < IOV_MAX ? count : IOV_MAX);
+    if (likely(sent == size) || died(transport))
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
+        sent -= skip;
+        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
+                                   pieces[i].iov_len - skip) < 0)
+            return out_of_memory(transport);
+    }
+    queued(transport);
+    return 0;
+}
+
+int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (unlikely(!buffer))
+        return TRAM_EVALUE;
+    size_t size = tram_buffer_size(buffer);
+    status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)tram_buffer_data(buffer), .iov_len = size};
+    size_t sent = send_at_once(transport, &piece, 1);
+    if (likely(sent == size) || died(transport))
+        return 0;
+    if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
+        return out_of_memory(transport);
+    queued(transport);
+    return 0;
+}
+
+/* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
+static void drained(tram_transport *transport, bool within_loop) {
+    tram__io_send_stop(&transport->io);
+    if (transport->flags & T_CLOSING) {
+        if (!within_loop) {
+            lose_soon(transport);
+            return;
+        }
+        seal(transport);
+        lose_now(transport);
+    } else if (transport->flags & T_EOF_ASKED) {
+        transport_kind_of(transport)->end_writing(transport);
+    }
+}
+
+static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
+    if (unlikely(result < 0)) {
+        tram__transport_fatal(transport, (int)result, "send", NULL);
+        return;
+    }
+    tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
+    maybe_resume(transport); /* may write, close, abort (W-20) */
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
+        drained(transport, within_loop);
+}
+
+void tram__transport_sent(tram_transport *transport, ssize_t result) {
+    sent(transport, result, true);
+}
+
+/* Ends all corking and sends what it held back, as far as the kernel takes it. */
+static void flush_corked(tram_transport *transport) {
+    transport->corked = 0;
+    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_QUEUED | T_LOST))
+        return;
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
+    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : tram__io_try_send(&transport->io, pieces, count);
+    if (result != -EAGAIN) {
+        if (result > 0)
+            count_sent(loop_of(transport), result);
+        sent(transport, result, false);
+    }
+    if (!write_queue_empty(&transport->queue)) {
+        int status = tram__io_send_start(&transport->io);
+        if (unlikely(status))
+            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    }
+}
+
+int tram_transport_cork(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (!status)
+        transport->corked++;
+    return status;
+}
+
+int tram_transport_uncork(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (status)
+        return status;
+    if (!transport->corked)
+        return 0; /* close() ended it */
+    if (--transport->corked == 0)
+        flush_corked(transport);
+    return 0;
+}
+
+int tram_transport_write_eof(tram_transport *transport) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (!transport_kind_of(transport)->can_write_eof)
+        return -ENOTSUP;
+    if (transport->flags & (T_CLOSING | T_EOF_ASKED))
+        return 0;
+    transport->flags |= T_EOF_ASKED;
+    if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
+        flush_corked(transport); /* which ends the writing side when nothing is left */
+        return 0;
+    }
+    return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+bool tram_transport_can_write_eof(const tram_transport *transport) {
+    return transport_kind_of(transport)->can_write_eof;
+}
+
+/* ---- Limits ---- */
+
+int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (high == TRAM_LIMIT_DEFAULT) {
+        if (low == TRAM_LIMIT_DEFAULT)
+            high = TRAM_WRITE_HIGH;
+        else if (low > SIZE_MAX / 4)
+            return TRAM_EVALUE;
+        else
+            high = 4 * low;
+    }
+    if (low == TRAM_LIMIT_DEFAULT)
+        low = high / 4;
+    if (high < low)
+        return TRAM_EVALUE;
+    transport->high = high;
+    transport->low = low;
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        maybe_pause(transport);
+    return 0;
+}
+
+int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (ret_low)
+        *ret_low = transport->low;
+    if (ret_high)
+        *ret_high = transport->high;
+    return 0;
+}
+
+int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    transport->hard_limit = limit;
+    if (limit && transport->queue.size > limit)
+        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+    return 0;
+}
+
+size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
+    enter(transport, __func__);
+    return transport->queue.size;
+}
+
+/* ---- Who is at the ends ---- */
+
+int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    tram_protocol *old = transport->protocol;
+    if (!old)
+        return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
+    const struct transport_kind *kind = transport_kind_of(transport);
+    transport->protocol = protocol;
+    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    if (transport->flags & T_MADE)
+        protocol->transport = transport;
+    if (old != protocol)
+        tram__protocol_release_soon(loop_of(transport), old);
+    return 0;
+}
+
+tram_protocol *tram_transport_get_protocol(const tram_transport *transport) {
+    enter(transport, __func__);
+    return transport->protocol;
+}
+
+tram_loop *tram_transport_get_loop(const tram_transport *transport) {
+    return transport->io.loop;
+}
+
+const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback) {
+    if (enter(transport, __func__) || !name)
+        return fallback;
+    const void *value = transport_kind_of(transport)->extra_info(transport, name);
+    return value ? value : fallback;
+}
