@@ -1,0 +1,494 @@
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/loop.h"
+#include "transports/transport.h"
+
+#define PATIENCE_NS 20000000000ull
+
+/* ---- A watched loop ---- */
+
+static void *counted_allocate(void *context, size_t size) {
+    struct world *world = context;
+    if (world->fail_after == 0)
+        return NULL;
+    if (world->fail_after != SIZE_MAX)
+        world->fail_after--;
+    void *memory = malloc(size);
+    if (memory) {
+        __atomic_add_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&world->allocations, 1, __ATOMIC_RELAXED);
+    }
+    return memory;
+}
+
+static void counted_release(void *context, void *memory, size_t size) {
+    struct world *world = context;
+    (void)size;
+    __atomic_sub_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
+    free(memory);
+}
+
+static void append(char *text, size_t size, const char *more, const char *separator) {
+    size_t length = strlen(text);
+    snprintf(text + length, size - length, "%s%s", length ? separator : "", more);
+}
+
+static void collect_log(void *arg, tram_log_level level, const char *line) {
+    struct world *world = arg;
+    if (level == TRAM_LOG_WARNING)
+        world->warnings++;
+    else if (level == TRAM_LOG_ERROR)
+        world->errors++;
+    else
+        world->debugs++;
+    append(world->log, sizeof world->log, line, "\n");
+}
+
+static int collect_exception(tram_loop *loop, const tram_exception *exception, void *arg) {
+    struct world *world = arg;
+    (void)loop;
+    world->exceptions++;
+    world->exception_code = exception->error ? exception->error->code : 0;
+    world->exception_user = exception->error ? exception->error->user : NULL;
+    world->exception_transport = exception->transport;
+    world->exception_protocol = exception->protocol;
+    world->exception_fd = exception->fd;
+    snprintf(world->exception, sizeof world->exception, "%s", exception->message);
+    return 0;
+}
+
+int open_descriptors(void) {
+    DIR *directory = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(directory))
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static struct world *the_world;
+
+struct world *world_of(tram_loop *loop) {
+    (void)loop;
+    return the_world;
+}
+
+static int setup(void **state, bool debug) {
+    struct world *world = calloc(1, sizeof *world);
+    world->fail_after = SIZE_MAX;
+    world->descriptors = open_descriptors();
+    world->allocator = (tram_allocator){counted_allocate, counted_release, world};
+    world->options =
+        (tram_loop_options){.allocator = &world->allocator, .log = collect_log, .log_arg = world, .debug = debug};
+    the_world = world;
+    *state = world;
+    world_reopen(world);
+    return 0;
+}
+
+int world_setup(void **state) {
+    return setup(state, false);
+}
+
+int world_setup_debug(void **state) {
+    return setup(state, true);
+}
+
+void world_reopen(struct world *world) {
+    world_use_sys(world, &tram__sys);
+}
+
+void world_use_sys(struct world *world, const struct sys *sys) {
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_int_equal(tram__loop_new(&world->options, sys, &world->loop), 0);
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, collect_exception, world), 0);
+}
+
+struct owned_recorder {
+    struct recorder recorder;
+    struct owned_recorder *next;
+};
+static struct owned_recorder *recorders;
+
+int world_teardown(void **state) {
+    struct world *world = *state;
+    world->fail_after = SIZE_MAX;
+    int status = tram_loop_free(world->loop);
+    size_t leaked = world->live_blocks;
+    int descriptors = open_descriptors() - world->descriptors;
+    while (recorders) {
+        struct owned_recorder *next = recorders->next;
+        free(recorders);
+        recorders = next;
+    }
+    free(world);
+    the_world = NULL;
+    if (status || leaked || descriptors)
+        print_error("left behind: loop %d, %zu blocks, %d descriptors\n", status, leaked, descriptors);
+    return status || leaked || descriptors ? -1 : 0;
+}
+
+void trace(struct world *world, const char *format, ...) {
+    char word[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(word, sizeof word, format, arguments);
+    va_end(arguments);
+    append(world->trace, sizeof world->trace, word, " ");
+}
+
+int trace_callback(tram_loop *loop, void *arg) {
+    trace(world_of(loop), "%s", (const char *)arg);
+    return 0;
+}
+
+void run_ticks(struct world *world, int count) {
+    while (count-- > 0) {
+        assert_int_equal(tram_loop_stop(world->loop), 0);
+        assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    }
+}
+
+static int give_up(tram_loop *loop, void *arg) {
+    (void)loop;
+    *(bool *)arg = true;
+    return 0;
+}
+
+void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg) {
+    bool late = false;
+    tram_handle timer;
+    assert_int_equal(tram_loop_call_later(world->loop, PATIENCE_NS, give_up, &late, NULL, &timer), 0);
+    while (!condition(arg)) {
+        if (late)
+            fail_msg("waited too long; trace so far: %s", world->trace);
+        /* One blocking tick: what is waited for is an event. */
+        int64_t timeout_ns;
+        struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
+        assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+        if (timeout_ns != 0)
+            poll(&poll_fd, 1, timeout_ns < 0 ? -1 : (int)((timeout_ns + 999999) / 1000000));
+        assert_true(tram_loop_dispatch(world->loop) >= 0);
+    }
+    tram_handle_cancel(world->loop, timer);
+}
+
+static bool flag_is_set(void *arg) {
+    return *(const volatile bool *)arg;
+}
+
+void run_until(struct world *world, const bool *flag) {
+    run_until_true(world, flag_is_set, (void *)(uintptr_t)flag);
+}
+
+struct wanted_word {
+    struct world *world;
+    const char *word;
+};
+
+static bool word_is_traced(void *arg) {
+    struct wanted_word *wanted = arg;
+    return strstr(wanted->world->trace, wanted->word) != NULL;
+}
+
+void run_until_traced(struct world *world, const char *word) {
+    struct wanted_word wanted = {world, word};
+    run_until_true(world, word_is_traced, &wanted);
+}
+
+/* ---- A protocol that writes down what happens ---- */
+
+static struct recorder *of(tram_protocol *protocol) {
+    return (struct recorder *)protocol;
+}
+
+static void say(struct recorder *recorder, const char *format, ...) {
+    char word[128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(word, sizeof word, format, arguments);
+    va_end(arguments);
+    if (recorder->name)
+        trace(recorder->world, "%s.%s", recorder->name, word);
+    else
+        trace(recorder->world, "%s", word);
+}
+
+static int answer(struct recorder *recorder, const char *event) {
+    return recorder->on ? recorder->on(recorder, event) : 0;
+}
+
+static int recorder_made(tram_protocol *protocol, tram_transport *transport) {
+    struct recorder *recorder = of(protocol);
+    assert_ptr_equal(protocol->transport, transport);
+    assert_false(recorder->made);
+    recorder->made = true;
+    say(recorder, "made");
+    return answer(recorder, "made");
+}
+
+static int recorder_data(tram_protocol *protocol, const void *data, size_t size) {
+    struct recorder *recorder = of(protocol);
+    assert_true(size > 0);
+    assert_false(recorder->lost);
+    recorder->received += size;
+    size_t room = sizeof recorder->bytes - recorder->kept;
+    if (recorder->keep && size <= room) {
+        memcpy(recorder->bytes + recorder->kept, data, size);
+        recorder->kept += size;
+    }
+    if (!recorder->quiet_data)
+        say(recorder, "data:%zu", size);
+    return answer(recorder, "data");
+}
+
+static int recorder_eof(tram_protocol *protocol) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->lost);
+    say(recorder, "eof");
+    int status = answer(recorder, "eof");
+    return status ? status : recorder->eof_returns;
+}
+
+static int recorder_lost(tram_protocol *protocol, const tram_error *error) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->lost);
+    recorder->lost = true;
+    recorder->lost_code = error ? error->code : 0;
+    recorder->lost_user = error ? error->user : NULL;
+    say(recorder, "lost:%s", error ? tram_error_name(error->code) : "0");
+    return answer(recorder, "lost");
+}
+
+static int recorder_pause(tram_protocol *protocol) {
+    say(of(protocol), "pause");
+    return answer(of(protocol), "pause");
+}
+
+static int recorder_resume(tram_protocol *protocol) {
+    say(of(protocol), "resume");
+    return answer(of(protocol), "resume");
+}
+
+static void recorder_released(tram_protocol *protocol) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->was_released);
+    recorder->was_released = true;
+    say(recorder, "released");
+    answer(recorder, "released");
+}
+
+static int recorder_get_buffer(tram_protocol *protocol, ptrdiff_t hint, void **ret_memory, size_t *ret_size) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->lost);
+    assert_int_equal(hint, -1);
+    say(recorder, "get_buffer");
+    *ret_memory = recorder->buffer;
+    *ret_size = recorder->buffer_size;
+    return answer(recorder, "get_buffer");
+}
+
+static int recorder_updated(tram_protocol *protocol, size_t size) {
+    struct recorder *recorder = of(protocol);
+    assert_true(size > 0 && size <= recorder->buffer_size);
+    recorder->received += size;
+    if (recorder->keep && size <= sizeof recorder->bytes - recorder->kept) {
+        memcpy(recorder->bytes + recorder->kept, recorder->buffer, size);
+        recorder->kept += size;
+    }
+    say(recorder, "updated:%zu", size);
+    return answer(recorder, "updated");
+}
+
+static const tram_protocol_ops plain_ops = {
+    .connection_made = recorder_made,
+    .data_received = recorder_data,
+    .eof_received = recorder_eof,
+    .connection_lost = recorder_lost,
+    .pause_writing = recorder_pause,
+    .resume_writing = recorder_resume,
+    .released = recorder_released,
+};
+
+static const tram_protocol_ops buffered_ops = {
+    .connection_made = recorder_made,
+    .eof_received = recorder_eof,
+    .connection_lost = recorder_lost,
+    .pause_writing = recorder_pause,
+    .resume_writing = recorder_resume,
+    .get_buffer = recorder_get_buffer,
+    .buffer_updated = recorder_updated,
+    .released = recorder_released,
+};
+
+struct recorder *recorder_new(struct world *world, const char *name) {
+    struct owned_recorder *owned = calloc(1, sizeof *owned);
+    owned->next = recorders;
+    recorders = owned;
+    owned->recorder.base.ops = &plain_ops;
+    owned->recorder.world = world;
+    owned->recorder.name = name;
+    return &owned->recorder;
+}
+
+struct recorder *recorder_new_buffered(struct world *world, const char *name) {
+    struct recorder *recorder = recorder_new(world, name);
+    recorder->base.ops = &buffered_ops;
+    recorder->buffer_size = sizeof recorder->buffer;
+    return recorder;
+}
+
+int recorder_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = &recorder_new(arg, NULL)->base;
+    return 0;
+}
+
+struct recorder *world_last_recorder(struct world *world) {
+    (void)world;
+    return recorders ? &recorders->recorder : NULL;
+}
+
+/* ---- Sockets ---- */
+
+void set_blocking(int fd, bool blocking) {
+    int flags = fcntl(fd, F_GETFL);
+    assert_true(flags >= 0);
+    assert_int_equal(fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK), 0);
+}
+
+int tcp_listener(int backlog, uint16_t *ret_port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, backlog), 0);
+    socklen_t size = sizeof address;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    *ret_port = ntohs(address.sin_port);
+    return fd;
+}
+
+uint16_t free_port(void) {
+    uint16_t port;
+    close(tcp_listener(1, &port));
+    return port;
+}
+
+int tcp_connect(uint16_t port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+void tcp_pair(int ret_fds[2]) {
+    uint16_t port;
+    int listener = tcp_listener(1, &port);
+    ret_fds[0] = tcp_connect(port);
+    assert_true(ret_fds[0] >= 0);
+    ret_fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(ret_fds[1] >= 0);
+    close(listener);
+    set_blocking(ret_fds[0], false);
+    set_blocking(ret_fds[1], false);
+}
+
+void unix_pair(int ret_fds[2]) {
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ret_fds), 0);
+}
+
+void close_with_reset(int fd) {
+    struct linger linger = {.l_onoff = 1};
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    close(fd);
+}
+
+void shrink_buffers(int fd) {
+    int size = 1;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
+}
+
+static void wait_for(struct world *world, int fd, short events) {
+    struct pollfd poll_fd = {.fd = fd, .events = events};
+    if (world)
+        run_ticks(world, 1);
+    poll(&poll_fd, 1, world ? 1 : 1000);
+}
+
+void send_exactly(struct world *world, int fd, const void *data, size_t size) {
+    const char *from = data;
+    for (int idle = 0; size;) {
+        ssize_t sent = send(fd, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0) {
+            from += sent;
+            size -= (size_t)sent;
+            idle = 0;
+            continue;
+        }
+        assert_true(sent < 0 && (errno == EAGAIN || errno == EINTR));
+        assert_true(++idle < 20000);
+        wait_for(world, fd, POLLOUT);
+    }
+}
+
+void receive_exactly(struct world *world, int fd, void *data, size_t size) {
+    char *to = data;
+    for (int idle = 0; size;) {
+        ssize_t received = recv(fd, to, size, MSG_DONTWAIT);
+        if (received > 0) {
+            to += received;
+            size -= (size_t)received;
+            idle = 0;
+            continue;
+        }
+        assert_true(received < 0 && (errno == EAGAIN || errno == EINTR));
+        assert_true(++idle < 20000);
+        wait_for(world, fd, POLLIN);
+    }
+}
+
+bool receive_eof(struct world *world, int fd) {
+    char bytes[4096];
+    for (int idle = 0;;) {
+        ssize_t received = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (received == 0)
+            return true;
+        if (received > 0)
+            continue;
+        if (errno != EAGAIN && errno != EINTR)
+            return false;
+        assert_true(++idle < 20000);
+        wait_for(world, fd, POLLIN);
+    }
+}
+
+tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder) {
+    tram_transport *transport;
+    struct stream_options options = {0};
+    assert_int_equal(tram__stream_new(world->loop, fd, &recorder->base, &options, &transport), 0);
+    return transport;
+}
+
+void fill(tram_transport *transport, size_t queued) {
+    static const char bytes[4096];
+    while (tram_transport_get_write_buffer_size(transport) <= queued)
+        assert_int_equal(tram_transport_write(transport, bytes, sizeof bytes), 0);
+}

@@ -1,0 +1,164 @@
+/*
+ * What the tests share: a loop whose memory, descriptors, log and exceptions are watched, a protocol that writes down
+ * what happens to it, and sockets to talk to.
+ */
+#ifndef TRAM_TESTS_SUPPORT_H
+#define TRAM_TESTS_SUPPORT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <tram/tram.h>
+
+/* ---- A watched loop ---- */
+
+struct world {
+    tram_loop *loop;
+    size_t live_blocks;  /* allocated by the loop and not freed */
+    size_t allocations;  /* ever */
+    size_t fail_after;   /* allocations that still succeed; SIZE_MAX: all */
+    int descriptors;     /* open when the test began */
+    char trace[8192];    /* what recorders and steps wrote down, separated by spaces */
+    unsigned exceptions; /* records that the exception handler got */
+    int exception_code;  /* of the last one */
+    char exception[256]; /* its message */
+    const void *exception_user;
+    tram_transport *exception_transport;
+    tram_protocol *exception_protocol;
+    int exception_fd;
+    unsigned warnings; /* log lines */
+    unsigned errors;
+    unsigned debugs;
+    char log[4096]; /* all lines */
+    tram_loop_options options;
+    tram_allocator allocator;
+};
+
+/*
+ * cmocka fixtures: setup gives *state a struct world with a loop; teardown frees the loop and checks that all memory
+ * went back and no descriptor was left. world_reopen() makes a fresh loop after changes of world->options.
+ */
+int world_setup(void **state);
+int world_setup_debug(void **state);
+int world_teardown(void **state);
+void world_reopen(struct world *world);
+
+/* A loop with another system-call table (core/sys.h); the old one is freed. */
+struct sys;
+void world_use_sys(struct world *world, const struct sys *sys);
+
+/* Adds a word to the trace. */
+void trace(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Compares the trace with `expected` and empties it. */
+#define assert_trace(world, expected)                                                                                  \
+    do {                                                                                                               \
+        assert_string_equal((world)->trace, expected);                                                                 \
+        (world)->trace[0] = '\0';                                                                                      \
+    } while (0)
+
+/* Exactly `count` ticks that do not block. */
+void run_ticks(struct world *world, int count);
+
+/* Runs until *flag is true; fails the test after 20 seconds. */
+void run_until(struct world *world, const bool *flag);
+
+/* Runs until the trace contains `word`. */
+void run_until_traced(struct world *world, const char *word);
+
+/* Runs until the condition holds; fails the test after 20 seconds. */
+void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg);
+
+/* How many descriptors this process has open. */
+int open_descriptors(void);
+
+/* A loop callback that adds (const char *)arg to the trace: the loop must be the world's of `world_of(loop)`. */
+int trace_callback(tram_loop *loop, void *arg);
+struct world *world_of(tram_loop *loop);
+
+/* ---- A protocol that writes down what happens ---- */
+
+/*
+ * Every callback adds a word to the trace, prefixed with `name` if that is not NULL: made, data:N, eof, lost:0,
+ * lost:ECONNRESET, pause, resume, get_buffer, updated:N, released. Then `on` is called, if set, with the same word's
+ * first part ("data"), and its return value is the callback's. Fields may be changed at any time.
+ */
+struct recorder {
+    tram_protocol base;
+    struct world *world;
+    const char *name;
+    int (*on)(struct recorder *recorder, const char *event);
+    void *arg;
+    int eof_returns; /* what eof_received returns */
+    size_t received; /* bytes in all */
+    bool keep;       /* append to `bytes` what comes, as far as it fits */
+    bool quiet_data; /* no word for data */
+    char bytes[65536];
+    size_t kept;
+    char buffer[4096];  /* where a buffered recorder receives */
+    size_t buffer_size; /* what get_buffer offers; set to sizeof buffer by recorder_new_buffered */
+    bool made;
+    bool lost;
+    bool was_released;
+    int lost_code;
+    const void *lost_user;
+    bool heap; /* freed in released */
+};
+
+/* A plain or buffered recorder; owned by the world: freed when its `released` came and the world ends. */
+struct recorder *recorder_new(struct world *world, const char *name);
+struct recorder *recorder_new_buffered(struct world *world, const char *name);
+
+/* A tram_protocol_factory; arg is the world. Makes unnamed recorders; the last is world_last_recorder(). */
+int recorder_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol);
+struct recorder *world_last_recorder(struct world *world);
+
+/* ---- Sockets ---- */
+
+/* A connected loopback TCP pair, both ends non-blocking. */
+void tcp_pair(int ret_fds[2]);
+
+/* The same, as Unix stream sockets (small, predictable buffers). */
+void unix_pair(int ret_fds[2]);
+
+/* A listening loopback socket, and its port. */
+int tcp_listener(int backlog, uint16_t *ret_port);
+
+/* A blocking connect to a loopback port; -1 and errno if refused. */
+int tcp_connect(uint16_t port);
+
+/* A loopback port that was free a moment ago. */
+uint16_t free_port(void);
+
+/* Makes `fd` blocking or not. */
+void set_blocking(int fd, bool blocking);
+
+/* Closes so that the peer sees a reset. */
+void close_with_reset(int fd);
+
+/* Makes the socket buffers of `fd` as small as the kernel allows. */
+void shrink_buffers(int fd);
+
+/* Writes or reads exactly `size` bytes on a descriptor in whatever mode, running the world's loop meanwhile if given.
+ */
+void send_exactly(struct world *world, int fd, const void *data, size_t size);
+void receive_exactly(struct world *world, int fd, void *data, size_t size);
+
+/* Runs the world's loop until `fd` reads EOF (true) or an error (false, errno set); discards bytes before. */
+bool receive_eof(struct world *world, int fd);
+
+/* A stream transport over `fd` with `recorder` as its protocol; connection_made has not run yet. */
+tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder);
+
+/* Fills the kernel's buffer and then the transport's until more than `queued` bytes wait in it. */
+void fill(tram_transport *transport, size_t queued);
+
+#endif
