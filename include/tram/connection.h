@@ -17,10 +17,10 @@ typedef struct tram_connection_options {
     const char *local_port;           /* NULL: any */
     uint64_t happy_eyeballs_delay_ns; /* race attempts, a new one after this delay (RFC 8305: 250 ms); 0: in
                                          turn */
-    int interleave;      /* first_address_family_count; 0: 1 with happy eyeballs, else as resolved */
-    bool all_errors;     /* keep every attempt's error in tram_error.causes */
-    uint64_t timeout_ns; /* resolve and connect within this, else TRAM_ETIMEOUT; 0: no deadline */
-    bool keep_alive;     /* SO_KEEPALIVE */
+    int interleave;                   /* first_address_family_count; 0: 1 with happy eyeballs, else as resolved */
+    bool all_errors;                  /* keep every attempt's error in tram_error.causes */
+    uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: no deadline */
+    bool keep_alive;                  /* SO_KEEPALIVE */
     /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
@@ -39,17 +39,17 @@ typedef struct tram_connection_options {
  * connection_made ran, connection_lost follows. `ret_future` may be NULL: then only the protocol tells how it
  * went.
  */
-TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, void *arg,
-                                         const char *host, const char *port,
-                                         const tram_connection_options *options, tram_future **ret_future);
+TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host,
+                                         const char *port, const tram_connection_options *options,
+                                         tram_future **ret_future);
 
 /*
  * Makes a transport of a connected stream socket that was accepted elsewhere. The socket is the transport's
  * from here on, except when this call itself fails (TRAM_EVALUE: no stream socket; TRAM_ESTATE: in use by a
  * transport).
  */
-TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg,
-                                               int sock, tram_future **ret_future);
+TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
+                                               tram_future **ret_future);
 
 TRAM_END_DECLS
 

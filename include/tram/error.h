@@ -22,14 +22,11 @@ enum {
     TRAM_ECANCELLED = -5101,  /* The operation was cancelled (CancelledError). */
     TRAM_ETIMEOUT = -5102,    /* A deadline passed (TimeoutError). */
     TRAM_EINCOMPLETE = -5201, /* The stream ended in the middle of what was asked (IncompleteReadError). */
-    TRAM_ELIMIT =
-        -5202, /* A limit was hit: stream limit, hard limit of a write buffer (LimitOverrunError). */
-    TRAM_ENOSENDFILE =
-        -5203, /* No native sendfile here, and the fallback was refused (SendfileNotAvailableError). */
-    TRAM_ETLS = -5301,     /* TLS failed (SSLError). */
-    TRAM_ERESOLVE = -5401, /* A name could not be resolved, or to nothing (socket.gaierror). */
-    TRAM_EMULTIPLE =
-        -5501 /* Several attempts failed, each for its own reason (OSError("Multiple exceptions")). */
+    TRAM_ELIMIT = -5202,      /* A limit was hit: stream limit, hard limit of a write buffer (LimitOverrunError). */
+    TRAM_ENOSENDFILE = -5203, /* No native sendfile here, and the fallback was refused (SendfileNotAvailableError). */
+    TRAM_ETLS = -5301,        /* TLS failed (SSLError). */
+    TRAM_ERESOLVE = -5401,    /* A name could not be resolved, or to nothing (socket.gaierror). */
+    TRAM_EMULTIPLE = -5501    /* Several attempts failed, each for its own reason (OSError("Multiple exceptions")). */
 };
 
 /*
@@ -38,8 +35,8 @@ enum {
 typedef struct tram_error {
     int code;              /* negative, never 0 */
     const char *operation; /* what was being done: "recv", "connect", "data_received" …; never NULL */
-    const char *detail; /* what the code cannot tell: addresses, reasons; NULL if there is nothing to add */
-    void *user;         /* the pointer given to tram_loop_raise() by the callback that failed, or NULL */
+    const char *detail;    /* what the code cannot tell: addresses, reasons; NULL if there is nothing to add */
+    void *user;            /* the pointer given to tram_loop_raise() by the callback that failed, or NULL */
     /* The single errors behind TRAM_EMULTIPLE, in order of attempt, where they were asked for. */
     const struct tram_error *const *causes;
     unsigned cause_count;

@@ -28,9 +28,8 @@ TRAM_API void tram_executor_free(tram_executor *executor);
  * back; of a running one it only detaches the future: the function runs to its end and its result is dropped.
  * TRAM_ESTATE after shutdown_default_executor; -ENOMEM, -EAGAIN: `arg` stays the caller's. Loop's thread.
  */
-TRAM_API int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor,
-                                       tram_executor_function function, void *arg, tram_discard discard,
-                                       tram_future **ret_future);
+TRAM_API int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor, tram_executor_function function,
+                                       void *arg, tram_discard discard, tram_future **ret_future);
 
 /* Uses `executor` for this loop from now on; it stays the caller's and must outlive the loop. */
 TRAM_API int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor);
@@ -40,8 +39,7 @@ TRAM_API int tram_loop_set_default_executor(tram_loop *loop, tram_executor *exec
  * `timeout_ns` (0: none) later it gives up with a warning and leaves them behind: the future completes all
  * the same.
  */
-TRAM_API int tram_loop_shutdown_default_executor(tram_loop *loop, uint64_t timeout_ns,
-                                                 tram_future **ret_future);
+TRAM_API int tram_loop_shutdown_default_executor(tram_loop *loop, uint64_t timeout_ns, tram_future **ret_future);
 
 TRAM_END_DECLS
 

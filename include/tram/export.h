@@ -13,6 +13,6 @@
 #define TRAM_API __attribute__((visibility("default")))
 
 /* Checks the format string of a printf-like function at compile time. */
-#define TRAM_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define TRAM_PRINTF(text_index, first_index) __attribute__((format(printf, text_index, first_index)))
 
 #endif

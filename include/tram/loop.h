@@ -197,8 +197,7 @@ TRAM_API int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_
  * blocks; calls of one thread keep their order. What it accepted is run, or given to `discard` when the loop
  * closes (on the closing thread). -ENOMEM, TRAM_ESTATE after close: `arg` stays the caller's.
  */
-TRAM_API int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg,
-                                            tram_discard discard);
+TRAM_API int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard);
 
 /* The same, but -EAGAIN when mailbox_limit such calls wait already. Any thread. */
 TRAM_API int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg,

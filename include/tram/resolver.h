@@ -14,8 +14,8 @@ struct addrinfo; /* <netdb.h> */
  * getaddrinfo(3) on the executor. Completes with a const struct addrinfo *, in the resolver's order, which
  * lives as long as the future. TRAM_ERESOLVE, with the resolver's text in the detail. `hints` may be NULL.
  */
-TRAM_API int tram_loop_getaddrinfo(tram_loop *loop, const char *host, const char *port,
-                                   const struct addrinfo *hints, tram_future **ret_future);
+TRAM_API int tram_loop_getaddrinfo(tram_loop *loop, const char *host, const char *port, const struct addrinfo *hints,
+                                   tram_future **ret_future);
 
 /* What getnameinfo completes with; lives as long as the future. */
 typedef struct tram_name_info {

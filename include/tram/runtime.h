@@ -29,8 +29,7 @@ typedef struct tram_runtime_server tram_runtime_server;
  * `*state` is the worker's own pointer, for the user; tram_runtime_state() reads it. A failing `start` fails
  * tram_runtime_start().
  */
-typedef int (*tram_worker_function)(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state,
-                                    void *arg);
+typedef int (*tram_worker_function)(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg);
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_runtime_options {
@@ -38,8 +37,7 @@ typedef struct tram_runtime_options {
     bool pin;         /* worker i stays on the i-th CPU of the affinity mask */
     const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
     size_t stack_size;
-    uint64_t
-        grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
+    uint64_t grace_ns;   /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
     bool handle_signals; /* SIGTERM and SIGINT stop the runtime; a second one ends the grace */
     tram_worker_function start;
     tram_worker_function stop;
@@ -66,9 +64,8 @@ TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime 
  * until the next call of this function on the same runtime.
  */
 TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
-                                        const char *host, const char *port,
-                                        const tram_server_options *options, tram_runtime_server **ret_server,
-                                        tram_error *ret_error);
+                                        const char *host, const char *port, const tram_server_options *options,
+                                        tram_runtime_server **ret_server, tram_error *ret_error);
 
 /* The address of its `index`-th socket of one worker; all workers have the same addresses. Any thread. */
 TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index,

@@ -18,8 +18,8 @@ typedef struct tram_server_options {
     bool no_reuse_address;    /* leave SO_REUSEADDR off */
     bool reuse_port;          /* SO_REUSEPORT */
     bool keep_alive;          /* SO_KEEPALIVE on accepted connections */
-    bool defer_serving; /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
-    uintptr_t reserved[8]; /* must be 0 */
+    bool defer_serving;       /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    uintptr_t reserved[8];    /* must be 0 */
 } tram_server_options;
 
 /*
@@ -30,9 +30,8 @@ typedef struct tram_server_options {
  * once for options that contradict each other. `ret_future` may be NULL: then the server lives until the loop
  * closes.
  */
-TRAM_API int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void *arg,
-                                     const char *host, const char *port, const tram_server_options *options,
-                                     tram_future **ret_future);
+TRAM_API int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host,
+                                     const char *port, const tram_server_options *options, tram_future **ret_future);
 
 TRAM_API tram_server *tram_server_hold(tram_server *server);
 

@@ -12,8 +12,7 @@ TRAM_BEGIN_DECLS
  * wins. This is the one process-wide thing in tram; nothing touches a signal that was not asked for here.
  * TRAM_EVALUE: no such signal; TRAM_ESTATE: SIGKILL and SIGSTOP cannot be caught.
  */
-TRAM_API int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback,
-                                          void *arg);
+TRAM_API int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback, void *arg);
 
 /* Restores the signal's default action. 1: this loop had a handler for it, 0: it had none. */
 TRAM_API int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number);

@@ -99,8 +99,7 @@ TRAM_API bool tram_transport_can_write_eof(const tram_transport *transport);
  * / 4, high = 4 * low. high < low: TRAM_EVALUE, nothing changes.
  */
 TRAM_API int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low);
-TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low,
-                                                    size_t *ret_high);
+TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high);
 
 /*
  * More than `limit` queued bytes end the connection with TRAM_ELIMIT: for peers that never read, where the
@@ -145,8 +144,7 @@ typedef struct tram_socket {
  *
  * The value is valid until the next call of this function on the same loop. Unknown or absent: `fallback`.
  */
-TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, const char *name,
-                                                   const void *fallback);
+TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback);
 
 /*
  * Writes an address as text, "127.0.0.1:80", "[::1]:80", "unix:/path"; always terminated, cut if `size` is

@@ -1,0 +1,148 @@
+#include "core/io.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/loop.h"
+
+/* Doubles an array of the loop's; the new part is zeroed. */
+static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
+    char *grown = memory_get(&loop->allocator, new_count * size);
+    if (!grown)
+        return -ENOMEM;
+    if (count)
+        memcpy(grown, *array, count * size);
+    memset(grown + count * size, 0, (new_count - count) * size);
+    memory_put(&loop->allocator, *array, count * size);
+    *array = grown;
+    return 0;
+}
+
+static int grow_slots(tram_loop *loop) {
+    uint32_t count = loop->io_slot_count, new_count = count ? count * 2 : 64;
+    void *slots = loop->io_slots;
+    int status = grow(loop, &slots, count, new_count, sizeof *loop->io_slots);
+    if (status)
+        return status;
+    loop->io_slots = slots;
+    loop->io_slot_count = new_count;
+    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
+    for (uint32_t slot = new_count - 1; slot >= count && slot > 0; slot--) {
+        loop->io_slots[slot].next_free = loop->io_slot_free;
+        loop->io_slot_free = slot;
+    }
+    return 0;
+}
+
+static int grow_descriptors(tram_loop *loop, int fd) {
+    uint32_t new_count = loop->descriptor_count ? loop->descriptor_count : 64;
+    while (new_count <= (uint32_t)fd)
+        new_count *= 2;
+    void *descriptors = loop->descriptors;
+    int status = grow(loop, &descriptors, loop->descriptor_count, new_count, sizeof *loop->descriptors);
+    if (status)
+        return status;
+    loop->descriptors = descriptors;
+    loop->descriptor_count = new_count;
+    return 0;
+}
+
+struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
+    if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
+        return NULL;
+    uint32_t slot = loop->descriptors[fd];
+    return slot ? loop->io_slots[slot].io : NULL;
+}
+
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    if (fd < 0)
+        return -EBADF;
+    struct io *present = tram__io_of_descriptor(loop, fd);
+    if (present) {
+        if (!present->kind->yields)
+            return TRAM_ESTATE;
+        present->kind->ending(present, IO_ENDING_DROP);
+    }
+    int status = 0;
+    if ((uint32_t)fd >= loop->descriptor_count)
+        status = grow_descriptors(loop, fd);
+    if (!status && !loop->io_slot_free)
+        status = grow_slots(loop);
+    if (status)
+        return status;
+
+    uint32_t slot = loop->io_slot_free;
+    loop->io_slot_free = loop->io_slots[slot].next_free;
+    loop->io_slots[slot].io = io;
+    loop->descriptors[fd] = slot;
+    *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
+    return 0;
+}
+
+void tram__io_remove(struct io *io) {
+    tram_loop *loop = io->loop;
+    if (!io_added(io))
+        return;
+    if (io->flags & IO_IN_KERNEL)
+        loop->poller_ops->forget(loop->poller, io);
+    struct io_slot *slot = &loop->io_slots[io->slot];
+    slot->io = NULL;
+    slot->generation++;
+    slot->next_free = loop->io_slot_free;
+    loop->io_slot_free = io->slot;
+    loop->descriptors[io->fd] = 0;
+    io->slot = 0;
+    io->wanted = io->armed = 0;
+}
+
+static int want(struct io *io, unsigned events) {
+    io->wanted = (uint8_t)events;
+    if (io->wanted == io->armed)
+        return 0;
+    return io->loop->poller_ops->change(io->loop->poller, io);
+}
+
+int tram__io_receive_start(struct io *io) {
+    io->wanted |= IO_READ;
+    /* It may be armed still: stopping is lazy. */
+    return io->armed & IO_READ ? 0 : want(io, io->wanted);
+}
+
+/* The kernel is told only if it reports something nobody wants: whoever pauses and resumes soon pays no system call. */
+void tram__io_receive_stop(struct io *io) {
+    io->wanted &= (uint8_t)~IO_READ;
+}
+
+int tram__io_send_start(struct io *io) {
+    return want(io, io->wanted | IO_WRITE);
+}
+
+void tram__io_send_stop(struct io *io) {
+    if (io->wanted & IO_WRITE)
+        want(io, io->wanted & ~(unsigned)IO_WRITE);
+}
+
+int tram__io_accept_start(struct io *io, uint32_t limit) {
+    io->accept_limit = limit;
+    return want(io, IO_READ);
+}
+
+void tram__io_accept_stop(struct io *io) {
+    want(io, 0);
+}
+
+int tram__io_watch(struct io *io, unsigned events) {
+    return want(io, events);
+}
+
+ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count) {
+    return io->loop->poller_ops->try_send(io->loop->poller, io, pieces, count);
+}
+
+void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
+    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+        struct io *io = loop->io_slots[slot].io;
+        if (io && io->kind->ending)
+            io->kind->ending(io, ending);
+    }
+}

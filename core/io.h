@@ -1,0 +1,119 @@
+/*
+ * An io is the loop's view of a descriptor: an object with a slot, which a poller serves. Transports,
+ * listeners, connectors and watched descriptors embed one as their first member.
+ *
+ * The interface is completion-style: the owner says what it wants done (receive, send, accept, tell me when
+ * ready), the backend does the system call when the time has come and reports the outcome to the owner's
+ * table. The owner never learns which backend runs it.
+ *
+ * An event names its io by slot and generation. tram__io_remove() ends the generation, so an event that was
+ * collected before can never reach a later owner of the slot or of the descriptor's number. The memory of an
+ * io must stay until the end of the tick in which it was removed: tram__loop_bury().
+ */
+#ifndef TRAM_CORE_IO_H
+#define TRAM_CORE_IO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <tram/loop.h>
+
+struct io;
+
+enum io_event {
+    IO_READ = 1,
+    IO_WRITE = 2,
+};
+
+/* How a loop or runtime that ends asks an object to end. */
+enum io_ending {
+    IO_ENDING_STOP,  /* a server: stop accepting; others ignore it */
+    IO_ENDING_CLOSE, /* flush, then end */
+    IO_ENDING_ABORT, /* end soon, by the usual callbacks */
+    IO_ENDING_DROP,  /* the loop closes: end within this call */
+};
+
+/* What an owner is told; NULL where it never asks. Each may end the io within the call. */
+struct io_kind {
+    const char *name;
+    /* Gives way when another io wants its descriptor: `ending` is called with IO_ENDING_DROP. */
+    bool yields;
+
+    /* Receiving: where the next bytes go. NULL member: the loop's own buffer. A negative return skips this
+     * read. */
+    int (*buffer)(struct io *io, void **ret_memory, size_t *ret_size);
+    /* Bytes, 0 for EOF, or -errno. */
+    void (*received)(struct io *io, void *data, ssize_t result);
+
+    /* Sending: the next pieces of the queue, oldest first; how many. They stay in place until `sent`. */
+    size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
+    /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
+    void (*sent)(struct io *io, ssize_t result);
+
+    /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
+    void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
+    /* After the last `accepted` of one readiness. */
+    void (*accept_done)(struct io *io);
+
+    /* Watching: IO_READ, IO_WRITE or both. An error or hang-up counts as what was asked for. */
+    void (*ready)(struct io *io, unsigned events);
+
+    /* See enum io_ending. Called for every io of a loop that ends. NULL: nothing to do. */
+    void (*ending)(struct io *io, enum io_ending ending);
+};
+
+struct io {
+    const struct io_kind *kind;
+    tram_loop *loop;
+    int fd;
+    uint32_t slot;
+    uint8_t wanted;        /* enum io_event: what the owner asked for */
+    uint8_t armed;         /* what the kernel was asked for */
+    uint8_t flags;         /* enum io_flag */
+    uint8_t owner_flags;   /* free for the owner */
+    uint32_t accept_limit; /* how many one readiness may accept */
+};
+
+enum io_flag {
+    IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
+    IO_HUNG_UP = 2,   /* it reported a hang-up that nobody wanted to know, and was told to forget the descriptor */
+};
+
+/*
+ * Gives the io a slot on its loop; all fields are set here. Nothing is asked of the kernel yet. -ENOMEM; -EBADF;
+ * TRAM_ESTATE: another io of this loop has the descriptor (T-18).
+ */
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
+
+/* Ends all interest, tells the kernel (before any close of the descriptor), frees the slot. Idempotent. */
+void tram__io_remove(struct io *io);
+
+/* The io that has the descriptor on this loop, or NULL. */
+struct io *tram__io_of_descriptor(const tram_loop *loop, int fd);
+
+static inline bool io_added(const struct io *io) {
+    return io->slot != 0;
+}
+
+/*
+ * Each returns 0 or -errno of arming. Starting what is started and stopping what is stopped is harmless.
+ * Stopping takes effect at once, also for an event that was collected already.
+ */
+int tram__io_receive_start(struct io *io);
+void tram__io_receive_stop(struct io *io);
+int tram__io_send_start(struct io *io);
+void tram__io_send_stop(struct io *io);
+int tram__io_accept_start(struct io *io, uint32_t limit);
+void tram__io_accept_stop(struct io *io);
+int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
+
+/*
+ * Tries to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none
+ * now. Never asks the kernel to tell more.
+ */
+ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count);
+
+#endif

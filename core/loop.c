@@ -1,0 +1,435 @@
+/*
+ * The loop: what a tick is, and how loops begin, run and end. Read tick() first; everything that happens in a loop
+ * happens in one of its lines.
+ */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static _Thread_local tram_loop *running_loop;
+
+/* ---- The tick ---- */
+
+/* How long the poller may wait: 0 when something is to be done at once, negative for ever (L-6). */
+static int64_t wait_time(const tram_loop *loop) {
+    if (!list_empty(&loop->ready) || loop->stopping || !mailbox_empty(loop->mailbox))
+        return 0;
+    uint64_t next = loop->timers.count ? tram__timers_next(&loop->timers) : UINT64_MAX;
+    if (next == UINT64_MAX)
+        return -1;
+    uint64_t now = tram__clock(loop);
+    if (next <= now)
+        return 0;
+    return (int64_t)(next - now < TRAM_POLL_LIMIT_NS ? next - now : TRAM_POLL_LIMIT_NS);
+}
+
+/* Polls without sleeping for a while, where the user pays CPU time for latency. True: something came. */
+static bool spin(tram_loop *loop) {
+    uint64_t end = tram__clock(loop) + loop->spin_ns;
+    do {
+        if (!mailbox_empty(loop->mailbox))
+            return true;
+        ck_pr_stall();
+    } while (tram__clock(loop) < end);
+    return false;
+}
+
+static void run_batch(tram_loop *loop) {
+    while (!list_empty(&loop->batch)) {
+        struct ready *ready = (struct ready *)loop->batch.next;
+        list_remove(&ready->link);
+        ready->run(loop, ready);
+    }
+}
+
+static void run_mail(tram_loop *loop, ck_stack_entry_t *entry) {
+    while (entry) {
+        struct mail *mail = mail_of(entry);
+        entry = entry->next;
+        if (mail->counted)
+            tram__mailbox_uncount(loop->mailbox);
+        mail->kind->run(loop, mail);
+        tram__mail_free(loop->mailbox, mail);
+        stats_add(&loop->stats.mails, 1);
+    }
+}
+
+static void run_due(tram_loop *loop) {
+    while (!list_empty(&loop->due)) {
+        struct deadline *deadline = (struct deadline *)loop->due.next;
+        timers_fired(&loop->timers, &deadline->timer);
+        deadline->expire(loop, deadline);
+    }
+}
+
+static void bury_the_dead(tram_loop *loop) {
+    while (unlikely(loop->dead != NULL)) {
+        struct grave *grave = loop->dead;
+        loop->dead = grave->next;
+        grave->dispose(loop, grave);
+    }
+}
+
+/*
+ * One turn. What runs is decided before anything does: the callbacks queued so far, the events collected, the mail
+ * taken and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
+ * one more poll (L-5).
+ */
+static void tick(tram_loop *loop, bool may_block) {
+    stats_add(&loop->stats.ticks, 1);
+    int64_t timeout_ns = may_block ? wait_time(loop) : 0;
+    if (timeout_ns != 0 && loop->spin_ns && spin(loop))
+        timeout_ns = 0;
+    if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
+        timeout_ns = 0;
+    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    mailbox_awake(loop->mailbox);
+
+    loop->in_tick = true;
+    list_move_all(&loop->ready, &loop->batch);
+    ck_stack_entry_t *mail =
+        mailbox_empty(loop->mailbox) ? NULL : tram__mailbox_take(loop->mailbox, TRAM_MAIL_PER_TICK);
+    if (loop->timers.count)
+        tram__timers_collect(&loop->timers, tram__clock(loop), &loop->due);
+
+    run_batch(loop);
+    loop->poller_ops->serve(loop, loop->poller);
+    run_mail(loop, mail);
+    run_due(loop);
+
+    if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
+        tram__signals_dispatch(loop);
+    if (loop->on_wake)
+        loop->on_wake(loop, loop->on_wake_arg);
+    bury_the_dead(loop);
+    loop->in_tick = false;
+}
+
+/* ---- Running ---- */
+
+static int begin_running(tram_loop *loop, const char *function) {
+    int status = loop_enter_open(loop, function);
+    if (status)
+        return status;
+    if (loop->running || running_loop)
+        return TRAM_ESTATE;
+    loop->running = true;
+    loop->owner = pthread_self();
+    loop->owned = true;
+    running_loop = loop;
+    return 0;
+}
+
+static void end_running(tram_loop *loop) {
+    loop->running = false;
+    loop->owned = false;
+    running_loop = NULL;
+}
+
+int tram_loop_run_forever(tram_loop *loop) {
+    int status = begin_running(loop, __func__);
+    if (status)
+        return status;
+    do
+        tick(loop, true);
+    while (!loop->stopping);
+    loop->stopping = false;
+    end_running(loop);
+    return 0;
+}
+
+static void stop_when_done(tram_future *future, void *arg) {
+    (void)arg;
+    tram_future_get_loop(future)->stopping = true;
+}
+
+int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (loop->running || running_loop || tram_future_get_loop(future) != loop)
+        return TRAM_ESTATE;
+    status = tram_future_add_done_callback(future, stop_when_done, NULL);
+    if (status)
+        return status;
+    tram_future_hold(future);
+    status = tram_loop_run_forever(loop);
+    if (!status) {
+        tram_future_remove_done_callback(future, stop_when_done, NULL);
+        status = tram_future_result(future, NULL);
+    }
+    tram_future_release(future);
+    return status;
+}
+
+int tram_loop_stop(tram_loop *loop) {
+    int status = loop_enter_open(loop, __func__);
+    if (!status)
+        loop->stopping = true;
+    return status;
+}
+
+int tram_loop_prepare(tram_loop *loop, int64_t *ret_timeout_ns) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    loop->owner = pthread_self();
+    loop->owned = true;
+    int64_t timeout_ns = wait_time(loop);
+    if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
+        timeout_ns = 0;
+    *ret_timeout_ns = timeout_ns;
+    return 0;
+}
+
+int tram_loop_dispatch(tram_loop *loop) {
+    int status = begin_running(loop, __func__);
+    if (status)
+        return status;
+    tick(loop, false);
+    end_running(loop);
+    loop->owned = true; /* by the thread that drives it */
+    int stopped = loop->stopping;
+    loop->stopping = false;
+    return stopped;
+}
+
+int tram_loop_backend_fd(const tram_loop *loop) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : loop->poller_ops->fd(loop->poller);
+}
+
+/* ---- Beginning ---- */
+
+/* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
+static int guard_open(tram_loop *loop) {
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return -errno;
+    madvise(page, size, MADV_WIPEONFORK); /* without it (before Linux 4.14) forks go unnoticed */
+    loop->guard = page;
+    *loop->guard = loop->debug ? GUARD_DEBUG : GUARD_PLAIN;
+    return 0;
+}
+
+static void guard_close(tram_loop *loop) {
+    if (loop->guard)
+        munmap((void *)(uintptr_t)loop->guard, (size_t)sysconf(_SC_PAGESIZE));
+}
+
+static int choose_backend(tram_backend wanted, const struct poller_ops **ret_ops) {
+    *ret_ops = &tram__poller_epoll;
+    if (wanted == TRAM_BACKEND_AUTO) {
+        const char *name = getenv("TRAM_BACKEND");
+        return !name || !*name || strcmp(name, "epoll") == 0 ? 0 : TRAM_EVALUE;
+    }
+    return wanted == TRAM_BACKEND_EPOLL ? 0 : TRAM_EVALUE;
+}
+
+static void free_parts(tram_loop *loop) {
+    if (loop->poller)
+        loop->poller_ops->close(loop, loop->poller);
+    tram__calls_close(loop);
+    tram__timers_fini(&loop->timers);
+    tram__pool_fini(&loop->transport_pool);
+    tram__pool_fini(&loop->chunk_pool);
+    const tram_allocator *allocator = &loop->allocator;
+    memory_put(allocator, loop->io_slots, loop->io_slot_count * sizeof *loop->io_slots);
+    memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
+    memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
+    memory_put(allocator, loop->extra_info, loop->extra_info_size);
+    if (loop->mailbox)
+        tram__mailbox_release(loop->mailbox);
+    guard_close(loop);
+    tram_allocator copy = loop->allocator;
+    memory_put(&copy, loop, sizeof *loop);
+}
+
+static int open_parts(tram_loop *loop, const tram_loop_options *options) {
+    int status = choose_backend(options->backend, &loop->poller_ops);
+    if (status)
+        return status;
+    status = guard_open(loop);
+    if (status)
+        return status;
+    size_t limit = options->mailbox_limit ? options->mailbox_limit : TRAM_MAILBOX_LIMIT;
+    if (limit > INT32_MAX)
+        return TRAM_EVALUE;
+    status = tram__mailbox_new(&loop->allocator, loop->sys, (uint32_t)limit, &loop->mailbox);
+    if (status)
+        return status;
+    loop->receive_buffer = memory_get(&loop->allocator, TRAM_RECEIVE_SIZE);
+    if (!loop->receive_buffer)
+        return -ENOMEM;
+    status = tram__calls_open(loop);
+    if (status)
+        return status;
+    return loop->poller_ops->open(loop, &loop->poller);
+}
+
+int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram_loop **ret_loop) {
+    static const tram_loop_options defaults;
+    if (!options)
+        options = &defaults;
+    tram_allocator allocator;
+    int status = tram__memory_choose(options->allocator, &allocator);
+    if (status)
+        return status;
+    tram_loop *loop = tram__memory_get_zero(&allocator, sizeof *loop);
+    if (!loop)
+        return -ENOMEM;
+    loop->allocator = allocator;
+    loop->sys = sys;
+    loop->debug = options->debug;
+    loop->log = options->log;
+    loop->log_arg = options->log_arg;
+    loop->slow_callback_ns = options->slow_callback_ns ? options->slow_callback_ns : TRAM_SLOW_CALLBACK_NS;
+    loop->spin_ns = options->spin_ns;
+    list_init(&loop->ready);
+    list_init(&loop->batch);
+    list_init(&loop->due);
+    tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
+    status = open_parts(loop, options);
+    if (status)
+        free_parts(loop);
+    else
+        *ret_loop = loop;
+    return status;
+}
+
+int tram_loop_new(const tram_loop_options *options, tram_loop **ret_loop) {
+    return tram__loop_new(options, &tram__sys, ret_loop);
+}
+
+/* ---- Ending ---- */
+
+int tram_loop_close(tram_loop *loop) {
+    int status = loop_enter(loop, __func__);
+    if (status)
+        return status;
+    if (loop->running)
+        return TRAM_ESTATE;
+    if (loop->closed)
+        return 0;
+    loop->closed = true; /* whatever the callbacks below try to schedule is refused */
+    loop->closing = true;
+    loop->in_tick = true; /* the dead stay until all is done */
+    tram__loop_end_all(loop, IO_ENDING_DROP);
+    tram__signals_close(loop);
+    tram__executor_close(loop);
+    tram__mailbox_close(loop->mailbox);
+    tram__calls_discard(loop);
+    list_move_all(&loop->ready, &loop->batch);
+    run_batch(loop);
+    bury_the_dead(loop);
+    loop->in_tick = false;
+    loop->closing = false;
+    return 0;
+}
+
+int tram_loop_free(tram_loop *loop) {
+    if (!loop)
+        return 0;
+    if (*loop->guard != GUARD_FORKED) {
+        int status = tram_loop_close(loop);
+        if (status)
+            return status;
+    }
+    free_parts(loop);
+    return 0;
+}
+
+/* ---- The rest ---- */
+
+int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
+    if (*loop->guard == GUARD_FORKED)
+        return -ECHILD;
+    if (!loop->owned || pthread_equal(loop->owner, pthread_self()))
+        return 0;
+    tram_error error = {.code = TRAM_ESTATE, .operation = function, .detail = "the loop belongs to another thread"};
+    tram_exception exception = {.message = "a call was made on the wrong thread", .error = &error, .fd = -1};
+    tram__report((tram_loop *)(uintptr_t)loop, &exception);
+    return TRAM_ESTATE;
+}
+
+uint64_t tram__clock(const tram_loop *loop) {
+    struct timespec now;
+    loop->sys->clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns) {
+    return tram__timers_start(&loop->timers, &deadline->timer, when_ns);
+}
+
+void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave)) {
+    if (!loop->in_tick) {
+        dispose(loop, grave);
+        return;
+    }
+    grave->dispose = dispose;
+    grave->next = loop->dead;
+    loop->dead = grave;
+}
+
+void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
+    uint64_t took = tram__clock(loop) - start_ns;
+    if (took < loop->slow_callback_ns)
+        return;
+    char text[64];
+    stats_add(&loop->stats.slow_callbacks, 1);
+    tram__log(loop, TRAM_LOG_WARNING, "slow %s: %s took %llu.%03llu s", what,
+              tram__function_name(function, text, sizeof text), (unsigned long long)(took / 1000000000u),
+              (unsigned long long)(took / 1000000u % 1000u));
+}
+
+void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats) {
+    const uint64_t *from = (const uint64_t *)&loop->stats;
+    uint64_t *to = (uint64_t *)ret_stats;
+    for (size_t i = 0; i < sizeof *ret_stats / sizeof *to; i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+uint64_t tram_loop_time(const tram_loop *loop) {
+    return tram__clock(loop);
+}
+
+bool tram_loop_is_running(const tram_loop *loop) {
+    return loop->running;
+}
+
+bool tram_loop_is_closed(const tram_loop *loop) {
+    return loop->closed;
+}
+
+tram_loop *tram_loop_running(void) {
+    return running_loop;
+}
+
+const char *tram_loop_backend_name(const tram_loop *loop) {
+    return loop->poller_ops->name;
+}
+
+int tram_loop_set_debug(tram_loop *loop, bool enabled) {
+    int status = loop_enter(loop, __func__);
+    if (status)
+        return status;
+    loop->debug = enabled;
+    *loop->guard = enabled ? GUARD_DEBUG : GUARD_PLAIN;
+    return 0;
+}
+
+bool tram_loop_get_debug(const tram_loop *loop) {
+    return loop->debug;
+}
+
+int tram_loop_set_slow_callback_duration(tram_loop *loop, uint64_t duration_ns) {
+    int status = loop_enter(loop, __func__);
+    if (!status)
+        loop->slow_callback_ns = duration_ns;
+    return status;
+}

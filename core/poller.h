@@ -1,0 +1,32 @@
+/*
+ * A backend: how a loop waits, and how what was asked in io.h is done. One table each; the loop calls it, and
+ * io.c calls `change` when what an io wants and what the kernel was asked for differ.
+ */
+#ifndef TRAM_CORE_POLLER_H
+#define TRAM_CORE_POLLER_H
+
+#include "core/io.h"
+
+struct poller; /* the backend's own state */
+
+struct poller_ops {
+    const char *name;
+    int (*open)(tram_loop *loop, struct poller **ret_poller);
+    void (*close)(tram_loop *loop, struct poller *poller);
+    int (*fd)(const struct poller *poller);
+
+    /* Makes the kernel agree with io->wanted. 0 or -errno. */
+    int (*change)(struct poller *poller, struct io *io);
+    /* Makes the kernel forget the io. */
+    void (*forget)(struct poller *poller, struct io *io);
+    ssize_t (*try_send)(struct poller *poller, struct io *io, const struct iovec *pieces, size_t count);
+
+    /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. */
+    void (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);
+    /* Serves what was collected. */
+    void (*serve)(tram_loop *loop, struct poller *poller);
+};
+
+extern const struct poller_ops tram__poller_epoll;
+
+#endif

@@ -1,0 +1,249 @@
+/*
+ * The epoll backend: level-triggered, one system call for what one event asks. An event is served when its turn to run
+ * comes, not when it is collected, so what callbacks change in between (pause, close, set_protocol) counts.
+ */
+#include "core/poller.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/loop.h"
+
+struct poller {
+    const struct sys *sys;
+    tram_loop *loop;
+    int epoll;
+    int collected;
+    bool no_pwait2; /* a kernel before 5.11 */
+    struct epoll_event events[TRAM_EVENTS_PER_TICK];
+};
+
+static inline uint64_t event_name(uint32_t slot, uint32_t generation) {
+    return (uint64_t)generation << 32 | slot;
+}
+
+static int epoll_open(tram_loop *loop, struct poller **ret_poller) {
+    struct poller *poller = memory_get(&loop->allocator, sizeof *poller);
+    if (!poller)
+        return -ENOMEM;
+    *poller = (struct poller){.sys = loop->sys, .loop = loop};
+    poller->epoll = poller->sys->epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = event_name(0, 0)};
+    if (poller->epoll < 0 || poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, loop->mailbox->eventfd, &event) < 0) {
+        int status = -errno;
+        if (poller->epoll >= 0)
+            poller->sys->close(poller->epoll);
+        memory_put(&loop->allocator, poller, sizeof *poller);
+        return status;
+    }
+    *ret_poller = poller;
+    return 0;
+}
+
+static void epoll_close(tram_loop *loop, struct poller *poller) {
+    poller->sys->close(poller->epoll);
+    memory_put(&loop->allocator, poller, sizeof *poller);
+}
+
+static int epoll_fd(const struct poller *poller) {
+    return poller->epoll;
+}
+
+static int epoll_change(struct poller *poller, struct io *io) {
+    struct epoll_event event = {
+        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0),
+        .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
+    };
+    bool known = io->flags & IO_IN_KERNEL;
+    if (!known && !io->wanted)
+        return 0;
+    int operation = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    int status = poller->sys->epoll_ctl(poller->epoll, operation, io->fd, &event);
+    /* The kernel may have lost it, where the descriptor was closed and its number came back. */
+    if (status < 0 && known && errno == ENOENT)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
+    if (status < 0)
+        return -errno;
+    io->flags |= IO_IN_KERNEL;
+    io->armed = io->wanted;
+    return 0;
+}
+
+static void epoll_forget(struct poller *poller, struct io *io) {
+    struct epoll_event unused = {0};
+    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
+    io->flags &= (uint8_t)~IO_IN_KERNEL;
+    io->armed = 0;
+}
+
+static ssize_t send_pieces(const struct sys *sys, int fd, const struct iovec *pieces, size_t count) {
+    ssize_t sent;
+    do {
+        if (likely(count == 1)) {
+            sent = sys->send(fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+        } else {
+            struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
+            sent = sys->sendmsg(fd, &message, MSG_NOSIGNAL);
+        }
+    } while (unlikely(sent < 0) && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+static ssize_t epoll_try_send(struct poller *poller, struct io *io, const struct iovec *pieces, size_t count) {
+    return send_pieces(poller->sys, io->fd, pieces, count);
+}
+
+/* ---- Waiting ---- */
+
+static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
+    int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + 999999) / 1000000;
+    return poller->sys->epoll_wait(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, (int)ms);
+}
+
+static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
+    (void)loop;
+    int count;
+    if (timeout_ns > 0 && !poller->no_pwait2) {
+        struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+        count = poller->sys->epoll_pwait2(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, &timeout);
+        if (count < 0 && errno == ENOSYS) {
+            poller->no_pwait2 = true;
+            count = wait_rounded_up(poller, timeout_ns);
+        }
+    } else {
+        count = wait_rounded_up(poller, timeout_ns);
+    }
+    poller->collected = count > 0 ? count : 0; /* EINTR is an empty wait: the loop comes again */
+}
+
+/* ---- Serving ---- */
+
+static inline bool still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
+    return loop->io_slots[slot].generation == generation;
+}
+
+static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+    void *memory = loop->receive_buffer;
+    size_t size = TRAM_RECEIVE_SIZE;
+    if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
+        return;
+    ssize_t received;
+    do
+        received = sys->recv(io->fd, memory, size, 0);
+    while (unlikely(received < 0) && errno == EINTR);
+    if (unlikely(received < 0)) {
+        if (errno == EAGAIN)
+            return;
+        received = -errno;
+    } else {
+        stats_add(&loop->stats.reads, 1);
+        stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    }
+    io->kind->received(io, memory, received);
+}
+
+static void flush(tram_loop *loop, const struct sys *sys, struct io *io) {
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
+    if (unlikely(!count)) {
+        tram__io_send_stop(io);
+        return;
+    }
+    ssize_t sent = send_pieces(sys, io->fd, pieces, count);
+    if (sent == -EAGAIN)
+        return;
+    if (sent > 0) {
+        stats_add(&loop->stats.writes, 1);
+        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+    }
+    io->kind->sent(io, sent);
+}
+
+/* A batch of connections (V-9, V-10). */
+static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation, limit = io->accept_limit;
+    for (uint32_t i = 0; i < limit; i++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        int fd = sys->accept4(io->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (unlikely(fd < 0)) {
+            if (errno == ECONNABORTED)
+                continue;
+            if (errno != EAGAIN && errno != EINTR)
+                io->kind->accepted(io, -errno, NULL, 0);
+            break;
+        }
+        stats_add(&loop->stats.accepted, 1);
+        io->kind->accepted(io, fd, &peer, size);
+        if (!still_there(loop, slot, generation) || !(io->wanted & IO_READ))
+            return;
+    }
+    if (still_there(loop, slot, generation) && io->kind->accept_done)
+        io->kind->accept_done(io);
+}
+
+/* Something was reported that nobody wants to know. */
+static void unwanted(struct poller *poller, struct io *io, uint32_t events) {
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        /* Cannot be masked and would be reported for ever. The next interest tells the kernel anew. */
+        epoll_forget(poller, io);
+    } else {
+        epoll_change(poller, io);
+    }
+}
+
+static inline unsigned events_of(uint32_t events) {
+    unsigned happened = 0;
+    if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+        happened |= IO_READ;
+    if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+        happened |= IO_WRITE;
+    return happened;
+}
+
+static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll_event *event) {
+    uint32_t slot = (uint32_t)event->data.u64, generation = (uint32_t)(event->data.u64 >> 32);
+    if (unlikely(slot == 0)) {
+        tram__mailbox_drain_wakeup(loop->mailbox);
+        stats_add(&loop->stats.wakeups, 1);
+        return;
+    }
+    struct io *io = loop->io_slots[slot].io;
+    if (unlikely(!still_there(loop, slot, generation) || !io))
+        return; /* a callback of this tick ended it */
+    unsigned happened = events_of(event->events) & io->wanted;
+    if (unlikely(!happened)) {
+        unwanted(poller, io, event->events);
+        return;
+    }
+    if (io->kind->ready) {
+        io->kind->ready(io, happened);
+        return;
+    }
+    if (io->kind->accepted) {
+        accept_batch(loop, poller->sys, io);
+        return;
+    }
+    if (happened & IO_READ)
+        receive(loop, poller->sys, io);
+    if (unlikely(happened & IO_WRITE) && still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+        flush(loop, poller->sys, io);
+}
+
+static void epoll_serve(tram_loop *loop, struct poller *poller) {
+    for (int i = 0; i < poller->collected; i++)
+        serve_one(loop, poller, &poller->events[i]);
+    poller->collected = 0;
+}
+
+const struct poller_ops tram__poller_epoll = {
+    .name = "epoll",
+    .open = epoll_open,
+    .close = epoll_close,
+    .fd = epoll_fd,
+    .change = epoll_change,
+    .forget = epoll_forget,
+    .try_send = epoll_try_send,
+    .wait = epoll_wait_collect,
+    .serve = epoll_serve,
+};

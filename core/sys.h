@@ -1,0 +1,43 @@
+/*
+ * The system-call table: every call that a loop makes on descriptors goes through it, so that faults can be
+ * injected. Same signatures and errno convention as the C library. One constant table is the real one; a loop
+ * has a pointer.
+ */
+#ifndef TRAM_CORE_SYS_H
+#define TRAM_CORE_SYS_H
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+struct sys {
+    int (*socket)(int family, int type, int protocol);
+    int (*bind)(int fd, const struct sockaddr *address, socklen_t size);
+    int (*listen)(int fd, int backlog);
+    int (*connect)(int fd, const struct sockaddr *address, socklen_t size);
+    int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
+    ssize_t (*recv)(int fd, void *data, size_t size, int flags);
+    ssize_t (*send)(int fd, const void *data, size_t size, int flags);
+    ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*shutdown)(int fd, int how);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *size);
+    int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t size);
+    int (*getsockname)(int fd, struct sockaddr *address, socklen_t *size);
+    int (*getpeername)(int fd, struct sockaddr *address, socklen_t *size);
+    int (*fcntl)(int fd, int command, int value);
+    int (*close)(int fd);
+    ssize_t (*read)(int fd, void *data, size_t size);
+    ssize_t (*write)(int fd, const void *data, size_t size);
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epoll, struct epoll_event *events, int count, int timeout_ms);
+    int (*epoll_pwait2)(int epoll, struct epoll_event *events, int count, const struct timespec *timeout);
+    int (*eventfd)(unsigned value, int flags);
+    int (*clock_gettime)(clockid_t clock, struct timespec *ret_time);
+};
+
+extern const struct sys tram__sys;
+
+#endif

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# tram-check: release-only
+# The README's server builds against the installed package, by pkg-config and by CMake, with the shared
+# and with the static library, and echoes. The server takes its port as its argument.
+set -euo pipefail
+source_dir=${TRAM_SOURCE_DIR:?} build_dir=${TRAM_BUILD_DIR:?} cc=${CC:-cc}
+
+if [ ! -e "$source_dir/README.md" ]; then
+    echo "no README.md yet"
+    exit 77
+fi
+
+work=$(mktemp -d)
+server_pid=
+cleanup() {
+    if [ -n "$server_pid" ]; then kill "$server_pid" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+cmake --install "$build_dir" --prefix "$work/prefix" >"$work/install.log"
+# The package must work wherever it is moved to; a path of the old place would show.
+mv "$work/prefix" "$work/moved"
+prefix=$work/moved
+library_dir=$(dirname "$(find "$prefix" -name libtram.so)")
+export PKG_CONFIG_PATH=$library_dir/pkgconfig
+if [ ! -e "$prefix/include/tram/tram.h" ]; then
+    echo "tram/tram.h is not installed"
+    exit 1
+fi
+
+# The first C block after the marker.
+awk '/<!-- readme-server -->/ { marked = 1 }
+     marked && inside && /^```/ { exit }
+     inside { print }
+     marked && /^```c$/ { inside = 1 }' "$source_dir/README.md" >"$work/server.c"
+if [ ! -s "$work/server.c" ]; then
+    echo 'README.md has no ```c block after <!-- readme-server -->'
+    exit 1
+fi
+
+# echoes NAME PROGRAM: starts it on a free port and sends what must come back.
+echoes() {
+    local name=$1 program=$2 port
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    LD_LIBRARY_PATH=$library_dir "$program" "$port" &
+    server_pid=$!
+    python3 - "$port" <<'PYTHON'
+import socket, sys, time
+end = time.monotonic() + 10
+while True: # until it listens
+    try:
+        connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+        break
+    except ConnectionRefusedError:
+        if time.monotonic() > end:
+            sys.exit("the server does not listen")
+        time.sleep(0.02)
+sent = bytes(range(256)) * 512
+connection.sendall(sent)
+connection.shutdown(socket.SHUT_WR)
+received = b""
+while piece := connection.recv(65536):
+    received += piece
+if received != sent:
+    sys.exit(f"sent {len(sent)} bytes, {len(received)} came back")
+PYTHON
+    kill "$server_pid"
+    wait "$server_pid" 2>/dev/null || true
+    server_pid=
+    echo "$name: ok"
+}
+
+version=$(sed -n 's/^#define TRAM_VERSION_STRING *"\(.*\)"/\1/p' "$source_dir/include/tram/version.h")
+if [ "$(pkg-config --modversion tram)" != "$version" ]; then
+    echo "tram.pc says $(pkg-config --modversion tram), version.h $version"
+    exit 1
+fi
+
+# By pkg-config; word splitting is wanted.
+# shellcheck disable=SC2046
+{
+    "$cc" -Wall -Werror "$work/server.c" -o "$work/pc-shared" $(pkg-config --cflags --libs tram)
+    "$cc" -Wall -Werror "$work/server.c" -o "$work/pc-static" \
+        $(pkg-config --static --cflags --libs tram | sed 's/-ltram\b/-l:libtram.a/')
+}
+echoes "pkg-config, shared" "$work/pc-shared"
+echoes "pkg-config, static" "$work/pc-static"
+
+# By CMake.
+mkdir "$work/user"
+cp "$work/server.c" "$work/user/"
+cat >"$work/user/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.25)
+project(user C)
+find_package(tram 0.1 REQUIRED)
+add_executable(cmake-shared server.c)
+target_link_libraries(cmake-shared tram::tram)
+add_executable(cmake-static server.c)
+target_link_libraries(cmake-static tram::tram-static)
+CMAKE
+cmake -S "$work/user" -B "$work/user/build" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" \
+    >"$work/cmake.log" 2>&1 && cmake --build "$work/user/build" >>"$work/cmake.log" 2>&1 || {
+    cat "$work/cmake.log"
+    exit 1
+}
+echoes "CMake, shared" "$work/user/build/cmake-shared"
+echoes "CMake, static" "$work/user/build/cmake-static"
+
+# The static ones carry the library; the shared ones do not.
+for program in "$work/pc-static" "$work/user/build/cmake-static"; do
+    if readelf -d "$program" | grep libtram; then
+        echo "$program needs libtram.so"
+        exit 1
+    fi
+done
+
+# The programs run from where they were installed.
+for program in "$prefix"/bin/tram-*; do
+    if [ -x "$program" ]; then "$program" --version; fi
+done
