@@ -71,16 +71,16 @@ static const tram_backend backends[] = {TRAM_BACKEND_AUTO, TRAM_BACKEND_EPOLL};
 static echo_server server = {.host = "127.0.0.1", .port = 7000, .grace_ms = 10000};
 
 static const argument_spec arguments[] = {
-    {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT,
-     &server.host, 0, 0, NULL},
+    {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT, &server.host, 0,
+     0, NULL},
     {"--port", "P", "port (7000); 0 lets the kernel choose", ARGUMENT_COUNT, &server.port, 0, 65535, NULL},
-    {"--workers", "N", "worker threads; 0: the CPUs this process may use (0)", ARGUMENT_COUNT,
-     &server.workers, 0, 1024, NULL},
+    {"--workers", "N", "worker threads; 0: the CPUs this process may use (0)", ARGUMENT_COUNT, &server.workers, 0, 1024,
+     NULL},
     {"--backend", "auto|epoll", "how to talk to the kernel (auto)", ARGUMENT_CHOICE, &server.backend, 0, 0,
      backend_choices},
     {"--pin", NULL, "keep every worker on a CPU of its own", ARGUMENT_FLAG, &server.pin, 0, 0, NULL},
-    {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms,
-     0, 86400000, NULL},
+    {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms, 0,
+     86400000, NULL},
     {"--stats-ms", "N", "a line of statistics on standard error this often; 0: none (0)", ARGUMENT_COUNT,
      &server.stats_ms, 0, 86400000, NULL},
 };
@@ -88,11 +88,10 @@ static const argument_spec arguments[] = {
 static const program_info this_program = {
     .name = "tram-echo",
     .summary = "A TCP server that sends back what it gets, with one event loop per core.",
-    .notes =
-        "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\".\n"
-        "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
-        "a second signal ends it without waiting for slow peers.\n\n"
-        "exit codes: 0 stopped by a signal, 1 runtime trouble, 2 bad usage",
+    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\".\n"
+             "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
+             "a second signal ends it without waiting for slow peers.\n\n"
+             "exit codes: 0 stopped by a signal, 1 runtime trouble, 2 bad usage",
     .arguments = arguments,
     .argument_count = sizeof(arguments) / sizeof(arguments[0]),
 };
@@ -138,15 +137,14 @@ static int print_periodic_stats(tram_loop *loop, void *arg) {
     }
     echo->last = total;
     echo->last_ns = now;
-    return tram_loop_call_later(loop, (int64_t)(echo->stats_ms * 1000000), print_periodic_stats, echo, NULL,
-                                NULL);
+    return tram_loop_call_later(loop, (int64_t)(echo->stats_ms * 1000000), print_periodic_stats, echo, NULL, NULL);
 }
 
 static void print_totals_line(const char *who, const tram_stats *stats) {
-    printf("%s: connections=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " reads=%" PRIu64
-           " writes=%" PRIu64 " ticks=%" PRIu64 " wakeups=%" PRIu64 "\n",
-           who, stats->connections, stats->bytes_received, stats->bytes_sent, stats->reads, stats->writes,
-           stats->ticks, stats->wakeups);
+    printf("%s: connections=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " reads=%" PRIu64 " writes=%" PRIu64
+           " ticks=%" PRIu64 " wakeups=%" PRIu64 "\n",
+           who, stats->connections, stats->bytes_received, stats->bytes_sent, stats->reads, stats->writes, stats->ticks,
+           stats->wakeups);
 }
 
 static void print_totals(const tram_runtime *runtime) {
@@ -198,14 +196,13 @@ static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
     char port[8];
     snprintf(port, sizeof(port), "%" PRIu64, echo->port);
     tram_error error = {0};
-    int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, NULL,
-                                          ret_server, &error);
+    int code =
+        tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, NULL, ret_server, &error);
     if (code < 0) {
         bool ipv6 = strchr(echo->host, ':') != NULL;
         bool detailed = error.code == code && error.detail != NULL;
-        complain(&this_program, "cannot listen on %s%s%s:%s: %s%s%s%s", ipv6 ? "[" : "", echo->host,
-                 ipv6 ? "]" : "", port, tram_error_text(code), detailed ? " (" : "",
-                 detailed ? error.detail : "", detailed ? ")" : "");
+        complain(&this_program, "cannot listen on %s%s%s:%s: %s%s%s%s", ipv6 ? "[" : "", echo->host, ipv6 ? "]" : "",
+                 port, tram_error_text(code), detailed ? " (" : "", detailed ? error.detail : "", detailed ? ")" : "");
     }
     return code;
 }
@@ -228,8 +225,8 @@ static int announce(echo_server *echo, const tram_runtime_server *listener) {
     }
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_socket_address_text(&address, text, sizeof(text));
-    printf("listening on %s workers=%u backend=%s shard=reuseport\n", text,
-           tram_runtime_workers(echo->runtime), echo->backend_name);
+    printf("listening on %s workers=%u backend=%s shard=reuseport\n", text, tram_runtime_workers(echo->runtime),
+           echo->backend_name);
     return flush_output();
 }
 
@@ -243,8 +240,7 @@ static int serve(echo_server *echo) {
         code = announce(echo, listener);
     }
     if (code == 0 && echo->stats_ms > 0) {
-        code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), print_periodic_stats, echo,
-                                              NULL);
+        code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), print_periodic_stats, echo, NULL);
         if (code == TRAM_ESTATE) {
             code = 0; /* stopped already */
         }

@@ -34,35 +34,32 @@ static const argument_spec arguments[] = {
     {"--port", "P", "the target's port (7000)", ARGUMENT_COUNT, &plan.port, 1, 65535, NULL},
     {"--connections", "C", "connections at a time (50)", ARGUMENT_COUNT, &plan.connections, 1, 1000000, NULL},
     {"--size", "BYTES", "bytes per request (64)", ARGUMENT_COUNT, &plan.size, 1, 1 << 30, NULL},
-    {"--pipeline", "D", "requests in flight per connection, at most (1)", ARGUMENT_COUNT, &plan.pipeline, 1,
-     4096, NULL},
+    {"--pipeline", "D", "requests in flight per connection, at most (1)", ARGUMENT_COUNT, &plan.pipeline, 1, 4096,
+     NULL},
     {"--duration", "S", "seconds to measure (10)", ARGUMENT_REAL, &plan.duration_s, 0.001, 1e6, NULL},
     {"--warmup", "S", "seconds of load before that (0)", ARGUMENT_REAL, &plan.warmup_s, 0, 1e6, NULL},
-    {"--workers", "N", "threads; 0: the CPUs this process may use (0)", ARGUMENT_COUNT, &plan.workers, 0,
-     1024, NULL},
-    {"--rate", "R", "open loop: requests per second, of all connections together", ARGUMENT_REAL, &plan.rate,
-     0.001, 1e8, NULL},
-    {"--churn", NULL, "connect, send one request and close, again and again", ARGUMENT_FLAG, &plan.churn, 0,
-     0, NULL},
-    {"--timeout-ms", "N", "to connect, and for the first answer (5000)", ARGUMENT_COUNT, &plan.timeout_ms, 1,
-     3600000, NULL},
+    {"--workers", "N", "threads; 0: the CPUs this process may use (0)", ARGUMENT_COUNT, &plan.workers, 0, 1024, NULL},
+    {"--rate", "R", "open loop: requests per second, of all connections together", ARGUMENT_REAL, &plan.rate, 0.001,
+     1e8, NULL},
+    {"--churn", NULL, "connect, send one request and close, again and again", ARGUMENT_FLAG, &plan.churn, 0, 0, NULL},
+    {"--timeout-ms", "N", "to connect, and for the first answer (5000)", ARGUMENT_COUNT, &plan.timeout_ms, 1, 3600000,
+     NULL},
     {"--json", NULL, "print the report as one JSON object", ARGUMENT_FLAG, &plan.json, 0, 0, NULL},
 };
 
 static const program_info this_program = {
     .name = "tram-load",
     .summary = "Loads a TCP echo server and checks every byte that comes back.",
-    .notes =
-        "Without --rate (closed loop) every connection keeps D requests in flight. With --rate (open loop)\n"
-        "requests are due at a constant rate: the response time counts from the moment a request was due,\n"
-        "however late it was sent, the service time from the moment it was sent. With --churn latency is "
-        "the\n"
-        "whole cycle from connect to close.\n\n"
-        "The measurement starts when all connections gave a first answer, or failed. A lost connection "
-        "stays\n"
-        "lost. SIGINT ends the measurement early; a second one does not wait for answers either.\n\n"
-        "exit codes: 0 all is well, 1 runtime trouble, 2 bad usage, 3 wrong data came back,\n"
-        "4 no connection could be made, 5 there were other errors (connections lost, answers missing)",
+    .notes = "Without --rate (closed loop) every connection keeps D requests in flight. With --rate (open loop)\n"
+             "requests are due at a constant rate: the response time counts from the moment a request was due,\n"
+             "however late it was sent, the service time from the moment it was sent. With --churn latency is "
+             "the\n"
+             "whole cycle from connect to close.\n\n"
+             "The measurement starts when all connections gave a first answer, or failed. A lost connection "
+             "stays\n"
+             "lost. SIGINT ends the measurement early; a second one does not wait for answers either.\n\n"
+             "exit codes: 0 all is well, 1 runtime trouble, 2 bad usage, 3 wrong data came back,\n"
+             "4 no connection could be made, 5 there were other errors (connections lost, answers missing)",
     .arguments = arguments,
     .argument_count = sizeof(arguments) / sizeof(arguments[0]),
 };
@@ -107,11 +104,22 @@ static void warn(const load_run *run) {
                  "with the rate, and they are in no percentile.",
                  total->missed, total->scheduled);
     }
-    if (total->first_wrong[0] != '\0') {
+    if (plan.json && total->first_wrong[0] != '\0') {
         complain(&this_program, "wrong data: %s", total->first_wrong);
-    } else if (total->first_error[0] != '\0') {
+    } else if (plan.json && total->first_error[0] != '\0') {
         complain(&this_program, "first error: %s", total->first_error);
     }
+}
+
+static bool is_unreachable(const load_run *run) {
+    const load_tally *total = load_run_total(run);
+    return total->connected == 0 && load_tally_error_count(total) > 0;
+}
+
+static void complain_unreachable(const load_run *run) {
+    bool ipv6 = strchr(plan.host, ':') != NULL;
+    complain(&this_program, "cannot connect to %s%s%s:%" PRIu64 ": %s", ipv6 ? "[" : "", plan.host, ipv6 ? "]" : "",
+             plan.port, load_run_total(run)->first_error);
 }
 
 static int exit_code(const load_run *run) {
@@ -122,12 +130,14 @@ static int exit_code(const load_run *run) {
     if (load_tally_error_count(total) == 0) {
         return EXIT_SUCCESS;
     }
-    return total->connected == 0 ? EXIT_UNREACHABLE : EXIT_ERRORS;
+    return is_unreachable(run) ? EXIT_UNREACHABLE : EXIT_ERRORS;
 }
 
 static int report(const load_run *run) {
     if (plan.json) {
         load_report_json(stdout, &plan, run);
+    } else if (is_unreachable(run)) {
+        complain_unreachable(run);
     } else {
         load_report_text(stdout, &plan, run);
     }

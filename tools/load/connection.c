@@ -22,6 +22,17 @@ static void fail(load_connection *self, load_error_kind kind, const char *text) 
     }
 }
 
+/* Requests that were sent and will have no answer. */
+static void count_unanswered(load_connection *self) {
+    load_tally *tally = &self->shard->tally;
+    tally->errors[LOAD_UNANSWERED] += self->in_flight;
+    if (self->in_flight > 0 && tally->first_error[0] == '\0') {
+        snprintf(tally->first_error, sizeof(tally->first_error),
+                 "unanswered: connection %" PRIu64 " waited for %" PRIu32 " answers at the end", self->number,
+                 self->in_flight);
+    }
+}
+
 static void fail_by_code(load_connection *self, load_error_kind kind, int code, const tram_error *error) {
     char text[LOAD_TEXT_SIZE];
     bool detailed = error != NULL && error->detail != NULL;
@@ -34,12 +45,12 @@ static void fail_wrong_data(load_connection *self, const unsigned char *data, si
     load_tally *tally = &self->shard->tally;
     char text[LOAD_TEXT_SIZE];
     if (right == self->outstanding) {
-        snprintf(text, sizeof(text), "connection %" PRIu64 ": %zu bytes came back that were not sent",
-                 self->number, size - right);
+        snprintf(text, sizeof(text), "connection %" PRIu64 ": %zu bytes came back that were not sent", self->number,
+                 size - right);
     } else {
         uint32_t place = pattern_advance(self->receive_place, right);
-        snprintf(text, sizeof(text), "connection %" PRIu64 ", byte %" PRIu64 ": 0x%02x instead of 0x%02x",
-                 self->number, self->received + right, data[right], self->shard->pattern->bytes[place]);
+        snprintf(text, sizeof(text), "connection %" PRIu64 ", byte %" PRIu64 ": 0x%02x instead of 0x%02x", self->number,
+                 self->received + right, data[right], self->shard->pattern->bytes[place]);
     }
     if (tally->first_wrong[0] == '\0') {
         snprintf(tally->first_wrong, sizeof(tally->first_wrong), "%s", text);
@@ -51,7 +62,9 @@ static void fail_wrong_data(load_connection *self, const unsigned char *data, si
 static int answer_overdue(tram_loop *loop, void *arg) {
     (void)loop;
     load_connection *self = arg;
-    fail(self, LOAD_UNANSWERED, "no answer in time");
+    char text[LOAD_TEXT_SIZE];
+    snprintf(text, sizeof(text), "connected, but no answer within %" PRIu64 " ms", self->shard->plan->timeout_ms);
+    fail(self, LOAD_UNANSWERED, text);
     return tram_transport_abort(self->protocol.transport);
 }
 
@@ -157,7 +170,7 @@ static void settle(load_connection *self) {
         return;
     }
     if (!self->closing && !self->proving && !shard->plan->churn) {
-        shard->tally.errors[LOAD_UNANSWERED] += self->in_flight;
+        count_unanswered(self);
     }
     shard->in_flight -= self->in_flight;
     self->in_flight = 0;
@@ -191,8 +204,8 @@ static int load_connection_made(tram_protocol *protocol, tram_transport *transpo
     if (self->closing) {
         return tram_transport_abort(transport);
     }
-    int code = tram_loop_call_later(shard->loop, (int64_t)(shard->plan->timeout_ms * 1000000), answer_overdue,
-                                    self, NULL, &self->deadline);
+    int code = tram_loop_call_later(shard->loop, (int64_t)(shard->plan->timeout_ms * 1000000), answer_overdue, self,
+                                    NULL, &self->deadline);
     send_requests(self);
     return code;
 }
@@ -317,8 +330,8 @@ static void attempt_done(tram_future *future, void *arg) {
 static int connect_to_target(load_connection *self) {
     load_shard *shard = self->shard;
     tram_connection_options options = {.timeout_ns = shard->plan->timeout_ms * 1000000};
-    int code = tram_loop_create_connection(shard->loop, load_factory, self, shard->host, shard->port,
-                                           &options, &self->attempt);
+    int code = tram_loop_create_connection(shard->loop, load_factory, self, shard->host, shard->port, &options,
+                                           &self->attempt);
     if (code < 0) {
         self->attempt = NULL;
         return code;
@@ -368,7 +381,7 @@ void load_connection_cut(load_connection *self) {
         return;
     }
     if (!self->closing && !self->failed && !self->proving) {
-        self->shard->tally.errors[LOAD_UNANSWERED] += self->in_flight;
+        count_unanswered(self);
     }
     self->closing = true;
     if (self->attempt != NULL) {

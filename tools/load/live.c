@@ -24,11 +24,10 @@ void load_live_free(load_live *self) {
 static void draw(load_live *self) {
     const histogram *latency = &self->latency;
     self->second++;
-    fprintf(stderr, "\r\033[K%4" PRIu64 " s  %" PRIu64 " requests/s  in flight %" PRIu64, self->second,
-            latency->count, self->in_flight);
-    fprintf(stderr, "  p50 %.3f ms  p99 %.3f ms  errors %" PRIu64,
-            (double)histogram_percentile(latency, 50) / 1e6, (double)histogram_percentile(latency, 99) / 1e6,
-            self->errors);
+    fprintf(stderr, "\r\033[K%4" PRIu64 " s  %" PRIu64 " requests/s  in flight %" PRIu64, self->second, latency->count,
+            self->in_flight);
+    fprintf(stderr, "  p50 %.3f ms  p99 %.3f ms  errors %" PRIu64, (double)histogram_percentile(latency, 50) / 1e6,
+            (double)histogram_percentile(latency, 99) / 1e6, self->errors);
     fflush(stderr);
     histogram_clear(&self->latency);
     self->arrived = 0;

@@ -24,8 +24,8 @@ static double cpu_part(const load_tally *tally) {
 const char *load_generator_limit(const load_plan *plan, const load_run *run, char *text, size_t size) {
     const load_tally *total = load_run_total(run);
     if (load_plan_is_open(plan) && (double)total->late > TOO_LATE * (double)total->scheduled) {
-        snprintf(text, size, "%" PRIu64 " of %" PRIu64 " requests (%.1f %%) were sent more than 1 ms late",
-                 total->late, total->scheduled, 100.0 * (double)total->late / (double)total->scheduled);
+        snprintf(text, size, "%" PRIu64 " of %" PRIu64 " requests (%.1f %%) were sent more than 1 ms late", total->late,
+                 total->scheduled, 100.0 * (double)total->late / (double)total->scheduled);
         return text;
     }
     for (unsigned i = 0; i < load_run_workers(run); i++) {
@@ -52,8 +52,7 @@ static void print_times(FILE *out, const char *title, const histogram *times) {
 static void print_setup(FILE *out, const load_plan *plan, const load_run *run) {
     const load_tally *total = load_run_total(run);
     bool ipv6 = strchr(plan->host, ':') != NULL;
-    fprintf(out, "%-14s%s%s%s:%" PRIu64 ", ", "target", ipv6 ? "[" : "", plan->host, ipv6 ? "]" : "",
-            plan->port);
+    fprintf(out, "%-14s%s%s%s:%" PRIu64 ", ", "target", ipv6 ? "[" : "", plan->host, ipv6 ? "]" : "", plan->port);
     if (load_plan_is_open(plan)) {
         fprintf(out, "open loop at %g requests/s", plan->rate);
     } else {
@@ -65,8 +64,13 @@ static void print_setup(FILE *out, const load_plan *plan, const load_run *run) {
         fprintf(out, ", %" PRIu64 " connections x %" PRIu64 " in flight", plan->connections, plan->pipeline);
     }
     fprintf(out, ", %" PRIu64 " bytes, %u workers\n", plan->size, load_run_workers(run));
-    fprintf(out, "%-14s%.3f s%s\n", "measured", total->duration_s,
-            load_run_interrupted(run) ? ", ended by a signal" : "");
+    fprintf(out, "%-14s", "measured");
+    if (total->duration_s > 0) {
+        fprintf(out, "%.3f s", total->duration_s);
+    } else {
+        fprintf(out, "nothing");
+    }
+    fprintf(out, "%s\n", load_run_interrupted(run) ? ", ended by a signal" : "");
 }
 
 static void print_errors(FILE *out, const load_tally *total) {
@@ -86,24 +90,30 @@ static void print_errors(FILE *out, const load_tally *total) {
     if (total->first_error[0] != '\0') {
         fprintf(out, "%-14s%s\n", "first error", total->first_error);
     }
-    if (total->first_wrong[0] != '\0') {
+    if (total->first_wrong[0] != '\0' && total->errors[LOAD_WRONG_DATA] < load_tally_error_count(total)) {
         fprintf(out, "%-14s%s\n", "wrong data", total->first_wrong);
+    }
+}
+
+static void print_figures(FILE *out, const load_plan *plan, const load_tally *total) {
+    double rate = requests_per_second(total);
+    fprintf(out, "%-14s%" PRIu64 "  %.1f requests/s  %.2f MiB/s each way\n", "requests", total->requests, rate,
+            rate * (double)plan->size / MIB);
+    if (load_plan_is_open(plan)) {
+        print_times(out, "response time", &total->latency);
+        print_times(out, "service time", &total->service);
+        fprintf(out, "%-14s%" PRIu64 " requests were due, %" PRIu64 " sent late, %" PRIu64 " never sent\n", "schedule",
+                total->scheduled, total->late, total->missed);
+    } else {
+        print_times(out, "latency", &total->latency);
     }
 }
 
 void load_report_text(FILE *out, const load_plan *plan, const load_run *run) {
     const load_tally *total = load_run_total(run);
-    double rate = requests_per_second(total);
     print_setup(out, plan, run);
-    fprintf(out, "%-14s%" PRIu64 "  %.1f requests/s  %.2f MiB/s each way\n", "requests", total->requests,
-            rate, rate * (double)plan->size / MIB);
-    if (load_plan_is_open(plan)) {
-        print_times(out, "response time", &total->latency);
-        print_times(out, "service time", &total->service);
-        fprintf(out, "%-14s%" PRIu64 " requests were due, %" PRIu64 " sent late, %" PRIu64 " never sent\n",
-                "schedule", total->scheduled, total->late, total->missed);
-    } else {
-        print_times(out, "latency", &total->latency);
+    if (total->duration_s > 0) {
+        print_figures(out, plan, total);
     }
     print_errors(out, total);
     for (unsigned i = 0; i < load_run_workers(run); i++) {
@@ -135,9 +145,8 @@ static void json_times(FILE *out, const char *name, const histogram *times) {
     fprintf(out,
             ",\"%s\":{\"p50\":%" PRIu64 ",\"p90\":%" PRIu64 ",\"p99\":%" PRIu64 ",\"p99_9\":%" PRIu64
             ",\"max\":%" PRIu64 ",\"mean\":%.0f}",
-            name, histogram_percentile(times, 50), histogram_percentile(times, 90),
-            histogram_percentile(times, 99), histogram_percentile(times, 99.9), times->maximum,
-            histogram_mean(times));
+            name, histogram_percentile(times, 50), histogram_percentile(times, 90), histogram_percentile(times, 99),
+            histogram_percentile(times, 99.9), times->maximum, histogram_mean(times));
 }
 
 static void json_plan(FILE *out, const load_plan *plan, const load_run *run) {
@@ -145,15 +154,14 @@ static void json_plan(FILE *out, const load_plan *plan, const load_run *run) {
     json_text(out, plan->host);
     fprintf(out, ",\"port\":%" PRIu64 ",\"mode\":\"%s\",\"churn\":%s,\"connections\":%" PRIu64, plan->port,
             load_plan_is_open(plan) ? "open" : "closed", plan->churn ? "true" : "false", plan->connections);
-    fprintf(out, ",\"size\":%" PRIu64 ",\"pipeline\":%" PRIu64 ",\"rate\":%.15g,\"interrupted\":%s",
-            plan->size, plan->pipeline, plan->rate, load_run_interrupted(run) ? "true" : "false");
+    fprintf(out, ",\"size\":%" PRIu64 ",\"pipeline\":%" PRIu64 ",\"rate\":%.15g,\"interrupted\":%s", plan->size,
+            plan->pipeline, plan->rate, load_run_interrupted(run) ? "true" : "false");
 }
 
 static void json_errors(FILE *out, const load_tally *total) {
     fprintf(out, ",\"errors\":{");
     for (unsigned kind = 0; kind < LOAD_ERROR_KINDS; kind++) {
-        fprintf(out, "%s\"%s\":%" PRIu64, kind > 0 ? "," : "", load_error_kind_name(kind),
-                total->errors[kind]);
+        fprintf(out, "%s\"%s\":%" PRIu64, kind > 0 ? "," : "", load_error_kind_name(kind), total->errors[kind]);
     }
     fprintf(out, "},\"first_error\":");
     if (total->first_error[0] != '\0') {
@@ -167,8 +175,8 @@ static void json_workers(FILE *out, const load_run *run) {
     fprintf(out, ",\"workers\":[");
     for (unsigned i = 0; i < load_run_workers(run); i++) {
         const load_tally *tally = load_run_tally(run, i);
-        fprintf(out, "%s{\"requests\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"cpu_s\":%.6f}",
-                i > 0 ? "," : "", tally->requests, tally->connections, tally->cpu_s);
+        fprintf(out, "%s{\"requests\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"cpu_s\":%.6f}", i > 0 ? "," : "",
+                tally->requests, tally->connections, tally->cpu_s);
     }
     fprintf(out, "]");
 }
@@ -187,8 +195,8 @@ void load_report_json(FILE *out, const load_plan *plan, const load_run *run) {
     if (load_plan_is_open(plan)) {
         json_times(out, "service_ns", &total->service);
     }
-    fprintf(out, ",\"scheduled\":%" PRIu64 ",\"missed\":%" PRIu64 ",\"late\":%" PRIu64, total->scheduled,
-            total->missed, total->late);
+    fprintf(out, ",\"scheduled\":%" PRIu64 ",\"missed\":%" PRIu64 ",\"late\":%" PRIu64, total->scheduled, total->missed,
+            total->late);
     json_errors(out, total);
     json_workers(out, run);
     fprintf(out, ",\"generator_limited\":%s}\n",

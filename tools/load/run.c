@@ -35,8 +35,8 @@ struct load_run {
 static int post(load_run *self, tram_callback callback) {
     int result = 0;
     for (unsigned i = 0; i < self->worker_count; i++) {
-        int code = tram_loop_call_soon_threadsafe(tram_runtime_loop(self->runtime, i), callback,
-                                                  self->workers[i], NULL);
+        int code =
+            tram_loop_call_soon_threadsafe(tram_runtime_loop(self->runtime, i), callback, self->workers[i], NULL);
         result = code < 0 ? code : result;
     }
     return result;
@@ -158,8 +158,7 @@ static int make_workers(load_run *self) {
         return -ENOMEM;
     }
     for (unsigned i = 0; i < self->worker_count; i++) {
-        uint64_t count =
-            plan->connections / self->worker_count + (i < plan->connections % self->worker_count);
+        uint64_t count = plan->connections / self->worker_count + (i < plan->connections % self->worker_count);
         load_worker_options options = {
             .plan = plan,
             .pattern = &self->pattern,

@@ -76,8 +76,7 @@ static int retry_connection(tram_loop *loop, void *arg) {
 /* The place of a connection that ended is free for the next one. */
 static void refill(load_worker *self, load_connection *connection) {
     tram_loop *loop = self->shard.loop;
-    if (connection->failed &&
-        tram_loop_call_later(loop, RETRY_NS, retry_connection, connection, NULL, NULL) == 0) {
+    if (connection->failed && tram_loop_call_later(loop, RETRY_NS, retry_connection, connection, NULL, NULL) == 0) {
         return;
     }
     load_connection_advance(connection, tram_loop_time(loop));
@@ -237,8 +236,7 @@ void load_worker_begin(load_worker *self, const load_start *start) {
     deal_turns(self);
     if (load_plan_is_open(plan) && shard->turns > 0) {
         double rate = plan->rate * (double)shard->turns / (double)start->usable;
-        shard->schedule =
-            (schedule){.start_ns = start->start_ns, .period_ns = 1e9 / rate, .phase = start->phase};
+        shard->schedule = (schedule){.start_ns = start->start_ns, .period_ns = 1e9 / rate, .phase = start->phase};
     }
     tram_loop *loop = shard->loop;
     int code = tram_loop_call_at(loop, start->start_ns, start_load, self, NULL, NULL);
