@@ -57,7 +57,7 @@ static const program_info this_program = {
              "whole cycle from connect to close.\n\n"
              "The measurement starts when all connections gave a first answer, or failed. A lost connection "
              "stays\n"
-             "lost. SIGINT ends the measurement early; a second one does not wait for answers either.\n\n"
+             "lost. SIGINT and SIGTERM end the measurement early, with the report.\n\n"
              "exit codes: 0 all is well, 1 runtime trouble, 2 bad usage, 3 wrong data came back,\n"
              "4 no connection could be made, 5 there were other errors (connections lost, answers missing)",
     .arguments = arguments,

@@ -26,7 +26,6 @@ struct load_run {
     atomic_uint_fast64_t usable;
     _Atomic uint64_t start_ns;
     _Atomic uint64_t end_ns; /* of an early end */
-    unsigned signals;        /* worker 0's */
     atomic_bool interrupted;
 };
 
@@ -64,12 +63,6 @@ static int end_worker(tram_loop *loop, void *arg) {
     load_worker *worker = arg;
     load_run *self = worker->owner;
     load_worker_end(worker, atomic_load(&self->end_ns));
-    return 0;
-}
-
-static int cut_worker(tram_loop *loop, void *arg) {
-    (void)loop;
-    load_worker_cut(arg);
     return 0;
 }
 
@@ -121,14 +114,11 @@ static const load_worker_events run_events = {
 
 /* ---- Signals ---- */
 
-/* The first one ends the measurement, the second the waiting for answers. */
+/* More than one changes nothing: what follows the first takes LOAD_DRAIN_NS at most. */
 static int on_signal(tram_loop *loop, void *arg) {
     load_run *self = arg;
-    atomic_store(&self->interrupted, true);
-    if (self->signals++ == 0) {
+    if (!atomic_exchange(&self->interrupted, true)) {
         end_early(self, tram_loop_time(loop));
-    } else {
-        post(self, cut_worker);
     }
     return 0;
 }

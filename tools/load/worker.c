@@ -285,9 +285,17 @@ static void stop_measuring(load_worker *self, uint64_t until_ns) {
     shard->tally.cpu_s = (double)(thread_cpu_ns() - self->cpu_from_ns) / 1e9;
 }
 
+/* Gives up what is still in flight. */
+static void cut_connections(load_worker *self) {
+    for (uint64_t i = 0; i < self->count; i++) {
+        load_connection_cut(&self->connections[i]);
+    }
+    check_ended(self);
+}
+
 static int drained_enough(tram_loop *loop, void *arg) {
     (void)loop;
-    load_worker_cut(arg);
+    cut_connections(arg);
     return 0;
 }
 
@@ -300,18 +308,11 @@ void load_worker_end(load_worker *self, uint64_t until_ns) {
     stop_measuring(self, until_ns);
     shard->phase = LOAD_ENDING;
     if (!ran || tram_loop_call_later(shard->loop, LOAD_DRAIN_NS, drained_enough, self, NULL, NULL) < 0) {
-        load_worker_cut(self);
+        cut_connections(self);
         return;
     }
     for (uint64_t i = 0; i < self->count; i++) {
         load_connection_finish(&self->connections[i]);
-    }
-    check_ended(self);
-}
-
-void load_worker_cut(load_worker *self) {
-    for (uint64_t i = 0; i < self->count; i++) {
-        load_connection_cut(&self->connections[i]);
     }
     check_ended(self);
 }

@@ -76,7 +76,4 @@ void load_worker_begin(load_worker *self, const load_start *start);
 /* Ends the measurement as if `until_ns` had been its planned end. Harmless after the end. */
 void load_worker_end(load_worker *self, uint64_t until_ns);
 
-/* Gives up what is still in flight. */
-void load_worker_cut(load_worker *self);
-
 #endif
