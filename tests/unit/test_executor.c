@@ -150,6 +150,11 @@ static void await_no_threads(const char *name) {
     }
 }
 
+static int default_limit(void) {
+    int limit = (int)tram_available_cpus().count + 4;
+    return limit < 32 ? limit : 32;
+}
+
 /* ---- Running ---- */
 
 struct report {
@@ -200,8 +205,7 @@ static void test_L_32_the_default_pool_grows_on_demand_to_its_limit(void **state
     struct world *world = *state;
     struct gate gate;
     gate_init(&gate);
-    int limit = (int)tram_available_cpus().count + 4;
-    limit = limit < 32 ? limit : 32;
+    int limit = default_limit();
     tram_future *futures[64];
     await_no_threads("tram-executor");
     for (int i = 0; i < limit; i++) {
@@ -561,8 +565,11 @@ static void test_a_pool_given_up_with_work_left_does_that_work(void **state) {
     struct gate gate;
     gate_init(&gate);
     tram_future *futures[40];
+    int limit = default_limit();
     for (int i = 0; i < 40; i++)
         futures[i] = submit(world, NULL, pass_gate, &gate);
+    for (int i = 0; i < limit; i++)
+        await(&gate.entered); /* all threads are up, so their end can be seen */
     tram_executor *executor;
     assert_int_equal(tram_executor_new(1, "mine", &executor), 0);
     assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
