@@ -121,9 +121,13 @@ static void test_L_24_numbers_that_cannot_be_handled(void **state) {
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, 0), TRAM_EVALUE);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, 65), TRAM_EVALUE);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGKILL), 0);
-    add(world->loop, SIGRTMAX, "last");
-    raise(SIGRTMAX);
-    run_until_traced(world, "last");
+    /* The last one is a signal like any other, where it is not valgrind's. */
+    struct sigaction action = {.sa_handler = SIG_IGN};
+    if (sigaction(SIGRTMAX, &action, NULL) == 0) {
+        add(world->loop, SIGRTMAX, "last");
+        raise(SIGRTMAX);
+        run_until_traced(world, "last");
+    }
 }
 
 static void test_L_24_a_burst_may_merge(void **state) {
