@@ -324,7 +324,7 @@ static void unhook_queued(struct list *queue, tram_future *future, tram_future_c
             continue;
         list_remove(link);
         free_callback(record);
-        future_drop(future);
+        tram__future_drop(future);
     }
 }
 
@@ -334,5 +334,5 @@ void tram__future_unhook(tram_future *future, tram_future_callback callback, voi
     tram_future_remove_done_callback(future, callback, arg);
     unhook_queued(&loop->ready, future, callback, arg);
     unhook_queued(&loop->batch, future, callback, arg);
-    future_drop(future);
+    tram__future_drop(future);
 }
