@@ -165,6 +165,18 @@ static inline void loop_ready(tram_loop *loop, struct ready *ready) {
     list_append(&loop->ready, &ready->link);
 }
 
+/*
+ * Try to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none now. The
+ * kernel is not asked to tell when it will.
+ */
+static inline ssize_t io_try_send(struct io *io, const void *data, size_t size) {
+    return io->loop->poller_ops->try_send(io, data, size);
+}
+
+static inline ssize_t io_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    return io->loop->poller_ops->try_send_pieces(io, pieces, count);
+}
+
 uint64_t tram__clock(const tram_loop *loop);
 
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
