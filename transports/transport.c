@@ -335,7 +335,7 @@ static void drop_write(tram_transport *transport) {
 static int may_write(tram_transport *transport, size_t size) {
     if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
         return size != 0;
-    if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
+    if (transport->flags & T_EOF_ASKED)
         return TRAM_ESTATE;
     if (size)
         drop_write(transport);
