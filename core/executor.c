@@ -36,13 +36,14 @@ static void job_mail_discard(struct mail *mail);
 static const struct mail_kind job_mail = {.run = job_mail_run, .discard = job_mail_discard};
 
 void tram__job_free(struct job *job) {
-    struct mailbox *mailbox = job->mailbox;
     if (job->mail)
-        tram__mail_free(mailbox, job->mail);
+        tram__mail_free(job->mailbox, job->mail);
+    if (job->mailbox)
+        tram__mailbox_release(job->mailbox);
     if (job->executor)
         tram__threads_release(job->executor);
-    memory_put(&mailbox->allocator, job, job->size);
-    tram__mailbox_release(mailbox);
+    tram_allocator allocator = job->allocator;
+    memory_put(&allocator, job, job->size);
 }
 
 static void job_release(struct job *job) {
@@ -66,11 +67,14 @@ static void job_task_run(struct task *task) {
 
 static void job_task_done(struct task *task) {
     struct job *job = (struct job *)task;
-    /* Once posted, the job is the loop's and may be gone; the mailbox must not be while its owner is woken.
-     */
-    struct mailbox *mailbox = tram__mailbox_hold(job->mailbox);
     struct mail *mail = job->mail;
+    struct mailbox *mailbox = job->mailbox;
+    /*
+     * Once posted, the job is the loop's and may be gone. Its hold of the mailbox stays with us, since the owner is
+     * still to be woken, and since mail that came too late is freed with the mailbox and must not keep it.
+     */
     job->mail = NULL;
+    job->mailbox = NULL;
     if (tram__mailbox_post(mailbox, mail)) {
         tram__mail_free(mailbox, mail);
         job_release(job);
@@ -93,6 +97,7 @@ int tram__job_new(tram_loop *loop, const struct job_kind *kind, size_t size, voi
     job->task = (struct task){.lookup = kind->lookup, .run = job_task_run, .done = job_task_done};
     list_init(&job->task.link);
     job->mailbox = tram__mailbox_hold(mailbox);
+    job->allocator = mailbox->allocator;
     job->size = size;
     atomic_init(&job->references, 1);
     *(struct job **)ret_job = job;

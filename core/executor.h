@@ -31,9 +31,10 @@ struct job {
     struct task task;
     const struct job_kind *kind;
     tram_executor *executor;   /* counted */
-    struct mailbox *mailbox;   /* counted */
+    struct mailbox *mailbox;   /* counted, until the mail is posted */
     struct mail *mail;         /* until it is posted */
     struct job_future *future; /* loop's thread only; NULL: nobody waits any more */
+    tram_allocator allocator;
     size_t size;
     _Atomic uint32_t references;
     bool on_default;

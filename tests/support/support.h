@@ -5,6 +5,7 @@
 #ifndef TRAM_TESTS_SUPPORT_H
 #define TRAM_TESTS_SUPPORT_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

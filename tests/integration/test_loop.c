@@ -1,0 +1,529 @@
+/* The loop's contract: running, ticks, callbacks, timers, handles (docs/rules.md, group L). */
+#include "support/support.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int soon(struct world *world, const char *word) {
+    return tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
+}
+
+static int later(struct world *world, int64_t delay_ns, const char *word) {
+    return tram_loop_call_later(world->loop, delay_ns, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
+}
+
+static int finish_future(tram_loop *loop, void *arg) {
+    (void)loop;
+    return tram_future_set_result(arg, (void *)(uintptr_t)7);
+}
+
+static int fail_future(tram_loop *loop, void *arg) {
+    (void)loop;
+    tram_error error = {.code = -ECONNRESET, .operation = "test"};
+    return tram_future_set_error(arg, &error);
+}
+
+static int stop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static void test_L_1_run_until_complete_returns_the_result_or_the_error(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, finish_future, future, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    void *value;
+    assert_int_equal(tram_future_result(future, &value), 0);
+    assert_int_equal((uintptr_t)value, 7);
+    tram_future_release(future);
+
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_future, future, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ECONNRESET);
+    tram_future_release(future);
+}
+
+static void test_L_1_run_until_complete_that_is_stopped_before_is_a_state_error(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, stop, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ESTATE);
+    /* The future does not stop the loop any more. */
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    soon(world, "one");
+    run_ticks(world, 1);
+    assert_trace(world, "one");
+    tram_future_release(future);
+}
+
+static int readable(tram_loop *loop, void *arg) {
+    char byte;
+    assert_int_equal(read(*(int *)arg, &byte, 1), 1);
+    trace(world_of(loop), "io");
+    return 0;
+}
+
+static void test_L_2_L_3_leftovers_then_io_then_mail_and_timers(void **state) {
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    assert_int_equal(tram_loop_add_reader(world->loop, pair[0], readable, &pair[0]), 0);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    later(world, 0, "timer");
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, (void *)(uintptr_t) "mail", NULL), 0);
+    soon(world, "leftover");
+    run_ticks(world, 1);
+    assert_trace(world, "leftover io mail timer");
+    tram_loop_remove_reader(world->loop, pair[0]);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static int queue_more(tram_loop *loop, void *arg) {
+    struct world *world = world_of(loop);
+    (void)arg;
+    trace(world, "outer");
+    soon(world, "inner");
+    tram_loop_call_soon_threadsafe(loop, trace_callback, (void *)(uintptr_t) "mailed", NULL);
+    later(world, -1, "timer");
+    return 0;
+}
+
+static void test_L_4_L_5_callbacks_run_once_in_order_and_their_offspring_in_the_next_tick(void **state) {
+    struct world *world = *state;
+    soon(world, "a");
+    assert_int_equal(tram_loop_call_soon(world->loop, queue_more, NULL, NULL, NULL), 0);
+    soon(world, "b");
+    run_ticks(world, 1);
+    assert_trace(world, "a outer b");
+    run_ticks(world, 1);
+    assert_trace(world, "inner mailed timer");
+    run_ticks(world, 2);
+    assert_trace(world, "");
+}
+
+static int again(tram_loop *loop, void *arg) {
+    trace(world_of(loop), "again");
+    return tram_loop_call_soon(loop, again, arg, NULL, NULL);
+}
+
+static void test_L_5_a_callback_that_queues_itself_does_not_starve_io(void **state) {
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    assert_int_equal(tram_loop_add_reader(world->loop, pair[0], readable, &pair[0]), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, again, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    run_ticks(world, 1);
+    assert_trace(world, "again again io");
+    tram_loop_remove_reader(world->loop, pair[0]);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done(void **state) {
+    struct world *world = *state;
+    int64_t timeout_ns;
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_true(timeout_ns < 0);
+    tram_loop_dispatch(world->loop);
+
+    tram_handle handle;
+    tram_loop_call_later(world->loop, 5000000000, trace_callback, (void *)(uintptr_t) "x", NULL, &handle);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_true(timeout_ns > 4000000000 && timeout_ns <= 5000000000);
+    tram_loop_dispatch(world->loop);
+    tram_handle_cancel(world->loop, handle);
+
+    tram_loop_call_later(world->loop, 1000000000ll * 86400 * 3, trace_callback, (void *)(uintptr_t) "x", NULL, &handle);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 1000000000ll * 86400);
+    tram_loop_dispatch(world->loop);
+    tram_handle_cancel(world->loop, handle);
+
+    soon(world, "x");
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 0);
+    tram_loop_dispatch(world->loop);
+    tram_loop_stop(world->loop);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 0);
+    assert_int_equal(tram_loop_dispatch(world->loop), 1);
+    assert_int_equal(tram_loop_dispatch(world->loop), 0);
+}
+
+static void test_L_7_stop_lets_the_batch_finish_and_keeps_its_offspring(void **state) {
+    struct world *world = *state;
+    tram_loop_call_soon(world->loop, stop, NULL, NULL, NULL);
+    tram_loop_call_soon(world->loop, queue_more, NULL, NULL, NULL);
+    soon(world, "same batch");
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_trace(world, "outer same batch");
+    run_ticks(world, 1);
+    assert_trace(world, "inner mailed timer");
+}
+
+static void test_L_7_stop_before_run_gives_exactly_one_tick(void **state) {
+    struct world *world = *state;
+    tram_stats before, after;
+    tram_loop_call_soon(world->loop, queue_more, NULL, NULL, NULL);
+    tram_loop_stats(world->loop, &before);
+    assert_int_equal(tram_loop_stop(world->loop), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.ticks - before.ticks, 1);
+    assert_trace(world, "outer");
+}
+
+static void discard(void *arg) {
+    trace(arg, "discarded");
+}
+
+static int never(tram_loop *loop, void *arg) {
+    (void)loop;
+    trace(arg, "ran");
+    return 0;
+}
+
+static void test_L_8_close_discards_what_is_queued_and_refuses_the_rest(void **state) {
+    struct world *world = *state;
+    tram_handle cancelled;
+    tram_loop_call_soon(world->loop, never, world, discard, NULL);
+    tram_loop_call_later(world->loop, 0, never, world, discard, NULL);
+    tram_loop_call_later(world->loop, 3600000000000, never, world, discard, NULL);
+    tram_loop_call_soon(world->loop, never, world, NULL, NULL);
+    tram_loop_call_soon(world->loop, never, world, discard, &cancelled);
+    tram_handle_cancel(world->loop, cancelled);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discarded discarded discarded");
+    assert_true(tram_loop_is_closed(world->loop));
+    assert_int_equal(tram_loop_close(world->loop), 0);
+
+    int64_t timeout_ns;
+    tram_future *future;
+    assert_int_equal(soon(world, "x"), TRAM_ESTATE);
+    assert_int_equal(later(world, 0, "x"), TRAM_ESTATE);
+    assert_int_equal(tram_loop_call_at(world->loop, 1, never, world, NULL, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, never, world, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_loop_add_reader(world->loop, 0, never, world), TRAM_ESTATE);
+    assert_int_equal(tram_loop_add_writer(world->loop, 0, never, world), TRAM_ESTATE);
+    assert_int_equal(tram_loop_remove_reader(world->loop, 0), TRAM_ESTATE);
+    assert_int_equal(tram_loop_run_forever(world->loop), TRAM_ESTATE);
+    assert_int_equal(tram_loop_stop(world->loop), TRAM_ESTATE);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), TRAM_ESTATE);
+    assert_int_equal(tram_loop_dispatch(world->loop), TRAM_ESTATE);
+    assert_int_equal(tram_loop_create_future(world->loop, &future), TRAM_ESTATE);
+    assert_trace(world, "");
+}
+
+static int close_inside(tram_loop *loop, void *arg) {
+    *(int *)arg = tram_loop_close(loop);
+    return 0;
+}
+
+static void test_L_8_close_of_a_running_loop_is_a_state_error(void **state) {
+    struct world *world = *state;
+    int status = 0;
+    tram_loop_call_soon(world->loop, close_inside, &status, NULL, NULL);
+    run_ticks(world, 1);
+    assert_int_equal(status, TRAM_ESTATE);
+    assert_false(tram_loop_is_closed(world->loop));
+}
+
+static int run_inside(tram_loop *loop, void *arg) {
+    struct world *world = world_of(loop);
+    tram_loop *other = arg;
+    assert_true(tram_loop_is_running(loop));
+    assert_ptr_equal(tram_loop_running(), loop);
+    trace(world, "%s", tram_error_name(tram_loop_run_forever(loop)));
+    trace(world, "%s", tram_error_name(tram_loop_run_forever(other)));
+    trace(world, "%s", tram_error_name(tram_loop_dispatch(other)));
+    return 0;
+}
+
+static void test_L_9_no_loop_runs_inside_another(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    tram_loop_call_soon(world->loop, run_inside, other, NULL, NULL);
+    run_ticks(world, 1);
+    assert_trace(world, "TRAM_ESTATE TRAM_ESTATE TRAM_ESTATE");
+    assert_null(tram_loop_running());
+    assert_false(tram_loop_is_running(world->loop));
+    tram_loop_free(other);
+}
+
+struct stranger {
+    tram_loop *loop;
+    int status;
+    bool done;
+};
+
+static void *call_from_elsewhere(void *arg) {
+    struct stranger *stranger = arg;
+    stranger->status = tram_loop_call_soon(stranger->loop, trace_callback, (void *)(uintptr_t) "x", NULL, NULL);
+    return NULL;
+}
+
+static int let_a_stranger_call(tram_loop *loop, void *arg) {
+    struct stranger *stranger = arg;
+    pthread_t thread;
+    (void)loop;
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, stranger), 0);
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+static void test_L_10_L_31_debug_mode_catches_a_call_on_the_wrong_thread(void **state) {
+    struct world *world = *state;
+    struct stranger stranger = {.loop = world->loop};
+    tram_loop_call_soon(world->loop, let_a_stranger_call, &stranger, NULL, NULL);
+    run_ticks(world, 2);
+    assert_int_equal(stranger.status, TRAM_ESTATE);
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_ESTATE);
+    assert_trace(world, "");
+}
+
+static int note_time(tram_loop *loop, void *arg) {
+    *(uint64_t *)arg = tram_loop_time(loop);
+    return 0;
+}
+
+static bool is_set(void *arg) {
+    return *(uint64_t *)arg != 0;
+}
+
+static void test_L_13_L_15_a_timer_reads_the_clock_afresh_and_is_never_early(void **state) {
+    struct world *world = *state;
+    static const int64_t delays[] = {1, 100, 12345, 999999, 1000001, 3000000, 70000000};
+    for (size_t i = 0; i < sizeof delays / sizeof *delays; i++) {
+        uint64_t fired = 0, start = tram_loop_time(world->loop);
+        assert_int_equal(tram_loop_call_later(world->loop, delays[i], note_time, &fired, NULL, NULL), 0);
+        run_until_true(world, is_set, &fired);
+        assert_true(fired >= start + (uint64_t)delays[i]);
+    }
+}
+
+static int spend_then_time(tram_loop *loop, void *arg) {
+    /* The tick began long ago when this timer starts: it still waits its full time. */
+    uint64_t *times = arg;
+    uint64_t until = tram_loop_time(loop) + 5000000;
+    while (tram_loop_time(loop) < until)
+        continue;
+    times[0] = tram_loop_time(loop);
+    return tram_loop_call_later(loop, 2000000, note_time, &times[1], NULL, NULL);
+}
+
+static void test_L_13_L_15_a_timer_started_late_in_a_tick_waits_its_full_time(void **state) {
+    struct world *world = *state;
+    uint64_t times[2] = {0, 0};
+    tram_loop_call_soon(world->loop, spend_then_time, times, NULL, NULL);
+    run_until_true(world, is_set, &times[1]);
+    assert_true(times[1] >= times[0] + 2000000);
+}
+
+static void test_L_13_zero_or_negative_delay_is_due_at_once_but_runs_after_what_is_queued(void **state) {
+    struct world *world = *state;
+    later(world, 0, "zero");
+    later(world, -5, "negative");
+    soon(world, "queued");
+    run_ticks(world, 1);
+    /* Both were due when they were made; the one with the earlier deadline comes first. */
+    assert_trace(world, "queued zero negative");
+}
+
+static void test_L_14_timers_run_by_deadline_and_equal_ones_in_order_of_creation(void **state) {
+    struct world *world = *state;
+    uint64_t now = tram_loop_time(world->loop);
+    static const char *const words[] = {"a", "b", "c", "d", "e"};
+    static const uint64_t offsets[] = {500, 300, 500, 300, 100};
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(tram_loop_call_at(world->loop, now - 1000 + offsets[i], trace_callback,
+                                           (void *)(uintptr_t)words[i], NULL, NULL),
+                         0);
+    run_ticks(world, 1);
+    assert_trace(world, "e b d a c");
+}
+
+static tram_handle handle_to_cancel;
+
+static int cancel_other(tram_loop *loop, void *arg) {
+    (void)arg;
+    trace(world_of(loop), "cancel:%d", tram_handle_cancel(loop, handle_to_cancel));
+    return 0;
+}
+
+static void test_L_16_cancel_works_even_within_the_tick(void **state) {
+    struct world *world = *state;
+    tram_loop_call_soon(world->loop, cancel_other, NULL, NULL, NULL);
+    tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t) "never", NULL, &handle_to_cancel);
+    run_ticks(world, 2);
+    assert_trace(world, "cancel:1");
+
+    /* The same for two timers that are due together. */
+    tram_loop_call_later(world->loop, 0, cancel_other, NULL, NULL, NULL);
+    tram_loop_call_later(world->loop, 0, trace_callback, (void *)(uintptr_t) "never", NULL, &handle_to_cancel);
+    run_ticks(world, 2);
+    assert_trace(world, "cancel:1");
+}
+
+static void test_L_16_a_handle_is_safe_to_keep_for_ever(void **state) {
+    struct world *world = *state;
+    tram_handle kept, none = {0}, fresh;
+    uint64_t when;
+    tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t) "kept", NULL, &kept);
+    assert_int_equal(tram_handle_cancelled(world->loop, kept), 0);
+    assert_int_equal(tram_handle_when(world->loop, kept, &when), -ESRCH);
+    run_ticks(world, 1);
+    assert_int_equal(tram_handle_cancelled(world->loop, kept), 0);
+    assert_int_equal(tram_handle_cancel(world->loop, kept), 0);
+    for (int i = 0; i < 1000; i++) {
+        tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t) "x", NULL, &fresh);
+        assert_int_equal(tram_handle_cancel(world->loop, kept), 0);
+        assert_int_equal(tram_handle_cancel(world->loop, none), 0);
+        assert_int_equal(tram_handle_cancel(world->loop, fresh), 1);
+        assert_int_equal(tram_handle_cancel(world->loop, fresh), 0);
+        assert_int_equal(tram_handle_cancelled(world->loop, fresh), 1);
+    }
+    assert_int_equal(tram_handle_cancelled(world->loop, kept), -ESRCH);
+    assert_int_equal(tram_handle_cancelled(world->loop, none), -ESRCH);
+    run_ticks(world, 1);
+    assert_trace(world, "kept");
+}
+
+static void test_L_16_a_timer_tells_when_it_is_due(void **state) {
+    struct world *world = *state;
+    tram_handle handle;
+    uint64_t when = 0, wanted = tram_loop_time(world->loop) + 60000000000;
+    tram_loop_call_at(world->loop, wanted, trace_callback, NULL, NULL, &handle);
+    assert_int_equal(tram_handle_when(world->loop, handle, &when), 0);
+    assert_int_equal(when, wanted);
+    tram_handle_cancel(world->loop, handle);
+    assert_int_equal(tram_handle_when(world->loop, handle, &when), -ESRCH);
+}
+
+static void test_L_17_cancelled_timers_give_their_memory_back_at_once(void **state) {
+    struct world *world = *state;
+    tram_handle handle;
+    for (int i = 0; i < 200; i++) {
+        tram_loop_call_later(world->loop, 3600000000000, trace_callback, NULL, NULL, &handle);
+        tram_handle_cancel(world->loop, handle);
+    }
+    size_t before = world->live_blocks, allocations = world->allocations;
+    for (int i = 0; i < 100000; i++) {
+        tram_loop_call_later(world->loop, 3600000000000, trace_callback, NULL, NULL, &handle);
+        tram_handle_cancel(world->loop, handle);
+    }
+    assert_int_equal(world->live_blocks, before);
+    assert_int_equal(world->allocations, allocations);
+}
+
+static int fail_callback(tram_loop *loop, void *arg) {
+    return tram_loop_raise(loop, TRAM_EUSER, arg, "on purpose");
+}
+
+static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void **state) {
+    struct world *world = *state;
+    tram_loop_call_soon(world->loop, fail_callback, world, NULL, NULL);
+    soon(world, "next");
+    later(world, 0, "timer");
+    run_ticks(world, 1);
+    assert_trace(world, "next timer");
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_EUSER);
+    assert_ptr_equal(world->exception_user, world);
+}
+
+static int slow(tram_loop *loop, void *arg) {
+    uint64_t until = tram_loop_time(loop) + *(uint64_t *)arg;
+    while (tram_loop_time(loop) < until)
+        continue;
+    return 0;
+}
+
+static void test_L_30_debug_mode_logs_a_slow_callback_with_its_time(void **state) {
+    struct world *world = *state;
+    uint64_t duration = 30000000;
+    tram_loop_set_slow_callback_duration(world->loop, 20000000);
+    tram_loop_call_soon(world->loop, slow, &duration, NULL, NULL);
+    run_ticks(world, 1);
+    assert_int_equal(world->warnings, 1);
+    assert_non_null(strstr(world->log, "slow callback"));
+    assert_non_null(strstr(world->log, "0.03"));
+    tram_loop_set_debug(world->loop, false);
+    tram_loop_call_soon(world->loop, slow, &duration, NULL, NULL);
+    run_ticks(world, 1);
+    assert_int_equal(world->warnings, 1);
+}
+
+static void test_a_forked_child_may_not_use_the_loop(void **state) {
+    struct world *world = *state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        bool right = tram_loop_call_soon(world->loop, trace_callback, NULL, NULL, NULL) == -ECHILD &&
+                     tram_loop_run_forever(world->loop) == -ECHILD &&
+                     tram_loop_call_soon_threadsafe(world->loop, trace_callback, NULL, NULL) == -ECHILD &&
+                     tram_loop_close(world->loop) == -ECHILD && tram_loop_free(world->loop) == 0;
+        _exit(right ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    soon(world, "parent");
+    run_ticks(world, 1);
+    assert_trace(world, "parent");
+}
+
+static void test_bad_options_are_refused(void **state) {
+    (void)state;
+    tram_loop *loop = NULL;
+    tram_loop_options options = {.backend = (tram_backend)99};
+    assert_int_equal(tram_loop_new(&options, &loop), TRAM_EVALUE);
+    tram_allocator half = {0};
+    options = (tram_loop_options){.allocator = &half};
+    assert_int_equal(tram_loop_new(&options, &loop), TRAM_EVALUE);
+    setenv("TRAM_BACKEND", "no such backend", 1);
+    assert_int_equal(tram_loop_new(NULL, &loop), TRAM_EVALUE);
+    unsetenv("TRAM_BACKEND");
+    assert_null(loop);
+    assert_int_equal(tram_loop_free(NULL), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define CASE(name)  cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+#define DEBUG(name) cmocka_unit_test_setup_teardown(name, world_setup_debug, world_teardown)
+        CASE(test_L_1_run_until_complete_returns_the_result_or_the_error),
+        CASE(test_L_1_run_until_complete_that_is_stopped_before_is_a_state_error),
+        CASE(test_L_2_L_3_leftovers_then_io_then_mail_and_timers),
+        CASE(test_L_4_L_5_callbacks_run_once_in_order_and_their_offspring_in_the_next_tick),
+        CASE(test_L_5_a_callback_that_queues_itself_does_not_starve_io),
+        CASE(test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done),
+        CASE(test_L_7_stop_lets_the_batch_finish_and_keeps_its_offspring),
+        CASE(test_L_7_stop_before_run_gives_exactly_one_tick),
+        CASE(test_L_8_close_discards_what_is_queued_and_refuses_the_rest),
+        CASE(test_L_8_close_of_a_running_loop_is_a_state_error),
+        CASE(test_L_9_no_loop_runs_inside_another),
+        DEBUG(test_L_10_L_31_debug_mode_catches_a_call_on_the_wrong_thread),
+        CASE(test_L_13_L_15_a_timer_reads_the_clock_afresh_and_is_never_early),
+        CASE(test_L_13_L_15_a_timer_started_late_in_a_tick_waits_its_full_time),
+        CASE(test_L_13_zero_or_negative_delay_is_due_at_once_but_runs_after_what_is_queued),
+        CASE(test_L_14_timers_run_by_deadline_and_equal_ones_in_order_of_creation),
+        CASE(test_L_16_cancel_works_even_within_the_tick),
+        CASE(test_L_16_a_handle_is_safe_to_keep_for_ever),
+        CASE(test_L_16_a_timer_tells_when_it_is_due),
+        CASE(test_L_17_cancelled_timers_give_their_memory_back_at_once),
+        CASE(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),
+        DEBUG(test_L_30_debug_mode_logs_a_slow_callback_with_its_time),
+        CASE(test_a_forked_child_may_not_use_the_loop),
+        cmocka_unit_test(test_bad_options_are_refused),
+    };
+    return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
+}
