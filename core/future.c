@@ -314,3 +314,25 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
     }
     return count;
 }
+
+static void unhook_queued(struct list *queue, tram_future *future, tram_future_callback callback, void *arg) {
+    for (struct list *link = queue->next, *next; link != queue; link = next) {
+        next = link->next;
+        struct done_callback *record = callback_of(link);
+        if (record->ready.run != run_callback || record->future != future || record->callback != callback ||
+            record->arg != arg)
+            continue;
+        list_remove(link);
+        free_callback(record);
+        tram__future_drop(future);
+    }
+}
+
+void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg) {
+    tram_loop *loop = future->loop;
+    tram_future_hold(future);
+    tram_future_remove_done_callback(future, callback, arg);
+    unhook_queued(&loop->ready, future, callback, arg);
+    unhook_queued(&loop->batch, future, callback, arg);
+    tram__future_drop(future);
+}

@@ -293,6 +293,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->due);
+    list_init(&loop->seats);
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
     if (status)

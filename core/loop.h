@@ -40,6 +40,15 @@ struct grave {
     void (*dispose)(tram_loop *loop, struct grave *grave);
 };
 
+/*
+ * Something of a loop that has no descriptor, or not always, and must hear when the loop ends: an operation between two
+ * steps, a server. Heard after every io; see enum io_ending.
+ */
+struct seat {
+    struct list link;
+    void (*ending)(struct seat *seat, enum io_ending ending);
+};
+
 /* An error that is kept: texts included. */
 struct kept_error {
     tram_error error;
@@ -99,6 +108,7 @@ struct tram_loop {
     uint32_t io_slot_free;
     uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
+    struct list seats;
     struct call_slots *calls;
 
     /* for the transports, which set them up at first use */
@@ -155,6 +165,18 @@ static inline void loop_ready(tram_loop *loop, struct ready *ready) {
     list_append(&loop->ready, &ready->link);
 }
 
+/*
+ * Try to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none now. The
+ * kernel is not asked to tell when it will.
+ */
+static inline ssize_t io_try_send(struct io *io, const void *data, size_t size) {
+    return io->loop->poller_ops->try_send(io, data, size);
+}
+
+static inline ssize_t io_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    return io->loop->poller_ops->try_send_pieces(io, pieces, count);
+}
+
 uint64_t tram__clock(const tram_loop *loop);
 
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
@@ -166,7 +188,12 @@ static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
 /* Frees by `dispose` at the end of the tick, or at once outside of one. */
 void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave));
 
-/* Asks every io of the loop to end; see enum io_ending. */
+static inline void loop_seat(tram_loop *loop, struct seat *seat, void (*ending)(struct seat *, enum io_ending)) {
+    seat->ending = ending;
+    list_append(&loop->seats, &seat->link);
+}
+
+/* Asks every io and every seat of the loop to end; see enum io_ending. */
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending);
 
 /* Around a callback in debug mode: logs it if it was slow (L-30). */

@@ -140,15 +140,22 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         report_failure(transport, status, "connection_lost");
 }
 
-void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+static int received_timed(tram_transport *transport, const void *data, size_t size) {
     tram_loop *loop = transport->io.loop;
-    tram_protocol *protocol = transport->protocol;
-    const tram_protocol_ops *ops = protocol->ops;
-    if (unlikely(!ops->data_received))
-        return;
+    const tram_protocol_ops *ops = transport->protocol->ops;
     uint64_t start = slow_begin(loop);
-    int status = ops->data_received(protocol, data, size);
+    int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
+    return status;
+}
+
+/* The hottest callback: what debug mode needs stays out of the way. */
+void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+    tram_protocol *protocol = transport->protocol;
+    if (unlikely(!protocol->ops->data_received))
+        return;
+    int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
+                                                    : received_timed(transport, data, size);
     if (unlikely(status < 0))
         fail(transport, status, "data_received");
 }

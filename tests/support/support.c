@@ -26,14 +26,17 @@ static void *counted_allocate(void *context, size_t size) {
     if (memory) {
         __atomic_add_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
         __atomic_add_fetch(&world->allocations, 1, __ATOMIC_RELAXED);
+        size_t live = __atomic_add_fetch(&world->live_bytes, size, __ATOMIC_RELAXED);
+        if (live > __atomic_load_n(&world->peak_bytes, __ATOMIC_RELAXED))
+            __atomic_store_n(&world->peak_bytes, live, __ATOMIC_RELAXED);
     }
     return memory;
 }
 
 static void counted_release(void *context, void *memory, size_t size) {
     struct world *world = context;
-    (void)size;
     __atomic_sub_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&world->live_bytes, size, __ATOMIC_RELAXED);
     free(memory);
 }
 
@@ -151,7 +154,7 @@ int world_teardown(void **state) {
     struct world *world = *state;
     world->fail_after = SIZE_MAX;
     int status = tram_loop_free(world->loop);
-    size_t leaked = world->live_blocks;
+    size_t leaked = world->live_blocks, leaked_bytes = world->live_bytes;
     int descriptors = open_descriptors() - world->descriptors;
     while (recorders) {
         struct owned_recorder *next = recorders->next;
@@ -160,9 +163,11 @@ int world_teardown(void **state) {
     }
     free(world);
     the_world = NULL;
-    if (status || leaked || descriptors)
-        print_error("left behind: loop %d, %zu blocks, %d descriptors\n", status, leaked, descriptors);
-    return status || leaked || descriptors ? -1 : 0;
+    bool clean = !status && !leaked && !leaked_bytes && !descriptors;
+    if (!clean)
+        print_error("left behind: loop %d, %zu blocks, %zd bytes, %d descriptors\n", status, leaked,
+                    (ssize_t)leaked_bytes, descriptors);
+    return clean ? 0 : -1;
 }
 
 void trace(struct world *world, const char *format, ...) {

@@ -24,6 +24,8 @@
 struct world {
     tram_loop *loop;
     size_t live_blocks;  /* allocated by the loop and not freed */
+    size_t live_bytes;   /* … and their sizes */
+    size_t peak_bytes;   /* the highest live_bytes since the test last set it */
     size_t allocations;  /* ever */
     size_t fail_after;   /* allocations that still succeed; SIZE_MAX: all */
     int descriptors;     /* open when the test began */
