@@ -168,10 +168,6 @@ static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffere
 
 /* ---- Making one ---- */
 
-static void free_caches(tram_loop *loop) {
-    tram__write_queue_free_cache(loop);
-}
-
 /* The address that is known already, where it fits; else the kernel is asked when someone wants to know. */
 static void keep_peer(tram_transport *transport, const struct stream_options *options) {
     const struct sockaddr_storage *peer = options->peer;
@@ -193,7 +189,6 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
                      tram_transport **ret_transport) {
     if (unlikely(!loop->transport_pool.allocator)) {
         tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-        loop->at_free = free_caches;
     }
     tram_transport *transport = pool_get(&loop->transport_pool);
     if (!transport)
