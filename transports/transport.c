@@ -96,6 +96,10 @@ static void lose_soon(tram_transport *transport) {
 }
 
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
     transport_kind_of(transport)->drop_queue(transport);
@@ -138,6 +142,13 @@ tram_transport *tram_transport_hold(tram_transport *transport) {
 
 void tram_transport_release(tram_transport *transport) {
     enter(transport, __func__);
+    /* A release too many gives back the hold of the open connection, which needs it until its end. */
+    if (unlikely(transport->holds == 1 && transport->protocol)) {
+        if (unlikely(loop_of(transport)->debug))
+            tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
+        tram_transport_close(transport);
+        return;
+    }
     let_go(transport);
 }
 
@@ -287,6 +298,20 @@ static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
 }
 
+/* No error of the system, so it is reported (T-17). */
+static void over_hard_limit(tram_transport *transport) {
+    tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
+    tram_exception exception = {
+        .message = "a write buffer grew above its hard limit",
+        .error = &error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(loop_of(transport), &exception);
+    tram__transport_fatal(transport, error.code, error.operation, NULL);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -297,7 +322,7 @@ static void queued(tram_transport *transport) {
         }
     }
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
         return;
     }
     tram__transport_maybe_pause(transport);
@@ -602,7 +627,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
         return status;
     transport->hard_limit = limit;
     if (limit && transport->queue.size > limit)
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
     return 0;
 }
 
@@ -627,8 +652,10 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     if (transport->flags & T_MADE)
         protocol->transport = transport;
-    if (old != protocol)
+    if (old != protocol) {
+        tram__protocol_reclaim(loop_of(transport), protocol);
         tram__protocol_release_soon(loop_of(transport), old);
+    }
     return 0;
 }
 
