@@ -90,7 +90,7 @@ static void print_errors(FILE *out, const load_tally *total) {
     if (total->first_error[0] != '\0') {
         fprintf(out, "%-14s%s\n", "first error", total->first_error);
     }
-    if (total->first_wrong[0] != '\0' && total->errors[LOAD_WRONG_DATA] < load_tally_error_count(total)) {
+    if (total->first_wrong[0] != '\0' && strstr(total->first_error, total->first_wrong) == NULL) {
         fprintf(out, "%-14s%s\n", "wrong data", total->first_wrong);
     }
 }
