@@ -247,10 +247,7 @@ static int serve(echo_server *echo) {
     if (code < 0) {
         return code;
     }
-    int aborted = tram_runtime_join(echo->runtime);
-    if (aborted > 0) {
-        complain(&this_program, "%d connections did not end in time and were aborted", aborted);
-    }
+    tram_runtime_join(echo->runtime); /* logs how many connections it had to abort */
     print_totals(echo->runtime);
     return flush_output();
 }
