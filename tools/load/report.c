@@ -63,7 +63,8 @@ static void print_setup(FILE *out, const load_plan *plan, const load_run *run) {
     } else {
         fprintf(out, ", %" PRIu64 " connections x %" PRIu64 " in flight", plan->connections, plan->pipeline);
     }
-    fprintf(out, ", %" PRIu64 " bytes, %u workers\n", plan->size, load_run_workers(run));
+    fprintf(out, ", %" PRIu64 " bytes, %u worker%s\n", plan->size, load_run_workers(run),
+            load_run_workers(run) == 1 ? "" : "s");
     fprintf(out, "%-14s", "measured");
     if (total->duration_s > 0) {
         fprintf(out, "%.3f s", total->duration_s);
