@@ -230,9 +230,11 @@ static bool await_verdict(struct worker *worker, int status) {
 
 static void *worker_main(void *arg) {
     struct worker *worker = arg;
-    char name[16], number[16];
-    int digits = snprintf(number, sizeof number, "-%u", worker->index);
-    snprintf(name, sizeof name, "%.*s%s", (int)sizeof name - 1 - digits, worker->runtime->name, number);
+    char name[16], number[12]; /* the kernel keeps 15 characters: the number matters more than the name */
+    int digits = snprintf(number, sizeof number, "-%u", worker->index % TRAM_WORKERS_MAX);
+    size_t room = sizeof name - 1 - (size_t)digits, length = strnlen(worker->runtime->name, room);
+    memcpy(name, worker->runtime->name, length);
+    memcpy(name + length, number, (size_t)digits + 1);
     pthread_setname_np(pthread_self(), name);
     runtime_of_thread = worker->runtime;
     if (await_verdict(worker, worker_start(worker)))

@@ -319,7 +319,7 @@ void tram__transport_drop_write(tram_transport *transport) {
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
+    if (transport->flags & T_EOF_ASKED)
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
