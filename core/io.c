@@ -55,7 +55,7 @@ struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
 }
 
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    if (fd < 0)
+    if (fd < -1)
         return -EBADF;
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present) {
@@ -64,7 +64,7 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
         present->kind->ending(present, IO_ENDING_DROP);
     }
     int status = 0;
-    if ((uint32_t)fd >= loop->descriptor_count)
+    if (fd >= 0 && (uint32_t)fd >= loop->descriptor_count)
         status = grow_descriptors(loop, fd);
     if (!status && !loop->io_slot_free)
         status = grow_slots(loop);
@@ -74,7 +74,8 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     uint32_t slot = loop->io_slot_free;
     loop->io_slot_free = loop->io_slots[slot].next_free;
     loop->io_slots[slot].io = io;
-    loop->descriptors[fd] = slot;
+    if (fd >= 0)
+        loop->descriptors[fd] = slot;
     *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }
@@ -90,7 +91,8 @@ void tram__io_remove(struct io *io) {
     slot->generation++;
     slot->next_free = loop->io_slot_free;
     loop->io_slot_free = io->slot;
-    loop->descriptors[io->fd] = 0;
+    if (io->fd >= 0)
+        loop->descriptors[io->fd] = 0;
     io->slot = 0;
     io->wanted = io->armed = 0;
 }

@@ -79,7 +79,8 @@ static void epoll_forget(struct poller *poller, struct io *io) {
 static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
     ssize_t sent;
     do
-        sent = io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL)
+                                                   : io->loop->sys->write(io->fd, data, size);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -90,7 +91,8 @@ static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, 
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
     ssize_t sent;
     do
-        sent = io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL);
+        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
+                                                   : io->loop->sys->writev(io->fd, pieces, (int)count);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -131,7 +133,8 @@ static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
         return;
     ssize_t received;
     do
-        received = sys->recv(io->fd, memory, size, 0);
+        received =
+            likely(!(io->flags & IO_NO_SOCKET)) ? sys->recv(io->fd, memory, size, 0) : sys->read(io->fd, memory, size);
     while (unlikely(received < 0) && errno == EINTR);
     if (unlikely(received < 0)) {
         if (errno == EAGAIN)

@@ -88,7 +88,7 @@ static tram_loop *loop_of(const struct connector *connector) {
 /* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
 static void attempt_dispose(tram_loop *loop, struct grave *grave) {
     (void)loop;
-    tram_future_release(&container_of(grave, struct attempt, grave)->connector->future);
+    tram__future_drop(&container_of(grave, struct attempt, grave)->connector->future);
 }
 
 /* Takes the descriptor away from the attempt. */
@@ -118,7 +118,7 @@ static void settle(struct connector *connector) {
 static void fail(struct connector *connector, const tram_error *error) {
     settle(connector);
     tram__future_fail(&connector->future, error);
-    tram_future_release(&connector->future);
+    tram__future_drop(&connector->future);
 }
 
 static void fail_code(struct connector *connector, int code, const char *operation, const char *detail) {
@@ -129,7 +129,7 @@ static void fail_code(struct connector *connector, int code, const char *operati
 static void cancel_now(struct connector *connector) {
     settle(connector);
     tram__future_finish_cancelled(&connector->future);
-    tram_future_release(&connector->future);
+    tram__future_drop(&connector->future);
 }
 
 static void connector_ending(struct seat *seat, enum io_ending ending) {
@@ -230,7 +230,7 @@ static bool fail_combined(struct connector *connector, unsigned count) {
     settle(connector);
     tram__future_fail(&connector->future, &error);
     memory_put(allocator, block, causes_size + text_size);
-    tram_future_release(&connector->future);
+    tram__future_drop(&connector->future);
     return true;
 }
 
@@ -275,10 +275,10 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             loop->sys->close(fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            tram_future_release(&connector->future); /* the transport has one of its own */
+            tram__future_drop(&connector->future); /* the transport has one of its own */
         }
     }
-    tram_future_release(&connector->future);
+    tram__future_drop(&connector->future);
 }
 
 /* ---- Attempts ---- */
@@ -486,7 +486,7 @@ static int take_back(struct connector *connector, int status, tram_future **ret_
         tram_future_release(*ret_future);
         *ret_future = NULL;
     }
-    tram_future_release(&connector->future);
+    tram__future_drop(&connector->future);
     return status;
 }
 

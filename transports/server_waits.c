@@ -26,7 +26,7 @@ void tram__server_op_end(struct server_op *op) {
     op->server = NULL;
     if (server->forever == op)
         server->forever = NULL;
-    tram_future_release(&op->future);
+    tram__future_drop(&op->future);
     tram__server_put(server);
 }
 

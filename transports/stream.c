@@ -91,6 +91,10 @@ static void end(tram_transport *transport) {
     loop->sys->close(fd);
 }
 
+static void drop_queue(tram_transport *transport) {
+    tram__write_queue_clear(transport->io.loop, &transport->queue);
+}
+
 struct extra_values {
     tram_socket socket;
     tram_socket_address peer;
@@ -155,8 +159,8 @@ static const struct transport_kind plain_kind, buffered_kind;
                .gather = gather,                                                                                       \
                .sent = sent,                                                                                           \
                .ending = ending},                                                                                      \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .end_writing = end_writing,           \
-        .end = end, .extra_info = extra_info,                                                                          \
+        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .drop_queue = drop_queue,             \
+        .end_writing = end_writing, .end = end, .extra_info = extra_info,                                              \
     }
 
 static const struct transport_kind plain_kind = STREAM_KIND(plain, NULL);

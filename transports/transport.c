@@ -98,29 +98,22 @@ static void lose_soon(tram_transport *transport) {
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
-    tram_loop *loop = loop_of(transport);
-    tram__write_queue_clear(loop, &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     lose_soon(transport);
 }
 
-int tram_transport_abort(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;
-    tram__write_queue_clear(loop_of(transport), &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     lose_soon(transport);
     return 0;
 }
 
 static void flush_corked(tram_transport *transport);
 
-int tram_transport_close(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     transport->flags |= T_CLOSING;
@@ -198,7 +191,7 @@ bool tram__transport_withdraw(tram_transport *transport) {
     list_remove(&transport->on.ready.link);
     seal(transport);
     transport->flags &= ~(uint32_t)T_MAKE_QUEUED;
-    tram__write_queue_clear(loop_of(transport), &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     abandon_creator(transport);
     finish(transport);
     return true;
@@ -217,7 +210,7 @@ static void drop(tram_transport *transport) {
         seal(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
-    tram__write_queue_clear(loop, &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     lose_now(transport);
 }
 
@@ -248,10 +241,7 @@ void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
 
 /* ---- Reading ---- */
 
-int tram_transport_pause_reading(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_pause_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
         return 0;
     transport->flags |= T_PAUSED;
@@ -259,16 +249,13 @@ int tram_transport_pause_reading(tram_transport *transport) {
     return 0;
 }
 
-int tram_transport_resume_reading(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
     if (!(transport->flags & T_MADE))
         return 0; /* reading starts after connection_made */
-    status = tram__io_receive_start(&transport->io);
+    int status = tram__io_receive_start(&transport->io);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
     return 0;
@@ -281,14 +268,14 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 
 /* ---- Writing ---- */
 
-static void maybe_pause(tram_transport *transport) {
+void tram__transport_maybe_pause(tram_transport *transport) {
     if (transport->queue.size <= transport->high || transport->flags & T_WRITING_PAUSED)
         return;
     transport->flags |= T_WRITING_PAUSED;
     tram__protocol_pause_writing(transport);
 }
 
-static void maybe_resume(tram_transport *transport) {
+void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
@@ -313,7 +300,7 @@ static void queued(tram_transport *transport) {
         tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
         return;
     }
-    maybe_pause(transport);
+    tram__transport_maybe_pause(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {
@@ -322,7 +309,7 @@ static int out_of_memory(tram_transport *transport) {
 }
 
 /* The connection is gone: the bytes are dropped, and counted (W-6). */
-static void drop_write(tram_transport *transport) {
+void tram__transport_drop_write(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
     stats_add(&loop->stats.dropped_writes, 1);
     if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
@@ -332,10 +319,10 @@ static void drop_write(tram_transport *transport) {
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
+    if (transport->flags & T_EOF_ASKED)
         return TRAM_ESTATE;
     if (size)
-        drop_write(transport);
+        tram__transport_drop_write(transport);
     return 0;
 }
 
@@ -375,13 +362,10 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
-int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
-    status = may_write(transport, size);
+    int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
     size_t sent = 0;
@@ -390,17 +374,18 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
 }
 
-int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
+    return write_bytes(transport, data, size);
+}
+
+int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     size_t size = 0;
     for (size_t i = 0; i < count; i++) {
         if (!pieces[i].iov_base && pieces[i].iov_len)
             return TRAM_EVALUE;
         size += pieces[i].iov_len;
     }
-    status = may_write(transport, size);
+    int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
     size_t sent = 0;
@@ -419,14 +404,11 @@ int tram_transport_writelines(tram_transport *transport, const struct iovec *pie
     return 0;
 }
 
-int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
     if (unlikely(!buffer))
         return TRAM_EVALUE;
     size_t size = tram_buffer_size(buffer);
-    status = may_write(transport, size);
+    int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
     size_t sent = 0;
@@ -441,7 +423,7 @@ int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) 
 }
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
-static void drained(tram_transport *transport, bool within_loop) {
+void tram__transport_drained(tram_transport *transport, bool within_loop) {
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -461,9 +443,9 @@ static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
         return;
     }
     tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
-    maybe_resume(transport); /* may write, close, abort (W-20) */
+    tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
     if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
-        drained(transport, within_loop);
+        tram__transport_drained(transport, within_loop);
 }
 
 void tram__transport_sent(tram_transport *transport, ssize_t result) {
@@ -490,17 +472,12 @@ static void flush_corked(tram_transport *transport) {
     }
 }
 
-int tram_transport_cork(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (!status)
-        transport->corked++;
-    return status;
+int tram__transport_cork(tram_transport *transport) {
+    transport->corked++;
+    return 0;
 }
 
-int tram_transport_uncork(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (status)
-        return status;
+int tram__transport_uncork(tram_transport *transport) {
     if (!transport->corked)
         return 0; /* close() ended it */
     if (--transport->corked == 0)
@@ -508,12 +485,7 @@ int tram_transport_uncork(tram_transport *transport) {
     return 0;
 }
 
-int tram_transport_write_eof(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (!transport_kind_of(transport)->can_write_eof)
-        return -ENOTSUP;
+int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
     transport->flags |= T_EOF_ASKED;
@@ -526,6 +498,66 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
     return transport_kind_of(transport)->can_write_eof;
+}
+
+/* ---- The public calls, which a kind may have in its own way ---- */
+
+/* The kind's own function if the kind is a special one, -ENOTSUP if it has none, else the common one above. */
+#define FORWARD(transport, call, ...)                                                                                  \
+    do {                                                                                                               \
+        int entered = enter(transport, __func__);                                                                      \
+        if (unlikely(entered))                                                                                         \
+            return entered;                                                                                            \
+        if (likely(!((transport)->flags & T_SPECIAL)))                                                                 \
+            return tram__transport_##call(__VA_ARGS__);                                                                \
+        const struct transport_calls *calls = transport_kind_of(transport)->calls;                                     \
+        return calls->call ? calls->call(__VA_ARGS__) : -ENOTSUP;                                                      \
+    } while (0)
+
+int tram_transport_close(tram_transport *transport) {
+    FORWARD(transport, close, transport);
+}
+
+int tram_transport_abort(tram_transport *transport) {
+    FORWARD(transport, abort, transport);
+}
+
+int tram_transport_pause_reading(tram_transport *transport) {
+    FORWARD(transport, pause_reading, transport);
+}
+
+int tram_transport_resume_reading(tram_transport *transport) {
+    FORWARD(transport, resume_reading, transport);
+}
+
+int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (likely(!(transport->flags & T_SPECIAL)))
+        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
+    const struct transport_calls *calls = transport_kind_of(transport)->calls;
+    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
+}
+
+int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    FORWARD(transport, writelines, transport, pieces, count);
+}
+
+int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    FORWARD(transport, write_buffer, transport, buffer);
+}
+
+int tram_transport_cork(tram_transport *transport) {
+    FORWARD(transport, cork, transport);
+}
+
+int tram_transport_uncork(tram_transport *transport) {
+    FORWARD(transport, uncork, transport);
+}
+
+int tram_transport_write_eof(tram_transport *transport) {
+    FORWARD(transport, write_eof, transport);
 }
 
 /* ---- Limits ---- */
@@ -549,7 +581,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
     transport->high = high;
     transport->low = low;
     if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
-        maybe_pause(transport);
+        tram__transport_maybe_pause(transport);
     return 0;
 }
 

@@ -13,12 +13,28 @@
 #include "transports/write_queue.h"
 #include <tram/transport.h>
 
+/* The public calls of a kind that is not a plain byte stream both ways; NULL: -ENOTSUP. */
+struct transport_calls {
+    int (*close)(tram_transport *transport);
+    int (*abort)(tram_transport *transport);
+    int (*pause_reading)(tram_transport *transport);
+    int (*resume_reading)(tram_transport *transport);
+    int (*write)(tram_transport *transport, const void *data, size_t size);
+    int (*writelines)(tram_transport *transport, const struct iovec *pieces, size_t count);
+    int (*write_buffer)(tram_transport *transport, tram_buffer *buffer);
+    int (*cork)(tram_transport *transport);
+    int (*uncork)(tram_transport *transport);
+    int (*write_eof)(tram_transport *transport);
+};
+
 /* What a kind of transport does in its own way. */
 struct transport_kind {
     struct io_kind io;                     /* first: a transport's io.kind leads here */
     const struct transport_kind *plain;    /* the same kind for protocols with data_received … */
     const struct transport_kind *buffered; /* … and with get_buffer */
+    const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
@@ -49,6 +65,7 @@ enum transport_flag {
     T_LOST = 1 << 6,           /* connection_lost was called */
     T_EOF_ASKED = 1 << 7,      /* write_eof was called */
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
+    T_SPECIAL = 1 << 9,        /* its kind has public calls of its own */
 };
 
 struct tram_transport {
@@ -98,6 +115,31 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
                      tram_transport **ret_transport);
 
 /* ---- transport.c ---- */
+
+/* The public calls as byte streams have them, for kinds to put into their transport_calls. */
+int tram__transport_close(tram_transport *transport);
+int tram__transport_abort(tram_transport *transport);
+int tram__transport_pause_reading(tram_transport *transport);
+int tram__transport_resume_reading(tram_transport *transport);
+int tram__transport_write(tram_transport *transport, const void *data, size_t size);
+int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count);
+int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer);
+int tram__transport_cork(tram_transport *transport);
+int tram__transport_uncork(tram_transport *transport);
+int tram__transport_write_eof(tram_transport *transport);
+
+/* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
+void tram__transport_maybe_pause(tram_transport *transport);
+void tram__transport_maybe_resume(tram_transport *transport);
+
+/* A write after the end: dropped, counted, and logged from the fifth on (W-6). */
+void tram__transport_drop_write(tram_transport *transport);
+
+/*
+ * The queue became empty: ends a closing transport, or the writing side where write_eof waits. `within_loop`:
+ * connection_lost may be called here.
+ */
+void tram__transport_drained(tram_transport *transport, bool within_loop);
 
 /* Common part of making one; `io` is added already. Queues connection_made. */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
