@@ -108,6 +108,11 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     transport_kind_of(transport)->drop_queue(transport);
 }
 
+void tram__transport_fail(tram_transport *transport, int code) {
+    const struct transport_end end = transport->end; /* not this failure's if the transport ended before */
+    tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
+}
+
 int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;

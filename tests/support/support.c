@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "core/loop.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 #define PATIENCE_NS 20000000000ull
 
