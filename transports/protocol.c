@@ -90,27 +90,6 @@ void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
     queue_release(loop);
 }
 
-void tram__protocol_keep(tram_loop *loop, tram_protocol *protocol) {
-    if (likely(!protocol->reserved && loop->released_last != protocol))
-        return; /* neither before another one in the list nor its last */
-    tram_protocol *previous = NULL, *here = loop->released;
-    while (here && here != protocol) {
-        previous = here;
-        here = (tram_protocol *)here->reserved;
-    }
-    if (!here)
-        return;
-    if (previous)
-        previous->reserved = protocol->reserved;
-    else
-        loop->released = (tram_protocol *)protocol->reserved;
-    if (loop->released_last == protocol)
-        loop->released_last = previous;
-    protocol->reserved = 0;
-    if (!loop->released)
-        list_remove(&loop->release_ready.link);
-}
-
 static void report(tram_transport *transport, const tram_error *error) {
     tram_exception exception = {
         .message = "a protocol callback failed",

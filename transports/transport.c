@@ -651,7 +651,6 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     if (!old)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
     const struct transport_kind *kind = transport_kind_of(transport);
-    tram__protocol_keep(loop_of(transport), protocol);
     transport->protocol = protocol;
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     if (transport->flags & T_MADE)

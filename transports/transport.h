@@ -174,8 +174,6 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
 
 /* Queues `released` of a protocol that no transport has any more (X-4, S-5). Never fails. */
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
-/* Takes that back, where the protocol comes to a transport again before its `released` ran. */
-void tram__protocol_keep(tram_loop *loop, tram_protocol *protocol);
 void tram__protocol_release(tram_protocol *protocol);
 
 /* Takes that back, for a protocol that a transport has again. Harmless for any other. */

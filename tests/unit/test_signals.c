@@ -199,6 +199,14 @@ static void test_L_25_a_signal_that_came_before_goes_to_the_new_loop(void **stat
     raise(SIGUSR1);
     run_ticks(world, 1);
     add(other, SIGUSR1, "second");
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 0);
+    run_two_ticks(other);
+    assert_trace(world, "second");
+
+    add(world->loop, SIGUSR1, "first");
+    raise(SIGUSR1);
+    run_ticks(world, 1);
+    add(other, SIGUSR1, "second");
     tram_loop_close(world->loop);
     run_two_ticks(other);
     assert_trace(world, "second");
