@@ -10,6 +10,50 @@
 #include "core/loop.h"
 #include "support/support.h"
 
+/* ---- The default memory: where no sanitizer forbids it, the library finds these as jemalloc's ---- */
+
+static _Atomic size_t default_live;
+static _Atomic size_t default_fail_after = SIZE_MAX; /* allocations that still succeed */
+
+void *mallocx(size_t size, int flags);
+void sdallocx(void *memory, size_t size, int flags);
+
+void *mallocx(size_t size, int flags) {
+    assert_int_equal(flags, 0);
+    if (default_fail_after == 0)
+        return NULL;
+    if (default_fail_after != SIZE_MAX)
+        default_fail_after--;
+    size_t *memory = malloc(size + 16);
+    assert_non_null(memory);
+    *memory = size;
+    default_live++;
+    return memory + 2;
+}
+
+void sdallocx(void *memory, size_t size, int flags) {
+    assert_int_equal(flags, 0);
+    assert_int_equal(((size_t *)memory)[-2], size);
+    default_live--;
+    free((size_t *)memory - 2);
+}
+
+static int setup(void **state) {
+    default_fail_after = SIZE_MAX;
+    return world_setup(state);
+}
+
+static int teardown(void **state) {
+    default_fail_after = SIZE_MAX;
+    int status = world_teardown(state);
+    /* A thread that a closing loop had to leave behind gives its memory back when it ends. */
+    for (int i = 0; default_live && i < 20000; i++)
+        poll(NULL, 0, 1);
+    if (default_live)
+        print_error("left behind: %zu blocks of the default memory\n", default_live);
+    return default_live ? -1 : status;
+}
+
 /* ---- Jobs that wait for us ---- */
 
 struct gate {
@@ -109,6 +153,11 @@ static void await_no_threads(const char *name) {
     }
 }
 
+static int default_limit(void) {
+    int limit = (int)tram_available_cpus().count + 4;
+    return limit < 32 ? limit : 32;
+}
+
 /* ---- Running ---- */
 
 struct report {
@@ -159,8 +208,7 @@ static void test_L_32_the_default_pool_grows_on_demand_to_its_limit(void **state
     struct world *world = *state;
     struct gate gate;
     gate_init(&gate);
-    int limit = (int)tram_available_cpus().count + 4;
-    limit = limit < 32 ? limit : 32;
+    int limit = default_limit();
     tram_future *futures[64];
     await_no_threads("tram-executor");
     for (int i = 0; i < limit; i++) {
@@ -348,6 +396,30 @@ static void test_L_34_shutdown_runs_what_is_queued(void **state) {
     gate_fini(&gate);
 }
 
+static int count_callback(tram_loop *loop, void *arg) {
+    (void)loop;
+    ++*(int *)arg;
+    return 0;
+}
+
+static void test_L_34_other_callbacks_run_while_a_shutdown_waits(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    gate_init(&gate);
+    tram_future *job = submit(world, NULL, pass_gate, &gate), *shutdown;
+    await(&gate.entered);
+    int calls = 0;
+    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &shutdown), 0);
+    assert_int_equal(tram_loop_call_later(world->loop, 1, count_callback, &calls, NULL, NULL), 0);
+    while (!calls)
+        run_ticks(world, 1);
+    assert_false(tram_future_done(shutdown));
+    sem_post(&gate.open);
+    finish(world, shutdown);
+    finish(world, job);
+    gate_fini(&gate);
+}
+
 static void test_L_34_at_the_timeout_shutdown_warns_and_abandons(void **state) {
     struct world *world = *state;
     struct gate gate;
@@ -404,6 +476,11 @@ static void test_L_34_closing_the_loop_does_not_wait_for_jobs(void **state) {
     tram_future_release(outer);
     tram_future_release(waiting);
     tram_future_release(shutdown);
+    /* What still runs owns nothing of the loop or its allocator. */
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_int_equal(world->live_blocks, 0);
+    assert_int_equal(open_descriptors(), world->descriptors);
     sem_post(&gate.open);
     sem_post(&gate.open);
     await(&gate.left);
@@ -413,6 +490,33 @@ static void test_L_34_closing_the_loop_does_not_wait_for_jobs(void **state) {
     assert_int_equal(queued.runs, 0);
     gate_fini(&gate);
     gate_fini(&queued);
+}
+
+static void cancel_other(void *arg) {
+    tram_future **other = arg;
+    assert_int_equal(tram_future_cancel(*other), 1);
+}
+
+static void test_at_the_close_a_discard_may_cancel_the_next_job(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    gate_init(&gate);
+    tram_executor *executor;
+    assert_int_equal(tram_executor_new(1, "outer", &executor), 0);
+    tram_future_release(submit(world, executor, pass_gate, &gate));
+    await(&gate.entered);
+    tram_future *next;
+    assert_int_equal(tram_loop_run_in_executor(world->loop, executor, fail_job, &next, cancel_other, NULL), 0);
+    next = submit(world, executor, count_run, &gate);
+    tram_future_release(submit(world, executor, count_run, &gate));
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_true(tram_future_cancelled(next));
+    tram_future_release(next);
+    assert_int_equal(gate.discards, 2);
+    sem_post(&gate.open);
+    tram_executor_free(executor);
+    assert_int_equal(gate.runs, 1);
+    gate_fini(&gate);
 }
 
 static void test_L_34_closing_ends_idle_threads(void **state) {
@@ -488,8 +592,11 @@ static void test_a_pool_given_up_with_work_left_does_that_work(void **state) {
     struct gate gate;
     gate_init(&gate);
     tram_future *futures[40];
+    int limit = default_limit();
     for (int i = 0; i < 40; i++)
         futures[i] = submit(world, NULL, pass_gate, &gate);
+    for (int i = 0; i < limit; i++)
+        await(&gate.entered); /* all threads are up, so their end can be seen */
     tram_executor *executor;
     assert_int_equal(tram_executor_new(1, "mine", &executor), 0);
     assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
@@ -508,33 +615,58 @@ static void test_without_memory_the_argument_stays_the_callers(void **state) {
     struct world *world = *state;
     struct gate gate;
     gate_init(&gate);
-    int failures = 0;
-    for (size_t allocations = 0;; allocations++) {
-        world_reopen(world);
-        world->fail_after = allocations;
-        tram_future *future;
-        int status = tram_loop_run_in_executor(world->loop, NULL, count_run, &gate, count_discard, &future);
-        world->fail_after = SIZE_MAX;
-        if (status == 0) {
-            finish(world, future);
-            break;
+    for (int kind = 0; kind < 2; kind++) {
+        for (size_t allocations = 0;; allocations++) {
+            world_reopen(world);
+            world->fail_after = kind ? SIZE_MAX : allocations;
+            default_fail_after = kind ? allocations : SIZE_MAX;
+            tram_future *future;
+            int status = tram_loop_run_in_executor(world->loop, NULL, count_run, &gate, count_discard, &future);
+            world->fail_after = SIZE_MAX;
+            default_fail_after = SIZE_MAX;
+            if (status == 0) {
+                finish(world, future);
+                break;
+            }
+            assert_int_equal(status, -ENOMEM);
         }
-        assert_int_equal(status, -ENOMEM);
-        failures++;
     }
-    assert_true(failures >= 5);
-    assert_int_equal(gate.runs, 1);
+    assert_int_equal(gate.runs, 2);
     assert_int_equal(gate.discards, 0);
     gate_fini(&gate);
+}
+
+static void test_without_memory_for_a_thread_a_job_waits_for_another(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    gate_init(&gate);
+    tram_future *first = submit(world, NULL, pass_gate, &gate);
+    await(&gate.entered);
+    default_fail_after = 1; /* the job itself */
+    tram_future *second = submit(world, NULL, count_run, &gate);
+    default_fail_after = SIZE_MAX;
+    sem_post(&gate.open);
+    finish(world, first);
+    finish(world, second);
+    gate_fini(&gate);
+}
+
+static void test_without_memory_there_is_no_executor(void **state) {
+    (void)state;
+    tram_executor *executor = NULL;
+    default_fail_after = 0;
+    int status = tram_executor_new(1, NULL, &executor);
+    default_fail_after = SIZE_MAX;
+    assert_true(status == (executor ? 0 : -ENOMEM));
+    tram_executor_free(executor);
 }
 
 static void test_without_memory_a_shutdown_has_not_begun(void **state) {
     struct world *world = *state;
     struct gate gate;
     gate_init(&gate);
-    sem_post(&gate.open);
-    finish(world, submit(world, NULL, pass_gate, &gate));
-    tram_future *shutdown;
+    tram_future *job = submit(world, NULL, pass_gate, &gate), *shutdown;
+    await(&gate.entered);
     for (size_t allocations = 0;; allocations++) {
         world->fail_after = allocations;
         int status = tram_loop_shutdown_default_executor(world->loop, 20000000000, &shutdown);
@@ -544,7 +676,9 @@ static void test_without_memory_a_shutdown_has_not_begun(void **state) {
         assert_int_equal(status, -ENOMEM);
         finish(world, submit(world, NULL, count_run, &gate));
     }
+    sem_post(&gate.open);
     finish(world, shutdown);
+    finish(world, job);
     gate_fini(&gate);
 }
 
@@ -567,7 +701,7 @@ static void test_the_pool_takes_no_signals(void **state) {
     assert_false(sigismember(&mine, SIGTERM));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -583,14 +717,18 @@ int main(void) {
         TEST(test_L_32_L_34_shutdown_waits_for_the_pool_and_lets_nothing_in),
         TEST(test_L_34_shutdown_of_no_pool_is_done_at_once),
         TEST(test_L_34_shutdown_runs_what_is_queued),
+        TEST(test_L_34_other_callbacks_run_while_a_shutdown_waits),
         TEST(test_L_34_at_the_timeout_shutdown_warns_and_abandons),
         TEST(test_X_3_a_shutdown_can_be_cancelled),
         TEST(test_L_34_closing_the_loop_does_not_wait_for_jobs),
+        TEST(test_at_the_close_a_discard_may_cancel_the_next_job),
         TEST(test_L_34_closing_ends_idle_threads),
         TEST(test_L_34_answers_that_race_with_the_close_are_dropped),
         TEST(test_a_set_executor_is_used_and_stays_the_callers),
         TEST(test_a_pool_given_up_with_work_left_does_that_work),
         TEST(test_without_memory_the_argument_stays_the_callers),
+        TEST(test_without_memory_for_a_thread_a_job_waits_for_another),
+        TEST(test_without_memory_there_is_no_executor),
         TEST(test_without_memory_a_shutdown_has_not_begun),
         TEST(test_the_pool_takes_no_signals),
     };
