@@ -25,29 +25,69 @@ void tram__protocol_release(tram_protocol *protocol) {
         protocol->ops->released(protocol);
 }
 
+/* `reserved` of the last protocol that waits for its `released`; 0 in those that do not wait. */
+#define LAST_RELEASED ((uintptr_t)1)
+
+static inline tram_protocol *next_released(const tram_protocol *protocol) {
+    return protocol->reserved == LAST_RELEASED ? NULL : (tram_protocol *)protocol->reserved;
+}
+
+static void queue_release(tram_loop *loop);
+
 static void release_run(tram_loop *loop, struct ready *ready) {
     (void)ready;
-    tram_protocol *protocol = loop->released;
-    loop->released = NULL;
-    while (protocol) {
-        tram_protocol *next = (tram_protocol *)protocol->reserved;
+    size_t count = 0;
+    for (const tram_protocol *protocol = loop->released; protocol; protocol = next_released(protocol))
+        count++;
+    /* One at a time: a `released` may give a transport one of those that still wait, or let go of another. */
+    while (count-- && loop->released) {
+        tram_protocol *protocol = loop->released;
+        loop->released = next_released(protocol);
         protocol->reserved = 0;
         tram__protocol_release(protocol);
-        protocol = next;
     }
+    if (loop->released) /* let go of meanwhile */
+        queue_release(loop);
+}
+
+/* It may be queued still, with nothing to do, where all were taken back. */
+static void queue_release(tram_loop *loop) {
+    struct ready *ready = &loop->release_ready;
+    if (ready->run && !list_empty(&ready->link))
+        return;
+    ready->run = release_run;
+    loop_ready(loop, ready);
+}
+
+void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol) {
+    if (likely(!protocol->reserved))
+        return;
+    tram_protocol *previous = NULL;
+    tram_protocol *found = loop->released;
+    while (found && found != protocol) {
+        previous = found;
+        found = next_released(found);
+    }
+    if (!found)
+        return;
+    if (previous)
+        previous->reserved = protocol->reserved;
+    else
+        loop->released = next_released(protocol);
+    if (loop->released_last == protocol)
+        loop->released_last = previous;
+    protocol->reserved = 0;
 }
 
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
     protocol->transport = NULL;
-    protocol->reserved = 0;
-    if (loop->released) {
+    protocol->reserved = LAST_RELEASED;
+    if (loop->released)
         loop->released_last->reserved = (uintptr_t)protocol;
-    } else {
+    else
         loop->released = protocol;
-        loop->release_ready.run = release_run;
-        loop_ready(loop, &loop->release_ready);
-    }
     loop->released_last = protocol;
+    queue_release(loop);
 }
 
 static void report(tram_transport *transport, const tram_error *error) {

@@ -31,9 +31,13 @@ static void plain_received(struct io *io, void *data, ssize_t result) {
 
 static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
+    const tram_protocol *protocol = transport->protocol;
     int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
-    /* get_buffer may have closed, paused or switched: then this read does not happen. */
-    if (status < 0 || !(io->wanted & IO_READ) || !io->kind->buffer)
+    /*
+     * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
+     * protocol's, and buffer_updated the new one's.
+     */
+    if (status < 0 || !(io->wanted & IO_READ) || transport->protocol != protocol)
         return -ECANCELED;
     return 0;
 }
@@ -168,16 +172,22 @@ static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffere
 
 /* ---- Making one ---- */
 
-static void free_caches(tram_loop *loop) {
-    tram__write_queue_free_cache(loop);
-}
-
-/* The address that is known already, where it fits; else the kernel is asked when someone wants to know. */
+/*
+ * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
+ * any more. Of other families it is asked when someone wants to know.
+ */
 static void keep_peer(tram_transport *transport, const struct stream_options *options) {
+    struct sockaddr_storage asked = {0};
     const struct sockaddr_storage *peer = options->peer;
-    if (peer && (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) &&
-        options->peer_size <= sizeof transport->peer)
-        memcpy(&transport->peer, peer, options->peer_size);
+    socklen_t size = options->peer_size;
+    if (!peer) {
+        size = sizeof asked;
+        if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&asked, &size) < 0)
+            return;
+        peer = &asked;
+    }
+    if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
+        memcpy(&transport->peer, peer, size);
 }
 
 static void set_no_delay(tram_transport *transport, const struct stream_options *options) {
@@ -193,7 +203,6 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
                      tram_transport **ret_transport) {
     if (unlikely(!loop->transport_pool.allocator)) {
         tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-        loop->at_free = free_caches;
     }
     tram_transport *transport = pool_get(&loop->transport_pool);
     if (!transport)

@@ -96,18 +96,23 @@ static void lose_soon(tram_transport *transport) {
 }
 
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
-    transport_kind_of(transport)->drop_queue(transport);
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     lose_soon(transport);
+    /* A shared buffer's release may call anything: the end is set by then. */
+    transport_kind_of(transport)->drop_queue(transport);
 }
 
 int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;
-    transport_kind_of(transport)->drop_queue(transport);
     lose_soon(transport);
+    transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
     return 0;
 }
 
@@ -138,6 +143,13 @@ tram_transport *tram_transport_hold(tram_transport *transport) {
 
 void tram_transport_release(tram_transport *transport) {
     enter(transport, __func__);
+    /* A release too many gives back the hold of the open connection, which needs it until its end. */
+    if (unlikely(transport->holds == 1 && transport->protocol)) {
+        if (unlikely(loop_of(transport)->debug))
+            tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
+        tram_transport_close(transport);
+        return;
+    }
     let_go(transport);
 }
 
@@ -278,6 +290,8 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
+    if (unlikely(transport->flags & T_LOST_QUEUED))
+        return; /* the release of a buffer that was just sent ended it (W-23) */
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
 }
@@ -285,6 +299,20 @@ void tram__transport_maybe_resume(tram_transport *transport) {
 static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.writes, 1);
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+}
+
+/* More is queued than the user allows: a fatal error, and none of the system (T-17). */
+static void over_hard_limit(tram_transport *transport) {
+    tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+    tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
+    tram_exception exception = {
+        .message = "more is queued for writing than the hard limit allows",
+        .error = &error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(loop_of(transport), &exception);
 }
 
 /* Bytes joined the queue: ask for writability, heed the limits. */
@@ -297,7 +325,7 @@ static void queued(tram_transport *transport) {
         }
     }
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
         return;
     }
     tram__transport_maybe_pause(transport);
@@ -602,7 +630,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
         return status;
     transport->hard_limit = limit;
     if (limit && transport->queue.size > limit)
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
     return 0;
 }
 
@@ -627,8 +655,10 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     if (transport->flags & T_MADE)
         protocol->transport = transport;
-    if (old != protocol)
+    if (old != protocol) {
+        tram__protocol_reclaim(loop_of(transport), protocol);
         tram__protocol_release_soon(loop_of(transport), old);
+    }
     return 0;
 }
 

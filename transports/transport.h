@@ -105,7 +105,7 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
  * belongs to a transport) both stay the caller's.
  */
 struct stream_options {
-    const struct sockaddr_storage *peer; /* NULL: not known yet */
+    const struct sockaddr_storage *peer; /* NULL: the kernel is asked */
     socklen_t peer_size;
     bool no_delay_set; /* inherited from the listener: a saved system call */
     struct transport_owner *owner;
@@ -175,6 +175,9 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
 /* Queues `released` of a protocol that no transport has any more (X-4, S-5). Never fails. */
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
 void tram__protocol_release(tram_protocol *protocol);
+
+/* Takes that back, for a protocol that a transport has again. Harmless for any other. */
+void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol);
 
 void tram__protocol_connection_made(tram_transport *transport);
 void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error);

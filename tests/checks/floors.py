@@ -41,7 +41,7 @@ def includes(path):
         if quote == "<":
             found = ROOT / "include" / spelling if spelling.startswith("tram/") else None
         else:
-            places = (path.parent / spelling, ROOT / spelling, ROOT / "tools" / spelling)
+            places = (path.parent / spelling, *(ROOT / root / spelling for root in ("", "tools", "tests")))
             found = next((place.resolve() for place in places if place.is_file()), None)
             if found is None:
                 problems.append(f'{name(path)}: "{spelling}" is no file of this tree')
