@@ -16,7 +16,7 @@
 
 #include "core/loop.h"
 #include "support/stream.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 /* One tick that blocks for at most so long; false if nothing happened. For where no timer can be had. */
 static bool wait_tick(struct world *world, int timeout_ms) {
