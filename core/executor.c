@@ -27,6 +27,8 @@ struct way_back {
 
 /* What a loop knows of executors. Made when the first job comes. */
 struct executor_link {
+    struct seat seat;
+    tram_loop *loop;
     tram_executor *executor; /* the default one; counted */
     bool own;                /* made by this loop, and ended by it */
     bool shut_down;          /* no new job for the default executor */
@@ -122,6 +124,8 @@ static void job_task_done(struct task *task) {
     way_back_release(way_back);
 }
 
+static void link_ending(struct seat *seat, enum io_ending ending);
+
 static int link_open(tram_loop *loop, struct executor_link **ret_link) {
     struct executor_link *link = loop->executor;
     if (!link) {
@@ -135,7 +139,9 @@ static int link_open(tram_loop *loop, struct executor_link **ret_link) {
         }
         list_init(&link->jobs);
         list_init(&link->shutdowns);
+        link->loop = loop;
         loop->executor = link;
+        loop_seat(loop, &link->seat, link_ending);
     }
     *ret_link = link;
     return 0;
@@ -298,11 +304,13 @@ static void link_forget_jobs(tram_loop *loop, struct executor_link *link) {
     way_back_release(way_back);
 }
 
-/* Never waits for a job (L-34). */
-void tram__executor_close(tram_loop *loop) {
-    struct executor_link *link = loop->executor;
-    if (!link)
+/* The loop closes: never waits for a job (L-34). */
+static void link_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
         return;
+    struct executor_link *link = container_of(seat, struct executor_link, seat);
+    tram_loop *loop = link->loop;
+    list_remove(&seat->link);
     /* A discard of the user's may cancel other jobs: none is ahead of us in a list that changes. */
     struct list rest;
     list_init(&rest);

@@ -336,3 +336,29 @@ void tram__future_unhook(tram_future *future, tram_future_callback callback, voi
     unhook_queued(&loop->batch, future, callback, arg);
     tram__future_drop(future);
 }
+
+/* ---- Running a loop until a future is done ---- */
+
+static void stop_when_done(tram_future *future, void *arg) {
+    (void)arg;
+    tram_future_get_loop(future)->stopping = true;
+}
+
+int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (loop->running || tram_loop_running() || tram_future_get_loop(future) != loop)
+        return TRAM_ESTATE;
+    status = tram_future_add_done_callback(future, stop_when_done, NULL);
+    if (status)
+        return status;
+    tram_future_hold(future);
+    status = tram_loop_run_forever(loop);
+    if (!status) {
+        tram_future_remove_done_callback(future, stop_when_done, NULL);
+        status = tram_future_result(future, NULL);
+    }
+    tram_future_release(future);
+    return status;
+}
