@@ -92,28 +92,20 @@ static void ask_again(struct worker *worker) {
 /* Called at the end of every tick once a stop was asked for. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    switch (worker->phase) {
-    case WORKER_SERVES:
-        break;
-    case WORKER_HEARS:
-        if (worker->turns-- > 0)
-            take_a_turn(worker);
-        else
-            close_all(worker);
-        break;
-    case WORKER_CLOSES:
-        if (atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
-            abort_all(worker);
-        break;
-    case WORKER_ABORTS:
-        break;
-    case WORKER_LEAVES:
+    if (worker->phase == WORKER_LEAVES) {
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
     }
-    if (worker->phase < WORKER_CLOSES)
-        return;
+    if (worker->phase == WORKER_HEARS) {
+        if (worker->turns-- > 0) {
+            take_a_turn(worker);
+            return;
+        }
+        close_all(worker);
+    }
+    if (worker->phase == WORKER_CLOSES && atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
+        abort_all(worker);
     ask_again(worker);
     if (loop->stats.connections_now)
         return;
