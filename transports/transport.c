@@ -429,6 +429,8 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
         sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);
