@@ -109,14 +109,15 @@ static void report_failure(tram_transport *transport, int code, const char *oper
 
 /*
  * A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). A transport
- * that ended already keeps its own end (T-16).
+ * that ended already keeps its own end (T-16), also where the exception handler ended it just now.
  */
 static int fail(tram_transport *transport, int code, const char *operation) {
     const tram_error *error = tram__raised(transport->io.loop, code, operation);
-    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
-        transport->end = (struct transport_end){.code = code, .operation = operation, .user = error->user};
+    void *user = error->user;
     if (code < -4096)
         report(transport, error);
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     return code;
 }
 
