@@ -23,8 +23,12 @@ static int enter(const tram_transport *transport, const char *function) {
 
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
+    const struct transport_kind *kind = transport_kind_of(transport);
     memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
-    pool_put(&loop->transport_pool, transport);
+    if (unlikely(kind->dispose))
+        kind->dispose(transport);
+    else
+        pool_put(&loop->transport_pool, transport);
 }
 
 static void let_go(tram_transport *transport) {
@@ -160,6 +164,18 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* Begins to listen to what the other end does. */
+static void start(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    int status = 0;
+    if (!(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
+        status = tram__io_receive_start(&transport->io);
+    if (!status && unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
+        status = kind->start(transport);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -167,11 +183,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
-    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
-        int status = tram__io_receive_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
+    start(transport);
     tram_future *creator = transport->creator;
     if (creator) {
         transport->creator = NULL;
@@ -189,12 +201,12 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     transport->holds = 1;
     transport->high = TRAM_WRITE_HIGH;
     transport->low = TRAM_WRITE_LOW;
-    transport->flags = T_MAKE_QUEUED;
     transport->owner = owner;
     transport->creator = creator ? tram_future_hold(creator) : NULL;
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -320,6 +332,14 @@ static void over_hard_limit(tram_transport *transport) {
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -329,11 +349,7 @@ static void queued(tram_transport *transport) {
             return;
         }
     }
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
-        return;
-    }
-    tram__transport_maybe_pause(transport);
+    tram__transport_queue_grew(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {

@@ -30,10 +30,13 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
+    void (*dispose)(tram_transport *transport); /* frees the memory; NULL: it is from the loop's pool */
 };
 
 /* What ends a connection, kept until connection_lost: small, since nothing may be allocated on the way out. */

@@ -4,11 +4,13 @@
 
 #include <tram/buffer.h>
 #include <tram/connection.h>
+#include <tram/custom.h>
 #include <tram/error.h>
 #include <tram/executor.h>
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/pair.h>
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
