@@ -428,6 +428,8 @@ void set_blocking(int fd, bool blocking) {
 int tcp_listener(int backlog, uint16_t *ret_port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    int on = 1; /* what earlier tests left in TIME_WAIT must not use up the ports */
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(fd, backlog), 0);
