@@ -395,7 +395,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
-__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     int status = may_write(transport, size);
@@ -405,10 +405,6 @@ __attribute__((always_inline)) static inline int write_bytes(tram_transport *tra
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, data, size));
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
-}
-
-int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
-    return write_bytes(transport, data, size);
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -565,14 +561,30 @@ int tram_transport_resume_reading(tram_transport *transport) {
     FORWARD(transport, resume_reading, transport);
 }
 
+/* What the kernel did not take of a write, or its error. */
+__attribute__((noinline)) static int short_write(tram_transport *transport, const void *data, size_t size,
+                                                 ssize_t sent) {
+    size_t done = taken(transport, sent);
+    return keep_rest(transport, (const char *)data + done, size - done);
+}
+
+__attribute__((noinline)) static int careful_write(tram_transport *transport, const void *data, size_t size) {
+    FORWARD(transport, write, transport, data, size);
+}
+
+/* What keeps a write from the short way. */
+#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST)
+
+/* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (likely(!(transport->flags & T_SPECIAL)))
-        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
-    const struct transport_calls *calls = transport_kind_of(transport)->calls;
-    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
+    if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
+                 transport->queue.size || transport->corked || !data || !size))
+        return careful_write(transport, data, size);
+    ssize_t sent = io_try_send(&transport->io, data, size);
+    if (unlikely(sent != (ssize_t)size))
+        return short_write(transport, data, size, sent);
+    count_sent(loop_of(transport), sent);
+    return 0;
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
