@@ -235,9 +235,17 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
     }
 }
 
+/* With many connections the next one's memory is in no near cache: have it brought while this one is served. */
+static inline void prefetch(const tram_loop *loop, const struct epoll_event *event) {
+    __builtin_prefetch(loop->io_slots[(uint32_t)event->data.u64].io);
+}
+
 static void epoll_serve(tram_loop *loop, struct poller *poller) {
-    for (int i = 0; i < poller->collected; i++)
+    for (int i = 0; i < poller->collected; i++) {
+        if (likely(i + 1 < poller->collected))
+            prefetch(loop, &poller->events[i + 1]);
         serve_one(loop, poller, &poller->events[i]);
+    }
     poller->collected = 0;
 }
 

@@ -65,13 +65,15 @@ enum transport_flag {
 };
 
 struct tram_transport {
+    /* The first 64 bytes are what a message needs that is received and answered at once. */
     struct io io;
     tram_protocol *protocol; /* NULL once it was released */
+    uint32_t flags;          /* enum transport_flag */
+    uint32_t corked;
     struct write_queue queue;
-    uint32_t flags; /* enum transport_flag */
+
     uint32_t holds; /* one of the open connection, and the user's */
     uint32_t dropped_writes;
-    uint32_t corked;
     size_t high;
     size_t low;
     size_t hard_limit; /* 0: none */
