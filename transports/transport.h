@@ -34,9 +34,16 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    bool no_reading; /* it has no reading side: is_reading is false */
+    bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: transports/bytes.h */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 
@@ -141,7 +148,14 @@ void tram__transport_drop_write(tram_transport *transport);
  */
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
-/* Common part of making one; `io` is added already. Queues connection_made. */
+/*
+ * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
+ * descriptor belongs to a transport.
+ */
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
+
+/* Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+ */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator);
 
@@ -156,6 +170,9 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
 
 /* The kernel took bytes of the queue, or failed. For the loop: connection_lost may be called within. */
 void tram__transport_sent(tram_transport *transport, ssize_t result);
+
+/* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
+void tram__transport_ended(tram_transport *transport);
 
 /* See enum io_ending. */
 void tram__transport_ending(tram_transport *transport, enum io_ending ending);
@@ -185,6 +202,9 @@ void tram__protocol_received(tram_transport *transport, const void *data, size_t
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size);
 void tram__protocol_buffer_updated(tram_transport *transport, size_t size);
 void tram__protocol_eof(tram_transport *transport);
+void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size);
+void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error);
+void tram__protocol_process_exited(tram_transport *transport);
 void tram__protocol_pause_writing(tram_transport *transport);
 void tram__protocol_resume_writing(tram_transport *transport);
 

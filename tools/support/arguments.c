@@ -41,8 +41,7 @@ static bool set_number(const program_info *program, const argument_spec *argumen
     }
     if (!good || value < argument->minimum || value > argument->maximum) {
         complain(program, "%s: \"%s\" is not a %s from %.15g to %.15g", argument->name, text,
-                 argument->kind == ARGUMENT_COUNT ? "whole number" : "number", argument->minimum,
-                 argument->maximum);
+                 argument->kind == ARGUMENT_COUNT ? "whole number" : "number", argument->minimum, argument->maximum);
         return false;
     }
     if (argument->kind == ARGUMENT_COUNT) {
