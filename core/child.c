@@ -116,7 +116,7 @@ static int add_all(posix_spawn_file_actions_t *actions, const struct child_spec 
 static int set_attributes(posix_spawnattr_t *attributes, const struct child_spec *spec) {
     sigset_t none, all;
     sigemptyset(&none);
-    sigfillset(&all);
+    memset(&all, 0xff, sizeof all); /* sigfillset() would leave the C library's own two to be ignored */
     short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
     if (spec->new_session)
         flags |= POSIX_SPAWN_SETSID;

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/child.h"
@@ -356,6 +357,28 @@ static int fail(struct kept_error *ret_error, int code, const char *operation) {
     return code;
 }
 
+static int check_descriptor(const struct sys *sys, int fd, struct kept_error *ret_error) {
+    if (sys->fcntl(fd, F_GETFD, 0) >= 0)
+        return 0;
+    int code = -errno;
+    snprintf(ret_error->detail, sizeof ret_error->detail, "descriptor %d: %s", fd, tram_error_text(code));
+    ret_error->error = (tram_error){.code = code, .operation = "subprocess", .detail = ret_error->detail};
+    return code;
+}
+
+/* Before pipes are opened, which might get the number of one that is not. */
+static int check_descriptors(const struct sys *sys, const tram_subprocess_options *options,
+                             struct kept_error *ret_error) {
+    const tram_stdio *stdio[3] = {&options->input, &options->output, &options->error};
+    int status = 0;
+    for (int i = 0; i < 3 && !status; i++)
+        if (stdio[i]->kind == TRAM_STDIO_DESCRIPTOR)
+            status = check_descriptor(sys, stdio[i]->fd, ret_error);
+    for (size_t i = 0; i < options->pass_fd_count && !status; i++)
+        status = check_descriptor(sys, options->pass_fds[i], ret_error);
+    return status;
+}
+
 /* Pipes and child. On failure the pipes that were opened stay for the caller to withdraw. */
 static int start_child(struct subprocess *process, const char *const *argv, const tram_subprocess_options *options,
                        struct kept_error *ret_error) {
@@ -370,7 +393,10 @@ static int start_child(struct subprocess *process, const char *const *argv, cons
         .new_session = options->new_session,
     };
     int to_close[3] = {-1, -1, -1};
-    int status = open_stdio(process, options, spec.stdio, to_close);
+    int status = check_descriptors(loop->sys, options, ret_error);
+    if (status)
+        return status;
+    status = open_stdio(process, options, spec.stdio, to_close);
     if (status)
         fail(ret_error, status, "pipe");
     else

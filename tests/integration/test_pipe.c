@@ -144,9 +144,10 @@ static void test_I_1_pipes_fifos_sockets_and_character_devices_are_taken(void **
 static void test_I_1_a_device_that_cannot_be_polled_ends_with_that_error(void **state) {
     struct world *world = *state;
     struct recorder *reader = recorder_new(world, NULL);
-    begin(reader, tram_loop_connect_read_pipe, open("/dev/null", O_RDONLY | O_CLOEXEC));
+    tram_future *future = begin(reader, tram_loop_connect_read_pipe, open("/dev/null", O_RDONLY | O_CLOEXEC));
     run_until(world, &reader->was_released);
     assert_trace(world, "made lost:EPERM released creator:0");
+    tram_future_release(future);
 }
 
 static void test_I_2_the_descriptor_becomes_non_blocking_and_the_transports(void **state) {
