@@ -85,7 +85,7 @@ struct io {
 enum io_flag {
     IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
     IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
-    IO_NO_QUIET = 4,  /* see tram__io_write() */
+    IO_NO_QUIET = 8,  /* see tram__io_write() */
 };
 
 /*

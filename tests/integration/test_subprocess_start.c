@@ -558,23 +558,26 @@ static void test_Z_3_without_memory(void **state) {
 
 /* ---- With real asyncio at the other end ---- */
 
-static const char asyncio_echo[] = "import asyncio, sys\n"
-                                   "async def main():\n"
-                                   "    loop = asyncio.get_running_loop()\n"
-                                   "    reader = asyncio.StreamReader()\n"
-                                   "    make = lambda: asyncio.StreamReaderProtocol(reader)\n"
-                                   "    await loop.connect_read_pipe(make, sys.stdin.buffer)\n"
-                                   "    transport, protocol = await loop.connect_write_pipe(\n"
-                                   "        asyncio.streams.FlowControlMixin, sys.stdout.buffer)\n"
-                                   "    writer = asyncio.StreamWriter(transport, protocol, None, loop)\n"
-                                   "    while data := await reader.read(65536):\n"
-                                   "        writer.write(data)\n"
-                                   "        await writer.drain()\n"
-                                   "    writer.close()\n"
-                                   "    while not transport.is_closing():\n"
-                                   "        await asyncio.sleep(0)\n"
-                                   "    await asyncio.sleep(0)\n"
-                                   "asyncio.run(main())\n";
+static const char asyncio_echo[] =
+    "import asyncio, sys\n"
+    "class Output(asyncio.streams.FlowControlMixin):\n"
+    "    def connection_lost(self, error):\n"
+    "        super().connection_lost(error)\n"
+    "        self.gone.set_result(None)\n"
+    "async def main():\n"
+    "    loop = asyncio.get_running_loop()\n"
+    "    reader = asyncio.StreamReader()\n"
+    "    make = lambda: asyncio.StreamReaderProtocol(reader)\n"
+    "    await loop.connect_read_pipe(make, sys.stdin.buffer)\n"
+    "    transport, protocol = await loop.connect_write_pipe(Output, sys.stdout.buffer)\n"
+    "    protocol.gone = loop.create_future()\n"
+    "    writer = asyncio.StreamWriter(transport, protocol, None, loop)\n"
+    "    while data := await reader.read(65536):\n"
+    "        writer.write(data)\n"
+    "        await writer.drain()\n"
+    "    writer.close()\n"
+    "    await protocol.gone\n"
+    "asyncio.run(main())\n";
 
 /* rules: Z-1, I-4, I-8 */
 static void test_asyncio_echoes_through_pipes(void **state) {

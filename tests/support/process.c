@@ -31,9 +31,9 @@ static int on_data(tram_protocol *protocol, int fd, const void *data, size_t siz
     assert_in_range(fd, 1, 2);
     assert_true(size > 0);
     assert_false(process->lost_pipe[fd]);
-    size_t end = sizeof process->bytes[fd] - 1; /* a text: the last byte stays 0 */
-    if (process->received[fd] <= end && size <= end - process->received[fd])
-        memcpy(process->bytes[fd] + process->received[fd], data, size);
+    size_t end = sizeof process->bytes[fd] - 1, have = process->received[fd]; /* a text: the last byte stays 0 */
+    if (have < end)
+        memcpy(process->bytes[fd] + have, data, size < end - have ? size : end - have);
     process->received[fd] += size;
     if (process->last_fd == fd)
         return process->on ? process->on(process, "data") : 0;
