@@ -198,11 +198,10 @@ static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
     tram_error error = {0};
     int code =
         tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, NULL, ret_server, &error);
-    if (code < 0) {
-        bool ipv6 = strchr(echo->host, ':') != NULL;
-        bool detailed = error.code == code && error.detail != NULL;
-        complain(&this_program, "cannot listen on %s%s%s:%s: %s%s%s%s", ipv6 ? "[" : "", echo->host, ipv6 ? "]" : "",
-                 port, tram_error_text(code), detailed ? " (" : "", detailed ? error.detail : "", detailed ? ")" : "");
+    if (code == error.code && code < 0 && error.detail != NULL) {
+        complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
+    } else if (code < 0) {
+        complain(&this_program, "cannot listen on %s port %s: %s", echo->host, port, tram_error_text(code));
     }
     return code;
 }
@@ -248,10 +247,7 @@ static int serve(echo_server *echo) {
     if (code < 0) {
         return code;
     }
-    int aborted = tram_runtime_join(echo->runtime);
-    if (aborted > 0) {
-        complain(&this_program, "%d connections did not end in time and were aborted", aborted);
-    }
+    tram_runtime_join(echo->runtime); /* logs how many connections it had to abort */
     print_totals(echo->runtime);
     return flush_output();
 }

@@ -96,7 +96,8 @@ static void warn(const load_run *run) {
     char text[LOAD_TEXT_SIZE];
     if (load_generator_limit(&plan, run, text, sizeof(text)) != NULL) {
         complain(&this_program, "WARNING: the load generator itself was the limit: %s.", text);
-        complain(&this_program, "WARNING: the figures tell about tram-load, not about the target.");
+        complain(&this_program, "WARNING: the target may be faster than these figures: lower the rate, or give "
+                                "tram-load more or other CPUs.");
     }
     if (total->missed > 0) {
         complain(&this_program,

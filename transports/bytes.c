@@ -15,16 +15,22 @@ static void ended(tram_transport *transport, ssize_t result) {
 }
 
 void tram__bytes_received(struct io *io, void *data, ssize_t result) {
-    if (likely(result > 0))
-        tram__protocol_received(transport_of(io), data, (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_received(transport, data, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 int tram__bytes_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
     const tram_protocol *protocol = transport->protocol;
     int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
     /*
      * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
      * protocol's, and buffer_updated the new one's.
@@ -36,10 +42,14 @@ int tram__bytes_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
 
 void tram__bytes_buffer_received(struct io *io, void *data, ssize_t result) {
     (void)data;
-    if (likely(result > 0))
-        tram__protocol_buffer_updated(transport_of(io), (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_buffer_updated(transport, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 size_t tram__bytes_gather(struct io *io, struct iovec *pieces, size_t count) {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "transports/bytes.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 /* ---- Ends and addresses ---- */
 
@@ -12,7 +12,11 @@
 static void eof(tram_transport *transport) {
     transport->flags |= T_EOF;
     tram__io_receive_stop(&transport->io);
-    tram__protocol_eof(transport);
+    int keep_open = tram__protocol_eof(transport);
+    if (unlikely(keep_open < 0))
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram__transport_close(transport);
 }
 
 static int end_writing(tram_transport *transport) {

@@ -113,16 +113,22 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
                   tram_error_text(code));
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
-    transport_kind_of(transport)->drop_queue(transport);
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     lose_soon(transport);
+    /* A shared buffer's release may call anything: the end is set by then. */
+    transport_kind_of(transport)->drop_queue(transport);
+}
+
+void tram__transport_fail(tram_transport *transport, int code) {
+    const struct transport_end end = transport->end; /* not this failure's if the transport ended before */
+    tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
 }
 
 int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;
-    transport_kind_of(transport)->drop_queue(transport);
     lose_soon(transport);
+    transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
     return 0;
 }
 
@@ -330,6 +336,8 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
+    if (unlikely(transport->flags & T_LOST_QUEUED))
+        return; /* the release of a buffer that was just sent ended it (W-23) */
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
 }
@@ -339,18 +347,18 @@ static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
 }
 
-/* No error of the system, so it is reported (T-17). */
+/* More is queued than the user allows: a fatal error, and none of the system (T-17). */
 static void over_hard_limit(tram_transport *transport) {
+    tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
     tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
     tram_exception exception = {
-        .message = "a write buffer grew above its hard limit",
+        .message = "more is queued for writing than the hard limit allows",
         .error = &error,
         .transport = transport,
         .protocol = transport->protocol,
         .fd = transport->io.fd,
     };
     tram__report(loop_of(transport), &exception);
-    tram__transport_fatal(transport, error.code, error.operation, NULL);
 }
 
 /* Bytes joined the queue: ask for writability, heed the limits. */
@@ -462,6 +470,8 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
         sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);

@@ -1,4 +1,8 @@
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/future.h"
 #include "support/support.h"
@@ -275,6 +279,78 @@ static void test_out_of_memory_changes_nothing(void **state) {
     tram_future_release(future);
 }
 
+static int no_callback(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return 0;
+}
+
+static int no_job(void *arg, void **ret_result) {
+    (void)arg;
+    (void)ret_result;
+    return 0;
+}
+
+/* Makes every call of a loop's thread that is proved here; true if all fail with `code`. */
+static bool all_calls_fail(tram_loop *loop, tram_future *future, int code) {
+    tram_future *made;
+    tram_error error = {.code = -EIO};
+    tram_exception exception = {.message = "x", .fd = -1};
+    bool fail = tram_future_set_result(future, NULL) == code && tram_future_set_error(future, &error) == code &&
+                tram_future_cancel(future) == code && tram_future_result(future, NULL) == code &&
+                tram_future_add_done_callback(future, trace_done, NULL) == code &&
+                tram_future_remove_done_callback(future, trace_done, NULL) == code &&
+                tram_loop_create_future(loop, &made) == code;
+    fail = fail && tram_loop_run_in_executor(loop, NULL, no_job, NULL, NULL, &made) == code &&
+           tram_loop_shutdown_default_executor(loop, 0, &made) == code &&
+           tram_loop_getaddrinfo(loop, "127.0.0.1", "1", NULL, &made) == code &&
+           tram_loop_add_signal_handler(loop, SIGUSR1, no_callback, NULL) == code &&
+           tram_loop_remove_signal_handler(loop, SIGUSR1) == code;
+    fail = fail && tram_loop_raise(loop, -EIO, NULL, NULL) == code &&
+           tram_loop_set_exception_handler(loop, NULL, NULL) == code &&
+           tram_loop_call_exception_handler(loop, &exception) == code;
+    tram_future_hold(future);
+    tram_future_release(future);
+    return fail && !tram_future_done(future) && !tram_future_error(future) && !tram_future_cancelled(future);
+}
+
+static void test_after_fork_every_call_fails(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(all_calls_fail(world->loop, future, -ECHILD) ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    tram_future_release(future);
+}
+
+static void *call_from_elsewhere(void *arg) {
+    tram_future *future = arg;
+    return all_calls_fail(tram_future_get_loop(future), future, TRAM_ESTATE) ? arg : NULL;
+}
+
+static int start_elsewhere(tram_loop *loop, void *arg) {
+    (void)loop;
+    pthread_t thread;
+    void *result;
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, arg);
+    return 0;
+}
+
+static void test_L_31_debug_mode_catches_calls_on_a_wrong_thread(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_loop_call_soon(world->loop, start_elsewhere, future, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_true(world->exceptions > 15);
+    assert_int_equal(world->exception_code, TRAM_ESTATE);
+    tram_future_release(future);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
@@ -294,6 +370,9 @@ int main(void) {
         TEST(test_an_operations_future_is_not_the_users_to_complete),
         TEST(test_L_8_closing_drops_callbacks_without_a_leak),
         TEST(test_out_of_memory_changes_nothing),
+        TEST(test_after_fork_every_call_fails),
+        cmocka_unit_test_setup_teardown(test_L_31_debug_mode_catches_calls_on_a_wrong_thread, world_setup_debug,
+                                        world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

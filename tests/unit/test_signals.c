@@ -110,6 +110,10 @@ static void test_L_23_a_handler_may_remove_itself(void **state) {
     assert_true(action_of(SIGUSR1) == SIG_DFL);
 }
 
+static void ignore(int number) {
+    (void)number;
+}
+
 static void test_L_24_numbers_that_cannot_be_handled(void **state) {
     struct world *world = *state;
     static const int bad[] = {-1, 0, 32, 33, 65, 1000};
@@ -122,7 +126,7 @@ static void test_L_24_numbers_that_cannot_be_handled(void **state) {
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, 65), TRAM_EVALUE);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGKILL), 0);
     /* The last one is a signal like any other, where it is not valgrind's. */
-    struct sigaction action = {.sa_handler = SIG_IGN};
+    struct sigaction action = {.sa_handler = ignore};
     if (sigaction(SIGRTMAX, &action, NULL) == 0) {
         add(world->loop, SIGRTMAX, "last");
         raise(SIGRTMAX);
@@ -188,6 +192,14 @@ static void test_L_25_a_signal_that_came_before_goes_to_the_new_loop(void **stat
     run_ticks(world, 1); /* queued */
     add(other, SIGUSR1, "second");
     run_ticks(world, 1);
+    run_two_ticks(other);
+    assert_trace(world, "second");
+
+    add(world->loop, SIGUSR1, "first");
+    raise(SIGUSR1);
+    run_ticks(world, 1);
+    add(other, SIGUSR1, "second");
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 0);
     run_two_ticks(other);
     assert_trace(world, "second");
 

@@ -34,11 +34,11 @@ static void count_unanswered(load_connection *self) {
 }
 
 static void fail_by_code(load_connection *self, load_error_kind kind, int code, const tram_error *error) {
-    char text[LOAD_TEXT_SIZE];
-    bool detailed = error != NULL && error->detail != NULL;
-    snprintf(text, sizeof(text), "%s%s%s%s", code == 0 ? "the peer closed" : tram_error_text(code),
-             detailed ? " (" : "", detailed ? error->detail : "", detailed ? ")" : "");
-    fail(self, kind, text);
+    if (error != NULL && error->detail != NULL) {
+        fail(self, kind, error->detail); /* which names address and reason */
+    } else {
+        fail(self, kind, code == 0 ? "the peer closed" : tram_error_text(code));
+    }
 }
 
 static void fail_wrong_data(load_connection *self, const unsigned char *data, size_t size, size_t right) {

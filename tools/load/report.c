@@ -63,7 +63,8 @@ static void print_setup(FILE *out, const load_plan *plan, const load_run *run) {
     } else {
         fprintf(out, ", %" PRIu64 " connections x %" PRIu64 " in flight", plan->connections, plan->pipeline);
     }
-    fprintf(out, ", %" PRIu64 " bytes, %u workers\n", plan->size, load_run_workers(run));
+    fprintf(out, ", %" PRIu64 " bytes, %u worker%s\n", plan->size, load_run_workers(run),
+            load_run_workers(run) == 1 ? "" : "s");
     fprintf(out, "%-14s", "measured");
     if (total->duration_s > 0) {
         fprintf(out, "%.3f s", total->duration_s);
@@ -90,7 +91,7 @@ static void print_errors(FILE *out, const load_tally *total) {
     if (total->first_error[0] != '\0') {
         fprintf(out, "%-14s%s\n", "first error", total->first_error);
     }
-    if (total->first_wrong[0] != '\0' && total->errors[LOAD_WRONG_DATA] < load_tally_error_count(total)) {
+    if (total->first_wrong[0] != '\0' && strstr(total->first_error, total->first_wrong) == NULL) {
         fprintf(out, "%-14s%s\n", "wrong data", total->first_wrong);
     }
 }
