@@ -448,7 +448,7 @@ static void drop_one_of_each(tram_transport *transport) {
     assert_int_equal(tram_transport_write_buffer(transport, NULL), TRAM_EVALUE);
 }
 
-static void test_I_8_I_10_after_write_eof_data_is_dropped_and_counted(void **state) {
+static void test_I_8_I_10_W_25_after_write_eof_data_is_dropped_and_counted(void **state) {
     struct world *world = *state;
     int fds[2];
     open_pipe(fds);
@@ -675,7 +675,7 @@ int main(void) {
         TEST(test_P_17_a_failing_data_received_is_reported_and_reading_goes_on),
         TEST(test_B_7_a_buffered_protocol_reads_a_pipe),
         TEST(test_I_8_writing_is_as_on_sockets_with_one_buffer),
-        TEST(test_I_8_I_10_after_write_eof_data_is_dropped_and_counted),
+        TEST(test_I_8_I_10_W_25_after_write_eof_data_is_dropped_and_counted),
         TEST(test_I_9_a_reader_that_goes_is_noticed_without_writing),
         TEST(test_I_9_a_reader_that_goes_with_data_unsent_is_EPIPE),
         TEST(test_I_9_bytes_from_the_reader_of_a_socket_change_nothing),
