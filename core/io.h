@@ -113,7 +113,7 @@ int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
-int tram__io_hangup_start(struct io *io); /* tell when the other end closes, once; sends may go on beside it */
+int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */

@@ -227,15 +227,15 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         unwanted(poller, io, event->events);
         return;
     }
-    if (unlikely(happened & IO_HANGUP)) {
-        io->kind->hangup(io);
-    } else if (likely(io->kind->received)) {
+    if (likely(io->kind->received)) {
         if (likely(happened & IO_READ))
             receive(loop, poller->sys, io);
         if (unlikely(happened & IO_WRITE) && still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
             flush(loop, io);
     } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
+    } else if (happened & IO_HANGUP) {
+        io->kind->hangup(io);
     } else if (io->kind->sent) {
         flush(loop, io);
     } else {

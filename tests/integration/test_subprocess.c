@@ -260,6 +260,18 @@ static void test_Z_12_closing_kills_and_the_rest_follows(void **state) {
     process_free(process);
 }
 
+static void test_Z_12_closing_closes_the_pipes_whoever_else_holds_them(void **state) {
+    struct world *world = *state;
+    struct process *process = process_new(world);
+    process_shell(process, "sleep 1000 & echo $!; wait", NULL);
+    run_until_traced(world, "data:1");
+    tram_transport_close(process->base.transport);
+    process_wait(process);
+    assert_true(process->lost_pipe[1] && process->lost_pipe[2]);
+    assert_int_equal(kill(atoi(process->bytes[1]), SIGKILL), 0); /* it lived all the while */
+    process_free(process);
+}
+
 static int close_at(struct process *process, const char *event) {
     if (strcmp(event, process->arg) == 0)
         tram_transport_close(process->base.transport);
@@ -449,6 +461,25 @@ static void test_T_12_a_pipe_with_another_protocol_leaves_the_subprocess(void **
     process_free(process);
 }
 
+static void test_T_12_Z_10_the_last_pipe_taken_away_is_the_end(void **state) {
+    struct world *world = *state;
+    struct process *process = process_new(world);
+    process_shell(process, "sleep 1000 & echo $!", &only_output);
+    wait_for_exit(process);
+    run_until_traced(world, "data:1");
+    clear(world);
+    struct recorder *recorder = recorder_new(world, "own");
+    tram_transport *output = tram_transport_get_pipe_transport(process->base.transport, 1);
+    assert_int_equal(tram_transport_set_protocol(output, &recorder->base), 0);
+    assert_trace(world, "");
+    process_wait(process);
+    assert_trace(world, "lost:0 released");
+    assert_int_equal(kill(atoi(process->bytes[1]), SIGKILL), 0);
+    run_until(world, &recorder->was_released);
+    assert_trace(world, "own.eof own.lost:0 own.released");
+    process_free(process);
+}
+
 static void test_T_12_another_protocol_hears_the_rest(void **state) {
     struct world *world = *state;
     struct process *first = process_new(world), *second = process_new(world);
@@ -527,7 +558,8 @@ static void test_Z_19_a_cancelled_creation_kills_and_reaps(void **state) {
     struct world *world = *state;
     struct process *process = process_new(world);
     tram_future *future;
-    assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, cat, NULL, &future), 0);
+    const char *const argv[] = {"sleep", "1000", NULL};
+    assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, argv, NULL, &future), 0);
     siginfo_t info;
     assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG), 0); /* there is one, and it lives */
     assert_int_equal(info.si_pid, 0);
@@ -635,6 +667,7 @@ int main(void) {
         TEST(test_Z_9_Z_10_a_grandchild_that_holds_a_pipe_delays_the_end),
         TEST(test_Z_11_nothing_is_told_inside_a_call),
         TEST(test_Z_12_closing_kills_and_the_rest_follows),
+        TEST(test_Z_12_closing_closes_the_pipes_whoever_else_holds_them),
         TEST(test_Z_12_closing_inside_any_callback),
         TEST(test_Z_12_an_end_before_connection_made_still_makes_and_loses),
         TEST(test_Z_13_signals),
@@ -645,6 +678,7 @@ int main(void) {
         TEST(test_Z_20_Z_8_EPIPE_does_no_harm),
         TEST(test_P_14_P_16_failing_callbacks_are_reported_and_change_nothing),
         TEST(test_T_12_a_pipe_with_another_protocol_leaves_the_subprocess),
+        TEST(test_T_12_Z_10_the_last_pipe_taken_away_is_the_end),
         TEST(test_T_12_another_protocol_hears_the_rest),
         TEST(test_Z_15_only_own_children_are_reaped_and_SIGCHLD_is_the_applications),
         TEST(test_Z_16_a_child_that_somebody_else_reaped_has_255),
