@@ -51,7 +51,8 @@ static int epoll_fd(const struct poller *poller) {
 
 static int epoll_change(struct poller *poller, struct io *io) {
     struct epoll_event event = {
-        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0),
+        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
+                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
     bool known = io->flags & IO_IN_KERNEL;
@@ -77,10 +78,11 @@ static void epoll_forget(struct poller *poller, struct io *io) {
 }
 
 static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     ssize_t sent;
     do
         sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL)
-                                                   : io->loop->sys->write(io->fd, data, size);
+                                                   : tram__io_write(io, &piece, 1);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -92,7 +94,7 @@ static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, 
     ssize_t sent;
     do
         sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
-                                                   : io->loop->sys->writev(io->fd, pieces, (int)count);
+                                                   : tram__io_write(io, pieces, count);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -205,6 +207,8 @@ static inline unsigned events_of(uint32_t events) {
         happened |= IO_READ;
     if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         happened |= IO_WRITE;
+    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+        happened |= IO_HANGUP;
     return happened;
 }
 
@@ -230,6 +234,10 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
             flush(loop, io);
     } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
+    } else if (happened & IO_HANGUP) {
+        io->kind->hangup(io);
+    } else if (io->kind->sent) {
+        flush(loop, io);
     } else {
         io->kind->ready(io, happened);
     }

@@ -162,7 +162,12 @@ int tram__protocol_received(tram_transport *transport, const void *data, size_t 
         return 0;
     int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
                                                     : received_timed(transport, data, size);
-    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
+    if (likely(status >= 0))
+        return 0;
+    if (!transport_kind_of(transport)->lives_on)
+        return fail(transport, status, "data_received");
+    report_failure(transport, status, "data_received");
+    return 0;
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
@@ -221,6 +226,36 @@ void tram__protocol_pause_writing(tram_transport *transport) {
 
 void tram__protocol_resume_writing(tram_transport *transport) {
     call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+}
+
+/* ---- Subprocesses ---- */
+
+void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->pipe_data_received)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->pipe_data_received(transport->protocol, fd, data, size);
+    slow_end(loop, start, FUNCTION(ops->pipe_data_received), "pipe_data_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "pipe_data_received");
+}
+
+void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->pipe_connection_lost)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->pipe_connection_lost(transport->protocol, fd, error);
+    slow_end(loop, start, FUNCTION(ops->pipe_connection_lost), "pipe_connection_lost");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "pipe_connection_lost");
+}
+
+void tram__protocol_process_exited(tram_transport *transport) {
+    call_edge(transport, transport->protocol->ops->process_exited, "process_exited");
 }
 
 /* ---- Bytes from elsewhere ---- */

@@ -30,9 +30,16 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    bool no_reading; /* it has no reading side: is_reading is false */
+    bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 
