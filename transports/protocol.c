@@ -146,28 +146,25 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         report_failure(transport, status, "connection_lost");
 }
 
-static int received_timed(tram_transport *transport, const void *data, size_t size) {
+__attribute__((noinline)) static int received_with_care(tram_transport *transport, const void *data, size_t size) {
     tram_loop *loop = transport->io.loop;
     const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->data_received)
+        return 0;
     uint64_t start = slow_begin(loop);
     int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
-    return status;
+    return status >= 0 ? 0 : fail(transport, status, "data_received");
 }
 
 /* The hottest callback: what debug mode needs stays out of the way. */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
-    if (unlikely(!protocol->ops->data_received))
-        return 0;
-    int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
-                                                    : received_timed(transport, data, size);
-    if (likely(status >= 0))
-        return 0;
-    if (!transport_kind_of(transport)->lives_on)
-        return fail(transport, status, "data_received");
-    report_failure(transport, status, "data_received");
-    return 0;
+    int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
+    if (unlikely(!data_received || transport->io.loop->debug))
+        return received_with_care(transport, data, size);
+    int status = data_received(protocol, data, size);
+    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {

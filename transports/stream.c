@@ -127,23 +127,19 @@ static const struct transport_kind buffered_kind = STREAM_KIND(tram__bytes_buffe
  * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
  * any more. Of other families it is asked when someone wants to know.
  */
-static void keep_peer(tram_transport *transport, const struct stream_options *options) {
-    struct sockaddr_storage asked = {0};
-    const struct sockaddr_storage *peer = options->peer;
-    socklen_t size = options->peer_size;
-    if (!peer) {
-        size = sizeof asked;
-        if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&asked, &size) < 0)
-            return;
-        peer = &asked;
-    }
+static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
     if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
         memcpy(&transport->peer, peer, size);
 }
 
-static void set_no_delay(tram_transport *transport, const struct stream_options *options) {
-    if (options->no_delay_set)
-        return;
+__attribute__((noinline)) static void ask_for_peer(tram_transport *transport) {
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&peer, &size) == 0)
+        keep_peer(transport, &peer, size);
+}
+
+static void set_no_delay(tram_transport *transport) {
     int family = transport->peer.sin6_family ? transport->peer.sin6_family : socket_option(transport, SO_DOMAIN);
     int on = 1;
     if (family == AF_INET || family == AF_INET6)
@@ -156,8 +152,12 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
     int status = tram__transport_new(loop, &plain_kind, fd, &transport);
     if (status)
         return status;
-    keep_peer(transport, options);
-    set_no_delay(transport, options);
+    if (likely(options->peer))
+        keep_peer(transport, options->peer, options->peer_size);
+    else
+        ask_for_peer(transport);
+    if (!options->no_delay_set)
+        set_no_delay(transport);
     tram__transport_begin(transport, protocol, options->owner, options->creator);
     if (ret_transport)
         *ret_transport = transport;
