@@ -11,12 +11,14 @@
 #include <tram/loop.h>
 #include <tram/memory.h>
 #include <tram/pair.h>
+#include <tram/pipe.h>
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
 #include <tram/server.h>
 #include <tram/signal.h>
 #include <tram/stats.h>
+#include <tram/subprocess.h>
 #include <tram/transport.h>
 #include <tram/version.h>
 
