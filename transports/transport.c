@@ -598,6 +598,17 @@ int tram_transport_abort(tram_transport *transport) {
     FORWARD(transport, abort, transport);
 }
 
+int tram_transport_reset(tram_transport *transport) {
+    const struct io *io = &transport->io;
+    struct linger linger = {.l_onoff = 1};
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
+        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return tram_transport_abort(transport);
+}
+
 int tram_transport_pause_reading(tram_transport *transport) {
     FORWARD(transport, pause_reading, transport);
 }

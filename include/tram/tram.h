@@ -2,6 +2,7 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/bridge.h>
 #include <tram/buffer.h>
 #include <tram/connection.h>
 #include <tram/custom.h>
