@@ -269,17 +269,18 @@ static void posted_discard(struct mail *mail) {
         call->discard(call->arg);
 }
 
-static const struct mail_kind posted_call_kind = {.run = posted_run, .discard = posted_discard};
+static const struct mail_kind posted_call = {.run = posted_run, .discard = posted_discard};
+static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .counted = true};
 
-static int post_call(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard, bool counted) {
+static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callback callback, void *arg,
+                     tram_discard discard) {
     if (unlikely(*loop->guard == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))
         return TRAM_EVALUE;
-    struct mail *mail = tram__mail_new(loop->mailbox, &posted_call_kind);
+    struct mail *mail = tram__mail_new(loop->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
-    mail->counted = counted;
     *(struct posted_call *)(void *)mail->payload = (struct posted_call){callback, arg, discard};
     int status = tram__mailbox_post(loop->mailbox, mail);
     if (unlikely(status))
@@ -289,14 +290,14 @@ static int post_call(tram_loop *loop, tram_callback callback, void *arg, tram_di
 
 int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
     _Static_assert(sizeof(struct posted_call) <= MAIL_PAYLOAD, "fits a cell");
-    return post_call(loop, callback, arg, discard, false);
+    return post_call(loop, &posted_call, callback, arg, discard);
 }
 
 int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
     int status = tram__mailbox_count(loop->mailbox);
     if (status)
         return status;
-    status = post_call(loop, callback, arg, discard, true);
+    status = post_call(loop, &tried_call, callback, arg, discard);
     if (status)
         tram__mailbox_uncount(loop->mailbox);
     return status;

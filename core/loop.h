@@ -75,9 +75,6 @@ struct tram_loop {
     struct grave *dead; /* freed when the tick ends */
     const struct poller_ops *poller_ops;
     struct poller *poller;
-    struct timers timers;
-    struct mailbox *mailbox;
-    const struct sys *sys;
 
     bool running;
     bool in_tick;
@@ -86,10 +83,15 @@ struct tram_loop {
     bool closed;
     bool debug;
     bool in_exception_handler;
-    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
-    pthread_t owner;               /* of a loop that runs, or is driven by prepare and dispatch */
     bool owned;
+    pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
 
+    struct timers timers;
+
+    /* What posting threads read: constant, and no neighbour of what changes in every tick. */
+    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
+    struct mailbox *mailbox;
+    const struct sys *sys;
     void *receive_buffer; /* TRAM_RECEIVE_SIZE, for whatever io receives next */
     tram_allocator allocator;
 
