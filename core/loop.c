@@ -66,9 +66,9 @@ static void run_mail(tram_loop *loop) {
 }
 
 static void run_due(tram_loop *loop) {
-    while (!list_empty(&loop->due)) {
-        struct deadline *deadline = (struct deadline *)loop->due.next;
-        timers_fired(&loop->timers, &deadline->timer);
+    struct timer *timer;
+    while ((timer = timers_take(&loop->timers))) {
+        struct deadline *deadline = (struct deadline *)(void *)timer;
         deadline->expire(loop, deadline);
     }
 }
@@ -101,7 +101,7 @@ static void tick(tram_loop *loop, bool may_block) {
     if (!mailbox_empty(loop->mailbox))
         tram__mailbox_take(loop->mailbox);
     if (loop->timers.count)
-        tram__timers_collect(&loop->timers, tram__clock(loop), &loop->due);
+        tram__timers_begin(&loop->timers, tram__clock(loop));
 
     run_batch(loop);
     loop->poller_ops->serve(loop, loop->poller);
@@ -302,7 +302,6 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     loop->spin_ns = options->spin_ns;
     list_init(&loop->ready);
     list_init(&loop->batch);
-    list_init(&loop->due);
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
     if (status)

@@ -71,7 +71,6 @@ struct tram_loop {
     /* the tick */
     struct list ready;  /* queued callbacks */
     struct list batch;  /* those that this tick runs */
-    struct list due;    /* timers that this tick fires */
     struct grave *dead; /* freed when the tick ends */
     const struct poller_ops *poller_ops;
     struct poller *poller;
