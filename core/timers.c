@@ -110,18 +110,26 @@ static void place(struct timers *timers, struct timer *timer) {
     unsigned slot = (unsigned)(tick >> (level * LEVEL_SHIFT)) & (TIMER_SLOTS - 1);
     timer->place = TIMER_WHEEL;
     timers->occupied[level] |= 1ull << slot;
-    list_append(&timers->slots[level][slot], &timer->link);
+    list_append(&timers->slots[level][slot].lanes[timer->sequence_low % TIMER_LANES], &timer->link);
 }
 
-/* A timer does not say which slot it is in; only the last one to leave needs it, and its neighbour is the slot itself.
- */
+static bool slot_empty(const struct timer_slot *slot) {
+    for (unsigned lane = 0; lane < TIMER_LANES; lane++)
+        if (!list_empty(&slot->lanes[lane]))
+            return false;
+    return true;
+}
+
+/* A timer does not say which slot it is in; only the last of its list needs it, whose neighbour is in the slot. */
 static void leave_wheel(struct timers *timers, struct timer *timer) {
     const struct list *neighbour = timer->link.next;
     bool last = neighbour == timer->link.previous;
     list_remove(&timer->link);
     if (last) {
-        size_t index = (size_t)((const char *)neighbour - (const char *)timers->slots) / sizeof(struct list);
-        timers->occupied[index / TIMER_SLOTS] &= ~(1ull << index % TIMER_SLOTS);
+        const struct timer_slot *slots = &timers->slots[0][0];
+        size_t index = (size_t)((const char *)neighbour - (const char *)slots) / sizeof *slots;
+        if (slot_empty(&slots[index]))
+            timers->occupied[index / TIMER_SLOTS] &= ~(1ull << index % TIMER_SLOTS);
     }
 }
 
@@ -141,29 +149,45 @@ static bool next_slot(const struct timers *timers, unsigned *ret_level, unsigned
     return false;
 }
 
+/* What is left of a list that is walked from both ends; front NULL: nothing. */
+struct walk {
+    struct list *front, *back;
+};
+
+static inline void visit_both_ends(struct timers *timers, struct walk *walk,
+                                   void (*visit)(struct timers *timers, struct timer *timer)) {
+    struct list *front = walk->front, *back = walk->back, *next = front->next, *previous = back->previous;
+    __builtin_prefetch(next, 1);
+    __builtin_prefetch(previous, 1);
+    *walk = (struct walk){next, previous};
+    if (front == back || next == back)
+        walk->front = NULL;
+    visit(timers, (struct timer *)(void *)front);
+    if (front != back)
+        visit(timers, (struct timer *)(void *)back);
+}
+
 /*
- * Empties a slot: `visit` for each of its timers, in no order. The list is walked from both ends: of a million timers
- * hardly one is in the cache, and so two are fetched at once.
+ * Empties a slot: `visit` for each of its timers, in no order. Of a million timers hardly one is in the cache, and
+ * nothing but time is lost by waiting for it: so all lists are walked at the same time, each from both ends.
  */
 static inline void empty_slot(struct timers *timers, unsigned level, unsigned slot,
                               void (*visit)(struct timers *timers, struct timer *timer)) {
-    struct list *head = &timers->slots[level][slot];
-    struct list *front = head->next, *back = head->previous;
+    struct walk walks[TIMER_LANES];
+    for (unsigned lane = 0; lane < TIMER_LANES; lane++) {
+        struct list *head = &timers->slots[level][slot].lanes[lane];
+        walks[lane] = list_empty(head) ? (struct walk){NULL, NULL} : (struct walk){head->next, head->previous};
+        list_init(head);
+    }
     timers->occupied[level] &= ~(1ull << slot);
-    list_init(head);
-    for (;;) {
-        struct list *next = front->next, *previous = back->previous;
-        bool same = front == back, meet = next == back;
-        __builtin_prefetch(next, 1);
-        __builtin_prefetch(previous, 1);
-        visit(timers, (struct timer *)(void *)front);
-        if (same)
-            return;
-        visit(timers, (struct timer *)(void *)back);
-        if (meet)
-            return;
-        front = next;
-        back = previous;
+    for (bool more = true; more;) {
+        more = false;
+        for (unsigned lane = 0; lane < TIMER_LANES; lane++) {
+            if (!walks[lane].front)
+                continue;
+            visit_both_ends(timers, &walks[lane], visit);
+            more = true;
+        }
     }
 }
 
@@ -199,7 +223,8 @@ void tram__timers_init(struct timers *timers, const tram_allocator *allocator, u
     list_init(&timers->late);
     for (unsigned level = 0; level < TIMER_LEVELS; level++)
         for (unsigned slot = 0; slot < TIMER_SLOTS; slot++)
-            list_init(&timers->slots[level][slot]);
+            for (unsigned lane = 0; lane < TIMER_LANES; lane++)
+                list_init(&timers->slots[level][slot].lanes[lane]);
 }
 
 void tram__timers_fini(struct timers *timers) {
@@ -315,15 +340,17 @@ uint64_t tram__timers_next(const struct timers *timers) {
     uint64_t begins;
     if (!next_slot(timers, &level, &slot, &begins))
         return UINT64_MAX;
-    const struct list *head = &timers->slots[level][slot];
     uint64_t nearest = UINT64_MAX;
     unsigned seen = 0;
-    for (const struct list *link = head->next; link != head; link = link->next) {
-        if (++seen > SCAN_LIMIT)
-            return begins << TICK_SHIFT;
-        uint64_t deadline = ((const struct timer *)(const void *)link)->deadline;
-        if (deadline < nearest)
-            nearest = deadline;
+    for (unsigned lane = 0; lane < TIMER_LANES; lane++) {
+        const struct list *head = &timers->slots[level][slot].lanes[lane];
+        for (const struct list *link = head->next; link != head; link = link->next) {
+            if (++seen > SCAN_LIMIT)
+                return begins << TICK_SHIFT;
+            uint64_t deadline = ((const struct timer *)(const void *)link)->deadline;
+            if (deadline < nearest)
+                nearest = deadline;
+        }
     }
     return nearest;
 }

@@ -47,6 +47,12 @@ enum timer_place { TIMER_IDLE, TIMER_WHEEL, TIMER_HEAP, TIMER_DUE };
 #define TIMER_LEVELS 8
 #define TIMER_SLOTS  64
 
+/* The timers of a slot, in several lists so that several can be fetched from memory at once. */
+#define TIMER_LANES 4
+struct timer_slot {
+    struct list lanes[TIMER_LANES];
+};
+
 struct timer_heap_entry {
     uint64_t deadline;
     uint64_t sequence;
@@ -65,7 +71,7 @@ struct timers {
     struct list due;   /* the next to be taken, in order */
     struct list late;  /* started since, though due by `now`: not taken this time */
     uint64_t occupied[TIMER_LEVELS];
-    struct list slots[TIMER_LEVELS][TIMER_SLOTS];
+    struct timer_slot slots[TIMER_LEVELS][TIMER_SLOTS];
 };
 
 void tram__timers_init(struct timers *timers, const tram_allocator *allocator, uint64_t now);
