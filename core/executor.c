@@ -1,12 +1,12 @@
 #include "core/executor.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 /* The future of a job: holds it until it is freed. */
 struct job_future {
     tram_future future;
-    struct list link; /* in executor_link.futures while it is pending */
     struct job *job;
 };
 
@@ -17,16 +17,68 @@ struct shutdown {
     uint64_t timeout_ns;
 };
 
+/* How pools reach a loop: counted by the loop and by its jobs, shut when the loop closes. */
+struct way_back {
+    pthread_mutex_t lock;
+    struct mailbox *mailbox; /* NULL: shut */
+    struct mail *ended;      /* for the last thread of the own pool */
+    _Atomic uint32_t references;
+};
+
 /* What a loop knows of executors. Made when the first job comes. */
 struct executor_link {
+    struct seat seat;
+    tram_loop *loop;
     tram_executor *executor; /* the default one; counted */
     bool own;                /* made by this loop, and ended by it */
     bool shut_down;          /* no new job for the default executor */
     bool ended;              /* its threads have ended */
-    size_t unanswered;       /* jobs given to the default executor, detached ones included */
-    struct list futures;
+    size_t unanswered;       /* jobs on the default executor, detached ones included */
+    struct list jobs;        /* all unanswered ones; each is held */
     struct list shutdowns;
+    struct way_back *way_back;
 };
+
+/* ---- The way back ---- */
+
+static struct way_back *way_back_new(struct mailbox *mailbox) {
+    struct way_back *way_back = tram__memory_get_zero(&tram__memory_default, sizeof *way_back);
+    if (!way_back)
+        return NULL;
+    pthread_mutex_init(&way_back->lock, NULL);
+    way_back->mailbox = mailbox;
+    atomic_init(&way_back->references, 1);
+    return way_back;
+}
+
+static struct way_back *way_back_hold(struct way_back *way_back) {
+    atomic_fetch_add_explicit(&way_back->references, 1, memory_order_relaxed);
+    return way_back;
+}
+
+static void way_back_release(struct way_back *way_back) {
+    if (atomic_fetch_sub_explicit(&way_back->references, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_destroy(&way_back->lock);
+    memory_put(&tram__memory_default, way_back, sizeof *way_back);
+}
+
+/* Any thread: posts the mail that waits at `place`. False: the loop is closed. */
+static bool way_back_post(struct way_back *way_back, struct mail **place) {
+    pthread_mutex_lock(&way_back->lock);
+    struct mailbox *mailbox = way_back->mailbox;
+    bool posted = false;
+    if (mailbox) {
+        struct mail *mail = *place;
+        *place = NULL; /* once posted, the place may be gone */
+        /* The mailbox closes only after the way back was shut, so it takes what comes. */
+        posted = tram__mailbox_post(mailbox, mail) == 0;
+        if (!posted)
+            tram__mail_free(mailbox, mail);
+    }
+    pthread_mutex_unlock(&way_back->lock);
+    return posted;
+}
 
 /* ---- Jobs ---- */
 
@@ -36,13 +88,12 @@ static void job_mail_discard(struct mail *mail);
 static const struct mail_kind job_mail = {.run = job_mail_run, .discard = job_mail_discard};
 
 void tram__job_free(struct job *job) {
-    struct mailbox *mailbox = job->mailbox;
     if (job->mail)
-        tram__mail_free(mailbox, job->mail);
+        tram__mail_free(job->way_back->mailbox, job->mail);
     if (job->executor)
         tram__threads_release(job->executor);
-    memory_put(&mailbox->allocator, job, job->size);
-    tram__mailbox_release(mailbox);
+    way_back_release(job->way_back);
+    memory_put(&tram__memory_default, job, job->size);
 }
 
 static void job_release(struct job *job) {
@@ -66,59 +117,67 @@ static void job_task_run(struct task *task) {
 
 static void job_task_done(struct task *task) {
     struct job *job = (struct job *)task;
-    /* Once posted, the job is the loop's and may be gone; the mailbox must not be while its owner is woken.
-     */
-    struct mailbox *mailbox = tram__mailbox_hold(job->mailbox);
-    struct mail *mail = job->mail;
-    job->mail = NULL;
-    if (tram__mailbox_post(mailbox, mail)) {
-        tram__mail_free(mailbox, mail);
+    /* Once posted, the job is the loop's and may be gone, and the loop with it. */
+    struct way_back *way_back = way_back_hold(job->way_back);
+    if (!way_back_post(way_back, &job->mail))
         job_release(job);
+    way_back_release(way_back);
+}
+
+static void link_ending(struct seat *seat, enum io_ending ending);
+
+static int link_open(tram_loop *loop, struct executor_link **ret_link) {
+    struct executor_link *link = loop->executor;
+    if (!link) {
+        link = tram__memory_get_zero(&loop->allocator, sizeof *link);
+        if (!link)
+            return -ENOMEM;
+        link->way_back = way_back_new(loop->mailbox);
+        if (!link->way_back) {
+            memory_put(&loop->allocator, link, sizeof *link);
+            return -ENOMEM;
+        }
+        list_init(&link->jobs);
+        list_init(&link->shutdowns);
+        link->loop = loop;
+        loop->executor = link;
+        loop_seat(loop, &link->seat, link_ending);
     }
-    tram__mailbox_release(mailbox);
+    *ret_link = link;
+    return 0;
 }
 
 int tram__job_new(tram_loop *loop, const struct job_kind *kind, size_t size, void *ret_job) {
-    struct mailbox *mailbox = loop->mailbox;
-    struct job *job = tram__memory_get_zero(&mailbox->allocator, size);
+    struct executor_link *link;
+    int status = link_open(loop, &link);
+    if (status)
+        return status;
+    struct job *job = tram__memory_get_zero(&tram__memory_default, size);
     if (!job)
         return -ENOMEM;
-    job->mail = tram__mail_new(mailbox, &job_mail);
+    job->mail = tram__mail_new(loop->mailbox, &job_mail);
     if (!job->mail) {
-        memory_put(&mailbox->allocator, job, size);
+        memory_put(&tram__memory_default, job, size);
         return -ENOMEM;
     }
     memcpy(job->mail->payload, &job, sizeof job);
-    job->kind = kind;
     job->task = (struct task){.lookup = kind->lookup, .run = job_task_run, .done = job_task_done};
     list_init(&job->task.link);
-    job->mailbox = tram__mailbox_hold(mailbox);
+    list_init(&job->link);
+    job->kind = kind;
+    job->way_back = way_back_hold(link->way_back);
     job->size = size;
-    atomic_init(&job->references, 1);
-    *(struct job **)ret_job = job;
+    memcpy(ret_job, &job, sizeof job);
     return 0;
 }
 
 /* ---- The loop's side ---- */
 
-static int link_open(tram_loop *loop, struct executor_link **ret_link) {
-    if (!loop->executor) {
-        struct executor_link *link = tram__memory_get_zero(&loop->allocator, sizeof *link);
-        if (!link)
-            return -ENOMEM;
-        list_init(&link->futures);
-        list_init(&link->shutdowns);
-        loop->executor = link;
-    }
-    *ret_link = loop->executor;
-    return 0;
-}
-
-static int default_executor(tram_loop *loop, struct executor_link *link, tram_executor **ret_executor) {
+static int default_executor(struct executor_link *link, tram_executor **ret_executor) {
     if (link->shut_down)
         return TRAM_ESTATE;
     if (!link->executor) {
-        int status = tram__threads_new(&loop->allocator, 0, NULL, &link->executor);
+        int status = tram__threads_new(0, NULL, &link->executor);
         if (status)
             return status;
         link->own = true;
@@ -142,11 +201,14 @@ static void shutdown_finish_all(struct executor_link *link, bool cancelled) {
         shutdown_finish(container_of(link->shutdowns.next, struct shutdown, link), cancelled);
 }
 
-/* A job of the default executor is over, however it ended. */
-static void answered(tram_loop *loop, const struct job *job) {
+/* The pool is done with the job, which it may have begun or not: its hold and the loop's end. */
+static void job_answered(tram_loop *loop, struct job *job) {
     struct executor_link *link = loop->executor;
+    list_remove(&job->link);
     if (job->on_default && --link->unanswered == 0 && !link->own)
         shutdown_finish_all(link, false);
+    job_release(job);
+    job_release(job);
 }
 
 static void job_mail_run(tram_loop *loop, struct mail *mail) {
@@ -154,14 +216,13 @@ static void job_mail_run(tram_loop *loop, struct mail *mail) {
     struct job_future *waiting = job->future;
     if (waiting) {
         job->future = NULL;
-        list_remove(&waiting->link);
         job->kind->complete(job, &waiting->future);
         tram__future_drop(&waiting->future);
     }
-    answered(loop, job);
-    job_release(job);
+    job_answered(loop, job);
 }
 
+/* The loop closes, and let go of the job already. */
 static void job_mail_discard(struct mail *mail) {
     job_release(mail_job(mail));
 }
@@ -172,12 +233,9 @@ static void job_future_detach(tram_future *future) {
     struct job *job = waiting->job;
     waiting->job = NULL;
     job->future = NULL;
-    list_remove(&waiting->link);
     tram__future_finish_cancelled(future);
-    if (tram__threads_withdraw(job->executor, &job->task)) {
-        answered(future->loop, job);
-        job_release(job); /* the pool's side */
-    }
+    if (tram__threads_withdraw(job->executor, &job->task))
+        job_answered(future->loop, job);
     job_release(job);
     tram__future_drop(future);
 }
@@ -195,50 +253,76 @@ static const struct future_kind job_future_kind = {
 };
 
 int tram__job_submit(tram_loop *loop, tram_executor *executor, struct job *job, tram_future **ret_future) {
-    struct executor_link *link;
-    int status = link_open(loop, &link);
-    if (status)
-        return status;
+    struct executor_link *link = loop->executor;
+    int status = 0;
     job->on_default = !executor;
-    if (!executor) {
-        status = default_executor(loop, link, &executor);
-        if (status)
-            return status;
-    }
+    if (!executor)
+        status = default_executor(link, &executor);
     struct job_future *waiting;
-    status = tram__future_new(loop, &job_future_kind, sizeof *waiting, &waiting);
+    if (!status)
+        status = tram__future_new(loop, &job_future_kind, sizeof *waiting, &waiting);
     if (status)
         return status;
     waiting->job = job;
     job->future = waiting;
     job->executor = tram__threads_hold(executor);
-    atomic_store_explicit(&job->references, 2, memory_order_relaxed);
-    list_append(&link->futures, &waiting->link);
+    atomic_init(&job->references, 3); /* the pool's, the loop's, the future's */
+    list_append(&link->jobs, &job->link);
     status = tram__threads_submit(executor, &job->task);
     if (status) {
-        list_remove(&waiting->link);
-        waiting->job = NULL;
-        job->future = NULL;
+        list_remove(&job->link);
         job->executor = NULL;
         tram__threads_release(executor);
-        atomic_store_explicit(&job->references, 1, memory_order_relaxed);
+        waiting->job = NULL;
         tram__future_drop(&waiting->future);
         return status;
     }
     link->unanswered += job->on_default;
-    /* Pending, it holds itself: the reference of the caller becomes one of two, or that one. */
+    /* The reference that the future was made with is its own while it is pending. */
     if (ret_future)
         *ret_future = tram__future_hold(&waiting->future);
     return 0;
 }
 
-/* Only touches what the loop owns and never waits for a job (L-34). */
-void tram__executor_close(tram_loop *loop) {
-    struct executor_link *link = loop->executor;
-    if (!link)
+/* Shuts the way back and takes from the jobs that still run what is the loop's. */
+static void link_forget_jobs(tram_loop *loop, struct executor_link *link) {
+    struct way_back *way_back = link->way_back;
+    pthread_mutex_lock(&way_back->lock);
+    way_back->mailbox = NULL;
+    pthread_mutex_unlock(&way_back->lock);
+    if (way_back->ended)
+        tram__mail_free(loop->mailbox, way_back->ended);
+    way_back->ended = NULL;
+    while (!list_empty(&link->jobs)) {
+        struct job *job = container_of(link->jobs.next, struct job, link);
+        list_remove(&job->link);
+        if (job->mail)
+            tram__mail_free(loop->mailbox, job->mail);
+        job->mail = NULL;
+        job_release(job);
+    }
+    way_back_release(way_back);
+}
+
+/* The loop closes: never waits for a job (L-34). */
+static void link_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
         return;
-    while (!list_empty(&link->futures))
-        job_future_detach(&container_of(link->futures.next, struct job_future, link)->future);
+    struct executor_link *link = container_of(seat, struct executor_link, seat);
+    tram_loop *loop = link->loop;
+    list_remove(&seat->link);
+    /* A discard of the user's may cancel other jobs: none is ahead of us in a list that changes. */
+    struct list rest;
+    list_init(&rest);
+    while (!list_empty(&link->jobs)) {
+        struct job *job = container_of(link->jobs.next, struct job, link);
+        list_remove(&job->link);
+        list_append(&rest, &job->link);
+        if (job->future)
+            job_future_detach(&job->future->future);
+    }
+    list_move_all(&rest, &link->jobs);
+    link_forget_jobs(loop, link);
     shutdown_finish_all(link, true);
     if (link->own)
         tram__threads_abandon(link->executor);
@@ -308,7 +392,7 @@ int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor, tram_exe
 /* ---- Executors ---- */
 
 int tram_executor_new(unsigned max_threads, const char *name, tram_executor **ret_executor) {
-    return tram__threads_new(&tram__memory_default, max_threads, name, ret_executor);
+    return tram__threads_new(max_threads, name, ret_executor);
 }
 
 void tram_executor_free(tram_executor *executor) {
@@ -350,6 +434,12 @@ static void ended_mail_run(tram_loop *loop, struct mail *mail) {
     shutdown_finish_all(link, false);
 }
 
+static void ended_post(void *arg) {
+    struct way_back *way_back = arg;
+    way_back_post(way_back, &way_back->ended);
+    way_back_release(way_back);
+}
+
 static void ended_mail_discard(struct mail *mail) {
     (void)mail;
 }
@@ -384,13 +474,16 @@ static int shutdown_begin(tram_loop *loop, struct executor_link *link, bool *ret
         *ret_waits = !link->ended;
         return 0;
     }
-    struct mail *ended = tram__mail_new(loop->mailbox, &ended_mail);
-    if (!ended)
+    struct way_back *way_back = link->way_back;
+    way_back->ended = tram__mail_new(loop->mailbox, &ended_mail);
+    if (!way_back->ended)
         return -ENOMEM;
     link->shut_down = true;
-    *ret_waits = tram__threads_close(link->executor, loop->mailbox, ended);
+    *ret_waits = tram__threads_close(link->executor, ended_post, way_back_hold(way_back));
     if (!*ret_waits) {
-        tram__mail_free(loop->mailbox, ended);
+        tram__mail_free(loop->mailbox, way_back->ended);
+        way_back->ended = NULL;
+        way_back_release(way_back);
         link->ended = true;
     }
     return 0;

@@ -1,12 +1,12 @@
 /*
  * Jobs: blocking work on a pool of threads, from the inside.
  *
- * A job is an object that begins with a struct job, seen from two sides: by the future that waits for it, on
- * the loop's thread, and by the pool. Each holds it; who lets go last frees it, on whatever thread. The
- * future holds it as long as it lives, so a result may lie in the job.
+ * A job is an object that begins with a struct job. It is held by the pool until its work is done, by the loop until
+ * it knows that, and by the future that stands for it, so that a result may lie in the job. Who lets go last frees
+ * it, on whatever thread.
  *
- * The pool answers by a mail cell that the job brought along. The mailbox outlives the loop: a job whose loop
- * was closed meanwhile is dropped in silence.
+ * A pool answers by a mail cell that the job brought along. A loop may be closed and freed while a job runs: the job
+ * then finds its way back shut and is dropped in silence. Hence a job's memory is the default one, not the loop's.
  */
 #ifndef TRAM_CORE_EXECUTOR_H
 #define TRAM_CORE_EXECUTOR_H
@@ -30,10 +30,11 @@ struct job_kind {
 struct job {
     struct task task;
     const struct job_kind *kind;
-    tram_executor *executor;   /* counted */
-    struct mailbox *mailbox;   /* counted */
-    struct mail *mail;         /* until it is posted */
+    struct list link;          /* loop's thread only: in executor_link.jobs until it is answered */
     struct job_future *future; /* loop's thread only; NULL: nobody waits any more */
+    tram_executor *executor;   /* counted */
+    struct way_back *way_back; /* counted */
+    struct mail *mail;         /* guarded by the lock of `way_back`; NULL once posted */
     size_t size;
     _Atomic uint32_t references;
     bool on_default;

@@ -31,7 +31,7 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
     future->size = size;
     future->references = 1;
     list_init(&future->callbacks);
-    *(tram_future **)ret_future = future;
+    memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
     return 0;
 }
 
@@ -313,4 +313,52 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
         count++;
     }
     return count;
+}
+
+static void unhook_queued(struct list *queue, tram_future *future, tram_future_callback callback, void *arg) {
+    for (struct list *link = queue->next, *next; link != queue; link = next) {
+        next = link->next;
+        struct done_callback *record = callback_of(link);
+        if (record->ready.run != run_callback || record->future != future || record->callback != callback ||
+            record->arg != arg)
+            continue;
+        list_remove(link);
+        free_callback(record);
+        tram__future_drop(future);
+    }
+}
+
+void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg) {
+    tram_loop *loop = future->loop;
+    tram_future_hold(future);
+    tram_future_remove_done_callback(future, callback, arg);
+    unhook_queued(&loop->ready, future, callback, arg);
+    unhook_queued(&loop->batch, future, callback, arg);
+    tram__future_drop(future);
+}
+
+/* ---- Running a loop until a future is done ---- */
+
+static void stop_when_done(tram_future *future, void *arg) {
+    (void)arg;
+    tram_future_get_loop(future)->stopping = true;
+}
+
+int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (loop->running || tram_loop_running() || tram_future_get_loop(future) != loop)
+        return TRAM_ESTATE;
+    status = tram_future_add_done_callback(future, stop_when_done, NULL);
+    if (status)
+        return status;
+    tram_future_hold(future);
+    status = tram_loop_run_forever(loop);
+    if (!status) {
+        tram_future_remove_done_callback(future, stop_when_done, NULL);
+        status = tram_future_result(future, NULL);
+    }
+    tram_future_release(future);
+    return status;
 }

@@ -57,4 +57,7 @@ void tram__future_fail(tram_future *future, const tram_error *error);
 void tram__future_fail_code(tram_future *future, int code, const char *operation);
 void tram__future_finish_cancelled(tram_future *future);
 
+/* As tram_future_remove_done_callback(), but takes off also what is in the ready queue: afterwards it does not come. */
+void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg);
+
 #endif

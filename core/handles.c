@@ -35,6 +35,8 @@ struct call_chunk {
 };
 
 struct call_slots {
+    struct seat seat;
+    tram_loop *loop;
     struct call_chunk **chunks;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
@@ -59,20 +61,18 @@ static inline tram_discard *call_discard(const struct call_slots *calls, const s
 
 #define CHUNK_BYTES (sizeof(struct call_chunk) + 63)
 
-int tram__calls_open(tram_loop *loop) {
-    loop->calls = tram__memory_get_zero(&loop->allocator, sizeof *loop->calls);
-    return loop->calls ? 0 : -ENOMEM;
-}
+static void calls_ending(struct seat *seat, enum io_ending ending);
 
-void tram__calls_close(tram_loop *loop) {
-    struct call_slots *calls = loop->calls;
-    if (!calls)
-        return;
-    for (uint32_t i = 0; i < calls->chunk_count; i++)
-        memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
-    memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *calls->chunks);
-    memory_put(&loop->allocator, calls, sizeof *calls);
-    loop->calls = NULL;
+/* What a loop knows of calls, made when the first comes. */
+static struct call_slots *calls_of(tram_loop *loop) {
+    if (likely(loop->calls != NULL))
+        return loop->calls;
+    loop->calls = tram__memory_get_zero(&loop->allocator, sizeof *loop->calls);
+    if (loop->calls) {
+        loop->calls->loop = loop;
+        loop_seat(loop, &loop->calls->seat, calls_ending);
+    }
+    return loop->calls;
 }
 
 static int grow_calls(tram_loop *loop) {
@@ -111,8 +111,8 @@ static int grow_calls(tram_loop *loop) {
 static struct call *call_new(tram_loop *loop, enum call_state state, tram_callback callback, void *arg,
                              tram_discard discard) {
     _Static_assert(sizeof(struct call) == 64, "a call is a cache line");
-    struct call_slots *calls = loop->calls;
-    if (unlikely(!calls->free) && grow_calls(loop) < 0)
+    struct call_slots *calls = calls_of(loop);
+    if (unlikely(!calls) || (unlikely(!calls->free) && grow_calls(loop) < 0))
         return NULL;
     struct call *call = call_at_slot(calls, calls->free);
     calls->free = call->on.next_free;
@@ -160,7 +160,7 @@ static void deadline_run(tram_loop *loop, struct deadline *deadline) {
     call_run(loop, (struct call *)(void *)deadline);
 }
 
-void tram__calls_discard(tram_loop *loop) {
+static void discard_all(tram_loop *loop) {
     struct call_slots *calls = loop->calls;
     for (uint32_t slot = 1; slot < calls->chunk_count * CALLS_PER_CHUNK; slot++) {
         struct call *call = call_at_slot(calls, slot);
@@ -172,6 +172,21 @@ void tram__calls_discard(tram_loop *loop) {
             continue;
         call_run(loop, call);
     }
+}
+
+/* The loop closes: what is queued is discarded (L-8), and no handle names anything any more. */
+static void calls_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
+        return;
+    struct call_slots *calls = container_of(seat, struct call_slots, seat);
+    tram_loop *loop = calls->loop;
+    discard_all(loop);
+    list_remove(&seat->link);
+    loop->calls = NULL;
+    for (uint32_t i = 0; i < calls->chunk_count; i++)
+        memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
+    memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *calls->chunks);
+    memory_put(&loop->allocator, calls, sizeof *calls);
 }
 
 /* ---- The public calls ---- */

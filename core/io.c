@@ -55,7 +55,7 @@ struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
 }
 
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    if (fd < 0)
+    if (fd < -1)
         return -EBADF;
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present) {
@@ -64,7 +64,7 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
         present->kind->ending(present, IO_ENDING_DROP);
     }
     int status = 0;
-    if ((uint32_t)fd >= loop->descriptor_count)
+    if (fd >= 0 && (uint32_t)fd >= loop->descriptor_count)
         status = grow_descriptors(loop, fd);
     if (!status && !loop->io_slot_free)
         status = grow_slots(loop);
@@ -74,7 +74,8 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     uint32_t slot = loop->io_slot_free;
     loop->io_slot_free = loop->io_slots[slot].next_free;
     loop->io_slots[slot].io = io;
-    loop->descriptors[fd] = slot;
+    if (fd >= 0)
+        loop->descriptors[fd] = slot;
     *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }
@@ -90,7 +91,8 @@ void tram__io_remove(struct io *io) {
     slot->generation++;
     slot->next_free = loop->io_slot_free;
     loop->io_slot_free = io->slot;
-    loop->descriptors[io->fd] = 0;
+    if (io->fd >= 0)
+        loop->descriptors[io->fd] = 0;
     io->slot = 0;
     io->wanted = io->armed = 0;
 }
@@ -135,14 +137,20 @@ int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
 
-ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count) {
-    return io->loop->poller_ops->try_send(io->loop->poller, io, pieces, count);
-}
-
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
         if (io && io->kind->ending)
             io->kind->ending(io, ending);
+    }
+    /* Each leaves the list of those to hear before it does: it may end itself, or others. */
+    struct list pending;
+    list_init(&pending);
+    list_move_all(&loop->seats, &pending);
+    while (!list_empty(&pending)) {
+        struct seat *seat = container_of(pending.next, struct seat, link);
+        list_remove(&seat->link);
+        list_append(&loop->seats, &seat->link);
+        seat->ending(seat, ending);
     }
 }

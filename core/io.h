@@ -80,12 +80,13 @@ struct io {
 
 enum io_flag {
     IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
-    IO_HUNG_UP = 2,   /* it reported a hang-up that nobody wanted to know, and was told to forget the descriptor */
+    IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
 };
 
 /*
- * Gives the io a slot on its loop; all fields are set here. Nothing is asked of the kernel yet. -ENOMEM; -EBADF;
- * TRAM_ESTATE: another io of this loop has the descriptor (T-18).
+ * Gives the io a slot on its loop; all fields are set here. With descriptor -1 that is all it ever has: an object
+ * without a descriptor is still found by address and by tram__loop_end_all(). Nothing is asked of the kernel yet.
+ * -ENOMEM; -EBADF; TRAM_ESTATE: another io of this loop has the descriptor (T-18).
  */
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
 
@@ -110,11 +111,5 @@ void tram__io_send_stop(struct io *io);
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
-
-/*
- * Tries to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none
- * now. Never asks the kernel to tell more.
- */
-ssize_t tram__io_try_send(struct io *io, const struct iovec *pieces, size_t count);
 
 #endif

@@ -109,7 +109,7 @@ static void tick(tram_loop *loop, bool may_block) {
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
-        tram__signals_dispatch(loop);
+        loop->on_signals(loop);
     if (loop->on_wake)
         loop->on_wake(loop, loop->on_wake_arg);
     bury_the_dead(loop);
@@ -149,30 +149,6 @@ int tram_loop_run_forever(tram_loop *loop) {
     loop->stopping = false;
     end_running(loop);
     return 0;
-}
-
-static void stop_when_done(tram_future *future, void *arg) {
-    (void)arg;
-    tram_future_get_loop(future)->stopping = true;
-}
-
-int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
-    int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    if (loop->running || running_loop || tram_future_get_loop(future) != loop)
-        return TRAM_ESTATE;
-    status = tram_future_add_done_callback(future, stop_when_done, NULL);
-    if (status)
-        return status;
-    tram_future_hold(future);
-    status = tram_loop_run_forever(loop);
-    if (!status) {
-        tram_future_remove_done_callback(future, stop_when_done, NULL);
-        status = tram_future_result(future, NULL);
-    }
-    tram_future_release(future);
-    return status;
 }
 
 int tram_loop_stop(tram_loop *loop) {
@@ -241,11 +217,8 @@ static int choose_backend(tram_backend wanted, const struct poller_ops **ret_ops
 }
 
 static void free_parts(tram_loop *loop) {
-    if (loop->at_free)
-        loop->at_free(loop);
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
-    tram__calls_close(loop);
     tram__timers_fini(&loop->timers);
     tram__pool_fini(&loop->transport_pool);
     const tram_allocator *allocator = &loop->allocator;
@@ -276,9 +249,6 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
     loop->receive_buffer = memory_get(&loop->allocator, TRAM_RECEIVE_SIZE);
     if (!loop->receive_buffer)
         return -ENOMEM;
-    status = tram__calls_open(loop);
-    if (status)
-        return status;
     return loop->poller_ops->open(loop, &loop->poller);
 }
 
@@ -302,6 +272,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     loop->spin_ns = options->spin_ns;
     list_init(&loop->ready);
     list_init(&loop->batch);
+    list_init(&loop->seats);
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
     if (status)
@@ -329,10 +300,7 @@ int tram_loop_close(tram_loop *loop) {
     loop->closing = true;
     loop->in_tick = true; /* the dead stay until all is done */
     tram__loop_end_all(loop, IO_ENDING_DROP);
-    tram__signals_close(loop);
-    tram__executor_close(loop);
     tram__mailbox_close(loop->mailbox);
-    tram__calls_discard(loop);
     list_move_all(&loop->ready, &loop->batch);
     run_batch(loop);
     bury_the_dead(loop);
@@ -355,23 +323,6 @@ int tram_loop_free(tram_loop *loop) {
 
 /* ---- The rest ---- */
 
-int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
-    if (*loop->guard == GUARD_FORKED)
-        return -ECHILD;
-    if (!loop->owned || pthread_equal(loop->owner, pthread_self()))
-        return 0;
-    tram_error error = {.code = TRAM_ESTATE, .operation = function, .detail = "the loop belongs to another thread"};
-    tram_exception exception = {.message = "a call was made on the wrong thread", .error = &error, .fd = -1};
-    tram__report((tram_loop *)(uintptr_t)loop, &exception);
-    return TRAM_ESTATE;
-}
-
-uint64_t tram__clock(const tram_loop *loop) {
-    struct timespec now;
-    loop->sys->clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns) {
     return tram__timers_start(&loop->timers, &deadline->timer, when_ns);
 }
@@ -384,17 +335,6 @@ void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_
     grave->dispose = dispose;
     grave->next = loop->dead;
     loop->dead = grave;
-}
-
-void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
-    uint64_t took = tram__clock(loop) - start_ns;
-    if (took < loop->slow_callback_ns)
-        return;
-    char text[64];
-    stats_add(&loop->stats.slow_callbacks, 1);
-    tram__log(loop, TRAM_LOG_WARNING, "slow %s: %s took %llu.%03llu s", what,
-              tram__function_name(function, text, sizeof text), (unsigned long long)(took / 1000000000u),
-              (unsigned long long)(took / 1000000u % 1000u));
 }
 
 void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats) {

@@ -103,6 +103,7 @@ int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, ui
     ck_stack_init(&mailbox->inbox);
     ck_stack_init(&mailbox->spare);
     ck_stack_init(&mailbox->back);
+    mailbox->spare.generation = (char *)1; /* pops count up this pointer, and nothing may be added to NULL */
     atomic_init(&mailbox->references, OWNED);
     mailbox->eventfd = sys->eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (mailbox->eventfd < 0) {

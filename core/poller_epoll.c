@@ -76,21 +76,25 @@ static void epoll_forget(struct poller *poller, struct io *io) {
     io->armed = 0;
 }
 
-static ssize_t send_pieces(const struct sys *sys, int fd, const struct iovec *pieces, size_t count) {
+static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
     ssize_t sent;
-    do {
-        if (likely(count == 1)) {
-            sent = sys->send(fd, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
-        } else {
-            struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
-            sent = sys->sendmsg(fd, &message, MSG_NOSIGNAL);
-        }
-    } while (unlikely(sent < 0) && errno == EINTR);
-    return sent < 0 ? -errno : sent;
+    do
+        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL)
+                                                   : io->loop->sys->write(io->fd, data, size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
 }
 
-static ssize_t epoll_try_send(struct poller *poller, struct io *io, const struct iovec *pieces, size_t count) {
-    return send_pieces(poller->sys, io->fd, pieces, count);
+static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    if (count == 1)
+        return epoll_try_send(io, pieces[0].iov_base, pieces[0].iov_len);
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
+    ssize_t sent;
+    do
+        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
+                                                   : io->loop->sys->writev(io->fd, pieces, (int)count);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
 }
 
 /* ---- Waiting ---- */
@@ -129,7 +133,8 @@ static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
         return;
     ssize_t received;
     do
-        received = sys->recv(io->fd, memory, size, 0);
+        received =
+            likely(!(io->flags & IO_NO_SOCKET)) ? sys->recv(io->fd, memory, size, 0) : sys->read(io->fd, memory, size);
     while (unlikely(received < 0) && errno == EINTR);
     if (unlikely(received < 0)) {
         if (errno == EAGAIN)
@@ -142,14 +147,14 @@ static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
     io->kind->received(io, memory, received);
 }
 
-static void flush(tram_loop *loop, const struct sys *sys, struct io *io) {
+static void flush(tram_loop *loop, struct io *io) {
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
     if (unlikely(!count)) {
         tram__io_send_stop(io);
         return;
     }
-    ssize_t sent = send_pieces(sys, io->fd, pieces, count);
+    ssize_t sent = epoll_try_send_pieces(io, pieces, count);
     if (sent == -EAGAIN)
         return;
     if (sent > 0) {
@@ -193,6 +198,8 @@ static void unwanted(struct poller *poller, struct io *io, uint32_t events) {
 }
 
 static inline unsigned events_of(uint32_t events) {
+    if (likely(events == EPOLLIN))
+        return IO_READ;
     unsigned happened = 0;
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
         happened |= IO_READ;
@@ -216,18 +223,16 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         unwanted(poller, io, event->events);
         return;
     }
-    if (io->kind->ready) {
-        io->kind->ready(io, happened);
-        return;
-    }
-    if (io->kind->accepted) {
+    if (likely(io->kind->received)) {
+        if (likely(happened & IO_READ))
+            receive(loop, poller->sys, io);
+        if (unlikely(happened & IO_WRITE) && still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+            flush(loop, io);
+    } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
-        return;
+    } else {
+        io->kind->ready(io, happened);
     }
-    if (happened & IO_READ)
-        receive(loop, poller->sys, io);
-    if (unlikely(happened & IO_WRITE) && still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
-        flush(loop, poller->sys, io);
 }
 
 static void epoll_serve(tram_loop *loop, struct poller *poller) {
@@ -244,6 +249,7 @@ const struct poller_ops tram__poller_epoll = {
     .change = epoll_change,
     .forget = epoll_forget,
     .try_send = epoll_try_send,
+    .try_send_pieces = epoll_try_send_pieces,
     .wait = epoll_wait_collect,
     .serve = epoll_serve,
 };

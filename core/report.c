@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/loop.h"
+#include "core/report.h"
 
 /* A line longer than this is cut. */
 #define LOG_LINE 2048
@@ -238,4 +238,28 @@ int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exce
         return TRAM_EVALUE;
     tram__report(loop, exception);
     return 0;
+}
+
+/* ---- Calls that may not be made, and slow callbacks ---- */
+
+int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
+    if (*loop->guard == GUARD_FORKED)
+        return -ECHILD;
+    if (!loop->owned || pthread_equal(loop->owner, pthread_self()))
+        return 0;
+    tram_error error = {.code = TRAM_ESTATE, .operation = function, .detail = "the loop belongs to another thread"};
+    tram_exception exception = {.message = "a call was made on the wrong thread", .error = &error, .fd = -1};
+    tram__report((tram_loop *)(uintptr_t)loop, &exception);
+    return TRAM_ESTATE;
+}
+
+void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
+    uint64_t took = tram__clock(loop) - start_ns;
+    if (took < loop->slow_callback_ns)
+        return;
+    char text[64];
+    stats_add(&loop->stats.slow_callbacks, 1);
+    tram__log(loop, TRAM_LOG_WARNING, "slow %s: %s took %llu.%03llu s", what,
+              tram__function_name(function, text, sizeof text), (unsigned long long)(took / 1000000000u),
+              (unsigned long long)(took / 1000000u % 1000u));
 }

@@ -162,7 +162,7 @@ static void run_record(tram_loop *loop, struct ready *ready) {
 
 /* ---- For the loop ---- */
 
-void tram__signals_dispatch(tram_loop *loop) {
+static void dispatch(tram_loop *loop) {
     uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
     while (came) {
         int number = __builtin_ctzll(came) + 1;
@@ -175,9 +175,11 @@ void tram__signals_dispatch(tram_loop *loop) {
     }
 }
 
-void tram__signals_close(tram_loop *loop) {
-    if (!loop->signal_records)
+static void signals_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
         return;
+    tram_loop *loop = container_of(seat, tram_loop, signal_seat);
+    list_remove(&seat->link);
     pthread_mutex_lock(&registry.lock);
     while (loop->signal_records) {
         int number = loop->signal_records->number;
@@ -209,6 +211,10 @@ int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callba
         record->number = signal_number;
         record->ready.run = run_record;
         list_init(&record->ready.link);
+    }
+    if (!loop->on_signals) {
+        loop->on_signals = dispatch;
+        loop_seat(loop, &loop->signal_seat, signals_ending);
     }
     pthread_mutex_lock(&registry.lock);
     status = take_over(loop, signal_number);

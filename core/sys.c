@@ -51,6 +51,7 @@ const struct sys tram__sys = {
     .close = close,
     .read = read,
     .write = write,
+    .writev = writev,
     .epoll_create1 = epoll_create1,
     .epoll_ctl = epoll_ctl,
     .epoll_wait = epoll_wait,

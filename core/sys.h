@@ -30,6 +30,7 @@ struct sys {
     int (*close)(int fd);
     ssize_t (*read)(int fd, void *data, size_t size);
     ssize_t (*write)(int fd, const void *data, size_t size);
+    ssize_t (*writev)(int fd, const struct iovec *pieces, int count);
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
     int (*epoll_wait)(int epoll, struct epoll_event *events, int count, int timeout_ms);

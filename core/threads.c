@@ -3,14 +3,15 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/compiler.h"
+#include "core/memory.h"
 #include <tram/runtime.h>
 
 struct tram_executor {
-    tram_allocator allocator;
     _Atomic uint32_t references;
     unsigned threads_max;
     unsigned lookups_max;
@@ -28,8 +29,8 @@ struct tram_executor {
     unsigned idle; /* waiting, or about to take their first task */
     uint64_t sequence;
     bool closed;
-    struct mailbox *mailbox; /* of `ended` */
-    struct mail *ended;
+    void (*ended)(void *arg); /* for the last thread; NULL: nobody asked */
+    void *ended_arg;
 };
 
 struct pool_thread {
@@ -42,16 +43,14 @@ struct pool_thread {
 
 /* ---- Life ---- */
 
-int tram__threads_new(const tram_allocator *allocator, unsigned max_threads, const char *name,
-                      tram_executor **ret_executor) {
-    tram_executor *executor = tram__memory_get_zero(allocator, sizeof *executor);
+int tram__threads_new(unsigned max_threads, const char *name, tram_executor **ret_executor) {
+    tram_executor *executor = tram__memory_get_zero(&tram__memory_default, sizeof *executor);
     if (!executor)
         return -ENOMEM;
     if (!max_threads) {
         unsigned cpus = tram_available_cpus().count;
         max_threads = cpus + 4 < 32 ? cpus + 4 : 32;
     }
-    executor->allocator = *allocator;
     atomic_init(&executor->references, 1);
     executor->threads_max = max_threads;
     executor->lookups_max = max_threads > 1 ? max_threads / 2 : 1;
@@ -73,14 +72,9 @@ tram_executor *tram__threads_hold(tram_executor *executor) {
 void tram__threads_release(tram_executor *executor) {
     if (atomic_fetch_sub_explicit(&executor->references, 1, memory_order_acq_rel) != 1)
         return;
-    if (executor->ended)
-        tram__mail_free(executor->mailbox, executor->ended);
-    if (executor->mailbox)
-        tram__mailbox_release(executor->mailbox);
     pthread_cond_destroy(&executor->work);
     pthread_mutex_destroy(&executor->lock);
-    tram_allocator allocator = executor->allocator;
-    memory_put(&allocator, executor, sizeof *executor);
+    memory_put(&tram__memory_default, executor, sizeof *executor);
 }
 
 /* ---- On a thread of the pool ---- */
@@ -124,17 +118,16 @@ static void run_task(struct pool_thread *thread, struct task *task) {
 static void leave(struct pool_thread *thread) {
     tram_executor *executor = thread->executor;
     bool detached = thread->detached;
-    struct mail *ended = NULL;
+    void (*ended)(void *arg) = NULL;
     if (--executor->live == 0) {
         ended = executor->ended;
         executor->ended = NULL;
     }
     pthread_mutex_unlock(&executor->lock);
-    /* The mailbox is held by the pool, which this thread holds. */
-    if (ended && tram__mailbox_post(executor->mailbox, ended))
-        tram__mail_free(executor->mailbox, ended);
+    if (ended)
+        ended(executor->ended_arg);
     if (detached)
-        memory_put(&executor->allocator, thread, sizeof *thread);
+        memory_put(&tram__memory_default, thread, sizeof *thread);
     tram__threads_release(executor);
 }
 
@@ -184,7 +177,7 @@ static int create_unsignalled(pthread_t *ret_id, struct pool_thread *thread) {
 
 /* With the lock held. */
 static int start_thread(tram_executor *executor) {
-    struct pool_thread *thread = tram__memory_get_zero(&executor->allocator, sizeof *thread);
+    struct pool_thread *thread = tram__memory_get_zero(&tram__memory_default, sizeof *thread);
     if (!thread)
         return -ENOMEM;
     thread->executor = tram__threads_hold(executor);
@@ -193,7 +186,7 @@ static int start_thread(tram_executor *executor) {
     if (status) {
         executor->idle--;
         tram__threads_release(executor);
-        memory_put(&executor->allocator, thread, sizeof *thread);
+        memory_put(&tram__memory_default, thread, sizeof *thread);
         return status;
     }
     list_append(&executor->threads, &thread->link);
@@ -257,24 +250,24 @@ static void close_locked(tram_executor *executor) {
     pthread_cond_broadcast(&executor->work);
 }
 
-bool tram__threads_close(tram_executor *executor, struct mailbox *mailbox, struct mail *ended) {
+bool tram__threads_close(tram_executor *executor, void (*ended)(void *arg), void *arg) {
     pthread_mutex_lock(&executor->lock);
     close_locked(executor);
     bool alive = executor->live > 0;
-    if (alive && ended) {
+    if (alive) {
         executor->ended = ended;
-        executor->mailbox = tram__mailbox_hold(mailbox);
+        executor->ended_arg = arg;
     }
     pthread_mutex_unlock(&executor->lock);
     return alive;
 }
 
-static void join_all(tram_executor *executor, struct list *threads) {
+static void join_all(struct list *threads) {
     while (!list_empty(threads)) {
         struct pool_thread *thread = container_of(threads->next, struct pool_thread, link);
         list_remove(&thread->link);
         pthread_join(thread->id, NULL);
-        memory_put(&executor->allocator, thread, sizeof *thread);
+        memory_put(&tram__memory_default, thread, sizeof *thread);
     }
 }
 
@@ -285,7 +278,7 @@ void tram__threads_join(tram_executor *executor) {
     close_locked(executor);
     list_move_all(&executor->threads, &threads);
     pthread_mutex_unlock(&executor->lock);
-    join_all(executor, &threads);
+    join_all(&threads);
 }
 
 void tram__threads_abandon(tram_executor *executor) {
@@ -307,5 +300,5 @@ void tram__threads_abandon(tram_executor *executor) {
         }
     }
     pthread_mutex_unlock(&executor->lock);
-    join_all(executor, &ending);
+    join_all(&ending);
 }

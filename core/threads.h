@@ -1,12 +1,15 @@
 /*
  * The pool of threads behind executors: takes tasks, oldest first, and starts a thread when one would have to
- * wait. Any thread may call these. The pool is counted: by its owner, by its threads, by who gives it tasks.
+ * wait. Any thread may call these. The pool is counted: by its owner, by its threads, by who gives it tasks. Its
+ * memory is the default one, since it may outlive the loop it was made for and with it the loop's allocator.
  */
 #ifndef TRAM_CORE_THREADS_H
 #define TRAM_CORE_THREADS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "core/list.h"
-#include "core/mailbox.h"
 #include <tram/executor.h>
 
 /* Embedded in what is to be done. The pool uses it from submit until `done`. */
@@ -21,8 +24,7 @@ struct task {
 };
 
 /* One reference. `max_threads` 0 and `name` NULL: the defaults. -ENOMEM. */
-int tram__threads_new(const tram_allocator *allocator, unsigned max_threads, const char *name,
-                      tram_executor **ret_executor);
+int tram__threads_new(unsigned max_threads, const char *name, tram_executor **ret_executor);
 tram_executor *tram__threads_hold(tram_executor *executor);
 void tram__threads_release(tram_executor *executor);
 
@@ -33,10 +35,10 @@ int tram__threads_submit(tram_executor *executor, struct task *task);
 bool tram__threads_withdraw(tram_executor *executor, struct task *task);
 
 /*
- * Lets no new task in; the threads end after what is queued. False if none is left now. Else the last one
- * posts `ended` (NULL: nothing), which then belongs to the pool; `mailbox` is held by it.
+ * Lets no new task in; the threads end after what is queued. False if none is left now. Else the last one calls
+ * `ended(arg)` on its way out.
  */
-bool tram__threads_close(tram_executor *executor, struct mailbox *mailbox, struct mail *ended);
+bool tram__threads_close(tram_executor *executor, void (*ended)(void *arg), void *arg);
 
 /* Closes, waits for all threads. */
 void tram__threads_join(tram_executor *executor);

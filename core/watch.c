@@ -102,6 +102,8 @@ static int add(tram_loop *loop, int fd, int which, tram_callback callback, void 
     int status = loop_enter_open(loop, function);
     if (unlikely(status))
         return status;
+    if (fd < 0)
+        return -EBADF;
     return callback ? watch_put(loop, fd, which, callback, arg) : TRAM_EVALUE;
 }
 

@@ -1,7 +1,8 @@
 /* The adapter: every call of a protocol's callback, and what its answer means. */
 #include <errno.h>
+#include <string.h>
 
-#include "transports/transport.h"
+#include "transports/protocol.h"
 
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
 
@@ -25,29 +26,69 @@ void tram__protocol_release(tram_protocol *protocol) {
         protocol->ops->released(protocol);
 }
 
+/* `reserved` of the last protocol that waits for its `released`; 0 in those that do not wait. */
+#define LAST_RELEASED ((uintptr_t)1)
+
+static inline tram_protocol *next_released(const tram_protocol *protocol) {
+    return protocol->reserved == LAST_RELEASED ? NULL : (tram_protocol *)protocol->reserved;
+}
+
+static void queue_release(tram_loop *loop);
+
 static void release_run(tram_loop *loop, struct ready *ready) {
     (void)ready;
-    tram_protocol *protocol = loop->released;
-    loop->released = NULL;
-    while (protocol) {
-        tram_protocol *next = (tram_protocol *)protocol->reserved;
+    size_t count = 0;
+    for (const tram_protocol *protocol = loop->released; protocol; protocol = next_released(protocol))
+        count++;
+    /* One at a time: a `released` may give a transport one of those that still wait, or let go of another. */
+    while (count-- && loop->released) {
+        tram_protocol *protocol = loop->released;
+        loop->released = next_released(protocol);
         protocol->reserved = 0;
         tram__protocol_release(protocol);
-        protocol = next;
     }
+    if (loop->released) /* let go of meanwhile */
+        queue_release(loop);
+}
+
+/* It may be queued still, with nothing to do, where all were taken back. */
+static void queue_release(tram_loop *loop) {
+    struct ready *ready = &loop->release_ready;
+    if (ready->run && !list_empty(&ready->link))
+        return;
+    ready->run = release_run;
+    loop_ready(loop, ready);
+}
+
+void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol) {
+    if (likely(!protocol->reserved))
+        return;
+    tram_protocol *previous = NULL;
+    tram_protocol *found = loop->released;
+    while (found && found != protocol) {
+        previous = found;
+        found = next_released(found);
+    }
+    if (!found)
+        return;
+    if (previous)
+        previous->reserved = protocol->reserved;
+    else
+        loop->released = next_released(protocol);
+    if (loop->released_last == protocol)
+        loop->released_last = previous;
+    protocol->reserved = 0;
 }
 
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
     protocol->transport = NULL;
-    protocol->reserved = 0;
-    if (loop->released) {
+    protocol->reserved = LAST_RELEASED;
+    if (loop->released)
         loop->released_last->reserved = (uintptr_t)protocol;
-    } else {
+    else
         loop->released = protocol;
-        loop->release_ready.run = release_run;
-        loop_ready(loop, &loop->release_ready);
-    }
     loop->released_last = protocol;
+    queue_release(loop);
 }
 
 static void report(tram_transport *transport, const tram_error *error) {
@@ -66,13 +107,18 @@ static void report_failure(tram_transport *transport, int code, const char *oper
     report(transport, tram__raised(transport->io.loop, code, operation));
 }
 
-/* A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). */
-static void fail(tram_transport *transport, int code, const char *operation) {
+/*
+ * A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). A transport
+ * that ended already keeps its own end (T-16), also where the exception handler ended it just now.
+ */
+static int fail(tram_transport *transport, int code, const char *operation) {
     const tram_error *error = tram__raised(transport->io.loop, code, operation);
     void *user = error->user;
     if (code < -4096)
         report(transport, error);
-    tram__transport_fatal(transport, code, operation, user);
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    return code;
 }
 
 void tram__protocol_connection_made(tram_transport *transport) {
@@ -100,17 +146,23 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         report_failure(transport, status, "connection_lost");
 }
 
-void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+static int received_timed(tram_transport *transport, const void *data, size_t size) {
     tram_loop *loop = transport->io.loop;
-    tram_protocol *protocol = transport->protocol;
-    const tram_protocol_ops *ops = protocol->ops;
-    if (unlikely(!ops->data_received))
-        return;
+    const tram_protocol_ops *ops = transport->protocol->ops;
     uint64_t start = slow_begin(loop);
-    int status = ops->data_received(protocol, data, size);
+    int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
-    if (unlikely(status < 0))
-        fail(transport, status, "data_received");
+    return status;
+}
+
+/* The hottest callback: what debug mode needs stays out of the way. */
+int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+    tram_protocol *protocol = transport->protocol;
+    if (unlikely(!protocol->ops->data_received))
+        return 0;
+    int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
+                                                    : received_timed(transport, data, size);
+    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
@@ -122,29 +174,24 @@ int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size
     uint64_t start = slow_begin(loop);
     int status = ops->get_buffer(protocol, -1, ret_memory, ret_size);
     slow_end(loop, start, FUNCTION(ops->get_buffer), "get_buffer");
-    if (unlikely(status < 0)) {
-        fail(transport, status, "get_buffer");
-    } else if (unlikely(!*ret_size || !*ret_memory)) {
+    if (likely(status >= 0) && unlikely(!*ret_size || !*ret_memory))
         status = tram_loop_raise(loop, TRAM_ESTATE, NULL, "get_buffer returned no room");
-        fail(transport, status, "get_buffer");
-    }
-    return status;
+    return likely(status >= 0) ? 0 : fail(transport, status, "get_buffer");
 }
 
-void tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
+int tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
     if (!ops->buffer_updated)
-        return;
+        return 0;
     uint64_t start = slow_begin(loop);
     int status = ops->buffer_updated(protocol, size);
     slow_end(loop, start, FUNCTION(ops->buffer_updated), "buffer_updated");
-    if (unlikely(status < 0))
-        fail(transport, status, "buffer_updated");
+    return likely(status >= 0) ? 0 : fail(transport, status, "buffer_updated");
 }
 
-void tram__protocol_eof(tram_transport *transport) {
+int tram__protocol_eof(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
@@ -154,10 +201,7 @@ void tram__protocol_eof(tram_transport *transport) {
         keep_open = ops->eof_received(protocol);
         slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
     }
-    if (unlikely(keep_open < 0))
-        fail(transport, keep_open, "eof_received");
-    else if (keep_open == 0)
-        tram_transport_close(transport);
+    return likely(keep_open >= 0) ? keep_open : fail(transport, keep_open, "eof_received");
 }
 
 static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
@@ -177,4 +221,38 @@ void tram__protocol_pause_writing(tram_transport *transport) {
 
 void tram__protocol_resume_writing(tram_transport *transport) {
     call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+}
+
+/* ---- Bytes from elsewhere ---- */
+
+static int feed_buffers(tram_protocol *protocol, const char *from, size_t size) {
+    const tram_protocol_ops *ops = protocol->ops;
+    while (size) {
+        void *memory = NULL;
+        size_t room = 0;
+        int status = ops->get_buffer(protocol, (ptrdiff_t)size, &memory, &room);
+        if (status < 0)
+            return status;
+        if (!memory || !room)
+            return TRAM_ESTATE;
+        size_t part = room < size ? room : size;
+        memcpy(memory, from, part);
+        status = ops->buffer_updated ? ops->buffer_updated(protocol, part) : 0;
+        if (status < 0)
+            return status;
+        from += part;
+        size -= part;
+    }
+    return 0;
+}
+
+int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size) {
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    if (!data && size)
+        return TRAM_EVALUE;
+    if (protocol->ops->get_buffer)
+        return feed_buffers(protocol, data, size);
+    int status = size && protocol->ops->data_received ? protocol->ops->data_received(protocol, data, size) : 0;
+    return status < 0 ? status : 0;
 }

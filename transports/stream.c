@@ -3,7 +3,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 /* ---- What the poller reports ---- */
 
@@ -19,31 +19,49 @@ static void ended(tram_transport *transport, ssize_t result) {
     }
     transport->flags |= T_EOF;
     tram__io_receive_stop(&transport->io);
-    tram__protocol_eof(transport);
+    int keep_open = tram__protocol_eof(transport);
+    if (unlikely(keep_open < 0))
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram__transport_close(transport);
 }
 
 static void plain_received(struct io *io, void *data, ssize_t result) {
-    if (likely(result > 0))
-        tram__protocol_received(transport_of(io), data, (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_received(transport, data, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
+    const tram_protocol *protocol = transport->protocol;
     int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
-    /* get_buffer may have closed, paused or switched: then this read does not happen. */
-    if (status < 0 || !(io->wanted & IO_READ) || !io->kind->buffer)
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
+    /*
+     * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
+     * protocol's, and buffer_updated the new one's.
+     */
+    if (status < 0 || !(io->wanted & IO_READ) || transport->protocol != protocol)
         return -ECANCELED;
     return 0;
 }
 
 static void buffered_received(struct io *io, void *data, ssize_t result) {
     (void)data;
-    if (likely(result > 0))
-        tram__protocol_buffer_updated(transport_of(io), (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_buffer_updated(transport, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 static size_t gather(struct io *io, struct iovec *pieces, size_t count) {
@@ -89,6 +107,10 @@ static void end(tram_transport *transport) {
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     loop->sys->close(fd);
+}
+
+static void drop_queue(tram_transport *transport) {
+    tram__write_queue_clear(transport->io.loop, &transport->queue);
 }
 
 struct extra_values {
@@ -155,8 +177,8 @@ static const struct transport_kind plain_kind, buffered_kind;
                .gather = gather,                                                                                       \
                .sent = sent,                                                                                           \
                .ending = ending},                                                                                      \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .end_writing = end_writing,           \
-        .end = end, .extra_info = extra_info,                                                                          \
+        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .drop_queue = drop_queue,             \
+        .end_writing = end_writing, .end = end, .extra_info = extra_info,                                              \
     }
 
 static const struct transport_kind plain_kind = STREAM_KIND(plain, NULL);
@@ -164,16 +186,22 @@ static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffere
 
 /* ---- Making one ---- */
 
-static void free_caches(tram_loop *loop) {
-    tram__write_queue_free_cache(loop);
-}
-
-/* The address that is known already, where it fits; else the kernel is asked when someone wants to know. */
+/*
+ * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
+ * any more. Of other families it is asked when someone wants to know.
+ */
 static void keep_peer(tram_transport *transport, const struct stream_options *options) {
+    struct sockaddr_storage asked = {0};
     const struct sockaddr_storage *peer = options->peer;
-    if (peer && (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) &&
-        options->peer_size <= sizeof transport->peer)
-        memcpy(&transport->peer, peer, options->peer_size);
+    socklen_t size = options->peer_size;
+    if (!peer) {
+        size = sizeof asked;
+        if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&asked, &size) < 0)
+            return;
+        peer = &asked;
+    }
+    if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
+        memcpy(&transport->peer, peer, size);
 }
 
 static void set_no_delay(tram_transport *transport, const struct stream_options *options) {
@@ -189,7 +217,6 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
                      tram_transport **ret_transport) {
     if (unlikely(!loop->transport_pool.allocator)) {
         tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-        loop->at_free = free_caches;
     }
     tram_transport *transport = pool_get(&loop->transport_pool);
     if (!transport)

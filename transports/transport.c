@@ -96,31 +96,34 @@ static void lose_soon(tram_transport *transport) {
 }
 
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return;
-    tram_loop *loop = loop_of(transport);
-    tram__write_queue_clear(loop, &transport->queue);
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     lose_soon(transport);
+    /* A shared buffer's release may call anything: the end is set by then. */
+    transport_kind_of(transport)->drop_queue(transport);
 }
 
-int tram_transport_abort(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+void tram__transport_fail(tram_transport *transport, int code) {
+    const struct transport_end end = transport->end; /* not this failure's if the transport ended before */
+    tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
+}
+
+int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;
-    tram__write_queue_clear(loop_of(transport), &transport->queue);
     lose_soon(transport);
+    transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
     return 0;
 }
 
 static void flush_corked(tram_transport *transport);
 
-int tram_transport_close(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     transport->flags |= T_CLOSING;
@@ -145,6 +148,13 @@ tram_transport *tram_transport_hold(tram_transport *transport) {
 
 void tram_transport_release(tram_transport *transport) {
     enter(transport, __func__);
+    /* A release too many gives back the hold of the open connection, which needs it until its end. */
+    if (unlikely(transport->holds == 1 && transport->protocol)) {
+        if (unlikely(loop_of(transport)->debug))
+            tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
+        tram_transport_close(transport);
+        return;
+    }
     let_go(transport);
 }
 
@@ -198,7 +208,7 @@ bool tram__transport_withdraw(tram_transport *transport) {
     list_remove(&transport->on.ready.link);
     seal(transport);
     transport->flags &= ~(uint32_t)T_MAKE_QUEUED;
-    tram__write_queue_clear(loop_of(transport), &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     abandon_creator(transport);
     finish(transport);
     return true;
@@ -217,7 +227,7 @@ static void drop(tram_transport *transport) {
         seal(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
-    tram__write_queue_clear(loop, &transport->queue);
+    transport_kind_of(transport)->drop_queue(transport);
     lose_now(transport);
 }
 
@@ -248,10 +258,7 @@ void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
 
 /* ---- Reading ---- */
 
-int tram_transport_pause_reading(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_pause_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
         return 0;
     transport->flags |= T_PAUSED;
@@ -259,16 +266,13 @@ int tram_transport_pause_reading(tram_transport *transport) {
     return 0;
 }
 
-int tram_transport_resume_reading(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
     if (!(transport->flags & T_MADE))
         return 0; /* reading starts after connection_made */
-    status = tram__io_receive_start(&transport->io);
+    int status = tram__io_receive_start(&transport->io);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
     return 0;
@@ -281,16 +285,18 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 
 /* ---- Writing ---- */
 
-static void maybe_pause(tram_transport *transport) {
+void tram__transport_maybe_pause(tram_transport *transport) {
     if (transport->queue.size <= transport->high || transport->flags & T_WRITING_PAUSED)
         return;
     transport->flags |= T_WRITING_PAUSED;
     tram__protocol_pause_writing(transport);
 }
 
-static void maybe_resume(tram_transport *transport) {
+void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
+    if (unlikely(transport->flags & T_LOST_QUEUED))
+        return; /* the release of a buffer that was just sent ended it (W-23) */
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
 }
@@ -298,6 +304,20 @@ static void maybe_resume(tram_transport *transport) {
 static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.writes, 1);
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+}
+
+/* More is queued than the user allows: a fatal error, and none of the system (T-17). */
+static void over_hard_limit(tram_transport *transport) {
+    tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+    tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
+    tram_exception exception = {
+        .message = "more is queued for writing than the hard limit allows",
+        .error = &error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(loop_of(transport), &exception);
 }
 
 /* Bytes joined the queue: ask for writability, heed the limits. */
@@ -310,10 +330,10 @@ static void queued(tram_transport *transport) {
         }
     }
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
         return;
     }
-    maybe_pause(transport);
+    tram__transport_maybe_pause(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {
@@ -322,7 +342,7 @@ static int out_of_memory(tram_transport *transport) {
 }
 
 /* The connection is gone: the bytes are dropped, and counted (W-6). */
-static void drop_write(tram_transport *transport) {
+void tram__transport_drop_write(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
     stats_add(&loop->stats.dropped_writes, 1);
     if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
@@ -331,22 +351,28 @@ static void drop_write(tram_transport *transport) {
     transport->dropped_writes++;
 }
 
-/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
-static int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
-        return size != 0;
-    if (transport->flags & T_EOF_ASKED && !(transport->flags & T_LOST))
+static int may_not_write(tram_transport *transport, size_t size) {
+    if (transport->flags & T_EOF_ASKED)
         return TRAM_ESTATE;
     if (size)
-        drop_write(transport);
+        tram__transport_drop_write(transport);
     return 0;
 }
 
-/* What the kernel takes at once; 0 also where the connection just died. */
-static size_t send_at_once(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    if (!write_queue_empty(&transport->queue) || transport->corked)
-        return 0;
-    ssize_t sent = tram__io_try_send(&transport->io, pieces, count);
+/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
+static inline int may_write(tram_transport *transport, size_t size) {
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+        return size != 0;
+    return may_not_write(transport, size);
+}
+
+/* Nothing is queued before it: the kernel may take it at once. */
+static inline bool goes_at_once(const tram_transport *transport) {
+    return likely(write_queue_empty(&transport->queue)) && likely(!transport->corked);
+}
+
+/* What the kernel took of a send; 0 also where the connection just died. */
+static inline size_t taken(tram_transport *transport, ssize_t sent) {
     if (likely(sent >= 0)) {
         count_sent(loop_of(transport), sent);
         return (size_t)sent;
@@ -360,45 +386,51 @@ static bool died(const tram_transport *transport) {
     return transport->flags & T_LOST_QUEUED;
 }
 
-int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (unlikely(!data && size))
-        return TRAM_EVALUE;
-    status = may_write(transport, size);
-    if (unlikely(status <= 0))
-        return status;
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    size_t sent = send_at_once(transport, &piece, 1);
-    if (likely(sent == size) || died(transport))
+static int keep_rest(tram_transport *transport, const void *data, size_t size) {
+    if (died(transport))
         return 0;
-    tram_loop *loop = loop_of(transport);
-    if (tram__write_queue_copy(loop, &transport->queue, (const char *)data + sent, size - sent) < 0)
+    if (tram__write_queue_copy(loop_of(transport), &transport->queue, data, size) < 0)
         return out_of_memory(transport);
     queued(transport);
     return 0;
 }
 
-int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
+__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
+    if (unlikely(!data && size))
+        return TRAM_EVALUE;
+    int status = may_write(transport, size);
+    if (unlikely(status <= 0))
         return status;
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, data, size));
+    return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
+}
+
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
+    return write_bytes(transport, data, size);
+}
+
+int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     size_t size = 0;
     for (size_t i = 0; i < count; i++) {
         if (!pieces[i].iov_base && pieces[i].iov_len)
             return TRAM_EVALUE;
         size += pieces[i].iov_len;
     }
-    status = may_write(transport, size);
+    int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
-    size_t sent = send_at_once(transport, pieces, count < IOV_MAX ? count : IOV_MAX);
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX));
     if (likely(sent == size) || died(transport))
         return 0;
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
         sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);
@@ -407,18 +439,16 @@ int tram_transport_writelines(tram_transport *transport, const struct iovec *pie
     return 0;
 }
 
-int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
     if (unlikely(!buffer))
         return TRAM_EVALUE;
     size_t size = tram_buffer_size(buffer);
-    status = may_write(transport, size);
+    int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)tram_buffer_data(buffer), .iov_len = size};
-    size_t sent = send_at_once(transport, &piece, 1);
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, tram_buffer_data(buffer), size));
     if (likely(sent == size) || died(transport))
         return 0;
     if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
@@ -428,7 +458,7 @@ int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) 
 }
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
-static void drained(tram_transport *transport, bool within_loop) {
+void tram__transport_drained(tram_transport *transport, bool within_loop) {
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -448,9 +478,9 @@ static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
         return;
     }
     tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
-    maybe_resume(transport); /* may write, close, abort (W-20) */
+    tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
     if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
-        drained(transport, within_loop);
+        tram__transport_drained(transport, within_loop);
 }
 
 void tram__transport_sent(tram_transport *transport, ssize_t result) {
@@ -464,7 +494,7 @@ static void flush_corked(tram_transport *transport) {
         return;
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
-    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : tram__io_try_send(&transport->io, pieces, count);
+    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : io_try_send_pieces(&transport->io, pieces, count);
     if (result != -EAGAIN) {
         if (result > 0)
             count_sent(loop_of(transport), result);
@@ -477,17 +507,12 @@ static void flush_corked(tram_transport *transport) {
     }
 }
 
-int tram_transport_cork(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (!status)
-        transport->corked++;
-    return status;
+int tram__transport_cork(tram_transport *transport) {
+    transport->corked++;
+    return 0;
 }
 
-int tram_transport_uncork(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (status)
-        return status;
+int tram__transport_uncork(tram_transport *transport) {
     if (!transport->corked)
         return 0; /* close() ended it */
     if (--transport->corked == 0)
@@ -495,12 +520,7 @@ int tram_transport_uncork(tram_transport *transport) {
     return 0;
 }
 
-int tram_transport_write_eof(tram_transport *transport) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (!transport_kind_of(transport)->can_write_eof)
-        return -ENOTSUP;
+int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
     transport->flags |= T_EOF_ASKED;
@@ -513,6 +533,66 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
     return transport_kind_of(transport)->can_write_eof;
+}
+
+/* ---- The public calls, which a kind may have in its own way ---- */
+
+/* The kind's own function if the kind is a special one, -ENOTSUP if it has none, else the common one above. */
+#define FORWARD(transport, call, ...)                                                                                  \
+    do {                                                                                                               \
+        int entered = enter(transport, __func__);                                                                      \
+        if (unlikely(entered))                                                                                         \
+            return entered;                                                                                            \
+        if (likely(!((transport)->flags & T_SPECIAL)))                                                                 \
+            return tram__transport_##call(__VA_ARGS__);                                                                \
+        const struct transport_calls *calls = transport_kind_of(transport)->calls;                                     \
+        return calls->call ? calls->call(__VA_ARGS__) : -ENOTSUP;                                                      \
+    } while (0)
+
+int tram_transport_close(tram_transport *transport) {
+    FORWARD(transport, close, transport);
+}
+
+int tram_transport_abort(tram_transport *transport) {
+    FORWARD(transport, abort, transport);
+}
+
+int tram_transport_pause_reading(tram_transport *transport) {
+    FORWARD(transport, pause_reading, transport);
+}
+
+int tram_transport_resume_reading(tram_transport *transport) {
+    FORWARD(transport, resume_reading, transport);
+}
+
+int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (likely(!(transport->flags & T_SPECIAL)))
+        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
+    const struct transport_calls *calls = transport_kind_of(transport)->calls;
+    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
+}
+
+int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    FORWARD(transport, writelines, transport, pieces, count);
+}
+
+int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    FORWARD(transport, write_buffer, transport, buffer);
+}
+
+int tram_transport_cork(tram_transport *transport) {
+    FORWARD(transport, cork, transport);
+}
+
+int tram_transport_uncork(tram_transport *transport) {
+    FORWARD(transport, uncork, transport);
+}
+
+int tram_transport_write_eof(tram_transport *transport) {
+    FORWARD(transport, write_eof, transport);
 }
 
 /* ---- Limits ---- */
@@ -536,7 +616,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
     transport->high = high;
     transport->low = low;
     if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
-        maybe_pause(transport);
+        tram__transport_maybe_pause(transport);
     return 0;
 }
 
@@ -557,7 +637,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
         return status;
     transport->hard_limit = limit;
     if (limit && transport->queue.size > limit)
-        tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
+        over_hard_limit(transport);
     return 0;
 }
 
@@ -582,8 +662,10 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     if (transport->flags & T_MADE)
         protocol->transport = transport;
-    if (old != protocol)
+    if (old != protocol) {
+        tram__protocol_reclaim(loop_of(transport), protocol);
         tram__protocol_release_soon(loop_of(transport), old);
+    }
     return 0;
 }
 

@@ -21,6 +21,22 @@ static unsigned chunk_class(const struct chunk *chunk) {
     return sizeof *chunk + chunk->capacity > chunk_sizes[0];
 }
 
+static void cache_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
+        return;
+    tram_loop *loop = container_of(seat, tram_loop, chunk_seat);
+    list_remove(&seat->link);
+    for (unsigned class = 0; class < 2; class ++) {
+        struct chunk_cache *cache = &loop->chunk_cache[class];
+        while (cache->free) {
+            struct chunk *chunk = cache->free;
+            cache->free = chunk->next;
+            memory_put(&loop->allocator, chunk, chunk_sizes[class]);
+        }
+        cache->count = 0;
+    }
+}
+
 static struct chunk *chunk_new(tram_loop *loop, size_t wanted) {
     unsigned class = sizeof(struct chunk) + wanted > chunk_sizes[0];
     struct chunk_cache *cache = &loop->chunk_cache[class];
@@ -45,25 +61,15 @@ static void chunk_free(tram_loop *loop, struct chunk *chunk) {
     }
     unsigned class = chunk_class(chunk);
     struct chunk_cache *cache = &loop->chunk_cache[class];
-    if (cache->count >= TRAM_CHUNKS_KEPT) {
+    if (cache->count >= TRAM_CHUNKS_KEPT || loop->closing) {
         memory_put(&loop->allocator, chunk, chunk_sizes[class]);
         return;
     }
+    if (!loop->chunk_seat.ending)
+        loop_seat(loop, &loop->chunk_seat, cache_ending);
     chunk->next = cache->free;
     cache->free = chunk;
     cache->count++;
-}
-
-void tram__write_queue_free_cache(tram_loop *loop) {
-    for (unsigned class = 0; class < 2; class ++) {
-        struct chunk_cache *cache = &loop->chunk_cache[class];
-        while (cache->free) {
-            struct chunk *chunk = cache->free;
-            cache->free = chunk->next;
-            memory_put(&loop->allocator, chunk, chunk_sizes[class]);
-        }
-        cache->count = 0;
-    }
 }
 
 static void append(struct write_queue *queue, struct chunk *chunk) {

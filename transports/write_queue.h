@@ -39,7 +39,4 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue);
 
-/* Frees the loop's cache of chunks. */
-void tram__write_queue_free_cache(tram_loop *loop);
-
 #endif

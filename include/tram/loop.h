@@ -246,7 +246,8 @@ TRAM_API int tram_loop_call_exception_handler(tram_loop *loop, const tram_except
 
 /*
  * For a callback that fails: remembers `user` and `detail` (both may be NULL; the text is copied), which
- * reach connection_lost or the exception handler with the code, and returns `code`:
+ * reach connection_lost or the exception handler with the code, and returns `code` (TRAM_EUSER for one that is no
+ * error):
  *
  *     return tram_loop_raise(loop, TRAM_EUSER, my_context, "no such account");
  */

@@ -10,30 +10,45 @@
 #include <unistd.h>
 
 #include "core/loop.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 #define PATIENCE_NS 20000000000ull
 
 /* ---- A watched loop ---- */
 
+/* Any thread: executors allocate too. */
+static bool memory_is_out(struct world *world) {
+    size_t left = __atomic_load_n(&world->fail_after, __ATOMIC_RELAXED);
+    while (left != SIZE_MAX) {
+        size_t next = left ? left - 1 : world->fail_once ? SIZE_MAX : 0;
+        if (!__atomic_compare_exchange_n(&world->fail_after, &left, next, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        if (left == 0)
+            __atomic_add_fetch(&world->failures, 1, __ATOMIC_RELAXED);
+        return left == 0;
+    }
+    return false;
+}
+
 static void *counted_allocate(void *context, size_t size) {
     struct world *world = context;
-    if (world->fail_after == 0)
+    if (memory_is_out(world))
         return NULL;
-    if (world->fail_after != SIZE_MAX)
-        world->fail_after--;
     void *memory = malloc(size);
     if (memory) {
         __atomic_add_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
         __atomic_add_fetch(&world->allocations, 1, __ATOMIC_RELAXED);
+        size_t live = __atomic_add_fetch(&world->live_bytes, size, __ATOMIC_RELAXED);
+        if (live > __atomic_load_n(&world->peak_bytes, __ATOMIC_RELAXED))
+            __atomic_store_n(&world->peak_bytes, live, __ATOMIC_RELAXED);
     }
     return memory;
 }
 
 static void counted_release(void *context, void *memory, size_t size) {
     struct world *world = context;
-    (void)size;
     __atomic_sub_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&world->live_bytes, size, __ATOMIC_RELAXED);
     free(memory);
 }
 
@@ -63,6 +78,8 @@ static int collect_exception(tram_loop *loop, const tram_exception *exception, v
     world->exception_protocol = exception->protocol;
     world->exception_fd = exception->fd;
     snprintf(world->exception, sizeof world->exception, "%s", exception->message);
+    if (world->trace_reports)
+        trace(world, "reported:%s", tram_error_name(world->exception_code));
     return 0;
 }
 
@@ -114,6 +131,31 @@ void world_use_sys(struct world *world, const struct sys *sys) {
     assert_int_equal(tram_loop_set_exception_handler(world->loop, collect_exception, world), 0);
 }
 
+static struct calls counted;
+static struct sys counting_sys;
+
+static ssize_t counting_recv(int fd, void *data, size_t size, int flags) {
+    counted.receives++;
+    if (size > counted.largest_receive)
+        counted.largest_receive = size;
+    if (counted.receive_errno) {
+        errno = counted.receive_errno;
+        counted.receive_errno = 0;
+        return -1;
+    }
+    if (counted.receive_limit && size > counted.receive_limit)
+        size = counted.receive_limit;
+    return tram__sys.recv(fd, data, size, flags);
+}
+
+struct calls *world_count_calls(struct world *world) {
+    counted = (struct calls){0};
+    counting_sys = tram__sys;
+    counting_sys.recv = counting_recv;
+    world_use_sys(world, &counting_sys);
+    return &counted;
+}
+
 struct owned_recorder {
     struct recorder recorder;
     struct owned_recorder *next;
@@ -124,7 +166,7 @@ int world_teardown(void **state) {
     struct world *world = *state;
     world->fail_after = SIZE_MAX;
     int status = tram_loop_free(world->loop);
-    size_t leaked = world->live_blocks;
+    size_t leaked = world->live_blocks, leaked_bytes = world->live_bytes;
     int descriptors = open_descriptors() - world->descriptors;
     while (recorders) {
         struct owned_recorder *next = recorders->next;
@@ -133,9 +175,11 @@ int world_teardown(void **state) {
     }
     free(world);
     the_world = NULL;
-    if (status || leaked || descriptors)
-        print_error("left behind: loop %d, %zu blocks, %d descriptors\n", status, leaked, descriptors);
-    return status || leaked || descriptors ? -1 : 0;
+    bool clean = !status && !leaked && !leaked_bytes && !descriptors;
+    if (!clean)
+        print_error("left behind: loop %d, %zu blocks, %zd bytes, %d descriptors\n", status, leaked,
+                    (ssize_t)leaked_bytes, descriptors);
+    return clean ? 0 : -1;
 }
 
 void trace(struct world *world, const char *format, ...) {
@@ -163,6 +207,18 @@ static int give_up(tram_loop *loop, void *arg) {
     (void)loop;
     *(bool *)arg = true;
     return 0;
+}
+
+void run_to_rest(struct world *world) {
+    for (int ticks = 0; ticks < 32; ticks++) {
+        int64_t timeout_ns;
+        struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
+        assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+        if (timeout_ns != 0 && poll(&poll_fd, 1, 0) == 0)
+            return;
+        assert_true(tram_loop_dispatch(world->loop) >= 0);
+    }
+    fail_msg("the loop does not come to rest; trace so far: %s", world->trace);
 }
 
 void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg) {
@@ -291,7 +347,9 @@ static void recorder_released(tram_protocol *protocol) {
 static int recorder_get_buffer(tram_protocol *protocol, ptrdiff_t hint, void **ret_memory, size_t *ret_size) {
     struct recorder *recorder = of(protocol);
     assert_false(recorder->lost);
-    assert_int_equal(hint, -1);
+    if (protocol->transport)
+        assert_int_equal(hint, -1);
+    recorder->size_hint = hint;
     say(recorder, "get_buffer");
     *ret_memory = recorder->buffer;
     *ret_size = recorder->buffer_size;
@@ -367,14 +425,28 @@ void set_blocking(int fd, bool blocking) {
     assert_int_equal(fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK), 0);
 }
 
-int tcp_listener(int backlog, uint16_t *ret_port) {
+/* A listening socket on a port that the kernel chose, or -1 with errno. */
+static int try_to_listen(int backlog, struct sockaddr_in *address) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = sizeof *address;
     assert_true(fd >= 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(fd, backlog), 0);
-    socklen_t size = sizeof address;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (bind(fd, (struct sockaddr *)address, size) == 0 && listen(fd, backlog) == 0 &&
+        getsockname(fd, (struct sockaddr *)address, &size) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+int tcp_listener(int backlog, uint16_t *ret_port) {
+    struct sockaddr_in address;
+    int fd = try_to_listen(backlog, &address);
+    /* Somebody else may get the port between bind and listen. */
+    for (int tries = 0; fd < 0 && errno == EADDRINUSE && tries < 100; tries++)
+        fd = try_to_listen(backlog, &address);
+    assert_true(fd >= 0);
     *ret_port = ntohs(address.sin_port);
     return fd;
 }
@@ -480,11 +552,36 @@ bool receive_eof(struct world *world, int fd) {
     }
 }
 
+void await_events(int fd, short events) {
+    struct pollfd poll_fd = {.fd = fd, .events = events};
+    assert_int_equal(poll(&poll_fd, 1, 20000), 1);
+}
+
+int transport_try_new(struct world *world, int fd, tram_protocol *protocol, tram_future *creator,
+                      tram_transport **ret_transport) {
+    struct stream_options options = {.creator = creator};
+    return tram__stream_new(world->loop, fd, protocol, &options, ret_transport);
+}
+
 tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder) {
     tram_transport *transport;
-    struct stream_options options = {0};
-    assert_int_equal(tram__stream_new(world->loop, fd, &recorder->base, &options, &transport), 0);
+    assert_int_equal(transport_try_new(world, fd, &recorder->base, NULL, &transport), 0);
     return transport;
+}
+
+struct wire wire_new(struct world *world, struct recorder *recorder) {
+    int fds[2];
+    tcp_pair(fds);
+    return (struct wire){
+        .transport = transport_new(world, fds[0], recorder), .recorder = recorder, .fd = fds[0], .peer = fds[1]};
+}
+
+struct wire wire_new_made(struct world *world, struct recorder *recorder) {
+    struct wire wire = wire_new(world, recorder);
+    run_ticks(world, 1);
+    assert_true(recorder->made);
+    world->trace[0] = '\0';
+    return wire;
 }
 
 void fill(tram_transport *transport, size_t queued) {

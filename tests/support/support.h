@@ -24,8 +24,12 @@
 struct world {
     tram_loop *loop;
     size_t live_blocks;  /* allocated by the loop and not freed */
+    size_t live_bytes;   /* … and their sizes */
+    size_t peak_bytes;   /* the highest live_bytes since the test last set it */
     size_t allocations;  /* ever */
     size_t fail_after;   /* allocations that still succeed; SIZE_MAX: all */
+    bool fail_once;      /* only one fails then, and not all that follow */
+    size_t failures;     /* allocations that failed so */
     int descriptors;     /* open when the test began */
     char trace[8192];    /* what recorders and steps wrote down, separated by spaces */
     unsigned exceptions; /* records that the exception handler got */
@@ -35,7 +39,8 @@ struct world {
     tram_transport *exception_transport;
     tram_protocol *exception_protocol;
     int exception_fd;
-    unsigned warnings; /* log lines */
+    bool trace_reports; /* each record adds reported:NAME to the trace */
+    unsigned warnings;  /* log lines */
     unsigned errors;
     unsigned debugs;
     char log[4096]; /* all lines */
@@ -78,6 +83,23 @@ void run_until_traced(struct world *world, const char *word);
 /* Runs until the condition holds; fails the test after 20 seconds. */
 void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg);
 
+/*
+ * Runs ticks until the loop would sleep. A loop that is woken again and again by something that nobody wants to know
+ * never gets there, which fails the test.
+ */
+void run_to_rest(struct world *world);
+
+/* What the loop's system calls were, and what receiving is made to do. */
+struct calls {
+    unsigned receives;
+    size_t largest_receive; /* asked for */
+    size_t receive_limit;   /* a receive brings at most so much; 0: what it asks for */
+    int receive_errno;      /* the next receive fails with it; 0: none */
+};
+
+/* A loop that counts; the old one is freed. The counters are zeroed. */
+struct calls *world_count_calls(struct world *world);
+
 /* How many descriptors this process has open. */
 int open_descriptors(void);
 
@@ -111,7 +133,8 @@ struct recorder {
     bool was_released;
     int lost_code;
     const void *lost_user;
-    bool heap; /* freed in released */
+    bool heap;           /* freed in released */
+    ptrdiff_t size_hint; /* the last one that get_buffer was given */
 };
 
 /* A plain or buffered recorder; owned by the world: freed when its `released` came and the world ends. */
@@ -156,8 +179,27 @@ void receive_exactly(struct world *world, int fd, void *data, size_t size);
 /* Runs the world's loop until `fd` reads EOF (true) or an error (false, errno set); discards bytes before. */
 bool receive_eof(struct world *world, int fd);
 
+/* Waits until poll() reports one of `events`, an error or a hang-up for `fd`; the loop does not run meanwhile. */
+void await_events(int fd, short events);
+
 /* A stream transport over `fd` with `recorder` as its protocol; connection_made has not run yet. */
 tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder);
+
+/* The same for any protocol, with a future that is completed as a creator's, or NULL; it may fail. */
+int transport_try_new(struct world *world, int fd, tram_protocol *protocol, tram_future *creator,
+                      tram_transport **ret_transport);
+
+/* A transport over one end of a fresh TCP pair, and the other end, which is the test's to close. */
+struct wire {
+    tram_transport *transport;
+    struct recorder *recorder;
+    int fd;
+    int peer;
+};
+struct wire wire_new(struct world *world, struct recorder *recorder);
+
+/* The same, with connection_made behind it and an empty trace. */
+struct wire wire_new_made(struct world *world, struct recorder *recorder);
 
 /* Fills the kernel's buffer and then the transport's until more than `queued` bytes wait in it. */
 void fill(tram_transport *transport, size_t queued);

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Takes the mechanism of a rule away and looks whether a test of that rule notices.
+
+usage: run.py [RULE ...]
+
+Each mutation replaces one piece of the source in a copy of the tree, builds it, and runs the test programs that
+prove the rule, by docs/rules.md's own naming. A mutation that no test of its rule notices is a failure: the test does
+not hold what it says. A mutation that does not apply any more is one, too.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+# rule, file, what stands there, what stands there instead, what that breaks
+MUTATIONS = [
+    ("L-3", "core/loop.c",
+     "    run_batch(loop);\n    loop->poller_ops->serve(loop, loop->poller);\n",
+     "    loop->poller_ops->serve(loop, loop->poller);\n    run_batch(loop);\n",
+     "I/O runs before what was queued earlier"),
+    ("L-19", "core/watch.c",
+     "    watch->callback[which] = NULL;\n    if (watch_events(watch))\n",
+     "    if (watch_events(watch))\n",
+     "a removed callback goes on"),
+    ("L-18", "core/watch.c",
+     "return watch->callback[which] && watch->since[which] != watch->io.loop->stats.ticks;",
+     "return watch->callback[which];",
+     "a new registration gets the event of the old one"),
+    ("T-5", "transports/transport.c",
+     "    if (!(transport->flags & T_MAKE_QUEUED))\n        queue_lost(transport);\n",
+     "    if (!(transport->flags & T_MAKE_QUEUED))\n        lose_now(transport);\n",
+     "connection_lost inside close and abort"),
+    ("T-19", "core/poller_epoll.c",
+     "unsigned happened = events_of(event->events) & io->wanted;",
+     "unsigned happened = events_of(event->events);",
+     "an event reaches a transport that was paused or closed in the same poll"),
+    ("R-3", "transports/transport.c",
+     "    transport->flags |= T_PAUSED;\n    tram__io_receive_stop(&transport->io);\n",
+     "    transport->flags |= T_PAUSED;\n",
+     "pause_reading does not stop reading"),
+    ("R-7", "transports/transport.c",
+     "return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));",
+     "return !(transport->flags & (T_PAUSED | T_CLOSING));",
+     "is_reading after EOF"),
+    ("W-9", "transports/transport.c",
+     "        return TRAM_ESTATE;\n    if (size)\n",
+     "        return 0;\n    if (size)\n",
+     "a write after write_eof is no error"),
+    ("W-16", "transports/transport.c",
+     "transport->queue.size <= transport->high",
+     "transport->queue.size < transport->high",
+     "pause_writing at the high-water mark instead of above it"),
+    ("W-18", "transports/transport.c",
+     "transport->queue.size > transport->low",
+     "transport->queue.size >= transport->low",
+     "resume_writing below the low-water mark instead of at it"),
+    ("W-20", "transports/transport.c",
+     "    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;\n    tram__protocol_resume_writing(transport);\n",
+     "    tram__protocol_resume_writing(transport);\n    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;\n",
+     "a pause inside resume_writing is forgotten"),
+    ("P-3", "transports/transport.c",
+     "    transport->creator = creator ? tram_future_hold(creator) : NULL;\n",
+     "    transport->creator = NULL;\n    if (creator)\n        tram__future_finish(creator, transport);\n",
+     "the creator is woken before connection_made"),
+    ("P-8", "transports/stream.c",
+     "    else if (keep_open == 0)\n        tram__transport_close(transport);\n",
+     "",
+     "the transport does not close itself after eof_received"),
+    ("V-11", "transports/server.c",
+     "        listener->starved = true;\n        tram__io_accept_stop(&listener->io);\n",
+     "        listener->starved = true;\n",
+     "the listener is not left alone while descriptors are short"),
+    ("V-18", "transports/server_ops.c",
+     "if (!server->closed || server->connections)",
+     "if (!server->closed)",
+     "wait_closed completes while connections are open"),
+    ("X-4", "transports/transport.c",
+     "    transport->protocol = NULL;\n    tram__protocol_release(protocol);\n",
+     "    transport->protocol = NULL;\n",
+     "released is never called"),
+]
+
+
+def tests_of(tree, rule):
+    """Test programs with a test function that names the rule: {program: [test function, …]}."""
+    group, number = rule.split("-")
+    name = re.compile(rf"\btest_(?:[A-Z]_\d+_)*{group}_{number}_\w+")
+    found = {}
+    for path in sorted(tree.glob("tests/*/test_*.c")):
+        names = set(name.findall(path.read_text(encoding="utf-8")))
+        if names:
+            found[f"tests/{path.parent.name}/{path.stem}"] = names
+    return found
+
+
+def build(tree, target=None):
+    command = ["cmake", "--build", str(tree / "build")]
+    if target:
+        command += ["--target", target]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def notices(tree, program, names):
+    """True if one of the named tests fails, or the program dies or hangs."""
+    environment = dict(os.environ, CMOCKA_TEST_ABORT="0")
+    try:
+        done = subprocess.run([str(tree / "build" / program)], capture_output=True, text=True, timeout=60,
+                              errors="replace", env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    if done.returncode < 0:
+        return f"dies of signal {-done.returncode}"
+    output = done.stdout + done.stderr
+    failed = set(re.findall(r"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)", output)) & names
+    return ", ".join(sorted(failed)) if failed else None
+
+
+def try_mutation(tree, mutation):
+    rule, file, old, new, broken = mutation
+    path = tree / file
+    original = path.read_text(encoding="utf-8")
+    if original.count(old) != 1:
+        return False, f"{rule}: the mutation of {file} does not apply any more"
+    path.write_text(original.replace(old, new), encoding="utf-8")
+    try:
+        built = build(tree)
+        if built.returncode:
+            return False, f"{rule}: the mutation of {file} does not build:\n{built.stdout[-2000:]}"
+        programs = tests_of(tree, rule)
+        for program, names in programs.items():
+            noticed = notices(tree, program, names)
+            if noticed:
+                return True, f"{rule}: {broken}: noticed by {noticed}"
+        return False, f"{rule}: {broken}: NOT noticed by {', '.join(programs) or 'any test: there is none'}"
+    finally:
+        path.write_text(original, encoding="utf-8")
+
+
+def main():
+    wanted = sys.argv[1:]
+    unknown = set(wanted) - {mutation[0] for mutation in MUTATIONS}
+    if unknown:
+        sys.exit(f"no mutation of {', '.join(sorted(unknown))}")
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="tram-mutations-") as folder:
+        tree = pathlib.Path(folder) / "tram"
+        shutil.copytree(SOURCE, tree, ignore=shutil.ignore_patterns("build", ".git"))
+        subprocess.run(["cmake", "-S", str(tree), "-B", str(tree / "build"), "-G", "Ninja",
+                        "-DCMAKE_BUILD_TYPE=Release"], check=True, capture_output=True)
+        if build(tree).returncode:
+            sys.exit("the tree does not build as it is")
+        for mutation in MUTATIONS:
+            if wanted and mutation[0] not in wanted:
+                continue
+            good, text = try_mutation(tree, mutation)
+            print(text, flush=True)
+            failed = failed or not good
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+#include "faults.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct faults faults;
+
+static bool fails(struct fault *fault) {
+    fault->calls++;
+    if (fault->skip) {
+        fault->skip--;
+        return false;
+    }
+    if (!fault->fail)
+        return false;
+    if (fault->fail != FAULT_ALWAYS)
+        fault->fail--;
+    errno = fault->error;
+    return true;
+}
+
+void fail_next(struct fault *fault, int error, unsigned times) {
+    fault->skip = 0;
+    fault->fail = times;
+    fault->error = error;
+}
+
+static ssize_t faulty_sendmsg(int fd, const struct msghdr *message, int flags) {
+    if (fails(&faults.send))
+        return -1;
+    if (message->msg_iovlen > faults.pieces_at_most)
+        faults.pieces_at_most = message->msg_iovlen;
+    size_t room = faults.send_budget < faults.send_at_most ? faults.send_budget : faults.send_at_most;
+    if (room == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    struct iovec pieces[IOV_MAX];
+    size_t count = 0;
+    for (; count < message->msg_iovlen && count < IOV_MAX && room; count++) {
+        pieces[count] = message->msg_iov[count];
+        if (pieces[count].iov_len > room)
+            pieces[count].iov_len = room;
+        room -= pieces[count].iov_len;
+    }
+    if (message->msg_iovlen > IOV_MAX) {
+        errno = EMSGSIZE;
+        return -1;
+    }
+    struct msghdr cut = {.msg_iov = pieces, .msg_iovlen = count};
+    ssize_t sent = tram__sys.sendmsg(fd, &cut, flags);
+    if (sent > 0 && faults.send_budget != SIZE_MAX)
+        faults.send_budget -= (size_t)sent;
+    return sent;
+}
+
+static ssize_t faulty_send(int fd, const void *data, size_t size, int flags) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    return faulty_sendmsg(fd, &message, flags);
+}
+
+static ssize_t faulty_recv(int fd, void *data, size_t size, int flags) {
+    return fails(&faults.recv) ? -1 : tram__sys.recv(fd, data, size, flags);
+}
+
+static int faulty_shutdown(int fd, int how) {
+    return fails(&faults.shutdown) ? -1 : tram__sys.shutdown(fd, how);
+}
+
+static int faulty_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    if (operation != EPOLL_CTL_DEL && event->events & EPOLLOUT) {
+        if (fails(&faults.arm_write))
+            return -1;
+    } else if (operation != EPOLL_CTL_DEL && event->events & EPOLLIN) {
+        if (fails(&faults.arm_read))
+            return -1;
+    }
+    return tram__sys.epoll_ctl(epoll, operation, fd, event);
+}
+
+static int faulty_epoll_create1(int flags) {
+    return fails(&faults.epoll_create1) ? -1 : tram__sys.epoll_create1(flags);
+}
+
+static int faulty_eventfd(unsigned value, int flags) {
+    return fails(&faults.eventfd) ? -1 : tram__sys.eventfd(value, flags);
+}
+
+static int faulty_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
+    return fails(&faults.getsockname) ? -1 : tram__sys.getsockname(fd, address, size);
+}
+
+static int faulty_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    return fails(&faults.setsockopt) ? -1 : tram__sys.setsockopt(fd, level, name, value, size);
+}
+
+const struct sys *faults_sys(void) {
+    static struct sys table;
+    table = tram__sys;
+    table.send = faulty_send;
+    table.sendmsg = faulty_sendmsg;
+    table.recv = faulty_recv;
+    table.shutdown = faulty_shutdown;
+    table.epoll_ctl = faulty_epoll_ctl;
+    table.epoll_create1 = faulty_epoll_create1;
+    table.eventfd = faulty_eventfd;
+    table.getsockname = faulty_getsockname;
+    table.setsockopt = faulty_setsockopt;
+    faults = (struct faults){.send_budget = SIZE_MAX, .send_at_most = SIZE_MAX};
+    return &table;
+}

@@ -1,0 +1,46 @@
+/*
+ * System calls that fail on order: a table for world_use_sys() that counts the calls of a loop, lets chosen ones fail
+ * and can make the kernel look full at an exact byte.
+ */
+#ifndef TRAM_TESTS_FAULTS_H
+#define TRAM_TESTS_FAULTS_H
+
+#include <limits.h>
+#include <stddef.h>
+
+#include "core/sys.h"
+
+/* One system call: `skip` calls go through, then `fail` calls fail with `error`, then all go through again. */
+struct fault {
+    unsigned calls;
+    unsigned skip;
+    unsigned fail;
+    int error;
+};
+
+#define FAULT_ALWAYS UINT_MAX
+
+struct faults {
+    struct fault send; /* send and sendmsg are one here: which of them is used is nobody's business */
+    struct fault recv;
+    struct fault shutdown;
+    struct fault arm_read;  /* epoll_ctl that newly asks for EPOLLIN only */
+    struct fault arm_write; /* epoll_ctl that asks for EPOLLOUT */
+    struct fault epoll_create1;
+    struct fault eventfd;
+    struct fault getsockname;
+    struct fault setsockopt;
+    size_t send_budget;    /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
+    size_t send_at_most;   /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t pieces_at_most; /* the longest gathering send seen */
+};
+
+extern struct faults faults;
+
+/* Forgets all orders and counts; returns the table. */
+const struct sys *faults_sys(void);
+
+/* Lets the next `times` calls fail with `error`. */
+void fail_next(struct fault *fault, int error, unsigned times);
+
+#endif

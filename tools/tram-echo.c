@@ -1,0 +1,269 @@
+/* tram-echo: sends back what it gets, on all cores. The smallest real server, and the target of tram-load. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tram/tram.h>
+
+#include "support/arguments.h"
+#include "support/descriptors.h"
+
+/* ---- The protocol ---- */
+
+static int echo_data_received(tram_protocol *self, const void *data, size_t size) {
+    return tram_transport_write(self->transport, data, size);
+}
+
+/* A peer that does not read is not read from either: what waits for it stays at the water marks. */
+static int echo_pause_writing(tram_protocol *self) {
+    return tram_transport_pause_reading(self->transport);
+}
+
+static int echo_resume_writing(tram_protocol *self) {
+    return tram_transport_resume_reading(self->transport);
+}
+
+static void echo_released(tram_protocol *self) {
+    free(self);
+}
+
+static const tram_protocol_ops echo_ops = {
+    .data_received = echo_data_received,
+    .pause_writing = echo_pause_writing,
+    .resume_writing = echo_resume_writing,
+    .released = echo_released,
+};
+
+static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    tram_protocol *protocol = calloc(1, sizeof(*protocol));
+    if (protocol == NULL) {
+        return -ENOMEM;
+    }
+    protocol->ops = &echo_ops;
+    *ret_protocol = protocol;
+    return 0;
+}
+
+/* ---- What it is told ---- */
+
+typedef struct echo_server {
+    const char *host;
+    uint64_t port;
+    uint64_t workers;
+    unsigned backend;
+    bool pin;
+    uint64_t grace_ms;
+    uint64_t stats_ms;
+    tram_runtime *runtime;
+    const char *backend_name; /* what AUTO chose, as worker 0 saw it */
+    tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
+    uint64_t last_ns;
+} echo_server;
+
+static const char *const backend_choices[] = {"auto", "epoll", NULL};
+static const tram_backend backends[] = {TRAM_BACKEND_AUTO, TRAM_BACKEND_EPOLL};
+
+static echo_server server = {.host = "127.0.0.1", .port = 7000, .grace_ms = 10000};
+
+static const argument_spec arguments[] = {
+    {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT, &server.host, 0,
+     0, NULL},
+    {"--port", "P", "port (7000); 0 lets the kernel choose", ARGUMENT_COUNT, &server.port, 0, 65535, NULL},
+    {"--workers", "N", "worker threads; 0: the CPUs this process may use (0)", ARGUMENT_COUNT, &server.workers, 0, 1024,
+     NULL},
+    {"--backend", "auto|epoll", "how to talk to the kernel (auto)", ARGUMENT_CHOICE, &server.backend, 0, 0,
+     backend_choices},
+    {"--pin", NULL, "keep every worker on a CPU of its own", ARGUMENT_FLAG, &server.pin, 0, 0, NULL},
+    {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms, 0,
+     86400000, NULL},
+    {"--stats-ms", "N", "a line of statistics on standard error this often; 0: none (0)", ARGUMENT_COUNT,
+     &server.stats_ms, 0, 86400000, NULL},
+};
+
+static const program_info this_program = {
+    .name = "tram-echo",
+    .summary = "A TCP server that sends back what it gets, with one event loop per core.",
+    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\".\n"
+             "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
+             "a second signal ends it without waiting for slow peers.\n\n"
+             "exit codes: 0 stopped by a signal, 1 runtime trouble, 2 bad usage",
+    .arguments = arguments,
+    .argument_count = sizeof(arguments) / sizeof(arguments[0]),
+};
+
+/* ---- Statistics ---- */
+
+static void add_stats(tram_stats *total, const tram_stats *stats) {
+    total->connections_now += stats->connections_now;
+    total->connections += stats->connections;
+    total->bytes_received += stats->bytes_received;
+    total->bytes_sent += stats->bytes_sent;
+    total->reads += stats->reads;
+    total->writes += stats->writes;
+    total->ticks += stats->ticks;
+    total->wakeups += stats->wakeups;
+}
+
+static tram_stats total_stats(const tram_runtime *runtime) {
+    tram_stats total = {0};
+    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+        tram_stats stats = {0};
+        if (tram_runtime_stats(runtime, i, &stats) == 0) {
+            add_stats(&total, &stats);
+        }
+    }
+    return total;
+}
+
+/* A timer of worker 0, for all of them: counters may be read from any thread. */
+static int print_periodic_stats(tram_loop *loop, void *arg) {
+    echo_server *echo = arg;
+    uint64_t now = tram_loop_time(loop);
+    tram_stats total = total_stats(echo->runtime);
+    if (echo->last_ns != 0) {
+        double seconds = (double)(now - echo->last_ns) / 1e9;
+        fprintf(stderr,
+                "stats: open=%" PRIu64 " connections=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64
+                " connections_per_s=%.0f bytes_in_per_s=%.0f bytes_out_per_s=%.0f\n",
+                total.connections_now, total.connections, total.bytes_received, total.bytes_sent,
+                (double)(total.connections - echo->last.connections) / seconds,
+                (double)(total.bytes_received - echo->last.bytes_received) / seconds,
+                (double)(total.bytes_sent - echo->last.bytes_sent) / seconds);
+    }
+    echo->last = total;
+    echo->last_ns = now;
+    return tram_loop_call_later(loop, (int64_t)(echo->stats_ms * 1000000), print_periodic_stats, echo, NULL, NULL);
+}
+
+static void print_totals_line(const char *who, const tram_stats *stats) {
+    printf("%s: connections=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " reads=%" PRIu64 " writes=%" PRIu64
+           " ticks=%" PRIu64 " wakeups=%" PRIu64 "\n",
+           who, stats->connections, stats->bytes_received, stats->bytes_sent, stats->reads, stats->writes, stats->ticks,
+           stats->wakeups);
+}
+
+static void print_totals(const tram_runtime *runtime) {
+    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+        char who[32];
+        tram_stats stats = {0};
+        tram_runtime_stats(runtime, i, &stats);
+        snprintf(who, sizeof(who), "worker %u", i);
+        print_totals_line(who, &stats);
+    }
+    tram_stats total = total_stats(runtime);
+    print_totals_line("total", &total);
+}
+
+/* ---- Life ---- */
+
+static int start_worker(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)state;
+    echo_server *echo = arg;
+    if (worker == 0) {
+        echo->backend_name = tram_loop_backend_name(loop);
+    }
+    return 0;
+}
+
+static int make_runtime(echo_server *echo) {
+    tram_runtime_options options = {
+        .workers = (unsigned)echo->workers,
+        .pin = echo->pin,
+        .name = "tram-echo",
+        .grace_ns = echo->grace_ms == 0 ? UINT64_MAX : echo->grace_ms * 1000000,
+        .handle_signals = true,
+        .start = start_worker,
+        .arg = echo,
+        .loop = {.backend = backends[echo->backend], .log = tram_log_to_stderr},
+    };
+    int code = tram_runtime_new(&options, &echo->runtime);
+    if (code == 0) {
+        code = tram_runtime_start(echo->runtime);
+    }
+    if (code < 0) {
+        complain(&this_program, "cannot start the workers: %s", tram_error_text(code));
+    }
+    return code;
+}
+
+static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
+    char port[8];
+    snprintf(port, sizeof(port), "%" PRIu64, echo->port);
+    tram_error error = {0};
+    int code =
+        tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, NULL, ret_server, &error);
+    if (code == error.code && code < 0 && error.detail != NULL) {
+        complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
+    } else if (code < 0) {
+        complain(&this_program, "cannot listen on %s port %s: %s", echo->host, port, tram_error_text(code));
+    }
+    return code;
+}
+
+/* The reader of our output may have gone after the first line, which is no trouble of ours. */
+static int flush_output(void) {
+    if (fflush(stdout) == 0 || errno == EPIPE) {
+        return 0;
+    }
+    complain(&this_program, "cannot write to standard output: %s", strerror(errno));
+    return -EIO;
+}
+
+static int announce(echo_server *echo, const tram_runtime_server *listener) {
+    tram_socket_address address;
+    int code = tram_runtime_server_sockname(listener, 0, &address);
+    if (code < 0) {
+        complain(&this_program, "cannot tell the address: %s", tram_error_text(code));
+        return code;
+    }
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    tram_socket_address_text(&address, text, sizeof(text));
+    printf("listening on %s workers=%u backend=%s shard=reuseport\n", text, tram_runtime_workers(echo->runtime),
+           echo->backend_name);
+    return flush_output();
+}
+
+static int serve(echo_server *echo) {
+    tram_runtime_server *listener = NULL;
+    int code = make_runtime(echo);
+    if (code == 0) {
+        code = listen_on(echo, &listener);
+    }
+    if (code == 0) {
+        code = announce(echo, listener);
+    }
+    if (code == 0 && echo->stats_ms > 0) {
+        code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), print_periodic_stats, echo, NULL);
+        if (code == TRAM_ESTATE) {
+            code = 0; /* stopped already */
+        }
+    }
+    if (code < 0) {
+        return code;
+    }
+    tram_runtime_join(echo->runtime); /* logs how many connections it had to abort */
+    print_totals(echo->runtime);
+    return flush_output();
+}
+
+int main(int argc, char **argv) {
+    switch (arguments_parse(&this_program, argc, argv)) {
+    case ARGUMENTS_SHOWN:
+        return EXIT_SUCCESS;
+    case ARGUMENTS_WRONG:
+        return EXIT_BAD_USAGE;
+    case ARGUMENTS_RUN:
+        break;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    descriptors_allow(UINT64_MAX);
+    int code = serve(&server);
+    tram_runtime_free(server.runtime);
+    return code < 0 ? EXIT_RUNTIME_TROUBLE : EXIT_SUCCESS;
+}

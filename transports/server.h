@@ -1,0 +1,37 @@
+/*
+ * The server as the library sees it: listening, accepting, closing. server_ops.c has its operations, server_waits.c the
+ * futures that users get, server_create.c how tram_loop_create_server() comes to one; runtime_server.c many of them.
+ */
+#ifndef TRAM_TRANSPORTS_SERVER_H
+#define TRAM_TRANSPORTS_SERVER_H
+
+#include "transports/listener.h"
+#include "transports/server_ops.h"
+#include "transports/server_types.h"
+
+/* A server without sockets. `options` are checked already. Nobody holds it: the first put frees it. */
+int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
+                       tram_server **ret_server);
+
+/* Gives it bound sockets. They are the server's on success only. */
+int tram__server_adopt(tram_server *server, const int *fds, size_t count);
+
+/* Listens and accepts, if it does not yet. */
+int tram__server_serve(tram_server *server, struct kept_error *ret_error);
+
+/* Closes it; `accept_rest`: what the kernel completed is served (V-17). */
+void tram__server_shut(tram_server *server, bool accept_rest);
+
+/*
+ * A server with these bound sockets, which serves already unless defer_serving is set; with one hold, the caller's.
+ * On failure the sockets stay the caller's.
+ */
+int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
+                     const int *fds, size_t count, tram_server **ret_server, struct kept_error *ret_error);
+
+/* ---- server_create.c ---- */
+
+/* TRAM_EVALUE for what contradicts itself. */
+int tram__server_check_options(const char *host, const char *port, const tram_server_options *options);
+
+#endif

@@ -1,0 +1,31 @@
+#include "transports/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+int tram__socket_take(tram_loop *loop, int fd) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
+    if (type != SOCK_STREAM)
+        return TRAM_EVALUE;
+    struct io *present = tram__io_of_descriptor(loop, fd);
+    if (present && !present->kind->yields)
+        return TRAM_ESTATE;
+    int flags = loop->sys->fcntl(fd, F_GETFL, 0);
+    if (flags < 0 || (!(flags & O_NONBLOCK) && loop->sys->fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
+        return -errno;
+    return 0;
+}
+
+bool tram__family_known(int family) {
+    return family == AF_UNSPEC || family == AF_INET || family == AF_INET6;
+}
+
+bool tram__reserved_used(const uintptr_t *reserved, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (reserved[i])
+            return true;
+    return false;
+}
