@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/direct.h"
+
 /* glibc's prototypes use transparent unions and variadic arguments; these give them plain types. */
 static int plain_bind(int fd, const struct sockaddr *address, socklen_t size) {
     return bind(fd, address, size);
@@ -11,10 +13,6 @@ static int plain_bind(int fd, const struct sockaddr *address, socklen_t size) {
 
 static int plain_connect(int fd, const struct sockaddr *address, socklen_t size) {
     return connect(fd, address, size);
-}
-
-static int plain_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
-    return accept4(fd, address, size, flags);
 }
 
 static int plain_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
@@ -33,28 +31,71 @@ static int plain_epoll_pwait2(int epoll, struct epoll_event *events, int count, 
     return epoll_pwait2(epoll, events, count, timeout, NULL);
 }
 
+/* ---- The calls of every message and every connection ---- */
+
+#ifdef TRAM_DIRECT
+
+static int quick_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
+    return (int)direct_result(direct_call(SYS_accept4, fd, (long)address, (long)size, flags, 0, 0));
+}
+
+static ssize_t quick_recv(int fd, void *data, size_t size, int flags) {
+    return direct_result(direct_call(SYS_recvfrom, fd, (long)data, (long)size, flags, 0, 0));
+}
+
+static ssize_t quick_send(int fd, const void *data, size_t size, int flags) {
+    return direct_result(direct_call(SYS_sendto, fd, (long)data, (long)size, flags, 0, 0));
+}
+
+static ssize_t quick_sendmsg(int fd, const struct msghdr *message, int flags) {
+    return direct_result(direct_call(SYS_sendmsg, fd, (long)message, flags, 0, 0, 0));
+}
+
+static int quick_close(int fd) {
+    return (int)direct_result(direct_call(SYS_close, fd, 0, 0, 0, 0, 0));
+}
+
+static int quick_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
+    /* There is no epoll_wait on every processor; without a mask epoll_pwait is the same. */
+    return (int)direct_result(direct_call(SYS_epoll_pwait, epoll, (long)events, count, timeout_ms, 0, 8));
+}
+
+#else
+
+static int quick_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
+    return accept4(fd, address, size, flags);
+}
+
+#define quick_recv       recv
+#define quick_send       send
+#define quick_sendmsg    sendmsg
+#define quick_close      close
+#define quick_epoll_wait epoll_wait
+
+#endif
+
 const struct sys tram__sys = {
     .socket = socket,
     .bind = plain_bind,
     .listen = listen,
     .connect = plain_connect,
-    .accept4 = plain_accept4,
-    .recv = recv,
-    .send = send,
-    .sendmsg = sendmsg,
+    .accept4 = quick_accept4,
+    .recv = quick_recv,
+    .send = quick_send,
+    .sendmsg = quick_sendmsg,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
     .setsockopt = setsockopt,
     .getsockname = plain_getsockname,
     .getpeername = plain_getpeername,
     .fcntl = plain_fcntl,
-    .close = close,
+    .close = quick_close,
     .read = read,
     .write = write,
     .writev = writev,
     .epoll_create1 = epoll_create1,
     .epoll_ctl = epoll_ctl,
-    .epoll_wait = epoll_wait,
+    .epoll_wait = quick_epoll_wait,
     .epoll_pwait2 = plain_epoll_pwait2,
     .eventfd = eventfd,
     .clock_gettime = clock_gettime,
