@@ -222,7 +222,7 @@ static void free_parts(tram_loop *loop) {
     tram__timers_fini(&loop->timers);
     tram__pool_fini(&loop->transport_pool);
     const tram_allocator *allocator = &loop->allocator;
-    memory_put(allocator, loop->io_slots, loop->io_slot_count * sizeof *loop->io_slots);
+    memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
     memory_put(allocator, loop->extra_info, loop->extra_info_size);

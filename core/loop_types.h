@@ -101,7 +101,8 @@ struct tram_loop {
 
     /* slots */
     struct io_slot *io_slots;
-    uint32_t io_slot_count;
+    uint32_t io_slot_count; /* used so far, slot 0 included */
+    uint32_t io_slot_capacity;
     uint32_t io_slot_free;
     uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;

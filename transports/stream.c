@@ -216,6 +216,7 @@ static void set_no_delay(tram_transport *transport, const struct stream_options 
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport) {
     if (unlikely(!loop->transport_pool.allocator)) {
+        _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
         tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
     }
     tram_transport *transport = pool_get(&loop->transport_pool);
