@@ -321,14 +321,11 @@ static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callbac
         return -ECHILD;
     if (unlikely(!callback))
         return TRAM_EVALUE;
-    struct mail *mail = tram__mail_new(loop->mailbox, kind);
+    struct mail *mail = mail_new(loop->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
     *(struct posted_call *)(void *)mail->payload = (struct posted_call){callback, arg, discard};
-    int status = tram__mailbox_post(loop->mailbox, mail);
-    if (unlikely(status))
-        tram__mail_free(loop->mailbox, mail);
-    return status;
+    return tram__mailbox_send(loop->mailbox, mail);
 }
 
 int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {

@@ -191,17 +191,17 @@ void tram__mailbox_close(struct mailbox *mailbox) {
 
 /* ---- Cells ---- */
 
-static _Thread_local struct mailbox *entered; /* of the loop that this thread runs */
+_Thread_local struct mailbox *tram__mailbox_entered;
 
 void tram__mailbox_enter(struct mailbox *mailbox) {
-    entered = mailbox;
+    tram__mailbox_entered = mailbox;
 }
 
 /* Makes more of the owner's own cells; next to each other, which is how the other end will read them. */
-static __attribute__((noinline)) struct mail *grow_cells(struct mailbox *mailbox) {
+static bool grow_cells(struct mailbox *mailbox) {
     struct mail_chunk *chunk = memory_get(&mailbox->allocator, CHUNK_BYTES);
     if (!chunk)
-        return NULL;
+        return false;
     chunk->next = mailbox->chunks;
     mailbox->chunks = chunk;
     struct mail *cells = aligned(chunk + 1);
@@ -210,11 +210,11 @@ static __attribute__((noinline)) struct mail *grow_cells(struct mailbox *mailbox
         cells[i].rest = mailbox->cells;
         mailbox->cells = &cells[i];
     }
-    return mailbox->cells;
+    return true;
 }
 
-/* No free cell is at hand: the next batch that came home, or new ones. NULL when out of memory. */
-static __attribute__((noinline)) struct mail *more_cells(struct mailbox *mailbox) {
+/* No free cell is at hand: the next batch that came home, or new ones. False: out of memory. */
+static bool more_cells(struct mailbox *mailbox) {
     if (!mailbox->batches)
         mailbox->batches = pop_all(&mailbox->back);
     ck_stack_entry_t *entry = mailbox->batches;
@@ -223,23 +223,10 @@ static __attribute__((noinline)) struct mail *more_cells(struct mailbox *mailbox
     ORDER_ACQUIRE(entry);
     mailbox->batches = entry->next;
     mailbox->cells = mail_of(entry);
-    return mailbox->cells;
+    return true;
 }
 
-static struct mail *own_cell(struct mailbox *mailbox) {
-    struct mail *mail = mailbox->cells;
-    if (unlikely(!mail)) {
-        mail = more_cells(mailbox);
-        if (!mail)
-            return NULL;
-    }
-    mailbox->cells = mail->rest;
-    __builtin_prefetch(mail->rest, 1); /* it is in the cache of who ran it, and will be written next */
-    mailbox->cells_out++;
-    return mail;
-}
-
-static __attribute__((noinline)) struct mail *spare_cell(struct mailbox *mailbox) {
+static struct mail *spare_cell(struct mailbox *mailbox) {
     struct mail *mail = pop(&mailbox->spare);
     if (unlikely(!mail)) {
         mail = memory_get(&mailbox->allocator, sizeof *mail);
@@ -251,7 +238,10 @@ static __attribute__((noinline)) struct mail *spare_cell(struct mailbox *mailbox
 
 struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
     _Static_assert(sizeof(struct mail) == 64, "a cell is a cache line");
-    struct mail *mail = entered ? own_cell(entered) : spare_cell(mailbox);
+    struct mailbox *own = tram__mailbox_entered;
+    if (own)
+        return own->cells || more_cells(own) ? mail_new(mailbox, kind) : NULL;
+    struct mail *mail = spare_cell(mailbox);
     if (likely(mail))
         mail->kind = kind;
     return mail;
@@ -268,7 +258,7 @@ void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
             push(&mailbox->spare, mail);
             mail = next;
         }
-    } else if (home == entered) {
+    } else if (home == tram__mailbox_entered) {
         batch.last->rest = home->cells;
         home->cells = mail;
         home->cells_out -= batch.count;
@@ -286,12 +276,50 @@ void tram__mail_free(struct mailbox *mailbox, struct mail *mail) {
 
 /* ---- Posting ---- */
 
-int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail) {
+static void wake_sleeper(struct mailbox *mailbox) {
+    uint32_t state = SLEEPING;
+    if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, NOTIFIED, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return; /* someone else wakes it, or it woke */
+    int saved = errno;
+    uint64_t one = 1;
+    while (mailbox->sys->write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
+        continue;
+    errno = saved; /* signal handlers call this */
+}
+
+static inline void wake(struct mailbox *mailbox) {
+    /*
+     * What is to be seen was published by an atomic read-modify-write (the push, or a signal's bit); this keeps the
+     * look at the word behind it. The owner does the same the other way round in tram__mailbox_sleep(), so one of
+     * the two sees the other. On x86 it costs nothing.
+     */
+    ck_pr_fence_atomic_load();
+    if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == SLEEPING))
+        wake_sleeper(mailbox);
+}
+
+void tram__mailbox_wake(struct mailbox *mailbox) {
+    wake(mailbox);
+}
+
+static inline int post(struct mailbox *mailbox, struct mail *mail) {
     if (unlikely(atomic_load_explicit(&mailbox->closed, memory_order_acquire)))
         return TRAM_ESTATE;
     push(&mailbox->inbox, mail);
-    tram__mailbox_wake(mailbox);
+    wake(mailbox);
     return 0;
+}
+
+int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail) {
+    return post(mailbox, mail);
+}
+
+int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
+    int status = post(mailbox, mail);
+    if (unlikely(status))
+        tram__mail_free(mailbox, mail);
+    return status;
 }
 
 int tram__mailbox_count(struct mailbox *mailbox) {
@@ -304,26 +332,6 @@ int tram__mailbox_count(struct mailbox *mailbox) {
 
 void tram__mailbox_uncount(struct mailbox *mailbox) {
     atomic_fetch_sub_explicit(&mailbox->tries, 1, memory_order_relaxed);
-}
-
-void tram__mailbox_wake(struct mailbox *mailbox) {
-    /*
-     * What is to be seen was published by an atomic read-modify-write (the push, or a signal's bit); this keeps the
-     * look at the word behind it. The owner does the same the other way round in tram__mailbox_sleep(), so one of
-     * the two sees the other. On x86 it costs nothing.
-     */
-    ck_pr_fence_atomic_load();
-    uint32_t state = atomic_load_explicit(&mailbox->state, memory_order_relaxed);
-    if (likely(state != SLEEPING))
-        return;
-    if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, NOTIFIED, memory_order_relaxed,
-                                                 memory_order_relaxed))
-        return; /* someone else wakes it, or it woke */
-    int saved = errno;
-    uint64_t one = 1;
-    while (mailbox->sys->write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
-        continue;
-    errno = saved; /* signal handlers call this */
 }
 
 /* ---- Owning ---- */

@@ -97,14 +97,34 @@ void tram__mailbox_abandon(struct mailbox *mailbox);
 /* The calling thread runs the loop of this mailbox from now on; NULL: none any more. */
 void tram__mailbox_enter(struct mailbox *mailbox);
 
+/* The mailbox of the loop that this thread runs, or NULL. Reached without a call also in the shared library, which
+ * then takes its eight bytes from what the C library keeps ready for libraries that are loaded late. */
+extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mailbox *tram__mailbox_entered;
+
 /* A cell to fill and post to this mailbox, or NULL when out of memory. Any thread. */
 struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind);
+
+/* The same, where it is called often: a cell of the owner's own, if one is at hand. */
+static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
+    struct mailbox *own = tram__mailbox_entered;
+    if (!own || !own->cells)
+        return tram__mail_new(mailbox, kind);
+    struct mail *mail = own->cells;
+    own->cells = mail->rest;
+    __builtin_prefetch(mail->rest, 1); /* it is in the cache of who ran it, and will be written next */
+    own->cells_out++;
+    mail->kind = kind;
+    return mail;
+}
 
 /* Gives back a cell that was not posted, or has been run. Any thread. */
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail);
 
 /* Posts a cell of this mailbox. 0, or TRAM_ESTATE after close: the cell stays the caller's. Any thread. */
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail);
+
+/* The same, but a cell that is refused is given back. */
+int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail);
 
 /* Takes a place for a counted cell: 0, or -EAGAIN at the limit. Give it back by uncount, or post a cell of a
  * counted kind. */
