@@ -1,4 +1,4 @@
-"""What bench/post, bench/timers and bench/idle share: building, alternated rounds, quiet machines, tables.
+"""What bench/post, bench/timers and bench/idle share: alternated rounds, quiet machines, tables.
 
 Only ratios within a round mean anything on a small shared machine. A round runs every program once, one after the
 other; it counts if nobody else used the CPUs meanwhile. Where too few rounds were quiet, the least disturbed ones are
@@ -8,6 +8,7 @@ taken, and the report says so.
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -36,14 +37,25 @@ def arguments(description, rounds):
     return given
 
 
-def build(targets):
-    """Builds the programs as users build the library: Release, static."""
-    configure = ["cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DTRAM_BENCH=ON",
+def build(kind, libraries):
+    """Builds the programs as users build the library: Release, static. Returns the libraries that are there."""
+    configure = ["cmake", "-S", ROOT, "-B", BUILD, "-DCMAKE_BUILD_TYPE=Release", "-DTRAM_BENCH=ON",
                  "-DTRAM_TESTS=OFF", "-DTRAM_EXAMPLES=OFF", "-DTRAM_PROGRAMS=OFF"]
-    for command in configure, ["cmake", "--build", BUILD, "--target", *targets]:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} failed; scripts/bootstrap --bench installs what it needs\n{done.stdout}")
+    if not os.path.exists(os.path.join(BUILD, "CMakeCache.txt")):
+        configure += ["-G", "Ninja"]
+    missing = re.findall(rf"^-- micro: no {kind}-(\w+):.*$", run_logged(configure), re.M)
+    for name in missing:
+        print(f"no {name}: its package is not installed; scripts/bootstrap --bench does it", file=sys.stderr)
+    libraries = [name for name in libraries if name not in missing]
+    run_logged(["cmake", "--build", BUILD, "--target", *[f"micro-{kind}-{name}" for name in libraries]])
+    return libraries
+
+
+def run_logged(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed\n{done.stdout}")
+    return done.stdout
 
 
 def machine():
@@ -153,6 +165,7 @@ class Report:
     def scenario(self, name, text, results, disturbed, figure, unit, versus):
         """One table: each program's median, spread and ratio to `versus` of the same round."""
         names = list(results[0])
+        versus = versus if versus in names else names[0]
         entry = {"unit": unit, "disturbed_rounds": disturbed, "programs": {}}
         rows = []
         for program in names:
@@ -169,6 +182,8 @@ class Report:
             table([name, unit, "spread", f"x {versus}", *extras], rows)
 
     def target(self, text, value, limit, at_least=False):
+        if self.given.quick:
+            return
         met = value >= limit if at_least else value <= limit
         self.document["targets"].append({"target": text, "value": value, "limit": limit, "met": met})
 
