@@ -105,7 +105,8 @@ static void tick(tram_loop *loop, bool may_block) {
 
     run_batch(loop);
     loop->poller_ops->serve(loop, loop->poller);
-    run_mail(loop);
+    if (loop->mailbox->taken)
+        run_mail(loop);
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
