@@ -21,6 +21,7 @@ struct transport_calls {
     int (*cork)(tram_transport *transport);
     int (*uncork)(tram_transport *transport);
     int (*write_eof)(tram_transport *transport);
+    int (*sendto)(tram_transport *transport, const void *data, size_t size, const tram_socket_address *address);
 };
 
 /* What a kind of transport does in its own way. */
@@ -29,6 +30,8 @@ struct transport_kind {
     const struct transport_kind *plain;    /* the same kind for protocols with data_received … */
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
+    size_t
+        size; /* of the kind's own struct, which begins with a tram_transport; 0: that is all, from the loop's pool */
     bool can_write_eof;
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
