@@ -13,9 +13,9 @@ static int plain_connect(int fd, const struct sockaddr *address, socklen_t size)
     return connect(fd, address, size);
 }
 
-static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to,
-                            socklen_t to_size) {
-    return sendto(fd, data, size, flags, to, to_size);
+static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                            socklen_t address_size) {
+    return sendto(fd, data, size, flags, address, address_size);
 }
 
 static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
@@ -50,8 +50,8 @@ const struct sys tram__sys = {
     .accept4 = plain_accept4,
     .recv = recv,
     .send = send,
-    .sendmsg = sendmsg,
     .sendto = plain_sendto,
+    .sendmsg = sendmsg,
     .recvmmsg = plain_recvmmsg,
     .sendmmsg = sendmmsg,
     .shutdown = shutdown,

@@ -21,8 +21,9 @@ struct sys {
     int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
     ssize_t (*recv)(int fd, void *data, size_t size, int flags);
     ssize_t (*send)(int fd, const void *data, size_t size, int flags);
+    ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                      socklen_t address_size);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
-    ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t to_size);
     int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
     int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);
     int (*shutdown)(int fd, int how);

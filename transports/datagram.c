@@ -243,6 +243,10 @@ static void drop_queue(tram_transport *transport) {
     deadline_cancel(transport->io.loop, &self->retry);
 }
 
+static void dispose(tram_transport *transport) {
+    memory_put(&transport->io.loop->allocator, transport, sizeof(struct datagram_transport));
+}
+
 static void ending(struct io *io, enum io_ending how) {
     tram__transport_ending(&of_io(io)->base, how);
 }
@@ -270,9 +274,9 @@ static const struct transport_kind datagram_kind = {
     .plain = &datagram_kind,
     .buffered = &datagram_kind,
     .calls = &calls,
-    .size = sizeof(struct datagram_transport),
     .drop_queue = drop_queue,
     .end = tram__socket_end,
+    .dispose = dispose,
     .extra_info = tram__socket_extra_info,
 };
 

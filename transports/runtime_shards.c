@@ -107,8 +107,10 @@ void tram__shards_fini(struct shards *shards) {
     for (unsigned i = 0; i < shards->runtime->count; i++)
         close_bound(&shards->shard[i]);
     memory_put(&shards->runtime->allocator, shards->fds, shards->fds_room * sizeof *shards->fds);
-    pthread_cond_destroy(&shards->changed);
-    pthread_mutex_destroy(&shards->lock);
+    if (tram__runtime_enter(shards->runtime) == 0) {
+        pthread_cond_destroy(&shards->changed);
+        pthread_mutex_destroy(&shards->lock);
+    }
 }
 
 /* ---- Handing over ---- */

@@ -23,10 +23,10 @@ static int enter(const tram_transport *transport, const char *function) {
 
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
+    const struct transport_kind *kind = transport_kind_of(transport);
     memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
-    size_t size = transport_kind_of(transport)->size;
-    if (unlikely(size))
-        memory_put(&loop->allocator, transport, size);
+    if (unlikely(kind->dispose))
+        kind->dispose(transport);
     else
         pool_put(&loop->transport_pool, transport);
 }
@@ -437,6 +437,8 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
         sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);

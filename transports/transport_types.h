@@ -30,12 +30,11 @@ struct transport_kind {
     const struct transport_kind *plain;    /* the same kind for protocols with data_received … */
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
-    size_t
-        size; /* of the kind's own struct, which begins with a tram_transport; 0: that is all, from the loop's pool */
     bool can_write_eof;
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from the loop's pool */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 

@@ -6,7 +6,7 @@ import harness
 
 WIDE = 178       # of a panel
 GAP = 22
-LEFT = 216       # for the names
+LEFT = 236       # for the names
 TOP = 74
 ROW = 26
 BAR = 16
@@ -34,7 +34,8 @@ def bar(x, y, name, column):
         # A cut through the end of a bar that is longer than the panel.
         cut = x + place(MOST) - 14
         shapes.append(f'<path d="M{cut:.1f} {y + BAR + 2} l5 {-BAR - 4} h4 l-5 {BAR + 4} z" fill="#ffffff"/>')
-    shapes.append(text(x + place(ratio) + 5, y + BAR - 4, f"{ratio:.2f}", 12, weight="bold" if ours else "normal"))
+    # Not across the floor's line.
+    shapes.append(text(x + max(place(ratio), place(1)) + 5, y + BAR - 4, f"{ratio:.2f}", 12, weight="bold" if ours else "normal"))
     return shapes
 
 

@@ -14,7 +14,8 @@ static int trace_word(struct world *world, const char *word) {
     return tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
 }
 
-/* Fills the peer of a Unix pair until the kernel refuses and `queued` datagrams of 10 bytes wait; how many were sent. */
+/* Fills the peer of a Unix pair until the kernel refuses and `queued` datagrams of 10 bytes wait; how many were sent.
+ */
 static size_t fill_pair(struct endpoint *endpoint, size_t queued) {
     size_t sent = 0;
     while (tram_transport_get_write_buffer_size(endpoint->transport) < queued * 18) {

@@ -199,8 +199,9 @@ static void test_D_1_bad_options_are_refused_at_once(void **state) {
         {.local_host = "127.0.0.1", .family = AF_UNIX},
         {.local_path = ""},
         {.local_path = "a\0b", .local_path_size = 3},
-        {.local_path = "123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456"
-                       "789012345678"},
+        {.local_path =
+             "123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456"
+             "789012345678"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, recorder_factory, world, &bad[i], &future),

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/support.h"
@@ -643,7 +644,7 @@ static void test_stop_from_a_signal_handler(void **state) {
 }
 
 /* rules: L-23, L-26 */
-static void test_handle_signals(void **state) {
+static void test_L_23_signals_stop_the_runtime(void **state) {
     const int numbers[] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < 2; i++) {
         tram_runtime_options options = options_for(*state, 2);
@@ -688,6 +689,72 @@ static void test_stop_ends_clients_too(void **state) {
     assert_int_equal(tram_runtime_run(runtime), 0);
     tram_runtime_free(runtime);
     close(listener);
+}
+
+/* ---- Other guests and hosts ---- */
+
+static void test_forked_child_only_forgets(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int answer[2];
+    assert_int_equal(pipe(answer), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char good = tram_runtime_stop(runtime) == -ECHILD && tram_runtime_join(runtime) == -ECHILD &&
+                    tram_runtime_start(runtime) == -ECHILD && tram_runtime_server_close(server) == -ECHILD;
+        tram_runtime_free(runtime);
+        good = write(answer[1], &good, 1) == 1 && good;
+        raise(SIGKILL); /* no tool shall count what the child forgot */
+    }
+    char good = 0;
+    close(answer[1]);
+    assert_int_equal(read(answer[0], &good, 1), 1);
+    assert_int_equal(good, 1);
+    close(answer[0]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    int fd = connect_to(server); /* the parent's goes on */
+    assert_echoes(fd);
+    close(fd);
+    tram_runtime_free(runtime);
+}
+
+static int fail_on_report(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)loop;
+    (void)exception;
+    *(_Atomic unsigned *)arg += 1;
+    return 0;
+}
+
+static _Atomic unsigned reports;
+
+static int watch_reports(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)worker;
+    (void)state;
+    return tram_loop_set_exception_handler(loop, fail_on_report, arg);
+}
+
+/* Nothing that the library does itself happens on a wrong thread. */
+static void test_debug_mode_has_nothing_to_report(void **state) {
+    reports = 0;
+    tram_runtime_options options = options_for(*state, 2);
+    options.loop.debug = true;
+    options.start = watch_reports;
+    options.arg = &reports;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *before = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    check_spread(runtime, before);
+    tram_runtime_server *after = serve(runtime, echo_factory);
+    check_spread(runtime, after);
+    assert_int_equal(tram_runtime_server_close(after), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+    assert_int_equal(reports, 0);
 }
 
 static void test_X_1_out_of_memory_before_the_start(void **state) {
@@ -736,8 +803,10 @@ int main(void) {
         TEST(no_grace_period),
         TEST(second_stop_ends_the_grace_period),
         TEST(stop_from_a_signal_handler),
-        TEST(handle_signals),
+        TEST(L_23_signals_stop_the_runtime),
         TEST(stop_ends_clients_too),
+        TEST(forked_child_only_forgets),
+        TEST(debug_mode_has_nothing_to_report),
         TEST(X_1_out_of_memory_before_the_start),
     };
     return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);

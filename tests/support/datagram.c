@@ -126,7 +126,6 @@ int send_pattern(struct endpoint *endpoint, size_t size, size_t offset) {
     return status;
 }
 
-
 static bool peer_has_some(void *arg) {
     struct pollfd poll_fd = {.fd = ((struct endpoint *)arg)->peer, .events = POLLIN};
     return poll(&poll_fd, 1, 0) > 0;

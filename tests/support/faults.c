@@ -1,8 +1,8 @@
 #include "faults.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <netinet/udp.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct faults faults;

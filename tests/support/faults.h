@@ -31,9 +31,9 @@ struct faults {
     struct fault eventfd;
     struct fault getsockname;
     struct fault setsockopt;
-    size_t send_budget;    /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
-    size_t send_at_most;   /* bytes that one call takes; SIZE_MAX: as it likes */
-    size_t pieces_at_most; /* the longest gathering send seen */
+    size_t send_budget;     /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
+    size_t send_at_most;    /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t pieces_at_most;  /* the longest gathering send seen */
     size_t datagram_budget; /* messages of sendto and sendmmsg that the kernel still takes; SIZE_MAX: as it likes */
     unsigned messages;      /* that sendto and sendmmsg have sent */
     unsigned joined;        /* … of these, with more than one datagram */

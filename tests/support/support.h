@@ -111,8 +111,9 @@ struct world *world_of(tram_loop *loop);
 
 /*
  * Every callback adds a word to the trace, prefixed with `name` if that is not NULL: made, data:N, eof, lost:0,
- * lost:ECONNRESET, pause, resume, get_buffer, updated:N, datagram:N, error:ECONNREFUSED, released. Then `on` is called, if set, with the same word's
- * first part ("data"), and its return value is the callback's. Fields may be changed at any time.
+ * lost:ECONNRESET, pause, resume, get_buffer, updated:N, datagram:N, error:ECONNREFUSED, released. Then `on` is called,
+ * if set, with the same word's first part ("data"), and its return value is the callback's. Fields may be changed at
+ * any time.
  */
 struct recorder {
     tram_protocol base;
