@@ -371,6 +371,14 @@ static void over_hard_limit(tram_transport *transport) {
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -380,11 +388,7 @@ static void queued(tram_transport *transport) {
             return;
         }
     }
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
-        return;
-    }
-    tram__transport_maybe_pause(transport);
+    tram__transport_queue_grew(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {

@@ -21,6 +21,7 @@ struct transport_calls {
     int (*cork)(tram_transport *transport);
     int (*uncork)(tram_transport *transport);
     int (*write_eof)(tram_transport *transport);
+    int (*sendto)(tram_transport *transport, const void *data, size_t size, const tram_socket_address *address);
 };
 
 /* What a kind of transport does in its own way. */
