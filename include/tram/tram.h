@@ -6,6 +6,7 @@
 #include <tram/buffer.h>
 #include <tram/connection.h>
 #include <tram/custom.h>
+#include <tram/datagram.h>
 #include <tram/error.h>
 #include <tram/executor.h>
 #include <tram/future.h>
