@@ -3,8 +3,8 @@
  * the first part come from protocols, those of the last from the user's half.
  */
 #include <errno.h>
-#include <string.h>
 
+#include "transports/handover.h"
 #include "transports/socket.h"
 #include "transports/transport.h"
 #include <tram/custom.h>
@@ -230,38 +230,11 @@ static bool reading(const tram_transport *transport) {
     return transport->io.wanted & IO_READ;
 }
 
-/* One round of a buffered protocol; how much it took. */
-static size_t fill_buffer(tram_transport *transport, const char *data, size_t size) {
-    const tram_protocol *protocol = transport->protocol;
-    void *memory;
-    size_t room;
-    int status = tram__protocol_get_buffer(transport, &memory, &room);
-    if (status < 0)
-        tram__transport_fail(transport, status);
-    if (status < 0 || !reading(transport) || transport->protocol != protocol)
-        return 0; /* as where a socket is read: it does not happen */
-    size_t part = room < size ? room : size;
-    memcpy(memory, data, part);
-    status = tram__protocol_buffer_updated(transport, part);
-    if (status < 0)
-        tram__transport_fail(transport, status);
-    return part;
-}
-
 size_t tram_custom_received(tram_transport *transport, const void *data, size_t size) {
-    if (loop_enter(transport->io.loop, __func__))
-        return 0;
     size_t taken = 0;
-    while (taken < size && reading(transport)) {
-        if (transport->protocol->ops->get_buffer) {
-            taken += fill_buffer(transport, (const char *)data + taken, size - taken);
-            continue;
-        }
-        int status = tram__protocol_received(transport, (const char *)data + taken, size - taken);
-        taken = size;
-        if (status < 0)
-            tram__transport_fail(transport, status);
-    }
+    if (loop_enter(transport->io.loop, __func__) || !reading(transport))
+        return 0;
+    tram__transport_feed(transport, data, size, &taken);
     if (taken) {
         stats_add(&transport->io.loop->stats.reads, 1);
         stats_add(&transport->io.loop->stats.bytes_received, (uint64_t)taken);

@@ -12,8 +12,7 @@ struct creation {
     struct lookup *lookups; /* one per host */
     size_t host_count;
     size_t unanswered;
-    bool reuse_address;
-    bool reuse_port;
+    tram_server_options options; /* for the sockets */
     bool defer_serving;
 };
 
@@ -124,8 +123,8 @@ static void open_addresses(struct creation *creation, struct address_list *list)
         fail_code(creation, -ENOMEM);
         return;
     }
-    int status = tram__listeners_open(loop->sys, list, creation->reuse_address,
-                                      creation->reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
+    int status = tram__listeners_open(loop->sys, list, &creation->options,
+                                      creation->options.reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
     if (status)
         fail(creation, &error.error);
     else
@@ -200,8 +199,7 @@ static int creation_new(tram_loop *loop, tram_protocol_factory factory, void *ar
     } else {
         server->opening = opening;
         list_append(&server->starting, &creation->op.link);
-        creation->reuse_address = !options->no_reuse_address;
-        creation->reuse_port = options->reuse_port;
+        creation->options = *options;
         creation->defer_serving = options->defer_serving;
         *ret_creation = creation;
     }

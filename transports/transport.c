@@ -39,9 +39,10 @@ static void let_go(tram_transport *transport) {
 static tram_future *take_creator(tram_transport *transport) {
     if (!(transport->flags & T_HAS_CREATOR))
         return NULL;
-    tram_future *creator = transport->creator;
+    tram_future **place = unlikely(transport->flags & T_UNREAD) ? &transport->unread->creator : &transport->creator;
+    tram_future *creator = *place;
+    *place = NULL;
     transport->flags &= ~(uint32_t)T_HAS_CREATOR;
-    transport->owner = NULL;
     return creator;
 }
 
@@ -54,17 +55,36 @@ static void abandon_creator(tram_transport *transport) {
     tram_future_release(creator);
 }
 
-/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
-static void finish(tram_transport *transport) {
-    tram_loop *loop = loop_of(transport);
-    tram_protocol *protocol = transport->protocol;
-    transport->flags |= T_LOST;
-    transport_kind_of(transport)->end(transport);
-    stats_add(&loop->stats.connections_now, (uint64_t)-1);
+static void dispose_unread(tram_loop *loop, struct grave *grave) {
+    struct unread *unread = container_of(grave, struct unread, grave);
+    memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
+}
+
+void tram__transport_drop_unread(tram_transport *transport) {
+    if (likely(!(transport->flags & T_UNREAD)))
+        return;
+    struct unread *unread = transport->unread;
+    transport->flags &= ~(uint32_t)T_UNREAD;
+    transport->creator = unread->creator;
+    list_remove(&unread->ready.link);
+    tram__loop_bury(loop_of(transport), &unread->grave, dispose_unread);
+}
+
+static void count_out(tram_transport *transport) {
+    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
+    tram__transport_drop_unread(transport);
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
         owner->detached(owner, transport);
+}
+
+/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
+static void finish(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    transport->flags |= T_LOST;
+    transport_kind_of(transport)->end(transport);
+    count_out(transport);
     transport->protocol = NULL;
     tram__protocol_release(protocol);
     let_go(transport);
@@ -105,6 +125,19 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+}
+
+void tram__transport_leave(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    seal(transport);
+    transport->flags |= T_LOST;
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    abandon_creator(transport);
+    count_out(transport);
+    transport->protocol = NULL;
+    tram__protocol_release_soon(loop_of(transport), protocol);
+    let_go(transport);
 }
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
@@ -185,6 +218,15 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+int tram__transport_start_reading(tram_transport *transport) {
+    if (likely(!(transport->flags & T_UNREAD)))
+        return tram__io_receive_start(&transport->io);
+    struct unread *unread = transport->unread;
+    if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
+        loop_ready(loop_of(transport), &unread->ready);
+    return 0;
+}
+
 /* Begins to listen to what the other end does. */
 static void start(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
@@ -192,7 +234,7 @@ static void start(tram_transport *transport) {
     if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
         status = kind->start(transport);
     if (!status && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
-        status = tram__io_receive_start(&transport->io);
+        status = tram__transport_start_reading(transport);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
@@ -210,6 +252,8 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
+    if (unlikely(transport->flags & T_UNREAD) && !(transport->flags & (T_PAUSED | T_CLOSING)))
+        tram__transport_start_reading(transport); /* only now: the creator goes on before the first bytes (P-4) */
     if (unlikely(sealed_before))
         queue_lost(transport);
 }
@@ -323,7 +367,7 @@ int tram__transport_resume_reading(tram_transport *transport) {
     transport->flags &= ~(uint32_t)T_PAUSED;
     if (!(transport->flags & T_MADE))
         return 0; /* reading starts after connection_made */
-    int status = tram__io_receive_start(&transport->io);
+    int status = tram__transport_start_reading(transport);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
     return 0;
