@@ -137,6 +137,10 @@ int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
 
+int tram__io_renew(struct io *io) {
+    return io->loop->poller_ops->renew(io->loop->poller, io);
+}
+
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;

@@ -26,6 +26,18 @@ struct io;
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
+    /*
+     * With tram__io_watch(): each readiness is told once, until tram__io_renew(). For descriptors that somebody else
+     * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
+     */
+    IO_ONCE = 4,
+};
+
+/* Part of a file that is to be sent. */
+struct io_range {
+    int file;
+    off_t offset;
+    size_t size;
 };
 
 /* How a loop or runtime that ends asks an object to end. */
@@ -55,6 +67,13 @@ struct io_kind {
     /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
     void (*sent)(struct io *io, ssize_t result);
 
+    /*
+     * Sending a file, while the owner has IO_SENDS_FILE set: instead of `gather`, the range to send next, and instead
+     * of `sent`, the bytes taken of it, 0 at the end of the file, or -errno. One range per readiness.
+     */
+    void (*next_range)(struct io *io, struct io_range *ret_range);
+    void (*range_sent)(struct io *io, ssize_t result);
+
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
     /* After the last `accepted` of one readiness. */
@@ -79,8 +98,9 @@ struct io {
 };
 
 enum io_flag {
-    IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
-    IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
+    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
+    IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
 };
 
 /*
@@ -111,5 +131,11 @@ void tram__io_send_stop(struct io *io);
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
+
+/*
+ * Asks the kernel again for what is wanted already, of the same open file: -EBADF if the descriptor was closed, even if
+ * its number is in use again.
+ */
+int tram__io_renew(struct io *io);
 
 #endif

@@ -1,7 +1,12 @@
 #include "core/sys.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 /* glibc's prototypes use transparent unions and variadic arguments; these give them plain types. */
@@ -15,6 +20,40 @@ static int plain_connect(int fd, const struct sockaddr *address, socklen_t size)
 
 static int plain_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     return accept4(fd, address, size, flags);
+}
+
+static ssize_t plain_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
+                              socklen_t *address_size) {
+    return recvfrom(fd, data, size, flags, address, address_size);
+}
+
+static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                            socklen_t address_size) {
+    return sendto(fd, data, size, flags, address, address_size);
+}
+
+/*
+ * sendfile(2) has no MSG_NOSIGNAL: SIGPIPE is held off meanwhile, and taken away if it came (W-12). It may come of a
+ * call that sent less than it was to.
+ */
+static ssize_t quiet_sendfile(int fd, int file, off_t *offset, size_t size) {
+    sigset_t pipe, before, pending;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    bool blocked = sigismember(&before, SIGPIPE);
+    bool pends = blocked && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE);
+    ssize_t sent = sendfile(fd, file, offset, size);
+    int error = errno;
+    if (!pends && (sent < 0 ? error == EPIPE : (size_t)sent < size)) {
+        struct timespec now = {0};
+        while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
+            ;
+    }
+    if (!blocked)
+        pthread_sigmask(SIG_UNBLOCK, &pipe, NULL);
+    errno = error;
+    return sent;
 }
 
 static int plain_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
@@ -40,7 +79,10 @@ const struct sys tram__sys = {
     .connect = plain_connect,
     .accept4 = plain_accept4,
     .recv = recv,
+    .recvfrom = plain_recvfrom,
     .send = send,
+    .sendto = plain_sendto,
+    .sendfile = quiet_sendfile,
     .sendmsg = sendmsg,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
@@ -50,6 +92,9 @@ const struct sys tram__sys = {
     .fcntl = plain_fcntl,
     .close = close,
     .read = read,
+    .pread = pread,
+    .lseek = lseek,
+    .fstat = fstat,
     .write = write,
     .writev = writev,
     .epoll_create1 = epoll_create1,

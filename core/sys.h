@@ -8,6 +8,7 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -19,7 +20,11 @@ struct sys {
     int (*connect)(int fd, const struct sockaddr *address, socklen_t size);
     int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
     ssize_t (*recv)(int fd, void *data, size_t size, int flags);
+    ssize_t (*recvfrom)(int fd, void *data, size_t size, int flags, struct sockaddr *address, socklen_t *address_size);
     ssize_t (*send)(int fd, const void *data, size_t size, int flags);
+    ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                      socklen_t address_size);
+    ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t size);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*shutdown)(int fd, int how);
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *size);
@@ -29,6 +34,9 @@ struct sys {
     int (*fcntl)(int fd, int command, int value);
     int (*close)(int fd);
     ssize_t (*read)(int fd, void *data, size_t size);
+    ssize_t (*pread)(int fd, void *data, size_t size, off_t offset);
+    off_t (*lseek)(int fd, off_t offset, int whence);
+    int (*fstat)(int fd, struct stat *ret_status);
     ssize_t (*write)(int fd, const void *data, size_t size);
     ssize_t (*writev)(int fd, const struct iovec *pieces, int count);
     int (*epoll_create1)(int flags);

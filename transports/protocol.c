@@ -207,7 +207,10 @@ void tram__protocol_eof(tram_transport *transport) {
         tram_transport_close(transport);
 }
 
-static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
+static void call_edge(tram_transport *transport, bool paused, int (*callback)(tram_protocol *), const char *name) {
+    struct pump *pump = transport->pump;
+    if (unlikely(pump != NULL) && pump->edge(pump, paused))
+        return;
     if (!callback)
         return;
     tram_loop *loop = transport->io.loop;
@@ -219,9 +222,9 @@ static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *
 }
 
 void tram__protocol_pause_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
+    call_edge(transport, true, transport->protocol->ops->pause_writing, "pause_writing");
 }
 
 void tram__protocol_resume_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+    call_edge(transport, false, transport->protocol->ops->resume_writing, "resume_writing");
 }

@@ -58,6 +58,16 @@ static void sent(struct io *io, ssize_t result) {
     tram__transport_sent(transport_of(io), result);
 }
 
+static void next_range(struct io *io, struct io_range *ret_range) {
+    struct pump *pump = transport_of(io)->pump;
+    pump->next_range(pump, ret_range);
+}
+
+static void range_sent(struct io *io, ssize_t result) {
+    struct pump *pump = transport_of(io)->pump;
+    pump->range_sent(pump, result);
+}
+
 static void ending(struct io *io, enum io_ending how) {
     tram__transport_ending(transport_of(io), how);
 }
@@ -162,9 +172,11 @@ static const struct transport_kind plain_kind, buffered_kind;
                .received = how##_received,                                                                             \
                .gather = gather,                                                                                       \
                .sent = sent,                                                                                           \
+               .next_range = next_range,                                                                               \
+               .range_sent = range_sent,                                                                               \
                .ending = ending},                                                                                      \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .drop_queue = drop_queue,             \
-        .end_writing = end_writing, .end = end, .extra_info = extra_info,                                              \
+        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .sendfile = SENDFILE_NATIVE,          \
+        .drop_queue = drop_queue, .end_writing = end_writing, .end = end, .extra_info = extra_info,                    \
     }
 
 static const struct transport_kind plain_kind = STREAM_KIND(plain, NULL);

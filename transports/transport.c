@@ -86,6 +86,11 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    struct pump *pump = transport->pump;
+    if (unlikely(pump != NULL)) {
+        tram__transport_unpump(transport);
+        pump->lost(pump);
+    }
 }
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
@@ -155,6 +160,15 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* Unless something is against it. */
+static void start_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
+        return; /* reading starts after connection_made */
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -162,11 +176,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
-    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
-        int status = tram__io_receive_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
+    start_reading(transport);
     tram_future *creator = transport->creator;
     if (creator) {
         transport->creator = NULL;
@@ -265,17 +275,13 @@ int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
-    if (!(transport->flags & T_MADE))
-        return 0; /* reading starts after connection_made */
-    int status = tram__io_receive_start(&transport->io);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    start_reading(transport);
     return 0;
 }
 
 bool tram_transport_is_reading(const tram_transport *transport) {
     enter(transport, __func__);
-    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
 }
 
 /* ---- Writing ---- */
@@ -347,7 +353,7 @@ void tram__transport_drop_write(tram_transport *transport) {
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED)
+    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
@@ -356,7 +362,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -452,6 +458,10 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
+    if (unlikely(transport->pump != NULL) && !(transport->flags & T_CLOSING)) {
+        transport->pump->drained(transport->pump);
+        return;
+    }
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -516,12 +526,29 @@ int tram__transport_uncork(tram_transport *transport) {
 int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
+    if (transport->flags & T_PUMPED)
+        return TRAM_ESTATE;
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
     return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+void tram__transport_pump(tram_transport *transport, struct pump *pump) {
+    transport->pump = pump;
+    transport->flags |= T_PUMPED;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
+void tram__transport_unpump(tram_transport *transport) {
+    transport->pump = NULL;
+    transport->flags &= ~(uint32_t)T_PUMPED;
+    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {

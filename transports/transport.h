@@ -27,6 +27,26 @@ struct transport_calls {
     int (*write_eof)(tram_transport *transport);
 };
 
+/*
+ * Has the writing side of a transport to itself for a while, and nothing is read: writes are TRAM_ESTATE (F-6). It
+ * leaves by tram__transport_unpump().
+ */
+struct pump {
+    void (*drained)(struct pump *pump); /* what was queued before is gone; asks for or against writability itself */
+    /* The queue grew above or shrank to its water mark. False: the protocol is to hear it. */
+    bool (*edge)(struct pump *pump, bool paused);
+    void (*lost)(struct pump *pump); /* the end of the connection is certain, and the pump is off already */
+    void (*next_range)(struct pump *pump, struct io_range *ret_range); /* see io_kind, with IO_SENDS_FILE */
+    void (*range_sent)(struct pump *pump, ssize_t result);
+};
+
+/* How a kind of transport sends files. */
+enum sendfile_mode {
+    SENDFILE_NONE,
+    SENDFILE_BLOCKS, /* by its write */
+    SENDFILE_NATIVE, /* by next_range and range_sent */
+};
+
 /* What a kind of transport does in its own way. */
 struct transport_kind {
     struct io_kind io;                     /* first: a transport's io.kind leads here */
@@ -34,6 +54,7 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    enum sendfile_mode sendfile;
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
@@ -66,6 +87,7 @@ enum transport_flag {
     T_EOF_ASKED = 1 << 7,      /* write_eof was called */
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
     T_SPECIAL = 1 << 9,        /* its kind has public calls of its own */
+    T_PUMPED = 1 << 10,        /* a pump is at work: nobody else writes, nothing is read */
 };
 
 struct tram_transport {
@@ -86,6 +108,7 @@ struct tram_transport {
     struct transport_end end;
     struct transport_owner *owner;
     tram_future *creator;          /* completed after connection_made */
+    struct pump *pump;             /* or NULL */
     tram_socket_address *sockname; /* fetched, or NULL */
     struct sockaddr_in6 peer;      /* or a sockaddr_in; family 0: ask the kernel */
 };
@@ -140,6 +163,13 @@ void tram__transport_drop_write(tram_transport *transport);
  * connection_lost may be called here.
  */
 void tram__transport_drained(tram_transport *transport, bool within_loop);
+
+/*
+ * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
+ * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_pump(tram_transport *transport, struct pump *pump);
+void tram__transport_unpump(tram_transport *transport);
 
 /* Common part of making one; `io` is added already. Queues connection_made. */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
