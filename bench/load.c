@@ -38,7 +38,7 @@ enum {
     CHUNK = 256 * 1024,     /* most bytes for one send or receive */
     EVENTS = 256,
     SILENCE_MS = 20000, /* a server that says nothing for so long has failed */
-    CHURN_SOURCES = 16, /* source addresses in turn: one has too few ports for a second of short connections */
+    CHURN_SOURCES = 4,  /* source addresses in turn: one has too few ports for a second of short connections */
 };
 
 static struct {

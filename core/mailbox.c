@@ -61,6 +61,7 @@ int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, ui
     mailbox->limit = limit;
     ck_stack_init(&mailbox->inbox);
     ck_stack_init(&mailbox->spare);
+    mailbox->spare.generation = (char *)1; /* pops count up this pointer, and nothing may be added to NULL */
     atomic_init(&mailbox->references, 1);
     mailbox->eventfd = sys->eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (mailbox->eventfd < 0) {

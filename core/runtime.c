@@ -92,28 +92,20 @@ static void ask_again(struct worker *worker) {
 /* Called at the end of every tick once a stop was asked for. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    switch (worker->phase) {
-    case WORKER_SERVES:
-        break;
-    case WORKER_HEARS:
-        if (worker->turns-- > 0)
-            take_a_turn(worker);
-        else
-            close_all(worker);
-        break;
-    case WORKER_CLOSES:
-        if (atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
-            abort_all(worker);
-        break;
-    case WORKER_ABORTS:
-        break;
-    case WORKER_LEAVES:
+    if (worker->phase == WORKER_LEAVES) {
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
     }
-    if (worker->phase < WORKER_CLOSES)
-        return;
+    if (worker->phase == WORKER_HEARS) {
+        if (worker->turns-- > 0) {
+            take_a_turn(worker);
+            return;
+        }
+        close_all(worker);
+    }
+    if (worker->phase == WORKER_CLOSES && atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
+        abort_all(worker);
     ask_again(worker);
     if (loop->stats.connections_now)
         return;
@@ -401,7 +393,7 @@ static size_t runtime_size(unsigned count) {
     return sizeof(tram_runtime) + count * sizeof(struct worker);
 }
 
-static void free_all(tram_runtime *runtime) {
+static void free_all(tram_runtime *runtime, bool forked) {
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);
         list_remove(&part->link);
@@ -409,10 +401,13 @@ static void free_all(tram_runtime *runtime) {
     }
     for (unsigned i = 0; i < runtime->count; i++)
         worker_free(&runtime->workers[i], atomic_load_explicit(&runtime->stops, memory_order_relaxed));
-    pthread_cond_destroy(&runtime->changed);
-    pthread_mutex_destroy(&runtime->lock);
-    pthread_mutex_destroy(&runtime->joining);
-    pthread_mutex_destroy(&runtime->control);
+    /* In a forked child this would wait for threads that are not there. */
+    if (!forked) {
+        pthread_cond_destroy(&runtime->changed);
+        pthread_mutex_destroy(&runtime->lock);
+        pthread_mutex_destroy(&runtime->joining);
+        pthread_mutex_destroy(&runtime->control);
+    }
     tram_allocator allocator = runtime->allocator;
     memory_put(&allocator, runtime, runtime_size(runtime->count));
 }
@@ -448,7 +443,7 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
         status = worker_open(&runtime->workers[i], &options->loop);
     }
     if (status)
-        free_all(runtime);
+        free_all(runtime, false);
     else
         *ret_runtime = runtime;
     return status;
@@ -457,13 +452,13 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
 void tram_runtime_free(tram_runtime *runtime) {
     if (!runtime)
         return;
-    /* The threads of a forked child's parent are not here to be joined. */
-    if (tram__runtime_enter(runtime) == 0 && runtime->state == RUNTIME_RUNS) {
+    bool forked = tram__runtime_enter(runtime) != 0; /* then the threads are not here to be joined */
+    if (!forked && runtime->state == RUNTIME_RUNS) {
         if (!runtime->workers[0].joined)
             tram_runtime_stop(runtime);
         join_all(runtime);
     }
-    free_all(runtime);
+    free_all(runtime, forked);
 }
 
 /* ---- Questions ---- */

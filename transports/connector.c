@@ -14,7 +14,7 @@
 #include "core/future.h"
 #include "transports/lookup.h"
 #include "transports/socket.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 #include <tram/connection.h>
 
 struct connector;

@@ -1,7 +1,7 @@
 /* The adapter: every call of a protocol's callback, and what its answer means. */
 #include <errno.h>
 
-#include "transports/transport.h"
+#include "transports/protocol.h"
 
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
 
@@ -106,13 +106,17 @@ static void report_failure(tram_transport *transport, int code, const char *oper
     report(transport, tram__raised(transport->io.loop, code, operation));
 }
 
-/* A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). */
-static void fail(tram_transport *transport, int code, const char *operation) {
+/*
+ * A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). A transport
+ * that ended already keeps its own end (T-16).
+ */
+static int fail(tram_transport *transport, int code, const char *operation) {
     const tram_error *error = tram__raised(transport->io.loop, code, operation);
-    void *user = error->user;
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        transport->end = (struct transport_end){.code = code, .operation = operation, .user = error->user};
     if (code < -4096)
         report(transport, error);
-    tram__transport_fatal(transport, code, operation, user);
+    return code;
 }
 
 void tram__protocol_connection_made(tram_transport *transport) {
@@ -150,14 +154,13 @@ static int received_timed(tram_transport *transport, const void *data, size_t si
 }
 
 /* The hottest callback: what debug mode needs stays out of the way. */
-void tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
+int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
     if (unlikely(!protocol->ops->data_received))
-        return;
+        return 0;
     int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
                                                     : received_timed(transport, data, size);
-    if (unlikely(status < 0))
-        fail(transport, status, "data_received");
+    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
@@ -169,29 +172,24 @@ int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size
     uint64_t start = slow_begin(loop);
     int status = ops->get_buffer(protocol, -1, ret_memory, ret_size);
     slow_end(loop, start, FUNCTION(ops->get_buffer), "get_buffer");
-    if (unlikely(status < 0)) {
-        fail(transport, status, "get_buffer");
-    } else if (unlikely(!*ret_size || !*ret_memory)) {
+    if (likely(status >= 0) && unlikely(!*ret_size || !*ret_memory))
         status = tram_loop_raise(loop, TRAM_ESTATE, NULL, "get_buffer returned no room");
-        fail(transport, status, "get_buffer");
-    }
-    return status;
+    return likely(status >= 0) ? 0 : fail(transport, status, "get_buffer");
 }
 
-void tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
+int tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
     if (!ops->buffer_updated)
-        return;
+        return 0;
     uint64_t start = slow_begin(loop);
     int status = ops->buffer_updated(protocol, size);
     slow_end(loop, start, FUNCTION(ops->buffer_updated), "buffer_updated");
-    if (unlikely(status < 0))
-        fail(transport, status, "buffer_updated");
+    return likely(status >= 0) ? 0 : fail(transport, status, "buffer_updated");
 }
 
-void tram__protocol_eof(tram_transport *transport) {
+int tram__protocol_eof(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
@@ -201,10 +199,7 @@ void tram__protocol_eof(tram_transport *transport) {
         keep_open = ops->eof_received(protocol);
         slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
     }
-    if (unlikely(keep_open < 0))
-        fail(transport, keep_open, "eof_received");
-    else if (keep_open == 0)
-        tram_transport_close(transport);
+    return likely(keep_open >= 0) ? keep_open : fail(transport, keep_open, "eof_received");
 }
 
 static void call_edge(tram_transport *transport, bool paused, int (*callback)(tram_protocol *), const char *name) {

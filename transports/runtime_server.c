@@ -155,8 +155,10 @@ static void server_free(tram_runtime_server *server) {
             sys_of(runtime)->close(fds_of(&server->shards[i])[j]);
     memory_put(allocator, server->fds, server->fds_room * sizeof *server->fds);
     tram__addresses_free(&server->addresses);
-    pthread_cond_destroy(&server->changed);
-    pthread_mutex_destroy(&server->lock);
+    if (tram__runtime_enter(runtime) == 0) {
+        pthread_cond_destroy(&server->changed);
+        pthread_mutex_destroy(&server->lock);
+    }
     memory_put(allocator, server, server_size(runtime->count));
 }
 

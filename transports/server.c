@@ -2,28 +2,16 @@
  * The server: what it listens to, what it accepts, how it closes.
  *
  * Its memory stays while anyone holds it (the user, an operation), while it is not closed, and while it has
- * connections; server_put() and detached() are the two places where the last of these may go.
+ * connections; tram__server_put() and detached() are the two places where the last of these may go.
  */
 #include "transports/server.h"
+#include "transports/stream.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <string.h>
 
 /* ---- Memory ---- */
-
-static void free_if_over(tram_server *server) {
-    if (server->holds || !server->closed || server->connections)
-        return;
-    list_remove(&server->seat.link);
-    tram_allocator allocator = server->allocator;
-    memory_put(&allocator, server, sizeof *server);
-}
-
-void tram__server_put(tram_server *server) {
-    server->holds--;
-    free_if_over(server);
-}
 
 static size_t listeners_size(size_t count) {
     return sizeof(struct listeners) + count * sizeof(struct listener);

@@ -1,67 +1,9 @@
 /* The futures of a server: wait_closed, start_serving, serve_forever. */
 #include "transports/server.h"
 
-#include <string.h>
-
-int tram__server_op_new(tram_server *server, const struct future_kind *kind, size_t size, void *ret_op,
-                        tram_future **ret_future) {
-    struct server_op *op;
-    int status = tram__future_new(server->loop, kind, size, &op);
-    if (status)
-        return status;
-    list_init(&op->link);
-    list_init(&op->ready.link);
-    op->server = server;
-    server->holds++;
-    if (ret_future)
-        *ret_future = tram_future_hold(&op->future);
-    memcpy(ret_op, &op, sizeof op); /* a pointer to whatever embeds it */
-    return 0;
-}
-
-void tram__server_op_end(struct server_op *op) {
-    tram_server *server = op->server;
-    list_remove(&op->link);
-    list_remove(&op->ready.link);
-    op->server = NULL;
-    if (server->forever == op)
-        server->forever = NULL;
-    tram__future_drop(&op->future);
-    tram__server_put(server);
-}
-
-static void op_cancel(tram_future *future) {
-    tram__future_finish_cancelled(future);
-    tram__server_op_end((struct server_op *)future);
-}
-
-static struct server_op *first_of(struct list *list) {
-    return container_of(list->next, struct server_op, link);
-}
-
-void tram__server_wake(tram_server *server) {
-    if (!server->closed || server->connections)
-        return;
-    while (!list_empty(&server->waiting)) {
-        struct server_op *op = first_of(&server->waiting);
-        if (op == server->forever)
-            tram__future_finish_cancelled(&op->future);
-        else
-            tram__future_finish(&op->future, NULL);
-        tram__server_op_end(op);
-    }
-}
-
-void tram__server_drop_ops(tram_server *server) {
-    struct list *lists[] = {&server->starting, &server->waiting};
-    for (size_t i = 0; i < 2; i++)
-        while (!list_empty(lists[i]))
-            op_cancel(&first_of(lists[i])->future);
-}
-
 /* ---- wait_closed ---- */
 
-static const struct future_kind wait_kind = {.name = "wait_closed", .cancel = op_cancel};
+static const struct future_kind wait_kind = {.name = "wait_closed", .cancel = tram__server_op_cancel};
 
 int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
     int status = server->loop ? loop_enter_open(server->loop, __func__) : TRAM_ESTATE;
@@ -78,7 +20,7 @@ int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
 
 /* ---- start_serving: done one tick after it began (V-8) ---- */
 
-static const struct future_kind start_kind = {.name = "start_serving", .cancel = op_cancel};
+static const struct future_kind start_kind = {.name = "start_serving", .cancel = tram__server_op_cancel};
 
 static void started(tram_loop *loop, struct ready *ready) {
     (void)loop;
@@ -118,7 +60,7 @@ int tram_server_start_serving(tram_server *server, tram_future **ret_future) {
 static void forever_cancel(tram_future *future) {
     struct server_op *op = (struct server_op *)future;
     if (op->server->closed) {
-        op_cancel(future);
+        tram__server_op_cancel(future);
         return;
     }
     future->cancelling = false;

@@ -3,7 +3,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 /* ---- What the poller reports ---- */
 
@@ -19,20 +19,30 @@ static void ended(tram_transport *transport, ssize_t result) {
     }
     transport->flags |= T_EOF;
     tram__io_receive_stop(&transport->io);
-    tram__protocol_eof(transport);
+    int keep_open = tram__protocol_eof(transport);
+    if (unlikely(keep_open < 0))
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram__transport_close(transport);
 }
 
 static void plain_received(struct io *io, void *data, ssize_t result) {
-    if (likely(result > 0))
-        tram__protocol_received(transport_of(io), data, (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_received(transport, data, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
     const tram_protocol *protocol = transport->protocol;
     int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
     /*
      * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
      * protocol's, and buffer_updated the new one's.
@@ -44,10 +54,14 @@ static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
 
 static void buffered_received(struct io *io, void *data, ssize_t result) {
     (void)data;
-    if (likely(result > 0))
-        tram__protocol_buffer_updated(transport_of(io), (size_t)result);
-    else
-        ended(transport_of(io), result);
+    tram_transport *transport = transport_of(io);
+    if (unlikely(result <= 0)) {
+        ended(transport, result);
+        return;
+    }
+    int status = tram__protocol_buffer_updated(transport, (size_t)result);
+    if (unlikely(status < 0))
+        tram__transport_fail(transport, status);
 }
 
 static size_t gather(struct io *io, struct iovec *pieces, size_t count) {

@@ -113,6 +113,11 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     transport_kind_of(transport)->drop_queue(transport);
 }
 
+void tram__transport_fail(tram_transport *transport, int code) {
+    const struct transport_end end = transport->end; /* not this failure's if the transport ended before */
+    tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
+}
+
 int tram__transport_abort(tram_transport *transport) {
     if (transport->flags & (T_LOST_QUEUED | T_LOST))
         return 0;
@@ -430,6 +435,8 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
         sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);

@@ -18,7 +18,7 @@ typedef struct tram_connection_options {
     uint64_t happy_eyeballs_delay_ns; /* race attempts, a new one after this delay (RFC 8305: 250 ms); 0: in
                                          turn */
     int interleave;                   /* first_address_family_count; 0: 1 with happy eyeballs, else as resolved */
-    bool all_errors;                  /* keep every attempt's error in tram_error.causes */
+    bool all_errors;                  /* when all attempts fail: TRAM_EMULTIPLE, with each error in tram_error.causes */
     uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: no deadline */
     bool keep_alive;                  /* SO_KEEPALIVE */
     /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */

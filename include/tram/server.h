@@ -56,8 +56,9 @@ TRAM_API int tram_server_wait_closed(tram_server *server, tram_future **ret_futu
 TRAM_API int tram_server_start_serving(tram_server *server, tram_future **ret_future);
 
 /*
- * Serves until the server is closed or the future cancelled (Server.serve_forever); the future then ends with
- * TRAM_ECANCELLED, after the last connection did if it was cancelled. TRAM_ESTATE: closed, or asked twice.
+ * Serves until the server is closed or the future cancelled, which closes it (Server.serve_forever); the future then
+ * ends with TRAM_ECANCELLED, after the last connection did. Cancelling once more, or after a close, interrupts that
+ * wait. TRAM_ESTATE: closed, or asked twice.
  */
 TRAM_API int tram_server_serve_forever(tram_server *server, tram_future **ret_future);
 

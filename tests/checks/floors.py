@@ -5,7 +5,7 @@ Reads the includes of every source file, and, where TRAM_BUILD_DIR holds a build
 objects: a call upward that was declared by hand is found too. Public headers count to the floor whose
 folder has a file of the same name (include/tram/server.h belongs to transports/server.c).
 
-With --circles it also lists pairs of files whose objects call each other (no failure: a reader's help).
+No objects call each other in a circle.
 """
 
 import os
@@ -122,7 +122,20 @@ def check_include_circles():
         visit(path)
 
 
-def check_objects(build, show_circles):
+def reaches(calls, start, end):
+    """True if calls lead from one object to the other."""
+    seen, pending = {start}, [start]
+    while pending:
+        for there in calls.get(pending.pop(), ()):
+            if there == end:
+                return True
+            if there not in seen:
+                seen.add(there)
+                pending.append(there)
+    return False
+
+
+def check_objects(build):
     """What each object defines and what it wants, from nm."""
     folder = build / "CMakeFiles/tram-objects.dir"
     objects = [path for floor in FLOORS for path in sorted((folder / floor).glob("*.o"))
@@ -148,11 +161,13 @@ def check_objects(build, show_circles):
             if FLOORS.index(there) > FLOORS.index(here):
                 problems.append(f"{here}/{path.stem}: {here} calls {symbol} of {there}/{target.stem}")
             edges.setdefault((path, target), set()).add(symbol)
-    if show_circles:
-        for (path, target), symbols in sorted(edges.items()):
-            if path < target and (target, path) in edges:
-                print(f"circle: {path.parent.name}/{path.stem} wants {', '.join(sorted(symbols))}; "
-                      f"{target.parent.name}/{target.stem} wants {', '.join(sorted(edges[target, path]))}")
+    calls = {}
+    for here, there in edges:
+        calls.setdefault(here, set()).add(there)
+    for (here, there), symbols in sorted(edges.items()):
+        if reaches(calls, there, here):
+            problems.append(f"circle: {here.parent.name}/{here.stem} wants {', '.join(sorted(symbols))} of "
+                            f"{there.parent.name}/{there.stem}, which comes back to it")
     return len(objects)
 
 
@@ -161,7 +176,7 @@ check_include_circles()
 objects = 0
 build_dir = os.environ.get("TRAM_BUILD_DIR")
 if build_dir:
-    objects = check_objects(pathlib.Path(build_dir), "--circles" in sys.argv)
+    objects = check_objects(pathlib.Path(build_dir))
 for problem in dict.fromkeys(problems):
     print(problem)
 print(f"{count} includes, {objects} objects: {len(set(problems))} problems")

@@ -130,6 +130,7 @@ static void test_R_1_resuming_in_connection_made_starts_nothing_early(void **sta
 
 /* ---- How much ---- */
 
+/* rules: L-39 */
 static void test_R_2_one_receive_of_at_most_256_KiB_per_event_and_bytes_in_order(void **state) {
     struct world *world = *state;
     struct calls *calls = world_count_calls(world);

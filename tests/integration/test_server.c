@@ -682,7 +682,7 @@ static void test_V_11_full_descriptor_table(void **state) {
     assert_int_equal(world->exception_code, -EMFILE);
     assert_int_equal(tram_server_connection_count(server), 0);
     clock_ahead += 1100000000;
-    run_until_count(world, server, 2);
+    run_until_traced(world, "made"); /* valgrind, which plays the full table itself, has lost the first of them */
     close(clients[0]);
     close(clients[1]);
     server_end(world, server);
@@ -1054,6 +1054,8 @@ static void test_V_22_close_ends_serve_forever(void **state) {
     int fd = connect_to(server);
     run_until_traced(world, "made");
     assert_int_equal(tram_server_close(server), 0);
+    run_ticks(world, 3);
+    assert_false(tram_future_done(future)); /* it waits for the connection here as well */
     close(fd);
     run_until_done(world, future);
     assert_int_equal(tram_future_result(future, NULL), TRAM_ECANCELLED);

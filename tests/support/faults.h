@@ -23,6 +23,8 @@ struct fault {
 struct faults {
     struct fault send; /* send and sendmsg are one here: which of them is used is nobody's business */
     struct fault recv;
+    struct fault recvfrom;
+    struct fault sendfile;
     struct fault shutdown;
     struct fault arm_read;  /* epoll_ctl that newly asks for EPOLLIN only */
     struct fault arm_write; /* epoll_ctl that asks for EPOLLOUT */
@@ -30,9 +32,10 @@ struct faults {
     struct fault eventfd;
     struct fault getsockname;
     struct fault setsockopt;
-    size_t send_budget;    /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
-    size_t send_at_most;   /* bytes that one call takes; SIZE_MAX: as it likes */
-    size_t pieces_at_most; /* the longest gathering send seen */
+    size_t send_budget;      /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
+    size_t send_at_most;     /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t sendfile_at_most; /* bytes that one sendfile takes; SIZE_MAX: as it likes */
+    size_t pieces_at_most;   /* the longest gathering send seen */
 };
 
 extern struct faults faults;

@@ -10,18 +10,30 @@
 #include <unistd.h>
 
 #include "core/loop.h"
-#include "transports/transport.h"
+#include "transports/stream.h"
 
 #define PATIENCE_NS 20000000000ull
 
 /* ---- A watched loop ---- */
 
+/* Any thread: executors allocate too. */
+static bool memory_is_out(struct world *world) {
+    size_t left = __atomic_load_n(&world->fail_after, __ATOMIC_RELAXED);
+    while (left != SIZE_MAX) {
+        size_t next = left ? left - 1 : world->fail_once ? SIZE_MAX : 0;
+        if (!__atomic_compare_exchange_n(&world->fail_after, &left, next, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        if (left == 0)
+            __atomic_add_fetch(&world->failures, 1, __ATOMIC_RELAXED);
+        return left == 0;
+    }
+    return false;
+}
+
 static void *counted_allocate(void *context, size_t size) {
     struct world *world = context;
-    if (world->fail_after == 0)
+    if (memory_is_out(world))
         return NULL;
-    if (world->fail_after != SIZE_MAX)
-        world->fail_after--;
     void *memory = malloc(size);
     if (memory) {
         __atomic_add_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);

@@ -28,6 +28,8 @@ struct world {
     size_t peak_bytes;   /* the highest live_bytes since the test last set it */
     size_t allocations;  /* ever */
     size_t fail_after;   /* allocations that still succeed; SIZE_MAX: all */
+    bool fail_once;      /* only one fails then, and not all that follow */
+    size_t failures;     /* allocations that failed so */
     int descriptors;     /* open when the test began */
     char trace[8192];    /* what recorders and steps wrote down, separated by spaces */
     unsigned exceptions; /* records that the exception handler got */

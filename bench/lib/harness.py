@@ -1,0 +1,131 @@
+"""What bench/run and bench/counts share: the programs, their build, a server from start to end."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build/bench"
+SERVERS = BUILD / "bench/servers"
+LOAD = BUILD / "bench/load"
+FLOOR = "bare_epoll"
+
+# Name of each program (bench/servers/<name>), and what a table calls it.
+LABELS = {
+    "bare_epoll": "bare epoll",
+    "tram": "tram",
+    "libuv_try": "libuv, one buffer + uv_try_write",
+    "libuv_guide": "libuv, as its guide does it",
+    "libevent_bufferevent": "libevent bufferevent",
+    "asio": "Boost.Asio",
+}
+LISTENING = re.compile(r"^listening on 127\.0\.0\.1:(\d+)$")
+
+
+class BenchError(Exception):
+    pass
+
+
+def pick(names, known, what):
+    """The known ones among a comma-separated list; all if there is no list."""
+    if names is None:
+        return list(known)
+    wanted = names.split(",")
+    for name in wanted:
+        if name not in known:
+            raise BenchError(f"no such {what}: {name} (there are: {', '.join(known)})")
+    return [name for name in known if name in wanted]
+
+
+def run_logged(command, log):
+    with open(log, "a", encoding="utf-8") as file:
+        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False).returncode == 0
+
+
+def build(programs):
+    """Builds load and the servers; returns those that could be built, and why others could not."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    log = BUILD / "bench-build.log"
+    log.write_text("")
+    configure = ["cmake", "-S", ".", "-B", str(BUILD), "-DCMAKE_BUILD_TYPE=Release", "-DTRAM_BENCH=ON",
+                 "-DTRAM_TESTS=OFF", "-DTRAM_PROGRAMS=OFF", "-DTRAM_EXAMPLES=OFF"]
+    if not (BUILD / "CMakeCache.txt").exists():
+        configure += ["-G", "Ninja"]
+    good = run_logged(configure, log)
+    skipped = dict(re.findall(r"^-- bench: no (\w+): (.*)$", log.read_text(), re.M))
+    programs = [name for name in programs if name not in skipped]
+    targets = ["bench-load"] + [f"bench-server-{name}" for name in programs]
+    if not good or not run_logged(["cmake", "--build", str(BUILD), "--target", *targets], log):
+        sys.stderr.write("\n".join(log.read_text().splitlines()[-40:]) + "\n")
+        raise BenchError(f"the build failed; all of it: {log}")
+    return programs, skipped
+
+
+class Server:
+    """A server that listens. `prefix` is a tool that starts it; then `process` is the tool's."""
+
+    def __init__(self, name, options=(), prefix=(), setup=None):
+        self.name = name
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([*prefix, SERVERS / name, *options], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=self.errors, text=True, preexec_fn=setup)
+        match = LISTENING.match(self.process.stdout.readline())
+        if not match:
+            self.kill()
+            raise BenchError(f"{name} does not listen\n{self.said()}")
+        self.port = match.group(1)
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().strip()
+
+    def stop(self, pid=None):
+        """SIGTERM, to `pid` where a tool stands before the server, and an orderly end."""
+        os.kill(pid or self.process.pid, signal.SIGTERM)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.name} did not end on SIGTERM") from None
+        if code != 0:
+            raise BenchError(f"{self.name} ended with {code}\n{self.said()}")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def serving(*arguments, **options):
+    server = Server(*arguments, **options)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def load(server, options, setup=None):
+    command = [LOAD, "--port", server.port, *options]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                            preexec_fn=setup)
+    if result.returncode != 0:
+        raise BenchError(f"{server.name}: {result.stderr.strip()}\n{server.said()}")
+    return json.loads(result.stdout)
+
+
+def main(function):
+    """The function's exit code; a clear line instead of a traceback for what is no mistake of the script."""
+    try:
+        sys.exit(function())
+    except BenchError as error:
+        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

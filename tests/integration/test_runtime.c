@@ -1,0 +1,807 @@
+/* The runtime: workers, sharded servers, and the graceful end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+/* ---- An echo that counts ---- */
+
+struct echo {
+    tram_protocol base;
+    _Atomic unsigned *made;
+};
+
+static _Atomic unsigned made_count;
+static _Atomic unsigned released_count;
+
+static int echo_made(tram_protocol *protocol, tram_transport *transport) {
+    (void)protocol;
+    (void)transport;
+    made_count++;
+    return 0;
+}
+
+static int echo_received(tram_protocol *protocol, const void *data, size_t size) {
+    return tram_transport_write(protocol->transport, data, size);
+}
+
+static void echo_released(tram_protocol *protocol) {
+    released_count++;
+    free(protocol);
+}
+
+static const tram_protocol_ops echo_ops = {
+    .connection_made = echo_made,
+    .data_received = echo_received,
+    .released = echo_released,
+};
+
+static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    struct echo *echo = calloc(1, sizeof *echo);
+    echo->base.ops = &echo_ops;
+    *ret_protocol = &echo->base;
+    return 0;
+}
+
+/* Sends more than any kernel buffers take, to a peer that may not read. */
+#define FLOOD (32u << 20)
+
+static int flood_made(tram_protocol *protocol, tram_transport *transport) {
+    static const char bytes[65536];
+    (void)protocol;
+    for (size_t sent = 0; sent < FLOOD; sent += sizeof bytes)
+        if (tram_transport_write(transport, bytes, sizeof bytes))
+            return TRAM_EUSER;
+    made_count++;
+    return 0;
+}
+
+static const tram_protocol_ops flood_ops = {.connection_made = flood_made, .released = echo_released};
+
+static int flood_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = echo_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &flood_ops;
+    return status;
+}
+
+/* ---- Helpers ---- */
+
+static tram_runtime_options options_for(struct world *world, unsigned workers) {
+    made_count = released_count = 0;
+    tram_runtime_options options = {.workers = workers, .loop = world->options};
+    if (workers != 1)
+        options.loop.log = NULL; /* the world's is for one thread */
+    return options;
+}
+
+static tram_runtime *runtime_new(const tram_runtime_options *options) {
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(options, &runtime), 0);
+    return runtime;
+}
+
+static tram_runtime_server *serve(tram_runtime *runtime, tram_protocol_factory factory) {
+    tram_runtime_server *server;
+    tram_error error = {0};
+    int status = tram_runtime_create_server(runtime, factory, NULL, "127.0.0.1", "0", NULL, &server, &error);
+    if (status)
+        fail_msg("create_server: %s: %s", tram_error_name(status), error.detail ? error.detail : "");
+    return server;
+}
+
+static uint16_t port_of(const tram_runtime_server *server) {
+    tram_socket_address address;
+    struct sockaddr_in inet;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    memcpy(&inet, &address.address, sizeof inet);
+    return ntohs(inet.sin_port);
+}
+
+static int connect_to(const tram_runtime_server *server) {
+    int fd = tcp_connect(port_of(server));
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void assert_echoes(int fd) {
+    char bytes[5];
+    send_exactly(NULL, fd, "hello", 5);
+    receive_exactly(NULL, fd, bytes, 5);
+    assert_memory_equal(bytes, "hello", 5);
+}
+
+static void wait_for_count(const _Atomic unsigned *count, unsigned wanted) {
+    for (int i = 0; *count < wanted; i++) {
+        assert_true(i < 20000);
+        poll(NULL, 0, 1);
+    }
+}
+
+/* ---- Life ---- */
+
+static void test_runs_and_stops(void **state) {
+    tram_runtime_options options = options_for(*state, 3);
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_workers(runtime), 3);
+    assert_int_equal(tram_runtime_join(runtime), TRAM_ESTATE); /* not started */
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(tram_runtime_loop(runtime, i));
+    assert_null(tram_runtime_loop(runtime, 3));
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), TRAM_ESTATE);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_true(tram_loop_is_closed(tram_runtime_loop(runtime, 0)));
+    tram_stats stats;
+    assert_int_equal(tram_runtime_stats(runtime, 2, &stats), 0);
+    assert_true(stats.ticks > 0);
+    assert_int_equal(tram_runtime_stats(runtime, 3, &stats), TRAM_EVALUE);
+    assert_int_equal(tram_runtime_start(runtime), TRAM_ESTATE);
+    tram_runtime_free(runtime);
+    tram_runtime_free(NULL);
+}
+
+static void test_free_in_every_state(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    serve(runtime, echo_factory);
+    tram_runtime_free(runtime); /* never started */
+    runtime = runtime_new(&options);
+    serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_runtime_free(runtime); /* running */
+    runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    tram_runtime_free(runtime); /* stopped and never started */
+}
+
+static void test_stop_before_start(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_run(runtime), 0); /* ends by itself */
+    tram_runtime_free(runtime);
+}
+
+static void test_bad_options(void **state) {
+    tram_runtime *runtime = NULL;
+    tram_runtime_options options = options_for(*state, 2);
+    options.workers = 100000;
+    assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    options = options_for(*state, 2);
+    options.stack_size = 1;
+    assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    options = options_for(*state, 2);
+    options.reserved[7] = 1;
+    assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    options = options_for(*state, 2);
+    options.loop.backend = (tram_backend)99;
+    assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    assert_null(runtime);
+}
+
+static void test_default_workers_are_the_cpus(void **state) {
+    tram_runtime_options options = options_for(*state, 0);
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_workers(runtime), tram_available_cpus().count);
+    tram_runtime_free(runtime);
+}
+
+/* ---- Workers ---- */
+
+struct seen {
+    char name[16];
+    int cpus;
+    int cpu;
+    sigset_t mask;
+    tram_loop *loop;
+    pthread_t thread;
+    bool stopped;
+    int create_status;
+    int join_status;
+};
+
+static int look_around(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    struct seen *seen = (struct seen *)arg + worker;
+    cpu_set_t cpus;
+    pthread_getname_np(pthread_self(), seen->name, sizeof seen->name);
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    seen->cpus = CPU_COUNT(&cpus);
+    seen->cpu = sched_getcpu();
+    pthread_sigmask(SIG_SETMASK, NULL, &seen->mask);
+    seen->loop = loop;
+    seen->thread = pthread_self();
+    seen->create_status = tram_runtime_create_server(runtime, echo_factory, NULL, "127.0.0.1", "0", NULL, NULL, NULL);
+    seen->join_status = tram_runtime_join(runtime);
+    *state = seen;
+    return 0;
+}
+
+static int note_the_end(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    struct seen *seen = *state;
+    assert_ptr_equal(seen, (struct seen *)arg + worker);
+    assert_false(tram_loop_is_closed(loop));
+    assert_false(tram_loop_is_running(loop));
+    assert_true(pthread_equal(seen->thread, pthread_self()));
+    seen->stopped = true;
+    return 0;
+}
+
+static void test_threads_of_the_workers(void **state) {
+    struct seen seen[2] = {0};
+    sigset_t before, after;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    tram_runtime_options options = options_for(*state, 2);
+    options.name = "a-name-that-is-too-long";
+    options.pin = true;
+    options.stack_size = 512 * 1024;
+    options.start = look_around;
+    options.stop = note_the_end;
+    options.arg = seen;
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_string_equal(seen[i].name, i ? "a-name-that-i-1" : "a-name-that-i-0");
+        assert_int_equal(seen[i].cpus, 1);
+        assert_ptr_equal(seen[i].loop, tram_runtime_loop(runtime, i));
+        assert_ptr_equal(tram_runtime_state(runtime, i), &seen[i]);
+        assert_int_equal(sigismember(&seen[i].mask, SIGTERM), 1);
+        assert_int_equal(sigismember(&seen[i].mask, SIGUSR1), 1);
+        assert_int_equal(sigismember(&seen[i].mask, SIGSEGV), 0);
+        assert_int_equal(seen[i].create_status, TRAM_ESTATE);
+        assert_int_equal(seen[i].join_status, TRAM_ESTATE);
+        assert_false(seen[i].stopped);
+    }
+    assert_null(tram_runtime_state(runtime, 2));
+    if (tram_available_cpus().count > 1)
+        assert_int_not_equal(seen[0].cpu, seen[1].cpu);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    for (int number = 1; number < 32; number++)
+        assert_int_equal(sigismember(&before, number), sigismember(&after, number));
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_true(seen[0].stopped && seen[1].stopped);
+    tram_runtime_free(runtime);
+}
+
+static _Atomic unsigned starts, stops;
+
+static int second_fails(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)loop;
+    (void)state;
+    (void)arg;
+    starts++;
+    return worker == 1 ? -EXDEV : 0;
+}
+
+static int count_stop(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)loop;
+    (void)state;
+    (void)arg;
+    assert_int_not_equal(worker, 1); /* its start failed */
+    stops++;
+    return 0;
+}
+
+static void test_failing_start_function(void **state) {
+    starts = stops = 0;
+    tram_runtime_options options = options_for(*state, 3);
+    options.start = second_fails;
+    options.stop = count_stop;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    uint16_t port = port_of(server);
+    assert_int_equal(tram_runtime_start(runtime), -EXDEV);
+    assert_int_equal(starts, 3);
+    assert_int_equal(stops, 2);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_runtime_create_server(runtime, echo_factory, NULL, NULL, "0", NULL, NULL, NULL), TRAM_ESTATE);
+    tram_runtime_free(runtime);
+    assert_int_equal(tcp_connect(port), -1);
+}
+
+static int set_flag(tram_loop *loop, void *arg) {
+    assert_ptr_equal(tram_loop_running(), loop);
+    *(_Atomic unsigned *)arg += 1;
+    return 0;
+}
+
+static int stop_loop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static void test_posts_and_a_worker_that_ends_by_itself(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    _Atomic unsigned flag = 0;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, i), set_flag, &flag, NULL), 0);
+    wait_for_count(&flag, 2);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 0), stop_loop, NULL, NULL), 0);
+    while (tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 0), set_flag, &flag, NULL) == 0)
+        poll(NULL, 0, 1);
+    /* Now there is a worker that cannot serve. */
+    tram_error error;
+    assert_int_equal(tram_runtime_create_server(runtime, echo_factory, NULL, "127.0.0.1", "0", NULL, NULL, &error),
+                     TRAM_ESTATE);
+    assert_int_equal(error.code, TRAM_ESTATE);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 1), set_flag, &flag, NULL), 0);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 1), set_flag, &flag, NULL), TRAM_ESTATE);
+    tram_runtime_free(runtime);
+}
+
+/* ---- Servers ---- */
+
+static void check_spread(tram_runtime *runtime, const tram_runtime_server *server) {
+    enum { COUNT = 64 };
+    int fds[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        fds[i] = connect_to(server);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_echoes(fds[i]);
+    uint64_t all = 0;
+    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+        tram_stats stats;
+        assert_int_equal(tram_runtime_stats(runtime, i, &stats), 0);
+        assert_true(stats.connections_now > 0); /* 64 on one of two: 2 to the power of -63 */
+        all += stats.connections_now;
+    }
+    assert_int_equal(all, COUNT);
+    for (size_t i = 0; i < COUNT; i++)
+        close(fds[i]);
+    wait_for_count(&released_count, COUNT);
+    made_count = released_count = 0;
+}
+
+static void test_server_on_all_workers(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *before = serve(runtime, echo_factory); /* kept until the start */
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    check_spread(runtime, before);
+    tram_runtime_server *after = serve(runtime, echo_factory);
+    check_spread(runtime, after);
+    check_spread(runtime, before);
+    tram_socket_address address;
+    assert_int_equal(tram_runtime_server_sockname(after, 1, &address), TRAM_EVALUE);
+
+    uint16_t port = port_of(before);
+    int fd = connect_to(before);
+    assert_echoes(fd);
+    assert_int_equal(tram_runtime_server_close(before), 0);
+    assert_int_equal(tram_runtime_server_close(before), 0);
+    for (int i = 0, refused; (refused = tcp_connect(port)) >= 0; i++) {
+        close(refused);
+        assert_true(i < 20000);
+        poll(NULL, 0, 1);
+    }
+    assert_echoes(fd); /* connections go on */
+    close(fd);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_runtime_server_close(after), 0); /* also after the end */
+    tram_runtime_free(runtime);
+}
+
+static void test_closed_before_the_start(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    uint16_t port = port_of(server);
+    assert_int_equal(tram_runtime_server_close(server), 0);
+    assert_int_equal(tcp_connect(port), -1);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tcp_connect(port), -1);
+    tram_runtime_free(runtime);
+}
+
+/* rules: V-5 */
+static void test_V_5_occupied_port_is_an_error_with_the_address(void **state) {
+    const unsigned workers[] = {1, 2};
+    for (size_t i = 0; i < 2; i++) {
+        tram_runtime_options options = options_for(*state, workers[i]);
+        tram_runtime *runtime = runtime_new(&options), *other = runtime_new(&options);
+        tram_runtime_server *server = serve(runtime, echo_factory);
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        char port[8], text[32];
+        snprintf(port, sizeof port, "%u", port_of(server));
+        snprintf(text, sizeof text, "127.0.0.1:%s", port);
+        tram_error error;
+        int descriptors = open_descriptors();
+        assert_int_equal(
+            tram_runtime_create_server(other, echo_factory, NULL, "127.0.0.1", port, NULL, &server, &error),
+            -EADDRINUSE);
+        assert_int_equal(error.code, -EADDRINUSE);
+        assert_string_equal(error.operation, "bind");
+        assert_non_null(strstr(error.detail, text));
+        assert_int_equal(open_descriptors(), descriptors);
+        tram_runtime_free(other);
+        tram_runtime_free(runtime);
+    }
+}
+
+static void test_V_3_shared_with_other_runtimes_on_request(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_server_options shared = {.reuse_port = true};
+    tram_runtime *runtimes[2];
+    tram_runtime_server *servers[2];
+    char port[8] = "0";
+    for (size_t i = 0; i < 2; i++) {
+        runtimes[i] = runtime_new(&options);
+        assert_int_equal(
+            tram_runtime_create_server(runtimes[i], echo_factory, NULL, "127.0.0.1", port, &shared, &servers[i], NULL),
+            0);
+        snprintf(port, sizeof port, "%u", port_of(servers[i]));
+        assert_int_equal(tram_runtime_start(runtimes[i]), 0);
+    }
+    int fd = connect_to(servers[0]);
+    assert_echoes(fd);
+    close(fd);
+    tram_runtime_free(runtimes[0]);
+    fd = connect_to(servers[1]); /* two runtimes live in one process, each its own life */
+    assert_echoes(fd);
+    close(fd);
+    tram_runtime_free(runtimes[1]);
+}
+
+static void test_server_bad_input(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_error error;
+    int sock = 0;
+    const struct {
+        tram_protocol_factory factory;
+        const char *host;
+        const char *port;
+        tram_server_options options;
+        int code;
+    } cases[] = {
+        {NULL, NULL, "0", {0}, TRAM_EVALUE},
+        {echo_factory, NULL, NULL, {.sock = &sock}, TRAM_EVALUE},
+        {echo_factory, NULL, "0", {.defer_serving = true}, TRAM_EVALUE},
+        {echo_factory, NULL, "0", {.backlog = -1}, TRAM_EVALUE},
+        {echo_factory, "no.such.host.invalid", "0", {.flags = AI_NUMERICHOST}, TRAM_ERESOLVE},
+        {echo_factory, "192.0.2.77", "0", {0}, -EADDRNOTAVAIL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(tram_runtime_create_server(runtime, cases[i].factory, NULL, cases[i].host, cases[i].port,
+                                                    &cases[i].options, NULL, &error),
+                         cases[i].code);
+        assert_int_equal(error.code, cases[i].code);
+        assert_non_null(error.operation);
+    }
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_create_server(runtime, echo_factory, NULL, "127.0.0.1", "0", NULL, NULL, &error),
+                     TRAM_ESTATE);
+    tram_runtime_free(runtime);
+}
+
+/* ---- The end ---- */
+
+static bool reads_eof(int fd) {
+    return receive_eof(NULL, fd);
+}
+
+static void test_stop_closes_what_is_idle(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fds[8];
+    for (size_t i = 0; i < 8; i++) {
+        fds[i] = connect_to(server);
+        assert_echoes(fds[i]);
+    }
+    uint16_t port = port_of(server);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0); /* none was aborted */
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(reads_eof(fds[i]));
+        close(fds[i]);
+    }
+    assert_int_equal(tcp_connect(port), -1);
+    assert_int_equal(released_count, 8);
+    tram_stats stats;
+    uint64_t accepted = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(tram_runtime_stats(runtime, i, &stats), 0);
+        assert_int_equal(stats.connections_now, 0);
+        accepted += stats.accepted;
+    }
+    assert_int_equal(accepted, 8);
+    tram_runtime_free(runtime);
+}
+
+static int block_worker(tram_loop *loop, void *arg) {
+    (void)loop;
+    pthread_mutex_lock(arg);
+    pthread_mutex_unlock(arg);
+    return 0;
+}
+
+/* rules: V-17 */
+static void test_V_17_stop_serves_who_got_through(void **state) {
+    tram_runtime_options options = options_for(*state, 1);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&gate);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 0), block_worker, &gate, NULL), 0);
+    int fds[16];
+    for (size_t i = 0; i < 16; i++) {
+        fds[i] = connect_to(server);
+        assert_int_equal(send(fds[i], "hello", 5, 0), 5);
+    }
+    tram_runtime_stop(runtime); /* while the worker has seen none of them */
+    pthread_mutex_unlock(&gate);
+    for (size_t i = 0; i < 16; i++) {
+        char bytes[5];
+        receive_exactly(NULL, fds[i], bytes, 5);
+        assert_memory_equal(bytes, "hello", 5);
+        assert_true(reads_eof(fds[i]));
+        close(fds[i]);
+    }
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+}
+
+static void test_stop_sends_what_is_queued(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, flood_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fd = connect_to(server);
+    wait_for_count(&made_count, 1);
+    tram_runtime_stop(runtime);
+    static char bytes[FLOOD];
+    receive_exactly(NULL, fd, bytes, sizeof bytes);
+    assert_true(reads_eof(fd));
+    close(fd);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+}
+
+/* A peer that never reads: the grace period ends it. */
+static void check_grace(struct world *world, uint64_t grace_ns, bool stop_twice) {
+    tram_runtime_options options = options_for(world, 1);
+    options.grace_ns = grace_ns;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, flood_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fds[] = {connect_to(server), connect_to(server)};
+    wait_for_count(&made_count, 2);
+    tram_runtime_stop(runtime);
+    if (stop_twice)
+        tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 2);
+    assert_int_equal(released_count, 2);
+    tram_runtime_free(runtime);
+    assert_non_null(strstr(world->log, "2 connections are aborted"));
+    assert_int_equal(world->warnings, 1);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_grace_period(void **state) {
+    check_grace(*state, 30000000, false);
+}
+
+static void test_no_grace_period(void **state) {
+    check_grace(*state, UINT64_MAX, false);
+}
+
+static void test_second_stop_ends_the_grace_period(void **state) {
+    check_grace(*state, 3600000000000, true);
+}
+
+static tram_runtime *signalled_runtime;
+
+static void stop_in_handler(int number) {
+    (void)number;
+    tram_runtime_stop(signalled_runtime);
+}
+
+static void test_stop_from_a_signal_handler(void **state) {
+    struct sigaction action = {.sa_handler = stop_in_handler}, before;
+    assert_int_equal(sigaction(SIGUSR2, &action, &before), 0);
+    for (int i = 0; i < 20; i++) {
+        tram_runtime_options options = options_for(*state, 2);
+        tram_runtime *runtime = signalled_runtime = runtime_new(&options);
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        assert_int_equal(raise(SIGUSR2), 0);
+        assert_int_equal(tram_runtime_join(runtime), 0);
+        tram_runtime_free(runtime);
+    }
+    assert_int_equal(sigaction(SIGUSR2, &before, NULL), 0);
+}
+
+/* rules: L-23, L-26 */
+static void test_L_23_signals_stop_the_runtime(void **state) {
+    const int numbers[] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < 2; i++) {
+        tram_runtime_options options = options_for(*state, 2);
+        options.handle_signals = true;
+        tram_runtime *runtime = runtime_new(&options);
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        assert_int_equal(kill(getpid(), numbers[i]), 0);
+        assert_int_equal(tram_runtime_join(runtime), 0);
+        tram_runtime_free(runtime);
+        struct sigaction action;
+        assert_int_equal(sigaction(numbers[i], NULL, &action), 0);
+        assert_ptr_equal(action.sa_handler, SIG_DFL);
+    }
+}
+
+/* The worker's own connections end as well, and one that is being made is given up. */
+static int connect_away(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)worker;
+    (void)state;
+    return tram_loop_create_connection(loop, echo_factory, NULL, "127.0.0.1", arg, NULL, NULL);
+}
+
+static void test_stop_ends_clients_too(void **state) {
+    uint16_t port;
+    int listener = tcp_listener(5, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    tram_runtime_options options = options_for(*state, 2);
+    options.start = connect_away;
+    options.arg = text;
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    wait_for_count(&made_count, 2);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(released_count, 2);
+    tram_runtime_free(runtime);
+    /* At once after the start: connected or not, it ends. */
+    runtime = runtime_new(&options);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_run(runtime), 0);
+    tram_runtime_free(runtime);
+    close(listener);
+}
+
+/* ---- Other guests and hosts ---- */
+
+static void test_forked_child_only_forgets(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        int bad = tram_runtime_stop(runtime) != -ECHILD || tram_runtime_join(runtime) != -ECHILD ||
+                  tram_runtime_start(runtime) != -ECHILD || tram_runtime_server_close(server) != -ECHILD;
+        tram_runtime_free(runtime);
+        _exit(bad);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    int fd = connect_to(server); /* the parent's goes on */
+    assert_echoes(fd);
+    close(fd);
+    tram_runtime_free(runtime);
+}
+
+static int fail_on_report(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)loop;
+    (void)exception;
+    *(_Atomic unsigned *)arg += 1;
+    return 0;
+}
+
+static _Atomic unsigned reports;
+
+static int watch_reports(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)worker;
+    (void)state;
+    return tram_loop_set_exception_handler(loop, fail_on_report, arg);
+}
+
+/* Nothing that the library does itself happens on a wrong thread. */
+static void test_debug_mode_has_nothing_to_report(void **state) {
+    reports = 0;
+    tram_runtime_options options = options_for(*state, 2);
+    options.loop.debug = true;
+    options.start = watch_reports;
+    options.arg = &reports;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *before = serve(runtime, echo_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    check_spread(runtime, before);
+    tram_runtime_server *after = serve(runtime, echo_factory);
+    check_spread(runtime, after);
+    assert_int_equal(tram_runtime_server_close(after), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+    assert_int_equal(reports, 0);
+}
+
+static void test_X_1_out_of_memory_before_the_start(void **state) {
+    struct world *world = *state;
+    for (size_t n = 0; n < 200; n++) {
+        tram_runtime_options options = options_for(world, 2);
+        tram_runtime *runtime;
+        world->fail_after = n;
+        int status = tram_runtime_new(&options, &runtime);
+        if (status) {
+            assert_int_equal(status, -ENOMEM);
+            continue;
+        }
+        tram_runtime_server *server = NULL;
+        status = tram_runtime_create_server(runtime, echo_factory, NULL, NULL, "0", NULL, &server, NULL);
+        world->fail_after = SIZE_MAX;
+        tram_runtime_free(runtime);
+        if (!status)
+            return;
+        assert_int_equal(status, -ENOMEM);
+    }
+    fail_msg("never had enough memory");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(runs_and_stops),
+        TEST(free_in_every_state),
+        TEST(stop_before_start),
+        TEST(bad_options),
+        TEST(default_workers_are_the_cpus),
+        TEST(threads_of_the_workers),
+        TEST(failing_start_function),
+        TEST(posts_and_a_worker_that_ends_by_itself),
+        TEST(server_on_all_workers),
+        TEST(closed_before_the_start),
+        TEST(V_5_occupied_port_is_an_error_with_the_address),
+        TEST(V_3_shared_with_other_runtimes_on_request),
+        TEST(server_bad_input),
+        TEST(stop_closes_what_is_idle),
+        TEST(V_17_stop_serves_who_got_through),
+        TEST(stop_sends_what_is_queued),
+        TEST(grace_period),
+        TEST(no_grace_period),
+        TEST(second_stop_ends_the_grace_period),
+        TEST(stop_from_a_signal_handler),
+        TEST(L_23_signals_stop_the_runtime),
+        TEST(stop_ends_clients_too),
+        TEST(forked_child_only_forgets),
+        TEST(debug_mode_has_nothing_to_report),
+        TEST(X_1_out_of_memory_before_the_start),
+    };
+    return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);
+}

@@ -1,0 +1,53 @@
+/* What a server consists of. Types only. */
+#ifndef TRAM_TRANSPORTS_SERVER_TYPES_H
+#define TRAM_TRANSPORTS_SERVER_TYPES_H
+
+#include "core/future.h"
+#include "transports/transport.h"
+#include <tram/server.h>
+
+struct listener {
+    struct io io;
+    tram_server *server;
+    struct deadline retry; /* runs while accepting pauses for want of descriptors or memory (V-11) */
+    bool starved;
+    bool no_delay; /* what it accepts has TCP_NODELAY already */
+    tram_socket_address address;
+};
+
+/* They come and go together. */
+struct listeners {
+    struct grave grave;
+    size_t count;
+    struct listener items[];
+};
+
+struct tram_server {
+    struct transport_owner owner; /* first */
+    struct seat seat;
+    tram_loop *loop; /* NULL once it closed */
+    tram_allocator allocator;
+    tram_protocol_factory factory;
+    void *arg;
+    struct listeners *listeners; /* NULL before the sockets are there, and after close */
+    int backlog;
+    bool keep_alive;
+    bool serving;
+    bool closed;
+    uint32_t holds; /* the user's, and those of operations under way */
+    size_t connections;
+    struct list waiting;  /* operations that end when it is closed and has no connection */
+    struct list starting; /* operations that end in the next tick */
+    struct server_op *forever;
+    void (*opening)(tram_server *server); /* while it is being made: gives up making it */
+};
+
+/* An operation on a server, which it holds. */
+struct server_op {
+    tram_future future;
+    struct list link; /* in `waiting` or `starting` */
+    struct ready ready;
+    tram_server *server; /* NULL once it is over */
+};
+
+#endif
