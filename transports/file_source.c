@@ -49,6 +49,22 @@ bool tram__file_source_refused(int code) {
     return code == -EINVAL || code == -ENOSYS || code == -EOPNOTSUPP || code == -ESPIPE;
 }
 
+bool tram__connection_lost(int code) {
+    switch (-code) {
+    case ECONNRESET:
+    case EPIPE:
+    case ENOTCONN:
+    case ECONNABORTED:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int tram__sendfile_code(int code) {
     return code == -EPIPE || code == -ENOTCONN ? -ECONNRESET : code;
 }

@@ -44,7 +44,10 @@ void tram__file_source_close(struct file_source *source);
 /* Does the code say that the kernel does not send such a file (F-8)? */
 bool tram__file_source_refused(int code);
 
-/* What a sendfile fails with: a lost connection is always the same one (F-10). */
+/* Is it the connection that a sendfile's error is about, and not the file? */
+bool tram__connection_lost(int code);
+
+/* What a sendfile fails with: the ends of connections become one (F-10). */
 int tram__sendfile_code(int code);
 
 #endif

@@ -169,6 +169,8 @@ static void range_sent(struct pump *pump, ssize_t result) {
     if (unlikely(result < 0)) {
         if (!source->sent && tram__file_source_refused((int)result))
             begin_blocks(sendfile);
+        else if (tram__connection_lost((int)result))
+            tram__transport_fatal(sendfile->transport, (int)result, "sendfile", NULL); /* which tells lost() */
         else
             finish(sendfile, (int)result);
         return;
