@@ -141,24 +141,24 @@ static int watch_get(tram_loop *loop, int fd, struct watch **ret_watch) {
     return *ret_watch ? 0 : watch_new(loop, fd, ret_watch);
 }
 
-static int watch_put(struct watch *watch, int which, struct place place) {
-    clear(&watch->places[which]);
-    watch->places[which] = place;
-    watch->places[which].since = watch->io.loop->stats.ticks;
-    int status = tram__io_watch(&watch->io, watch_events(watch));
-    if (status) {
-        clear(&watch->places[which]);
-        watch_gone(watch);
-    }
-    return status;
-}
-
 static void watch_take(struct watch *watch, int which) {
     clear(&watch->places[which]);
     if (watch_events(watch))
         tram__io_watch(&watch->io, watch_events(watch));
     else
         watch_end(watch);
+}
+
+static int watch_put(struct watch *watch, int which, struct place place) {
+    clear(&watch->places[which]);
+    watch->places[which] = place;
+    watch->places[which].since = watch->io.loop->stats.ticks;
+    int status = tram__io_watch(&watch->io, watch_events(watch));
+    if (status) {
+        watch->places[which].watcher = NULL; /* it never was here */
+        watch_take(watch, which);
+    }
+    return status;
 }
 
 /* ---- For operations ---- */

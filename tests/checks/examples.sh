@@ -43,6 +43,34 @@ async def main():
 
 asyncio.run(main())
 EOF
+    # The other way round: asyncio's sock_ calls serve.
+    timeout 60 python3 - "$examples/sock-client" <<'EOF' || fail "sock-client and Python did not understand each other"
+import asyncio, socket, sys
+
+async def serve(listener):
+    loop = asyncio.get_running_loop()
+    sock, _ = await loop.sock_accept(listener)
+    with sock:
+        heard = []
+        while (message := await loop.sock_recv(sock, 100)) and message != b"quit\n":
+            heard.append(message)
+            await loop.sock_sendall(sock, b"<" + message)
+        return heard
+
+async def main():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        serving = asyncio.create_task(serve(listener))
+        client = await asyncio.create_subprocess_exec(
+            sys.argv[1], "127.0.0.1", str(listener.getsockname()[1]),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        out, _ = await client.communicate(b"one\ntwo\nquit\n")
+        assert client.returncode == 0, client.returncode
+        assert out == b"<one\n<two\n", out
+        assert await serving == [b"one\n", b"two\n"]
+
+asyncio.run(main())
+EOF
     kill -TERM "$server"
     wait "$server" || status=$?
     ((status == 0 || status == 124)) || fail "sock-server: exit code $status"
