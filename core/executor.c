@@ -167,7 +167,7 @@ int tram__job_new(tram_loop *loop, const struct job_kind *kind, size_t size, voi
     job->kind = kind;
     job->way_back = way_back_hold(link->way_back);
     job->size = size;
-    *(struct job **)ret_job = job;
+    memcpy(ret_job, &job, sizeof job);
     return 0;
 }
 

@@ -31,7 +31,7 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
     future->size = size;
     future->references = 1;
     list_init(&future->callbacks);
-    *(tram_future **)ret_future = future;
+    memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
     return 0;
 }
 

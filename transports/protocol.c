@@ -1,5 +1,6 @@
 /* The adapter: every call of a protocol's callback, and what its answer means. */
 #include <errno.h>
+#include <string.h>
 
 #include "transports/protocol.h"
 
@@ -108,14 +109,15 @@ static void report_failure(tram_transport *transport, int code, const char *oper
 
 /*
  * A failure that ends the connection (P-15). What looks like an error of the system is not reported (T-17). A transport
- * that ended already keeps its own end (T-16).
+ * that ended already keeps its own end (T-16), also where the exception handler ended it just now.
  */
 static int fail(tram_transport *transport, int code, const char *operation) {
     const tram_error *error = tram__raised(transport->io.loop, code, operation);
-    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
-        transport->end = (struct transport_end){.code = code, .operation = operation, .user = error->user};
+    void *user = error->user;
     if (code < -4096)
         report(transport, error);
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     return code;
 }
 
@@ -222,4 +224,38 @@ void tram__protocol_pause_writing(tram_transport *transport) {
 
 void tram__protocol_resume_writing(tram_transport *transport) {
     call_edge(transport, false, transport->protocol->ops->resume_writing, "resume_writing");
+}
+
+/* ---- Bytes from elsewhere ---- */
+
+static int feed_buffers(tram_protocol *protocol, const char *from, size_t size) {
+    const tram_protocol_ops *ops = protocol->ops;
+    while (size) {
+        void *memory = NULL;
+        size_t room = 0;
+        int status = ops->get_buffer(protocol, (ptrdiff_t)size, &memory, &room);
+        if (status < 0)
+            return status;
+        if (!memory || !room)
+            return TRAM_ESTATE;
+        size_t part = room < size ? room : size;
+        memcpy(memory, from, part);
+        status = ops->buffer_updated ? ops->buffer_updated(protocol, part) : 0;
+        if (status < 0)
+            return status;
+        from += part;
+        size -= part;
+    }
+    return 0;
+}
+
+int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size) {
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    if (!data && size)
+        return TRAM_EVALUE;
+    if (protocol->ops->get_buffer)
+        return feed_buffers(protocol, data, size);
+    int status = size && protocol->ops->data_received ? protocol->ops->data_received(protocol, data, size) : 0;
+    return status < 0 ? status : 0;
 }

@@ -81,6 +81,18 @@ struct tram_protocol {
  */
 typedef int (*tram_protocol_factory)(tram_loop *loop, void *arg, tram_protocol **ret_protocol);
 
+/*
+ * Gives a protocol bytes that came from elsewhere, as if they had been received: what a parser had read ahead
+ * before set_protocol, what a test makes up. A buffered protocol is asked for memory, `size_hint` being what is
+ * left, until all bytes are in it (asyncio.protocols._feed_data_to_buffered_proto); any other gets one
+ * data_received. The callbacks run inside this call, on a connection or without one.
+ *
+ * Returns 0 or the negative code of the callback that failed, which ends the feeding and nothing else: to end the
+ * connection, return it from the callback that feeds. TRAM_ESTATE: get_buffer gave no room. TRAM_EVALUE: NULL data
+ * with a size; TRAM_ETYPE: a protocol without ops.
+ */
+TRAM_API int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size);
+
 TRAM_END_DECLS
 
 #endif

@@ -751,6 +751,26 @@ static void test_T_16_an_error_after_the_end_is_certain_is_reported_and_changes_
     close(wire.peer);
 }
 
+static int end_what_failed(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)loop;
+    close_or_abort(exception->transport, *(const unsigned *)arg);
+    return 0;
+}
+
+static void test_T_16_T_17_the_report_comes_first_and_its_handler_may_end_the_transport(void **state) {
+    struct world *world = *state;
+    for (unsigned abort = 0; abort < 2; abort++) {
+        struct recorder *recorder = recorder_new(world, NULL);
+        recorder->on = fail_with_own_code;
+        struct wire wire = wire_new_made(world, recorder);
+        assert_int_equal(tram_loop_set_exception_handler(world->loop, end_what_failed, &abort), 0);
+        say(wire.peer, "x");
+        run_until_traced(world, "released");
+        assert_trace(world, "data:1 lost:0 released"); /* as in asyncio: the handler was first */
+        close(wire.peer);
+    }
+}
+
 static int fail_with_given_code(struct recorder *recorder, const char *event) {
     return strcmp(event, "data") == 0 ? *(const int *)recorder->arg : 0;
 }
@@ -1132,6 +1152,7 @@ int main(void) {
         CASE(test_T_16_a_fatal_error_drops_what_is_unsent_and_stops_reading),
         CASE(test_T_16_a_flush_after_a_close_can_end_in_an_error),
         CASE(test_T_16_an_error_after_the_end_is_certain_is_reported_and_changes_nothing),
+        CASE(test_T_16_T_17_the_report_comes_first_and_its_handler_may_end_the_transport),
         CASE(test_T_17_errors_of_the_system_are_not_reported_others_are),
         CASE(test_T_17_a_hard_limit_that_was_exceeded_is_reported),
         DEBUG(test_T_17_debug_mode_logs_errors_of_the_system),

@@ -425,14 +425,28 @@ void set_blocking(int fd, bool blocking) {
     assert_int_equal(fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK), 0);
 }
 
-int tcp_listener(int backlog, uint16_t *ret_port) {
+/* A listening socket on a port that the kernel chose, or -1 with errno. */
+static int try_to_listen(int backlog, struct sockaddr_in *address) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = sizeof *address;
     assert_true(fd >= 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(fd, backlog), 0);
-    socklen_t size = sizeof address;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (bind(fd, (struct sockaddr *)address, size) == 0 && listen(fd, backlog) == 0 &&
+        getsockname(fd, (struct sockaddr *)address, &size) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+int tcp_listener(int backlog, uint16_t *ret_port) {
+    struct sockaddr_in address;
+    int fd = try_to_listen(backlog, &address);
+    /* Somebody else may get the port between bind and listen. */
+    for (int tries = 0; fd < 0 && errno == EADDRINUSE && tries < 100; tries++)
+        fd = try_to_listen(backlog, &address);
+    assert_true(fd >= 0);
     *ret_port = ntohs(address.sin_port);
     return fd;
 }
