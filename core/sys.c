@@ -92,7 +92,6 @@ const struct sys tram__sys = {
     .fcntl = plain_fcntl,
     .close = close,
     .read = read,
-    .pread = pread,
     .lseek = lseek,
     .fstat = fstat,
     .write = write,

@@ -34,7 +34,6 @@ struct sys {
     int (*fcntl)(int fd, int command, int value);
     int (*close)(int fd);
     ssize_t (*read)(int fd, void *data, size_t size);
-    ssize_t (*pread)(int fd, void *data, size_t size, off_t offset);
     off_t (*lseek)(int fd, off_t offset, int whence);
     int (*fstat)(int fd, struct stat *ret_status);
     ssize_t (*write)(int fd, const void *data, size_t size);

@@ -22,6 +22,7 @@ int tram__file_source_open(struct file_source *source, tram_loop *loop, int file
     int64_t most = INT64_MAX - offset;
     *source = (struct file_source){
         .loop = loop, .file = file, .offset = (uint64_t)offset, .count = (uint64_t)(count < most ? count : most)};
+    source->sequential = loop->sys->lseek(file, 0, SEEK_CUR) < 0 && errno == ESPIPE;
     return look(source);
 }
 
@@ -71,11 +72,15 @@ int tram__sendfile_code(int code) {
 
 /* ---- Blocks ---- */
 
+/*
+ * Reading is the executor's work and may outlive the operation, even the loop: it makes its system calls itself. After
+ * a cancel the user may close the file, and its number may become another's. Reading from that at an offset does no
+ * harm; but what a pipe gives is gone, so of what is read in sequence the job has a descriptor of its own.
+ */
 struct block_job {
     struct job job;
-    const struct sys *sys;
-    int file; /* a copy: the user may close the file once the operation was cancelled */
-    bool from_start;
+    int file;
+    bool sequential;
     off_t offset;
     size_t size;
     ssize_t result; /* bytes, or -errno */
@@ -83,14 +88,12 @@ struct block_job {
     char data[];
 };
 
-/* What has no positions is read as it comes, if that is from its start. */
 static ssize_t read_part(struct block_job *job) {
     ssize_t result;
-    do {
-        result = job->sys->pread(job->file, job->data, job->size, job->offset);
-        if (result < 0 && errno == ESPIPE && job->from_start)
-            result = job->sys->read(job->file, job->data, job->size);
-    } while (result < 0 && errno == EINTR);
+    do
+        result = job->sequential ? read(job->file, job->data, job->size)
+                                 : pread(job->file, job->data, job->size, job->offset);
+    while (result < 0 && errno == EINTR);
     return result < 0 ? -errno : result;
 }
 
@@ -111,7 +114,8 @@ static void block_complete(struct job *job, tram_future *future) {
 
 static void block_destroy(struct job *job) {
     struct block_job *block = (struct block_job *)job;
-    block->sys->close(block->file);
+    if (block->sequential)
+        close(block->file);
 }
 
 static const struct job_kind block_kind = {
@@ -130,20 +134,22 @@ static void forget_block(struct file_source *source) {
 
 int tram__file_source_read(struct file_source *source, size_t limit, tram_future_callback done, void *arg) {
     forget_block(source);
+    if (source->sequential && source->offset)
+        return -ESPIPE;
     struct io_range range = tram__file_source_next(source, limit);
     struct block_job *job;
     int status = tram__job_new(source->loop, &block_kind, sizeof *job + range.size, &job);
     if (status)
         return status;
-    job->sys = source->loop->sys;
-    job->file = job->sys->fcntl(source->file, F_DUPFD_CLOEXEC, 0);
-    job->from_start = source->offset == 0;
+    const struct sys *sys = source->loop->sys;
+    job->sequential = source->sequential;
+    job->file = source->sequential ? sys->fcntl(source->file, F_DUPFD_CLOEXEC, 0) : source->file;
     job->offset = range.offset;
     job->size = range.size;
     status = job->file < 0 ? -errno : tram__job_submit(source->loop, NULL, &job->job, &source->reading);
     if (status) {
-        if (job->file >= 0)
-            job->sys->close(job->file);
+        if (job->sequential && job->file >= 0)
+            sys->close(job->file);
         tram__job_free(&job->job);
         return status;
     }

@@ -15,6 +15,7 @@ struct file_source {
     uint64_t sent;
     uint64_t size;        /* of a regular file, when last asked */
     bool regular;         /* the kernel can send it */
+    bool sequential;      /* it has no positions: a pipe, a terminal */
     tram_future *reading; /* a block that is being read, or was read last; NULL: none */
     tram_future_callback read_done;
     void *read_arg;

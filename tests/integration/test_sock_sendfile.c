@@ -4,7 +4,6 @@
 #include "support/support.h"
 
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -106,24 +105,24 @@ static void test_F_11_F_2_bad_arguments_are_refused(void **state) {
     close(pair[1]);
 }
 
-/* How much the executor was asked to read at once: written by its threads. */
+/* The most that was sent at once: blocks as they were read. */
 static struct {
     struct sys sys;
-    _Atomic size_t largest;
-} reads;
+    size_t largest;
+} sends;
 
-static ssize_t measured_pread(int fd, void *data, size_t size, off_t offset) {
-    if (size > atomic_load(&reads.largest))
-        atomic_store(&reads.largest, size);
-    return tram__sys.pread(fd, data, size, offset);
+static ssize_t measured_send(int fd, const void *data, size_t size, int flags) {
+    if (size > sends.largest)
+        sends.largest = size;
+    return tram__sys.send(fd, data, size, flags);
 }
 
 static int setup_measured(void **state) {
     world_setup(state);
-    reads.sys = *faults_sys();
-    reads.sys.pread = measured_pread;
-    atomic_store(&reads.largest, 0);
-    world_use_sys(*state, &reads.sys);
+    sends.sys = *faults_sys();
+    sends.sys.send = measured_send;
+    sends.largest = 0;
+    world_use_sys(*state, &sends.sys);
     return 0;
 }
 
@@ -140,7 +139,7 @@ static void test_F_11_F_8_blocks_of_256_KiB_where_the_kernel_refuses(void **stat
     future = send_file(world, pair[0], file, 10, TRAM_SENDFILE_ALL);
     read_file(world, pair[1], 999990, 10);
     expect(world, future, 0, 999990);
-    assert_int_equal(atomic_load(&reads.largest), 256 * 1024);
+    assert_int_equal(sends.largest, 256 * 1024);
     assert_int_equal(position(file), 1000000);
     assert_true(nothing_registered(world, pair[0]));
 
