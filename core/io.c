@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/loop.h"
+#include "core/quiet.h"
 
 /* Doubles an array of the loop's; the new part is zeroed. */
 static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
@@ -124,6 +125,10 @@ void tram__io_send_stop(struct io *io) {
         want(io, io->wanted & ~(unsigned)IO_WRITE);
 }
 
+int tram__io_hangup_start(struct io *io) {
+    return want(io, io->wanted | IO_HANGUP);
+}
+
 int tram__io_accept_start(struct io *io, uint32_t limit) {
     io->accept_limit = limit;
     return want(io, IO_READ);
@@ -140,6 +145,32 @@ int tram__io_watch(struct io *io, unsigned events) {
 int tram__io_renew(struct io *io) {
     return io->loop->poller_ops->renew(io->loop->poller, io);
 }
+
+/* ---- Writing without SIGPIPE ---- */
+
+#ifndef RWF_NOSIGNAL /* Linux 6.18 */
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
+    struct quiet quiet;
+    quiet_begin(&quiet);
+    ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
+    quiet_end(&quiet, written < 0 && errno == EPIPE);
+    return written;
+}
+
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) {
+    if (likely(!(io->flags & IO_NO_QUIET))) {
+        ssize_t written = io->loop->sys->pwritev2(io->fd, pieces, (int)count, -1, RWF_NOSIGNAL);
+        if (likely(written >= 0) || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+            return written;
+        io->flags |= IO_NO_QUIET; /* an older kernel, or a device that takes no flags */
+    }
+    return write_masked(io, pieces, count);
+}
+
+/* ---- Ending ---- */
 
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {

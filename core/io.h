@@ -26,11 +26,12 @@ struct io;
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
+    IO_HANGUP = 4, /* the other end is gone; told of without reading or writing */
     /*
      * With tram__io_watch(): each readiness is told once, until tram__io_renew(). For descriptors that somebody else
      * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
      */
-    IO_ONCE = 4,
+    IO_ONCE = 8,
 };
 
 /* Part of a file that is to be sent. */
@@ -74,6 +75,9 @@ struct io_kind {
     void (*next_range)(struct io *io, struct io_range *ret_range);
     void (*range_sent)(struct io *io, ssize_t result);
 
+    /* See tram__io_hangup_start(). The owner is expected to end the io. */
+    void (*hangup)(struct io *io);
+
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
     /* After the last `accepted` of one readiness. */
@@ -99,8 +103,9 @@ struct io {
 
 enum io_flag {
     IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
-    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
     IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
+    IO_NO_QUIET = 8,   /* see tram__io_write() */
 };
 
 /*
@@ -128,6 +133,7 @@ int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
+int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
@@ -137,5 +143,8 @@ int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on
  * its number is in use again.
  */
 int tram__io_renew(struct io *io);
+
+/* For backends: writev(2) that gives -1 and EPIPE but never the signal SIGPIPE (W-12), whatever its disposition. */
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count);
 
 #endif

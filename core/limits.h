@@ -25,6 +25,7 @@
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
 #define TRAM_WORKERS_MAX           1024
-#define TRAM_ERROR_TEXT            256 /* detail text kept with an error */
+#define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
+#define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */
 
 #endif

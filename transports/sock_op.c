@@ -61,7 +61,7 @@ static void start_deadline(struct sock_op *op, uint64_t longest_ns) {
         op->patience_ns *= 2;
 }
 
-static void wait(struct sock_op *op) {
+static void wait_ready(struct sock_op *op) {
     if (op->watcher.watch)
         return;
     int status = tram__watcher_start(&op->watcher, loop_of(op), op->fd);
@@ -84,7 +84,7 @@ void tram__sock_op_go(struct sock_op *op) {
         tram__future_drop(&op->future);
         break;
     case SOCK_WAIT:
-        wait(op);
+        wait_ready(op);
         break;
     case SOCK_LATER:
     case SOCK_REST:

@@ -51,9 +51,16 @@ struct transport_kind {
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
     enum sendfile_mode sendfile;
+    bool no_reading; /* it has no reading side: is_reading is false */
+    bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 
@@ -87,13 +94,15 @@ enum transport_flag {
 };
 
 struct tram_transport {
+    /* The first 64 bytes are what a message needs that is received and answered at once. */
     struct io io;
     tram_protocol *protocol; /* NULL once it was released */
+    uint32_t flags;          /* enum transport_flag */
+    uint32_t corked;
     struct write_queue queue;
-    uint32_t flags; /* enum transport_flag */
+
     uint32_t holds; /* one of the open connection, and the user's */
     uint32_t dropped_writes;
-    uint32_t corked;
     size_t high;
     size_t low;
     size_t hard_limit; /* 0: none */

@@ -9,6 +9,7 @@
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/pipe.h>
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
@@ -17,6 +18,7 @@
 #include <tram/signal.h>
 #include <tram/sock.h>
 #include <tram/stats.h>
+#include <tram/subprocess.h>
 #include <tram/transport.h>
 #include <tram/version.h>
 

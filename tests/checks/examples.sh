@@ -9,6 +9,16 @@ fail() {
     exit 1
 }
 
+# E-5: the output of date, collected from a subprocess.
+subprocess_date() {
+    local output
+    output=$(LC_ALL=C TZ=UTC timeout 20 "$examples/subprocess-date") || fail "subprocess-date: exit code $?"
+    [[ $output =~ ^"Current date: "[A-Z][a-z]+\ .*UTC ]] || fail "subprocess-date printed: $output"
+    # An empty PATH has no date: a clear error, and no hanging.
+    if output=$(PATH=/nonexistent "$examples/subprocess-date" 2>&1); then fail "subprocess-date: no error without date"; fi
+    [[ $output == "date: No such file or directory" ]] || fail "subprocess-date without date printed: $output"
+}
+
 # E-8: a server and a client on raw sockets, where "quit" ends.
 sock_server_and_client() {
     local line port output status=0
@@ -79,4 +89,5 @@ EOF
     [[ $output == "sock-client: connect: Connection refused" ]] || fail "sock-client printed: $output"
 }
 
+subprocess_date
 sock_server_and_client

@@ -298,6 +298,24 @@ static void test_F_7_a_closing_transport_refuses(void **state) {
     stream_close(&stream);
 }
 
+static void test_F_7_pipes_cannot_do_it(void **state) {
+    struct world *world = *state;
+    int through[2], file = pattern_file(10);
+    assert_int_equal(pipe2(through, O_CLOEXEC), 0);
+    tram_future *making, *future = NULL;
+    assert_int_equal(tram_loop_connect_write_pipe(world->loop, recorder_factory, world, through[1], &making), 0);
+    run_until_true(world, is_done, making);
+    void *transport;
+    assert_int_equal(tram_future_result(making, &transport), 0);
+    tram_future_release(making);
+    assert_int_equal(tram_loop_sendfile(world->loop, transport, file, 0, 1, NULL, &future), TRAM_ESTATE);
+    assert_null(future);
+    tram_transport_close(transport);
+    run_until_traced(world, "released");
+    close(through[0]);
+    close(file);
+}
+
 static void test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
@@ -710,6 +728,7 @@ int main(void) {
         CASE(test_F_6_nobody_else_writes_meanwhile),
         CASE(test_F_6_reading_rests_meanwhile),
         CASE(test_F_7_a_closing_transport_refuses),
+        CASE(test_F_7_pipes_cannot_do_it),
         CASE(test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed),
         CASE(test_F_8_files_that_cannot_be_read),
         CASE(test_F_9_blocks_heed_the_water_marks_and_the_protocol_rests),
