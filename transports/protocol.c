@@ -146,6 +146,14 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         report_failure(transport, status, "connection_lost");
 }
 
+/* A failing data_received ends a connection (P-15); a kind that lives on only tells (P-17). */
+__attribute__((noinline)) static int receiving_failed(tram_transport *transport, int status) {
+    if (!transport_kind_of(transport)->lives_on)
+        return fail(transport, status, "data_received");
+    report_failure(transport, status, "data_received");
+    return 0;
+}
+
 __attribute__((noinline)) static int received_with_care(tram_transport *transport, const void *data, size_t size) {
     tram_loop *loop = transport->io.loop;
     const tram_protocol_ops *ops = transport->protocol->ops;
@@ -154,7 +162,7 @@ __attribute__((noinline)) static int received_with_care(tram_transport *transpor
     uint64_t start = slow_begin(loop);
     int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
-    return status >= 0 ? 0 : fail(transport, status, "data_received");
+    return status >= 0 ? 0 : receiving_failed(transport, status);
 }
 
 /* The hottest callback: what debug mode needs stays out of the way. */
@@ -164,7 +172,7 @@ int tram__protocol_received(tram_transport *transport, const void *data, size_t 
     if (unlikely(!data_received || transport->io.loop->debug))
         return received_with_care(transport, data, size);
     int status = data_received(protocol, data, size);
-    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
+    return likely(status >= 0) ? 0 : receiving_failed(transport, status);
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
