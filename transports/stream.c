@@ -19,6 +19,18 @@ static void eof(tram_transport *transport) {
         tram__transport_close(transport);
 }
 
+static struct pump *pump_of(struct io *io) {
+    return transport_pump((tram_transport *)(void *)io);
+}
+
+static void next_range(struct io *io, struct io_range *ret_range) {
+    pump_of(io)->next_range(pump_of(io), ret_range);
+}
+
+static void range_sent(struct io *io, ssize_t result) {
+    pump_of(io)->range_sent(pump_of(io), result);
+}
+
 static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
 }
@@ -113,9 +125,11 @@ static const struct transport_kind plain_kind, buffered_kind;
                .received = received_function,                                                                          \
                .gather = tram__bytes_gather,                                                                           \
                .sent = tram__bytes_sent,                                                                               \
+               .next_range = next_range,                                                                               \
+               .range_sent = range_sent,                                                                               \
                .ending = tram__bytes_ending},                                                                          \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .eof = eof,                           \
-        .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = tram__socket_end,                     \
+        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .sendfile = SENDFILE_NATIVE,          \
+        .eof = eof, .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = tram__socket_end,         \
         .extra_info = tram__socket_extra_info,                                                                         \
     }
 

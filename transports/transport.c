@@ -105,6 +105,11 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    struct pump *pump = transport_pump(transport);
+    if (unlikely(pump != NULL)) {
+        tram__transport_unpump(transport);
+        pump->lost(pump);
+    }
 }
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
@@ -185,16 +190,24 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* Unless something is against it. */
+static void start_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
+        return; /* reading starts after connection_made */
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
 /* Begins to listen to what the other end does. */
 static void start(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
     int status = 0;
     if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
         status = kind->start(transport);
-    if (!status && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
-        status = tram__io_receive_start(&transport->io);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    start_reading(transport);
 }
 
 static void made_run(tram_loop *loop, struct ready *ready) {
@@ -321,17 +334,13 @@ int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
-    if (!(transport->flags & T_MADE))
-        return 0; /* reading starts after connection_made */
-    int status = tram__io_receive_start(&transport->io);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    start_reading(transport);
     return 0;
 }
 
 bool tram_transport_is_reading(const tram_transport *transport) {
     enter(transport, __func__);
-    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
 }
 
 /* ---- Writing ---- */
@@ -408,7 +417,7 @@ void tram__transport_drop_write(tram_transport *transport) {
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED)
+    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
@@ -417,7 +426,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -511,6 +520,10 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
+    if (transport_pump(transport) && !(transport->flags & T_CLOSING)) {
+        transport_pump(transport)->drained(transport_pump(transport));
+        return;
+    }
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -577,12 +590,28 @@ int tram__transport_uncork(tram_transport *transport) {
 int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
+    if (transport->flags & T_PUMPED)
+        return TRAM_ESTATE;
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
     return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+void tram__transport_pump(tram_transport *transport, struct pump *pump) {
+    transport->on.pump = pump;
+    transport->flags |= T_PUMPED | T_HAS_PUMP;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
+void tram__transport_unpump(tram_transport *transport) {
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
+    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
@@ -631,7 +660,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST)
+#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {

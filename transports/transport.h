@@ -35,6 +35,13 @@ void tram__transport_drop_write(tram_transport *transport);
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
 /*
+ * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
+ * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_pump(tram_transport *transport, struct pump *pump);
+void tram__transport_unpump(tram_transport *transport);
+
+/*
  * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
  * descriptor belongs to a transport.
  */

@@ -14,8 +14,10 @@
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
+#include <tram/sendfile.h>
 #include <tram/server.h>
 #include <tram/signal.h>
+#include <tram/sock.h>
 #include <tram/stats.h>
 #include <tram/subprocess.h>
 #include <tram/transport.h>
