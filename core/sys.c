@@ -15,6 +15,15 @@ static int plain_connect(int fd, const struct sockaddr *address, socklen_t size)
     return connect(fd, address, size);
 }
 
+static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                            socklen_t address_size) {
+    return sendto(fd, data, size, flags, address, address_size);
+}
+
+static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    return recvmmsg(fd, messages, count, flags, timeout);
+}
+
 static int plain_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
     return getsockname(fd, address, size);
 }
@@ -82,7 +91,10 @@ const struct sys tram__sys = {
     .accept4 = quick_accept4,
     .recv = quick_recv,
     .send = quick_send,
+    .sendto = plain_sendto,
     .sendmsg = quick_sendmsg,
+    .recvmmsg = plain_recvmmsg,
+    .sendmmsg = sendmmsg,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
     .setsockopt = setsockopt,
@@ -90,6 +102,8 @@ const struct sys tram__sys = {
     .getpeername = plain_getpeername,
     .fcntl = plain_fcntl,
     .close = quick_close,
+    .stat = stat,
+    .unlink = unlink,
     .read = read,
     .write = write,
     .writev = writev,
