@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "transports/stream.h"
+#include <tram/unix.h>
 
 /* ---- What the poller reports ---- */
 
@@ -82,28 +83,42 @@ static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-/* The local address, asked for once and then kept. NULL: not to be had. */
-static const tram_socket_address *sockname(tram_transport *transport) {
+/* An address that is kept with the transport; NULL: not to be had. */
+static tram_socket_address *fetch(tram_transport *transport, int (*ask)(int, struct sockaddr *, socklen_t *)) {
     tram_loop *loop = transport->io.loop;
-    if (transport->sockname || transport->io.fd < 0)
-        return transport->sockname;
     tram_socket_address *address = tram__memory_get_zero(&loop->allocator, sizeof *address);
     if (!address)
         return NULL;
     address->size = sizeof address->address;
-    if (loop->sys->getsockname(transport->io.fd, (struct sockaddr *)&address->address, &address->size) < 0) {
+    if (ask(transport->io.fd, (struct sockaddr *)&address->address, &address->size) < 0) {
         memory_put(&loop->allocator, address, sizeof *address);
         return NULL;
     }
-    transport->sockname = address;
     return address;
+}
+
+/* The local address, asked for once and then kept. */
+static const tram_socket_address *sockname(tram_transport *transport) {
+    if (!transport->sockname && transport->io.fd >= 0)
+        transport->sockname = fetch(transport, transport->io.loop->sys->getsockname);
+    return transport->sockname;
+}
+
+/* The same for a peer that was not known from the beginning: one with a name, on a Unix socket. */
+static const tram_socket_address *late_peername(tram_transport *transport) {
+    if (!transport->peername && transport->io.fd >= 0)
+        transport->peername = fetch(transport, transport->io.loop->sys->getpeername);
+    return transport->peername;
 }
 
 void tram__socket_end(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     int fd = transport->io.fd;
-    if (transport->holds > 1)
-        sockname(transport); /* whoever holds it may ask later (T-10) */
+    if (transport->holds > 1) { /* whoever holds it may ask later (T-10) */
+        sockname(transport);
+        if (!transport->peer.sin6_family)
+            late_peername(transport);
+    }
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     loop->sys->close(fd);
@@ -115,6 +130,7 @@ static void drop_queue(tram_transport *transport) {
 
 struct extra_values {
     tram_socket socket;
+    tram_peer_credentials credentials;
     tram_socket_address peer;
 };
 
@@ -126,20 +142,29 @@ static int socket_option(const tram_transport *transport, int name) {
     return value;
 }
 
+/* A Unix peer without a name has an address that is nothing but its family (U-7). */
 static const void *peername(tram_transport *transport, struct extra_values *values) {
     tram_socket_address *peer = &values->peer;
+    sa_family_t family = transport->peer.sin6_family;
+    if (!family)
+        return late_peername(transport);
     memset(peer, 0, sizeof *peer);
-    if (transport->peer.sin6_family) {
-        bool six = transport->peer.sin6_family == AF_INET6;
-        peer->size = six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-        memcpy(&peer->address, &transport->peer, peer->size);
-        return peer;
-    }
-    peer->size = sizeof peer->address;
-    int fd = transport->io.fd;
-    if (fd < 0 || transport->io.loop->sys->getpeername(fd, (struct sockaddr *)&peer->address, &peer->size) < 0)
-        return NULL;
+    peer->size = family == AF_UNIX    ? sizeof(sa_family_t)
+                 : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                      : sizeof(struct sockaddr_in);
+    memcpy(&peer->address, &transport->peer, peer->size);
     return peer;
+}
+
+/* Who connected, or listened, as the kernel saw it then. Other families do not tell. */
+static const void *peer_credentials(const tram_transport *transport, struct extra_values *values) {
+    struct ucred found;
+    socklen_t size = sizeof found;
+    if (socket_option(transport, SO_DOMAIN) != AF_UNIX ||
+        transport->io.loop->sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_PEERCRED, &found, &size) < 0)
+        return NULL;
+    values->credentials = (tram_peer_credentials){.pid = found.pid, .uid = found.uid, .gid = found.gid};
+    return &values->credentials;
 }
 
 const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
@@ -155,6 +180,8 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
         return peername(transport, values);
     if (strcmp(name, "sockname") == 0)
         return sockname(transport);
+    if (strcmp(name, "peercred") == 0)
+        return peer_credentials(transport, values);
     if (strcmp(name, "socket") != 0)
         return NULL;
     values->socket = (tram_socket){
@@ -188,7 +215,7 @@ static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffere
 
 /*
  * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
- * any more. Of other families it is asked when someone wants to know.
+ * any more. For the name of a Unix socket, which it does not forget, the kernel is asked when someone wants to know.
  */
 static void keep_peer(tram_transport *transport, const struct stream_options *options) {
     struct sockaddr_storage asked = {0};
@@ -200,7 +227,9 @@ static void keep_peer(tram_transport *transport, const struct stream_options *op
             return;
         peer = &asked;
     }
-    if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
+    bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
+    bool unnamed = size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX;
+    if (unnamed || (inet && size <= sizeof transport->peer))
         memcpy(&transport->peer, peer, size);
 }
 

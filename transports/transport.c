@@ -25,6 +25,7 @@ static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
     memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
+    memory_put(&loop->allocator, transport->peername, sizeof *transport->peername);
     if (unlikely(kind->dispose))
         kind->dispose(transport);
     else

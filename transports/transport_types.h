@@ -87,7 +87,8 @@ struct tram_transport {
     struct transport_owner *owner;
     tram_future *creator;          /* completed after connection_made */
     tram_socket_address *sockname; /* fetched, or NULL */
-    struct sockaddr_in6 peer;      /* or a sockaddr_in; family 0: ask the kernel */
+    tram_socket_address *peername; /* the same, where `peer` does not tell */
+    struct sockaddr_in6 peer;      /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
 };
 
 static inline const struct transport_kind *transport_kind_of(const tram_transport *transport) {

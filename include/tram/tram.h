@@ -17,6 +17,7 @@
 #include <tram/signal.h>
 #include <tram/stats.h>
 #include <tram/transport.h>
+#include <tram/unix.h>
 #include <tram/version.h>
 
 #endif
