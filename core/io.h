@@ -53,6 +53,7 @@ struct io_datagram_kind {
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
+    IO_HANGUP = 4, /* the other end is gone; told of without reading or writing */
 };
 
 /* How a loop or runtime that ends asks an object to end. */
@@ -81,6 +82,9 @@ struct io_kind {
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
     /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
     void (*sent)(struct io *io, ssize_t result);
+
+    /* See tram__io_hangup_start(). The owner is expected to end the io. */
+    void (*hangup)(struct io *io);
 
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
@@ -114,6 +118,7 @@ struct io {
 enum io_flag {
     IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
     IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_NO_QUIET = 8,  /* see tram__io_write() */
     IO_LARGE = 16,    /* its datagrams may be larger than those of UDP */
 };
 
@@ -142,8 +147,12 @@ int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
+int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
+
+/* For backends: writev(2) that gives -1 and EPIPE but never the signal SIGPIPE (W-12), whatever its disposition. */
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count);
 
 #endif

@@ -5,6 +5,7 @@
 #define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
 #define TRAM_MAIL_PER_TICK         256            /* cells taken from the mailbox in one tick */
+#define TRAM_MAIL_BATCH            1024           /* cells that were run and wait to be sent home together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
 #define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
 #define TRAM_SLOW_CALLBACK_NS      100000000ull                   /* what is slow in debug mode (L-30) */
@@ -27,6 +28,7 @@
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
 #define TRAM_WORKERS_MAX           1024
-#define TRAM_ERROR_TEXT            256 /* detail text kept with an error */
+#define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
+#define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */
 
 #endif

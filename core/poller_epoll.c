@@ -52,7 +52,8 @@ static int epoll_fd(const struct poller *poller) {
 
 static int epoll_change(struct poller *poller, struct io *io) {
     struct epoll_event event = {
-        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0),
+        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
+                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
     bool known = io->flags & IO_IN_KERNEL;
@@ -77,13 +78,23 @@ static void epoll_forget(struct poller *poller, struct io *io) {
     io->armed = 0;
 }
 
-static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+__attribute__((noinline)) static ssize_t send_with_care(struct io *io, const void *data, size_t size) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     ssize_t sent;
     do
-        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL)
-                                                   : io->loop->sys->write(io->fd, data, size);
-    while (unlikely(sent < 0) && errno == EINTR);
-    return likely(sent >= 0) ? sent : -errno;
+        sent = io->flags & IO_NO_SOCKET ? tram__io_write(io, &piece, 1)
+                                        : io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : -errno;
+}
+
+static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+    if (unlikely(io->flags & IO_NO_SOCKET))
+        return send_with_care(io, data, size);
+    ssize_t sent = io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    if (likely(sent >= 0))
+        return sent;
+    return errno == EINTR ? send_with_care(io, data, size) : -errno;
 }
 
 static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
@@ -93,7 +104,7 @@ static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, 
     ssize_t sent;
     do
         sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
-                                                   : io->loop->sys->writev(io->fd, pieces, (int)count);
+                                                   : tram__io_write(io, pieces, count);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -149,25 +160,47 @@ static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
 
 /* ---- Serving ---- */
 
-static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+/* A receive that is not the common one: into memory of the owner's, from no socket, or one that was interrupted. */
+__attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
     void *memory = loop->receive_buffer;
     size_t size = TRAM_RECEIVE_SIZE;
     if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
         return;
     ssize_t received;
     do
-        received =
-            likely(!(io->flags & IO_NO_SOCKET)) ? sys->recv(io->fd, memory, size, 0) : sys->read(io->fd, memory, size);
-    while (unlikely(received < 0) && errno == EINTR);
-    if (unlikely(received < 0)) {
-        if (errno == EAGAIN)
-            return;
-        received = -errno;
-    } else {
+        received = io->flags & IO_NO_SOCKET ? sys->read(io->fd, memory, size) : sys->recv(io->fd, memory, size, 0);
+    while (received < 0 && errno == EINTR);
+    if (received < 0 && errno == EAGAIN)
+        return;
+    if (received >= 0) {
         stats_add(&loop->stats.reads, 1);
         stats_add(&loop->stats.bytes_received, (uint64_t)received);
     }
-    io->kind->received(io, memory, received);
+    io->kind->received(io, memory, received < 0 ? -errno : received);
+}
+
+/* What a failed receive means to the owner: an interrupted one is made again. */
+__attribute__((noinline)) static void receive_failed(tram_loop *loop, const struct sys *sys, struct io *io) {
+    if (errno == EINTR)
+        receive_with_care(loop, sys, io);
+    else if (errno != EAGAIN)
+        io->kind->received(io, NULL, -errno);
+}
+
+static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+    const struct io_kind *kind = io->kind;
+    if (unlikely(kind->buffer || io->flags & IO_NO_SOCKET)) {
+        receive_with_care(loop, sys, io);
+        return;
+    }
+    ssize_t received = sys->recv(io->fd, loop->receive_buffer, TRAM_RECEIVE_SIZE, 0);
+    if (unlikely(received < 0)) {
+        receive_failed(loop, sys, io);
+        return;
+    }
+    stats_add(&loop->stats.reads, 1);
+    stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    kind->received(io, loop->receive_buffer, received);
 }
 
 static void flush(tram_loop *loop, struct io *io) {
@@ -266,6 +299,8 @@ static inline unsigned events_of(uint32_t events) {
         happened |= IO_READ;
     if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         happened |= IO_WRITE;
+    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+        happened |= IO_HANGUP;
     return happened;
 }
 
@@ -293,6 +328,10 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         serve_datagrams(loop, poller->sys, io, happened);
     } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
+    } else if (happened & IO_HANGUP) {
+        io->kind->hangup(io);
+    } else if (io->kind->sent) {
+        flush(loop, io);
     } else {
         io->kind->ready(io, happened);
     }

@@ -50,12 +50,10 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 /* Waits for the connection, then for its end. */
 static int talk(struct client *client, tram_future *future) {
     int status = tram_loop_run_until_complete(client->loop, future);
-    if (status < 0)
-        {
+    if (status < 0) {
         const tram_error *error = tram_future_error(future);
         fprintf(stderr, "echo-client: %s\n", error->detail ? error->detail : tram_error_text(status));
-    }
-    else
+    } else
         tram_loop_run_forever(client->loop);
     tram_future_release(future);
     return status < 0 ? status : client->status;

@@ -1,8 +1,8 @@
 /*
  * A protocol of decimal integers, one a line: the client sends n, the server answers n + 1, the client closes.
  *
- * It says nothing of where the bytes go: number-server.c and number-client.c let it talk over a Unix socket, and it does
- * so unchanged over any other stream.
+ * It says nothing of where the bytes go: number-server.c and number-client.c let it talk over a Unix socket, and it
+ * does so unchanged over any other stream.
  */
 #ifndef NUMBERS_H
 #define NUMBERS_H
@@ -70,7 +70,8 @@ static inline int number_server_received(tram_protocol *self, const void *data, 
 }
 
 static inline int number_server_lost(tram_protocol *self, const tram_error *error) {
-    printf("answers: %u, end: %s\n", ((struct number_server *)self)->answers, error ? tram_error_text(error->code) : "clean");
+    printf("answers: %u, end: %s\n", ((struct number_server *)self)->answers,
+           error ? tram_error_text(error->code) : "clean");
     fflush(stdout);
     return 0;
 }

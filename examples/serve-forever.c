@@ -65,7 +65,8 @@ int main(int argc, char **argv) {
     void *server = NULL;
     if (tram_loop_new(NULL, &loop) < 0)
         return 1;
-    int status = tram_loop_create_server(loop, make_greeter, NULL, "127.0.0.1", argc > 1 ? argv[1] : "0", &options, &future);
+    int status =
+        tram_loop_create_server(loop, make_greeter, NULL, "127.0.0.1", argc > 1 ? argv[1] : "0", &options, &future);
     if (status == 0) {
         tram_loop_run_until_complete(loop, future);
         status = tram_future_result(future, &server);

@@ -24,8 +24,7 @@ static int enter(const tram_transport *transport, const char *function) {
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
-    memory_put(&loop->allocator, transport->peername, sizeof *transport->peername);
+    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
     if (unlikely(kind->dispose))
         kind->dispose(transport);
     else
@@ -37,12 +36,20 @@ static void let_go(tram_transport *transport) {
         tram__loop_bury(loop_of(transport), &transport->on.grave, dispose);
 }
 
+static tram_future *take_creator(tram_transport *transport) {
+    if (!(transport->flags & T_HAS_CREATOR))
+        return NULL;
+    tram_future *creator = transport->creator;
+    transport->flags &= ~(uint32_t)T_HAS_CREATOR;
+    transport->owner = NULL;
+    return creator;
+}
+
 /* The creator learns that there will be no transport for it. */
 static void abandon_creator(tram_transport *transport) {
-    tram_future *creator = transport->creator;
+    tram_future *creator = take_creator(transport);
     if (!creator)
         return;
-    transport->creator = NULL;
     tram__future_finish_cancelled(creator);
     tram_future_release(creator);
 }
@@ -54,7 +61,7 @@ static void finish(tram_transport *transport) {
     transport->flags |= T_LOST;
     transport_kind_of(transport)->end(transport);
     stats_add(&loop->stats.connections_now, (uint64_t)-1);
-    struct transport_owner *owner = transport->owner;
+    struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
         owner->detached(owner, transport);
@@ -73,6 +80,13 @@ static void lose_now(tram_transport *transport) {
                   end->code ? tram_error_text(end->code) : "clean end");
     tram__protocol_connection_lost(transport, end->code ? &error : NULL);
     finish(transport);
+}
+
+static void ended_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    tram__protocol_eof(transport); /* the end is certain: what it answers changes nothing */
+    lose_now(transport);
 }
 
 static void lost_run(tram_loop *loop, struct ready *ready) {
@@ -126,6 +140,12 @@ int tram__transport_abort(tram_transport *transport) {
     return 0;
 }
 
+void tram__transport_ended(tram_transport *transport) {
+    seal(transport);
+    transport->on.ready.run = ended_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
+}
+
 static void flush_corked(tram_transport *transport);
 
 int tram__transport_close(tram_transport *transport) {
@@ -165,6 +185,18 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* Begins to listen to what the other end does. */
+static void start(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    int status = 0;
+    if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
+        status = kind->start(transport);
+    if (!status && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
+        status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -172,14 +204,9 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
-    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
-        int status = tram__io_receive_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
-    tram_future *creator = transport->creator;
+    start(transport);
+    tram_future *creator = take_creator(transport);
     if (creator) {
-        transport->creator = NULL;
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
@@ -187,19 +214,38 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         queue_lost(transport);
 }
 
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
+    if (unlikely(!loop->transport_pool.allocator))
+        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
+    tram_transport *transport = pool_get(&loop->transport_pool);
+    if (!transport)
+        return -ENOMEM;
+    memset(transport, 0, sizeof *transport);
+    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
+    if (status)
+        pool_put(&loop->transport_pool, transport);
+    else
+        *ret_transport = transport;
+    return status;
+}
+
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator) {
     tram_loop *loop = loop_of(transport);
     transport->protocol = protocol;
-    transport->holds = 1;
+    transport->holds++;
     transport->high = TRAM_WRITE_HIGH;
     transport->low = TRAM_WRITE_LOW;
-    transport->flags = T_MAKE_QUEUED;
+    TRAM_ASSERT(!owner || !creator);
     transport->owner = owner;
-    transport->creator = creator ? tram_future_hold(creator) : NULL;
+    if (creator)
+        transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) |
+                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -357,7 +403,8 @@ void tram__transport_drop_write(tram_transport *transport) {
     if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
         tram__log(loop, TRAM_LOG_WARNING, "a write to connection %p was dropped: the connection is gone",
                   (void *)transport);
-    transport->dropped_writes++;
+    if (transport->dropped_writes < TRAM_DROPPED_WRITES_SILENT)
+        transport->dropped_writes++;
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
@@ -513,6 +560,8 @@ static void flush_corked(tram_transport *transport) {
 }
 
 int tram__transport_cork(tram_transport *transport) {
+    if (transport->corked == UINT16_MAX)
+        return TRAM_ELIMIT;
     transport->corked++;
     return 0;
 }
@@ -618,8 +667,14 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 /* ---- Limits ---- */
 
+/* What stands before the calls about the queue, which not every kind has. */
+static int enter_queue(const tram_transport *transport, const char *function) {
+    int status = enter(transport, function);
+    return likely(!status) && unlikely(transport_kind_of(transport)->no_writing) ? -ENOTSUP : status;
+}
+
 int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (high == TRAM_LIMIT_DEFAULT) {
@@ -642,7 +697,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
 }
 
 int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (ret_low)
@@ -653,7 +708,7 @@ int tram_transport_get_write_buffer_limits(const tram_transport *transport, size
 }
 
 int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     transport->hard_limit = limit;
