@@ -1,10 +1,10 @@
 #include "core/io.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "core/loop.h"
+#include "core/quiet.h"
 
 /* Doubles an array of the loop's; the new part is zeroed. */
 static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
@@ -158,28 +158,21 @@ int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
 
+int tram__io_renew(struct io *io) {
+    return io->loop->poller_ops->renew(io->loop->poller, io);
+}
+
 /* ---- Writing without SIGPIPE ---- */
 
 #ifndef RWF_NOSIGNAL /* Linux 6.18 */
 #define RWF_NOSIGNAL 0x00000100
 #endif
 
-/* The signal goes to the thread that writes, so it is enough to block it here and to take it back. */
 static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
-    sigset_t pipe, before, pending;
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe, &before);
-    sigpending(&pending);
+    struct quiet quiet;
+    quiet_begin(&quiet);
     ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
-    int error = errno;
-    if (written < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
-        static const struct timespec now;
-        while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
-            ;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = error;
+    quiet_end(&quiet, written < 0 && errno == EPIPE);
     return written;
 }
 

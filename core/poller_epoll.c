@@ -50,12 +50,17 @@ static int epoll_fd(const struct poller *poller) {
     return poller->epoll;
 }
 
-static int epoll_change(struct poller *poller, struct io *io) {
-    struct epoll_event event = {
+static struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
+    return (struct epoll_event){
         .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
-                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0),
+                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0) |
+                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
+}
+
+static int epoll_change(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;
@@ -64,9 +69,21 @@ static int epoll_change(struct poller *poller, struct io *io) {
     /* The kernel may have lost it, where the descriptor was closed and its number came back. */
     if (status < 0 && known && errno == ENOENT)
         status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
+    /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
+    if (status < 0 && !known && errno == EEXIST)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
     if (status < 0)
         return -errno;
     io->flags |= IO_IN_KERNEL;
+    io->armed = io->wanted;
+    return 0;
+}
+
+/* The kernel knows a descriptor by its number and its open file: another file of the same number is unknown to it. */
+static int epoll_renew(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
+    if (poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event) < 0)
+        return errno == ENOENT ? -EBADF : -errno;
     io->armed = io->wanted;
     return 0;
 }
@@ -133,6 +150,15 @@ static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram 
         if (!tram__datagrams_unjoin(area, io, errno))
             return -errno;
     }
+}
+
+static ssize_t epoll_try_send_range(struct io *io, const struct io_range *range) {
+    off_t offset = range->offset;
+    ssize_t sent;
+    do
+        sent = io->loop->sys->sendfile(io->fd, range->file, &offset, range->size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
 }
 
 /* ---- Waiting ---- */
@@ -203,7 +229,28 @@ static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io
     kind->received(io, loop->receive_buffer, received);
 }
 
+static void count_sent(tram_loop *loop, ssize_t sent) {
+    if (sent > 0) {
+        stats_add(&loop->stats.writes, 1);
+        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+    }
+}
+
+static void flush_file(tram_loop *loop, struct io *io) {
+    struct io_range range;
+    io->kind->next_range(io, &range);
+    ssize_t sent = epoll_try_send_range(io, &range);
+    if (sent == -EAGAIN)
+        return;
+    count_sent(loop, sent);
+    io->kind->range_sent(io, sent);
+}
+
 static void flush(tram_loop *loop, struct io *io) {
+    if (unlikely(io->flags & IO_SENDS_FILE)) {
+        flush_file(loop, io);
+        return;
+    }
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
     if (unlikely(!count)) {
@@ -213,10 +260,7 @@ static void flush(tram_loop *loop, struct io *io) {
     ssize_t sent = epoll_try_send_pieces(io, pieces, count);
     if (sent == -EAGAIN)
         return;
-    if (sent > 0) {
-        stats_add(&loop->stats.writes, 1);
-        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
-    }
+    count_sent(loop, sent);
     io->kind->sent(io, sent);
 }
 
@@ -333,6 +377,8 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
     } else if (io->kind->sent) {
         flush(loop, io);
     } else {
+        if (io->wanted & IO_ONCE)
+            io->armed = 0;
         io->kind->ready(io, happened);
     }
 }
@@ -357,10 +403,12 @@ const struct poller_ops tram__poller_epoll = {
     .close = epoll_close,
     .fd = epoll_fd,
     .change = epoll_change,
+    .renew = epoll_renew,
     .forget = epoll_forget,
     .try_send = epoll_try_send,
     .try_send_pieces = epoll_try_send_pieces,
     .try_send_datagrams = epoll_try_send_datagrams,
+    .try_send_range = epoll_try_send_range,
     .wait = epoll_wait_collect,
     .serve = epoll_serve,
 };

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/direct.h"
+#include "core/quiet.h"
 
 /* glibc's prototypes use transparent unions and variadic arguments; these give them plain types. */
 static int plain_bind(int fd, const struct sockaddr *address, socklen_t size) {
@@ -16,6 +18,11 @@ static int plain_connect(int fd, const struct sockaddr *address, socklen_t size)
     return connect(fd, address, size);
 }
 
+static ssize_t plain_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
+                              socklen_t *address_size) {
+    return recvfrom(fd, data, size, flags, address, address_size);
+}
+
 static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                             socklen_t address_size) {
     return sendto(fd, data, size, flags, address, address_size);
@@ -23,6 +30,15 @@ static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, co
 
 static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
     return recvmmsg(fd, messages, count, flags, timeout);
+}
+
+/* Of a call that sent less than it was to, SIGPIPE may have come all the same. */
+static ssize_t quiet_sendfile(int fd, int file, off_t *offset, size_t size) {
+    struct quiet quiet;
+    quiet_begin(&quiet);
+    ssize_t sent = sendfile(fd, file, offset, size);
+    quiet_end(&quiet, sent < 0 ? errno == EPIPE : (size_t)sent < size);
+    return sent;
 }
 
 static int plain_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
@@ -112,9 +128,11 @@ const struct sys tram__sys = {
     .connect = plain_connect,
     .accept4 = quick_accept4,
     .recv = quick_recv,
+    .recvfrom = plain_recvfrom,
     .send = quick_send,
-    .sendmsg = quick_sendmsg,
     .sendto = plain_sendto,
+    .sendfile = quiet_sendfile,
+    .sendmsg = quick_sendmsg,
     .recvmmsg = plain_recvmmsg,
     .sendmmsg = sendmmsg,
     .shutdown = shutdown,
@@ -127,6 +145,7 @@ const struct sys tram__sys = {
     .stat = stat,
     .unlink = unlink,
     .read = read,
+    .lseek = lseek,
     .write = write,
     .writev = writev,
     .pwritev2 = pwritev2,

@@ -24,9 +24,11 @@ struct sys {
     int (*connect)(int fd, const struct sockaddr *address, socklen_t size);
     int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
     ssize_t (*recv)(int fd, void *data, size_t size, int flags);
+    ssize_t (*recvfrom)(int fd, void *data, size_t size, int flags, struct sockaddr *address, socklen_t *address_size);
     ssize_t (*send)(int fd, const void *data, size_t size, int flags);
     ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                       socklen_t address_size);
+    ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t size);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
     int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);
@@ -40,6 +42,7 @@ struct sys {
     int (*stat)(const char *path, struct stat *ret_stat);
     int (*unlink)(const char *path);
     ssize_t (*read)(int fd, void *data, size_t size);
+    off_t (*lseek)(int fd, off_t offset, int whence);
     ssize_t (*write)(int fd, const void *data, size_t size);
     ssize_t (*writev)(int fd, const struct iovec *pieces, int count);
     ssize_t (*pwritev2)(int fd, const struct iovec *pieces, int count, off_t offset, int flags);

@@ -173,7 +173,7 @@ static const struct future_kind bridge_kind = {.name = "bridge", .cancel = bridg
 
 /* Can all that `from` may still send be written to `to`? */
 static bool leads(const tram_transport *from, const tram_transport *to) {
-    if ((from->flags | to->flags) & T_CLOSING || !from->protocol)
+    if ((from->flags | to->flags) & (T_CLOSING | T_HAS_PUMP) || !from->protocol)
         return false;
     return from->flags & T_EOF || !(to->flags & T_EOF_ASKED);
 }

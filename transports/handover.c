@@ -12,7 +12,7 @@
 /* ---- Bytes from elsewhere ---- */
 
 static bool reading(const tram_transport *transport) {
-    return transport->flags & T_MADE && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+    return transport->flags & T_MADE && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
 }
 
 /* One round of a buffered protocol. */
@@ -54,9 +54,7 @@ static void unread_run(tram_loop *loop, struct ready *ready) {
     if (!(transport->flags & T_UNREAD) || unread->taken < unread->size)
         return;
     tram__transport_drop_unread(transport);
-    int status = reading(transport) ? tram__transport_start_reading(transport) : 0;
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
 }
 
 struct unread *tram__unread_new(tram_loop *loop, const void *data, size_t size) {
@@ -90,7 +88,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached
     *ret_detached = (tram_detached){.fileno = -1};
     if (transport->flags & T_SPECIAL || transport->io.flags & IO_NO_SOCKET)
         return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_QUEUED | T_LOST) || !(transport->flags & T_MADE))
+    if (transport->flags & (T_CLOSING | T_LOST_QUEUED | T_LOST | T_HAS_PUMP) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;
     if (!write_queue_empty(&transport->queue))
         return -EAGAIN;

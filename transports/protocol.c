@@ -250,12 +250,19 @@ static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *
         report_failure(transport, status, name);
 }
 
+static bool edge_is_the_pumps(tram_transport *transport, bool paused) {
+    struct pump *pump = transport_pump(transport);
+    return pump && pump->edge(pump, paused);
+}
+
 void tram__protocol_pause_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
+    if (!edge_is_the_pumps(transport, true))
+        call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
 }
 
 void tram__protocol_resume_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+    if (!edge_is_the_pumps(transport, false))
+        call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
 }
 
 /* ---- Subprocesses ---- */

@@ -24,7 +24,7 @@ static int enter(const tram_transport *transport, const char *function) {
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
+    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
     if (unlikely(kind->dispose))
         kind->dispose(transport);
     else
@@ -125,6 +125,11 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    struct pump *pump = transport_pump(transport);
+    if (unlikely(pump != NULL)) {
+        tram__transport_unpump(transport);
+        pump->lost(pump);
+    }
 }
 
 void tram__transport_leave(tram_transport *transport) {
@@ -218,13 +223,23 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
-int tram__transport_start_reading(tram_transport *transport) {
-    if (likely(!(transport->flags & T_UNREAD)))
-        return tram__io_receive_start(&transport->io);
+/* They come first, but not before the creator goes on (P-4). */
+static void queue_unread(tram_transport *transport) {
     struct unread *unread = transport->unread;
     if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
         loop_ready(loop_of(transport), &unread->ready);
-    return 0;
+}
+
+void tram__transport_start_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
+        return; /* reading starts after connection_made */
+    if (unlikely(transport->flags & T_UNREAD)) {
+        queue_unread(transport);
+        return;
+    }
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
 
 /* Begins to listen to what the other end does. */
@@ -233,10 +248,9 @@ static void start(tram_transport *transport) {
     int status = 0;
     if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
         status = kind->start(transport);
-    if (!status && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
-        status = tram__transport_start_reading(transport);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
 }
 
 static void made_run(tram_loop *loop, struct ready *ready) {
@@ -252,8 +266,8 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
-    if (unlikely(transport->flags & T_UNREAD) && !(transport->flags & (T_PAUSED | T_CLOSING)))
-        tram__transport_start_reading(transport); /* only now: the creator goes on before the first bytes (P-4) */
+    if (unlikely(transport->flags & T_UNREAD))
+        tram__transport_start_reading(transport);
     if (unlikely(sealed_before))
         queue_lost(transport);
 }
@@ -365,17 +379,13 @@ int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
-    if (!(transport->flags & T_MADE))
-        return 0; /* reading starts after connection_made */
-    int status = tram__transport_start_reading(transport);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
     return 0;
 }
 
 bool tram_transport_is_reading(const tram_transport *transport) {
     enter(transport, __func__);
-    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
 }
 
 /* ---- Writing ---- */
@@ -452,7 +462,7 @@ void tram__transport_drop_write(tram_transport *transport) {
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED)
+    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
@@ -461,7 +471,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -555,6 +565,10 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
+    if (transport_pump(transport) && !(transport->flags & T_CLOSING)) {
+        transport_pump(transport)->drained(transport_pump(transport));
+        return;
+    }
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -621,12 +635,28 @@ int tram__transport_uncork(tram_transport *transport) {
 int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
+    if (transport->flags & T_PUMPED)
+        return TRAM_ESTATE;
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
     return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+void tram__transport_pump(tram_transport *transport, struct pump *pump) {
+    transport->on.pump = pump;
+    transport->flags |= T_PUMPED | T_HAS_PUMP;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
+void tram__transport_unpump(tram_transport *transport) {
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
+    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    tram__transport_start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
@@ -686,7 +716,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST)
+#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {

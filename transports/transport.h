@@ -35,6 +35,13 @@ void tram__transport_drop_write(tram_transport *transport);
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
 /*
+ * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
+ * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_pump(tram_transport *transport, struct pump *pump);
+void tram__transport_unpump(tram_transport *transport);
+
+/*
  * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
  * descriptor belongs to a transport.
  */
@@ -60,8 +67,8 @@ void tram__transport_leave(tram_transport *transport);
 /* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
 void tram__transport_drop_unread(tram_transport *transport);
 
-/* 0 or -errno of arming. Unread bytes come first; then it is they who call this. */
-int tram__transport_start_reading(tram_transport *transport);
+/* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
+void tram__transport_start_reading(tram_transport *transport);
 
 /* A fatal error (T-16). Does nothing if the end is certain already. */
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);

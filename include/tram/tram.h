@@ -17,11 +17,14 @@
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
+#include <tram/sendfile.h>
 #include <tram/server.h>
 #include <tram/signal.h>
+#include <tram/sock.h>
 #include <tram/stats.h>
 #include <tram/subprocess.h>
 #include <tram/transport.h>
+#include <tram/unix.h>
 #include <tram/version.h>
 
 #endif

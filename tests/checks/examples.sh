@@ -19,6 +19,76 @@ subprocess_date() {
     [[ $output == "date: No such file or directory" ]] || fail "subprocess-date without date printed: $output"
 }
 
+# E-8: a server and a client on raw sockets, where "quit" ends.
+sock_server_and_client() {
+    local line port output status=0
+    coproc SERVER { exec timeout 60 "$examples/sock-server"; }
+    local server=$SERVER_PID
+    read -r -t 20 line <&"${SERVER[0]}" || fail "sock-server said nothing"
+    port=${line##*:}
+    output=$(printf 'hello\nworld 1\nquit\nignored\n' | timeout 20 "$examples/sock-client" localhost "$port") ||
+        fail "sock-client: exit code $?"
+    [[ $output == $'HELLO\nWORLD 1' ]] || fail "sock-client printed: $output"
+    # Python's plain sockets and asyncio's sock_ calls, many at once, with the same server.
+    timeout 60 python3 - "$port" <<'EOF' || fail "sock-server and Python did not understand each other"
+import asyncio, socket, sys
+
+async def talk(port, number):
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        for turn in range(10):
+            text = f"client {number} turn {turn}".encode()
+            await loop.sock_sendall(sock, text)
+            answer = b""
+            while len(answer) < len(text):
+                answer += await loop.sock_recv(sock, 100)
+            assert answer == text.upper(), answer
+        await loop.sock_sendall(sock, b"quit")
+        assert await loop.sock_recv(sock, 100) == b""
+
+async def main():
+    await asyncio.gather(*(talk(int(sys.argv[1]), number) for number in range(50)))
+
+asyncio.run(main())
+EOF
+    # The other way round: asyncio's sock_ calls serve.
+    timeout 60 python3 - "$examples/sock-client" <<'EOF' || fail "sock-client and Python did not understand each other"
+import asyncio, socket, sys
+
+async def serve(listener):
+    loop = asyncio.get_running_loop()
+    sock, _ = await loop.sock_accept(listener)
+    with sock:
+        heard = []
+        while (message := await loop.sock_recv(sock, 100)) and message != b"quit\n":
+            heard.append(message)
+            await loop.sock_sendall(sock, b"<" + message)
+        return heard
+
+async def main():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        serving = asyncio.create_task(serve(listener))
+        client = await asyncio.create_subprocess_exec(
+            sys.argv[1], "127.0.0.1", str(listener.getsockname()[1]),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        out, _ = await client.communicate(b"one\ntwo\nquit\n")
+        assert client.returncode == 0, client.returncode
+        assert out == b"<one\n<two\n", out
+        assert await serving == [b"one\n", b"two\n"]
+
+asyncio.run(main())
+EOF
+    kill -TERM "$server"
+    wait "$server" || status=$?
+    ((status == 0 || status == 124)) || fail "sock-server: exit code $status"
+    # Nobody listens any more: a clear error.
+    if output=$("$examples/sock-client" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "sock-client: no error"; fi
+    [[ $output == "sock-client: connect: Connection refused" ]] || fail "sock-client printed: $output"
+}
+
 subprocess_date
 
 # E-3: a UDP echo server and a connected client that reads the terminal while it listens.
@@ -55,3 +125,4 @@ udp_echo() {
 }
 
 udp_echo
+sock_server_and_client
