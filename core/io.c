@@ -1,6 +1,7 @@
 #include "core/io.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "core/loop.h"
@@ -138,6 +139,10 @@ void tram__io_send_stop(struct io *io) {
         want(io, io->wanted & ~(unsigned)IO_WRITE);
 }
 
+int tram__io_hangup_start(struct io *io) {
+    return want(io, io->wanted | IO_HANGUP);
+}
+
 int tram__io_accept_start(struct io *io, uint32_t limit) {
     io->accept_limit = limit;
     return want(io, IO_READ);
@@ -150,6 +155,43 @@ void tram__io_accept_stop(struct io *io) {
 int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
+
+/* ---- Writing without SIGPIPE ---- */
+
+#ifndef RWF_NOSIGNAL /* Linux 6.18 */
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+/* The signal goes to the thread that writes, so it is enough to block it here and to take it back. */
+static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
+    sigset_t pipe, before, pending;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    sigpending(&pending);
+    ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
+    int error = errno;
+    if (written < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
+        static const struct timespec now;
+        while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
+            ;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return written;
+}
+
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) {
+    if (likely(!(io->flags & IO_NO_QUIET))) {
+        ssize_t written = io->loop->sys->pwritev2(io->fd, pieces, (int)count, -1, RWF_NOSIGNAL);
+        if (likely(written >= 0) || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+            return written;
+        io->flags |= IO_NO_QUIET; /* an older kernel, or a device that takes no flags */
+    }
+    return write_masked(io, pieces, count);
+}
+
+/* ---- Ending ---- */
 
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {

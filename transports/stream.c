@@ -3,20 +3,13 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "transports/bytes.h"
 #include "transports/stream.h"
 
-/* ---- What the poller reports ---- */
+/* ---- Ends and addresses ---- */
 
-static inline tram_transport *transport_of(struct io *io) {
-    return (tram_transport *)(void *)io;
-}
-
-/* EOF or an error; the rare ends of a read. */
-static void ended(tram_transport *transport, ssize_t result) {
-    if (result < 0) {
-        tram__transport_fatal(transport, (int)result, "recv", NULL);
-        return;
-    }
+/* The peer has finished; what to do about our side is the protocol's decision. */
+static void eof(tram_transport *transport) {
     transport->flags |= T_EOF;
     tram__io_receive_stop(&transport->io);
     int keep_open = tram__protocol_eof(transport);
@@ -25,58 +18,6 @@ static void ended(tram_transport *transport, ssize_t result) {
     else if (keep_open == 0)
         tram__transport_close(transport);
 }
-
-static void plain_received(struct io *io, void *data, ssize_t result) {
-    tram_transport *transport = transport_of(io);
-    if (unlikely(result <= 0)) {
-        ended(transport, result);
-        return;
-    }
-    int status = tram__protocol_received(transport, data, (size_t)result);
-    if (unlikely(status < 0))
-        tram__transport_fail(transport, status);
-}
-
-static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
-    tram_transport *transport = transport_of(io);
-    const tram_protocol *protocol = transport->protocol;
-    int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
-    if (unlikely(status < 0))
-        tram__transport_fail(transport, status);
-    /*
-     * get_buffer may have closed, paused or switched: then this read does not happen. The memory would be the old
-     * protocol's, and buffer_updated the new one's.
-     */
-    if (status < 0 || !(io->wanted & IO_READ) || transport->protocol != protocol)
-        return -ECANCELED;
-    return 0;
-}
-
-static void buffered_received(struct io *io, void *data, ssize_t result) {
-    (void)data;
-    tram_transport *transport = transport_of(io);
-    if (unlikely(result <= 0)) {
-        ended(transport, result);
-        return;
-    }
-    int status = tram__protocol_buffer_updated(transport, (size_t)result);
-    if (unlikely(status < 0))
-        tram__transport_fail(transport, status);
-}
-
-static size_t gather(struct io *io, struct iovec *pieces, size_t count) {
-    return tram__write_queue_gather(&transport_of(io)->queue, pieces, count);
-}
-
-static void sent(struct io *io, ssize_t result) {
-    tram__transport_sent(transport_of(io), result);
-}
-
-static void ending(struct io *io, enum io_ending how) {
-    tram__transport_ending(transport_of(io), how);
-}
-
-/* ---- Ends and addresses ---- */
 
 static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
@@ -99,7 +40,7 @@ static const tram_socket_address *sockname(tram_transport *transport) {
     return address;
 }
 
-static void end(tram_transport *transport) {
+void tram__socket_end(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     int fd = transport->io.fd;
     if (transport->holds > 1)
@@ -107,10 +48,6 @@ static void end(tram_transport *transport) {
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     loop->sys->close(fd);
-}
-
-static void drop_queue(tram_transport *transport) {
-    tram__write_queue_clear(transport->io.loop, &transport->queue);
 }
 
 struct extra_values {
@@ -142,7 +79,7 @@ static const void *peername(tram_transport *transport, struct extra_values *valu
     return peer;
 }
 
-static const void *extra_info(tram_transport *transport, const char *name) {
+const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
     tram_loop *loop = transport->io.loop;
     if (!loop->extra_info) {
         loop->extra_info = memory_get(&loop->allocator, sizeof(struct extra_values));
@@ -168,21 +105,22 @@ static const void *extra_info(tram_transport *transport, const char *name) {
 
 static const struct transport_kind plain_kind, buffered_kind;
 
-#define STREAM_KIND(how, buffer_function)                                                                              \
+#define STREAM_KIND(buffer_function, received_function)                                                                \
     {                                                                                                                  \
         .io = {.name = "stream",                                                                                       \
                .transport = true,                                                                                      \
                .buffer = buffer_function,                                                                              \
-               .received = how##_received,                                                                             \
-               .gather = gather,                                                                                       \
-               .sent = sent,                                                                                           \
-               .ending = ending},                                                                                      \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .drop_queue = drop_queue,             \
-        .end_writing = end_writing, .end = end, .extra_info = extra_info,                                              \
+               .received = received_function,                                                                          \
+               .gather = tram__bytes_gather,                                                                           \
+               .sent = tram__bytes_sent,                                                                               \
+               .ending = tram__bytes_ending},                                                                          \
+        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .eof = eof,                           \
+        .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = tram__socket_end,                     \
+        .extra_info = tram__socket_extra_info,                                                                         \
     }
 
-static const struct transport_kind plain_kind = STREAM_KIND(plain, NULL);
-static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffered_buffer);
+static const struct transport_kind plain_kind = STREAM_KIND(NULL, tram__bytes_received);
+static const struct transport_kind buffered_kind = STREAM_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
 
 /* ---- Making one ---- */
 
@@ -190,23 +128,19 @@ static const struct transport_kind buffered_kind = STREAM_KIND(buffered, buffere
  * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
  * any more. Of other families it is asked when someone wants to know.
  */
-static void keep_peer(tram_transport *transport, const struct stream_options *options) {
-    struct sockaddr_storage asked = {0};
-    const struct sockaddr_storage *peer = options->peer;
-    socklen_t size = options->peer_size;
-    if (!peer) {
-        size = sizeof asked;
-        if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&asked, &size) < 0)
-            return;
-        peer = &asked;
-    }
+static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
     if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
         memcpy(&transport->peer, peer, size);
 }
 
-static void set_no_delay(tram_transport *transport, const struct stream_options *options) {
-    if (options->no_delay_set)
-        return;
+__attribute__((noinline)) static void ask_for_peer(tram_transport *transport) {
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&peer, &size) == 0)
+        keep_peer(transport, &peer, size);
+}
+
+static void set_no_delay(tram_transport *transport) {
     int family = transport->peer.sin6_family ? transport->peer.sin6_family : socket_option(transport, SO_DOMAIN);
     int on = 1;
     if (family == AF_INET || family == AF_INET6)
@@ -215,21 +149,16 @@ static void set_no_delay(tram_transport *transport, const struct stream_options 
 
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport) {
-    if (unlikely(!loop->transport_pool.allocator)) {
-        _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
-        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-    }
-    tram_transport *transport = pool_get(&loop->transport_pool);
-    if (!transport)
-        return -ENOMEM;
-    memset(transport, 0, sizeof *transport);
-    int status = tram__io_add(&transport->io, loop, &plain_kind.io, fd);
-    if (status) {
-        pool_put(&loop->transport_pool, transport);
+    tram_transport *transport;
+    int status = tram__transport_new(loop, &plain_kind, fd, &transport);
+    if (status)
         return status;
-    }
-    keep_peer(transport, options);
-    set_no_delay(transport, options);
+    if (likely(options->peer))
+        keep_peer(transport, options->peer, options->peer_size);
+    else
+        ask_for_peer(transport);
+    if (!options->no_delay_set)
+        set_no_delay(transport);
     tram__transport_begin(transport, protocol, options->owner, options->creator);
     if (ret_transport)
         *ret_transport = transport;

@@ -23,8 +23,12 @@ static int enter(const tram_transport *transport, const char *function) {
 
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
+    const struct transport_kind *kind = transport_kind_of(transport);
     memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
-    pool_put(&loop->transport_pool, transport);
+    if (unlikely(kind->dispose))
+        kind->dispose(transport);
+    else
+        pool_put(&loop->transport_pool, transport);
 }
 
 static void let_go(tram_transport *transport) {
@@ -78,6 +82,13 @@ static void lose_now(tram_transport *transport) {
     finish(transport);
 }
 
+static void ended_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    tram__protocol_eof(transport); /* the end is certain: what it answers changes nothing */
+    lose_now(transport);
+}
+
 static void lost_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
     lose_now(container_of(ready, tram_transport, on.ready));
@@ -129,6 +140,12 @@ int tram__transport_abort(tram_transport *transport) {
     return 0;
 }
 
+void tram__transport_ended(tram_transport *transport) {
+    seal(transport);
+    transport->on.ready.run = ended_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
+}
+
 static void flush_corked(tram_transport *transport);
 
 int tram__transport_close(tram_transport *transport) {
@@ -168,6 +185,18 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* Begins to listen to what the other end does. */
+static void start(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    int status = 0;
+    if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
+        status = kind->start(transport);
+    if (!status && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF)))
+        status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -175,11 +204,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
-    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
-        int status = tram__io_receive_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
+    start(transport);
     tram_future *creator = take_creator(transport);
     if (creator) {
         tram__future_finish(creator, transport);
@@ -189,23 +214,38 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         queue_lost(transport);
 }
 
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
+    if (unlikely(!loop->transport_pool.allocator))
+        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
+    tram_transport *transport = pool_get(&loop->transport_pool);
+    if (!transport)
+        return -ENOMEM;
+    memset(transport, 0, sizeof *transport);
+    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
+    if (status)
+        pool_put(&loop->transport_pool, transport);
+    else
+        *ret_transport = transport;
+    return status;
+}
+
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator) {
     tram_loop *loop = loop_of(transport);
     transport->protocol = protocol;
-    transport->holds = 1;
+    transport->holds++;
     transport->high = TRAM_WRITE_HIGH;
     transport->low = TRAM_WRITE_LOW;
-    transport->flags = T_MAKE_QUEUED;
     TRAM_ASSERT(!owner || !creator);
     transport->owner = owner;
-    if (creator) {
-        transport->flags |= T_HAS_CREATOR;
+    if (creator)
         transport->creator = tram_future_hold(creator);
-    }
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) |
+                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -331,6 +371,14 @@ static void over_hard_limit(tram_transport *transport) {
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -340,11 +388,7 @@ static void queued(tram_transport *transport) {
             return;
         }
     }
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
-        return;
-    }
-    tram__transport_maybe_pause(transport);
+    tram__transport_queue_grew(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {
@@ -407,7 +451,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
-__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     int status = may_write(transport, size);
@@ -417,10 +461,6 @@ __attribute__((always_inline)) static inline int write_bytes(tram_transport *tra
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, data, size));
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
-}
-
-int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
-    return write_bytes(transport, data, size);
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -579,14 +619,30 @@ int tram_transport_resume_reading(tram_transport *transport) {
     FORWARD(transport, resume_reading, transport);
 }
 
+/* What the kernel did not take of a write, or its error. */
+__attribute__((noinline)) static int short_write(tram_transport *transport, const void *data, size_t size,
+                                                 ssize_t sent) {
+    size_t done = taken(transport, sent);
+    return keep_rest(transport, (const char *)data + done, size - done);
+}
+
+__attribute__((noinline)) static int careful_write(tram_transport *transport, const void *data, size_t size) {
+    FORWARD(transport, write, transport, data, size);
+}
+
+/* What keeps a write from the short way. */
+#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST)
+
+/* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (likely(!(transport->flags & T_SPECIAL)))
-        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
-    const struct transport_calls *calls = transport_kind_of(transport)->calls;
-    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
+    if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
+                 transport->queue.size || transport->corked || !data || !size))
+        return careful_write(transport, data, size);
+    ssize_t sent = io_try_send(&transport->io, data, size);
+    if (unlikely(sent != (ssize_t)size))
+        return short_write(transport, data, size, sent);
+    count_sent(loop_of(transport), sent);
+    return 0;
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -611,8 +667,14 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 /* ---- Limits ---- */
 
+/* What stands before the calls about the queue, which not every kind has. */
+static int enter_queue(const tram_transport *transport, const char *function) {
+    int status = enter(transport, function);
+    return likely(!status) && unlikely(transport_kind_of(transport)->no_writing) ? -ENOTSUP : status;
+}
+
 int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (high == TRAM_LIMIT_DEFAULT) {
@@ -635,7 +697,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
 }
 
 int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (ret_low)
@@ -646,7 +708,7 @@ int tram_transport_get_write_buffer_limits(const tram_transport *transport, size
 }
 
 int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     transport->hard_limit = limit;

@@ -21,6 +21,7 @@ struct transport_calls {
     int (*cork)(tram_transport *transport);
     int (*uncork)(tram_transport *transport);
     int (*write_eof)(tram_transport *transport);
+    int (*sendto)(tram_transport *transport, const void *data, size_t size, const tram_socket_address *address);
 };
 
 /* What a kind of transport does in its own way. */
@@ -30,9 +31,16 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    bool no_reading; /* it has no reading side: is_reading is false */
+    bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 
@@ -67,13 +75,14 @@ enum transport_flag {
 
 /* Of the bench's 256 bytes for an idle connection this is the most: the order leaves no gaps. */
 struct tram_transport {
+    /* The first 64 bytes are what a message needs that is received and answered at once. */
     struct io io;
     tram_protocol *protocol; /* NULL once it was released */
-    struct write_queue queue;
     uint32_t flags;          /* enum transport_flag */
-    uint32_t holds;          /* one of the open connection, and the user's */
     uint16_t dropped_writes; /* counted until it is time to log them */
     uint16_t corked;
+    struct write_queue queue;
+    uint32_t holds;           /* one of the open connection, and the user's */
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: ask the kernel */
     size_t high;
     size_t low;
