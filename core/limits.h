@@ -10,17 +10,17 @@
 #define TRAM_SLOW_CALLBACK_NS      100000000ull                   /* what is slow in debug mode (L-30) */
 #define TRAM_WRITE_HIGH            65536u                         /* water marks (W-13) */
 #define TRAM_WRITE_LOW             16384u
-#define TRAM_DROPPED_WRITES_SILENT 5                    /* counts from which a dropped write is logged (W-6) */
-#define TRAM_WRITE_PIECES          64                   /* chunks handed to one gathering send */
-#define TRAM_CHUNKS_KEPT           64                   /* free chunks of each size that a loop keeps */
-#define TRAM_SENDFILE_SIZE         (4u * 1024u * 1024u) /* one sendfile(2) sends at most this: a millisecond (F-13) */
-#define TRAM_SENDFILE_BLOCK        (16u * 1024u)        /* read and written at once where the kernel cannot (F-9) */
-#define TRAM_SOCK_SENDFILE_BLOCK   (256u * 1024u)       /* … on plain sockets (F-11) */
-#define TRAM_SOCK_LOOK_NS          125000000ull         /* the first look for a closed descriptor (O-15), and … */
-#define TRAM_SOCK_LOOK_MAX_NS      8000000000ull        /* … the longest time between two */
-#define TRAM_SOCK_LATER_NS         1000000ull           /* the first pause where the kernel will not tell, and … */
-#define TRAM_SOCK_LATER_MAX_NS     128000000ull         /* … the longest */
-#define TRAM_BACKLOG               100                  /* of a listener (V-6) */
+#define TRAM_DROPPED_WRITES_SILENT 5               /* counts from which a dropped write is logged (W-6) */
+#define TRAM_WRITE_PIECES          64              /* chunks handed to one gathering send */
+#define TRAM_CHUNKS_KEPT           64              /* free chunks of each size that a loop keeps */
+#define TRAM_SENDFILE_SIZE         (1024u * 1024u) /* one sendfile(2) sends at most this (F-13) */
+#define TRAM_SENDFILE_BLOCK        (16u * 1024u)   /* read and written at once where the kernel cannot (F-9) */
+#define TRAM_SOCK_SENDFILE_BLOCK   (256u * 1024u)  /* … on plain sockets (F-11) */
+#define TRAM_SOCK_LOOK_NS          125000000ull    /* the first look for a closed descriptor (O-15), and … */
+#define TRAM_SOCK_LOOK_MAX_NS      8000000000ull   /* … the longest time between two */
+#define TRAM_SOCK_LATER_NS         1000000ull      /* the first pause where the kernel will not tell, and … */
+#define TRAM_SOCK_LATER_MAX_NS     128000000ull    /* … the longest */
+#define TRAM_BACKLOG               100             /* of a listener (V-6) */
 #define TRAM_BACKLOG_RUNTIME       4096
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */

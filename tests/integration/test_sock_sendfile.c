@@ -230,7 +230,7 @@ static void test_F_11_F_13_one_system_call_per_event(void **state) {
         run_ticks(world, 1);
         assert_true(faults.sendfile.calls - calls <= 1);
     }
-    assert_true(faults.sendfile_most <= 4 << 20);
+    assert_true(faults.sendfile_most <= 1 << 20);
     expect(world, future, 0, 8 << 20);
     close(file);
     close(pair[0]);
