@@ -19,20 +19,35 @@ static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_coun
     return 0;
 }
 
+/* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
 static int grow_slots(tram_loop *loop) {
-    uint32_t count = loop->io_slot_count, new_count = count ? count * 2 : 64;
-    void *slots = loop->io_slots;
-    int status = grow(loop, &slots, count, new_count, sizeof *loop->io_slots);
-    if (status)
-        return status;
+    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
+    struct io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
+    if (!slots)
+        return -ENOMEM;
+    if (count)
+        memcpy(slots, loop->io_slots, count * sizeof *slots);
+    memory_put(&loop->allocator, loop->io_slots, count * sizeof *slots);
     loop->io_slots = slots;
-    loop->io_slot_count = new_count;
-    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
-    for (uint32_t slot = new_count - 1; slot >= count && slot > 0; slot--) {
-        loop->io_slots[slot].next_free = loop->io_slot_free;
-        loop->io_slot_free = slot;
-    }
+    loop->io_slot_capacity = new_count;
     return 0;
+}
+
+/* A slot that is free, or 0. */
+static uint32_t slot_new(tram_loop *loop) {
+    uint32_t slot = loop->io_slot_free;
+    if (slot) {
+        loop->io_slot_free = loop->io_slots[slot].next_free;
+        return slot;
+    }
+    if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
+        return 0;
+    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
+    if (!loop->io_slot_count)
+        loop->io_slots[loop->io_slot_count++] = (struct io_slot){0};
+    slot = loop->io_slot_count++;
+    loop->io_slots[slot] = (struct io_slot){0};
+    return slot;
 }
 
 static int grow_descriptors(tram_loop *loop, int fd) {
@@ -67,13 +82,12 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     int status = 0;
     if (fd >= 0 && (uint32_t)fd >= loop->descriptor_count)
         status = grow_descriptors(loop, fd);
-    if (!status && !loop->io_slot_free)
-        status = grow_slots(loop);
     if (status)
         return status;
+    uint32_t slot = slot_new(loop);
+    if (!slot)
+        return -ENOMEM;
 
-    uint32_t slot = loop->io_slot_free;
-    loop->io_slot_free = loop->io_slots[slot].next_free;
     loop->io_slots[slot].io = io;
     if (fd >= 0)
         loop->descriptors[fd] = slot;

@@ -28,6 +28,10 @@ static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, co
     return sendto(fd, data, size, flags, address, address_size);
 }
 
+static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    return recvmmsg(fd, messages, count, flags, timeout);
+}
+
 /* Of a call that sent less than it was to, SIGPIPE may have come all the same. */
 static ssize_t quiet_sendfile(int fd, int file, off_t *offset, size_t size) {
     struct quiet quiet;
@@ -129,6 +133,8 @@ const struct sys tram__sys = {
     .sendto = plain_sendto,
     .sendfile = quiet_sendfile,
     .sendmsg = quick_sendmsg,
+    .recvmmsg = plain_recvmmsg,
+    .sendmmsg = sendmmsg,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
     .setsockopt = setsockopt,
@@ -136,6 +142,8 @@ const struct sys tram__sys = {
     .getpeername = plain_getpeername,
     .fcntl = plain_fcntl,
     .close = quick_close,
+    .stat = stat,
+    .unlink = unlink,
     .read = read,
     .lseek = lseek,
     .write = write,

@@ -30,6 +30,8 @@ struct sys {
                       socklen_t address_size);
     ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t size);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+    int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);
     int (*shutdown)(int fd, int how);
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *size);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t size);
@@ -37,6 +39,8 @@ struct sys {
     int (*getpeername)(int fd, struct sockaddr *address, socklen_t *size);
     int (*fcntl)(int fd, int command, int value);
     int (*close)(int fd);
+    int (*stat)(const char *path, struct stat *ret_stat);
+    int (*unlink)(const char *path);
     ssize_t (*read)(int fd, void *data, size_t size);
     off_t (*lseek)(int fd, off_t offset, int whence);
     ssize_t (*write)(int fd, const void *data, size_t size);

@@ -36,6 +36,9 @@ void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const 
 void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error);
 void tram__protocol_process_exited(tram_transport *transport);
 
+void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
+                                      const tram_socket_address *address);
+void tram__protocol_error_received(tram_transport *transport, const tram_error *error);
 void tram__protocol_pause_writing(tram_transport *transport);
 void tram__protocol_resume_writing(tram_transport *transport);
 

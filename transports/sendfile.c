@@ -95,7 +95,7 @@ static void read_block(struct sendfile *sendfile) {
 /* The only write that is let through, corked or not. False: the connection was lost, and the sendfile with it. */
 static bool write_block(struct sendfile *sendfile, const struct file_block *block) {
     tram_transport *transport = sendfile->transport;
-    uint32_t corked = transport->corked;
+    uint16_t corked = transport->corked;
     transport->corked = 0;
     transport->flags &= ~(uint32_t)T_PUMPED;
     tram__future_hold(&sendfile->future);

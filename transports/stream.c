@@ -20,7 +20,7 @@ static void eof(tram_transport *transport) {
 }
 
 static struct pump *pump_of(struct io *io) {
-    return ((tram_transport *)(void *)io)->pump;
+    return transport_pump((tram_transport *)(void *)io);
 }
 
 static void next_range(struct io *io, struct io_range *ret_range) {
@@ -52,7 +52,7 @@ static const tram_socket_address *sockname(tram_transport *transport) {
     return address;
 }
 
-static void end(tram_transport *transport) {
+void tram__socket_end(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     int fd = transport->io.fd;
     if (transport->holds > 1)
@@ -91,7 +91,7 @@ static const void *peername(tram_transport *transport, struct extra_values *valu
     return peer;
 }
 
-static const void *extra_info(tram_transport *transport, const char *name) {
+const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
     tram_loop *loop = transport->io.loop;
     if (!loop->extra_info) {
         loop->extra_info = memory_get(&loop->allocator, sizeof(struct extra_values));
@@ -129,8 +129,8 @@ static const struct transport_kind plain_kind, buffered_kind;
                .range_sent = range_sent,                                                                               \
                .ending = tram__bytes_ending},                                                                          \
         .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .sendfile = SENDFILE_NATIVE,          \
-        .eof = eof, .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = end,                      \
-        .extra_info = extra_info,                                                                                      \
+        .eof = eof, .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = tram__socket_end,         \
+        .extra_info = tram__socket_extra_info,                                                                         \
     }
 
 static const struct transport_kind plain_kind = STREAM_KIND(NULL, tram__bytes_received);

@@ -36,12 +36,20 @@ static void let_go(tram_transport *transport) {
         tram__loop_bury(loop_of(transport), &transport->on.grave, dispose);
 }
 
+static tram_future *take_creator(tram_transport *transport) {
+    if (!(transport->flags & T_HAS_CREATOR))
+        return NULL;
+    tram_future *creator = transport->creator;
+    transport->flags &= ~(uint32_t)T_HAS_CREATOR;
+    transport->owner = NULL;
+    return creator;
+}
+
 /* The creator learns that there will be no transport for it. */
 static void abandon_creator(tram_transport *transport) {
-    tram_future *creator = transport->creator;
+    tram_future *creator = take_creator(transport);
     if (!creator)
         return;
-    transport->creator = NULL;
     tram__future_finish_cancelled(creator);
     tram_future_release(creator);
 }
@@ -53,7 +61,7 @@ static void finish(tram_transport *transport) {
     transport->flags |= T_LOST;
     transport_kind_of(transport)->end(transport);
     stats_add(&loop->stats.connections_now, (uint64_t)-1);
-    struct transport_owner *owner = transport->owner;
+    struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
         owner->detached(owner, transport);
@@ -97,7 +105,7 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
-    struct pump *pump = transport->pump;
+    struct pump *pump = transport_pump(transport);
     if (unlikely(pump != NULL)) {
         tram__transport_unpump(transport);
         pump->lost(pump);
@@ -210,9 +218,8 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
     start(transport);
-    tram_future *creator = transport->creator;
+    tram_future *creator = take_creator(transport);
     if (creator) {
-        transport->creator = NULL;
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
@@ -221,6 +228,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
 }
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
     if (unlikely(!loop->transport_pool.allocator))
         tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
     tram_transport *transport = pool_get(&loop->transport_pool);
@@ -242,13 +250,15 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     transport->holds++;
     transport->high = TRAM_WRITE_HIGH;
     transport->low = TRAM_WRITE_LOW;
+    TRAM_ASSERT(!owner || !creator);
     transport->owner = owner;
-    transport->creator = creator ? tram_future_hold(creator) : NULL;
+    if (creator)
+        transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
-    transport->flags =
-        T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) | (kind->no_reading ? (uint32_t)T_EOF : 0);
+    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) |
+                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -370,6 +380,14 @@ static void over_hard_limit(tram_transport *transport) {
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -379,11 +397,7 @@ static void queued(tram_transport *transport) {
             return;
         }
     }
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
-        return;
-    }
-    tram__transport_maybe_pause(transport);
+    tram__transport_queue_grew(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {
@@ -398,7 +412,8 @@ void tram__transport_drop_write(tram_transport *transport) {
     if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
         tram__log(loop, TRAM_LOG_WARNING, "a write to connection %p was dropped: the connection is gone",
                   (void *)transport);
-    transport->dropped_writes++;
+    if (transport->dropped_writes < TRAM_DROPPED_WRITES_SILENT)
+        transport->dropped_writes++;
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
@@ -505,8 +520,8 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
-    if (unlikely(transport->pump != NULL) && !(transport->flags & T_CLOSING)) {
-        transport->pump->drained(transport->pump);
+    if (transport_pump(transport) && !(transport->flags & T_CLOSING)) {
+        transport_pump(transport)->drained(transport_pump(transport));
         return;
     }
     tram__io_send_stop(&transport->io);
@@ -558,6 +573,8 @@ static void flush_corked(tram_transport *transport) {
 }
 
 int tram__transport_cork(tram_transport *transport) {
+    if (transport->corked == UINT16_MAX)
+        return TRAM_ELIMIT;
     transport->corked++;
     return 0;
 }
@@ -584,16 +601,15 @@ int tram__transport_write_eof(tram_transport *transport) {
 }
 
 void tram__transport_pump(tram_transport *transport, struct pump *pump) {
-    transport->pump = pump;
-    transport->flags |= T_PUMPED;
+    transport->on.pump = pump;
+    transport->flags |= T_PUMPED | T_HAS_PUMP;
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
 }
 
 void tram__transport_unpump(tram_transport *transport) {
-    transport->pump = NULL;
-    transport->flags &= ~(uint32_t)T_PUMPED;
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
     start_reading(transport);
 }
