@@ -1,16 +1,18 @@
 /*
  * A server with a shard on every worker: a listening socket each, on the same addresses, and the kernel spreads the
- * connections over them (SO_REUSEPORT).
+ * connections over them (SO_REUSEPORT). Unix sockets have no such thing: there the workers share one.
  *
  * All sockets are opened by the calling thread, in order of workers; each worker then makes an ordinary server of its
  * own (runtime_shards.h).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "transports/lookup.h"
 #include "transports/runtime_shards.h"
 #include "transports/server.h"
+#include "transports/unix.h"
 
 struct tram_runtime_server {
     struct shards shards;
@@ -18,6 +20,7 @@ struct tram_runtime_server {
     void *arg;
     tram_server_options options; /* the texts in it are not valid any more */
     struct address_list addresses;
+    struct socket_file file; /* of a Unix socket: removed by whoever closes first */
     struct shard of_worker[];
 };
 
@@ -33,6 +36,8 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
     int status = tram__server_new(loop, server->factory, server->arg, &server->options, shard->fds,
                                   server->shards.socket_count, &serving, ret_error);
     shard->object = serving;
+    if (!status && server->file.known)
+        serving->listeners->items[0].file = server->file;
     return status;
 }
 
@@ -48,8 +53,24 @@ static size_t server_size(unsigned workers) {
     return sizeof(tram_runtime_server) + workers * sizeof(struct shard);
 }
 
+/* The file of a socket that no worker took over yet; afterwards it is theirs to remove. */
+static void remove_file(tram_runtime_server *server) {
+    const tram_runtime *runtime = server->shards.runtime;
+    bool bound = false;
+    if (!server->file.known)
+        return;
+    pthread_mutex_lock(&server->shards.lock);
+    for (unsigned i = 0; i < runtime->count; i++)
+        bound |= server->of_worker[i].state == SHARD_BOUND;
+    if (bound)
+        tram__socket_file_unlink(runtime_sys(runtime), &server->addresses.items[0].address, &server->file);
+    pthread_mutex_unlock(&server->shards.lock);
+}
+
 static void server_free(tram_runtime_server *server) {
     tram_runtime *runtime = server->shards.runtime;
+    if (tram__runtime_enter(runtime) == 0)
+        remove_file(server);
     tram__shards_fini(&server->shards);
     tram__addresses_free(&server->addresses);
     memory_put(&runtime->allocator, server, server_size(runtime->count));
@@ -68,6 +89,10 @@ static const struct shard_ops server_shard_ops = {
 };
 
 int tram_runtime_server_close(tram_runtime_server *server) {
+    int status = tram__runtime_enter(server->shards.runtime);
+    if (status)
+        return status;
+    remove_file(server);
     return tram__shards_close(&server->shards);
 }
 
@@ -147,7 +172,57 @@ static int open_sockets(tram_runtime_server *server, struct kept_error *ret_erro
     return status;
 }
 
+/* ---- One socket for all: Unix ---- */
+
+static int share_socket(tram_runtime_server *server, struct kept_error *ret_error) {
+    const tram_runtime *runtime = server->shards.runtime;
+    const struct sys *sys = runtime_sys(runtime);
+    int *fds = server->shards.fds;
+    int status = tram__listener_listen(sys, fds[0], server->options.backlog, ret_error);
+    unsigned count = 1;
+    while (!status && count < runtime->count) {
+        fds[count] = sys->fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
+        if (fds[count] < 0)
+            status = tram__address_error(ret_error, -errno, "dup", &server->addresses.items[0].address);
+        else
+            count++;
+    }
+    while (status && count)
+        sys->close(fds[--count]);
+    return status;
+}
+
+static int open_path(tram_runtime_server *server, const tram_socket_address *address, bool keep_file,
+                     struct kept_error *ret_error) {
+    const struct sys *sys = runtime_sys(server->shards.runtime);
+    int status = tram__addresses_add(&server->addresses, address, 0);
+    if (!status)
+        status = tram__shards_make_room(&server->shards, 1);
+    if (status)
+        return plain_error(ret_error, status);
+    tram__socket_file_clear(sys, address); /* trouble shows when it comes to binding */
+    status = tram__unix_bind(sys, address, server->shards.fds, ret_error);
+    if (status)
+        return status;
+    server->shards.socket_count = 1;
+    struct socket_file file = tram__socket_file_at(sys, address);
+    status = share_socket(server, ret_error);
+    if (status)
+        tram__socket_file_unlink(sys, address, &file);
+    else if (!keep_file)
+        server->file = file;
+    return status;
+}
+
 /* ---- Creating ---- */
+
+/* Where a server is to listen: names, or the address of a Unix socket. */
+struct place {
+    const char *host;
+    const char *port;
+    const tram_socket_address *local;
+    bool keep_file;
+};
 
 static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
                  const tram_server_options *options) {
@@ -173,19 +248,26 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
     return server;
 }
 
-static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const char *host, const char *port,
-                  const tram_server_options *options, tram_runtime_server **ret_server) {
+static int open_place(tram_runtime_server *server, const struct place *place, const tram_server_options *options,
+                      struct kept_error *ret_error) {
+    if (place->local)
+        return open_path(server, place->local, place->keep_file, ret_error);
+    int status = resolve_all(server, place->host, place->port, options, ret_error);
+    if (status)
+        return status;
+    status = tram__shards_make_room(&server->shards, server->addresses.count);
+    return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
+}
+
+static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
+                         const tram_server_options *options, tram_runtime_server **ret_server) {
     struct kept_error *error = &runtime->server_error;
     if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_server *server = server_alloc(runtime, factory, arg, options);
     if (!server)
         return plain_error(error, -ENOMEM);
-    int status = resolve_all(server, host, port, options, error);
-    if (!status) {
-        status = tram__shards_make_room(&server->shards, server->addresses.count);
-        status = status ? plain_error(error, status) : open_sockets(server, error);
-    }
+    int status = open_place(server, place, options, error);
     if (status) {
         server_free(server);
         return status;
@@ -194,6 +276,26 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
     if (!status)
         *ret_server = server;
     return status; /* a server that failed later is freed with the runtime: a worker may still know it */
+}
+
+/* `status`: of the checks so far. */
+static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
+                  const tram_server_options *options, int status, tram_runtime_server **ret_server,
+                  tram_error *ret_error) {
+    if (status) {
+        if (ret_error)
+            *ret_error = (tram_error){.code = status, .operation = "create_server"};
+        return status;
+    }
+    tram_runtime_server *server = NULL;
+    pthread_mutex_lock(&runtime->control);
+    status = create_locked(runtime, factory, arg, place, options, &server);
+    if (status && ret_error)
+        *ret_error = runtime->server_error.error;
+    pthread_mutex_unlock(&runtime->control);
+    if (!status && ret_server)
+        *ret_server = server;
+    return status;
 }
 
 int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const char *host,
@@ -205,21 +307,29 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         return status;
     if (!options)
         options = &defaults;
+    const struct place place = {.host = host, .port = port};
     status = check(runtime, factory, host, port, options);
-    if (status) {
-        if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_server"};
+    return create(runtime, factory, arg, &place, options, status, ret_server, ret_error);
+}
+
+int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const void *path,
+                                    size_t path_size, const tram_unix_server_options *options,
+                                    tram_runtime_server **ret_server, tram_error *ret_error) {
+    static const tram_unix_server_options defaults;
+    int status = tram__runtime_enter(runtime);
+    if (status)
         return status;
-    }
-    tram_runtime_server *server = NULL;
-    pthread_mutex_lock(&runtime->control);
-    status = create(runtime, factory, arg, host, port, options, &server);
-    if (status && ret_error)
-        *ret_error = runtime->server_error.error;
-    pthread_mutex_unlock(&runtime->control);
-    if (!status && ret_server)
-        *ret_server = server;
-    return status;
+    if (!options)
+        options = &defaults;
+    tram_server_options common = {0};
+    tram_socket_address local;
+    const struct place place = {.local = &local, .keep_file = options->keep_socket_file};
+    status = options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
+    if (!status)
+        status = tram_socket_address_unix(path, path_size, &local);
+    if (!status)
+        status = check(runtime, factory, NULL, NULL, &common);
+    return create(runtime, factory, arg, &place, &common, status, ret_server, ret_error);
 }
 
 int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index, tram_socket_address *ret_address) {

@@ -5,6 +5,7 @@
 
 #include "transports/bytes.h"
 #include "transports/stream.h"
+#include <tram/unix.h>
 
 /* ---- Ends and addresses ---- */
 
@@ -35,28 +36,31 @@ static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-/* The local address, asked for once and then kept. NULL: not to be had. */
-static const tram_socket_address *sockname(tram_transport *transport) {
-    tram_loop *loop = transport->io.loop;
-    if (transport->sockname || transport->io.fd < 0)
-        return transport->sockname;
-    tram_socket_address *address = tram__memory_get_zero(&loop->allocator, sizeof *address);
-    if (!address)
+/* An address that is asked for once and then kept. NULL: not to be had. */
+static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
+    const struct sys *sys = transport->io.loop->sys;
+    if (!transport->names)
+        transport->names = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->names);
+    if (!transport->names)
         return NULL;
-    address->size = sizeof address->address;
-    if (loop->sys->getsockname(transport->io.fd, (struct sockaddr *)&address->address, &address->size) < 0) {
-        memory_put(&loop->allocator, address, sizeof *address);
-        return NULL;
+    tram_socket_address *address = of_peer ? &transport->names->peer : &transport->names->sock;
+    if (!address->size && transport->io.fd >= 0) {
+        socklen_t size = sizeof address->address;
+        int (*ask)(int, struct sockaddr *, socklen_t *) = of_peer ? sys->getpeername : sys->getsockname;
+        if (ask(transport->io.fd, (struct sockaddr *)&address->address, &size) == 0)
+            address->size = size;
     }
-    transport->sockname = address;
-    return address;
+    return address->size ? address : NULL;
 }
 
 void tram__socket_end(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     int fd = transport->io.fd;
-    if (transport->holds > 1)
-        sockname(transport); /* whoever holds it may ask later (T-10) */
+    if (transport->holds > 1) { /* whoever holds it may ask later (T-10) */
+        fetch(transport, false);
+        if (!transport->peer.sin6_family)
+            fetch(transport, true);
+    }
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     loop->sys->close(fd);
@@ -64,6 +68,7 @@ void tram__socket_end(tram_transport *transport) {
 
 struct extra_values {
     tram_socket socket;
+    tram_peer_credentials credentials;
     tram_socket_address peer;
 };
 
@@ -75,20 +80,29 @@ static int socket_option(const tram_transport *transport, int name) {
     return value;
 }
 
+/* A Unix peer without a name has an address that is nothing but its family (U-7). */
 static const void *peername(tram_transport *transport, struct extra_values *values) {
     tram_socket_address *peer = &values->peer;
+    sa_family_t family = transport->peer.sin6_family;
+    if (!family)
+        return fetch(transport, true);
     memset(peer, 0, sizeof *peer);
-    if (transport->peer.sin6_family) {
-        bool six = transport->peer.sin6_family == AF_INET6;
-        peer->size = six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-        memcpy(&peer->address, &transport->peer, peer->size);
-        return peer;
-    }
-    peer->size = sizeof peer->address;
-    int fd = transport->io.fd;
-    if (fd < 0 || transport->io.loop->sys->getpeername(fd, (struct sockaddr *)&peer->address, &peer->size) < 0)
-        return NULL;
+    peer->size = family == AF_UNIX    ? sizeof(sa_family_t)
+                 : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                      : sizeof(struct sockaddr_in);
+    memcpy(&peer->address, &transport->peer, peer->size);
     return peer;
+}
+
+/* Who connected, or listened, as the kernel saw it then. Other families do not tell. */
+static const void *peer_credentials(const tram_transport *transport, struct extra_values *values) {
+    struct ucred found;
+    socklen_t size = sizeof found;
+    if (socket_option(transport, SO_DOMAIN) != AF_UNIX ||
+        transport->io.loop->sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_PEERCRED, &found, &size) < 0)
+        return NULL;
+    values->credentials = (tram_peer_credentials){.pid = found.pid, .uid = found.uid, .gid = found.gid};
+    return &values->credentials;
 }
 
 const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
@@ -103,7 +117,9 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
     if (strcmp(name, "peername") == 0)
         return peername(transport, values);
     if (strcmp(name, "sockname") == 0)
-        return sockname(transport);
+        return fetch(transport, false);
+    if (strcmp(name, "peercred") == 0)
+        return peer_credentials(transport, values);
     if (strcmp(name, "socket") != 0)
         return NULL;
     values->socket = (tram_socket){
@@ -140,10 +156,12 @@ static const struct transport_kind buffered_kind = STREAM_KIND(tram__bytes_buffe
 
 /*
  * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
- * any more. Of other families it is asked when someone wants to know.
+ * any more. For the name of a Unix socket, which it does not forget, the kernel is asked when someone wants to know.
  */
 static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
-    if ((peer->ss_family == AF_INET || peer->ss_family == AF_INET6) && size <= sizeof transport->peer)
+    bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
+    bool unnamed = size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX;
+    if (unnamed || (inet && size <= sizeof transport->peer))
         memcpy(&transport->peer, peer, size);
 }
 

@@ -24,7 +24,7 @@ static int enter(const tram_transport *transport, const char *function) {
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
+    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
     if (unlikely(kind->dispose))
         kind->dispose(transport);
     else

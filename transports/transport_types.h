@@ -79,6 +79,12 @@ struct transport_owner {
     void (*detached)(struct transport_owner *owner, tram_transport *transport);
 };
 
+/* Addresses that the kernel was asked for; of size 0: not yet. */
+struct socket_names {
+    tram_socket_address sock;
+    tram_socket_address peer;
+};
+
 /* One bit each; the state of a transport is a set of them. */
 enum transport_flag {
     T_MAKE_QUEUED = 1 << 0,    /* connection_made is in the ready queue */
@@ -106,7 +112,7 @@ struct tram_transport {
     uint16_t corked;
     struct write_queue queue;
     uint32_t holds;           /* one of the open connection, and the user's */
-    struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: ask the kernel */
+    struct sockaddr_in6 peer; /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
     size_t high;
     size_t low;
     size_t hard_limit; /* 0: none */
@@ -120,7 +126,7 @@ struct tram_transport {
         struct transport_owner *owner; /* of an accepted one; may be NULL */
         tram_future *creator;          /* T_HAS_CREATOR: completed after connection_made */
     };
-    tram_socket_address *sockname; /* fetched, or NULL */
+    struct socket_names *names; /* what was fetched of them, or NULL */
 };
 
 static inline const struct transport_kind *transport_kind_of(const tram_transport *transport) {

@@ -21,6 +21,7 @@
 #include <tram/stats.h>
 #include <tram/subprocess.h>
 #include <tram/transport.h>
+#include <tram/unix.h>
 #include <tram/version.h>
 
 #endif

@@ -154,7 +154,8 @@ typedef struct tram_socket {
  *
  *     "socket"    const tram_socket *
  *     "sockname"  const tram_socket_address *
- *     "peername"  const tram_socket_address *
+ *     "peername"  const tram_socket_address *; of a Unix client without a name its address is the family alone
+ *     "peercred"  const tram_peer_credentials * (tram/unix.h): of Unix sockets
  *
  * The value is valid until the next call of this function on the same loop. Unknown or absent: `fallback`.
  */
