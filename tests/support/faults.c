@@ -134,6 +134,8 @@ static ssize_t faulty_recvfrom(int fd, void *data, size_t size, int flags, struc
 static ssize_t faulty_sendfile(int fd, int file, off_t *offset, size_t size) {
     if (fails(&faults.sendfile))
         return -1;
+    if (size > faults.sendfile_most)
+        faults.sendfile_most = size;
     return tram__sys.sendfile(fd, file, offset, size < faults.sendfile_at_most ? size : faults.sendfile_at_most);
 }
 

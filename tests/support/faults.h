@@ -35,13 +35,14 @@ struct faults {
     struct fault setsockopt;
     size_t send_budget;      /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
     size_t send_at_most;     /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t sendfile_at_most; /* bytes that one sendfile takes; SIZE_MAX: as it likes */
+    size_t sendfile_most;    /* the most that one was asked to send */
     size_t pieces_at_most;   /* the longest gathering send seen */
     size_t datagram_budget;  /* messages of sendto and sendmmsg that the kernel still takes; SIZE_MAX: as it likes */
     unsigned messages;       /* that sendto and sendmmsg have sent */
     unsigned joined;         /* … of these, with more than one datagram */
     int join_error;          /* with which joined ones fail; 0: as the kernel likes */
     bool cannot_join;        /* a kernel that does not know how */
-    size_t sendfile_at_most; /* bytes that one sendfile takes; SIZE_MAX: as it likes */
 };
 
 extern struct faults faults;
