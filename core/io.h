@@ -23,9 +23,49 @@
 
 struct io;
 
+/* One datagram, that came or that is to go. */
+struct io_datagram {
+    void *data;
+    size_t size;
+    size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
+    const struct sockaddr *address; /* whose, or whither; NULL: nobody's, or the socket is connected */
+    socklen_t address_size;
+};
+
+/* What an owner of datagrams is told, in place of `received` … `sent` below. */
+struct io_datagram_kind {
+    /* A datagram. They come in batches, of which the rest is dropped once receiving was stopped. */
+    void (*received)(struct io *io, const struct io_datagram *datagram);
+    /* After the last one of a batch; also where receiving was stopped. */
+    void (*received_all)(struct io *io);
+    /* Receiving failed with this -errno, and goes on. */
+    void (*receive_failed)(struct io *io, int code);
+
+    /* The next datagrams of the queue, oldest first; how many. They stay in place until `sent`. */
+    size_t (*gather)(struct io *io, struct io_datagram *datagrams, size_t count);
+    /*
+     * So many were taken, or the first one failed with -errno; -EAGAIN: none was taken although the kernel had said
+     * that it would. 0: there were none to gather.
+     */
+    void (*sent)(struct io *io, ssize_t result);
+};
+
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
+    IO_HANGUP = 4, /* the other end is gone; told of without reading or writing */
+    /*
+     * With tram__io_watch(): each readiness is told once, until tram__io_renew(). For descriptors that somebody else
+     * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
+     */
+    IO_ONCE = 8,
+};
+
+/* Part of a file that is to be sent. */
+struct io_range {
+    int file;
+    off_t offset;
+    size_t size;
 };
 
 /* How a loop or runtime that ends asks an object to end. */
@@ -55,10 +95,23 @@ struct io_kind {
     /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
     void (*sent)(struct io *io, ssize_t result);
 
+    /*
+     * Sending a file, while the owner has IO_SENDS_FILE set: instead of `gather`, the range to send next, and instead
+     * of `sent`, the bytes taken of it, 0 at the end of the file, or -errno. One range per readiness.
+     */
+    void (*next_range)(struct io *io, struct io_range *ret_range);
+    void (*range_sent)(struct io *io, ssize_t result);
+
+    /* See tram__io_hangup_start(). The owner is expected to end the io. */
+    void (*hangup)(struct io *io);
+
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
     /* After the last `accepted` of one readiness. */
     void (*accept_done)(struct io *io);
+
+    /* Datagrams; NULL: they have none. */
+    const struct io_datagram_kind *datagrams;
 
     /* Watching: IO_READ, IO_WRITE or both. An error or hang-up counts as what was asked for. */
     void (*ready)(struct io *io, unsigned events);
@@ -72,15 +125,21 @@ struct io {
     tram_loop *loop;
     int fd;
     uint32_t slot;
-    uint8_t wanted;        /* enum io_event: what the owner asked for */
-    uint8_t armed;         /* what the kernel was asked for */
-    uint8_t flags;         /* enum io_flag */
-    uint32_t accept_limit; /* how many one readiness may accept */
+    uint8_t wanted; /* enum io_event: what the owner asked for */
+    uint8_t armed;  /* what the kernel was asked for */
+    uint8_t flags;  /* enum io_flag */
+    union {
+        uint32_t accept_limit;  /* how many one readiness may accept */
+        uint32_t segment_limit; /* datagrams smaller than this may be joined for the kernel to cut (datagrams.h) */
+    };
 };
 
 enum io_flag {
-    IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
-    IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
+    IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_NO_QUIET = 8,   /* see tram__io_write() */
+    IO_LARGE = 16,     /* its datagrams may be larger than those of UDP */
+    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
 };
 
 /*
@@ -108,8 +167,18 @@ int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
+int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
+
+/*
+ * Asks the kernel again for what is wanted already, of the same open file: -EBADF if the descriptor was closed, even if
+ * its number is in use again.
+ */
+int tram__io_renew(struct io *io);
+
+/* For backends: writev(2) that gives -1 and EPIPE but never the signal SIGPIPE (W-12), whatever its disposition. */
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count);
 
 #endif

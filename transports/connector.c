@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/future.h"
+#include "transports/connector.h"
 #include "transports/lookup.h"
 #include "transports/socket.h"
 #include "transports/stream.h"
@@ -346,7 +347,19 @@ static bool bind_local(struct connector *connector, size_t index, int fd, int fa
     return false;
 }
 
-/* A socket that connects, or false with the reason noted. */
+/*
+ * A Unix socket whose listener's queue is full: the kernel would let a blocking caller wait and tells nobody else when
+ * there is room, so the attempt is made again and again until then (L-38). False: no memory for the timer.
+ */
+static bool attempt_later(struct connector *connector) {
+    tram_loop *loop = loop_of(connector);
+    if (tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + TRAM_CONNECT_RETRY_NS))
+        return false;
+    connector->started--;
+    return true;
+}
+
+/* A socket that connects, or one that will try again; false with the reason noted. */
 static bool begin_attempt(struct connector *connector, size_t index) {
     tram_loop *loop = loop_of(connector);
     const struct sys *sys = loop->sys;
@@ -376,8 +389,13 @@ static bool begin_attempt(struct connector *connector, size_t index) {
         if (!status && !(status = tram__io_watch(&attempt->io, IO_WRITE)))
             return true;
     }
-    note_address(connector, index, status, "connect", &candidate->address);
     sys->close(io_added(&attempt->io) ? attempt_leave(attempt) : fd);
+    if (status == -EAGAIN && family == AF_UNIX) {
+        if (attempt_later(connector))
+            return true;
+        status = -ENOMEM;
+    }
+    note_address(connector, index, status, "connect", &candidate->address);
     return false;
 }
 
@@ -504,9 +522,9 @@ static int check_options(const char *host, const char *port, const tram_connecti
     return 0;
 }
 
-static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
-                          tram_future **ret_future) {
-    int status = tram__socket_take(loop, fd);
+int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
+                         tram_future **ret_future) {
+    int status = tram__socket_take(loop, fd, SOCK_STREAM);
     if (status)
         return status;
     struct connector *connector;
@@ -517,6 +535,22 @@ static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *
     if (keep_alive)
         loop->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     attach(connector, fd, NULL);
+    return 0;
+}
+
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
+                          uint64_t timeout_ns, tram_future **ret_future) {
+    struct connector *connector;
+    int status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status)
+        return status;
+    connector->remote.list.allocator = &loop->allocator;
+    status = tram__addresses_add(&connector->remote.list, address, 0);
+    if (!status && timeout_ns)
+        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + timeout_ns);
+    if (status)
+        return take_back(connector, status, ret_future);
+    begin_connecting(connector);
     return 0;
 }
 
@@ -532,7 +566,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     if (status)
         return status;
     if (options->sock)
-        return connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
+        return tram__connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
 
     struct connector *connector;
     status = connector_new(loop, factory, arg, ret_future, &connector);
@@ -558,5 +592,5 @@ int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory fac
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    return factory ? connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
+    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
 }

@@ -3,6 +3,7 @@
 #define TRAM_TRANSPORTS_SERVER_TYPES_H
 
 #include "core/future.h"
+#include "transports/socket_file.h"
 #include "transports/transport.h"
 #include <tram/server.h>
 
@@ -13,6 +14,7 @@ struct listener {
     bool starved;
     bool no_delay; /* what it accepts has TCP_NODELAY already */
     tram_socket_address address;
+    struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
 };
 
 /* They come and go together. */

@@ -21,6 +21,7 @@ int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
+void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
 void tram__transport_maybe_pause(tram_transport *transport);
 void tram__transport_maybe_resume(tram_transport *transport);
 
@@ -33,7 +34,21 @@ void tram__transport_drop_write(tram_transport *transport);
  */
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
-/* Common part of making one; `io` is added already. Queues connection_made. */
+/*
+ * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
+ * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_pump(tram_transport *transport, struct pump *pump);
+void tram__transport_unpump(tram_transport *transport);
+
+/*
+ * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
+ * descriptor belongs to a transport.
+ */
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
+
+/* Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+ */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator);
 
@@ -51,6 +66,9 @@ void tram__transport_fail(tram_transport *transport, int code);
 
 /* The kernel took bytes of the queue, or failed. For the loop: connection_lost may be called within. */
 void tram__transport_sent(tram_transport *transport, ssize_t result);
+
+/* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
+void tram__transport_ended(tram_transport *transport);
 
 /* See enum io_ending. */
 void tram__transport_ending(tram_transport *transport, enum io_ending ending);
