@@ -36,9 +36,48 @@ struct tram_faults {
 static tram_faults *_Atomic the_plan;
 
 static const char *const kind_names[KIND_COUNT] = {
-    "allocate", "socket",   "bind",       "listen",        "connect",     "accept4",     "recv",    "send",
-    "sendmsg",  "shutdown", "getsockopt", "setsockopt",    "getsockname", "getpeername", "fcntl",   "close",
-    "read",     "write",    "writev",     "epoll_create1", "epoll_ctl",   "epoll_wait",  "eventfd",
+    [TRAM_FAULT_ALLOCATE] = "allocate",
+    [TRAM_FAULT_SOCKET] = "socket",
+    [TRAM_FAULT_BIND] = "bind",
+    [TRAM_FAULT_LISTEN] = "listen",
+    [TRAM_FAULT_CONNECT] = "connect",
+    [TRAM_FAULT_ACCEPT4] = "accept4",
+    [TRAM_FAULT_RECV] = "recv",
+    [TRAM_FAULT_RECVFROM] = "recvfrom",
+    [TRAM_FAULT_RECVMMSG] = "recvmmsg",
+    [TRAM_FAULT_SEND] = "send",
+    [TRAM_FAULT_SENDTO] = "sendto",
+    [TRAM_FAULT_SENDMSG] = "sendmsg",
+    [TRAM_FAULT_SENDMMSG] = "sendmmsg",
+    [TRAM_FAULT_SENDFILE] = "sendfile",
+    [TRAM_FAULT_SHUTDOWN] = "shutdown",
+    [TRAM_FAULT_GETSOCKOPT] = "getsockopt",
+    [TRAM_FAULT_SETSOCKOPT] = "setsockopt",
+    [TRAM_FAULT_GETSOCKNAME] = "getsockname",
+    [TRAM_FAULT_GETPEERNAME] = "getpeername",
+    [TRAM_FAULT_FCNTL] = "fcntl",
+    [TRAM_FAULT_CLOSE] = "close",
+    [TRAM_FAULT_READ] = "read",
+    [TRAM_FAULT_WRITE] = "write",
+    [TRAM_FAULT_WRITEV] = "writev",
+    [TRAM_FAULT_PWRITEV2] = "pwritev2",
+    [TRAM_FAULT_LSEEK] = "lseek",
+    [TRAM_FAULT_OPEN] = "open",
+    [TRAM_FAULT_STAT] = "stat",
+    [TRAM_FAULT_FSTAT] = "fstat",
+    [TRAM_FAULT_FACCESSAT] = "faccessat",
+    [TRAM_FAULT_UNLINK] = "unlink",
+    [TRAM_FAULT_PIPE2] = "pipe2",
+    [TRAM_FAULT_POLL] = "poll",
+    [TRAM_FAULT_POSIX_SPAWN] = "posix_spawn",
+    [TRAM_FAULT_PIDFD_OPEN] = "pidfd_open",
+    [TRAM_FAULT_PIDFD_SEND_SIGNAL] = "pidfd_send_signal",
+    [TRAM_FAULT_WAITID] = "waitid",
+    [TRAM_FAULT_KILL] = "kill",
+    [TRAM_FAULT_EPOLL_CREATE1] = "epoll_create1",
+    [TRAM_FAULT_EPOLL_CTL] = "epoll_ctl",
+    [TRAM_FAULT_EPOLL_WAIT] = "epoll_wait",
+    [TRAM_FAULT_EVENTFD] = "eventfd",
 };
 
 /* ---- Deciding ---- */
@@ -115,6 +154,26 @@ PLAIN(TRAM_FAULT_EPOLL_WAIT, int, epoll_pwait2,
       (int epoll, struct epoll_event *events, int count, const struct timespec *timeout),
       (epoll, events, count, timeout))
 PLAIN(TRAM_FAULT_EVENTFD, int, eventfd, (unsigned value, int flags), (value, flags))
+PLAIN(TRAM_FAULT_RECVMMSG, int, recvmmsg,
+      (int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout),
+      (fd, messages, count, flags, timeout))
+PLAIN(TRAM_FAULT_SENDMMSG, int, sendmmsg, (int fd, struct mmsghdr *messages, unsigned count, int flags),
+      (fd, messages, count, flags))
+PLAIN(TRAM_FAULT_LSEEK, off_t, lseek, (int fd, off_t offset, int whence), (fd, offset, whence))
+PLAIN(TRAM_FAULT_OPEN, int, open, (const char *path, int flags), (path, flags))
+PLAIN(TRAM_FAULT_STAT, int, stat, (const char *path, struct stat *ret_stat), (path, ret_stat))
+PLAIN(TRAM_FAULT_FSTAT, int, fstat, (int fd, struct stat *ret_status), (fd, ret_status))
+PLAIN(TRAM_FAULT_FACCESSAT, int, faccessat, (int directory, const char *path, int mode, int flags),
+      (directory, path, mode, flags))
+PLAIN(TRAM_FAULT_UNLINK, int, unlink, (const char *path), (path))
+PLAIN(TRAM_FAULT_PIPE2, int, pipe2, (int ret_fds[2], int flags), (ret_fds, flags))
+PLAIN(TRAM_FAULT_POLL, int, poll, (struct pollfd * fds, nfds_t count, int timeout_ms), (fds, count, timeout_ms))
+PLAIN(TRAM_FAULT_PIDFD_OPEN, int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
+PLAIN(TRAM_FAULT_PIDFD_SEND_SIGNAL, int, pidfd_send_signal,
+      (int pidfd, int signal_number, siginfo_t *info, unsigned flags), (pidfd, signal_number, info, flags))
+PLAIN(TRAM_FAULT_WAITID, int, waitid, (idtype_t type, id_t id, siginfo_t *ret_info, int options),
+      (type, id, ret_info, options))
+PLAIN(TRAM_FAULT_KILL, int, kill, (pid_t pid, int signal_number), (pid, signal_number))
 
 /* Calls that move bytes between one piece of memory and a descriptor. */
 #define MOVING(kind, name, parameters, arguments)                                                                      \
@@ -126,6 +185,13 @@ MOVING(TRAM_FAULT_RECV, recv, (int fd, void *data, size_t size, int flags), (fd,
 MOVING(TRAM_FAULT_SEND, send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags))
 MOVING(TRAM_FAULT_READ, read, (int fd, void *data, size_t size), (fd, data, size))
 MOVING(TRAM_FAULT_WRITE, write, (int fd, const void *data, size_t size), (fd, data, size))
+MOVING(TRAM_FAULT_RECVFROM, recvfrom,
+       (int fd, void *data, size_t size, int flags, struct sockaddr *address, socklen_t *address_size),
+       (fd, data, size, flags, address, address_size))
+MOVING(TRAM_FAULT_SENDTO, sendto,
+       (int fd, const void *data, size_t size, int flags, const struct sockaddr *address, socklen_t address_size),
+       (fd, data, size, flags, address, address_size))
+MOVING(TRAM_FAULT_SENDFILE, sendfile, (int fd, int file, off_t *offset, size_t size), (fd, file, offset, size))
 
 /* The same pieces, cut where an order says so: how many are left, or -1 if the call fails. */
 static int cut_pieces(tram_fault_kind kind, const struct iovec *pieces, size_t count, struct iovec *ret_pieces) {
@@ -158,6 +224,20 @@ static ssize_t faulty_writev(int fd, const struct iovec *pieces, int count) {
     return left < 0 ? -1 : tram__sys.writev(fd, cut, left);
 }
 
+static ssize_t faulty_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags) {
+    struct iovec cut[IOV_MAX];
+    int left = cut_pieces(TRAM_FAULT_PWRITEV2, pieces, (size_t)count, cut);
+    return left < 0 ? -1 : tram__sys.pwritev2(fd, cut, left, offset, flags);
+}
+
+/* The one that returns its error. */
+static int faulty_posix_spawn(pid_t *ret_pid, const char *path, const posix_spawn_file_actions_t *actions,
+                              const posix_spawnattr_t *attributes, char *const argv[], char *const env[]) {
+    if (fails(TRAM_FAULT_POSIX_SPAWN))
+        return errno;
+    return tram__sys.posix_spawn(ret_pid, path, actions, attributes, argv, env);
+}
+
 static int faulty_connect(int fd, const struct sockaddr *address, socklen_t size) {
     if (!fails(TRAM_FAULT_CONNECT))
         return tram__sys.connect(fd, address, size);
@@ -178,7 +258,7 @@ static int faulty_close(int fd) {
     return -1;
 }
 
-/* Calls that no kind stands for are the real ones. */
+/* Only the clock is the real one: nobody expects it to fail. */
 static void fill_table(struct sys *sys) {
     *sys = tram__sys;
     sys->socket = faulty_socket;
@@ -187,8 +267,13 @@ static void fill_table(struct sys *sys) {
     sys->connect = faulty_connect;
     sys->accept4 = faulty_accept4;
     sys->recv = faulty_recv;
+    sys->recvfrom = faulty_recvfrom;
+    sys->recvmmsg = faulty_recvmmsg;
     sys->send = faulty_send;
+    sys->sendto = faulty_sendto;
     sys->sendmsg = faulty_sendmsg;
+    sys->sendmmsg = faulty_sendmmsg;
+    sys->sendfile = faulty_sendfile;
     sys->shutdown = faulty_shutdown;
     sys->getsockopt = faulty_getsockopt;
     sys->setsockopt = faulty_setsockopt;
@@ -199,6 +284,20 @@ static void fill_table(struct sys *sys) {
     sys->read = faulty_read;
     sys->write = faulty_write;
     sys->writev = faulty_writev;
+    sys->pwritev2 = faulty_pwritev2;
+    sys->lseek = faulty_lseek;
+    sys->open = faulty_open;
+    sys->stat = faulty_stat;
+    sys->fstat = faulty_fstat;
+    sys->faccessat = faulty_faccessat;
+    sys->unlink = faulty_unlink;
+    sys->pipe2 = faulty_pipe2;
+    sys->poll = faulty_poll;
+    sys->posix_spawn = faulty_posix_spawn;
+    sys->pidfd_open = faulty_pidfd_open;
+    sys->pidfd_send_signal = faulty_pidfd_send_signal;
+    sys->waitid = faulty_waitid;
+    sys->kill = faulty_kill;
     sys->epoll_create1 = faulty_epoll_create1;
     sys->epoll_ctl = faulty_epoll_ctl;
     sys->epoll_wait = faulty_epoll_wait;
@@ -292,8 +391,21 @@ int tram_faults_fail(tram_faults *faults, tram_fault_kind kind, uint64_t nth, ui
 }
 
 static bool moves_bytes(tram_fault_kind kind) {
-    return kind == TRAM_FAULT_RECV || kind == TRAM_FAULT_SEND || kind == TRAM_FAULT_SENDMSG ||
-           kind == TRAM_FAULT_READ || kind == TRAM_FAULT_WRITE || kind == TRAM_FAULT_WRITEV;
+    switch ((int)kind) {
+    case TRAM_FAULT_RECV:
+    case TRAM_FAULT_RECVFROM:
+    case TRAM_FAULT_SEND:
+    case TRAM_FAULT_SENDTO:
+    case TRAM_FAULT_SENDMSG:
+    case TRAM_FAULT_SENDFILE:
+    case TRAM_FAULT_READ:
+    case TRAM_FAULT_WRITE:
+    case TRAM_FAULT_WRITEV:
+    case TRAM_FAULT_PWRITEV2:
+        return true;
+    default:
+        return false;
+    }
 }
 
 int tram_faults_shorten(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, size_t size) {

@@ -41,8 +41,13 @@ typedef enum tram_fault_kind {
     TRAM_FAULT_CONNECT, /* EINTR: the connecting goes on, as in the kernel */
     TRAM_FAULT_ACCEPT4,
     TRAM_FAULT_RECV,
+    TRAM_FAULT_RECVFROM,
+    TRAM_FAULT_RECVMMSG,
     TRAM_FAULT_SEND,
+    TRAM_FAULT_SENDTO,
     TRAM_FAULT_SENDMSG,
+    TRAM_FAULT_SENDMMSG,
+    TRAM_FAULT_SENDFILE,
     TRAM_FAULT_SHUTDOWN,
     TRAM_FAULT_GETSOCKOPT,
     TRAM_FAULT_SETSOCKOPT,
@@ -53,6 +58,20 @@ typedef enum tram_fault_kind {
     TRAM_FAULT_READ,
     TRAM_FAULT_WRITE,
     TRAM_FAULT_WRITEV,
+    TRAM_FAULT_PWRITEV2,
+    TRAM_FAULT_LSEEK,
+    TRAM_FAULT_OPEN,
+    TRAM_FAULT_STAT,
+    TRAM_FAULT_FSTAT,
+    TRAM_FAULT_FACCESSAT,
+    TRAM_FAULT_UNLINK,
+    TRAM_FAULT_PIPE2,
+    TRAM_FAULT_POLL,
+    TRAM_FAULT_POSIX_SPAWN,
+    TRAM_FAULT_PIDFD_OPEN,
+    TRAM_FAULT_PIDFD_SEND_SIGNAL,
+    TRAM_FAULT_WAITID,
+    TRAM_FAULT_KILL,
     TRAM_FAULT_EPOLL_CREATE1,
     TRAM_FAULT_EPOLL_CTL,
     TRAM_FAULT_EPOLL_WAIT, /* and epoll_pwait2 */
@@ -84,8 +103,9 @@ TRAM_API void tram_faults_free(tram_faults *faults);
 TRAM_API int tram_faults_fail(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, int error);
 
 /*
- * The same, but these calls succeed with at most `size` bytes. For recv, send, sendmsg, read, write and writev;
- * TRAM_EVALUE for others, and for size 0. Only a call that asked for more counts as injected.
+ * The same, but these calls succeed with at most `size` bytes. For calls that move bytes by one
+ * size or by pieces: recv, recvfrom, send, sendto, sendmsg, sendfile, read, write, writev, pwritev2. TRAM_EVALUE for
+ * others, and for size 0. Only a call that asked for more counts as injected.
  */
 TRAM_API int tram_faults_shorten(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, size_t size);
 

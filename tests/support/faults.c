@@ -154,14 +154,6 @@ static int faulty_epoll_ctl(int epoll, int operation, int fd, struct epoll_event
     return tram__sys.epoll_ctl(epoll, operation, fd, event);
 }
 
-static int faulty_epoll_create1(int flags) {
-    return fails(&faults.epoll_create1) ? -1 : tram__sys.epoll_create1(flags);
-}
-
-static int faulty_eventfd(unsigned value, int flags) {
-    return fails(&faults.eventfd) ? -1 : tram__sys.eventfd(value, flags);
-}
-
 static int faulty_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
     return fails(&faults.getsockname) ? -1 : tram__sys.getsockname(fd, address, size);
 }
@@ -184,8 +176,6 @@ const struct sys *faults_sys(void) {
     table.sendfile = faulty_sendfile;
     table.shutdown = faulty_shutdown;
     table.epoll_ctl = faulty_epoll_ctl;
-    table.epoll_create1 = faulty_epoll_create1;
-    table.eventfd = faulty_eventfd;
     table.getsockname = faulty_getsockname;
     table.setsockopt = faulty_setsockopt;
     faults = (struct faults){

@@ -1,6 +1,7 @@
 /*
- * System calls that fail on order: a table for world_use_sys() that counts the calls of a loop, lets chosen ones fail
- * and can make the kernel look full at an exact byte.
+ * System calls that fail on order, for tests of one connection: a table for world_use_sys() that can make the kernel
+ * look full at an exact byte, and tells arming for reading from arming for writing. For the n-th call of a kind, and
+ * for whole scenarios, there is tram/fault.h.
  */
 #ifndef TRAM_TESTS_FAULTS_H
 #define TRAM_TESTS_FAULTS_H
@@ -29,8 +30,6 @@ struct faults {
     struct fault shutdown;
     struct fault arm_read;  /* epoll_ctl that newly asks for EPOLLIN only */
     struct fault arm_write; /* epoll_ctl that asks for EPOLLOUT */
-    struct fault epoll_create1;
-    struct fault eventfd;
     struct fault getsockname;
     struct fault setsockopt;
     size_t send_budget;      /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
