@@ -114,6 +114,8 @@ void tram__io_remove(struct io *io) {
 
 static int want(struct io *io, unsigned events) {
     io->wanted = (uint8_t)events;
+    if (io->fd < 0)
+        io->armed = io->wanted; /* nothing to ask of the kernel */
     if (io->wanted == io->armed)
         return 0;
     return io->loop->poller_ops->change(io->loop->poller, io);

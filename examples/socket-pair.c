@@ -1,95 +1,90 @@
 /*
- * A socket that the program has already, in the two ways to watch one: as a connection with a protocol, and as a mere
- * descriptor with add_reader. What is sent to the other end comes from a callback in either case.
+ * Waiting for data on a socket that was opened elsewhere, in the two ways of asyncio's manual: wrapped as a connection
+ * of a protocol, and watched by add_reader. What is waited for is sent by call_soon, as if by the network.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <tram/tram.h>
 
-/* Simulates a peer: somebody writes to the other end of the pair. */
-static int send_hello(tram_loop *loop, void *arg) {
-    const int *fd = arg;
+static void check(int status, const char *what) {
+    if (status >= 0)
+        return;
+    fprintf(stderr, "socket-pair: %s: %s\n", what, tram_error_text(status));
+    exit(1);
+}
+
+/* The other end of the pair: arg is its descriptor. */
+static int send_abc(tram_loop *loop, void *arg) {
     (void)loop;
-    return send(*fd, "hello", 5, MSG_NOSIGNAL) == 5 ? 0 : TRAM_EUSER;
+    return send(*(int *)arg, "abc", 3, 0) == 3 ? 0 : -errno;
 }
 
 /* ---- As a connection ---- */
 
-struct reader {
-    tram_protocol base; /* first */
-    tram_loop *loop;
-};
-
 static int data_received(tram_protocol *self, const void *data, size_t size) {
-    printf("connection received: %.*s\n", (int)size, (const char *)data);
+    printf("Received by a protocol: %.*s\n", (int)size, (const char *)data);
     return tram_transport_close(self->transport);
 }
 
 static int connection_lost(tram_protocol *self, const tram_error *error) {
-    (void)error;
-    return tram_loop_stop(((struct reader *)self)->loop); /* the transport closes its socket */
+    if (error)
+        fprintf(stderr, "socket-pair: %s\n", tram_error_text(error->code));
+    return tram_loop_stop(tram_transport_get_loop(self->transport)); /* the socket is closed behind this */
 }
 
-static const tram_protocol_ops reader_ops = {.data_received = data_received, .connection_lost = connection_lost};
-
-static int make_reader(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct reader *reader = arg;
+static int factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    static const tram_protocol_ops ops = {.data_received = data_received, .connection_lost = connection_lost};
     (void)loop;
-    *ret_protocol = &reader->base;
+    tram_protocol *protocol = arg;
+    protocol->ops = &ops;
+    *ret_protocol = protocol;
     return 0;
 }
 
-static int as_connection(tram_loop *loop, const int *fds) {
-    struct reader reader = {.base = {.ops = &reader_ops}, .loop = loop};
-    const tram_connection_options options = {.sock = &fds[0]};
-    tram_future *future;
-    int status = tram_loop_create_connection(loop, make_reader, &reader, NULL, NULL, &options, &future);
-    if (status < 0) {
-        close(fds[0]);
-        return status;
-    }
-    status = tram_loop_run_until_complete(loop, future);
-    tram_future_release(future);
-    if (status < 0)
-        return status;
-    tram_loop_call_soon(loop, send_hello, (void *)(uintptr_t)&fds[1], NULL, NULL);
-    return tram_loop_run_forever(loop);
+static void wait_as_a_connection(tram_loop *loop) {
+    int fds[2];
+    tram_protocol protocol = {0};
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 ? -errno : 0, "socketpair");
+    tram_connection_options options = {.sock = &fds[0]};
+    check(tram_loop_create_connection(loop, factory, &protocol, NULL, NULL, &options, NULL), "create_connection");
+    check(tram_loop_call_soon(loop, send_abc, &fds[1], NULL, NULL), "call_soon");
+    check(tram_loop_run_forever(loop), "running");
+    close(fds[1]);
 }
 
-/* ---- As a descriptor ---- */
+/* ---- Watched ---- */
 
 static int readable(tram_loop *loop, void *arg) {
-    const int *fd = arg;
-    char text[100];
-    ssize_t size = recv(*fd, text, sizeof text, 0);
-    printf("reader received: %.*s\n", (int)(size > 0 ? size : 0), text);
-    tram_loop_remove_reader(loop, *fd);
+    char bytes[100];
+    int fd = *(int *)arg;
+    ssize_t size = recv(fd, bytes, sizeof bytes, 0);
+    if (size < 0)
+        return -errno;
+    printf("Received by a reader: %.*s\n", (int)size, bytes);
+    tram_loop_remove_reader(loop, fd);
     return tram_loop_stop(loop);
 }
 
-static int as_descriptor(tram_loop *loop, int *fds) {
-    int status = tram_loop_add_reader(loop, fds[0], readable, &fds[0]);
-    if (status == 0) {
-        tram_loop_call_soon(loop, send_hello, &fds[1], NULL, NULL);
-        status = tram_loop_run_forever(loop);
-    }
-    close(fds[0]); /* it stayed ours */
-    return status;
+static void wait_by_a_reader(tram_loop *loop) {
+    int fds[2];
+    check(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 ? -errno : 0, "socketpair");
+    check(tram_loop_add_reader(loop, fds[0], readable, &fds[0]), "add_reader");
+    check(tram_loop_call_soon(loop, send_abc, &fds[1], NULL, NULL), "call_soon");
+    check(tram_loop_run_forever(loop), "running");
+    close(fds[0]);
+    close(fds[1]);
 }
 
 int main(void) {
+    tram_loop_options options = {.log = tram_log_to_stderr};
     tram_loop *loop;
-    int pairs[2][2];
-    if (tram_loop_new(NULL, &loop) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[0]) < 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pairs[1]) < 0)
-        return 1;
-    int status = as_connection(loop, pairs[0]);
-    if (status == 0)
-        status = as_descriptor(loop, pairs[1]);
-    close(pairs[0][1]);
-    close(pairs[1][1]);
+    check(tram_loop_new(&options, &loop), "making the loop");
+    wait_as_a_connection(loop);
+    wait_by_a_reader(loop);
     tram_loop_free(loop);
-    return status < 0;
+    return 0;
 }

@@ -142,12 +142,11 @@ static void close_sockets(tram_runtime_server *server, unsigned workers) {
 static int open_sockets(tram_runtime_server *server, struct kept_error *ret_error) {
     tram_runtime *runtime = server->shards.runtime;
     const struct sys *sys = runtime_sys(runtime);
-    bool reuse_address = !server->options.no_reuse_address;
     /* The port must be nobody's but ours, unless it was asked to be shared with other processes. */
     enum port_sharing first = server->options.reuse_port ? PORT_SHARED
                               : runtime->count > 1       ? PORT_SHARED_LATER
                                                          : PORT_ALONE;
-    int status = tram__listeners_open(sys, &server->addresses, reuse_address, first, server->shards.fds,
+    int status = tram__listeners_open(sys, &server->addresses, &server->options, first, server->shards.fds,
                                       &server->shards.socket_count, ret_error);
     if (status)
         return status;
@@ -156,7 +155,7 @@ static int open_sockets(tram_runtime_server *server, struct kept_error *ret_erro
     while (!status && opened < runtime->count) {
         size_t count;
         int *fds = shard_fds(&server->shards, opened);
-        status = tram__listeners_open(sys, &server->addresses, reuse_address, PORT_SHARED, fds, &count, ret_error);
+        status = tram__listeners_open(sys, &server->addresses, &server->options, PORT_SHARED, fds, &count, ret_error);
         opened += status == 0;
         if (!status && count < server->shards.socket_count) {
             for (size_t i = 0; i < count; i++)

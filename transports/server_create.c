@@ -113,8 +113,8 @@ static void open_addresses(struct creation *creation, struct address_list *list)
         fail_code(creation, -ENOMEM);
         return;
     }
-    int status = tram__listeners_open(loop->sys, list, creation->reuse_address,
-                                      creation->reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
+    int status = tram__listeners_open(loop->sys, list, &creation->options,
+                                      creation->options.reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
     if (status)
         tram__creation_fail(creation, &error.error);
     else
@@ -189,8 +189,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
     } else {
         server->opening = opening;
         list_append(&server->starting, &creation->op.link);
-        creation->reuse_address = !options->no_reuse_address;
-        creation->reuse_port = options->reuse_port;
+        creation->options = *options;
         creation->defer_serving = options->defer_serving;
         *ret_creation = creation;
     }

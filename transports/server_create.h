@@ -13,8 +13,7 @@ struct creation {
     struct lookup *lookups; /* one per host */
     size_t host_count;
     size_t unanswered;
-    bool reuse_address;
-    bool reuse_port;
+    tram_server_options options; /* for the sockets */
     bool defer_serving;
 };
 

@@ -39,9 +39,10 @@ static void let_go(tram_transport *transport) {
 static tram_future *take_creator(tram_transport *transport) {
     if (!(transport->flags & T_HAS_CREATOR))
         return NULL;
-    tram_future *creator = transport->creator;
+    tram_future **place = unlikely(transport->flags & T_UNREAD) ? &transport->unread->creator : &transport->creator;
+    tram_future *creator = *place;
+    *place = NULL;
     transport->flags &= ~(uint32_t)T_HAS_CREATOR;
-    transport->owner = NULL;
     return creator;
 }
 
@@ -54,17 +55,36 @@ static void abandon_creator(tram_transport *transport) {
     tram_future_release(creator);
 }
 
-/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
-static void finish(tram_transport *transport) {
-    tram_loop *loop = loop_of(transport);
-    tram_protocol *protocol = transport->protocol;
-    transport->flags |= T_LOST;
-    transport_kind_of(transport)->end(transport);
-    stats_add(&loop->stats.connections_now, (uint64_t)-1);
+static void dispose_unread(tram_loop *loop, struct grave *grave) {
+    struct unread *unread = container_of(grave, struct unread, grave);
+    memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
+}
+
+void tram__transport_drop_unread(tram_transport *transport) {
+    if (likely(!(transport->flags & T_UNREAD)))
+        return;
+    struct unread *unread = transport->unread;
+    transport->flags &= ~(uint32_t)T_UNREAD;
+    transport->creator = unread->creator;
+    list_remove(&unread->ready.link);
+    tram__loop_bury(loop_of(transport), &unread->grave, dispose_unread);
+}
+
+static void count_out(tram_transport *transport) {
+    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
+    tram__transport_drop_unread(transport);
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
         owner->detached(owner, transport);
+}
+
+/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
+static void finish(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    transport->flags |= T_LOST;
+    transport_kind_of(transport)->end(transport);
+    count_out(transport);
     transport->protocol = NULL;
     tram__protocol_release(protocol);
     let_go(transport);
@@ -110,6 +130,19 @@ static void seal(tram_transport *transport) {
         tram__transport_unpump(transport);
         pump->lost(pump);
     }
+}
+
+void tram__transport_leave(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    seal(transport);
+    transport->flags |= T_LOST;
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    abandon_creator(transport);
+    count_out(transport);
+    transport->protocol = NULL;
+    tram__protocol_release_soon(loop_of(transport), protocol);
+    let_go(transport);
 }
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
@@ -190,10 +223,20 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
-/* Unless something is against it. */
-static void start_reading(tram_transport *transport) {
+/* They come first, but not before the creator goes on (P-4). */
+static void queue_unread(tram_transport *transport) {
+    struct unread *unread = transport->unread;
+    if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
+        loop_ready(loop_of(transport), &unread->ready);
+}
+
+void tram__transport_start_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
         return; /* reading starts after connection_made */
+    if (unlikely(transport->flags & T_UNREAD)) {
+        queue_unread(transport);
+        return;
+    }
     int status = tram__io_receive_start(&transport->io);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
@@ -207,7 +250,7 @@ static void start(tram_transport *transport) {
         status = kind->start(transport);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    start_reading(transport);
+    tram__transport_start_reading(transport);
 }
 
 static void made_run(tram_loop *loop, struct ready *ready) {
@@ -223,6 +266,8 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
+    if (unlikely(transport->flags & T_UNREAD))
+        tram__transport_start_reading(transport);
     if (unlikely(sealed_before))
         queue_lost(transport);
 }
@@ -334,7 +379,7 @@ int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
-    start_reading(transport);
+    tram__transport_start_reading(transport);
     return 0;
 }
 
@@ -611,7 +656,7 @@ void tram__transport_pump(tram_transport *transport, struct pump *pump) {
 void tram__transport_unpump(tram_transport *transport) {
     transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
-    start_reading(transport);
+    tram__transport_start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
@@ -638,6 +683,17 @@ int tram_transport_close(tram_transport *transport) {
 
 int tram_transport_abort(tram_transport *transport) {
     FORWARD(transport, abort, transport);
+}
+
+int tram_transport_reset(tram_transport *transport) {
+    const struct io *io = &transport->io;
+    struct linger linger = {.l_onoff = 1};
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
+        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return tram_transport_abort(transport);
 }
 
 int tram_transport_pause_reading(tram_transport *transport) {

@@ -58,6 +58,18 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
  */
 bool tram__transport_withdraw(tram_transport *transport);
 
+/*
+ * Parts with the descriptor, which stays open, and with the protocol, which hears no connection_lost but `released`.
+ * The transport is inert from here on.
+ */
+void tram__transport_leave(tram_transport *transport);
+
+/* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
+void tram__transport_drop_unread(tram_transport *transport);
+
+/* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
+void tram__transport_start_reading(tram_transport *transport);
+
 /* A fatal error (T-16). Does nothing if the end is certain already. */
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 

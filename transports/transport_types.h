@@ -100,6 +100,18 @@ enum transport_flag {
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
     T_PUMPED = 1 << 11,        /* a pump is at work: nobody else writes, nothing is read */
     T_HAS_PUMP = 1 << 12,      /* on.pump is there; T_PUMPED too, but while the pump itself writes */
+    T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
+};
+
+/* Bytes that were received before the transport was made, and come first (handover.c). */
+struct unread {
+    struct ready ready; /* queued when reading starts */
+    struct grave grave;
+    tram_transport *transport;
+    tram_future *creator; /* as in tram_transport */
+    size_t taken;         /* by the protocol */
+    size_t size;
+    char bytes[];
 };
 
 /* Of the bench's 256 bytes for an idle connection this is the most: the order leaves no gaps. */
@@ -125,6 +137,7 @@ struct tram_transport {
     union {
         struct transport_owner *owner; /* of an accepted one; may be NULL */
         tram_future *creator;          /* T_HAS_CREATOR: completed after connection_made */
+        struct unread *unread;         /* T_UNREAD: then the creator is in there */
     };
     struct socket_names *names; /* what was fetched of them, or NULL */
 };

@@ -2,8 +2,10 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/bridge.h>
 #include <tram/buffer.h>
 #include <tram/connection.h>
+#include <tram/custom.h>
 #include <tram/datagram.h>
 #include <tram/error.h>
 #include <tram/executor.h>
@@ -11,6 +13,7 @@
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>
 #include <tram/resolver.h>

@@ -127,3 +127,28 @@ udp_echo() {
 
 udp_echo
 sock_server_and_client
+
+# E-4: a socket pair, wrapped as a connection and watched.
+socket_pair() {
+    local output
+    output=$(timeout 20 "$examples/socket-pair") || fail "socket-pair: exit code $?"
+    [[ $output == $'Received by a protocol: abc\nReceived by a reader: abc' ]] || fail "socket-pair printed: $output"
+}
+
+socket_pair
+
+# E-7: the protocols of E-6, unchanged, through memory.
+number_pair() {
+    local output status=0
+    output=$(timeout 20 "$examples/number-pair" 41) || fail "number-pair: exit code $?"
+    [[ $output == $'answers: 1, end: clean\n42' ]] || fail "number-pair printed: $output"
+    # What has no successor ends the connection: an error for the one end, an end without an answer for the other.
+    output=$(timeout 20 "$examples/number-pair" 9223372036854775807 2>&1) || status=$?
+    ((status == 1)) || fail "number-pair: exit code $status"
+    [[ $output == $'answers: 0, end: Invalid value\nnumber-pair: '* ]] || fail "number-pair printed: $output"
+    status=0
+    "$examples/number-pair" >/dev/null 2>&1 || status=$?
+    ((status == 2)) || fail "number-pair without arguments: exit code $status"
+}
+
+number_pair
