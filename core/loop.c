@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/datagrams.h"
+#include "core/fault.h"
 
 static _Thread_local tram_loop *running_loop;
 
@@ -261,7 +262,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     if (!options)
         options = &defaults;
     tram_allocator allocator;
-    int status = tram__memory_choose(options->allocator, &allocator);
+    int status = tram__faults_allocator(options, &allocator);
     if (status)
         return status;
     tram_loop *loop = tram__memory_get_zero(&allocator, sizeof *loop);
@@ -287,7 +288,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
 }
 
 int tram_loop_new(const tram_loop_options *options, tram_loop **ret_loop) {
-    return tram__loop_new(options, &tram__sys, ret_loop);
+    return tram__loop_new(options, tram__faults_sys(options ? options->faults : NULL), ret_loop);
 }
 
 /* ---- Ending ---- */

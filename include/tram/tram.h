@@ -9,6 +9,7 @@
 #include <tram/datagram.h>
 #include <tram/error.h>
 #include <tram/executor.h>
+#include <tram/fault.h>
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>

@@ -4,6 +4,7 @@
 set -euo pipefail
 examples=${TRAM_BUILD_DIR:-build/release}/examples
 
+# timeout --foreground: else it passes a signal on twice, and the second may come when the handlers are gone already.
 fail() {
     echo "$*"
     exit 1
@@ -22,7 +23,7 @@ subprocess_date() {
 # E-8: a server and a client on raw sockets, where "quit" ends.
 sock_server_and_client() {
     local line port output status=0
-    coproc SERVER { exec timeout 60 "$examples/sock-server"; }
+    coproc SERVER { exec timeout --foreground 60 "$examples/sock-server"; }
     local server=$SERVER_PID
     read -r -t 20 line <&"${SERVER[0]}" || fail "sock-server said nothing"
     port=${line##*:}
@@ -94,11 +95,11 @@ subprocess_date
 # E-3: a UDP echo server and a connected client that reads the terminal while it listens.
 udp_echo() {
     local line port output server_out status=0
-    exec {server_out}< <(exec timeout 60 "$examples/udp-echo-server")
+    exec {server_out}< <(exec timeout --foreground 60 "$examples/udp-echo-server")
     local server=$!
     read -r -t 20 line <&"$server_out" || fail "udp-echo-server said nothing"
     port=${line##*:}
-    coproc UDP_CLIENT { exec timeout 60 "$examples/udp-echo-client" 127.0.0.1 "$port"; }
+    coproc UDP_CLIENT { exec timeout --foreground 60 "$examples/udp-echo-client" 127.0.0.1 "$port"; }
     local client=$UDP_CLIENT_PID out=${UDP_CLIENT[0]} in=${UDP_CLIENT[1]}
     for text in "hello" "two words" ""; do
         echo "$text" >&"$in"
