@@ -370,10 +370,11 @@ static void test_transparent_sockets_have_addresses_of_others(void **state) {
     int status = setsockopt(probe, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on);
     close(probe);
     tram_server_options server_options = {.transparent = true};
-    tram_connection_options options = {.transparent = true, .local_host = "192.0.2.1"};
+    tram_connection_options options = {.transparent = true, .local_host = "198.51.100.1"};
     tram_future *future;
     assert_int_equal(
-        tram_loop_create_server(world->loop, recorder_factory, world, "192.0.2.1", "0", &server_options, &future), 0);
+        tram_loop_create_server(world->loop, recorder_factory, world, "198.51.100.1", "0", &server_options, &future),
+        0);
     int created = tram_loop_run_until_complete(world->loop, future);
     if (status < 0) {
         assert_int_equal(created, -EPERM);
@@ -385,18 +386,26 @@ static void test_transparent_sockets_have_addresses_of_others(void **state) {
         tram_server_release(server);
     }
     tram_future_release(future);
-    if (status < 0) {
-        uint16_t port;
-        char text[8];
-        int listener = tcp_listener(1, &port);
-        snprintf(text, sizeof text, "%u", port);
+    uint16_t port;
+    char text[8];
+    int listener = tcp_listener(1, &port);
+    snprintf(text, sizeof text, "%u", port);
+    for (int transparent = 0; transparent < 2; transparent++) {
+        options.transparent = transparent;
         assert_int_equal(
             tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", text, &options, &future), 0);
-        assert_int_equal(tram_loop_run_until_complete(world->loop, future), -EPERM);
+        if (transparent && status == 0) {
+            /* It has that address; the answers do not find their way. */
+            run_ticks(world, 3);
+            int result = tram_future_result(future, NULL);
+            assert_true(result == TRAM_ESTATE || result == -EINVAL);
+            tram_future_cancel(future);
+        } else {
+            assert_int_equal(tram_loop_run_until_complete(world->loop, future), transparent ? -EPERM : -EADDRNOTAVAIL);
+        }
         tram_future_release(future);
-        close(listener);
-        skip();
     }
+    close(listener);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
