@@ -176,6 +176,35 @@ static void test_a_detached_socket_is_the_callers_and_nothing_was_lost(void **st
     finish(world, next, wire.peer);
 }
 
+/* What was unread goes along, to a loop that knows nothing of the first one. */
+static void test_a_connection_moves_to_another_loop(void **state) {
+    struct world *world = *state;
+    struct recorder *here = recorder_new(world, "here"), *there = recorder_new(world, "there");
+    tram_detached detached;
+    tram_loop *other;
+    int fds[2];
+    tcp_pair(fds);
+    here->on = pause_when_made;
+    adopt(world, here, fds[0], "unread ");
+    send_exactly(NULL, fds[1], "and unseen", 10);
+    run_to_rest(world);
+    assert_int_equal(tram_transport_detach(here->base.transport, &detached), 0);
+    run_to_rest(world);
+    assert_trace(world, "here.made here.released");
+    there->keep = true;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_adopt(other, factory, there, detached.fileno, tram_buffer_data(detached.unread),
+                                     tram_buffer_size(detached.unread), NULL),
+                     0);
+    tram_buffer_release(detached.unread);
+    while (there->received < 17)
+        assert_int_equal(tram_loop_dispatch(other), 0);
+    assert_memory_equal(there->bytes, "unread and unseen", 17);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_trace(world, "there.made there.data:7 there.data:10 there.lost:0 there.released");
+    close(fds[1]);
+}
+
 static tram_detached detached_inside;
 
 static int detach_on(struct recorder *recorder, const char *event) {
@@ -418,6 +447,7 @@ int main(void) {
         TEST(a_protocol_may_end_on_unread_bytes),
         TEST(what_cannot_be_adopted),
         TEST(a_detached_socket_is_the_callers_and_nothing_was_lost),
+        TEST(a_connection_moves_to_another_loop),
         TEST(detach_in_any_callback_hands_over_what_is_unread),
         TEST(a_server_does_not_wait_for_what_was_detached),
         TEST(what_cannot_be_detached),
