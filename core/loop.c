@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/datagrams.h"
 #include "core/fault.h"
 
 static _Thread_local tram_loop *running_loop;
@@ -229,7 +228,6 @@ static void free_parts(tram_loop *loop) {
     memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
-    tram__datagrams_free(loop);
     memory_put(allocator, loop->extra_info, loop->extra_info_size);
     if (loop->mailbox)
         tram__mailbox_abandon(loop->mailbox);

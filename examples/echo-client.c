@@ -53,8 +53,9 @@ static int talk(struct client *client, tram_future *future) {
     if (status < 0) {
         const tram_error *error = tram_future_error(future);
         fprintf(stderr, "echo-client: %s\n", error->detail ? error->detail : tram_error_text(status));
-    } else
+    } else {
         tram_loop_run_forever(client->loop);
+    }
     tram_future_release(future);
     return status < 0 ? status : client->status;
 }

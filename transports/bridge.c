@@ -92,8 +92,10 @@ static int bridge_eof(tram_protocol *protocol) {
     side->eof = true;
     if (!other->transport)
         return 0;
-    if (!other->eof && tram_transport_can_write_eof(other->transport)) {
-        tram_transport_write_eof(other->transport);
+    bool writable = !transport_kind_of(other->transport)->no_writing;
+    if (!other->eof && (!writable || tram_transport_can_write_eof(other->transport))) {
+        if (writable)
+            tram_transport_write_eof(other->transport);
         return 1;
     }
     decide(side, TRAM_BRIDGE_EOF, 0);
@@ -106,7 +108,7 @@ static void leave(struct side *side, int code) {
     struct bridge *bridge = side->bridge;
     struct side *other = side->other;
     side->transport = NULL;
-    decide(side, code ? TRAM_BRIDGE_FAILED : TRAM_BRIDGE_CLOSED, code);
+    decide(side, code ? TRAM_BRIDGE_FAILED : side->eof ? TRAM_BRIDGE_EOF : TRAM_BRIDGE_CLOSED, code);
     if (!other->transport) {
         deadline_cancel(bridge->future.loop, &bridge->idle);
         tram__future_finish(&bridge->future, &bridge->result);

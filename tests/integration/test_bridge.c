@@ -1,4 +1,5 @@
 /* Two transports coupled: tram_bridge() and tram_transport_reset(). */
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -211,6 +212,11 @@ static void test_an_end_that_was_seen_before_goes_over(void **state) {
     end(&coupling);
 }
 
+static bool readable(void *arg) {
+    struct pollfd poll_fd = {.fd = *(int *)arg, .events = POLLIN};
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
 static void test_a_socket_and_a_memory_pair(void **state) {
     struct world *world = *state;
     int fds[2];
@@ -234,6 +240,48 @@ static void test_a_socket_and_a_memory_pair(void **state) {
     assert_true(receive_eof(world, coupling.left));
     assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, 5, 5);
     end(&coupling);
+}
+
+/* A socket at one side; at the other the reading end of a pipe, or the writing end of one. */
+static void test_a_socket_and_one_end_of_a_pipe(void **state) {
+    struct world *world = *state;
+    for (int writing = 0; writing < 2; writing++) {
+        int fds[2], pipes[2];
+        void *transport;
+        tram_future *future;
+        tcp_pair(fds);
+        assert_int_equal(pipe(pipes), 0);
+        struct coupling coupling = {.world = world, .left = fds[0], .right = pipes[!writing]};
+        coupling.a = transport_new(world, fds[1], recorder_new(world, "a"));
+        assert_int_equal(writing ? tram_loop_connect_write_pipe(world->loop, recorder_factory, world, pipes[1], &future)
+                                 : tram_loop_connect_read_pipe(world->loop, recorder_factory, world, pipes[0], &future),
+                         0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        assert_int_equal(tram_future_result(future, &transport), 0);
+        tram_future_release(future);
+        coupling.b = transport;
+        assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &coupling.future), 0);
+        if (writing) {
+            assert_true(receive_eof(world, coupling.left)); /* nothing will come from there */
+            say(&coupling, coupling.left, "to the pipe");
+            char bytes[11];
+            run_until_true(world, readable, &coupling.right);
+            assert_int_equal(read(coupling.right, bytes, sizeof bytes), 11);
+            assert_memory_equal(bytes, "to the pipe", 11);
+            shutdown(coupling.left, SHUT_WR);
+        } else {
+            shutdown(coupling.left, SHUT_WR); /* it will send nothing, and goes on reading */
+            run_ticks(world, 5);
+            assert_int_equal(write(coupling.right, "from the pipe", 13), 13);
+            expect(&coupling, coupling.left, "from the pipe");
+            assert_int_equal(close(coupling.right), 0);
+            coupling.right = dup(coupling.left);
+            assert_true(receive_eof(world, coupling.left));
+        }
+        assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, writing ? 11 : 0, writing ? 0 : 13);
+        end(&coupling);
+        world->trace[0] = '\0';
+    }
 }
 
 static void test_idle_bridges_end(void **state) {
@@ -334,6 +382,7 @@ int main(void) {
         TEST(what_was_queued_before_goes_first),
         TEST(an_end_that_was_seen_before_goes_over),
         TEST(a_socket_and_a_memory_pair),
+        TEST(a_socket_and_one_end_of_a_pipe),
         TEST(idle_bridges_end),
         TEST(cancelling_aborts_both),
         TEST(who_closes_a_side_closes_both),
