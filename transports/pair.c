@@ -74,9 +74,17 @@ static struct letter *letter_of(struct mail *mail) {
     return (struct letter *)(void *)mail->payload;
 }
 
+/* A cell that one of the sender's callbacks took goes back to its mailbox, which waits for it; else it is memory. */
+static void cell_free(const tram_allocator *allocator, struct mail *mail) {
+    if (mail && mail->home)
+        tram__mail_free(mail->home, mail);
+    else
+        memory_put(allocator, mail, sizeof *mail);
+}
+
 static void parcel_free(struct link *link, unsigned sender, struct parcel *parcel) {
     const tram_allocator *allocator = &link->allocators[sender];
-    memory_put(allocator, parcel->credit, sizeof *parcel->credit);
+    cell_free(allocator, parcel->credit);
     memory_put(allocator, parcel, sizeof *parcel + parcel->size);
 }
 

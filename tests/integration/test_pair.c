@@ -307,6 +307,22 @@ static void test_M_7_abort_drops_the_buffers_of_both_directions(void **state) {
     assert_trace(world, "a.lost:0 a.released b.resume b.eof b.lost:0 b.released");
 }
 
+static int write_and_abort_the_other(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct pair *pair = arg;
+    assert_int_equal(write_text(pair->first, "to nobody"), 0);
+    return tram_transport_abort(pair->second);
+}
+
+/* As in callbacks of protocols, and unlike above, the loop is running. */
+static void test_M_7_an_end_that_is_gone_when_bytes_arrive(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    assert_int_equal(tram_loop_call_soon(world->loop, write_and_abort_the_other, &pair, NULL, NULL), 0);
+    run_to_rest(world);
+    assert_trace(world, "b.lost:0 b.released a.eof a.lost:0 a.released");
+}
+
 static void test_M_7_an_end_that_fails_is_the_end_of_the_stream_for_the_other(void **state) {
     struct world *world = *state;
     struct pair pair = pair_new(world);
@@ -552,6 +568,7 @@ int main(void) {
         TEST(M_5_writing_to_an_end_that_is_gone_is_a_broken_pipe),
         TEST(M_6_write_eof_leaves_the_other_direction_open),
         TEST(M_7_abort_drops_the_buffers_of_both_directions),
+        TEST(M_7_an_end_that_is_gone_when_bytes_arrive),
         TEST(M_7_an_end_that_fails_is_the_end_of_the_stream_for_the_other),
         TEST(M_8_set_protocol_switches_at_once),
         TEST(M_9_ends_on_two_loops_keep_order_and_flow_control),
