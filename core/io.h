@@ -23,6 +23,33 @@
 
 struct io;
 
+/* One datagram, that came or that is to go. */
+struct io_datagram {
+    void *data;
+    size_t size;
+    size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
+    const struct sockaddr *address; /* whose, or whither; NULL: nobody's, or the socket is connected */
+    socklen_t address_size;
+};
+
+/* What an owner of datagrams is told, in place of `received` … `sent` below. */
+struct io_datagram_kind {
+    /* A datagram. They come in batches, of which the rest is dropped once receiving was stopped. */
+    void (*received)(struct io *io, const struct io_datagram *datagram);
+    /* After the last one of a batch; also where receiving was stopped. */
+    void (*received_all)(struct io *io);
+    /* Receiving failed with this -errno, and goes on. */
+    void (*receive_failed)(struct io *io, int code);
+
+    /* The next datagrams of the queue, oldest first; how many. They stay in place until `sent`. */
+    size_t (*gather)(struct io *io, struct io_datagram *datagrams, size_t count);
+    /*
+     * So many were taken, or the first one failed with -errno; -EAGAIN: none was taken although the kernel had said
+     * that it would. 0: there were none to gather.
+     */
+    void (*sent)(struct io *io, ssize_t result);
+};
+
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
@@ -60,6 +87,9 @@ struct io_kind {
     /* After the last `accepted` of one readiness. */
     void (*accept_done)(struct io *io);
 
+    /* Datagrams; NULL: they have none. */
+    const struct io_datagram_kind *datagrams;
+
     /* Watching: IO_READ, IO_WRITE or both. An error or hang-up counts as what was asked for. */
     void (*ready)(struct io *io, unsigned events);
 
@@ -72,15 +102,19 @@ struct io {
     tram_loop *loop;
     int fd;
     uint32_t slot;
-    uint8_t wanted;        /* enum io_event: what the owner asked for */
-    uint8_t armed;         /* what the kernel was asked for */
-    uint8_t flags;         /* enum io_flag */
-    uint32_t accept_limit; /* how many one readiness may accept */
+    uint8_t wanted; /* enum io_event: what the owner asked for */
+    uint8_t armed;  /* what the kernel was asked for */
+    uint8_t flags;  /* enum io_flag */
+    union {
+        uint32_t accept_limit;  /* how many one readiness may accept */
+        uint32_t segment_limit; /* datagrams smaller than this may be joined for the kernel to cut (datagrams.h) */
+    };
 };
 
 enum io_flag {
     IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
     IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_LARGE = 16,    /* its datagrams may be larger than those of UDP */
 };
 
 /*

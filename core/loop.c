@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/datagrams.h"
+
 static _Thread_local tram_loop *running_loop;
 
 /* ---- The tick ---- */
@@ -215,6 +217,7 @@ static void free_parts(tram_loop *loop) {
     memory_put(allocator, loop->io_slots, loop->io_slot_count * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
+    tram__datagrams_free(loop);
     memory_put(allocator, loop->extra_info, loop->extra_info_size);
     if (loop->mailbox)
         tram__mailbox_release(loop->mailbox);

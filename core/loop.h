@@ -25,6 +25,16 @@ static inline ssize_t io_try_send_pieces(struct io *io, const struct iovec *piec
     return io->loop->poller_ops->try_send_pieces(io, pieces, count);
 }
 
+/* The same for datagrams: how many were taken, or why the first one was not. `count` is at most TRAM_DATAGRAMS_OUT. */
+static inline ssize_t io_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+    return io->loop->poller_ops->try_send_datagrams(io, datagrams, count);
+}
+
+/* Is the io still there that had the slot? For whoever called its owner, which may have ended it. */
+static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
+    return loop->io_slots[slot].generation == generation;
+}
+
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns);
 static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {

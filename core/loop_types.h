@@ -62,7 +62,7 @@ struct io_slot {
 
 /* Free chunks of one size, kept for reuse. */
 struct chunk_cache {
-    struct chunk *free;
+    struct free_chunk *free;
     unsigned count;
 };
 
@@ -95,7 +95,8 @@ struct tram_loop {
     pthread_t owner;               /* of a loop that runs, or is driven by prepare and dispatch */
     bool owned;
 
-    void *receive_buffer; /* TRAM_RECEIVE_SIZE, for whatever io receives next */
+    void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
+    struct datagram_area *datagrams; /* datagrams.h; NULL before the first io that has some */
     tram_allocator allocator;
 
     /* slots */
@@ -109,7 +110,7 @@ struct tram_loop {
 
     /* for the transports, which set them up at first use */
     struct pool transport_pool;
-    struct chunk_cache chunk_cache[2]; /* write_queue.c */
+    struct chunk_cache chunk_cache[2]; /* chunks.c */
     struct seat chunk_seat;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */

@@ -19,9 +19,10 @@ struct poller_ops {
     int (*change)(struct poller *poller, struct io *io);
     /* Makes the kernel forget the io. */
     void (*forget)(struct poller *poller, struct io *io);
-    /* See io_try_send() and io_try_send_pieces(). */
+    /* See io_try_send() and its like. */
     ssize_t (*try_send)(struct io *io, const void *data, size_t size);
     ssize_t (*try_send_pieces)(struct io *io, const struct iovec *pieces, size_t count);
+    ssize_t (*try_send_datagrams)(struct io *io, const struct io_datagram *datagrams, size_t count);
 
     /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. */
     void (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);

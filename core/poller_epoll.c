@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/datagrams.h"
 #include "core/loop.h"
 
 struct poller {
@@ -97,6 +98,32 @@ static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, 
     return likely(sent >= 0) ? sent : -errno;
 }
 
+static ssize_t send_one(struct io *io, const struct io_datagram *datagram) {
+    ssize_t sent;
+    do
+        sent = io->loop->sys->sendto(io->fd, datagram->data, datagram->size, MSG_NOSIGNAL, datagram->address,
+                                     datagram->address_size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? 1 : -errno;
+}
+
+static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+    struct datagram_area *area = io->loop->datagrams;
+    if (count == 1)
+        return send_one(io, datagrams);
+    for (;;) {
+        unsigned messages = tram__datagrams_pack(area, io, datagrams, count);
+        int sent;
+        do
+            sent = io->loop->sys->sendmmsg(io->fd, area->out, messages, MSG_NOSIGNAL);
+        while (unlikely(sent < 0) && errno == EINTR);
+        if (likely(sent > 0))
+            return (ssize_t)tram__datagrams_packed(area, (unsigned)sent);
+        if (!tram__datagrams_unjoin(area, io, errno))
+            return -errno;
+    }
+}
+
 /* ---- Waiting ---- */
 
 static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
@@ -121,10 +148,6 @@ static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
 }
 
 /* ---- Serving ---- */
-
-static inline bool still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
-    return loop->io_slots[slot].generation == generation;
-}
 
 static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
     void *memory = loop->receive_buffer;
@@ -164,6 +187,44 @@ static void flush(tram_loop *loop, struct io *io) {
     io->kind->sent(io, sent);
 }
 
+/* One batch: what is left is reported again. */
+static void receive_datagrams(tram_loop *loop, const struct sys *sys, struct io *io) {
+    struct datagram_area *area = loop->datagrams;
+    unsigned room = tram__datagrams_room(area, io);
+    int count;
+    do
+        count = sys->recvmmsg(io->fd, area->in, room, MSG_TRUNC, NULL);
+    while (unlikely(count < 0) && errno == EINTR);
+    if (likely(count > 0))
+        tram__datagrams_deliver(io, (unsigned)count);
+    else if (count < 0 && errno != EAGAIN)
+        io->kind->datagrams->receive_failed(io, -errno);
+}
+
+/* Until the kernel refuses, or one fails (D-15, D-18). */
+static void flush_datagrams(tram_loop *loop, struct io *io) {
+    struct datagram_area *area = loop->datagrams;
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    bool some = false;
+    ssize_t sent;
+    do {
+        size_t count = io->kind->datagrams->gather(io, area->gathered, TRAM_DATAGRAMS_OUT);
+        sent = count ? io_try_send_datagrams(io, area->gathered, count) : 0;
+        if (some && sent == -EAGAIN)
+            return;
+        some = true;
+        io->kind->datagrams->sent(io, sent);
+    } while (sent > 0 && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE));
+}
+
+static void serve_datagrams(tram_loop *loop, const struct sys *sys, struct io *io, unsigned happened) {
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    if (happened & IO_READ)
+        receive_datagrams(loop, sys, io);
+    if (happened & IO_WRITE && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+        flush_datagrams(loop, io);
+}
+
 /* A batch of connections (V-9, V-10). */
 static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
     uint32_t slot = io->slot, generation = loop->io_slots[slot].generation, limit = io->accept_limit;
@@ -180,10 +241,10 @@ static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
         }
         stats_add(&loop->stats.accepted, 1);
         io->kind->accepted(io, fd, &peer, size);
-        if (!still_there(loop, slot, generation) || !(io->wanted & IO_READ))
+        if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
             return;
     }
-    if (still_there(loop, slot, generation) && io->kind->accept_done)
+    if (io_still_there(loop, slot, generation) && io->kind->accept_done)
         io->kind->accept_done(io);
 }
 
@@ -216,7 +277,7 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         return;
     }
     struct io *io = loop->io_slots[slot].io;
-    if (unlikely(!still_there(loop, slot, generation) || !io))
+    if (unlikely(!io_still_there(loop, slot, generation) || !io))
         return; /* a callback of this tick ended it */
     unsigned happened = events_of(event->events) & io->wanted;
     if (unlikely(!happened)) {
@@ -226,8 +287,10 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
     if (likely(io->kind->received)) {
         if (likely(happened & IO_READ))
             receive(loop, poller->sys, io);
-        if (unlikely(happened & IO_WRITE) && still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+        if (unlikely(happened & IO_WRITE) && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
             flush(loop, io);
+    } else if (io->kind->datagrams) {
+        serve_datagrams(loop, poller->sys, io, happened);
     } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
     } else {
@@ -250,6 +313,7 @@ const struct poller_ops tram__poller_epoll = {
     .forget = epoll_forget,
     .try_send = epoll_try_send,
     .try_send_pieces = epoll_try_send_pieces,
+    .try_send_datagrams = epoll_try_send_datagrams,
     .wait = epoll_wait_collect,
     .serve = epoll_serve,
 };

@@ -13,6 +13,15 @@ static int plain_connect(int fd, const struct sockaddr *address, socklen_t size)
     return connect(fd, address, size);
 }
 
+static ssize_t plain_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                            socklen_t address_size) {
+    return sendto(fd, data, size, flags, address, address_size);
+}
+
+static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    return recvmmsg(fd, messages, count, flags, timeout);
+}
+
 static int plain_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     return accept4(fd, address, size, flags);
 }
@@ -41,7 +50,10 @@ const struct sys tram__sys = {
     .accept4 = plain_accept4,
     .recv = recv,
     .send = send,
+    .sendto = plain_sendto,
     .sendmsg = sendmsg,
+    .recvmmsg = plain_recvmmsg,
+    .sendmmsg = sendmmsg,
     .shutdown = shutdown,
     .getsockopt = getsockopt,
     .setsockopt = setsockopt,
@@ -49,6 +61,8 @@ const struct sys tram__sys = {
     .getpeername = plain_getpeername,
     .fcntl = plain_fcntl,
     .close = close,
+    .stat = stat,
+    .unlink = unlink,
     .read = read,
     .write = write,
     .writev = writev,

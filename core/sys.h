@@ -8,6 +8,7 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -20,7 +21,11 @@ struct sys {
     int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
     ssize_t (*recv)(int fd, void *data, size_t size, int flags);
     ssize_t (*send)(int fd, const void *data, size_t size, int flags);
+    ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                      socklen_t address_size);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+    int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);
     int (*shutdown)(int fd, int how);
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *size);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t size);
@@ -28,6 +33,8 @@ struct sys {
     int (*getpeername)(int fd, struct sockaddr *address, socklen_t *size);
     int (*fcntl)(int fd, int command, int value);
     int (*close)(int fd);
+    int (*stat)(const char *path, struct stat *ret_stat);
+    int (*unlink)(const char *path);
     ssize_t (*read)(int fd, void *data, size_t size);
     ssize_t (*write)(int fd, const void *data, size_t size);
     ssize_t (*writev)(int fd, const struct iovec *pieces, int count);

@@ -62,6 +62,25 @@ bool tram__address_numeric(const char *host, const char *port, int family, tram_
     return true;
 }
 
+int tram_socket_address_inet(const char *host, const char *port, tram_socket_address *ret_address) {
+    return tram__address_numeric(host, port, AF_UNSPEC, ret_address) ? 0 : TRAM_EVALUE;
+}
+
+int tram_socket_address_unix(const char *path, size_t size, tram_socket_address *ret_address) {
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    bool abstract = path && size && !path[0];
+    if (!path || !size || size + !abstract > sizeof local.sun_path)
+        return TRAM_EVALUE;
+    if (!abstract && memchr(path, '\0', size))
+        return TRAM_EVALUE;
+    memcpy(local.sun_path, path, size);
+    memset(ret_address, 0, sizeof *ret_address);
+    memcpy(&ret_address->address, &local, sizeof local);
+    /* With the NUL at the end, as the kernel gives it. */
+    ret_address->size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + !abstract);
+    return 0;
+}
+
 /* ---- Questions about one address ---- */
 
 unsigned tram__address_port(const tram_socket_address *address) {

@@ -506,7 +506,7 @@ static int check_options(const char *host, const char *port, const tram_connecti
 
 static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
                           tram_future **ret_future) {
-    int status = tram__socket_take(loop, fd);
+    int status = tram__socket_take(loop, fd, SOCK_STREAM);
     if (status)
         return status;
     struct connector *connector;

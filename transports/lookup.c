@@ -2,30 +2,58 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 
 #include "core/future.h"
 #include <tram/resolver.h>
 
 int tram__lookup_numeric(const struct lookup_query *query, struct address_list *list) {
-    int protocol = query->protocol ? query->protocol : IPPROTO_TCP;
+    int usual = query->type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP;
+    int protocol = query->protocol ? query->protocol : usual;
     tram_socket_address address;
     bool empty = !query->host || !*query->host;
     if (empty && query->any)
         return tram__addresses_add_any(list, query->port, query->family, protocol);
     /* Whether another protocol has such a port is for the resolver to say. */
-    if (protocol != IPPROTO_TCP || !tram__address_numeric(query->host, query->port, query->family, &address))
+    if (protocol != usual || !tram__address_numeric(query->host, query->port, query->family, &address))
         return 0;
     int status = tram__addresses_add(list, &address, protocol);
     return status ? status : 1;
 }
 
-struct addrinfo tram__lookup_hints(const struct lookup_query *query) {
+static struct addrinfo hints_of(const struct lookup_query *query) {
     return (struct addrinfo){
         .ai_family = query->family ? query->family : AF_UNSPEC,
-        .ai_socktype = SOCK_STREAM,
+        .ai_socktype = query->type ? query->type : SOCK_STREAM,
         .ai_protocol = query->protocol,
         .ai_flags = query->flags | (query->any ? AI_PASSIVE : 0),
     };
+}
+
+int tram__lookup_wait(const struct lookup_query *query, struct address_list *list, const char *operation,
+                      struct kept_error *ret_error) {
+    int status = tram__lookup_numeric(query, list);
+    if (!status) {
+        struct addrinfo hints = hints_of(query), *found = NULL;
+        const char *host = query->host && *query->host ? query->host : NULL;
+        int gai;
+        do
+            gai = getaddrinfo(host, query->port, &hints, &found);
+        while (gai == EAI_SYSTEM && errno == EINTR);
+        if (gai) {
+            snprintf(ret_error->detail, sizeof ret_error->detail, "%s: %s", host ? host : query->port,
+                     gai == EAI_SYSTEM ? tram_error_text(-errno) : gai_strerror(gai));
+            ret_error->error =
+                (tram_error){.code = TRAM_ERESOLVE, .operation = "getaddrinfo", .detail = ret_error->detail};
+            return TRAM_ERESOLVE;
+        }
+        status = tram__addresses_add_answer(list, found);
+        freeaddrinfo(found);
+    }
+    if (status >= 0)
+        return 0;
+    ret_error->error = (tram_error){.code = status, .operation = operation};
+    return status;
 }
 
 static void answered(tram_future *answer, void *arg) {
@@ -57,7 +85,7 @@ int tram__lookup_start(struct lookup *lookup, tram_loop *loop, const struct look
     int status = tram__lookup_numeric(query, &lookup->list);
     if (status)
         return status;
-    struct addrinfo hints = tram__lookup_hints(query);
+    struct addrinfo hints = hints_of(query);
     const char *host = query->host && *query->host ? query->host : NULL;
     status = tram_loop_getaddrinfo(loop, host, query->port, &hints, &lookup->answer);
     if (status < 0)

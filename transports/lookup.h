@@ -13,6 +13,7 @@ struct lookup_query {
     int family; /* 0: any */
     int protocol;
     int flags;
+    int type; /* 0: SOCK_STREAM */
     bool any; /* no host: all interfaces, not the loopback */
 };
 
@@ -27,8 +28,9 @@ struct lookup {
 /* Fills the list without asking anyone: 1, or 0 if only the resolver can tell, or -ENOMEM. */
 int tram__lookup_numeric(const struct lookup_query *query, struct address_list *list);
 
-/* What a resolver is to be told. */
-struct addrinfo tram__lookup_hints(const struct lookup_query *query);
+/* Fills the list in this thread, asking the resolver if need be: 0, or a code with `ret_error` filled. */
+int tram__lookup_wait(const struct lookup_query *query, struct address_list *list, const char *operation,
+                      struct kept_error *ret_error);
 
 /*
  * 1: the list is filled already; 0: `done` is called from the loop, with NULL and the list filled, or with an

@@ -204,6 +204,31 @@ int tram__protocol_eof(tram_transport *transport) {
     return likely(keep_open >= 0) ? keep_open : fail(transport, keep_open, "eof_received");
 }
 
+void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
+                                      const tram_socket_address *address) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->datagram_received)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->datagram_received(transport->protocol, data, size, address);
+    slow_end(loop, start, FUNCTION(ops->datagram_received), "datagram_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "datagram_received");
+}
+
+void tram__protocol_error_received(tram_transport *transport, const tram_error *error) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->error_received)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->error_received(transport->protocol, error);
+    slow_end(loop, start, FUNCTION(ops->error_received), "error_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "error_received");
+}
+
 static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
     if (!callback)
         return;

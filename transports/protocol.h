@@ -31,6 +31,9 @@ int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size
 int tram__protocol_buffer_updated(tram_transport *transport, size_t size);
 /* 0: close; positive: stay half open. */
 int tram__protocol_eof(tram_transport *transport);
+void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
+                                      const tram_socket_address *address);
+void tram__protocol_error_received(tram_transport *transport, const tram_error *error);
 void tram__protocol_pause_writing(tram_transport *transport);
 void tram__protocol_resume_writing(tram_transport *transport);
 

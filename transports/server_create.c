@@ -230,7 +230,7 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         options = &defaults;
     status = factory ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
     if (!status && options->sock)
-        status = tram__socket_take(loop, *options->sock);
+        status = tram__socket_take(loop, *options->sock, SOCK_STREAM);
     if (status)
         return status;
     struct creation *creation;

@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 
-int tram__socket_take(tram_loop *loop, int fd) {
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+int tram__socket_take(tram_loop *loop, int fd, int type) {
+    int present_type = 0;
+    socklen_t size = sizeof present_type;
+    if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &present_type, &size) < 0)
         return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    if (type != SOCK_STREAM)
+    if (present_type != type)
         return TRAM_EVALUE;
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present && !present->kind->yields)

@@ -5,10 +5,10 @@
 #include "core/loop.h"
 
 /*
- * Is it a stream socket that nothing on this loop has (T-18)? Then it is made non-blocking (T-15). TRAM_EVALUE: none;
- * TRAM_ESTATE: in use; -errno.
+ * Is it a socket of this type (SOCK_…) that nothing on this loop has (T-18)? Then it is made non-blocking (T-15).
+ * TRAM_EVALUE: none; TRAM_ESTATE: in use; -errno.
  */
-int tram__socket_take(tram_loop *loop, int fd);
+int tram__socket_take(tram_loop *loop, int fd, int type);
 
 /* May the user ask for it? 0: any. */
 bool tram__family_known(int family);

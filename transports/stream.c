@@ -99,7 +99,7 @@ static const tram_socket_address *sockname(tram_transport *transport) {
     return address;
 }
 
-static void end(tram_transport *transport) {
+void tram__socket_end(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     int fd = transport->io.fd;
     if (transport->holds > 1)
@@ -142,7 +142,7 @@ static const void *peername(tram_transport *transport, struct extra_values *valu
     return peer;
 }
 
-static const void *extra_info(tram_transport *transport, const char *name) {
+const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
     tram_loop *loop = transport->io.loop;
     if (!loop->extra_info) {
         loop->extra_info = memory_get(&loop->allocator, sizeof(struct extra_values));
@@ -178,7 +178,7 @@ static const struct transport_kind plain_kind, buffered_kind;
                .sent = sent,                                                                                           \
                .ending = ending},                                                                                      \
         .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .drop_queue = drop_queue,             \
-        .end_writing = end_writing, .end = end, .extra_info = extra_info,                                              \
+        .end_writing = end_writing, .end = tram__socket_end, .extra_info = tram__socket_extra_info,                    \
     }
 
 static const struct transport_kind plain_kind = STREAM_KIND(plain, NULL);

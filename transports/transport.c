@@ -23,8 +23,12 @@ static int enter(const tram_transport *transport, const char *function) {
 
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
+    const struct transport_kind *kind = transport_kind_of(transport);
     memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
-    pool_put(&loop->transport_pool, transport);
+    if (unlikely(kind->dispose))
+        kind->dispose(transport);
+    else
+        pool_put(&loop->transport_pool, transport);
 }
 
 static void let_go(tram_transport *transport) {
@@ -320,6 +324,14 @@ static void over_hard_limit(tram_transport *transport) {
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
 /* Bytes joined the queue: ask for writability, heed the limits. */
 static void queued(tram_transport *transport) {
     if (!transport->corked) {
@@ -329,11 +341,7 @@ static void queued(tram_transport *transport) {
             return;
         }
     }
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
-        return;
-    }
-    tram__transport_maybe_pause(transport);
+    tram__transport_queue_grew(transport);
 }
 
 static int out_of_memory(tram_transport *transport) {

@@ -21,6 +21,7 @@ int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
+void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
 void tram__transport_maybe_pause(tram_transport *transport);
 void tram__transport_maybe_resume(tram_transport *transport);
 

@@ -21,6 +21,7 @@ struct transport_calls {
     int (*cork)(tram_transport *transport);
     int (*uncork)(tram_transport *transport);
     int (*write_eof)(tram_transport *transport);
+    int (*sendto)(tram_transport *transport, const void *data, size_t size, const tram_socket_address *address);
 };
 
 /* What a kind of transport does in its own way. */
@@ -33,6 +34,7 @@ struct transport_kind {
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from the loop's pool */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
 };
 

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/loop.h"
+#include "transports/chunks.h"
 
 struct chunk {
     struct chunk *next;
@@ -14,62 +14,23 @@ struct chunk {
     char bytes[];
 };
 
-/* A rest of a few bytes should not cost 16 KiB, nor a large one many chunks. */
-static const size_t chunk_sizes[2] = {2048, 16384};
-
-static unsigned chunk_class(const struct chunk *chunk) {
-    return sizeof *chunk + chunk->capacity > chunk_sizes[0];
-}
-
-static void cache_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
-        return;
-    tram_loop *loop = container_of(seat, tram_loop, chunk_seat);
-    list_remove(&seat->link);
-    for (unsigned class = 0; class < 2; class ++) {
-        struct chunk_cache *cache = &loop->chunk_cache[class];
-        while (cache->free) {
-            struct chunk *chunk = cache->free;
-            cache->free = chunk->next;
-            memory_put(&loop->allocator, chunk, chunk_sizes[class]);
-        }
-        cache->count = 0;
-    }
-}
-
 static struct chunk *chunk_new(tram_loop *loop, size_t wanted) {
-    unsigned class = sizeof(struct chunk) + wanted > chunk_sizes[0];
-    struct chunk_cache *cache = &loop->chunk_cache[class];
-    struct chunk *chunk = cache->free;
-    if (chunk) {
-        cache->free = chunk->next;
-        cache->count--;
-    } else {
-        chunk = memory_get(&loop->allocator, chunk_sizes[class]);
-        if (!chunk)
-            return NULL;
-    }
-    *chunk = (struct chunk){.data = chunk->bytes, .capacity = chunk_sizes[class] - sizeof *chunk};
+    size_t size = sizeof(struct chunk) + wanted;
+    if (size > CHUNK_LARGE)
+        size = CHUNK_LARGE; /* the rest goes into more of them */
+    struct chunk *chunk = tram__chunk_get(loop, &size);
+    if (chunk)
+        *chunk = (struct chunk){.data = chunk->bytes, .capacity = size - sizeof *chunk};
     return chunk;
 }
 
 static void chunk_free(tram_loop *loop, struct chunk *chunk) {
-    if (chunk->buffer) {
-        tram_buffer_release(chunk->buffer);
-        memory_put(&loop->allocator, chunk, sizeof *chunk);
+    if (!chunk->buffer) {
+        tram__chunk_put(loop, chunk, sizeof *chunk + chunk->capacity);
         return;
     }
-    unsigned class = chunk_class(chunk);
-    struct chunk_cache *cache = &loop->chunk_cache[class];
-    if (cache->count >= TRAM_CHUNKS_KEPT || loop->closing) {
-        memory_put(&loop->allocator, chunk, chunk_sizes[class]);
-        return;
-    }
-    if (!loop->chunk_seat.ending)
-        loop_seat(loop, &loop->chunk_seat, cache_ending);
-    chunk->next = cache->free;
-    cache->free = chunk;
-    cache->count++;
+    tram_buffer_release(chunk->buffer);
+    memory_put(&loop->allocator, chunk, sizeof *chunk);
 }
 
 static void append(struct write_queue *queue, struct chunk *chunk) {

@@ -1,10 +1,14 @@
 /*
- * Protocols: what bytes mean (asyncio.Protocol and asyncio.BufferedProtocol).
+ * Protocols: what bytes mean (asyncio.Protocol, asyncio.BufferedProtocol and asyncio.DatagramProtocol).
  *
  * A protocol is a struct of yours that begins with a tram_protocol, which points to a constant table of
  * callbacks. The library calls them on the loop's thread, one at a time, in the order
  *
  *     connection_made, data_received*, eof_received?, connection_lost, released
+ *
+ * or, over datagrams (tram/datagram.h),
+ *
+ *     connection_made, datagram_received* and error_received* in any order, connection_lost, released
  *
  * with pause_writing and resume_writing, strictly alternating, anywhere between made and lost. A NULL entry
  * does nothing and returns 0. A callback may call anything on any transport of its loop, its own included.
@@ -19,6 +23,8 @@
 #include <tram/loop.h>
 
 TRAM_BEGIN_DECLS
+
+typedef struct tram_socket_address tram_socket_address; /* tram/transport.h */
 
 typedef struct tram_protocol_ops {
     /* Once, first. `transport` is also in protocol->transport, from now until connection_lost has returned.
@@ -64,7 +70,20 @@ typedef struct tram_protocol_ops {
      */
     void (*released)(tram_protocol *protocol);
 
-    uintptr_t reserved[8]; /* must be 0 */
+    /*
+     * Of datagram transports (DatagramProtocol): one whole datagram, which may be empty, and who sent it; NULL where
+     * the sender has no name. Both are borrowed for the call. Failing here is reported, and the transport goes on.
+     */
+    int (*datagram_received)(tram_protocol *protocol, const void *data, size_t size,
+                             const tram_socket_address *address);
+
+    /*
+     * Sending or receiving failed, a datagram was lost perhaps, and the transport goes on. May be called within
+     * tram_transport_sendto().
+     */
+    int (*error_received)(tram_protocol *protocol, const tram_error *error);
+
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_protocol_ops;
 
 /* The first member of your struct. Set `ops`, zero the rest. */

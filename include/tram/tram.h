@@ -4,6 +4,7 @@
 
 #include <tram/buffer.h>
 #include <tram/connection.h>
+#include <tram/datagram.h>
 #include <tram/error.h>
 #include <tram/executor.h>
 #include <tram/future.h>

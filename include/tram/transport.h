@@ -123,10 +123,23 @@ TRAM_API tram_protocol *tram_transport_get_protocol(const tram_transport *transp
 TRAM_API tram_loop *tram_transport_get_loop(const tram_transport *transport);
 
 /* A socket's address, as get_extra_info gives it. */
-typedef struct tram_socket_address {
+struct tram_socket_address {
     socklen_t size;
     struct sockaddr_storage address;
-} tram_socket_address;
+};
+
+/*
+ * Makes an address of a numeric host ("127.0.0.1", "::1") and a numeric port (NULL: 0). TRAM_EVALUE: one of them is
+ * none; names go to the resolver (tram/resolver.h). Any thread.
+ */
+TRAM_API int tram_socket_address_inet(const char *host, const char *port, tram_socket_address *ret_address);
+
+/*
+ * Makes the address of a Unix socket: a path, or a name in the abstract space, which begins with a NUL and may have any
+ * bytes. `size` without a NUL at the end. TRAM_EVALUE: empty, longer than 107 bytes (abstract: 108), or a path with a
+ * NUL in it. Any thread.
+ */
+TRAM_API int tram_socket_address_unix(const char *path, size_t size, tram_socket_address *ret_address);
 
 /* A view of a transport's socket: for options and names. Not to be closed, read or written. */
 typedef struct tram_socket {

@@ -1,6 +1,7 @@
 #include "faults.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -61,6 +62,66 @@ static ssize_t faulty_send(int fd, const void *data, size_t size, int flags) {
     return faulty_sendmsg(fd, &message, flags);
 }
 
+static ssize_t faulty_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to,
+                             socklen_t to_size) {
+    if (fails(&faults.send))
+        return -1;
+    if (!faults.datagram_budget) {
+        errno = EAGAIN;
+        return -1;
+    }
+    ssize_t sent = tram__sys.sendto(fd, data, size, flags, to, to_size);
+    if (sent >= 0) {
+        faults.messages++;
+        faults.datagram_budget -= faults.datagram_budget != SIZE_MAX;
+    }
+    return sent;
+}
+
+/* How many go before the first that is joined, where such fail. */
+static unsigned before_joined(const struct mmsghdr *messages, unsigned count) {
+    unsigned i = 0;
+    while (i < count && !messages[i].msg_hdr.msg_controllen)
+        i++;
+    return i;
+}
+
+static int faulty_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    if (fails(&faults.send))
+        return -1;
+    if (faults.join_error && before_joined(messages, count) < count)
+        count = before_joined(messages, count);
+    if (!count) {
+        errno = faults.join_error;
+        return -1;
+    }
+    if (count > faults.datagram_budget)
+        count = (unsigned)faults.datagram_budget;
+    if (!count) {
+        errno = EAGAIN;
+        return -1;
+    }
+    int sent = tram__sys.sendmmsg(fd, messages, count, flags);
+    for (int i = 0; i < sent; i++) {
+        faults.messages++;
+        faults.joined += messages[i].msg_hdr.msg_iovlen > 1;
+        faults.datagram_budget -= faults.datagram_budget != SIZE_MAX;
+    }
+    return sent;
+}
+
+static int faulty_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    return fails(&faults.recv) ? -1 : tram__sys.recvmmsg(fd, messages, count, flags, timeout);
+}
+
+static int faulty_getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+    if (faults.cannot_join && level == SOL_UDP) {
+        errno = ENOPROTOOPT;
+        return -1;
+    }
+    return tram__sys.getsockopt(fd, level, name, value, size);
+}
+
 static ssize_t faulty_recv(int fd, void *data, size_t size, int flags) {
     return fails(&faults.recv) ? -1 : tram__sys.recv(fd, data, size, flags);
 }
@@ -101,6 +162,10 @@ const struct sys *faults_sys(void) {
     table = tram__sys;
     table.send = faulty_send;
     table.sendmsg = faulty_sendmsg;
+    table.sendto = faulty_sendto;
+    table.sendmmsg = faulty_sendmmsg;
+    table.recvmmsg = faulty_recvmmsg;
+    table.getsockopt = faulty_getsockopt;
     table.recv = faulty_recv;
     table.shutdown = faulty_shutdown;
     table.epoll_ctl = faulty_epoll_ctl;
@@ -108,6 +173,6 @@ const struct sys *faults_sys(void) {
     table.eventfd = faulty_eventfd;
     table.getsockname = faulty_getsockname;
     table.setsockopt = faulty_setsockopt;
-    faults = (struct faults){.send_budget = SIZE_MAX, .send_at_most = SIZE_MAX};
+    faults = (struct faults){.send_budget = SIZE_MAX, .send_at_most = SIZE_MAX, .datagram_budget = SIZE_MAX};
     return &table;
 }

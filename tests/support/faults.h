@@ -6,6 +6,7 @@
 #define TRAM_TESTS_FAULTS_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/sys.h"
@@ -21,7 +22,7 @@ struct fault {
 #define FAULT_ALWAYS UINT_MAX
 
 struct faults {
-    struct fault send; /* send and sendmsg are one here: which of them is used is nobody's business */
+    struct fault send; /* all ways of sending are one here: which of them is used is nobody's business */
     struct fault recv;
     struct fault shutdown;
     struct fault arm_read;  /* epoll_ctl that newly asks for EPOLLIN only */
@@ -30,9 +31,14 @@ struct faults {
     struct fault eventfd;
     struct fault getsockname;
     struct fault setsockopt;
-    size_t send_budget;    /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
-    size_t send_at_most;   /* bytes that one call takes; SIZE_MAX: as it likes */
-    size_t pieces_at_most; /* the longest gathering send seen */
+    size_t send_budget;     /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
+    size_t send_at_most;    /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t pieces_at_most;  /* the longest gathering send seen */
+    size_t datagram_budget; /* messages of sendto and sendmmsg that the kernel still takes; SIZE_MAX: as it likes */
+    unsigned messages;      /* that sendto and sendmmsg have sent */
+    unsigned joined;        /* … of these, with more than one datagram */
+    int join_error;         /* with which joined ones fail; 0: as the kernel likes */
+    bool cannot_join;       /* a kernel that does not know how */
 };
 
 extern struct faults faults;

@@ -368,6 +368,30 @@ static int recorder_updated(tram_protocol *protocol, size_t size) {
     return answer(recorder, "updated");
 }
 
+static int recorder_datagram(tram_protocol *protocol, const void *data, size_t size, const tram_socket_address *peer) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->lost);
+    recorder->datagrams++;
+    recorder->received += size;
+    recorder->has_peer = peer != NULL;
+    if (peer)
+        recorder->peer = *peer;
+    if (recorder->keep && size <= sizeof recorder->bytes - recorder->kept) {
+        memcpy(recorder->bytes + recorder->kept, data, size);
+        recorder->kept += size;
+    }
+    if (!recorder->quiet_data)
+        say(recorder, "datagram:%zu", size);
+    return answer(recorder, "datagram");
+}
+
+static int recorder_error(tram_protocol *protocol, const tram_error *error) {
+    struct recorder *recorder = of(protocol);
+    assert_false(recorder->lost);
+    say(recorder, "error:%s", tram_error_name(error->code));
+    return answer(recorder, "error");
+}
+
 static const tram_protocol_ops plain_ops = {
     .connection_made = recorder_made,
     .data_received = recorder_data,
@@ -375,6 +399,8 @@ static const tram_protocol_ops plain_ops = {
     .connection_lost = recorder_lost,
     .pause_writing = recorder_pause,
     .resume_writing = recorder_resume,
+    .datagram_received = recorder_datagram,
+    .error_received = recorder_error,
     .released = recorder_released,
 };
 

@@ -111,8 +111,9 @@ struct world *world_of(tram_loop *loop);
 
 /*
  * Every callback adds a word to the trace, prefixed with `name` if that is not NULL: made, data:N, eof, lost:0,
- * lost:ECONNRESET, pause, resume, get_buffer, updated:N, released. Then `on` is called, if set, with the same word's
- * first part ("data"), and its return value is the callback's. Fields may be changed at any time.
+ * lost:ECONNRESET, pause, resume, get_buffer, updated:N, datagram:N, error:ECONNREFUSED, released. Then `on` is called,
+ * if set, with the same word's first part ("data"), and its return value is the callback's. Fields may be changed at
+ * any time.
  */
 struct recorder {
     tram_protocol base;
@@ -135,6 +136,9 @@ struct recorder {
     const void *lost_user;
     bool heap;           /* freed in released */
     ptrdiff_t size_hint; /* the last one that get_buffer was given */
+    size_t datagrams;    /* how many came */
+    bool has_peer;       /* the last one had a sender */
+    tram_socket_address peer;
 };
 
 /* A plain or buffered recorder; owned by the world: freed when its `released` came and the world ends. */
