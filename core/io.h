@@ -112,9 +112,10 @@ struct io {
 };
 
 enum io_flag {
-    IO_IN_KERNEL = 1, /* the kernel knows the descriptor */
-    IO_NO_SOCKET = 2, /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
-    IO_LARGE = 16,    /* its datagrams may be larger than those of UDP */
+    IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
+    IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_LARGE = 16,     /* its datagrams may be larger than those of UDP */
+    IO_EXCLUSIVE = 32, /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };
 
 /*

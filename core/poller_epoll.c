@@ -50,11 +50,24 @@ static int epoll_fd(const struct poller *poller) {
     return poller->epoll;
 }
 
+static void epoll_forget(struct poller *poller, struct io *io) {
+    struct epoll_event unused = {0};
+    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
+    io->flags &= (uint8_t)~IO_IN_KERNEL;
+    io->armed = 0;
+}
+
 static int epoll_change(struct poller *poller, struct io *io) {
     struct epoll_event event = {
         .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
+    /* The kernel does not change what is exclusive. */
+    if (unlikely(io->flags & IO_EXCLUSIVE)) {
+        event.events |= EPOLLEXCLUSIVE;
+        if (io->flags & IO_IN_KERNEL)
+            epoll_forget(poller, io);
+    }
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;
@@ -68,13 +81,6 @@ static int epoll_change(struct poller *poller, struct io *io) {
     io->flags |= IO_IN_KERNEL;
     io->armed = io->wanted;
     return 0;
-}
-
-static void epoll_forget(struct poller *poller, struct io *io) {
-    struct epoll_event unused = {0};
-    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
-    io->flags &= (uint8_t)~IO_IN_KERNEL;
-    io->armed = 0;
 }
 
 static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {

@@ -15,6 +15,11 @@ struct runtime_part_ops {
     int (*start)(struct runtime_part *part, unsigned worker, tram_loop *loop);
     /* On the worker's thread, after its loop ended and before it is closed. */
     void (*stop)(struct runtime_part *part, unsigned worker);
+    /*
+     * On the worker's thread, when it is about to end: is something on its way to it that must not be lost, and is
+     * there soon? NULL: never.
+     */
+    bool (*expects)(struct runtime_part *part, unsigned worker);
     /* With the runtime, when no worker runs any more. */
     void (*free)(struct runtime_part *part);
 };
