@@ -96,7 +96,9 @@ static struct balance_place *lighter(struct balance_place *place) {
         place->next = place->next + 1 < balance->count ? place->next + 1 : 0;
     }
     uint32_t mine = balance_load(place);
-    return unlikely(mine >= balance_load(other) + margin(mine)) ? other : NULL;
+    if (likely(mine < balance_load(other) + margin(mine)))
+        return NULL;
+    return atomic_load_explicit(&other->open, memory_order_relaxed) ? other : NULL;
 }
 
 /* The place with the fewest; of equals the next in turn. NULL: the own one. */
