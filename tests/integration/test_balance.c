@@ -406,16 +406,38 @@ static void test_V_16_close_ends_listening_and_nothing_else(void **state) {
     }
 }
 
-static int block_worker(tram_loop *loop, void *arg) {
+/* Where workers wait until they are let go. */
+struct gate {
+    pthread_mutex_t mutex;
+    _Atomic unsigned waiting;
+};
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
     (void)loop;
-    pthread_mutex_lock(arg);
-    pthread_mutex_unlock(arg);
+    struct gate *gate = arg;
+    gate->waiting++;
+    pthread_mutex_lock(&gate->mutex);
+    pthread_mutex_unlock(&gate->mutex);
     return 0;
 }
 
-static void block(const struct house *house, unsigned worker, pthread_mutex_t *gate) {
-    assert_int_equal(
-        tram_loop_call_soon_threadsafe(tram_runtime_loop(house->runtime, worker), block_worker, gate, NULL), 0);
+static int wait_at_gate_and_stop(tram_loop *loop, void *arg) {
+    wait_at_gate(loop, arg);
+    return tram_loop_stop(loop);
+}
+
+/* Returns when the workers from `first` to before `end` do nothing any more. */
+static void hold_up(const struct house *house, unsigned first, unsigned end, tram_callback callback,
+                    struct gate *gate) {
+    *gate = (struct gate){.mutex = PTHREAD_MUTEX_INITIALIZER};
+    pthread_mutex_lock(&gate->mutex);
+    for (unsigned i = first; i < end; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house->runtime, i), callback, gate, NULL), 0);
+    await_count(&gate->waiting, end - first);
+}
+
+static void let_go(struct gate *gate) {
+    pthread_mutex_unlock(&gate->mutex);
 }
 
 /* They were connected and had sent before the server knew of them. */
@@ -439,14 +461,12 @@ static void visit_all(const struct house *house, int *fds, size_t count) {
 static void test_V_17_V_30_who_got_through_is_served_in_every_way(void **state) {
     for (size_t i = 0; i < WAYS; i++) {
         struct house *house = open_house(*state, WORKERS, &every_way[i]);
-        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-        pthread_mutex_lock(&gate);
-        for (unsigned j = 0; j < WORKERS; j++)
-            block(house, j, &gate);
+        struct gate gate;
+        hold_up(house, 0, WORKERS, wait_at_gate, &gate);
         int fds[16];
         visit_all(house, fds, 16);
         assert_int_equal(tram_runtime_stop(house->runtime), 0); /* while no worker has seen any of them */
-        pthread_mutex_unlock(&gate);
+        let_go(&gate);
         assert_served_and_ended(fds, 16);
         assert_int_equal(tram_runtime_join(house->runtime), 0);
         assert_int_equal(house->made, 16);
@@ -457,10 +477,8 @@ static void test_V_17_V_30_who_got_through_is_served_in_every_way(void **state) 
 static void test_V_26_V_27_those_on_their_way_count_and_are_served_at_the_end(void **state) {
     const tram_server_options options = {.shard = TRAM_SHARD_HANDOFF};
     struct house *house = open_house(*state, WORKERS, &options);
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&gate);
-    for (unsigned i = 1; i < WORKERS; i++)
-        block(house, i, &gate);
+    struct gate gate;
+    hold_up(house, 1, WORKERS, wait_at_gate, &gate);
     int fds[16];
     visit_all(house, fds, 16);
     for (unsigned i = 0; i < WORKERS; i++)
@@ -468,7 +486,7 @@ static void test_V_26_V_27_those_on_their_way_count_and_are_served_at_the_end(vo
     await_count(&house->made, 4);
     assert_int_equal(TOTAL(house, taken_over), 0);
     assert_int_equal(tram_runtime_stop(house->runtime), 0);
-    pthread_mutex_unlock(&gate);
+    let_go(&gate);
     assert_served_and_ended(fds, 16);
     assert_int_equal(tram_runtime_join(house->runtime), 0);
     assert_int_equal(TOTAL(house, taken_over), 12);
@@ -476,31 +494,23 @@ static void test_V_26_V_27_those_on_their_way_count_and_are_served_at_the_end(vo
 }
 
 static void test_V_27_workers_that_ended_get_nothing(void **state) {
-    const tram_shard shards[] = {TRAM_SHARD_HANDOFF, TRAM_SHARD_SHARED};
-    for (size_t i = 0; i < 2; i++) {
-        const tram_server_options options = {.shard = shards[i]};
-        struct house *house = open_house(*state, WORKERS, &options);
-        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-        pthread_mutex_lock(&gate);
-        for (unsigned j = 0; j < WORKERS && options.shard == TRAM_SHARD_SHARED; j++)
-            block(house, j, &gate);
-        if (options.shard == TRAM_SHARD_HANDOFF)
-            block(house, 0, &gate);
-        int fds[16];
-        visit_all(house, fds, 16);
-        assert_int_equal(tram_runtime_stop(house->runtime), 0);
-        for (unsigned j = 1; j < WORKERS && options.shard == TRAM_SHARD_HANDOFF; j++)
-            for (int k = 0; !tram_loop_is_closed(tram_runtime_loop(house->runtime, j)); k++) {
-                assert_true(k < 20000);
-                poll(NULL, 0, 1);
-            }
-        pthread_mutex_unlock(&gate);
-        assert_served_and_ended(fds, 16);
-        assert_int_equal(tram_runtime_join(house->runtime), 0);
-        if (options.shard == TRAM_SHARD_HANDOFF)
-            assert_int_equal(TOTAL(house, handed_over), 0);
-        close_house(house);
-    }
+    const tram_server_options options = {.shard = TRAM_SHARD_HANDOFF};
+    struct house *house = open_house(*state, WORKERS, &options);
+    struct gate gate;
+    hold_up(house, 0, 1, wait_at_gate, &gate);
+    int fds[16];
+    visit_all(house, fds, 16);
+    assert_int_equal(tram_runtime_stop(house->runtime), 0);
+    for (unsigned i = 1; i < WORKERS; i++)
+        for (int j = 0; !tram_loop_is_closed(tram_runtime_loop(house->runtime, i)); j++) {
+            assert_true(j < 20000);
+            poll(NULL, 0, 1);
+        }
+    let_go(&gate);
+    assert_served_and_ended(fds, 16);
+    assert_int_equal(tram_runtime_join(house->runtime), 0);
+    assert_int_equal(TOTAL(house, handed_over), 0);
+    close_house(house);
 }
 
 /* A server that is closed while clients come: whoever was connected gets an answer, or was reset in its handshake. */
@@ -538,57 +548,47 @@ static void test_V_27_nobody_is_lost_while_it_stops(void **state) {
 
 /* ---- A listener that goes while others stay ---- */
 
-static int block_and_stop(tram_loop *loop, void *arg) {
-    block_worker(loop, arg);
-    return tram_loop_stop(loop);
-}
-
-/* A network of this thread's own, where the kernel moves connections; false: it may not have one. */
-static bool network_that_migrates(void) {
+/* A network of this thread's own, and of those it begins, where the kernel moves connections. */
+static bool enter_network_that_migrates(void) {
     if (unshare(CLONE_NEWNET) < 0)
         return false;
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool good = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+    assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
     close(fd);
     fd = open("/proc/sys/net/ipv4/tcp_migrate_req", O_WRONLY | O_CLOEXEC);
-    good = good && fd >= 0 && write(fd, "1", 1) == 1;
-    if (fd >= 0)
-        close(fd);
+    bool good = fd >= 0 && write(fd, "1", 1) == 1;
+    close(fd);
     return good;
 }
 
-static void *in_a_network_of_its_own(void *arg) {
-    if (!network_that_migrates())
-        return NULL;
+static void test_V_30_the_rest_of_a_listener_moves_to_the_others(void **state) {
+    int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (home < 0 || !enter_network_that_migrates()) {
+        if (home >= 0) {
+            setns(home, CLONE_NEWNET);
+            close(home);
+        }
+        skip();
+    }
     const tram_server_options options = {.keep_where_accepted = true};
-    struct house *house = open_house(arg, 2, &options);
+    struct house *house = open_house(*state, 2, &options);
     tram_runtime_server_info info;
     assert_int_equal(tram_runtime_server_get_info(house->server, &info), 0);
     assert_true(info.migrates);
-    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-    pthread_mutex_lock(&gate);
-    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house->runtime, 0), block_and_stop, &gate, NULL),
-                     0);
+    struct gate gate;
+    hold_up(house, 0, 1, wait_at_gate_and_stop, &gate);
     int fds[32];
     for (size_t i = 0; i < 32; i++)
         fds[i] = visit(house);
-    pthread_mutex_unlock(&gate); /* worker 0 ends without a look at its listener */
+    let_go(&gate); /* worker 0 ends without a look at its listener */
     for (size_t i = 0; i < 32; i++) {
         assert_int_equal(host_of(fds[i]), 1);
         close(fds[i]);
     }
     close_house(house);
-    return arg;
-}
-
-static void test_V_30_the_rest_of_a_listener_moves_to_the_others(void **state) {
-    pthread_t thread;
-    void *done;
-    assert_int_equal(pthread_create(&thread, NULL, in_a_network_of_its_own, *state), 0);
-    assert_int_equal(pthread_join(thread, &done), 0);
-    if (!done)
-        skip();
+    assert_int_equal(setns(home, CLONE_NEWNET), 0);
+    close(home);
 }
 
 /* ---- How many at once ---- */
