@@ -110,6 +110,8 @@ static void worker_tick(tram_loop *loop, void *arg) {
         return;
     }
     if (worker->phase == WORKER_HEARS) {
+        if (parts_expect(worker))
+            worker->turns = TURNS_OF_HEARING;
         if (worker->turns-- > 0) {
             take_a_turn(worker);
             return;
@@ -121,10 +123,6 @@ static void worker_tick(tram_loop *loop, void *arg) {
     ask_again(worker);
     if (loop->stats.connections_now)
         return;
-    if (parts_expect(worker)) {
-        take_a_turn(worker); /* whoever sends it may think better of it, without a sign */
-        return;
-    }
     deadline_cancel(loop, &worker->grace);
     worker->phase = WORKER_LEAVES;
     take_a_turn(worker);

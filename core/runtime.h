@@ -16,8 +16,8 @@ struct runtime_part_ops {
     /* On the worker's thread, after its loop ended and before it is closed. */
     void (*stop)(struct runtime_part *part, unsigned worker);
     /*
-     * On the worker's thread, when it is about to end: is something on its way to it that must not be lost, and is
-     * there soon? NULL: never.
+     * On the worker's thread, after the servers are closed: is something on its way to it that must still be heard, or
+     * came since this was asked last? It must be over soon: the worker does not sleep meanwhile. NULL: never.
      */
     bool (*expects)(struct runtime_part *part, unsigned worker);
     /* With the runtime, when no worker runs any more. */

@@ -161,8 +161,10 @@ void tram__balance_leave(struct balance_place *place) {
     place->server = NULL;
 }
 
-bool tram__balance_expects(const struct balance_place *place) {
-    return atomic_load_explicit(&place->given, memory_order_seq_cst) != place->arrived;
+bool tram__balance_expects(struct balance_place *place) {
+    bool news = place->noticed != place->arrived;
+    place->noticed = place->arrived;
+    return news || atomic_load_explicit(&place->given, memory_order_seq_cst) != place->arrived;
 }
 
 int tram__balance_init(struct balance *balance, const tram_allocator *allocator, unsigned count,

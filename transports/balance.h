@@ -47,6 +47,7 @@ struct balance_place {
     struct mailbox *mailbox;
     /* of the worker's thread */
     uint32_t arrived; /* of those given */
+    uint32_t noticed; /* of those arrived: by tram__balance_expects() */
     unsigned next;    /* whom to look at next */
     const struct balance_ops *ops;
     tram_server *server;
@@ -97,8 +98,8 @@ void tram__balance_call_others(struct balance_place *place);
 /* The shard is about to go. */
 void tram__balance_leave(struct balance_place *place);
 
-/* Is anything on its way to this closed place? */
-bool tram__balance_expects(const struct balance_place *place);
+/* Is anything on its way to this closed place, or came since the last question? */
+bool tram__balance_expects(struct balance_place *place);
 
 /*
  * One that was accepted here: true if it is another place's from now on. False: it is to be served here (and counted),
