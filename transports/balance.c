@@ -120,7 +120,7 @@ static struct balance_place *lightest(struct balance_place *place) {
     return best != place ? best : NULL;
 }
 
-static bool send_to(struct balance_place *target, const struct guest *guest) {
+static bool send_to(struct balance_place *target, const struct guest *guest, tram_stats *stats) {
     struct mail *mail = tram__mail_new(target->mailbox, &guest_kind);
     if (!mail)
         return false;
@@ -130,10 +130,12 @@ static bool send_to(struct balance_place *target, const struct guest *guest) {
     sa_family_t family = guest->peer->ss_family;
     if (family == AF_INET || family == AF_INET6)
         memcpy(&content->peer, guest->peer, sizeof content->peer);
+    stats_add(&stats->handed_over, 1); /* it must not be seen to arrive before */
     atomic_fetch_add_explicit(&target->given, 1, memory_order_seq_cst);
     if (atomic_load_explicit(&target->open, memory_order_seq_cst) && tram__mailbox_post(target->mailbox, mail) == 0)
         return true;
     atomic_fetch_sub_explicit(&target->given, 1, memory_order_relaxed);
+    stats_add(&stats->handed_over, (uint64_t)-1);
     tram__mail_free(target->mailbox, mail);
     return false;
 }
@@ -142,10 +144,7 @@ bool tram__balance_hand_over(struct balance_place *place, const struct guest *gu
     if (!place->balance->hands_over)
         return false;
     struct balance_place *target = place->balance->shard == TRAM_SHARD_HANDOFF ? lightest(place) : lighter(place);
-    if (likely(!target) || !send_to(target, guest))
-        return false;
-    stats_add(&place->loop->stats.handed_over, 1);
-    return true;
+    return unlikely(target != NULL) && send_to(target, guest, &place->loop->stats);
 }
 
 /* ---- Life ---- */
