@@ -7,6 +7,15 @@
 
 /* ---- The area ---- */
 
+static void area_ending(struct seat *seat, enum io_ending ending) {
+    if (ending != IO_ENDING_DROP)
+        return;
+    tram_loop *loop = container_of(seat, tram_loop, datagram_seat);
+    list_remove(&seat->link);
+    memory_put(&loop->allocator, loop->datagrams, sizeof *loop->datagrams);
+    loop->datagrams = NULL;
+}
+
 int tram__datagrams_prepare(struct io *io, bool ours) {
     tram_loop *loop = io->loop;
     const struct sys *sys = loop->sys;
@@ -16,6 +25,7 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
             return -ENOMEM;
         area->in_slot = 0; /* the rest is written before it is read, and most of it never touched */
         loop->datagrams = area;
+        loop_seat(loop, &loop->datagram_seat, area_ending);
     }
     int value = 0;
     socklen_t size = sizeof value;
@@ -29,11 +39,6 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
     if (ours && !(io->flags & IO_LARGE))
         sys->setsockopt(io->fd, SOL_UDP, UDP_GRO, &on, sizeof on); /* where there is none it does without */
     return 0;
-}
-
-void tram__datagrams_free(tram_loop *loop) {
-    memory_put(&loop->allocator, loop->datagrams, sizeof *loop->datagrams);
-    loop->datagrams = NULL;
 }
 
 /* ---- Receiving ---- */

@@ -38,7 +38,6 @@ struct datagram_area {
  * by us, so nobody else reads it who does not expect joined datagrams. 0 or -ENOMEM.
  */
 int tram__datagrams_prepare(struct io *io, bool ours);
-void tram__datagrams_free(tram_loop *loop);
 
 /* Lays out area->in for a receive; how many messages there is room for. */
 unsigned tram__datagrams_room(struct datagram_area *area, const struct io *io);

@@ -10,33 +10,56 @@
 
 enum call_state { CALL_FREE, CALL_READY, CALL_TIMER };
 
+/* One cache line, since a program with a million timers finds none of them in the cache. */
 struct call {
     union {
         struct ready ready;
-        struct deadline deadline;
+        struct deadline deadline; /* its timer's mark: enum call_state and the bits below, also while it is no timer */
+        uint32_t next_free;
     } on;
     tram_callback callback;
     void *arg;
-    tram_discard discard;
     uint32_t slot;
     uint32_t generation;
-    uint32_t next_free;
-    uint8_t state;         /* enum call_state */
-    uint8_t was_cancelled; /* how the generation before this one ended */
+};
+
+#define STATE_MASK    3u
+#define WAS_CANCELLED 4u /* how the generation before this one ended */
+#define HAS_DISCARD   8u /* see call_discard() */
+
+/* What few calls have lies apart. */
+struct call_chunk {
+    _Alignas(64) struct call calls[CALLS_PER_CHUNK];
+    tram_discard discards[CALLS_PER_CHUNK];
+    void *memory; /* what was allocated: this struct is aligned in it */
 };
 
 struct call_slots {
     struct seat seat;
     tram_loop *loop;
-    struct call **chunks;
+    struct call_chunk **chunks;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
     uint32_t free; /* slot, or 0 */
 };
 
 static inline struct call *call_at_slot(const struct call_slots *calls, uint32_t slot) {
-    return &calls->chunks[slot / CALLS_PER_CHUNK][slot % CALLS_PER_CHUNK];
+    return &calls->chunks[slot / CALLS_PER_CHUNK]->calls[slot % CALLS_PER_CHUNK];
 }
+
+static inline unsigned call_state(const struct call *call) {
+    return call->on.deadline.timer.mark & STATE_MASK;
+}
+
+static inline void call_mark(struct call *call, unsigned mark) {
+    call->on.deadline.timer.mark = mark & 63u;
+}
+
+static inline tram_discard *call_discard(const struct call_slots *calls, const struct call *call) {
+    return &calls->chunks[call->slot / CALLS_PER_CHUNK]->discards[call->slot % CALLS_PER_CHUNK];
+}
+
+#define CHUNK_BYTES (sizeof(struct call_chunk) + 63)
 
 static void calls_ending(struct seat *seat, enum io_ending ending);
 
@@ -56,7 +79,7 @@ static int grow_calls(tram_loop *loop) {
     struct call_slots *calls = loop->calls;
     if (calls->chunk_count == calls->chunk_capacity) {
         uint32_t capacity = calls->chunk_capacity ? calls->chunk_capacity * 2 : 8;
-        struct call **chunks = memory_get(&loop->allocator, capacity * sizeof *chunks);
+        struct call_chunk **chunks = memory_get(&loop->allocator, capacity * sizeof *chunks);
         if (!chunks)
             return -ENOMEM;
         for (uint32_t i = 0; i < calls->chunk_count; i++)
@@ -65,52 +88,59 @@ static int grow_calls(tram_loop *loop) {
         calls->chunks = chunks;
         calls->chunk_capacity = capacity;
     }
-    struct call *chunk = tram__memory_get_zero(&loop->allocator, CALLS_PER_CHUNK * sizeof *chunk);
-    if (!chunk)
+    void *memory = tram__memory_get_zero(&loop->allocator, CHUNK_BYTES);
+    if (!memory)
         return -ENOMEM;
+    struct call_chunk *chunk = (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    chunk->memory = memory;
     uint32_t first = calls->chunk_count * CALLS_PER_CHUNK;
     calls->chunks[calls->chunk_count++] = chunk;
     for (uint32_t i = CALLS_PER_CHUNK; i-- > 0;) {
-        chunk[i].slot = first + i;
-        chunk[i].generation = 1;
+        struct call *call = &chunk->calls[i];
+        call->slot = first + i;
+        call->generation = 1;
         if (first + i == 0)
             continue; /* all zero names nothing */
-        chunk[i].next_free = calls->free;
+        call->on.next_free = calls->free;
         calls->free = first + i;
     }
     return 0;
 }
 
-static struct call *call_new(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
+/* A call of this state; the caller sets what `on` holds besides. */
+static struct call *call_new(tram_loop *loop, enum call_state state, tram_callback callback, void *arg,
+                             tram_discard discard) {
+    _Static_assert(sizeof(struct call) == 64, "a call is a cache line");
     struct call_slots *calls = calls_of(loop);
     if (unlikely(!calls) || (unlikely(!calls->free) && grow_calls(loop) < 0))
         return NULL;
     struct call *call = call_at_slot(calls, calls->free);
-    calls->free = call->next_free;
+    calls->free = call->on.next_free;
     call->callback = callback;
     call->arg = arg;
-    call->discard = discard;
+    call_mark(call, (call->on.deadline.timer.mark & WAS_CANCELLED) | state | (discard ? HAS_DISCARD : 0));
+    if (unlikely(discard != NULL))
+        *call_discard(calls, call) = discard;
     return call;
 }
 
 /* Ends the generation; the slot may be used again at once. */
 static void call_end(tram_loop *loop, struct call *call, bool cancelled) {
-    call->state = CALL_FREE;
-    call->was_cancelled = cancelled;
+    call_mark(call, cancelled ? CALL_FREE | WAS_CANCELLED : CALL_FREE);
     call->generation++;
-    call->next_free = loop->calls->free;
+    call->on.next_free = loop->calls->free;
     loop->calls->free = call->slot;
 }
 
 static void call_run(tram_loop *loop, struct call *call) {
     tram_handle handle = {call->slot, call->generation};
     tram_callback callback = call->callback;
-    tram_discard discard = call->discard;
+    bool has_discard = call->on.deadline.timer.mark & HAS_DISCARD;
     void *arg = call->arg;
     call_end(loop, call, false);
     if (unlikely(loop->closing)) {
-        if (discard)
-            discard(arg);
+        if (has_discard)
+            (*call_discard(loop->calls, call))(arg);
         return;
     }
     uint64_t start = slow_begin(loop);
@@ -134,9 +164,9 @@ static void discard_all(tram_loop *loop) {
     struct call_slots *calls = loop->calls;
     for (uint32_t slot = 1; slot < calls->chunk_count * CALLS_PER_CHUNK; slot++) {
         struct call *call = call_at_slot(calls, slot);
-        if (call->state == CALL_TIMER)
+        if (call_state(call) == CALL_TIMER)
             tram__timers_cancel(&loop->timers, &call->on.deadline.timer);
-        else if (call->state == CALL_READY)
+        else if (call_state(call) == CALL_READY)
             list_remove(&call->on.ready.link);
         else
             continue;
@@ -154,7 +184,7 @@ static void calls_ending(struct seat *seat, enum io_ending ending) {
     list_remove(&seat->link);
     loop->calls = NULL;
     for (uint32_t i = 0; i < calls->chunk_count; i++)
-        memory_put(&loop->allocator, calls->chunks[i], CALLS_PER_CHUNK * sizeof(struct call));
+        memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
     memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *calls->chunks);
     memory_put(&loop->allocator, calls, sizeof *calls);
 }
@@ -173,10 +203,9 @@ int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram
         return status;
     if (unlikely(!callback))
         return TRAM_EVALUE;
-    struct call *call = call_new(loop, callback, arg, discard);
+    struct call *call = call_new(loop, CALL_READY, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
-    call->state = CALL_READY;
     call->on.ready.run = ready_run;
     loop_ready(loop, &call->on.ready);
     tell_handle(call, ret_handle);
@@ -190,7 +219,7 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
         return status;
     if (unlikely(!callback))
         return TRAM_EVALUE;
-    struct call *call = call_new(loop, callback, arg, discard);
+    struct call *call = call_new(loop, CALL_TIMER, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
     call->on.deadline.expire = deadline_run;
@@ -199,7 +228,6 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
         call_end(loop, call, false);
         return -ENOMEM;
     }
-    call->state = CALL_TIMER;
     tell_handle(call, ret_handle);
     return 0;
 }
@@ -227,9 +255,9 @@ int tram_handle_cancel(tram_loop *loop, tram_handle handle) {
     if (unlikely(status))
         return status;
     struct call *call = call_of(loop, handle);
-    if (!call || call->generation != handle.generation || call->state == CALL_FREE)
+    if (!call || call->generation != handle.generation || call_state(call) == CALL_FREE)
         return 0;
-    if (call->state == CALL_TIMER)
+    if (call_state(call) == CALL_TIMER)
         tram__timers_cancel(&loop->timers, &call->on.deadline.timer);
     else
         list_remove(&call->on.ready.link);
@@ -245,8 +273,8 @@ int tram_handle_cancelled(const tram_loop *loop, tram_handle handle) {
     if (!call)
         return -ESRCH;
     if (call->generation == handle.generation)
-        return call->state == CALL_FREE ? -ESRCH : 0;
-    return call->generation == handle.generation + 1 ? call->was_cancelled : -ESRCH;
+        return call_state(call) == CALL_FREE ? -ESRCH : 0;
+    return call->generation == handle.generation + 1 ? (call->on.deadline.timer.mark & WAS_CANCELLED) != 0 : -ESRCH;
 }
 
 int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_t *ret_when_ns) {
@@ -254,7 +282,7 @@ int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_t *ret_wh
     if (unlikely(status))
         return status;
     const struct call *call = call_of(loop, handle);
-    if (!call || call->generation != handle.generation || call->state != CALL_TIMER)
+    if (!call || call->generation != handle.generation || call_state(call) != CALL_TIMER)
         return -ESRCH;
     *ret_when_ns = call->on.deadline.timer.deadline;
     return 0;
@@ -284,34 +312,32 @@ static void posted_discard(struct mail *mail) {
         call->discard(call->arg);
 }
 
-static const struct mail_kind posted_call_kind = {.run = posted_run, .discard = posted_discard};
+static const struct mail_kind posted_call = {.run = posted_run, .discard = posted_discard};
+static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .counted = true};
 
-static int post_call(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard, bool counted) {
+static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callback callback, void *arg,
+                     tram_discard discard) {
     if (unlikely(*loop->guard == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))
         return TRAM_EVALUE;
-    struct mail *mail = tram__mail_new(loop->mailbox, &posted_call_kind);
+    struct mail *mail = mail_new(loop->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
-    mail->counted = counted;
     *(struct posted_call *)(void *)mail->payload = (struct posted_call){callback, arg, discard};
-    int status = tram__mailbox_post(loop->mailbox, mail);
-    if (unlikely(status))
-        tram__mail_free(loop->mailbox, mail);
-    return status;
+    return tram__mailbox_send(loop->mailbox, mail);
 }
 
 int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
     _Static_assert(sizeof(struct posted_call) <= MAIL_PAYLOAD, "fits a cell");
-    return post_call(loop, callback, arg, discard, false);
+    return post_call(loop, &posted_call, callback, arg, discard);
 }
 
 int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
     int status = tram__mailbox_count(loop->mailbox);
     if (status)
         return status;
-    status = post_call(loop, callback, arg, discard, true);
+    status = post_call(loop, &tried_call, callback, arg, discard);
     if (status)
         tram__mailbox_uncount(loop->mailbox);
     return status;

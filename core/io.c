@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/loop.h"
+#include "core/quiet.h"
 
 /* Doubles an array of the loop's; the new part is zeroed. */
 static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
@@ -18,20 +19,35 @@ static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_coun
     return 0;
 }
 
+/* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
 static int grow_slots(tram_loop *loop) {
-    uint32_t count = loop->io_slot_count, new_count = count ? count * 2 : 64;
-    void *slots = loop->io_slots;
-    int status = grow(loop, &slots, count, new_count, sizeof *loop->io_slots);
-    if (status)
-        return status;
+    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
+    struct io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
+    if (!slots)
+        return -ENOMEM;
+    if (count)
+        memcpy(slots, loop->io_slots, count * sizeof *slots);
+    memory_put(&loop->allocator, loop->io_slots, count * sizeof *slots);
     loop->io_slots = slots;
-    loop->io_slot_count = new_count;
-    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
-    for (uint32_t slot = new_count - 1; slot >= count && slot > 0; slot--) {
-        loop->io_slots[slot].next_free = loop->io_slot_free;
-        loop->io_slot_free = slot;
-    }
+    loop->io_slot_capacity = new_count;
     return 0;
+}
+
+/* A slot that is free, or 0. */
+static uint32_t slot_new(tram_loop *loop) {
+    uint32_t slot = loop->io_slot_free;
+    if (slot) {
+        loop->io_slot_free = loop->io_slots[slot].next_free;
+        return slot;
+    }
+    if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
+        return 0;
+    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
+    if (!loop->io_slot_count)
+        loop->io_slots[loop->io_slot_count++] = (struct io_slot){0};
+    slot = loop->io_slot_count++;
+    loop->io_slots[slot] = (struct io_slot){0};
+    return slot;
 }
 
 static int grow_descriptors(tram_loop *loop, int fd) {
@@ -66,13 +82,12 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     int status = 0;
     if (fd >= 0 && (uint32_t)fd >= loop->descriptor_count)
         status = grow_descriptors(loop, fd);
-    if (!status && !loop->io_slot_free)
-        status = grow_slots(loop);
     if (status)
         return status;
+    uint32_t slot = slot_new(loop);
+    if (!slot)
+        return -ENOMEM;
 
-    uint32_t slot = loop->io_slot_free;
-    loop->io_slot_free = loop->io_slots[slot].next_free;
     loop->io_slots[slot].io = io;
     if (fd >= 0)
         loop->descriptors[fd] = slot;
@@ -99,6 +114,8 @@ void tram__io_remove(struct io *io) {
 
 static int want(struct io *io, unsigned events) {
     io->wanted = (uint8_t)events;
+    if (io->fd < 0)
+        io->armed = io->wanted; /* nothing to ask of the kernel */
     if (io->wanted == io->armed)
         return 0;
     return io->loop->poller_ops->change(io->loop->poller, io);
@@ -124,6 +141,10 @@ void tram__io_send_stop(struct io *io) {
         want(io, io->wanted & ~(unsigned)IO_WRITE);
 }
 
+int tram__io_hangup_start(struct io *io) {
+    return want(io, io->wanted | IO_HANGUP);
+}
+
 int tram__io_accept_start(struct io *io, uint32_t limit) {
     io->accept_limit = limit;
     return want(io, IO_READ);
@@ -136,6 +157,36 @@ void tram__io_accept_stop(struct io *io) {
 int tram__io_watch(struct io *io, unsigned events) {
     return want(io, events);
 }
+
+int tram__io_renew(struct io *io) {
+    return io->loop->poller_ops->renew(io->loop->poller, io);
+}
+
+/* ---- Writing without SIGPIPE ---- */
+
+#ifndef RWF_NOSIGNAL /* Linux 6.18 */
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
+    struct quiet quiet;
+    quiet_begin(&quiet);
+    ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
+    quiet_end(&quiet, written < 0 && errno == EPIPE);
+    return written;
+}
+
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) {
+    if (likely(!(io->flags & IO_NO_QUIET))) {
+        ssize_t written = io->loop->sys->pwritev2(io->fd, pieces, (int)count, -1, RWF_NOSIGNAL);
+        if (likely(written >= 0) || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+            return written;
+        io->flags |= IO_NO_QUIET; /* an older kernel, or a device that takes no flags */
+    }
+    return write_masked(io, pieces, count);
+}
+
+/* ---- Ending ---- */
 
 void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {

@@ -53,6 +53,19 @@ struct io_datagram_kind {
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
+    IO_HANGUP = 4, /* the other end is gone; told of without reading or writing */
+    /*
+     * With tram__io_watch(): each readiness is told once, until tram__io_renew(). For descriptors that somebody else
+     * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
+     */
+    IO_ONCE = 8,
+};
+
+/* Part of a file that is to be sent. */
+struct io_range {
+    int file;
+    off_t offset;
+    size_t size;
 };
 
 /* How a loop or runtime that ends asks an object to end. */
@@ -81,6 +94,16 @@ struct io_kind {
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
     /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
     void (*sent)(struct io *io, ssize_t result);
+
+    /*
+     * Sending a file, while the owner has IO_SENDS_FILE set: instead of `gather`, the range to send next, and instead
+     * of `sent`, the bytes taken of it, 0 at the end of the file, or -errno. One range per readiness.
+     */
+    void (*next_range)(struct io *io, struct io_range *ret_range);
+    void (*range_sent)(struct io *io, ssize_t result);
+
+    /* See tram__io_hangup_start(). The owner is expected to end the io. */
+    void (*hangup)(struct io *io);
 
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
@@ -114,7 +137,9 @@ struct io {
 enum io_flag {
     IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
     IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_NO_QUIET = 8,   /* see tram__io_write() */
     IO_LARGE = 16,     /* its datagrams may be larger than those of UDP */
+    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
     IO_EXCLUSIVE = 32, /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };
 
@@ -143,8 +168,18 @@ int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
+int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
+
+/*
+ * Asks the kernel again for what is wanted already, of the same open file: -EBADF if the descriptor was closed, even if
+ * its number is in use again.
+ */
+int tram__io_renew(struct io *io);
+
+/* For backends: writev(2) that gives -1 and EPIPE but never the signal SIGPIPE (W-12), whatever its disposition. */
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count);
 
 #endif

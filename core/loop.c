@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/datagrams.h"
+#include "core/fault.h"
 
 static _Thread_local tram_loop *running_loop;
 
@@ -47,22 +47,30 @@ static void run_batch(tram_loop *loop) {
     }
 }
 
-static void run_mail(tram_loop *loop, ck_stack_entry_t *entry) {
-    while (entry) {
-        struct mail *mail = mail_of(entry);
-        entry = entry->next;
-        if (mail->counted)
-            tram__mailbox_uncount(loop->mailbox);
+static void run_mail(tram_loop *loop) {
+    struct mailbox *mailbox = loop->mailbox;
+    struct mail_batch used = mailbox->used;
+    struct mail *mail;
+    unsigned count = 0;
+    while (count < TRAM_MAIL_PER_TICK && (mail = mailbox_next(mailbox))) {
+        if (unlikely(mail->kind->counted))
+            tram__mailbox_uncount(mailbox);
         mail->kind->run(loop, mail);
-        tram__mail_free(loop->mailbox, mail);
-        stats_add(&loop->stats.mails, 1);
+        mail_put_back(mailbox, &used, mail);
+        count++;
     }
+    if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
+        tram__mail_batch_send(mailbox, used);
+        used = (struct mail_batch){0};
+    }
+    mailbox->used = used;
+    stats_add(&loop->stats.mails, count);
 }
 
 static void run_due(tram_loop *loop) {
-    while (!list_empty(&loop->due)) {
-        struct deadline *deadline = (struct deadline *)loop->due.next;
-        timers_fired(&loop->timers, &deadline->timer);
+    struct timer *timer;
+    while ((timer = timers_take(&loop->timers))) {
+        struct deadline *deadline = (struct deadline *)(void *)timer;
         deadline->expire(loop, deadline);
     }
 }
@@ -92,14 +100,15 @@ static void tick(tram_loop *loop, bool may_block) {
 
     loop->in_tick = true;
     list_move_all(&loop->ready, &loop->batch);
-    ck_stack_entry_t *mail =
-        mailbox_empty(loop->mailbox) ? NULL : tram__mailbox_take(loop->mailbox, TRAM_MAIL_PER_TICK);
+    if (!mailbox_empty(loop->mailbox))
+        tram__mailbox_take(loop->mailbox);
     if (loop->timers.count)
-        tram__timers_collect(&loop->timers, tram__clock(loop), &loop->due);
+        tram__timers_begin(&loop->timers, tram__clock(loop));
 
     run_batch(loop);
     loop->poller_ops->serve(loop, loop->poller);
-    run_mail(loop, mail);
+    if (loop->mailbox->taken)
+        run_mail(loop);
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
@@ -122,6 +131,7 @@ static int begin_running(tram_loop *loop, const char *function) {
     loop->owner = pthread_self();
     loop->owned = true;
     running_loop = loop;
+    tram__mailbox_enter(loop->mailbox);
     return 0;
 }
 
@@ -129,6 +139,7 @@ static void end_running(tram_loop *loop) {
     loop->running = false;
     loop->owned = false;
     running_loop = NULL;
+    tram__mailbox_enter(NULL);
 }
 
 int tram_loop_run_forever(tram_loop *loop) {
@@ -214,13 +225,12 @@ static void free_parts(tram_loop *loop) {
     tram__timers_fini(&loop->timers);
     tram__pool_fini(&loop->transport_pool);
     const tram_allocator *allocator = &loop->allocator;
-    memory_put(allocator, loop->io_slots, loop->io_slot_count * sizeof *loop->io_slots);
+    memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
-    tram__datagrams_free(loop);
     memory_put(allocator, loop->extra_info, loop->extra_info_size);
     if (loop->mailbox)
-        tram__mailbox_release(loop->mailbox);
+        tram__mailbox_abandon(loop->mailbox);
     guard_close(loop);
     tram_allocator copy = loop->allocator;
     memory_put(&copy, loop, sizeof *loop);
@@ -250,7 +260,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     if (!options)
         options = &defaults;
     tram_allocator allocator;
-    int status = tram__memory_choose(options->allocator, &allocator);
+    int status = tram__faults_allocator(options, &allocator);
     if (status)
         return status;
     tram_loop *loop = tram__memory_get_zero(&allocator, sizeof *loop);
@@ -265,7 +275,6 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     loop->spin_ns = options->spin_ns;
     list_init(&loop->ready);
     list_init(&loop->batch);
-    list_init(&loop->due);
     list_init(&loop->seats);
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
@@ -277,7 +286,7 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
 }
 
 int tram_loop_new(const tram_loop_options *options, tram_loop **ret_loop) {
-    return tram__loop_new(options, &tram__sys, ret_loop);
+    return tram__loop_new(options, tram__faults_sys(options ? options->faults : NULL), ret_loop);
 }
 
 /* ---- Ending ---- */

@@ -35,6 +35,11 @@ static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t
     return loop->io_slots[slot].generation == generation;
 }
 
+/* The same of a file; 0 at its end. */
+static inline ssize_t io_try_send_range(struct io *io, const struct io_range *range) {
+    return io->loop->poller_ops->try_send_range(io, range);
+}
+
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns);
 static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {

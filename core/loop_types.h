@@ -76,13 +76,9 @@ struct tram_loop {
     /* the tick */
     struct list ready;  /* queued callbacks */
     struct list batch;  /* those that this tick runs */
-    struct list due;    /* timers that this tick fires */
     struct grave *dead; /* freed when the tick ends */
     const struct poller_ops *poller_ops;
     struct poller *poller;
-    struct timers timers;
-    struct mailbox *mailbox;
-    const struct sys *sys;
 
     bool running;
     bool in_tick;
@@ -91,17 +87,24 @@ struct tram_loop {
     bool closed;
     bool debug;
     bool in_exception_handler;
-    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
-    pthread_t owner;               /* of a loop that runs, or is driven by prepare and dispatch */
     bool owned;
+    pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
 
+    struct timers timers;
+
+    /* What posting threads read: constant, and no neighbour of what changes in every tick. */
+    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
+    struct mailbox *mailbox;
+    const struct sys *sys;
     void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
     struct datagram_area *datagrams; /* datagrams.h; NULL before the first io that has some */
+    struct seat datagram_seat;
     tram_allocator allocator;
 
     /* slots */
     struct io_slot *io_slots;
-    uint32_t io_slot_count;
+    uint32_t io_slot_count; /* used so far, slot 0 included */
+    uint32_t io_slot_capacity;
     uint32_t io_slot_free;
     uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;

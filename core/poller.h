@@ -17,12 +17,15 @@ struct poller_ops {
 
     /* Makes the kernel agree with io->wanted. 0 or -errno. */
     int (*change)(struct poller *poller, struct io *io);
+    /* See tram__io_renew(). */
+    int (*renew)(struct poller *poller, struct io *io);
     /* Makes the kernel forget the io. */
     void (*forget)(struct poller *poller, struct io *io);
     /* See io_try_send() and its like. */
     ssize_t (*try_send)(struct io *io, const void *data, size_t size);
     ssize_t (*try_send_pieces)(struct io *io, const struct iovec *pieces, size_t count);
     ssize_t (*try_send_datagrams)(struct io *io, const struct io_datagram *datagrams, size_t count);
+    ssize_t (*try_send_range)(struct io *io, const struct io_range *range);
 
     /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. */
     void (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);

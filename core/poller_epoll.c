@@ -50,6 +50,15 @@ static int epoll_fd(const struct poller *poller) {
     return poller->epoll;
 }
 
+static struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
+    return (struct epoll_event){
+        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
+                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0) |
+                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0),
+        .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
+    };
+}
+
 static void epoll_forget(struct poller *poller, struct io *io) {
     struct epoll_event unused = {0};
     poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
@@ -58,16 +67,10 @@ static void epoll_forget(struct poller *poller, struct io *io) {
 }
 
 static int epoll_change(struct poller *poller, struct io *io) {
-    struct epoll_event event = {
-        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0),
-        .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
-    };
+    struct epoll_event event = wanted_event(poller, io);
     /* The kernel does not change what is exclusive. */
-    if (unlikely(io->flags & IO_EXCLUSIVE)) {
-        event.events |= EPOLLEXCLUSIVE;
-        if (io->flags & IO_IN_KERNEL)
-            epoll_forget(poller, io);
-    }
+    if (unlikely(io->flags & IO_EXCLUSIVE) && io->flags & IO_IN_KERNEL)
+        epoll_forget(poller, io);
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;
@@ -76,6 +79,9 @@ static int epoll_change(struct poller *poller, struct io *io) {
     /* The kernel may have lost it, where the descriptor was closed and its number came back. */
     if (status < 0 && known && errno == ENOENT)
         status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
+    /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
+    if (status < 0 && !known && errno == EEXIST)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
     if (status < 0)
         return -errno;
     io->flags |= IO_IN_KERNEL;
@@ -83,13 +89,32 @@ static int epoll_change(struct poller *poller, struct io *io) {
     return 0;
 }
 
-static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+/* The kernel knows a descriptor by its number and its open file: another file of the same number is unknown to it. */
+static int epoll_renew(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
+    if (poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event) < 0)
+        return errno == ENOENT ? -EBADF : -errno;
+    io->armed = io->wanted;
+    return 0;
+}
+
+__attribute__((noinline)) static ssize_t send_with_care(struct io *io, const void *data, size_t size) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     ssize_t sent;
     do
-        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL)
-                                                   : io->loop->sys->write(io->fd, data, size);
-    while (unlikely(sent < 0) && errno == EINTR);
-    return likely(sent >= 0) ? sent : -errno;
+        sent = io->flags & IO_NO_SOCKET ? tram__io_write(io, &piece, 1)
+                                        : io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : -errno;
+}
+
+static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+    if (unlikely(io->flags & IO_NO_SOCKET))
+        return send_with_care(io, data, size);
+    ssize_t sent = io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    if (likely(sent >= 0))
+        return sent;
+    return errno == EINTR ? send_with_care(io, data, size) : -errno;
 }
 
 static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
@@ -99,7 +124,7 @@ static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, 
     ssize_t sent;
     do
         sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
-                                                   : io->loop->sys->writev(io->fd, pieces, (int)count);
+                                                   : tram__io_write(io, pieces, count);
     while (unlikely(sent < 0) && errno == EINTR);
     return likely(sent >= 0) ? sent : -errno;
 }
@@ -130,6 +155,15 @@ static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram 
     }
 }
 
+static ssize_t epoll_try_send_range(struct io *io, const struct io_range *range) {
+    off_t offset = range->offset;
+    ssize_t sent;
+    do
+        sent = io->loop->sys->sendfile(io->fd, range->file, &offset, range->size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
+}
+
 /* ---- Waiting ---- */
 
 static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
@@ -155,28 +189,71 @@ static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
 
 /* ---- Serving ---- */
 
-static void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+/* A receive that is not the common one: into memory of the owner's, from no socket, or one that was interrupted. */
+__attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
     void *memory = loop->receive_buffer;
     size_t size = TRAM_RECEIVE_SIZE;
     if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
         return;
     ssize_t received;
     do
-        received =
-            likely(!(io->flags & IO_NO_SOCKET)) ? sys->recv(io->fd, memory, size, 0) : sys->read(io->fd, memory, size);
-    while (unlikely(received < 0) && errno == EINTR);
-    if (unlikely(received < 0)) {
-        if (errno == EAGAIN)
-            return;
-        received = -errno;
-    } else {
+        received = io->flags & IO_NO_SOCKET ? sys->read(io->fd, memory, size) : sys->recv(io->fd, memory, size, 0);
+    while (received < 0 && errno == EINTR);
+    if (received < 0 && errno == EAGAIN)
+        return;
+    if (received >= 0) {
         stats_add(&loop->stats.reads, 1);
         stats_add(&loop->stats.bytes_received, (uint64_t)received);
     }
-    io->kind->received(io, memory, received);
+    io->kind->received(io, memory, received < 0 ? -errno : received);
+}
+
+/* What a failed receive means to the owner: an interrupted one is made again. */
+__attribute__((noinline)) static void receive_failed(tram_loop *loop, const struct sys *sys, struct io *io) {
+    if (errno == EINTR)
+        receive_with_care(loop, sys, io);
+    else if (errno != EAGAIN)
+        io->kind->received(io, NULL, -errno);
+}
+
+static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+    const struct io_kind *kind = io->kind;
+    if (unlikely(kind->buffer || io->flags & IO_NO_SOCKET)) {
+        receive_with_care(loop, sys, io);
+        return;
+    }
+    ssize_t received = sys->recv(io->fd, loop->receive_buffer, TRAM_RECEIVE_SIZE, 0);
+    if (unlikely(received < 0)) {
+        receive_failed(loop, sys, io);
+        return;
+    }
+    stats_add(&loop->stats.reads, 1);
+    stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    kind->received(io, loop->receive_buffer, received);
+}
+
+static void count_sent(tram_loop *loop, ssize_t sent) {
+    if (sent > 0) {
+        stats_add(&loop->stats.writes, 1);
+        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+    }
+}
+
+static void flush_file(tram_loop *loop, struct io *io) {
+    struct io_range range;
+    io->kind->next_range(io, &range);
+    ssize_t sent = epoll_try_send_range(io, &range);
+    if (sent == -EAGAIN)
+        return;
+    count_sent(loop, sent);
+    io->kind->range_sent(io, sent);
 }
 
 static void flush(tram_loop *loop, struct io *io) {
+    if (unlikely(io->flags & IO_SENDS_FILE)) {
+        flush_file(loop, io);
+        return;
+    }
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
     if (unlikely(!count)) {
@@ -186,10 +263,7 @@ static void flush(tram_loop *loop, struct io *io) {
     ssize_t sent = epoll_try_send_pieces(io, pieces, count);
     if (sent == -EAGAIN)
         return;
-    if (sent > 0) {
-        stats_add(&loop->stats.writes, 1);
-        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
-    }
+    count_sent(loop, sent);
     io->kind->sent(io, sent);
 }
 
@@ -272,6 +346,8 @@ static inline unsigned events_of(uint32_t events) {
         happened |= IO_READ;
     if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
         happened |= IO_WRITE;
+    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+        happened |= IO_HANGUP;
     return happened;
 }
 
@@ -299,14 +375,28 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         serve_datagrams(loop, poller->sys, io, happened);
     } else if (io->kind->accepted) {
         accept_batch(loop, poller->sys, io);
+    } else if (happened & IO_HANGUP) {
+        io->kind->hangup(io);
+    } else if (io->kind->sent) {
+        flush(loop, io);
     } else {
+        if (io->wanted & IO_ONCE)
+            io->armed = 0;
         io->kind->ready(io, happened);
     }
 }
 
+/* With many connections the next one's memory is in no near cache: have it brought while this one is served. */
+static inline void prefetch(const tram_loop *loop, const struct epoll_event *event) {
+    __builtin_prefetch(loop->io_slots[(uint32_t)event->data.u64].io);
+}
+
 static void epoll_serve(tram_loop *loop, struct poller *poller) {
-    for (int i = 0; i < poller->collected; i++)
+    for (int i = 0; i < poller->collected; i++) {
+        if (likely(i + 1 < poller->collected))
+            prefetch(loop, &poller->events[i + 1]);
         serve_one(loop, poller, &poller->events[i]);
+    }
     poller->collected = 0;
 }
 
@@ -316,10 +406,12 @@ const struct poller_ops tram__poller_epoll = {
     .close = epoll_close,
     .fd = epoll_fd,
     .change = epoll_change,
+    .renew = epoll_renew,
     .forget = epoll_forget,
     .try_send = epoll_try_send,
     .try_send_pieces = epoll_try_send_pieces,
     .try_send_datagrams = epoll_try_send_datagrams,
+    .try_send_range = epoll_try_send_range,
     .wait = epoll_wait_collect,
     .serve = epoll_serve,
 };

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/fault.h"
+
 #include <tram/signal.h>
 
 /* Turns between closing the servers and closing the connections: one for connection_made, one for what is there. */
@@ -437,7 +439,7 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
     tram_allocator allocator;
     int status = check_options(options);
     if (!status)
-        status = tram__memory_choose(options->loop.allocator, &allocator);
+        status = tram__faults_allocator(&options->loop, &allocator);
     if (status)
         return status;
     unsigned count = options->workers ? options->workers : tram_available_cpus().count;

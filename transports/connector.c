@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "core/future.h"
+#include "transports/connector.h"
+#include "transports/handover.h"
 #include "transports/lookup.h"
 #include "transports/socket.h"
 #include "transports/stream.h"
@@ -48,6 +50,7 @@ struct connector {
     bool race;
     bool all_errors;
     bool keep_alive;
+    bool transparent;
     bool out_of_memory; /* a failure could not be kept */
     int interleave;
     uint64_t stagger_ns;
@@ -60,6 +63,7 @@ struct connector {
     size_t active;
     struct failure *failures; /* in order of attempt */
 
+    struct unread *unread;     /* for the transport; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
 
@@ -158,6 +162,7 @@ static void connector_destroy(tram_future *future) {
         connector->failures = failure->next;
         memory_put(allocator, failure, sizeof *failure);
     }
+    tram__unread_free(future->loop, connector->unread);
     memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
 }
 
@@ -270,6 +275,9 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             options.peer_size = peer->size;
         }
         status = tram__stream_new(loop, fd, protocol, &options, &connector->transport);
+        if (!status && connector->unread)
+            tram__unread_give(connector->transport, connector->unread);
+        connector->unread = status ? connector->unread : NULL;
         if (status < 0) {
             tram__protocol_release_soon(loop, protocol);
             loop->sys->close(fd);
@@ -346,7 +354,19 @@ static bool bind_local(struct connector *connector, size_t index, int fd, int fa
     return false;
 }
 
-/* A socket that connects, or false with the reason noted. */
+/*
+ * A Unix socket whose listener's queue is full: the kernel would let a blocking caller wait and tells nobody else when
+ * there is room, so the attempt is made again and again until then (L-38). False: no memory for the timer.
+ */
+static bool attempt_later(struct connector *connector) {
+    tram_loop *loop = loop_of(connector);
+    if (tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + TRAM_CONNECT_RETRY_NS))
+        return false;
+    connector->started--;
+    return true;
+}
+
+/* A socket that connects, or one that will try again; false with the reason noted. */
 static bool begin_attempt(struct connector *connector, size_t index) {
     tram_loop *loop = loop_of(connector);
     const struct sys *sys = loop->sys;
@@ -361,6 +381,11 @@ static bool begin_attempt(struct connector *connector, size_t index) {
     int on = 1;
     if (connector->keep_alive)
         sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (connector->transparent && tram__socket_set_transparent(sys, fd, family) < 0) {
+        note_address(connector, index, -errno, "IP_TRANSPARENT", &candidate->address);
+        sys->close(fd);
+        return false;
+    }
     if (connector->bind_local && !bind_local(connector, index, fd, family)) {
         sys->close(fd);
         return false;
@@ -376,8 +401,13 @@ static bool begin_attempt(struct connector *connector, size_t index) {
         if (!status && !(status = tram__io_watch(&attempt->io, IO_WRITE)))
             return true;
     }
-    note_address(connector, index, status, "connect", &candidate->address);
     sys->close(io_added(&attempt->io) ? attempt_leave(attempt) : fd);
+    if (status == -EAGAIN && family == AF_UNIX) {
+        if (attempt_later(connector))
+            return true;
+        status = -ENOMEM;
+    }
+    note_address(connector, index, status, "connect", &candidate->address);
     return false;
 }
 
@@ -504,19 +534,43 @@ static int check_options(const char *host, const char *port, const tram_connecti
     return 0;
 }
 
-static int connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
-                          tram_future **ret_future) {
-    int status = tram__socket_take(loop, fd, SOCK_STREAM);
-    if (status)
-        return status;
+/* `unread` is taken, whatever becomes of it; it may be NULL. */
+static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
+                        struct unread *unread, tram_future **ret_future) {
     struct connector *connector;
-    status = connector_new(loop, factory, arg, ret_future, &connector);
-    if (status)
+    int status = tram__socket_take(loop, fd, SOCK_STREAM);
+    if (!status)
+        status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status) {
+        tram__unread_free(loop, unread);
         return status;
+    }
+    connector->unread = unread;
     int on = 1;
     if (keep_alive)
         loop->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     attach(connector, fd, NULL);
+    return 0;
+}
+
+int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
+                         tram_future **ret_future) {
+    return adopt_socket(loop, factory, arg, fd, keep_alive, NULL, ret_future);
+}
+
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
+                          uint64_t timeout_ns, tram_future **ret_future) {
+    struct connector *connector;
+    int status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status)
+        return status;
+    connector->remote.list.allocator = &loop->allocator;
+    status = tram__addresses_add(&connector->remote.list, address, 0);
+    if (!status && timeout_ns)
+        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + timeout_ns);
+    if (status)
+        return take_back(connector, status, ret_future);
+    begin_connecting(connector);
     return 0;
 }
 
@@ -532,7 +586,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     if (status)
         return status;
     if (options->sock)
-        return connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
+        return tram__connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
 
     struct connector *connector;
     status = connector_new(loop, factory, arg, ret_future, &connector);
@@ -543,6 +597,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->interleave = options->interleave;
     connector->all_errors = options->all_errors;
     connector->keep_alive = options->keep_alive;
+    connector->transparent = options->transparent;
     status = look_up(connector, host, port, options);
     if (!status && options->timeout_ns)
         status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + options->timeout_ns);
@@ -558,5 +613,18 @@ int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory fac
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    return factory ? connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
+    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
+}
+
+int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
+                    size_t unread_size, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!factory || (!unread && unread_size))
+        return TRAM_EVALUE;
+    struct unread *first = unread_size ? tram__unread_new(loop, unread, unread_size) : NULL;
+    if (unread_size && !first)
+        return -ENOMEM;
+    return adopt_socket(loop, factory, arg, sock, false, first, ret_future);
 }

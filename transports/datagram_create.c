@@ -4,14 +4,13 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "transports/datagram.h"
 #include "transports/datagram_open.h"
 #include "transports/lookup.h"
 #include "transports/protocol.h"
 #include "transports/socket.h"
+#include "transports/socket_file.h"
 
 struct creator {
     tram_future future;
@@ -168,24 +167,6 @@ static int look_up(struct creator *creator, const tram_datagram_options *options
     return status ? status : look_up_one(creator, &creator->remote, &query, remote_found);
 }
 
-/* A socket that a former process left at the path (D-3). Trouble shows when it comes to binding. */
-static void remove_stale(tram_loop *loop, const tram_socket_address *address) {
-    struct sockaddr_un local;
-    struct stat found;
-    memcpy(&local, &address->address, sizeof local);
-    const char *path = local.sun_path;
-    if (!path[0])
-        return; /* abstract: it went with its process */
-    int status = loop->sys->stat(path, &found);
-    if (!status && !S_ISSOCK(found.st_mode))
-        return;
-    if (!status)
-        status = loop->sys->unlink(path);
-    if (status && errno != ENOENT)
-        tram__log(loop, TRAM_LOG_ERROR, "unable to check or remove a stale socket at %s: %s", path,
-                  tram_error_text(-errno));
-}
-
 static int use_paths(struct creator *creator, const tram_datagram_options *options) {
     const tram_allocator *allocator = &loop_of(creator)->allocator;
     struct address_list *local = &creator->local.list, *remote = &creator->remote.list;
@@ -197,7 +178,7 @@ static int use_paths(struct creator *creator, const tram_datagram_options *optio
         return status;
     status = tram__datagram_add_path(remote, options->remote_path, options->remote_path_size, options->protocol);
     if (!status && options->local_path)
-        remove_stale(loop_of(creator), &local->items[0].address);
+        tram__socket_file_remove_stale(loop_of(creator), &local->items[0].address);
     return status;
 }
 

@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <stdio.h>
 
+#include "transports/socket.h"
+
 int tram__address_error(struct kept_error *ret_error, int code, const char *operation,
                         const tram_socket_address *address) {
     char text[TRAM_ADDRESS_TEXT_SIZE];
@@ -27,7 +29,7 @@ static bool may_be_skipped(int error, bool binding) {
 }
 
 /* 0; 1: to be skipped, and `ret_error` says why; or a negative code. */
-static int open_one(const struct sys *sys, const struct candidate *candidate, bool reuse_address,
+static int open_one(const struct sys *sys, const struct candidate *candidate, const tram_server_options *options,
                     enum port_sharing sharing, int *ret_fd, struct kept_error *ret_error) {
     const tram_socket_address *address = &candidate->address;
     int family = address_family(address);
@@ -39,11 +41,13 @@ static int open_one(const struct sys *sys, const struct candidate *candidate, bo
     }
     int code = 0;
     const char *operation = "setsockopt";
-    if (reuse_address && !set_option(sys, fd, SOL_SOCKET, SO_REUSEADDR))
+    if (!options->no_reuse_address && !set_option(sys, fd, SOL_SOCKET, SO_REUSEADDR))
         code = -errno;
     else if (sharing == PORT_SHARED && !set_option(sys, fd, SOL_SOCKET, SO_REUSEPORT))
         code = TRAM_EVALUE;
     else if (family == AF_INET6 && !set_option(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY))
+        code = -errno;
+    else if (options->transparent && tram__socket_set_transparent(sys, fd, family) < 0)
         code = -errno;
     else if (operation = "bind", sys->bind(fd, (const struct sockaddr *)&address->address, address->size) < 0)
         code = -errno;
@@ -57,12 +61,12 @@ static int open_one(const struct sys *sys, const struct candidate *candidate, bo
     return may_be_skipped(-code, true) ? 1 : code;
 }
 
-int tram__listeners_open(const struct sys *sys, const struct address_list *list, bool reuse_address,
+int tram__listeners_open(const struct sys *sys, const struct address_list *list, const tram_server_options *options,
                          enum port_sharing sharing, int *fds, size_t *ret_count, struct kept_error *ret_error) {
     size_t count = 0;
     int status = 0;
     for (size_t i = 0; i < list->count && status >= 0; i++) {
-        status = open_one(sys, &list->items[i], reuse_address, sharing, &fds[count], ret_error);
+        status = open_one(sys, &list->items[i], options, sharing, &fds[count], ret_error);
         count += status == 0;
     }
     if (status < 0)

@@ -146,23 +146,33 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         report_failure(transport, status, "connection_lost");
 }
 
-static int received_timed(tram_transport *transport, const void *data, size_t size) {
+/* A failing data_received ends a connection (P-15); a kind that lives on only tells (P-17). */
+__attribute__((noinline)) static int receiving_failed(tram_transport *transport, int status) {
+    if (!transport_kind_of(transport)->lives_on)
+        return fail(transport, status, "data_received");
+    report_failure(transport, status, "data_received");
+    return 0;
+}
+
+__attribute__((noinline)) static int received_with_care(tram_transport *transport, const void *data, size_t size) {
     tram_loop *loop = transport->io.loop;
     const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->data_received)
+        return 0;
     uint64_t start = slow_begin(loop);
     int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
-    return status;
+    return status >= 0 ? 0 : receiving_failed(transport, status);
 }
 
 /* The hottest callback: what debug mode needs stays out of the way. */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
-    if (unlikely(!protocol->ops->data_received))
-        return 0;
-    int status = likely(!transport->io.loop->debug) ? protocol->ops->data_received(protocol, data, size)
-                                                    : received_timed(transport, data, size);
-    return likely(status >= 0) ? 0 : fail(transport, status, "data_received");
+    int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
+    if (unlikely(!data_received || transport->io.loop->debug))
+        return received_with_care(transport, data, size);
+    int status = data_received(protocol, data, size);
+    return likely(status >= 0) ? 0 : receiving_failed(transport, status);
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
@@ -240,12 +250,49 @@ static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *
         report_failure(transport, status, name);
 }
 
+static bool edge_is_the_pumps(tram_transport *transport, bool paused) {
+    struct pump *pump = transport_pump(transport);
+    return pump && pump->edge(pump, paused);
+}
+
 void tram__protocol_pause_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
+    if (!edge_is_the_pumps(transport, true))
+        call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
 }
 
 void tram__protocol_resume_writing(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+    if (!edge_is_the_pumps(transport, false))
+        call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+}
+
+/* ---- Subprocesses ---- */
+
+void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->pipe_data_received)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->pipe_data_received(transport->protocol, fd, data, size);
+    slow_end(loop, start, FUNCTION(ops->pipe_data_received), "pipe_data_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "pipe_data_received");
+}
+
+void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    if (!ops->pipe_connection_lost)
+        return;
+    uint64_t start = slow_begin(loop);
+    int status = ops->pipe_connection_lost(transport->protocol, fd, error);
+    slow_end(loop, start, FUNCTION(ops->pipe_connection_lost), "pipe_connection_lost");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "pipe_connection_lost");
+}
+
+void tram__protocol_process_exited(tram_transport *transport) {
+    call_edge(transport, transport->protocol->ops->process_exited, "process_exited");
 }
 
 /* ---- Bytes from elsewhere ---- */

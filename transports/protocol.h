@@ -31,6 +31,11 @@ int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size
 int tram__protocol_buffer_updated(tram_transport *transport, size_t size);
 /* 0: close; positive: stay half open. */
 int tram__protocol_eof(tram_transport *transport);
+/* Of subprocesses: whatever fails is reported and changes nothing. */
+void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size);
+void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error);
+void tram__protocol_process_exited(tram_transport *transport);
+
 void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
                                       const tram_socket_address *address);
 void tram__protocol_error_received(tram_transport *transport, const tram_error *error);

@@ -14,6 +14,7 @@
 #include "transports/reuseport.h"
 #include "transports/runtime_shards.h"
 #include "transports/server.h"
+#include "transports/unix.h"
 
 struct tram_runtime_server {
     struct shards shards;
@@ -22,6 +23,7 @@ struct tram_runtime_server {
     void *arg;
     tram_server_options options; /* the texts in it are not valid any more */
     struct address_list addresses;
+    struct socket_file file; /* of a Unix socket: removed by whoever closes first */
     struct shard of_worker[];
 };
 
@@ -40,6 +42,8 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
         return status;
     tram__server_join(serving, &server->balance.places[shard->worker]);
     shard->object = serving;
+    if (server->file.known)
+        serving->listeners->items[0].file = server->file;
     return 0;
 }
 
@@ -60,8 +64,24 @@ static size_t server_size(unsigned workers) {
     return sizeof(tram_runtime_server) + workers * sizeof(struct shard);
 }
 
+/* The file of a socket that no worker took over yet; afterwards it is theirs to remove. */
+static void remove_file(tram_runtime_server *server) {
+    const tram_runtime *runtime = server->shards.runtime;
+    bool bound = false;
+    if (!server->file.known)
+        return;
+    pthread_mutex_lock(&server->shards.lock);
+    for (unsigned i = 0; i < runtime->count; i++)
+        bound |= server->of_worker[i].state == SHARD_BOUND;
+    if (bound)
+        tram__socket_file_unlink(runtime_sys(runtime), &server->addresses.items[0].address, &server->file);
+    pthread_mutex_unlock(&server->shards.lock);
+}
+
 static void server_free(tram_runtime_server *server) {
     tram_runtime *runtime = server->shards.runtime;
+    if (tram__runtime_enter(runtime) == 0)
+        remove_file(server);
     tram__shards_fini(&server->shards);
     tram__balance_fini(&server->balance);
     tram__addresses_free(&server->addresses);
@@ -82,6 +102,10 @@ static const struct shard_ops server_shard_ops = {
 };
 
 int tram_runtime_server_close(tram_runtime_server *server) {
+    int status = tram__runtime_enter(server->shards.runtime);
+    if (status)
+        return status;
+    remove_file(server);
     return tram__shards_close(&server->shards);
 }
 
@@ -144,9 +168,8 @@ static int open_first(tram_runtime_server *server, struct kept_error *ret_error)
     bool others_bind = server->options.shard == TRAM_SHARD_REUSEPORT && shards->runtime->count > 1;
     /* The port must be nobody's but ours, unless it was asked to be shared with other processes. */
     enum port_sharing sharing = server->options.reuse_port ? PORT_SHARED : others_bind ? PORT_SHARED_LATER : PORT_ALONE;
-    int status =
-        tram__listeners_open(runtime_sys(shards->runtime), &server->addresses, !server->options.no_reuse_address,
-                             sharing, shards->fds, &shards->socket_count, ret_error);
+    int status = tram__listeners_open(runtime_sys(shards->runtime), &server->addresses, &server->options, sharing,
+                                      shards->fds, &shards->socket_count, ret_error);
     /* How many each worker may have is known only now. */
     for (size_t i = 0; !status && first && i < shards->socket_count; i++) {
         shard_fds(shards, first)[i] = shards->fds[i];
@@ -162,8 +185,7 @@ static int open_further(tram_runtime_server *server, unsigned worker, struct kep
     int *fds = shard_fds(shards, worker), status = 0;
     size_t count = 0;
     if (server->options.shard == TRAM_SHARD_REUSEPORT) {
-        status = tram__listeners_open(sys, &server->addresses, !server->options.no_reuse_address, PORT_SHARED, fds,
-                                      &count, ret_error);
+        status = tram__listeners_open(sys, &server->addresses, &server->options, PORT_SHARED, fds, &count, ret_error);
         return status || count == shards->socket_count ? status : ret_error->error.code;
     }
     for (; count < shards->socket_count; count++) {
@@ -202,7 +224,44 @@ static int open_sockets(tram_runtime_server *server, struct kept_error *ret_erro
     return status;
 }
 
+/* ---- One socket for all: Unix ---- */
+
+static int open_path(tram_runtime_server *server, const tram_socket_address *address, bool keep_file,
+                     struct kept_error *ret_error) {
+    const struct sys *sys = runtime_sys(server->shards.runtime);
+    int status = tram__addresses_add(&server->addresses, address, 0);
+    if (!status)
+        status = tram__shards_make_room(&server->shards, 1);
+    if (status)
+        return plain_error(ret_error, status);
+    tram__socket_file_clear(sys, address); /* trouble shows when it comes to binding */
+    status = tram__unix_bind(sys, address, server->shards.fds, ret_error);
+    if (status)
+        return status;
+    server->shards.socket_count = 1;
+    struct socket_file file = tram__socket_file_at(sys, address);
+    for (unsigned i = 1; !status && i < server->shards.runtime->count; i++)
+        status = open_further(server, i, ret_error);
+    if (!status)
+        status = listen_on_all(server, ret_error);
+    if (status) {
+        close_sockets(server);
+        tram__socket_file_unlink(sys, address, &file);
+    } else if (!keep_file) {
+        server->file = file;
+    }
+    return status;
+}
+
 /* ---- Creating ---- */
+
+/* Where a server is to listen: names, or the address of a Unix socket. */
+struct place {
+    const char *host;
+    const char *port;
+    const tram_socket_address *local;
+    bool keep_file;
+};
 
 static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
                  const tram_server_options *options) {
@@ -236,19 +295,26 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
     return server;
 }
 
-static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const char *host, const char *port,
-                  const tram_server_options *options, tram_runtime_server **ret_server) {
+static int open_place(tram_runtime_server *server, const struct place *place, const tram_server_options *options,
+                      struct kept_error *ret_error) {
+    if (place->local)
+        return open_path(server, place->local, place->keep_file, ret_error);
+    int status = resolve_all(server, place->host, place->port, options, ret_error);
+    if (status)
+        return status;
+    status = tram__shards_make_room(&server->shards, server->addresses.count);
+    return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
+}
+
+static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
+                         const tram_server_options *options, tram_runtime_server **ret_server) {
     struct kept_error *error = &runtime->server_error;
     if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_server *server = server_alloc(runtime, factory, arg, options);
     if (!server)
         return plain_error(error, -ENOMEM);
-    int status = resolve_all(server, host, port, options, error);
-    if (!status) {
-        status = tram__shards_make_room(&server->shards, server->addresses.count);
-        status = status ? plain_error(error, status) : open_sockets(server, error);
-    }
+    int status = open_place(server, place, options, error);
     if (status) {
         server_free(server);
         return status;
@@ -257,6 +323,26 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
     if (!status)
         *ret_server = server;
     return status; /* a server that failed later is freed with the runtime: a worker may still know it */
+}
+
+/* `status`: of the checks so far. */
+static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
+                  const tram_server_options *options, int status, tram_runtime_server **ret_server,
+                  tram_error *ret_error) {
+    if (status) {
+        if (ret_error)
+            *ret_error = (tram_error){.code = status, .operation = "create_server"};
+        return status;
+    }
+    tram_runtime_server *server = NULL;
+    pthread_mutex_lock(&runtime->control);
+    status = create_locked(runtime, factory, arg, place, options, &server);
+    if (status && ret_error)
+        *ret_error = runtime->server_error.error;
+    pthread_mutex_unlock(&runtime->control);
+    if (!status && ret_server)
+        *ret_server = server;
+    return status;
 }
 
 int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const char *host,
@@ -268,21 +354,30 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         return status;
     if (!options)
         options = &defaults;
+    const struct place place = {.host = host, .port = port};
     status = check(runtime, factory, host, port, options);
-    if (status) {
-        if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_server"};
+    return create(runtime, factory, arg, &place, options, status, ret_server, ret_error);
+}
+
+int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const void *path,
+                                    size_t path_size, const tram_unix_server_options *options,
+                                    tram_runtime_server **ret_server, tram_error *ret_error) {
+    static const tram_unix_server_options defaults;
+    int status = tram__runtime_enter(runtime);
+    if (status)
         return status;
-    }
-    tram_runtime_server *server = NULL;
-    pthread_mutex_lock(&runtime->control);
-    status = create(runtime, factory, arg, host, port, options, &server);
-    if (status && ret_error)
-        *ret_error = runtime->server_error.error;
-    pthread_mutex_unlock(&runtime->control);
-    if (!status && ret_server)
-        *ret_server = server;
-    return status;
+    if (!options)
+        options = &defaults;
+    tram_server_options common = {0};
+    tram_socket_address local;
+    const struct place place = {.local = &local, .keep_file = options->keep_socket_file};
+    status = options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
+    if (!status)
+        status = tram_socket_address_unix(path, path_size, &local);
+    if (!status)
+        status = check(runtime, factory, NULL, NULL, &common);
+    common.shard = TRAM_SHARD_SHARED; /* there is but one socket for a path */
+    return create(runtime, factory, arg, &place, &common, status, ret_server, ret_error);
 }
 
 int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index, tram_socket_address *ret_address) {

@@ -342,6 +342,7 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         struct listener *listener = &listeners->items[i];
         int fd = listener->io.fd;
         deadline_cancel(loop, &listener->retry);
+        tram__socket_file_remove(loop, &listener->address, &listener->file);
         if (serve_rest && was_serving && !loop->closed)
             accept_rest(listener);
         tram__io_remove(&listener->io);

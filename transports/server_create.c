@@ -1,21 +1,11 @@
 /* loop.create_server: from hosts, or a socket, to a server that serves. */
+#include "transports/server_create.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 
-#include "transports/lookup.h"
-#include "transports/server.h"
 #include "transports/socket.h"
-
-struct creation {
-    struct server_op op;
-    struct lookup *lookups; /* one per host */
-    size_t host_count;
-    size_t unanswered;
-    bool reuse_address;
-    bool reuse_port;
-    bool defer_serving;
-};
 
 static void creation_cancel(tram_future *future);
 static void creation_destroy(tram_future *future);
@@ -65,7 +55,7 @@ static bool awaited(const struct creation *creation) {
     return future->references > 1 || !list_empty(&future->callbacks);
 }
 
-static void fail(struct creation *creation, const tram_error *error) {
+void tram__creation_fail(struct creation *creation, const tram_error *error) {
     tram_loop *loop = creation->op.future.loop;
     if (!awaited(creation)) {
         tram_exception exception = {.message = "a server could not be made", .error = error, .fd = -1};
@@ -77,7 +67,7 @@ static void fail(struct creation *creation, const tram_error *error) {
 
 static void fail_code(struct creation *creation, int code) {
     tram_error error = {.code = code, .operation = "create_server"};
-    fail(creation, &error);
+    tram__creation_fail(creation, &error);
 }
 
 /* The tick after listening began (V-8). */
@@ -94,8 +84,7 @@ static void created(tram_loop *loop, struct ready *ready) {
 
 /* ---- Opening ---- */
 
-/* The sockets are the server's, or closed. */
-static void use_sockets(struct creation *creation, const int *fds, size_t count) {
+void tram__creation_use_sockets(struct creation *creation, const int *fds, size_t count) {
     tram_server *server = creation->op.server;
     tram_loop *loop = server->loop;
     struct kept_error error;
@@ -108,7 +97,7 @@ static void use_sockets(struct creation *creation, const int *fds, size_t count)
     }
     status = creation->defer_serving ? 0 : tram__server_serve(server, &error);
     if (status) {
-        fail(creation, &error.error);
+        tram__creation_fail(creation, &error.error);
         return;
     }
     creation->op.ready.run = created;
@@ -124,12 +113,12 @@ static void open_addresses(struct creation *creation, struct address_list *list)
         fail_code(creation, -ENOMEM);
         return;
     }
-    int status = tram__listeners_open(loop->sys, list, creation->reuse_address,
-                                      creation->reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
+    int status = tram__listeners_open(loop->sys, list, &creation->options,
+                                      creation->options.reuse_port ? PORT_SHARED : PORT_ALONE, fds, &count, &error);
     if (status)
-        fail(creation, &error.error);
+        tram__creation_fail(creation, &error.error);
     else
-        use_sockets(creation, fds, count);
+        tram__creation_use_sockets(creation, fds, count);
     memory_put(&loop->allocator, fds, room);
 }
 
@@ -156,7 +145,7 @@ static void join_answers(struct creation *creation) {
 static void host_found(struct lookup *lookup, const tram_error *error) {
     struct creation *creation = lookup->owner;
     if (error)
-        fail(creation, error);
+        tram__creation_fail(creation, error);
     else if (--creation->unanswered == 0)
         join_answers(creation);
 }
@@ -193,8 +182,8 @@ static bool sharded(const tram_server_options *options) {
     return options->shard || options->shard_worker || options->steer || options->keep_where_accepted;
 }
 
-static int creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                        tram_future **ret_future, struct creation **ret_creation) {
+int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
+                       tram_future **ret_future, struct creation **ret_creation) {
     tram_server *server;
     struct creation *creation;
     int status = tram__server_alloc(loop, factory, arg, options, &server);
@@ -207,8 +196,7 @@ static int creation_new(tram_loop *loop, tram_protocol_factory factory, void *ar
     } else {
         server->opening = opening;
         list_append(&server->starting, &creation->op.link);
-        creation->reuse_address = !options->no_reuse_address;
-        creation->reuse_port = options->reuse_port;
+        creation->options = *options;
         creation->defer_serving = options->defer_serving;
         *ret_creation = creation;
     }
@@ -241,11 +229,11 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     if (status)
         return status;
     struct creation *creation;
-    status = creation_new(loop, factory, arg, options, ret_future, &creation);
+    status = tram__creation_new(loop, factory, arg, options, ret_future, &creation);
     if (status)
         return status;
     if (options->sock) {
-        use_sockets(creation, options->sock, 1);
+        tram__creation_use_sockets(creation, options->sock, 1);
         return 0;
     }
     const char *const one_host[] = {host, NULL}, *const *hosts = options->hosts ? options->hosts : one_host;

@@ -4,6 +4,7 @@
 
 #include "core/future.h"
 #include "transports/balance.h"
+#include "transports/socket_file.h"
 #include "transports/transport.h"
 #include <tram/server.h>
 
@@ -14,6 +15,7 @@ struct listener {
     bool starved;
     bool no_delay; /* what it accepts has TCP_NODELAY already */
     tram_socket_address address;
+    struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
 };
 
 /* They come and go together. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 
 int tram__socket_take(tram_loop *loop, int fd, int type) {
     int present_type = 0;
@@ -28,4 +29,11 @@ bool tram__reserved_used(const uintptr_t *reserved, size_t count) {
         if (reserved[i])
             return true;
     return false;
+}
+
+int tram__socket_set_transparent(const struct sys *sys, int fd, int family) {
+    int on = 1;
+    if (family == AF_INET6)
+        return sys->setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &on, sizeof on);
+    return sys->setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on);
 }

@@ -24,7 +24,7 @@ static int enter(const tram_transport *transport, const char *function) {
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->sockname, sizeof *transport->sockname);
+    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
     if (unlikely(kind->dispose))
         kind->dispose(transport);
     else
@@ -36,27 +36,55 @@ static void let_go(tram_transport *transport) {
         tram__loop_bury(loop_of(transport), &transport->on.grave, dispose);
 }
 
+static tram_future *take_creator(tram_transport *transport) {
+    if (!(transport->flags & T_HAS_CREATOR))
+        return NULL;
+    tram_future **place = unlikely(transport->flags & T_UNREAD) ? &transport->unread->creator : &transport->creator;
+    tram_future *creator = *place;
+    *place = NULL;
+    transport->flags &= ~(uint32_t)T_HAS_CREATOR;
+    return creator;
+}
+
 /* The creator learns that there will be no transport for it. */
 static void abandon_creator(tram_transport *transport) {
-    tram_future *creator = transport->creator;
+    tram_future *creator = take_creator(transport);
     if (!creator)
         return;
-    transport->creator = NULL;
     tram__future_finish_cancelled(creator);
     tram_future_release(creator);
 }
 
-/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
-static void finish(tram_transport *transport) {
-    tram_loop *loop = loop_of(transport);
-    tram_protocol *protocol = transport->protocol;
-    transport->flags |= T_LOST;
-    transport_kind_of(transport)->end(transport);
-    stats_add(&loop->stats.connections_now, (uint64_t)-1);
-    struct transport_owner *owner = transport->owner;
+static void dispose_unread(tram_loop *loop, struct grave *grave) {
+    struct unread *unread = container_of(grave, struct unread, grave);
+    memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
+}
+
+void tram__transport_drop_unread(tram_transport *transport) {
+    if (likely(!(transport->flags & T_UNREAD)))
+        return;
+    struct unread *unread = transport->unread;
+    transport->flags &= ~(uint32_t)T_UNREAD;
+    transport->creator = unread->creator;
+    list_remove(&unread->ready.link);
+    tram__loop_bury(loop_of(transport), &unread->grave, dispose_unread);
+}
+
+static void count_out(tram_transport *transport) {
+    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
+    tram__transport_drop_unread(transport);
+    struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
         owner->detached(owner, transport);
+}
+
+/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
+static void finish(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    transport->flags |= T_LOST;
+    transport_kind_of(transport)->end(transport);
+    count_out(transport);
     transport->protocol = NULL;
     tram__protocol_release(protocol);
     let_go(transport);
@@ -72,6 +100,13 @@ static void lose_now(tram_transport *transport) {
                   end->code ? tram_error_text(end->code) : "clean end");
     tram__protocol_connection_lost(transport, end->code ? &error : NULL);
     finish(transport);
+}
+
+static void ended_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    tram__protocol_eof(transport); /* the end is certain: what it answers changes nothing */
+    lose_now(transport);
 }
 
 static void lost_run(tram_loop *loop, struct ready *ready) {
@@ -90,6 +125,24 @@ static void seal(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    struct pump *pump = transport_pump(transport);
+    if (unlikely(pump != NULL)) {
+        tram__transport_unpump(transport);
+        pump->lost(pump);
+    }
+}
+
+void tram__transport_leave(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    seal(transport);
+    transport->flags |= T_LOST;
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    abandon_creator(transport);
+    count_out(transport);
+    transport->protocol = NULL;
+    tram__protocol_release_soon(loop_of(transport), protocol);
+    let_go(transport);
 }
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
@@ -123,6 +176,12 @@ int tram__transport_abort(tram_transport *transport) {
     lose_soon(transport);
     transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
     return 0;
+}
+
+void tram__transport_ended(tram_transport *transport) {
+    seal(transport);
+    transport->on.ready.run = ended_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
 }
 
 static void flush_corked(tram_transport *transport);
@@ -164,6 +223,36 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+/* They come first, but not before the creator goes on (P-4). */
+static void queue_unread(tram_transport *transport) {
+    struct unread *unread = transport->unread;
+    if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
+        loop_ready(loop_of(transport), &unread->ready);
+}
+
+void tram__transport_start_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
+        return; /* reading starts after connection_made */
+    if (unlikely(transport->flags & T_UNREAD)) {
+        queue_unread(transport);
+        return;
+    }
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
+/* Begins to listen to what the other end does. */
+static void start(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    int status = 0;
+    if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
+        status = kind->start(transport);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -171,34 +260,50 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
-    if (!(transport->flags & (T_PAUSED | T_CLOSING))) {
-        int status = tram__io_receive_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
-    tram_future *creator = transport->creator;
+    start(transport);
+    tram_future *creator = take_creator(transport);
     if (creator) {
-        transport->creator = NULL;
         tram__future_finish(creator, transport);
         tram_future_release(creator);
     }
+    if (unlikely(transport->flags & T_UNREAD))
+        tram__transport_start_reading(transport);
     if (unlikely(sealed_before))
         queue_lost(transport);
+}
+
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
+    if (unlikely(!loop->transport_pool.allocator))
+        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
+    tram_transport *transport = pool_get(&loop->transport_pool);
+    if (!transport)
+        return -ENOMEM;
+    memset(transport, 0, sizeof *transport);
+    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
+    if (status)
+        pool_put(&loop->transport_pool, transport);
+    else
+        *ret_transport = transport;
+    return status;
 }
 
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator) {
     tram_loop *loop = loop_of(transport);
     transport->protocol = protocol;
-    transport->holds = 1;
+    transport->holds++;
     transport->high = TRAM_WRITE_HIGH;
     transport->low = TRAM_WRITE_LOW;
-    transport->flags = T_MAKE_QUEUED;
+    TRAM_ASSERT(!owner || !creator);
     transport->owner = owner;
-    transport->creator = creator ? tram_future_hold(creator) : NULL;
+    if (creator)
+        transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) |
+                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -274,17 +379,13 @@ int tram__transport_resume_reading(tram_transport *transport) {
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
-    if (!(transport->flags & T_MADE))
-        return 0; /* reading starts after connection_made */
-    int status = tram__io_receive_start(&transport->io);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
     return 0;
 }
 
 bool tram_transport_is_reading(const tram_transport *transport) {
     enter(transport, __func__);
-    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF));
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
 }
 
 /* ---- Writing ---- */
@@ -356,11 +457,12 @@ void tram__transport_drop_write(tram_transport *transport) {
     if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
         tram__log(loop, TRAM_LOG_WARNING, "a write to connection %p was dropped: the connection is gone",
                   (void *)transport);
-    transport->dropped_writes++;
+    if (transport->dropped_writes < TRAM_DROPPED_WRITES_SILENT)
+        transport->dropped_writes++;
 }
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    if (transport->flags & T_EOF_ASKED)
+    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
@@ -369,7 +471,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))
+    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -403,7 +505,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
-__attribute__((always_inline)) static inline int write_bytes(tram_transport *transport, const void *data, size_t size) {
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     int status = may_write(transport, size);
@@ -413,10 +515,6 @@ __attribute__((always_inline)) static inline int write_bytes(tram_transport *tra
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, data, size));
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
-}
-
-int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
-    return write_bytes(transport, data, size);
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -467,6 +565,10 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
+    if (transport_pump(transport) && !(transport->flags & T_CLOSING)) {
+        transport_pump(transport)->drained(transport_pump(transport));
+        return;
+    }
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
@@ -516,6 +618,8 @@ static void flush_corked(tram_transport *transport) {
 }
 
 int tram__transport_cork(tram_transport *transport) {
+    if (transport->corked == UINT16_MAX)
+        return TRAM_ELIMIT;
     transport->corked++;
     return 0;
 }
@@ -531,12 +635,28 @@ int tram__transport_uncork(tram_transport *transport) {
 int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & (T_CLOSING | T_EOF_ASKED))
         return 0;
+    if (transport->flags & T_PUMPED)
+        return TRAM_ESTATE;
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
     return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+void tram__transport_pump(tram_transport *transport, struct pump *pump) {
+    transport->on.pump = pump;
+    transport->flags |= T_PUMPED | T_HAS_PUMP;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
+void tram__transport_unpump(tram_transport *transport) {
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
+    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    tram__transport_start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
@@ -565,6 +685,17 @@ int tram_transport_abort(tram_transport *transport) {
     FORWARD(transport, abort, transport);
 }
 
+int tram_transport_reset(tram_transport *transport) {
+    const struct io *io = &transport->io;
+    struct linger linger = {.l_onoff = 1};
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
+        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return tram_transport_abort(transport);
+}
+
 int tram_transport_pause_reading(tram_transport *transport) {
     FORWARD(transport, pause_reading, transport);
 }
@@ -573,14 +704,30 @@ int tram_transport_resume_reading(tram_transport *transport) {
     FORWARD(transport, resume_reading, transport);
 }
 
+/* What the kernel did not take of a write, or its error. */
+__attribute__((noinline)) static int short_write(tram_transport *transport, const void *data, size_t size,
+                                                 ssize_t sent) {
+    size_t done = taken(transport, sent);
+    return keep_rest(transport, (const char *)data + done, size - done);
+}
+
+__attribute__((noinline)) static int careful_write(tram_transport *transport, const void *data, size_t size) {
+    FORWARD(transport, write, transport, data, size);
+}
+
+/* What keeps a write from the short way. */
+#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+
+/* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (likely(!(transport->flags & T_SPECIAL)))
-        return write_bytes(transport, data, size); /* FORWARD without a call: the hottest path there is */
-    const struct transport_calls *calls = transport_kind_of(transport)->calls;
-    return calls->write ? calls->write(transport, data, size) : -ENOTSUP;
+    if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
+                 transport->queue.size || transport->corked || !data || !size))
+        return careful_write(transport, data, size);
+    ssize_t sent = io_try_send(&transport->io, data, size);
+    if (unlikely(sent != (ssize_t)size))
+        return short_write(transport, data, size, sent);
+    count_sent(loop_of(transport), sent);
+    return 0;
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -605,8 +752,14 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 /* ---- Limits ---- */
 
+/* What stands before the calls about the queue, which not every kind has. */
+static int enter_queue(const tram_transport *transport, const char *function) {
+    int status = enter(transport, function);
+    return likely(!status) && unlikely(transport_kind_of(transport)->no_writing) ? -ENOTSUP : status;
+}
+
 int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (high == TRAM_LIMIT_DEFAULT) {
@@ -629,7 +782,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
 }
 
 int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     if (ret_low)
@@ -640,7 +793,7 @@ int tram_transport_get_write_buffer_limits(const tram_transport *transport, size
 }
 
 int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit) {
-    int status = enter(transport, __func__);
+    int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
     transport->hard_limit = limit;

@@ -34,7 +34,21 @@ void tram__transport_drop_write(tram_transport *transport);
  */
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
-/* Common part of making one; `io` is added already. Queues connection_made. */
+/*
+ * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
+ * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_pump(tram_transport *transport, struct pump *pump);
+void tram__transport_unpump(tram_transport *transport);
+
+/*
+ * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
+ * descriptor belongs to a transport.
+ */
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
+
+/* Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+ */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator);
 
@@ -44,6 +58,18 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
  */
 bool tram__transport_withdraw(tram_transport *transport);
 
+/*
+ * Parts with the descriptor, which stays open, and with the protocol, which hears no connection_lost but `released`.
+ * The transport is inert from here on.
+ */
+void tram__transport_leave(tram_transport *transport);
+
+/* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
+void tram__transport_drop_unread(tram_transport *transport);
+
+/* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
+void tram__transport_start_reading(tram_transport *transport);
+
 /* A fatal error (T-16). Does nothing if the end is certain already. */
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 
@@ -52,6 +78,9 @@ void tram__transport_fail(tram_transport *transport, int code);
 
 /* The kernel took bytes of the queue, or failed. For the loop: connection_lost may be called within. */
 void tram__transport_sent(tram_transport *transport, ssize_t result);
+
+/* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
+void tram__transport_ended(tram_transport *transport);
 
 /* See enum io_ending. */
 void tram__transport_ending(tram_transport *transport, enum io_ending ending);

@@ -16,9 +16,9 @@
 struct chunk;
 
 struct write_queue {
+    size_t size; /* bytes in all */
     struct chunk *first;
     struct chunk *last;
-    size_t size; /* bytes in all */
 };
 
 static inline bool write_queue_empty(const struct write_queue *queue) {

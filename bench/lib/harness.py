@@ -48,8 +48,8 @@ def run_logged(command, log):
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False).returncode == 0
 
 
-def build(programs):
-    """Builds load and the servers; returns those that could be built, and why others could not."""
+def build_targets(choose):
+    """Builds what `choose` makes of the programs that cannot be built, {name: why}."""
     BUILD.mkdir(parents=True, exist_ok=True)
     log = BUILD / "bench-build.log"
     log.write_text("")
@@ -59,12 +59,17 @@ def build(programs):
         configure += ["-G", "Ninja"]
     good = run_logged(configure, log)
     skipped = dict(re.findall(r"^-- bench: no (\w+): (.*)$", log.read_text(), re.M))
-    programs = [name for name in programs if name not in skipped]
-    targets = ["bench-load"] + [f"bench-server-{name}" for name in programs]
-    if not good or not run_logged(["cmake", "--build", str(BUILD), "--target", *targets], log):
+    if not good or not run_logged(["cmake", "--build", str(BUILD), "--target", *choose(skipped)], log):
         sys.stderr.write("\n".join(log.read_text().splitlines()[-40:]) + "\n")
         raise BenchError(f"the build failed; all of it: {log}")
-    return programs, skipped
+    return skipped
+
+
+def build(programs):
+    """Builds load and the servers; returns those that could be built, and why others could not."""
+    skipped = build_targets(lambda missing: ["bench-load"] + [f"bench-server-{name}" for name in programs
+                                                              if name not in missing])
+    return [name for name in programs if name not in skipped], skipped
 
 
 class Server:

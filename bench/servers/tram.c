@@ -38,11 +38,11 @@ static const tram_protocol_ops echo = {
 static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
     (void)arg;
-    tram_protocol *protocol = calloc(1, sizeof(*protocol));
+    tram_protocol *protocol = malloc(sizeof(*protocol));
     if (protocol == NULL) {
         return -ENOMEM;
     }
-    protocol->ops = &echo;
+    *protocol = (tram_protocol){.ops = &echo};
     *ret_protocol = protocol;
     return 0;
 }

@@ -21,6 +21,7 @@ typedef struct tram_connection_options {
     bool all_errors;                  /* when all attempts fail: TRAM_EMULTIPLE, with each error in tram_error.causes */
     uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: no deadline */
     bool keep_alive;                  /* SO_KEEPALIVE */
+    bool transparent;                 /* IP_TRANSPARENT: local_host may be somebody else's; needs CAP_NET_ADMIN */
     /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
@@ -50,6 +51,52 @@ TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory 
  */
 TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                                tram_future **ret_future);
+
+/* ---- Handing connections over
+ * ------------------------------------------------------------------------------------ */
+
+/*
+ * The same for a connection whose first bytes were read already, by tram_loop_peek(), by a transport that was detached,
+ * or elsewhere: they are copied, and the protocol receives them before anything from the socket. It may pause within.
+ */
+TRAM_API int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
+                             size_t unread_size, tram_future **ret_future);
+
+/* What a transport leaves behind. */
+typedef struct tram_detached {
+    int fileno;          /* the socket, non-blocking: the caller's now */
+    tram_buffer *unread; /* what was received and not delivered yet, to be released; NULL: nothing */
+} tram_detached;
+
+/*
+ * Takes the socket away from its transport, for another loop, another process or another library. The connection goes
+ * on, so there is no connection_lost: the protocol gets `released` soon, as after tram_transport_set_protocol(), and
+ * the transport is inert, as after connection_lost. A server does not count it any more.
+ *
+ * -ENOTSUP: not a socket's stream transport; TRAM_ESTATE: before connection_made, or closing; -EAGAIN: something is
+ * queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then.
+ */
+TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached);
+
+/* What was there to be seen. */
+typedef struct tram_peeked {
+    const void *data; /* read from the socket: for tram_loop_adopt() */
+    size_t size;
+    bool eof;       /* the peer has ended its stream behind them */
+    bool timed_out; /* the deadline came before enough bytes did */
+} tram_peeked;
+
+/*
+ * Reads the first bytes of a connected stream socket, to choose a protocol by them: completes with a const tram_peeked
+ * * that is valid as long as the future, as soon as `size` bytes are there, the stream ends, or `timeout_ns` have
+ * passed (0: no deadline). It never reads more than `size`. Fails with -errno if the connection does, also where bytes
+ * had come.
+ *
+ * The socket is made non-blocking and stays the caller's, who neither reads nor closes it before the future is done.
+ * Cancelling loses what was read. TRAM_EVALUE: no stream socket, or a size of 0; TRAM_ESTATE: in use by a transport;
+ * -ENOMEM.
+ */
+TRAM_API int tram_loop_peek(tram_loop *loop, int sock, size_t size, uint64_t timeout_ns, tram_future **ret_future);
 
 TRAM_END_DECLS
 

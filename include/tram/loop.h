@@ -28,6 +28,7 @@ typedef struct tram_future tram_future;
 typedef struct tram_transport tram_transport;
 typedef struct tram_protocol tram_protocol;
 typedef struct tram_server tram_server;
+typedef struct tram_faults tram_faults;
 
 /*
  * A callback of the loop. Returns 0; a negative code plays the part of an exception: it is reported to the
@@ -71,7 +72,9 @@ typedef struct tram_loop_options {
     uint64_t slow_callback_ns; /* 0: 100 ms */
     uint64_t spin_ns;          /* poll this long before sleeping; 0: sleep at once. Burns CPU for latency. */
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
-    uintptr_t reserved[8];     /* must be 0 */
+    tram_faults *faults;       /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
+                                  allocator here */
+    uintptr_t reserved[7];     /* must be 0 */
 } tram_loop_options;
 
 /*

@@ -64,6 +64,21 @@ typedef struct tram_protocol_ops {
     int (*buffer_updated)(tram_protocol *protocol, size_t size);
 
     /*
+     * Of a subprocess (SubprocessProtocol), see tram/subprocess.h. Bytes that the child wrote to its descriptor
+     * `fd`, 1 or 2: at least one, borrowed for the call.
+     */
+    int (*pipe_data_received)(tram_protocol *protocol, int fd, const void *data, size_t size);
+
+    /* Once per pipe, after its data: it ended, by the child or by a close; -EPIPE: input was left unread. */
+    int (*pipe_connection_lost)(tram_protocol *protocol, int fd, const tram_error *error);
+
+    /*
+     * Once: the child has exited. Its output need not be in by then: it is when pipe_connection_lost came for
+     * 1 and 2, too; connection_lost comes after all of these.
+     */
+    int (*process_exited)(tram_protocol *protocol);
+
+    /*
      * The library's last word about this protocol, exactly once, outside any other callback: free it here.
      * Comes after connection_lost, after a creation that failed once the factory had made the protocol, and
      * after set_protocol took the protocol off a transport.
@@ -83,7 +98,7 @@ typedef struct tram_protocol_ops {
      */
     int (*error_received)(tram_protocol *protocol, const tram_error *error);
 
-    uintptr_t reserved[6]; /* must be 0 */
+    uintptr_t reserved[8]; /* must be 0 */
 } tram_protocol_ops;
 
 /* The first member of your struct. Set `ops`, zero the rest. */

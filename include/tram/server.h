@@ -43,6 +43,7 @@ typedef struct tram_server_options {
     bool no_reuse_address;    /* leave SO_REUSEADDR off */
     bool reuse_port;          /* SO_REUSEPORT */
     bool keep_alive;          /* SO_KEEPALIVE on accepted connections */
+    bool transparent;         /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
     bool defer_serving;       /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
     unsigned accept_budget;   /* connections accepted in one tick, at most; 0: backlog + 1 */
     /* for servers of a runtime only; TRAM_EVALUE elsewhere */

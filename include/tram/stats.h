@@ -8,12 +8,12 @@ TRAM_BEGIN_DECLS
 
 /* Counters since the loop was made, but for those that say "now". */
 typedef struct tram_stats {
-    uint64_t connections_now; /* open stream transports */
-    uint64_t connections;     /* stream transports made, accepted ones included */
+    uint64_t connections_now; /* open transports */
+    uint64_t connections;     /* transports made, accepted ones included */
     uint64_t accepted;
     uint64_t bytes_received;
     uint64_t bytes_sent;
-    uint64_t reads;          /* receive calls that brought bytes or EOF */
+    uint64_t reads;          /* receive calls that brought bytes, datagrams or EOF */
     uint64_t writes;         /* send calls that took bytes */
     uint64_t ticks;          /* turns of the loop */
     uint64_t wakeups;        /* times another thread had to wake it */

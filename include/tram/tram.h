@@ -2,21 +2,30 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/bridge.h>
 #include <tram/buffer.h>
 #include <tram/connection.h>
+#include <tram/custom.h>
 #include <tram/datagram.h>
 #include <tram/error.h>
 #include <tram/executor.h>
+#include <tram/fault.h>
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/pair.h>
+#include <tram/pipe.h>
 #include <tram/protocol.h>
 #include <tram/resolver.h>
 #include <tram/runtime.h>
+#include <tram/sendfile.h>
 #include <tram/server.h>
 #include <tram/signal.h>
+#include <tram/sock.h>
 #include <tram/stats.h>
+#include <tram/subprocess.h>
 #include <tram/transport.h>
+#include <tram/unix.h>
 #include <tram/version.h>
 
 #endif

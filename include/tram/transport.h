@@ -31,6 +31,11 @@ TRAM_API int tram_transport_close(tram_transport *transport);
 /* Drops what is queued; connection_lost(NULL) follows soon (WriteTransport.abort). */
 TRAM_API int tram_transport_abort(tram_transport *transport);
 
+/*
+ * As abort, and the peer sees a reset instead of the end of a stream, where there is such a thing (TCP: SO_LINGER 0).
+ */
+TRAM_API int tram_transport_reset(tram_transport *transport);
+
 /* True from close, abort or a fatal error on (BaseTransport.is_closing). */
 TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
 
@@ -154,7 +159,8 @@ typedef struct tram_socket {
  *
  *     "socket"    const tram_socket *
  *     "sockname"  const tram_socket_address *
- *     "peername"  const tram_socket_address *
+ *     "peername"  const tram_socket_address *; of a Unix client without a name its address is the family alone
+ *     "peercred"  const tram_peer_credentials * (tram/unix.h): of Unix sockets
  *
  * The value is valid until the next call of this function on the same loop. Unknown or absent: `fallback`.
  */

@@ -687,22 +687,6 @@ static void test_T_9_T_14_calls_that_only_inform_may_fail(void **state) {
     stream_close(&stream);
 }
 
-static void test_X_1_a_loop_that_gets_no_descriptors_is_not_made(void **state) {
-    struct world *world = *state;
-    struct fault *const calls[] = {&faults.epoll_create1, &faults.eventfd, &faults.arm_read};
-    static const int errors[] = {EMFILE, ENFILE, ENOSPC};
-    for (size_t i = 0; i < 3; i++) {
-        tram_loop *loop = NULL;
-        size_t blocks = world->live_blocks;
-        int descriptors = open_descriptors();
-        fail_next(calls[i], errors[i], 1);
-        assert_int_equal(tram__loop_new(&world->options, world->loop->sys, &loop), -errors[i]);
-        assert_null(loop);
-        assert_int_equal(world->live_blocks, blocks);
-        assert_int_equal(open_descriptors(), descriptors);
-    }
-}
-
 /* ---- Memory is out ---- */
 
 static bool ok_or_no_memory(int status) {
@@ -992,7 +976,6 @@ int main(void) {
         TEST(test_W_2_disarming_that_fails_is_made_good),
         TEST(test_W_26_a_failing_shutdown_is_told_or_left_to_the_peer),
         TEST(test_T_9_T_14_calls_that_only_inform_may_fail),
-        TEST(test_X_1_a_loop_that_gets_no_descriptors_is_not_made),
         TEST(test_X_1_when_memory_runs_out_every_call_says_so),
         TEST(test_X_1_when_one_allocation_fails_the_rest_works),
     };

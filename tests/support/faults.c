@@ -126,6 +126,19 @@ static ssize_t faulty_recv(int fd, void *data, size_t size, int flags) {
     return fails(&faults.recv) ? -1 : tram__sys.recv(fd, data, size, flags);
 }
 
+static ssize_t faulty_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
+                               socklen_t *address_size) {
+    return fails(&faults.recvfrom) ? -1 : tram__sys.recvfrom(fd, data, size, flags, address, address_size);
+}
+
+static ssize_t faulty_sendfile(int fd, int file, off_t *offset, size_t size) {
+    if (fails(&faults.sendfile))
+        return -1;
+    if (size > faults.sendfile_most)
+        faults.sendfile_most = size;
+    return tram__sys.sendfile(fd, file, offset, size < faults.sendfile_at_most ? size : faults.sendfile_at_most);
+}
+
 static int faulty_shutdown(int fd, int how) {
     return fails(&faults.shutdown) ? -1 : tram__sys.shutdown(fd, how);
 }
@@ -139,14 +152,6 @@ static int faulty_epoll_ctl(int epoll, int operation, int fd, struct epoll_event
             return -1;
     }
     return tram__sys.epoll_ctl(epoll, operation, fd, event);
-}
-
-static int faulty_epoll_create1(int flags) {
-    return fails(&faults.epoll_create1) ? -1 : tram__sys.epoll_create1(flags);
-}
-
-static int faulty_eventfd(unsigned value, int flags) {
-    return fails(&faults.eventfd) ? -1 : tram__sys.eventfd(value, flags);
 }
 
 static int faulty_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
@@ -167,12 +172,13 @@ const struct sys *faults_sys(void) {
     table.recvmmsg = faulty_recvmmsg;
     table.getsockopt = faulty_getsockopt;
     table.recv = faulty_recv;
+    table.recvfrom = faulty_recvfrom;
+    table.sendfile = faulty_sendfile;
     table.shutdown = faulty_shutdown;
     table.epoll_ctl = faulty_epoll_ctl;
-    table.epoll_create1 = faulty_epoll_create1;
-    table.eventfd = faulty_eventfd;
     table.getsockname = faulty_getsockname;
     table.setsockopt = faulty_setsockopt;
-    faults = (struct faults){.send_budget = SIZE_MAX, .send_at_most = SIZE_MAX, .datagram_budget = SIZE_MAX};
+    faults = (struct faults){
+        .send_budget = SIZE_MAX, .send_at_most = SIZE_MAX, .datagram_budget = SIZE_MAX, .sendfile_at_most = SIZE_MAX};
     return &table;
 }

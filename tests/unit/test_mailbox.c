@@ -103,6 +103,78 @@ static void test_L_11_L_12_two_sleeping_loops_wake_each_other_every_time(void **
     assert_int_equal(tram_loop_free(second), 0);
 }
 
+/* One loop posts to another, which is slower; what is on the way when they end is discarded. */
+struct flood {
+    tram_loop *from, *to;
+    uint32_t sent, next; /* sequence numbers: the sender's, the receiver's */
+    uint32_t discarded;
+    bool broken;
+};
+
+#define FLOOD 200000
+
+static struct flood flood;
+
+static int flood_arrive(tram_loop *loop, void *arg) {
+    if ((uintptr_t)arg != flood.next)
+        flood.broken = true;
+    if (++flood.next == FLOOD)
+        tram_loop_stop(loop);
+    return 0;
+}
+
+static void flood_discard(void *arg) {
+    (void)arg;
+    flood.discarded++;
+}
+
+static int flood_send(tram_loop *loop, void *arg) {
+    (void)arg;
+    for (int i = 0; i < 1000; i++) {
+        if (tram_loop_call_soon_threadsafe(flood.to, flood_arrive, (void *)(uintptr_t)flood.sent, flood_discard))
+            abort();
+        flood.sent++;
+    }
+    if (flood.sent % FLOOD == 0)
+        return tram_loop_stop(loop);
+    return tram_loop_call_soon(loop, flood_send, NULL, NULL, NULL);
+}
+
+static void test_L_11_posts_of_one_loop_to_another_arrive_in_order_and_their_cells_go_home(void **state) {
+    struct world *world = *state;
+    flood = (struct flood){.from = world->loop};
+    assert_int_equal(tram_loop_new(NULL, &flood.to), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_loop, flood.to), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, flood_send, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    pthread_join(thread, NULL);
+    assert_false(flood.broken);
+    assert_int_equal(flood.next, FLOOD);
+    /* Again, with nobody there to run them: every cell serves a second time. */
+    size_t allocations = world->allocations;
+    assert_int_equal(tram_loop_call_soon(world->loop, flood_send, NULL, NULL, NULL), 0);
+    run_ticks(world, 2);
+    assert_int_equal(world->allocations, allocations);
+    assert_int_equal(tram_loop_free(flood.to), 0);
+    assert_int_equal(flood.discarded, flood.sent - FLOOD);
+}
+
+static void test_a_mailbox_outlives_its_loop_until_its_cells_are_home(void **state) {
+    struct world *world = *state;
+    flood = (struct flood){.to = world->loop};
+    assert_int_equal(tram_loop_new(NULL, &flood.from), 0);
+    assert_int_equal(tram_loop_call_soon(flood.from, flood_send, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_stop(flood.from), 0);
+    assert_int_equal(tram_loop_run_forever(flood.from), 0);
+    assert_int_equal(tram_loop_free(flood.from), 0);
+    run_ticks(world, 1);
+    assert_int_equal(flood.next, TRAM_MAIL_PER_TICK);
+    assert_false(flood.broken);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_int_equal(flood.discarded, 1000 - TRAM_MAIL_PER_TICK);
+}
+
 static int count_run(tram_loop *loop, void *arg) {
     (void)loop;
     ++*(int *)arg;
@@ -197,6 +269,8 @@ int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         CASE(test_L_11_L_12_posts_of_many_threads_all_arrive_in_order),
         CASE(test_L_11_L_12_two_sleeping_loops_wake_each_other_every_time),
+        CASE(test_L_11_posts_of_one_loop_to_another_arrive_in_order_and_their_cells_go_home),
+        CASE(test_a_mailbox_outlives_its_loop_until_its_cells_are_home),
         CASE(test_L_8_L_11_accepted_posts_are_discarded_at_close_and_later_ones_refused),
         CASE(test_try_posts_are_bounded_and_others_are_not),
         CASE(test_a_flood_of_mail_comes_in_portions_and_timers_run_between),

@@ -1,0 +1,91 @@
+/*
+ * Unix stream sockets: loop.create_unix_server and loop.create_unix_connection. Calls of the loop's thread, but for
+ * that of a runtime.
+ *
+ * A path is bytes with a length, without a NUL at the end. One that begins with a NUL is a name in the abstract space
+ * of Linux, may have any bytes, and has no file. At most 107 bytes, abstract names 108: longer, empty, or a path with
+ * a NUL in it is TRAM_EVALUE.
+ */
+#ifndef TRAM_UNIX_H
+#define TRAM_UNIX_H
+
+#include <sys/types.h>
+
+#include <tram/runtime.h>
+
+TRAM_BEGIN_DECLS
+
+/* ---- Servers
+ * -------------------------------------------------------------------------------------------------- */
+
+/* Zero-initialise; zero means the default. */
+typedef struct tram_unix_server_options {
+    const int *sock;       /* a bound Unix stream socket instead of a path; becomes the server's */
+    int backlog;           /* 0: 100; 4096 for a server of a runtime */
+    bool keep_socket_file; /* cleanup_socket=False: leave the file when the server closes */
+    bool defer_serving;    /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    uintptr_t reserved[8]; /* must be 0 */
+} tram_unix_server_options;
+
+/*
+ * Binds and listens (loop.create_unix_server). A socket file that stands at the path is removed first: whoever listened
+ * there does not get connections any more. Anything else at the path stays, and fails the call with -EADDRINUSE. When
+ * the server closes, it removes the file, if it still is the one that it made or was given.
+ *
+ * Otherwise as tram_loop_create_server(): completes with the tram_server *, of which the caller has one hold. Errors
+ * through the future, with the path in the detail: -EADDRINUSE, -EACCES, -ENOENT … TRAM_EVALUE at once: path and socket
+ * both, or neither; a path as above; a socket that is no Unix stream socket.
+ */
+TRAM_API int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory factory, void *arg, const void *path,
+                                          size_t path_size, const tram_unix_server_options *options,
+                                          tram_future **ret_future);
+
+/*
+ * The same on all workers, which accept from one listening socket, as tram_runtime_create_server(). TRAM_EVALUE also
+ * for a socket and for defer_serving. Any thread that is not a worker of this runtime.
+ */
+TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                                             const void *path, size_t path_size,
+                                             const tram_unix_server_options *options, tram_runtime_server **ret_server,
+                                             tram_error *ret_error);
+
+/* ---- Connections
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Zero-initialise; zero means the default. */
+typedef struct tram_unix_connection_options {
+    const int *sock;     /* a connected Unix stream socket instead of a path; becomes the transport's */
+    uint64_t timeout_ns; /* connect within this, else TRAM_ETIMEOUT; 0: no deadline */
+    /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
+    const char *server_hostname;
+    uint64_t tls_handshake_timeout_ns;
+    uint64_t tls_shutdown_timeout_ns;
+    uintptr_t reserved[8]; /* must be 0 */
+} tram_unix_connection_options;
+
+/*
+ * Connects to a server's path (loop.create_unix_connection); otherwise as tram_loop_create_connection(), and completes
+ * with the tram_transport *. Errors of the system come through the future as they are, with the path in the detail:
+ * -ENOENT, -ECONNREFUSED (nobody listens any more), -EACCES … While the server's backlog is full the operation waits.
+ * TRAM_EVALUE at once: path and socket both, or neither; a path as above; a socket that is no Unix stream socket.
+ */
+TRAM_API int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory factory, void *arg,
+                                              const void *path, size_t path_size,
+                                              const tram_unix_connection_options *options, tram_future **ret_future);
+
+/* ---- Who is there
+ * --------------------------------------------------------------------------------------------- */
+
+/*
+ * What tram_transport_get_extra_info(transport, "peercred", …) points to: the process at the other end, as the kernel
+ * saw it when the connection was made (SO_PEERCRED).
+ */
+typedef struct tram_peer_credentials {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+} tram_peer_credentials;
+
+TRAM_END_DECLS
+
+#endif

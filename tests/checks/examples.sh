@@ -1,0 +1,307 @@
+#!/usr/bin/env bash
+# The programs of examples/ do what they are there to show. One function each, which names its rules
+# (docs/rules.md, group E) above.
+set -euo pipefail
+examples=${TRAM_BUILD_DIR:-build/release}/examples
+
+# timeout --foreground: else it passes a signal on twice, and the second may come when the handlers are gone already.
+fail() {
+    echo "$*"
+    exit 1
+}
+
+# rules: E-5
+# The output of date, collected from a subprocess.
+subprocess_date() {
+    local output
+    output=$(LC_ALL=C TZ=UTC timeout 20 "$examples/subprocess-date") || fail "subprocess-date: exit code $?"
+    [[ $output =~ ^"Current date: "[A-Z][a-z]+\ .*UTC ]] || fail "subprocess-date printed: $output"
+    # An empty PATH has no date: a clear error, and no hanging.
+    if output=$(PATH=/nonexistent "$examples/subprocess-date" 2>&1); then fail "subprocess-date: no error without date"; fi
+    [[ $output == "date: No such file or directory" ]] || fail "subprocess-date without date printed: $output"
+}
+
+# rules: E-8
+# A server and a client on raw sockets, where "quit" ends.
+sock_server_and_client() {
+    local line port output status=0
+    coproc SERVER { exec timeout --foreground 60 "$examples/sock-server"; }
+    local server=$SERVER_PID
+    read -r -t 20 line <&"${SERVER[0]}" || fail "sock-server said nothing"
+    port=${line##*:}
+    output=$(printf 'hello\nworld 1\nquit\nignored\n' | timeout 20 "$examples/sock-client" 127.0.0.1 "$port") ||
+        fail "sock-client: exit code $?"
+    [[ $output == $'HELLO\nWORLD 1' ]] || fail "sock-client printed: $output"
+    # Python's plain sockets and asyncio's sock_ calls, many at once, with the same server.
+    timeout 60 python3 - "$port" <<'EOF' || fail "sock-server and Python did not understand each other"
+import asyncio, socket, sys
+
+async def talk(port, number):
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        for turn in range(10):
+            text = f"client {number} turn {turn}".encode()
+            await loop.sock_sendall(sock, text)
+            answer = b""
+            while len(answer) < len(text):
+                answer += await loop.sock_recv(sock, 100)
+            assert answer == text.upper(), answer
+        await loop.sock_sendall(sock, b"quit")
+        assert await loop.sock_recv(sock, 100) == b""
+
+async def main():
+    await asyncio.gather(*(talk(int(sys.argv[1]), number) for number in range(50)))
+
+asyncio.run(main())
+EOF
+    # The other way round: asyncio's sock_ calls serve.
+    timeout 60 python3 - "$examples/sock-client" <<'EOF' || fail "sock-client and Python did not understand each other"
+import asyncio, socket, sys
+
+async def serve(listener):
+    loop = asyncio.get_running_loop()
+    sock, _ = await loop.sock_accept(listener)
+    with sock:
+        heard = []
+        while (message := await loop.sock_recv(sock, 100)) and message != b"quit\n":
+            heard.append(message)
+            await loop.sock_sendall(sock, b"<" + message)
+        return heard
+
+async def main():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        serving = asyncio.create_task(serve(listener))
+        client = await asyncio.create_subprocess_exec(
+            sys.argv[1], "127.0.0.1", str(listener.getsockname()[1]),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        out, _ = await client.communicate(b"one\ntwo\nquit\n")
+        assert client.returncode == 0, client.returncode
+        assert out == b"<one\n<two\n", out
+        assert await serving == [b"one\n", b"two\n"]
+
+asyncio.run(main())
+EOF
+    kill -TERM "$server"
+    wait "$server" || status=$?
+    ((status == 0 || status == 124)) || fail "sock-server: exit code $status"
+    # Nobody listens any more: a clear error.
+    if output=$("$examples/sock-client" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "sock-client: no error"; fi
+    [[ $output == "sock-client: connect: Connection refused" ]] || fail "sock-client printed: $output"
+}
+
+subprocess_date
+
+# rules: E-3
+# A UDP echo server and a connected client that reads the terminal while it listens.
+udp_echo() {
+    local line port output server_out status=0
+    exec {server_out}< <(exec timeout --foreground 60 "$examples/udp-echo-server")
+    local server=$!
+    read -r -t 20 line <&"$server_out" || fail "udp-echo-server said nothing"
+    port=${line##*:}
+    coproc UDP_CLIENT { exec timeout --foreground 60 "$examples/udp-echo-client" 127.0.0.1 "$port"; }
+    local client=$UDP_CLIENT_PID out=${UDP_CLIENT[0]} in=${UDP_CLIENT[1]}
+    for text in "hello" "two words" ""; do
+        echo "$text" >&"$in"
+        read -r -t 20 line <&"$out" || fail "udp-echo-client: no answer to '$text'"
+        [[ $line == "$text" ]] || fail "udp-echo-client printed: $line"
+    done
+    # The server goes: the client is told, and lives on until it is told to end.
+    kill -TERM "$server"
+    wait "$server" || status=$?
+    ((status == 0 || status == 124)) || fail "udp-echo-server: exit code $status"
+    echo "anyone?" >&"$in"
+    read -r -t 20 line <&"$out" || fail "udp-echo-client: nothing about a server that is gone"
+    [[ $line == "error: Connection refused" ]] || fail "udp-echo-client printed: $line"
+    echo "q" >&"$in"
+    status=0
+    wait "$client" || status=$?
+    ((status == 0)) || fail "udp-echo-client: exit code $status"
+    # An input that cannot be waited for, a port that is none, and one that is taken: clear errors.
+    if output=$("$examples/udp-echo-client" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "udp-echo-client: no error"; fi
+    [[ $output == "udp-echo-client: Operation not permitted" ]] || fail "udp-echo-client printed: $output"
+    if output=$("$examples/udp-echo-client" 127.0.0.1 nonsense 2>&1 </dev/null); then fail "udp-echo-client: no error"; fi
+    if output=$("$examples/udp-echo-server" nonsense 2>&1); then fail "udp-echo-server: no error for a bad port"; fi
+    [[ $output == udp-echo-server:* ]] || fail "udp-echo-server printed: $output"
+}
+
+udp_echo
+sock_server_and_client
+
+# rules: E-4
+# A socket pair, wrapped as a connection and watched.
+socket_pair() {
+    local output
+    output=$(timeout 20 "$examples/socket-pair") || fail "socket-pair: exit code $?"
+    [[ $output == $'Received by a protocol: abc\nReceived by a reader: abc' ]] || fail "socket-pair printed: $output"
+}
+
+socket_pair
+
+# rules: E-7
+# The protocols of E-6, unchanged, through memory.
+number_pair() {
+    local output status=0
+    output=$(timeout 20 "$examples/number-pair" 41) || fail "number-pair: exit code $?"
+    [[ $output == $'answers: 1, end: clean\n42' ]] || fail "number-pair printed: $output"
+    # What has no successor ends the connection: an error for the one end, an end without an answer for the other.
+    output=$(timeout 20 "$examples/number-pair" 9223372036854775807 2>&1) || status=$?
+    ((status == 1)) || fail "number-pair: exit code $status"
+    [[ $output == $'answers: 0, end: Invalid value\nnumber-pair: '* ]] || fail "number-pair printed: $output"
+    status=0
+    "$examples/number-pair" >/dev/null 2>&1 || status=$?
+    ((status == 2)) || fail "number-pair without arguments: exit code $status"
+}
+
+number_pair
+
+# Started and not ended yet: no timeout(1) stands over them, which would pass a signal on twice.
+declare -A started=()
+trap '((${#started[@]} == 0)) || kill "${!started[@]}"' EXIT
+
+# Starts a server: start NAME [ARGUMENT…]. Sets `server`, and `said` to its first line.
+start() {
+    local name=$1 out
+    shift
+    exec {out}< <(exec "$examples/$name" "$@")
+    server=$!
+    started[$server]=1
+    read -r -t 20 said <&"$out" || fail "$name said nothing"
+    server_out=$out
+}
+
+# Ends it, by a signal: stop NAME SIGNAL.
+stop() {
+    local status=0
+    kill "-$2" "$server"
+    wait "$server" || status=$?
+    unset "started[$server]"
+    ((status == 0)) || fail "$1: exit code $status after $2"
+    exec {server_out}<&-
+}
+
+# rules: E-1
+# A server that answers and closes; a client that sends when connected and ends when the connection does.
+echo_once() {
+    local port output i
+    start echo-server-once
+    [[ $said =~ ^listening\ on\ 127\.0\.0\.1:[0-9]+$ ]] || fail "echo-server-once printed: $said"
+    port=${said##*:}
+    for i in 1 2 3; do
+        output=$(timeout 20 "$examples/echo-client" localhost "$port" "hello $i") || fail "echo-client: exit code $?"
+        [[ $output == "sending: hello $i"$'\n'"received: hello $i"$'\n'"the server closed the connection" ]] ||
+            fail "echo-client printed: $output"
+    done
+    # The port is taken; later nobody is there.
+    if output=$("$examples/echo-server-once" "$port" 2>&1); then fail "echo-server-once: two on one port"; fi
+    [[ $output == "echo-server-once: bind 127.0.0.1:$port: Address already in use" ]] ||
+        fail "echo-server-once printed: $output"
+    stop echo-server-once INT
+    if output=$("$examples/echo-client" 127.0.0.1 "$port" 2>&1); then fail "echo-client: no error"; fi
+    [[ $output == "echo-client: connect 127.0.0.1:$port: Connection refused" ]] || fail "echo-client printed: $output"
+}
+
+# rules: E-2
+# A server that keeps its connections, with a client on the console.
+echo_console() {
+    local port line text output status=0
+    start echo-server
+    port=${said##*:}
+    coproc CONSOLE { exec timeout --foreground 60 "$examples/echo-console" 127.0.0.1 "$port"; }
+    local client=$CONSOLE_PID out=${CONSOLE[0]} in=${CONSOLE[1]}
+    for text in "hello" "two words" "" "quit, not q"; do
+        echo "$text" >&"$in"
+        read -r -t 20 line <&"$out" || fail "echo-console: no answer to '$text'"
+        [[ $line == "$text" ]] || fail "echo-console printed: $line"
+    done
+    # Another one meanwhile, of which only the input ends.
+    printf 'one\ntwo\n' | timeout 20 "$examples/echo-console" 127.0.0.1 "$port" >/dev/null || fail "exit code $?"
+    echo "q" >&"$in"
+    wait "$client" || status=$?
+    ((status == 0)) || fail "echo-console: exit code $status"
+    # The server goes first: the client ends though its terminal is open.
+    coproc CONSOLE { exec timeout --foreground 60 "$examples/echo-console" 127.0.0.1 "$port"; }
+    client=$CONSOLE_PID out=${CONSOLE[0]} in=${CONSOLE[1]}
+    echo "there?" >&"$in"
+    read -r -t 20 line <&"$out" || fail "echo-console: no answer"
+    stop echo-server TERM
+    wait "$client" || status=$?
+    ((status == 0)) || fail "echo-console after the end of the server: exit code $status"
+    # Nobody there, and an input that cannot be waited for.
+    if output=$("$examples/echo-console" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "echo-console: no error"; fi
+    [[ $output == "echo-console: Connection refused" ]] || fail "echo-console printed: $output"
+}
+
+# rules: E-6
+# Integers, one a line, over an abstract Unix socket.
+numbers() {
+    local name="tram-numbers-$$" output number line
+    start number-server "$name"
+    [[ $said == "listening on @$name" ]] || fail "number-server printed: $said"
+    for number in 0 41 -1 9223372036854775806; do
+        output=$(timeout 20 "$examples/number-client" "$number" "$name") || fail "number-client: exit code $?"
+        [[ $output == "$((number + 1))" ]] || fail "number-client printed: $output"
+        read -r -t 20 line <&"$server_out" || fail "number-server did not see the end"
+        [[ $line == "answers: 1, end: clean" ]] || fail "number-server printed: $line"
+    done
+    # Many lines at once, pieces of a line, and what is no number, which ends that connection alone.
+    timeout 60 python3 - "$name" <<'EOF' || fail "number-server and Python did not understand each other"
+import socket, sys
+
+def connect():
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect("\0" + sys.argv[1])
+    return sock
+
+with connect() as sock:
+    sock.sendall("".join(f"{n}\n" for n in range(5000)).encode())
+    sock.shutdown(socket.SHUT_WR)
+    answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert [int(line) for line in answer.split()] == list(range(1, 5001))
+for piece in b"\n", b"12x\n", b"1 2\n", b"9223372036854775807\n", b"9223372036854775808\n", b"1" * 24:
+    with connect() as bad, connect() as good:
+        bad.sendall(piece)
+        assert bad.recv(100) == b"", piece
+        for byte in b"67\n":
+            good.sendall(bytes([byte]))
+        assert good.recv(100) == b"68\n"
+EOF
+    stop number-server TERM
+    if output=$("$examples/number-client" 1 "$name" 2>&1); then fail "number-client: no error"; fi
+    [[ $output == "number-client: Connection refused" ]] || fail "number-client printed: $output"
+}
+
+# rules: E-10
+# A server that is bound, serves later, and until it is told to end.
+serve_forever() {
+    local port line greeting status=0
+    coproc SERVE { exec "$examples/serve-forever"; }
+    local server=$SERVE_PID out=${SERVE[0]} in=${SERVE[1]}
+    started[$server]=1
+    read -r -t 20 line <&"$out" || fail "serve-forever said nothing"
+    port=${line##*:}
+    read -r -t 20 line <&"$out" && [[ $line == "serving: no" ]] || fail "serve-forever printed: $line"
+    # Bound, yet it does not listen.
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then fail "serve-forever listens before it serves"; fi
+    echo >&"$in"
+    read -r -t 20 line <&"$out" && [[ $line == "serving: yes" ]] || fail "serve-forever printed: $line"
+    exec {greeting}<>"/dev/tcp/127.0.0.1/$port" || fail "serve-forever does not listen"
+    read -r -t 20 line <&"$greeting" && [[ $line == "ready" ]] || fail "serve-forever answered: $line"
+    exec {greeting}<&-
+    # What it prints at its end must be read by then: bash forgets a coprocess that ended.
+    exec {out}<&"$out"
+    kill -INT "$server"
+    read -r -t 20 line <&"$out" && [[ $line == "serving: no" ]] || fail "serve-forever printed: $line"
+    wait "$server" || status=$?
+    unset "started[$server]"
+    ((status == 0)) || fail "serve-forever: exit code $status"
+    exec {out}<&-
+}
+
+echo_once
+echo_console
+numbers
+serve_forever

@@ -1,0 +1,194 @@
+/*
+ * tram's side of interop_unix.py, which compiles it.
+ *
+ *     interop_unix echo PATH        interop_unix workers PATH        interop_unix http PATH        interop_unix client
+ * PATH
+ *
+ * An echo, of one loop or of two workers, and a server that answers a request of HTTP end on SIGTERM. A client sends
+ * SIZE bytes and its end, and ends well if all come back as they were. A path that begins with @ is an abstract name.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tram/tram.h>
+
+enum { SIZE = 300000 };
+
+struct peer {
+    tram_protocol base; /* first */
+    tram_loop *loop;
+    char request[4096];
+    size_t size;
+    bool wrong;
+};
+
+static struct peer *peer_of(tram_protocol *protocol) {
+    return (struct peer *)(void *)protocol;
+}
+
+static unsigned char byte_at(size_t place) {
+    return (unsigned char)(place * 7 + place / 251);
+}
+
+/* ---- An echo, which sends the rest after the peer's end ---- */
+
+static int echo_received(tram_protocol *self, const void *data, size_t size) {
+    return tram_transport_write(self->transport, data, size);
+}
+
+static int echo_pause(tram_protocol *self) {
+    return tram_transport_pause_reading(self->transport);
+}
+
+static int echo_resume(tram_protocol *self) {
+    return tram_transport_resume_reading(self->transport);
+}
+
+static void freed(tram_protocol *self) {
+    free(self);
+}
+
+static const tram_protocol_ops echo_ops = {
+    .data_received = echo_received, .pause_writing = echo_pause, .resume_writing = echo_resume, .released = freed};
+
+/* ---- As much of HTTP/1.0 as curl needs ---- */
+
+static int http_received(tram_protocol *self, const void *data, size_t size) {
+    struct peer *peer = peer_of(self);
+    char target[1024], answer[2048];
+    if (peer->size + size >= sizeof peer->request)
+        return TRAM_ELIMIT;
+    memcpy(peer->request + peer->size, data, size);
+    peer->size += size;
+    if (!strstr(peer->request, "\r\n\r\n"))
+        return 0;
+    if (sscanf(peer->request, "GET %1023s HTTP/1.", target) != 1)
+        return TRAM_EVALUE;
+    int length = snprintf(answer, sizeof answer,
+                          "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nyou asked for %s\n", target);
+    int status = tram_transport_write(self->transport, answer, (size_t)length);
+    return status < 0 ? status : tram_transport_close(self->transport);
+}
+
+static const tram_protocol_ops http_ops = {.data_received = http_received, .released = freed};
+
+static int make_peer(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    struct peer *peer = calloc(1, sizeof *peer);
+    if (!peer)
+        return TRAM_EUSER;
+    peer->base.ops = arg;
+    peer->loop = loop;
+    *ret_protocol = &peer->base;
+    return 0;
+}
+
+/* ---- A client ---- */
+
+static int client_made(tram_protocol *self, tram_transport *transport) {
+    (void)self;
+    unsigned char *bytes = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        bytes[i] = byte_at(i);
+    tram_transport_write(transport, bytes, SIZE);
+    free(bytes);
+    return tram_transport_write_eof(transport);
+}
+
+static int client_received(tram_protocol *self, const void *data, size_t size) {
+    struct peer *peer = peer_of(self);
+    for (size_t i = 0; i < size; i++)
+        peer->wrong |= ((const unsigned char *)data)[i] != byte_at(peer->size++);
+    return 0;
+}
+
+static int client_lost(tram_protocol *self, const tram_error *error) {
+    peer_of(self)->wrong |= error != NULL;
+    return tram_loop_stop(peer_of(self)->loop);
+}
+
+static const tram_protocol_ops client_ops = {
+    .connection_made = client_made, .data_received = client_received, .connection_lost = client_lost};
+
+static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    struct peer *peer = arg;
+    peer->base.ops = &client_ops;
+    peer->loop = loop;
+    *ret_protocol = &peer->base;
+    return 0;
+}
+
+/* ---- Running ---- */
+
+static int stop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static int ready(void) {
+    printf("ready\n");
+    return fflush(stdout);
+}
+
+static int on_workers(const char *path, size_t size) {
+    const tram_runtime_options options = {.workers = 2, .handle_signals = true};
+    tram_runtime *runtime;
+    int status = tram_runtime_new(&options, &runtime);
+    if (status == 0) {
+        status = tram_runtime_create_unix_server(runtime, make_peer, (void *)(uintptr_t)&echo_ops, path, size, NULL,
+                                                 NULL, NULL);
+        if (status == 0)
+            status = tram_runtime_start(runtime);
+        if (status == 0 && ready() == 0)
+            status = tram_runtime_join(runtime);
+        tram_runtime_free(runtime);
+    }
+    return status;
+}
+
+static int on_a_loop(tram_loop *loop, const tram_protocol_ops *ops, struct peer *client, const char *path,
+                     size_t size) {
+    tram_future *future;
+    int status = client
+                     ? tram_loop_create_unix_connection(loop, make_client, client, path, size, NULL, &future)
+                     : tram_loop_create_unix_server(loop, make_peer, (void *)(uintptr_t)ops, path, size, NULL, &future);
+    if (status < 0)
+        return status;
+    status = tram_loop_run_until_complete(loop, future);
+    tram_future_release(future);
+    if (status == 0 && !client)
+        status = ready();
+    if (status == 0)
+        status = tram_loop_run_forever(loop);
+    if (status == 0 && client)
+        status = client->wrong || client->size != SIZE ? TRAM_EINCOMPLETE : printf("ok\n") - 3;
+    return status;
+}
+
+int main(int argc, char **argv) {
+    static struct peer client;
+    char path[200];
+    if (argc != 3)
+        return 2;
+    size_t size = (size_t)snprintf(path, sizeof path, "%s", argv[2]);
+    if (path[0] == '@')
+        path[0] = '\0';
+    const char *what = argv[1];
+    tram_loop *loop;
+    int status;
+    if (strcmp(what, "workers") == 0) {
+        status = on_workers(path, size);
+    } else {
+        status = tram_loop_new(NULL, &loop);
+        if (status < 0)
+            return 1;
+        tram_loop_add_signal_handler(loop, SIGTERM, stop, NULL);
+        status = on_a_loop(loop, strcmp(what, "http") == 0 ? &http_ops : &echo_ops,
+                           strcmp(what, "client") == 0 ? &client : NULL, path, size);
+        tram_loop_free(loop);
+    }
+    if (status < 0)
+        fprintf(stderr, "interop_unix: %s\n", tram_error_text(status));
+    return status < 0;
+}

@@ -1,0 +1,393 @@
+/* Two transports coupled: tram_bridge() and tram_transport_reset(). */
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support/stream.h"
+#include "support/support.h"
+
+/* Left and right are descriptors of the test; between them are two transports and the bridge. */
+struct coupling {
+    struct world *world;
+    int left, right;
+    tram_transport *a, *b;
+    tram_future *future;
+};
+
+static struct coupling sockets_between(struct world *world, void (*make)(int fds[2])) {
+    struct coupling coupling = {.world = world};
+    int left[2], right[2];
+    make(left);
+    make(right);
+    coupling.left = left[0];
+    coupling.right = right[0];
+    coupling.a = transport_new(world, left[1], recorder_new(world, "a"));
+    coupling.b = transport_new(world, right[1], recorder_new(world, "b"));
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made");
+    return coupling;
+}
+
+static void couple(struct coupling *coupling, uint64_t idle_ns) {
+    tram_bridge_options options = {.idle_timeout_ns = idle_ns};
+    assert_int_equal(tram_bridge(coupling->a, coupling->b, &options, &coupling->future), 0);
+    run_to_rest(coupling->world);
+    assert_trace(coupling->world, "a.released b.released");
+}
+
+static struct coupling coupled(struct world *world) {
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    couple(&coupling, 0);
+    return coupling;
+}
+
+static bool is_done(void *arg) {
+    return tram_future_done(arg);
+}
+
+static const tram_bridge_result *ended(struct coupling *coupling) {
+    void *result;
+    run_until_true(coupling->world, is_done, coupling->future);
+    assert_int_equal(tram_future_result(coupling->future, &result), 0);
+    return result;
+}
+
+static void assert_ended(struct coupling *coupling, tram_bridge_outcome outcome, int side, int code, size_t from_a,
+                         size_t from_b) {
+    const tram_bridge_result *result = ended(coupling);
+    assert_int_equal(result->outcome, outcome);
+    assert_int_equal(result->side, side);
+    assert_int_equal(result->code, code);
+    assert_int_equal(result->bytes[0], from_a);
+    assert_int_equal(result->bytes[1], from_b);
+}
+
+static void end(struct coupling *coupling) {
+    run_until_true(coupling->world, is_done, coupling->future);
+    run_to_rest(coupling->world);
+    tram_future_release(coupling->future);
+    close(coupling->left);
+    close(coupling->right);
+}
+
+static void expect(struct coupling *coupling, int fd, const char *text) {
+    char bytes[64];
+    receive_exactly(coupling->world, fd, bytes, strlen(text));
+    assert_memory_equal(bytes, text, strlen(text));
+}
+
+static void say(struct coupling *coupling, int fd, const char *text) {
+    send_exactly(coupling->world, fd, text, strlen(text));
+}
+
+static void test_the_end_of_a_stream_goes_over_as_that(void **state) {
+    struct coupling coupling = coupled(*state);
+    say(&coupling, coupling.left, "question");
+    shutdown(coupling.left, SHUT_WR);
+    expect(&coupling, coupling.right, "question");
+    assert_true(receive_eof(*state, coupling.right));
+    say(&coupling, coupling.right, "the answer");
+    expect(&coupling, coupling.left, "the answer");
+    assert_false(tram_future_done(coupling.future));
+    shutdown(coupling.right, SHUT_WR);
+    assert_true(receive_eof(*state, coupling.left));
+    assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, 8, 10);
+    end(&coupling);
+}
+
+static void test_a_reset_goes_over_as_a_reset(void **state) {
+    for (int side = 0; side < 2; side++) {
+        struct coupling coupling = coupled(*state);
+        int *from = side ? &coupling.right : &coupling.left, other = side ? coupling.left : coupling.right;
+        say(&coupling, *from, "x");
+        expect(&coupling, other, "x");
+        close_with_reset(*from);
+        *from = dup(other);
+        assert_false(receive_eof(*state, other));
+        assert_int_equal(errno, ECONNRESET);
+        assert_ended(&coupling, TRAM_BRIDGE_FAILED, side, -ECONNRESET, !side, side);
+        end(&coupling);
+    }
+}
+
+static void test_reset_is_an_abort_that_the_peer_sees_as_one(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    assert_int_equal(tram_transport_reset(wire.transport), 0);
+    assert_int_equal(tram_transport_reset(wire.transport), 0);
+    assert_trace(world, "");
+    assert_false(receive_eof(world, wire.peer));
+    assert_int_equal(errno, ECONNRESET);
+    assert_trace(world, "lost:0 released");
+    close(wire.peer);
+    struct recorder *a = recorder_new(world, "a"), *b = recorder_new(world, "b");
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, NULL, NULL), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_transport_reset(a->base.transport), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made a.lost:0 a.released b.eof b.lost:0 b.released");
+}
+
+/* Sends as long as the other side takes some; how much that was. */
+static size_t stuff(struct world *world, int fd) {
+    static char bytes[10000];
+    size_t size = 0;
+    for (int idle = 0; idle < 20;) {
+        pattern(bytes, sizeof bytes, size);
+        ssize_t sent = send(fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        size += sent > 0 ? (size_t)sent : 0;
+        idle = sent > 0 ? 0 : idle + 1;
+        run_ticks(world, 1);
+    }
+    return size;
+}
+
+static void test_a_side_that_does_not_read_slows_the_other_down(void **state) {
+    struct world *world = *state;
+    for (int round = 0; round < 2; round++) {
+        struct coupling coupling = sockets_between(world, round ? tcp_pair : unix_pair);
+        couple(&coupling, 0);
+        world->peak_bytes = world->live_bytes;
+        size_t before = world->live_bytes, size = stuff(world, coupling.left);
+        assert_true(world->peak_bytes - before <= (size_t)(64 + 256 + 32) * 1024);
+        assert_true(tram_transport_get_write_buffer_size(coupling.b) > 65536);
+        assert_false(tram_transport_is_reading(coupling.a));
+        assert_true(tram_transport_is_reading(coupling.b));
+        shutdown(coupling.left, SHUT_WR);
+        char bytes[7000];
+        for (size_t got = 0; got < size;) {
+            size_t part = size - got < sizeof bytes ? size - got : sizeof bytes;
+            receive_exactly(world, coupling.right, bytes, part);
+            assert_pattern(bytes, part, got);
+            got += part;
+        }
+        assert_true(receive_eof(world, coupling.right));
+        shutdown(coupling.right, SHUT_WR);
+        assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, size, 0);
+        end(&coupling);
+    }
+}
+
+static void test_what_was_queued_before_goes_first(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, unix_pair);
+    fill(coupling.b, 70000);
+    world->trace[0] = '\0';
+    size_t queued = tram_transport_get_write_buffer_size(coupling.b);
+    say(&coupling, coupling.left, "behind it");
+    tram_transport_pause_reading(coupling.a);
+    couple(&coupling, 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(coupling.b), queued);
+    assert_false(tram_transport_is_reading(coupling.a)); /* the old protocol had been told to pause */
+    shutdown(coupling.left, SHUT_WR);
+    static char bytes[1 << 20];
+    size_t size = 0;
+    for (;;) {
+        ssize_t received = recv(coupling.right, bytes + size, sizeof bytes - size, MSG_DONTWAIT);
+        if (received == 0)
+            break;
+        size += received > 0 ? (size_t)received : 0;
+        run_ticks(world, 1);
+    }
+    assert_memory_equal(bytes + size - 9, "behind it", 9);
+    shutdown(coupling.right, SHUT_WR);
+    assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, 9, 0);
+    end(&coupling);
+}
+
+static void test_an_end_that_was_seen_before_goes_over(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    struct recorder *half = (struct recorder *)tram_transport_get_protocol(coupling.a);
+    half->eof_returns = 1;
+    shutdown(coupling.left, SHUT_WR);
+    run_until_traced(world, "a.eof");
+    world->trace[0] = '\0';
+    couple(&coupling, 0);
+    assert_true(receive_eof(world, coupling.right));
+    say(&coupling, coupling.right, "answer");
+    expect(&coupling, coupling.left, "answer");
+    shutdown(coupling.right, SHUT_WR);
+    assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, 0, 6);
+    end(&coupling);
+}
+
+static bool readable(void *arg) {
+    struct pollfd poll_fd = {.fd = *(int *)arg, .events = POLLIN};
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+static void test_a_socket_and_a_memory_pair(void **state) {
+    struct world *world = *state;
+    int fds[2];
+    tcp_pair(fds);
+    struct recorder *a = recorder_new(world, "a"), *b = recorder_new(world, "b"), *far = recorder_new(world, "far");
+    struct coupling coupling = {.world = world, .left = fds[0], .right = dup(fds[0])};
+    coupling.a = transport_new(world, fds[1], a);
+    assert_int_equal(tram_loop_create_pair(world->loop, &b->base, &far->base, &coupling.b, NULL), 0);
+    far->keep = true;
+    far->eof_returns = 1;
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    couple(&coupling, 0);
+    say(&coupling, coupling.left, "hello");
+    shutdown(coupling.left, SHUT_WR);
+    run_until_traced(world, "far.eof");
+    assert_memory_equal(far->bytes, "hello", 5);
+    assert_int_equal(tram_transport_write(far->base.transport, "world", 5), 0);
+    tram_transport_close(far->base.transport);
+    expect(&coupling, coupling.left, "world");
+    assert_true(receive_eof(world, coupling.left));
+    assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, 5, 5);
+    end(&coupling);
+}
+
+/* A socket at one side; at the other the reading end of a pipe, or the writing end of one. */
+static void test_a_socket_and_one_end_of_a_pipe(void **state) {
+    struct world *world = *state;
+    for (int writing = 0; writing < 2; writing++) {
+        int fds[2], pipes[2];
+        void *transport;
+        tram_future *future;
+        tcp_pair(fds);
+        assert_int_equal(pipe(pipes), 0);
+        struct coupling coupling = {.world = world, .left = fds[0], .right = pipes[!writing]};
+        coupling.a = transport_new(world, fds[1], recorder_new(world, "a"));
+        assert_int_equal(writing ? tram_loop_connect_write_pipe(world->loop, recorder_factory, world, pipes[1], &future)
+                                 : tram_loop_connect_read_pipe(world->loop, recorder_factory, world, pipes[0], &future),
+                         0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        assert_int_equal(tram_future_result(future, &transport), 0);
+        tram_future_release(future);
+        coupling.b = transport;
+        assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &coupling.future), 0);
+        if (writing) {
+            assert_true(receive_eof(world, coupling.left)); /* nothing will come from there */
+            say(&coupling, coupling.left, "to the pipe");
+            char bytes[11];
+            run_until_true(world, readable, &coupling.right);
+            assert_int_equal(read(coupling.right, bytes, sizeof bytes), 11);
+            assert_memory_equal(bytes, "to the pipe", 11);
+            shutdown(coupling.left, SHUT_WR);
+        } else {
+            shutdown(coupling.left, SHUT_WR); /* it will send nothing, and goes on reading */
+            run_ticks(world, 5);
+            assert_int_equal(write(coupling.right, "from the pipe", 13), 13);
+            expect(&coupling, coupling.left, "from the pipe");
+            assert_int_equal(close(coupling.right), 0);
+            coupling.right = dup(coupling.left);
+            assert_true(receive_eof(world, coupling.left));
+        }
+        assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, writing ? 11 : 0, writing ? 0 : 13);
+        end(&coupling);
+        world->trace[0] = '\0';
+    }
+}
+
+static void test_idle_bridges_end(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    uint64_t start = tram_loop_time(world->loop);
+    couple(&coupling, 30000000);
+    for (int i = 0; i < 3; i++) {
+        say(&coupling, coupling.left, "x");
+        expect(&coupling, coupling.right, "x");
+    }
+    uint64_t last = tram_loop_time(world->loop);
+    assert_ended(&coupling, TRAM_BRIDGE_IDLE, -1, 0, 3, 0);
+    assert_true(tram_loop_time(world->loop) - start >= 30000000);
+    assert_true(last >= start);
+    end(&coupling);
+}
+
+static void test_cancelling_aborts_both(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = coupled(world);
+    assert_int_equal(tram_future_cancel(coupling.future), 1);
+    assert_true(tram_transport_is_closing(coupling.a) && tram_transport_is_closing(coupling.b));
+    assert_true(receive_eof(world, coupling.left) && receive_eof(world, coupling.right));
+    assert_true(tram_future_cancelled(coupling.future));
+    end(&coupling);
+}
+
+static void test_who_closes_a_side_closes_both(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = coupled(world);
+    tram_transport_close(coupling.b);
+    assert_true(receive_eof(world, coupling.left) && receive_eof(world, coupling.right));
+    assert_ended(&coupling, TRAM_BRIDGE_CLOSED, 1, 0, 0, 0);
+    end(&coupling);
+
+    /* a side that another protocol takes is gone as well */
+    coupling = coupled(world);
+    struct recorder *thief = recorder_new(world, "thief");
+    assert_int_equal(tram_transport_set_protocol(coupling.a, &thief->base), 0);
+    assert_true(receive_eof(world, coupling.right));
+    assert_ended(&coupling, TRAM_BRIDGE_CLOSED, 0, 0, 0, 0);
+    tram_transport_abort(coupling.a);
+    end(&coupling);
+}
+
+static void test_a_bridge_without_a_future_ends_with_its_loop(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, NULL), 0);
+    world_reopen(world);
+    close(coupling.left);
+    close(coupling.right);
+}
+
+static void test_what_cannot_be_coupled(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    tram_bridge_options newer = {.reserved = {1}};
+    tram_future *future = NULL;
+    assert_int_equal(tram_bridge(coupling.a, coupling.a, NULL, &future), TRAM_EVALUE);
+    assert_int_equal(tram_bridge(coupling.a, coupling.b, &newer, &future), TRAM_EVALUE);
+    for (size_t allowed = 0;; allowed++) {
+        tram_bridge_options options = {.idle_timeout_ns = 1000000000};
+        world->fail_after = allowed;
+        int status = tram_bridge(coupling.a, coupling.b, &options, &coupling.future);
+        world->fail_after = SIZE_MAX;
+        if (!status)
+            break;
+        assert_int_equal(status, -ENOMEM);
+        run_to_rest(world);
+        assert_trace(world, "");
+    }
+    tram_future_cancel(coupling.future);
+    assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &future), TRAM_ESTATE);
+    end(&coupling);
+
+    world->trace[0] = '\0';
+    coupling = sockets_between(world, tcp_pair);
+    tram_transport_write_eof(coupling.b);
+    assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &future), TRAM_ESTATE);
+    assert_null(future);
+    tram_transport_abort(coupling.a);
+    tram_transport_abort(coupling.b);
+    run_to_rest(world);
+    close(coupling.left);
+    close(coupling.right);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(the_end_of_a_stream_goes_over_as_that),
+        TEST(a_reset_goes_over_as_a_reset),
+        TEST(reset_is_an_abort_that_the_peer_sees_as_one),
+        TEST(a_side_that_does_not_read_slows_the_other_down),
+        TEST(what_was_queued_before_goes_first),
+        TEST(an_end_that_was_seen_before_goes_over),
+        TEST(a_socket_and_a_memory_pair),
+        TEST(a_socket_and_one_end_of_a_pipe),
+        TEST(idle_bridges_end),
+        TEST(cancelling_aborts_both),
+        TEST(who_closes_a_side_closes_both),
+        TEST(a_bridge_without_a_future_ends_with_its_loop),
+        TEST(what_cannot_be_coupled),
+    };
+    return cmocka_run_group_tests_name("bridge", tests, NULL, NULL);
+}

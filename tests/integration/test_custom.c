@@ -1,0 +1,290 @@
+/* Rules M-1 and M-11: transports that a user wrote. */
+#include "support/support.h"
+
+/* A transport that keeps what is written until the test says how much of it went, and delivers what the test says. */
+struct mine {
+    struct world *world;
+    tram_transport *transport;
+    char sent[256];
+    size_t size;
+    int writelines_returns;
+    int close_returns;
+    bool at_once; /* what is written is sent within the call */
+};
+
+static int mine_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    struct mine *mine = state;
+    assert_ptr_equal(transport, mine->transport);
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(mine->sent + mine->size + size, pieces[i].iov_base, pieces[i].iov_len);
+        size += pieces[i].iov_len;
+    }
+    trace(mine->world, "writelines:%zu", size);
+    mine->size += size;
+    if (mine->at_once)
+        tram_custom_sent(transport, size);
+    return mine->writelines_returns;
+}
+
+static int mine_write_eof(tram_transport *transport, void *state) {
+    (void)transport;
+    trace(((struct mine *)state)->world, "write_eof");
+    return 0;
+}
+
+static int mine_pause(tram_transport *transport, void *state) {
+    (void)transport;
+    trace(((struct mine *)state)->world, "pause_reading");
+    return 0;
+}
+
+static int mine_resume(tram_transport *transport, void *state) {
+    (void)transport;
+    trace(((struct mine *)state)->world, "resume_reading");
+    return 0;
+}
+
+static int mine_close(tram_transport *transport, void *state) {
+    struct mine *mine = state;
+    assert_true(tram_transport_is_closing(transport));
+    trace(mine->world, "close");
+    return mine->close_returns;
+}
+
+static void mine_abort(tram_transport *transport, void *state) {
+    (void)transport;
+    trace(((struct mine *)state)->world, "abort");
+}
+
+static const void *mine_info(tram_transport *transport, void *state, const char *name) {
+    (void)transport;
+    return strcmp(name, "mine") == 0 ? state : NULL;
+}
+
+static void mine_ended(tram_transport *transport, void *state) {
+    (void)transport;
+    trace(((struct mine *)state)->world, "ended");
+}
+
+static const tram_custom_ops mine_ops = {
+    .name = "mine",
+    .writelines = mine_writelines,
+    .write_eof = mine_write_eof,
+    .pause_reading = mine_pause,
+    .resume_reading = mine_resume,
+    .close = mine_close,
+    .abort = mine_abort,
+    .get_extra_info = mine_info,
+    .ended = mine_ended,
+};
+
+static tram_transport *mine_new(struct mine *mine, struct world *world, struct recorder *recorder) {
+    *mine = (struct mine){.world = world};
+    assert_int_equal(tram_loop_create_custom(world->loop, &mine_ops, mine, &recorder->base, &mine->transport), 0);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_trace(world, "made resume_reading");
+    return mine->transport;
+}
+
+/* rules: M-1, W-6, W-10, W-16, W-18, W-24, W-26 */
+static void test_M_1_writing(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    assert_int_equal(tram_transport_set_write_buffer_limits(transport, 8, 2), 0);
+    struct iovec pieces[] = {{(void *)"four", 4}, {(void *)"five5", 5}};
+    assert_int_equal(tram_transport_write(transport, "", 0), 0);
+    assert_int_equal(tram_transport_write(transport, NULL, 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_cork(transport), 0);
+    assert_int_equal(tram_transport_writelines(transport, pieces, 2), 0);
+    assert_int_equal(tram_transport_uncork(transport), 0);
+    assert_trace(world, "writelines:9 pause");
+    assert_memory_equal(mine.sent, "fourfive5", 9);
+    assert_int_equal(tram_transport_get_write_buffer_size(transport), 9);
+    assert_int_equal(tram_transport_write_eof(transport), 0);
+    assert_int_equal(tram_transport_write(transport, "x", 1), TRAM_ESTATE);
+    tram_custom_sent(transport, 6);
+    assert_trace(world, "");
+    tram_custom_sent(transport, 1);
+    assert_trace(world, "resume");
+    tram_custom_sent(transport, 2);
+    assert_trace(world, "write_eof");
+    tram_transport_abort(transport);
+    assert_trace(world, "abort");
+    run_to_rest(world);
+    assert_trace(world, "lost:0 ended released");
+}
+
+static void test_M_1_what_is_sent_at_once_is_never_buffered(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.at_once = true;
+    assert_int_equal(tram_transport_set_write_buffer_limits(transport, 0, 0), 0);
+    assert_int_equal(tram_transport_write(transport, "text", 4), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
+    tram_transport_close(transport);
+    assert_trace(world, "writelines:4 close");
+    run_to_rest(world);
+    assert_trace(world, "lost:0 ended released");
+}
+
+static int pause_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "updated") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+/* rules: M-1, R-5, P-7, B-1 */
+static void test_M_1_reading(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    struct recorder *recorder = recorder_new(world, NULL);
+    recorder->eof_returns = 1;
+    tram_transport *transport = mine_new(&mine, world, recorder);
+    assert_int_equal(tram_custom_received(transport, "text", 4), 4);
+    tram_transport_pause_reading(transport);
+    tram_transport_pause_reading(transport);
+    assert_int_equal(tram_custom_received(transport, "text", 4), 0);
+    assert_false(tram_custom_eof(transport));
+    tram_transport_resume_reading(transport);
+    assert_trace(world, "data:4 pause_reading resume_reading");
+
+    struct recorder *buffered = recorder_new_buffered(world, "b");
+    buffered->buffer_size = 3;
+    buffered->on = pause_on_data;
+    buffered->eof_returns = 1;
+    assert_int_equal(tram_transport_set_protocol(transport, &buffered->base), 0);
+    assert_int_equal(tram_custom_received(transport, "text", 4), 3);
+    tram_transport_resume_reading(transport);
+    assert_trace(world, "b.get_buffer b.updated:3 pause_reading resume_reading");
+    assert_true(tram_custom_eof(transport));
+    assert_false(tram_custom_eof(transport));
+    assert_int_equal(tram_custom_received(transport, "text", 4), 0);
+    assert_trace(world, "b.eof");
+    tram_transport_close(transport);
+    run_to_rest(world);
+    assert_trace(world, "close released b.lost:0 ended b.released");
+}
+
+/* rules: M-1, P-15, P-12 */
+static void test_M_1_failures_end_the_connection(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    tram_error error = {.code = -ECONNRESET, .operation = "recv", .user = &mine};
+    tram_custom_lost(transport, &error);
+    tram_custom_lost(transport, NULL);
+    run_to_rest(world);
+    assert_trace(world, "abort lost:ECONNRESET ended released");
+
+    transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.writelines_returns = -EIO;
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    run_to_rest(world);
+    assert_trace(world, "writelines:1 abort lost:EIO ended released");
+
+    transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.writelines_returns = -ENOMEM;
+    assert_int_equal(tram_transport_write(transport, "x", 1), -ENOMEM);
+    run_to_rest(world);
+    assert_trace(world, "writelines:1 abort lost:ENOMEM ended released");
+}
+
+static void test_M_1_a_farewell_puts_off_the_end(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.close_returns = 1;
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    tram_transport_close(transport);
+    tram_transport_close(transport);
+    tram_custom_sent(transport, 1);
+    run_to_rest(world);
+    assert_trace(world, "writelines:1 close");
+    tram_custom_lost(transport, NULL);
+    run_to_rest(world);
+    assert_trace(world, "abort lost:0 ended released");
+
+    transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.close_returns = -EIO;
+    tram_transport_close(transport);
+    run_to_rest(world);
+    assert_trace(world, "close abort lost:EIO ended released");
+}
+
+static void test_M_1_calls_that_it_does_not_have(void **state) {
+    static const tram_custom_ops none = {0};
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport;
+    assert_int_equal(tram_loop_create_custom(world->loop, &none, NULL, &recorder->base, &transport), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_transport_write(transport, "x", 1), -ENOTSUP);
+    assert_int_equal(tram_transport_write_eof(transport), -ENOTSUP);
+    assert_false(tram_transport_can_write_eof(transport));
+    assert_null(tram_transport_get_extra_info(transport, "mine", NULL));
+    assert_null(tram_custom_state(transport, &mine_ops));
+    tram_transport_pause_reading(transport);
+    tram_transport_resume_reading(transport);
+    assert_int_equal(tram_custom_received(transport, "x", 1), 1);
+    assert_true(tram_custom_eof(transport));
+    run_to_rest(world);
+    assert_trace(world, "made data:1 eof lost:0 released");
+}
+
+static void test_M_1_extra_info_and_state(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    assert_ptr_equal(tram_transport_get_extra_info(transport, "mine", NULL), &mine);
+    assert_ptr_equal(tram_transport_get_extra_info(transport, "peername", &mine), &mine);
+    assert_ptr_equal(tram_custom_state(transport, &mine_ops), &mine);
+    tram_transport_hold(transport);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+    assert_null(tram_transport_get_extra_info(transport, "mine", NULL));
+    assert_null(tram_custom_state(transport, &mine_ops));
+    tram_transport_release(transport);
+}
+
+/* The user makes protocol and transport, and nobody else: there is no future, no server and no connector about it. */
+static void test_M_11_it_is_the_user_who_connects_them(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct mine mine;
+    tram_protocol no_ops = {0};
+    tram_custom_ops newer = mine_ops;
+    newer.reserved[0] = 1;
+    assert_int_equal(tram_loop_create_custom(world->loop, NULL, &mine, &recorder->base, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_create_custom(world->loop, &newer, &mine, &recorder->base, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_create_custom(world->loop, &mine_ops, &mine, NULL, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_loop_create_custom(world->loop, &mine_ops, &mine, &no_ops, NULL), TRAM_ETYPE);
+    world->fail_after = 0;
+    assert_int_equal(tram_loop_create_custom(world->loop, &mine_ops, &mine, &recorder->base, NULL), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    run_to_rest(world);
+    assert_trace(world, "");
+    tram_transport *transport = mine_new(&mine, world, recorder);
+    assert_ptr_equal(tram_transport_get_protocol(transport), &recorder->base);
+    assert_ptr_equal(tram_transport_get_loop(transport), world->loop);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(M_1_writing),
+        TEST(M_1_what_is_sent_at_once_is_never_buffered),
+        TEST(M_1_reading),
+        TEST(M_1_failures_end_the_connection),
+        TEST(M_1_a_farewell_puts_off_the_end),
+        TEST(M_1_calls_that_it_does_not_have),
+        TEST(M_1_extra_info_and_state),
+        TEST(M_11_it_is_the_user_who_connects_them),
+    };
+    return cmocka_run_group_tests_name("custom", tests, NULL, NULL);
+}

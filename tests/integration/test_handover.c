@@ -1,0 +1,421 @@
+/* Connections that go from hand to hand: peek, adopt, detach, and other people's addresses. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support/stream.h"
+#include "support/support.h"
+
+static int factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = &((struct recorder *)arg)->base;
+    return 0;
+}
+
+static void adopt(struct world *world, struct recorder *recorder, int fd, const char *unread) {
+    recorder->keep = true;
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fd, unread, strlen(unread), NULL), 0);
+}
+
+static void finish(struct world *world, struct recorder *recorder, int peer) {
+    tram_transport_abort(recorder->base.transport);
+    run_to_rest(world);
+    assert_true(recorder->lost && recorder->was_released);
+    world->trace[0] = '\0';
+    close(peer);
+}
+
+/* ---- adopt ---- */
+
+static void test_unread_bytes_come_before_those_of_the_socket(void **state) {
+    struct world *world = *state;
+    for (int buffered = 0; buffered < 2; buffered++) {
+        struct recorder *recorder = buffered ? recorder_new_buffered(world, NULL) : recorder_new(world, NULL);
+        int fds[2];
+        tcp_pair(fds);
+        send_exactly(NULL, fds[1], "second", 6);
+        adopt(world, recorder, fds[0], "first ");
+        assert_trace(world, "");
+        run_to_rest(world);
+        assert_trace(world, buffered ? "made get_buffer updated:6 get_buffer updated:6" : "made data:6 data:6");
+        if (!buffered)
+            assert_memory_equal(recorder->bytes, "first second", 12);
+        finish(world, recorder, fds[1]);
+    }
+}
+
+static void note_creator(tram_future *future, void *arg) {
+    assert_int_equal(tram_future_result(future, NULL), 0);
+    trace(arg, "creator");
+}
+
+static void test_P_4_C_11_the_creator_goes_on_before_unread_bytes(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_future *future;
+    int fds[2];
+    tcp_pair(fds);
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], "x", 1, &future), 0);
+    assert_int_equal(tram_future_add_done_callback(future, note_creator, world), 0);
+    run_to_rest(world);
+    assert_trace(world, "made creator data:1");
+    void *transport;
+    assert_int_equal(tram_future_result(future, &transport), 0);
+    assert_ptr_equal(transport, recorder->base.transport);
+    tram_future_release(future);
+    finish(world, recorder, fds[1]);
+
+    tcp_pair(fds);
+    recorder = recorder_new(world, NULL);
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], "x", 1, &future), 0);
+    assert_int_equal(tram_future_cancel(future), 1);
+    tram_future_release(future);
+    run_to_rest(world);
+    assert_trace(world, "released");
+    assert_true(receive_eof(world, fds[1]));
+    close(fds[1]);
+}
+
+static int pause_when_made(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static void test_unread_bytes_wait_while_reading_is_paused(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    int fds[2];
+    tcp_pair(fds);
+    recorder->on = pause_when_made;
+    adopt(world, recorder, fds[0], "first");
+    send_exactly(NULL, fds[1], "second", 6);
+    run_to_rest(world);
+    assert_trace(world, "made");
+    tram_transport_resume_reading(recorder->base.transport);
+    tram_transport_pause_reading(recorder->base.transport);
+    run_to_rest(world);
+    assert_trace(world, "");
+    tram_transport_resume_reading(recorder->base.transport);
+    tram_transport_pause_reading(recorder->base.transport);
+    tram_transport_resume_reading(recorder->base.transport);
+    run_to_rest(world);
+    assert_trace(world, "data:5 data:6");
+    finish(world, recorder, fds[1]);
+}
+
+static int end_on_data(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "data") != 0)
+        return 0;
+    return recorder->arg ? TRAM_EUSER : tram_transport_close(recorder->base.transport);
+}
+
+static void test_a_protocol_may_end_on_unread_bytes(void **state) {
+    struct world *world = *state;
+    for (int failing = 0; failing < 2; failing++) {
+        struct recorder *recorder = recorder_new(world, NULL);
+        int fds[2];
+        tcp_pair(fds);
+        send_exactly(NULL, fds[1], "never read", 10);
+        recorder->on = end_on_data;
+        recorder->arg = failing ? world : NULL;
+        adopt(world, recorder, fds[0], "x");
+        run_until(world, &recorder->was_released);
+        assert_int_equal(recorder->received, 1);
+        assert_int_equal(recorder->lost_code, failing ? TRAM_EUSER : 0);
+        close(fds[1]);
+    }
+}
+
+static void test_what_cannot_be_adopted(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    int fds[2], pipes[2];
+    tcp_pair(fds);
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(tram_loop_adopt(world->loop, NULL, NULL, fds[0], "x", 1, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], NULL, 1, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, pipes[0], "x", 1, NULL), TRAM_EVALUE);
+    world->fail_after = 0;
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], "x", 1, NULL), -ENOMEM);
+    world->fail_after = 1;
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], "x", 1, NULL), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    run_to_rest(world);
+    assert_trace(world, "");
+    assert_true(fcntl(fds[0], F_GETFD) >= 0);
+    close(fds[0]);
+    close(fds[1]);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+/* ---- detach ---- */
+
+static void test_a_detached_socket_is_the_callers_and_nothing_was_lost(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    tram_detached detached;
+    tram_transport *transport = tram_transport_hold(wire.transport);
+    assert_int_equal(tram_transport_detach(transport, &detached), 0);
+    assert_int_equal(detached.fileno, wire.fd);
+    assert_null(detached.unread);
+    assert_trace(world, "");
+    assert_true(tram_transport_is_closing(transport));
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0); /* dropped, as after connection_lost */
+    assert_int_equal(tram_transport_detach(transport, &detached), TRAM_ESTATE);
+    assert_int_equal(detached.fileno, -1);
+    tram_transport_release(transport);
+    send_exactly(NULL, wire.peer, "hello", 5);
+    run_to_rest(world);
+    assert_trace(world, "released");
+    struct recorder *next = recorder_new(world, "next");
+    adopt(world, next, wire.fd, "");
+    run_to_rest(world);
+    assert_trace(world, "next.made next.data:5");
+    finish(world, next, wire.peer);
+}
+
+static tram_detached detached_inside;
+
+static int detach_on(struct recorder *recorder, const char *event) {
+    if (strcmp(event, recorder->arg) == 0)
+        assert_int_equal(tram_transport_detach(recorder->base.transport, &detached_inside), 0);
+    return 0;
+}
+
+static void test_detach_in_any_callback_hands_over_what_is_unread(void **state) {
+    static const struct {
+        const char *event, *trace, *left;
+        bool buffered;
+    } cases[] = {
+        {"made", "made released", "abcdefgh", false},
+        {"data", "made data:8 released", "", false},
+        {"get_buffer", "made get_buffer released", "abcdefgh", true},
+        {"updated", "made get_buffer updated:3 released", "defgh", true},
+    };
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct recorder *recorder = cases[i].buffered ? recorder_new_buffered(world, NULL) : recorder_new(world, NULL);
+        tram_future *future;
+        int fds[2];
+        tcp_pair(fds);
+        recorder->on = detach_on;
+        recorder->arg = (void *)(uintptr_t)cases[i].event;
+        recorder->buffer_size = 3;
+        assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], "abcdefgh", 8, &future), 0);
+        run_to_rest(world);
+        assert_trace(world, cases[i].trace);
+        assert_true(tram_future_done(future));
+        assert_int_equal(tram_future_cancelled(future), i == 0);
+        tram_future_release(future);
+        assert_int_equal(detached_inside.fileno, fds[0]);
+        size_t left = strlen(cases[i].left);
+        assert_int_equal(detached_inside.unread ? tram_buffer_size(detached_inside.unread) : 0, left);
+        if (left)
+            assert_memory_equal(tram_buffer_data(detached_inside.unread), cases[i].left, left);
+        tram_buffer_release(detached_inside.unread);
+        assert_int_equal(send(fds[0], "x", 1, 0), 1);
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
+static void test_a_server_does_not_wait_for_what_was_detached(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    void *server;
+    tram_socket_address address;
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
+    assert_int_equal(tram_server_sockname(server, 0, &address), 0);
+    int client = tcp_connect(ntohs(((struct sockaddr_in *)&address.address)->sin_port));
+    run_until_traced(world, "made");
+    tram_detached detached;
+    assert_int_equal(tram_server_connection_count(server), 1);
+    assert_int_equal(tram_transport_detach(world_last_recorder(world)->base.transport, &detached), 0);
+    assert_int_equal(tram_server_connection_count(server), 0);
+    tram_server_close(server);
+    assert_int_equal(tram_server_wait_closed(server, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_future_release(future);
+    tram_server_release(server);
+    assert_int_equal(send(detached.fileno, "still here", 10, 0), 10);
+    close(detached.fileno);
+    close(client);
+}
+
+static void test_what_cannot_be_detached(void **state) {
+    struct world *world = *state;
+    struct stream stream = stream_open(world);
+    tram_detached detached;
+    fill(stream.transport, 1);
+    world->trace[0] = '\0';
+    assert_int_equal(tram_transport_detach(stream.transport, &detached), -EAGAIN);
+    assert_int_equal(detached.fileno, -1);
+    tram_transport_close(stream.transport);
+    assert_int_equal(tram_transport_detach(stream.transport, &detached), TRAM_ESTATE);
+    stream_close(&stream);
+    struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL);
+    tram_transport *first;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &first, NULL), 0);
+    assert_int_equal(tram_transport_detach(first, &detached), -ENOTSUP);
+    tram_transport_abort(first);
+    run_to_rest(world);
+    int fds[2];
+    tcp_pair(fds);
+    tram_transport *unmade = transport_new(world, fds[0], recorder_new(world, NULL));
+    assert_int_equal(tram_transport_detach(unmade, &detached), TRAM_ESTATE);
+    tram_transport_abort(unmade);
+    run_to_rest(world);
+    close(fds[1]);
+}
+
+/* ---- peek ---- */
+
+static const tram_peeked *peek(struct world *world, int fd, size_t size, uint64_t timeout_ns, tram_future **future) {
+    void *value;
+    assert_int_equal(tram_loop_peek(world->loop, fd, size, timeout_ns, future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, *future), 0);
+    assert_int_equal(tram_future_result(*future, &value), 0);
+    return value;
+}
+
+static void test_peeked_bytes_decide_and_are_read_again(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_future *future;
+    int fds[2];
+    tcp_pair(fds);
+    set_blocking(fds[0], true);
+    send_exactly(NULL, fds[1], "GET / HTTP", 10);
+    const tram_peeked *peeked = peek(world, fds[0], 4, 0, &future);
+    assert_int_equal(peeked->size, 4);
+    assert_memory_equal(peeked->data, "GET ", 4);
+    assert_false(peeked->eof || peeked->timed_out);
+    recorder->keep = true;
+    assert_int_equal(tram_loop_adopt(world->loop, factory, recorder, fds[0], peeked->data, peeked->size, NULL), 0);
+    tram_future_release(future);
+    run_to_rest(world);
+    assert_trace(world, "made data:4 data:6");
+    assert_memory_equal(recorder->bytes, "GET / HTTP", 10);
+    finish(world, recorder, fds[1]);
+}
+
+static void test_peeking_ends_with_the_deadline_or_the_stream(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    int fds[2];
+    tcp_pair(fds);
+    send_exactly(NULL, fds[1], "ab", 2);
+    uint64_t start = tram_loop_time(world->loop);
+    const tram_peeked *peeked = peek(world, fds[0], 4, 20000000, &future);
+    assert_true(peeked->timed_out && !peeked->eof && peeked->size == 2);
+    assert_true(tram_loop_time(world->loop) - start >= 20000000);
+    tram_future_release(future);
+    send_exactly(NULL, fds[1], "c", 1);
+    shutdown(fds[1], SHUT_WR);
+    peeked = peek(world, fds[0], 4, 60000000000, &future);
+    assert_true(peeked->eof && !peeked->timed_out && peeked->size == 1);
+    tram_future_release(future);
+    close(fds[0]);
+    close(fds[1]);
+
+    tcp_pair(fds);
+    close_with_reset(fds[1]);
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 0, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ECONNRESET);
+    tram_future_release(future);
+    close(fds[0]);
+}
+
+static void test_peeking_can_be_cancelled_and_refused(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    tram_future *future = NULL;
+    int fds[2], pipes[2];
+    tcp_pair(fds);
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 0, 0, &future), TRAM_EVALUE);
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 0, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_peek(world->loop, pipes[0], 4, 0, &future), TRAM_EVALUE);
+    assert_int_equal(tram_loop_peek(world->loop, wire.fd, 4, 0, &future), TRAM_ESTATE);
+    world->fail_after = 0;
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 0, &future), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    assert_null(future);
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 1000000000, &future), 0);
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 0, &(tram_future *){NULL}), TRAM_ESTATE);
+    run_ticks(world, 2);
+    assert_int_equal(tram_future_cancel(future), 1);
+    assert_true(tram_future_cancelled(future));
+    tram_future_release(future);
+    /* and one that is left when the loop closes */
+    assert_int_equal(tram_loop_peek(world->loop, fds[0], 4, 1000000000, &future), 0);
+    tram_future_release(future);
+    run_ticks(world, 1);
+    world_reopen(world);
+    int all[] = {fds[0], fds[1], pipes[0], pipes[1], wire.peer};
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(close(all[i]), 0);
+}
+
+/* ---- Other people's addresses ---- */
+
+static void test_transparent_sockets_have_addresses_of_others(void **state) {
+    struct world *world = *state;
+    int probe = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    int status = setsockopt(probe, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on);
+    close(probe);
+    tram_server_options server_options = {.transparent = true};
+    tram_connection_options options = {.transparent = true, .local_host = "192.0.2.1"};
+    tram_future *future;
+    assert_int_equal(
+        tram_loop_create_server(world->loop, recorder_factory, world, "192.0.2.1", "0", &server_options, &future), 0);
+    int created = tram_loop_run_until_complete(world->loop, future);
+    if (status < 0) {
+        assert_int_equal(created, -EPERM);
+    } else {
+        void *server;
+        assert_int_equal(created, 0);
+        assert_int_equal(tram_future_result(future, &server), 0);
+        tram_server_close(server);
+        tram_server_release(server);
+    }
+    tram_future_release(future);
+    if (status < 0) {
+        uint16_t port;
+        char text[8];
+        int listener = tcp_listener(1, &port);
+        snprintf(text, sizeof text, "%u", port);
+        assert_int_equal(
+            tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", text, &options, &future), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), -EPERM);
+        tram_future_release(future);
+        close(listener);
+        skip();
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(unread_bytes_come_before_those_of_the_socket),
+        TEST(P_4_C_11_the_creator_goes_on_before_unread_bytes),
+        TEST(unread_bytes_wait_while_reading_is_paused),
+        TEST(a_protocol_may_end_on_unread_bytes),
+        TEST(what_cannot_be_adopted),
+        TEST(a_detached_socket_is_the_callers_and_nothing_was_lost),
+        TEST(detach_in_any_callback_hands_over_what_is_unread),
+        TEST(a_server_does_not_wait_for_what_was_detached),
+        TEST(what_cannot_be_detached),
+        TEST(peeked_bytes_decide_and_are_read_again),
+        TEST(peeking_ends_with_the_deadline_or_the_stream),
+        TEST(peeking_can_be_cancelled_and_refused),
+        TEST(transparent_sockets_have_addresses_of_others),
+    };
+    return cmocka_run_group_tests_name("handover", tests, NULL, NULL);
+}

@@ -1,0 +1,564 @@
+/* Rules M-2 to M-11: the in-memory pair. */
+#include <pthread.h>
+
+#include "support/stream.h"
+#include "support/support.h"
+
+struct pair {
+    struct world *world;
+    struct recorder *a, *b;
+    tram_transport *first, *second;
+};
+
+static struct pair pair_new_of(struct world *world, struct recorder *a, struct recorder *b) {
+    struct pair pair = {.world = world, .a = a, .b = b};
+    a->keep = b->keep = true;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &pair.first, &pair.second), 0);
+    return pair;
+}
+
+/* connection_made of both is behind it. */
+static struct pair pair_new(struct world *world) {
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), recorder_new(world, "b"));
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made");
+    return pair;
+}
+
+static void pair_end(struct pair *pair) {
+    if (!pair->a->lost)
+        tram_transport_abort(pair->first);
+    run_to_rest(pair->world);
+    assert_true(pair->a->lost && pair->b->lost && pair->a->was_released && pair->b->was_released);
+    pair->world->trace[0] = '\0';
+}
+
+static int write_text(tram_transport *transport, const char *text) {
+    return tram_transport_write(transport, text, strlen(text));
+}
+
+static void write_size(tram_transport *transport, size_t size) {
+    assert_int_equal(write_pattern(transport, size, 0), 0);
+}
+
+/* ---- Beginning ---- */
+
+static void test_M_2_connection_made_is_queued_for_both_the_first_one_first(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), recorder_new(world, "b"));
+    assert_trace(world, "");
+    assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, (void *)"later", NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "a.made b.made later");
+    assert_ptr_equal(tram_transport_get_protocol(pair.first), &pair.a->base);
+    assert_ptr_equal(tram_transport_get_protocol(pair.second), &pair.b->base);
+    assert_true(tram_transport_is_reading(pair.first));
+    pair_end(&pair);
+}
+
+static void test_M_2_bytes_written_before_connection_made_wait_for_it(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), recorder_new(world, "b"));
+    write_text(pair.second, "early");
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made a.data:5");
+    pair_end(&pair);
+}
+
+static void test_M_2_a_pair_that_cannot_be_made_leaves_the_protocols_alone(void **state) {
+    struct world *world = *state;
+    struct recorder *a = recorder_new(world, "a"), *b = recorder_new(world, "b");
+    tram_protocol nothing = {0};
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &nothing, NULL, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_loop_create_pair(world->loop, NULL, &b->base, NULL, NULL), TRAM_ETYPE);
+    int failures = 0;
+    for (size_t allowed = 0; allowed < 40; allowed++) {
+        world->fail_after = allowed;
+        int status = tram_loop_create_pair(world->loop, &a->base, &b->base, NULL, NULL);
+        world->fail_after = SIZE_MAX;
+        if (!status)
+            break;
+        assert_int_equal(status, -ENOMEM);
+        failures++;
+        run_to_rest(world);
+        assert_trace(world, "");
+    }
+    assert_true(failures > 1);
+    run_to_rest(world);
+    tram_transport_abort(a->base.transport);
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made a.lost:0 a.released b.eof b.lost:0 b.released");
+}
+
+/* ---- Data ---- */
+
+static void test_M_3_data_comes_in_order_and_never_inside_the_write(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    write_text(pair.first, "one ");
+    struct iovec pieces[] = {{(void *)"two ", 4}, {NULL, 0}, {(void *)"three ", 6}};
+    assert_int_equal(tram_transport_writelines(pair.first, pieces, 3), 0);
+    tram_buffer *buffer = tram_buffer_copy("four", 4);
+    assert_int_equal(tram_transport_write_buffer(pair.first, buffer), 0);
+    tram_buffer_release(buffer);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_int_equal(pair.b->kept, 18);
+    assert_memory_equal(pair.b->bytes, "one two three four", 18);
+    pair_end(&pair);
+}
+
+/* Answers as long as there is something to count down. */
+static int count_down(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "data") == 0 && recorder->bytes[recorder->kept - 1] > '0') {
+        char next = (char)(recorder->bytes[recorder->kept - 1] - 1);
+        return tram_transport_write(recorder->base.transport, &next, 1);
+    }
+    return 0;
+}
+
+static void test_M_3_both_write_in_their_callbacks(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    pair.a->on = pair.b->on = count_down;
+    write_text(pair.first, "4");
+    run_to_rest(world);
+    assert_trace(world, "b.data:1 a.data:1 b.data:1 a.data:1 b.data:1");
+    pair_end(&pair);
+}
+
+static void test_M_3_a_buffered_protocol_receives_into_its_own_memory(void **state) {
+    struct world *world = *state;
+    struct recorder *b = recorder_new_buffered(world, "b");
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), b);
+    b->buffer_size = 4;
+    run_to_rest(world);
+    assert_trace(world, "a.made b.made");
+    write_text(pair.first, "sixsix");
+    run_to_rest(world);
+    assert_trace(world, "b.get_buffer b.updated:4 b.get_buffer b.updated:2");
+    assert_memory_equal(b->bytes, "sixsix", 6);
+    pair_end(&pair);
+}
+
+static int pause_after_4(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "updated") == 0)
+        return tram_transport_pause_reading(recorder->base.transport);
+    return 0;
+}
+
+/* rules: M-4, R-5 */
+static void test_M_4_a_pause_half_way_through_keeps_the_rest(void **state) {
+    struct world *world = *state;
+    struct recorder *b = recorder_new_buffered(world, "b");
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), b);
+    b->buffer_size = 4;
+    b->on = pause_after_4;
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    write_text(pair.first, "sixsix");
+    tram_transport_write_eof(pair.first);
+    run_to_rest(world);
+    assert_trace(world, "b.get_buffer b.updated:4");
+    assert_int_equal(tram_transport_get_write_buffer_size(pair.first), 6);
+    b->on = NULL;
+    tram_transport_resume_reading(pair.second);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_trace(world, "b.get_buffer b.updated:2 b.eof b.lost:0 b.released a.eof a.lost:0 a.released");
+}
+
+/* rules: M-4, W-13, W-16, W-17, W-18, W-23, W-24 */
+static void test_M_4_what_the_peer_has_not_taken_is_the_write_buffer(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    tram_transport_pause_reading(pair.second);
+    write_size(pair.first, 65536);
+    run_to_rest(world);
+    assert_trace(world, "");
+    assert_int_equal(tram_transport_get_write_buffer_size(pair.first), 65536);
+    write_size(pair.first, 1);
+    assert_trace(world, "a.pause");
+    write_size(pair.first, 1);
+    run_to_rest(world);
+    assert_trace(world, "");
+    pair.b->quiet_data = true;
+    tram_transport_resume_reading(pair.second);
+    assert_int_equal(pair.b->received, 0);
+    run_to_rest(world);
+    assert_trace(world, "a.resume");
+    assert_int_equal(tram_transport_get_write_buffer_size(pair.first), 0);
+    assert_int_equal(pair.b->received, 65538);
+    pair_end(&pair);
+}
+
+/* rules: M-4, W-14, W-15 */
+static void test_M_4_the_marks_can_be_set(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    assert_int_equal(tram_transport_set_write_buffer_limits(pair.first, 0, TRAM_LIMIT_DEFAULT), 0);
+    write_size(pair.first, 1);
+    assert_trace(world, "a.pause");
+    run_to_rest(world);
+    assert_trace(world, "b.data:1 a.resume");
+    assert_int_equal(tram_transport_set_write_buffer_limits(pair.first, 1, 2), TRAM_EVALUE);
+    assert_int_equal(tram_transport_set_write_hard_limit(pair.first, 10), 0);
+    tram_transport_pause_reading(pair.second);
+    write_size(pair.first, 11);
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_ELIMIT);
+    run_to_rest(world);
+    assert_int_equal(pair.a->lost_code, TRAM_ELIMIT);
+    tram_transport_resume_reading(pair.second); /* it has not seen the end yet */
+    pair_end(&pair);
+}
+
+/* ---- Ending ---- */
+
+/* rules: M-5, P-8 */
+static void test_M_5_close_flushes_then_the_other_end_sees_the_end(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    write_text(pair.first, "last");
+    tram_transport_close(pair.first);
+    run_to_rest(world);
+    assert_trace(world, "b.data:4 a.lost:0 a.released b.eof b.lost:0 b.released");
+}
+
+static void test_M_5_close_waits_for_a_peer_that_paused(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    tram_transport_pause_reading(pair.second);
+    write_text(pair.first, "last");
+    tram_transport_close(pair.first);
+    run_to_rest(world);
+    assert_trace(world, "");
+    tram_transport_resume_reading(pair.second);
+    run_to_rest(world);
+    assert_trace(world, "b.data:4 a.lost:0 a.released b.eof b.lost:0 b.released");
+}
+
+/* Neither waits for what the other will never read. */
+static void test_M_5_both_close_with_bytes_on_their_way(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    write_text(pair.first, "to b");
+    write_text(pair.second, "to a");
+    tram_transport_close(pair.first);
+    tram_transport_close(pair.second);
+    run_to_rest(world);
+    assert_true(pair.a->lost && pair.b->lost);
+    assert_int_equal(pair.a->received + pair.b->received, 0);
+    assert_int_equal(pair.a->lost_code + pair.b->lost_code, 0);
+}
+
+static void test_M_5_writing_to_an_end_that_is_gone_is_a_broken_pipe(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    pair.b->eof_returns = 1;
+    tram_transport_close(pair.first);
+    run_to_rest(world);
+    assert_trace(world, "a.lost:0 a.released b.eof");
+    assert_int_equal(write_text(pair.second, "x"), 0);
+    run_to_rest(world);
+    assert_trace(world, "b.lost:EPIPE b.released");
+}
+
+/* rules: M-6, P-9, W-26, W-27 */
+static void test_M_6_write_eof_leaves_the_other_direction_open(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    pair.b->eof_returns = 1;
+    assert_true(tram_transport_can_write_eof(pair.first));
+    write_text(pair.first, "question");
+    assert_int_equal(tram_transport_write_eof(pair.first), 0);
+    assert_int_equal(tram_transport_write_eof(pair.first), 0);
+    assert_int_equal(write_text(pair.first, "more"), TRAM_ESTATE);
+    run_to_rest(world);
+    assert_trace(world, "b.data:8 b.eof");
+    assert_false(tram_transport_is_closing(pair.first));
+    assert_false(tram_transport_is_reading(pair.second));
+    write_text(pair.second, "answer");
+    tram_transport_close(pair.second);
+    run_to_rest(world);
+    assert_trace(world, "a.data:6 b.lost:0 b.released a.eof a.lost:0 a.released");
+}
+
+static void test_M_7_abort_drops_the_buffers_of_both_directions(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    write_text(pair.first, "to b");
+    write_text(pair.second, "to a");
+    tram_transport_abort(pair.first);
+    run_to_rest(world);
+    assert_trace(world, "a.lost:0 a.released b.eof b.lost:0 b.released");
+
+    /* also what waits already for an end that paused, and frees a writer that waits */
+    pair = pair_new(world);
+    tram_transport_pause_reading(pair.first);
+    tram_transport_pause_reading(pair.second);
+    write_size(pair.first, 70000);
+    write_size(pair.second, 70000);
+    run_to_rest(world);
+    assert_trace(world, "a.pause b.pause");
+    tram_transport_abort(pair.first);
+    tram_transport_resume_reading(pair.second);
+    run_to_rest(world);
+    assert_trace(world, "a.lost:0 a.released b.resume b.eof b.lost:0 b.released");
+}
+
+static void test_M_7_an_end_that_fails_is_the_end_of_the_stream_for_the_other(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    world->fail_after = 0;
+    assert_int_equal(write_text(pair.first, "x"), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    run_to_rest(world);
+    assert_trace(world, "a.lost:ENOMEM a.released b.eof b.lost:0 b.released");
+}
+
+/* rules: M-8, T-12 */
+static void test_M_8_set_protocol_switches_at_once(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    struct recorder *c = recorder_new_buffered(world, "c");
+    write_text(pair.first, "for c");
+    assert_int_equal(tram_transport_set_protocol(pair.second, &c->base), 0);
+    run_to_rest(world);
+    assert_string_equal(strstr(world->trace, "c."), "c.get_buffer c.updated:5");
+    assert_non_null(strstr(world->trace, "b.released"));
+    assert_null(strstr(world->trace, "c.made"));
+    assert_false(pair.b->lost);
+    tram_transport_abort(pair.first);
+    run_to_rest(world);
+    assert_true(c->lost && c->was_released && !pair.b->lost);
+}
+
+static void test_M_10_extra_info_is_the_default(void **state) {
+    struct pair pair = pair_new(*state);
+    static const char *const names[] = {"peername", "socket", "sockname", "anything"};
+    for (size_t i = 0; i < 4; i++) {
+        assert_null(tram_transport_get_extra_info(pair.first, names[i], NULL));
+        assert_ptr_equal(tram_transport_get_extra_info(pair.second, names[i], "none"), "none");
+    }
+    pair_end(&pair);
+}
+
+/* ---- Two loops ---- */
+
+#define ROUNDS 2000
+
+/* Echoes; ends with its peer. On a thread of its own. */
+struct echo {
+    tram_protocol base;
+    tram_loop *loop;
+    size_t received;
+    bool wrong;
+    bool lost;
+};
+
+static int echo_data(tram_protocol *protocol, const void *data, size_t size) {
+    struct echo *echo = (struct echo *)protocol;
+    assert_pattern(data, size, echo->received);
+    echo->received += size;
+    echo->wrong |= tram_loop_running() != echo->loop;
+    return tram_transport_write(protocol->transport, data, size);
+}
+
+static int echo_pause(tram_protocol *protocol) {
+    return tram_transport_pause_reading(protocol->transport);
+}
+
+static int echo_resume(tram_protocol *protocol) {
+    return tram_transport_resume_reading(protocol->transport);
+}
+
+static int echo_lost(tram_protocol *protocol, const tram_error *error) {
+    struct echo *echo = (struct echo *)protocol;
+    echo->lost = !error;
+    return tram_loop_stop(echo->loop);
+}
+
+static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    static const tram_protocol_ops ops = {
+        .data_received = echo_data,
+        .pause_writing = echo_pause,
+        .resume_writing = echo_resume,
+        .connection_lost = echo_lost,
+    };
+    struct echo *echo = arg;
+    echo->base.ops = &ops;
+    echo->loop = loop;
+    *ret_protocol = &echo->base;
+    return 0;
+}
+
+static void *run_loop(void *arg) {
+    tram_loop_run_forever(arg);
+    return NULL;
+}
+
+/* The sender: pieces of all sizes, as many as the other end takes. */
+struct sender {
+    tram_protocol base;
+    size_t sent, received, rounds;
+    size_t most; /* ever in the write buffer */
+    bool paused, lost;
+};
+
+static int sender_go_on(tram_protocol *protocol) {
+    struct sender *sender = (struct sender *)protocol;
+    sender->paused = false;
+    while (!sender->paused && sender->rounds < ROUNDS) {
+        size_t size = 1 + sender->rounds++ * 37 % 5000;
+        int status = write_pattern(protocol->transport, size, sender->sent);
+        if (status)
+            return status;
+        sender->sent += size;
+        size_t queued = tram_transport_get_write_buffer_size(protocol->transport);
+        sender->most = queued > sender->most ? queued : sender->most;
+    }
+    return sender->rounds == ROUNDS && !sender->paused ? tram_transport_write_eof(protocol->transport) : 0;
+}
+
+static int sender_made(tram_protocol *protocol, tram_transport *transport) {
+    (void)transport;
+    return sender_go_on(protocol);
+}
+
+static int sender_data(tram_protocol *protocol, const void *data, size_t size) {
+    struct sender *sender = (struct sender *)protocol;
+    assert_pattern(data, size, sender->received);
+    sender->received += size;
+    return 0;
+}
+
+static int sender_pause(tram_protocol *protocol) {
+    ((struct sender *)protocol)->paused = true;
+    return 0;
+}
+
+static int sender_lost(tram_protocol *protocol, const tram_error *error) {
+    ((struct sender *)protocol)->lost = !error;
+    return 0;
+}
+
+/* rules: M-4, M-9, L-11 */
+static void test_M_9_ends_on_two_loops_keep_order_and_flow_control(void **state) {
+    static const tram_protocol_ops ops = {
+        .connection_made = sender_made,
+        .data_received = sender_data,
+        .pause_writing = sender_pause,
+        .resume_writing = sender_go_on,
+        .connection_lost = sender_lost,
+    };
+    struct world *world = *state;
+    tram_loop *other;
+    struct echo echo = {0};
+    struct sender sender = {.base.ops = &ops};
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &sender.base, other, echo_factory, &echo, NULL), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_loop, other), 0);
+    run_until(world, &sender.lost);
+    pthread_join(thread, NULL);
+    assert_true(echo.lost && !echo.wrong);
+    assert_int_equal(echo.received, sender.sent);
+    assert_int_equal(sender.received, sender.sent);
+    assert_true(sender.most > 65536 && sender.most <= 65536 + 5000);
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
+static void test_M_9_the_other_loop_closes(void **state) {
+    struct world *world = *state;
+    for (int ticks = 0; ticks < 3; ticks++) { /* before the other end was made, and after */
+        tram_loop *other;
+        tram_transport *transport;
+        struct echo echo = {0};
+        struct recorder *a = recorder_new(world, "a");
+        assert_int_equal(tram_loop_new(NULL, &other), 0);
+        assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, other, echo_factory, &echo, &transport),
+                         0);
+        assert_int_equal(write_text(transport, "x"), 0);
+        for (int i = 0; i < ticks; i++)
+            assert_int_equal(tram_loop_dispatch(other), 0);
+        assert_int_equal(tram_loop_close(other), 0);
+        run_to_rest(world);
+        assert_int_equal(tram_loop_free(other), 0);
+        assert_trace(world, "a.made a.eof a.lost:0 a.released");
+    }
+}
+
+static void test_M_9_this_loop_closes_first(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    struct echo echo = {0};
+    struct recorder *a = recorder_new(world, "a");
+    tram_transport *transport;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, other, echo_factory, &echo, &transport), 0);
+    run_to_rest(world);
+    assert_int_equal(write_text(transport, ""), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_loop_dispatch(other), 0);
+    world_reopen(world);
+    for (int i = 0; i < 3 && !echo.lost; i++)
+        tram_loop_dispatch(other);
+    assert_true(echo.lost);
+    assert_trace(world, "a.made a.lost:0 a.released");
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
+static int no_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)ret_protocol;
+    return tram_loop_raise(loop, TRAM_EUSER, arg, "no");
+}
+
+static void test_M_9_a_factory_that_fails_ends_the_first_end(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    struct recorder *a = recorder_new(world, "a");
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, other, no_protocol, NULL, NULL), 0);
+    assert_int_equal(tram_loop_dispatch(other), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.made a.eof a.lost:0 a.released");
+    a = recorder_new(world, "a");
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, NULL, no_protocol, NULL, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, other, NULL, NULL, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_close(other), 0);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &a->base, other, no_protocol, NULL, NULL), TRAM_ESTATE);
+    run_to_rest(world);
+    assert_trace(world, "");
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(M_2_connection_made_is_queued_for_both_the_first_one_first),
+        TEST(M_2_bytes_written_before_connection_made_wait_for_it),
+        TEST(M_2_a_pair_that_cannot_be_made_leaves_the_protocols_alone),
+        TEST(M_3_data_comes_in_order_and_never_inside_the_write),
+        TEST(M_3_both_write_in_their_callbacks),
+        TEST(M_3_a_buffered_protocol_receives_into_its_own_memory),
+        TEST(M_4_a_pause_half_way_through_keeps_the_rest),
+        TEST(M_4_what_the_peer_has_not_taken_is_the_write_buffer),
+        TEST(M_4_the_marks_can_be_set),
+        TEST(M_5_close_flushes_then_the_other_end_sees_the_end),
+        TEST(M_5_close_waits_for_a_peer_that_paused),
+        TEST(M_5_both_close_with_bytes_on_their_way),
+        TEST(M_5_writing_to_an_end_that_is_gone_is_a_broken_pipe),
+        TEST(M_6_write_eof_leaves_the_other_direction_open),
+        TEST(M_7_abort_drops_the_buffers_of_both_directions),
+        TEST(M_7_an_end_that_fails_is_the_end_of_the_stream_for_the_other),
+        TEST(M_8_set_protocol_switches_at_once),
+        TEST(M_9_ends_on_two_loops_keep_order_and_flow_control),
+        TEST(M_9_the_other_loop_closes),
+        TEST(M_9_this_loop_closes_first),
+        TEST(M_9_a_factory_that_fails_ends_the_first_end),
+        TEST(M_10_extra_info_is_the_default),
+    };
+    return cmocka_run_group_tests_name("pair", tests, NULL, NULL);
+}

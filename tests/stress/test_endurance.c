@@ -1,0 +1,320 @@
+/*
+ * What time does to a server: connections by the hundred thousand leave nothing behind, and one that has no descriptors
+ * left serves whom it can, says so once, sleeps, and recovers.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "support/support.h"
+#include "support/witness.h"
+
+static bool full_run(void) {
+    return getenv("TRAM_TEST_FULL") != NULL;
+}
+
+/* ---- Cycles ---- */
+
+enum { AT_A_TIME = 32 };
+
+struct cycles {
+    struct world *world;
+    struct witness_tally servers;
+    struct witness_tally clients[2]; /* those that end with a reset, and those that do not */
+    char port[8];
+    unsigned started;
+    unsigned failed;
+    int last_error;
+};
+
+static void connected(tram_future *future, void *arg) {
+    struct cycles *cycles = arg;
+    int status = tram_future_result(future, NULL);
+    if (status == 0)
+        return;
+    cycles->failed++;
+    cycles->last_error = status;
+}
+
+static unsigned ended(const struct cycles *cycles) {
+    return cycles->clients[0].released + cycles->clients[1].released + cycles->failed;
+}
+
+/* One in eight ends cleanly and leaves a TIME_WAIT: over many addresses, or the ports would run out. */
+static void start_one(struct cycles *cycles) {
+    char host[32];
+    tram_future *future;
+    unsigned number = cycles->started++;
+    snprintf(host, sizeof host, "127.2.%u.%u", number / 200 % 200, number % 200 + 1);
+    assert_int_equal(tram_loop_create_connection(cycles->world->loop, witness_client, &cycles->clients[number % 8 == 0],
+                                                 host, cycles->port, NULL, &future),
+                     0);
+    assert_int_equal(tram_future_add_done_callback(future, connected, cycles), 0);
+    tram_future_release(future);
+}
+
+static bool served_all(void *arg) {
+    struct cycles *cycles = arg;
+    return ended(cycles) == cycles->started &&
+           cycles->servers.protocols == cycles->clients[0].made + cycles->clients[1].made &&
+           cycles->servers.released == cycles->servers.protocols;
+}
+
+static void run_cycles(struct cycles *cycles, unsigned count) {
+    unsigned until = cycles->started + count;
+    while (cycles->started < until) {
+        while (cycles->started < until && cycles->started - ended(cycles) < AT_A_TIME)
+            start_one(cycles);
+        run_ticks(cycles->world, 1);
+    }
+    run_until_true(cycles->world, served_all, cycles);
+    run_to_rest(cycles->world);
+}
+
+static size_t resident_pages(void) {
+    size_t size = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%zu %zu", &size, &resident), 2);
+    fclose(file);
+    return resident;
+}
+
+static void finish(struct world *world, tram_future *future, void **ret_value) {
+    while (!tram_future_done(future))
+        run_ticks(world, 1);
+    assert_int_equal(tram_future_result(future, ret_value), 0);
+    tram_future_release(future);
+}
+
+static void test_V_15_cycles_leave_descriptors_and_memory_where_they_were(void **state) {
+    struct world *world = *state;
+    struct cycles cycles = {.world = world};
+    unsigned count = full_run() ? 1000000 : 20000;
+    tram_server_options options = {.backlog = 4 * AT_A_TIME};
+    tram_future *future;
+    void *value;
+    tram_socket_address address;
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    cycles.clients[0] = (struct witness_tally){.size = 100, .end = WITNESS_RESETS};
+    cycles.clients[1] = (struct witness_tally){.size = 100, .end = WITNESS_CLOSES};
+    assert_int_equal(
+        tram_loop_create_server(world->loop, witness_server, &cycles.servers, "0.0.0.0", "0", &options, &future), 0);
+    finish(world, future, &value);
+    assert_int_equal(tram_server_sockname(value, 0, &address), 0);
+    tram_socket_address_text(&address, text, sizeof text);
+    snprintf(cycles.port, sizeof cycles.port, "%s", strrchr(text, ':') + 1);
+
+    run_cycles(&cycles, 2000); /* pools and tables have their size then */
+    int descriptors = open_descriptors();
+    size_t blocks = world->live_blocks, bytes = world->live_bytes, pages = resident_pages();
+    run_cycles(&cycles, count);
+    print_message("%u cycles, %u connects failed; blocks %zu -> %zu, bytes %zu -> %zu, resident pages %zu -> %zu\n",
+                  count, cycles.failed, blocks, world->live_blocks, bytes, world->live_bytes, pages, resident_pages());
+    assert_int_equal(cycles.last_error, 0);
+    assert_int_equal(cycles.clients[0].echoed + cycles.clients[1].echoed, cycles.started);
+    assert_int_equal(open_descriptors(), descriptors);
+    assert_int_equal(world->live_blocks, blocks);
+    assert_int_equal(world->live_bytes, bytes);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(resident_pages() < pages + 256);
+#endif
+    assert_true(witness_paired(&cycles.servers) && witness_paired(&cycles.clients[0]) &&
+                witness_paired(&cycles.clients[1]));
+    assert_int_equal(world->exceptions, 0);
+    assert_int_equal(tram_server_close(value), 0);
+    tram_server_release(value);
+}
+
+/* ---- No descriptors left ---- */
+
+enum { CLIENTS = 500, DESCRIPTORS = 64 };
+
+/* What the starved server tells the test. */
+struct starved {
+    atomic_uint other_reports;
+    atomic_ullong pauses;
+    atomic_size_t left_bytes;
+    struct witness_tally tally;
+    int listener;
+    int commands; /* 'r': raise the limit, 'c': say how much CPU was used, 'q': end */
+    int events;   /* a byte per report; the answer to 'c' */
+    int answers;
+    tram_server *server;
+};
+
+static int on_report(tram_loop *loop, const tram_exception *exception, void *arg) {
+    struct starved *starved = arg;
+    (void)loop;
+    if (!exception->error || exception->error->code != -EMFILE)
+        atomic_fetch_add(&starved->other_reports, 1);
+    return write(starved->events, "!", 1) == 1 ? 0 : TRAM_EUSER;
+}
+
+static uint64_t time_of(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void limit_descriptors(rlim_t count) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = count < limit.rlim_max ? count : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        _exit(10);
+}
+
+static int on_command(tram_loop *loop, void *arg) {
+    struct starved *starved = arg;
+    char command;
+    uint64_t used = time_of(CLOCK_THREAD_CPUTIME_ID);
+    if (read(starved->commands, &command, 1) != 1)
+        return TRAM_EUSER;
+    if (command == 'r')
+        limit_descriptors(4096);
+    else if (command == 'c')
+        return write(starved->answers, &used, sizeof used) == sizeof used ? 0 : TRAM_EUSER;
+    else
+        tram_loop_stop(loop);
+    return 0;
+}
+
+static void serve_starved(struct starved *starved) {
+    tram_faults *faults;
+    tram_loop *loop;
+    tram_stats stats;
+    size_t left;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no process */
+    limit_descriptors(DESCRIPTORS);
+    if (tram_faults_new(NULL, &faults)) /* it fails nothing: it counts memory */
+        _exit(11);
+    tram_loop_options options = {.faults = faults};
+    tram_server_options server_options = {.sock = &starved->listener, .backlog = CLIENTS + 10};
+    if (tram_loop_new(&options, &loop) || tram_loop_set_exception_handler(loop, on_report, starved) ||
+        tram_loop_add_reader(loop, starved->commands, on_command, starved) ||
+        tram_loop_create_server(loop, witness_server, &starved->tally, NULL, NULL, &server_options, NULL))
+        _exit(12);
+    tram_loop_run_forever(loop);
+    tram_loop_stats(loop, &stats);
+    starved->pauses = stats.accept_pauses;
+    if (tram_loop_free(loop))
+        _exit(13);
+    tram_faults_memory(faults, NULL, &left);
+    starved->left_bytes = left;
+    tram_faults_free(faults);
+    _exit(0);
+}
+
+static void await_report(int fd) {
+    char byte;
+    await_events(fd, POLLIN);
+    assert_int_equal(read(fd, &byte, 1), 1);
+}
+
+static uint64_t ask_cpu(int commands, int answers) {
+    uint64_t used;
+    assert_int_equal(write(commands, "c", 1), 1);
+    await_events(answers, POLLIN);
+    assert_int_equal(read(answers, &used, sizeof used), sizeof used);
+    return used;
+}
+
+/* How many clients have their echo now; closes them if asked to. */
+static unsigned count_served(int *fds, bool close_them) {
+    unsigned served = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct pollfd poll_fd = {.fd = fds[i], .events = POLLIN};
+        if (fds[i] < 0 || poll(&poll_fd, 1, 0) != 1)
+            continue;
+        served++;
+        if (close_them) {
+            close_with_reset(fds[i]);
+            fds[i] = -1;
+        }
+    }
+    return served;
+}
+
+static void test_V_11_a_server_without_descriptors_sleeps_and_recovers(void **state) {
+    (void)state;
+    struct starved *starved = mmap(NULL, sizeof *starved, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int commands[2], events[2], answers[2], fds[CLIENTS], status;
+    uint16_t port;
+    assert_true(starved != MAP_FAILED);
+    *starved = (struct starved){.listener = tcp_listener(CLIENTS + 10, &port)};
+    assert_int_equal(pipe(commands) | pipe(events) | pipe(answers), 0);
+    starved->commands = commands[0];
+    starved->events = events[1];
+    starved->answers = answers[1];
+    pid_t child = fork();
+    if (child == 0)
+        serve_starved(starved);
+    close(starved->listener);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fds[i] = tcp_connect(port);
+        assert_true(fds[i] >= 0);
+        assert_int_equal(send(fds[i], "x", 1, MSG_NOSIGNAL), 1);
+    }
+
+    /* Starved: one report per incident, one incident a second, and no work in between. */
+    await_report(events[0]);
+    uint64_t cpu = ask_cpu(commands[1], answers[0]), wall = time_of(CLOCK_MONOTONIC);
+    for (int i = 0; i < 3; i++)
+        await_report(events[0]);
+    cpu = ask_cpu(commands[1], answers[0]) - cpu;
+    wall = time_of(CLOCK_MONOTONIC) - wall;
+    unsigned served = count_served(fds, true);
+    print_message("%u of %u served with %u descriptors; %.2f%% CPU during %.1f s without\n", served, CLIENTS,
+                  DESCRIPTORS, 100.0 * (double)cpu / (double)wall, (double)wall / 1e9);
+    assert_true(served >= DESCRIPTORS / 2 && served < DESCRIPTORS);
+    assert_true(wall > 2900000000u);
+    assert_true(cpu < wall / 20);
+
+    /* Descriptors that come free go to those who wait. */
+    await_report(events[0]); /* while they are being accepted */
+    await_report(events[0]);
+    unsigned more = count_served(fds, true);
+    print_message("%u more served in their place\n", more);
+    assert_true(more >= DESCRIPTORS / 2 && more < DESCRIPTORS);
+    assert_int_equal(write(commands[1], "r", 1), 1);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (fds[i] >= 0) {
+            await_events(fds[i], POLLIN);
+            close_with_reset(fds[i]);
+        }
+    assert_int_equal(write(commands[1], "q", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(starved->other_reports, 0);
+    unsigned rest = 0;
+    for (struct pollfd poll_fd = {.fd = events[0], .events = POLLIN}; poll(&poll_fd, 1, 0) == 1; rest++)
+        await_report(events[0]);
+    assert_int_equal(starved->pauses, 6 + rest);
+    assert_true(rest <= 1);
+    assert_int_equal(starved->left_bytes, 0);
+    assert_int_equal(starved->tally.protocols, CLIENTS);
+    assert_true(witness_paired(&starved->tally));
+    for (int i = 0; i < 2; i++) {
+        close(commands[i]);
+        close(events[i]);
+        close(answers[i]);
+    }
+    munmap(starved, sizeof *starved);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_V_15_cycles_leave_descriptors_and_memory_where_they_were),
+        TEST(test_V_11_a_server_without_descriptors_sleeps_and_recovers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
