@@ -54,7 +54,8 @@ static struct epoll_event wanted_event(const struct poller *poller, const struct
     return (struct epoll_event){
         .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
                   (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0) |
-                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0),
+                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0) |
+                  (io->flags & IO_EXCLUSIVE ? (uint32_t)EPOLLEXCLUSIVE : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
 }
