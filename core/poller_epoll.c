@@ -54,13 +54,12 @@ static struct epoll_event wanted_event(const struct poller *poller, const struct
     return (struct epoll_event){
         .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
                   (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0) |
-                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0) |
-                  (io->flags & IO_EXCLUSIVE ? (uint32_t)EPOLLEXCLUSIVE : 0),
+                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
 }
 
-static void epoll_forget(struct poller *poller, struct io *io) {
+__attribute__((noinline)) static void epoll_forget(struct poller *poller, struct io *io) {
     struct epoll_event unused = {0};
     poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
     io->flags &= (uint8_t)~IO_IN_KERNEL;
@@ -69,9 +68,11 @@ static void epoll_forget(struct poller *poller, struct io *io) {
 
 static int epoll_change(struct poller *poller, struct io *io) {
     struct epoll_event event = wanted_event(poller, io);
-    /* The kernel does not change what is exclusive. */
-    if (unlikely(io->flags & IO_EXCLUSIVE) && io->flags & IO_IN_KERNEL)
-        epoll_forget(poller, io);
+    if (unlikely(io->flags & IO_EXCLUSIVE)) {
+        event.events |= EPOLLEXCLUSIVE;
+        if (io->flags & IO_IN_KERNEL)
+            epoll_forget(poller, io); /* the kernel does not change what is exclusive */
+    }
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;

@@ -45,7 +45,7 @@ static void detached(struct transport_owner *owner, tram_transport *transport) {
 }
 
 /* A connection that could not be served concerns nobody else: it is reported in debug mode only (V-13). */
-static void refuse(tram_server *server, int fd, int code, const char *operation) {
+__attribute__((noinline)) static void refuse(tram_server *server, int fd, int code, const char *operation) {
     tram_loop *loop = server->loop;
     const tram_error *error = tram__raised(loop, code, operation);
     if (server->place)
@@ -63,7 +63,7 @@ static void refuse(tram_server *server, int fd, int code, const char *operation)
 }
 
 /* One that is counted here. */
-static void serve(tram_server *server, const struct guest *guest) {
+static inline void serve(tram_server *server, const struct guest *guest) {
     tram_loop *loop = server->loop;
     tram_protocol *protocol = NULL;
     server->holds++; /* the factory may close the server and let go of it */
@@ -86,12 +86,12 @@ static void serve(tram_server *server, const struct guest *guest) {
     tram__server_put(server);
 }
 
-static struct guest guest_of(const struct listener *listener, int fd, const struct sockaddr_storage *peer,
-                             socklen_t peer_size) {
+static inline struct guest guest_of(const struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                                    socklen_t peer_size) {
     return (struct guest){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
-static void serve_here(tram_server *server, const struct guest *guest) {
+static inline void serve_here(tram_server *server, const struct guest *guest) {
     if (server->place)
         balance_count(server->place, 1);
     serve(server, guest);
@@ -133,7 +133,10 @@ static void starve(struct listener *listener, int code) {
     report_accept(listener, code, "accept is out of system resources");
 }
 
-static void welcome(tram_server *server, struct guest guest) {
+static inline void welcome(struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                           socklen_t peer_size) {
+    tram_server *server = listener->server;
+    struct guest guest = guest_of(listener, fd, peer, peer_size);
     if (!server->place || !tram__balance_hand_over(server->place, &guest))
         serve_here(server, &guest);
 }
@@ -145,7 +148,7 @@ static bool is_exhaustion(int code) {
 static void accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     if (likely(result >= 0))
-        welcome(listener->server, guest_of(listener, result, peer, peer_size));
+        welcome(listener, result, peer, peer_size);
     else if (is_exhaustion(result))
         starve(listener, result);
     else
