@@ -1,9 +1,11 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/executor.h"
+#include "core/resolver.h"
 #include <tram/resolver.h>
 
 /* What both kinds of lookup keep of a failure. */
@@ -32,6 +34,14 @@ static bool interrupted(int gai) {
 
 /* ---- getaddrinfo ---- */
 
+/* The C library cuts a number that is too large for a port down to 16 bits, and so means another port. */
+int tram__getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_result) {
+    char *end;
+    if (port && strtoul(port, &end, 10) > UINT16_MAX && !*end)
+        return EAI_SERVICE;
+    return getaddrinfo(host, port, hints, ret_result);
+}
+
 struct address_lookup {
     struct job job;
     struct addrinfo hints;
@@ -48,7 +58,7 @@ static void address_run(struct job *job) {
     int gai;
     do {
         errno = 0;
-        gai = getaddrinfo(lookup->host, lookup->port, lookup->hinted ? &lookup->hints : NULL, &lookup->result);
+        gai = tram__getaddrinfo(lookup->host, lookup->port, lookup->hinted ? &lookup->hints : NULL, &lookup->result);
     } while (interrupted(gai));
     const char *subject = lookup->host ? lookup->host : lookup->port ? lookup->port : "";
     if (gai) {

@@ -25,7 +25,10 @@ int main(int argc, char **argv) {
     int status = tram_loop_create_unix_server(loop, make_number_server, NULL, name, (size_t)size, NULL, &future);
     if (status == 0) {
         status = tram_loop_run_until_complete(loop, future);
-        tram_future_release(future); /* and with it the server, which the loop closes */
+        void *server;
+        if (tram_future_result(future, &server) == 0)
+            tram_server_release(server); /* the loop closes it */
+        tram_future_release(future);
     }
     if (status == 0) {
         printf("listening on @%s\n", name + 1);

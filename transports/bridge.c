@@ -39,11 +39,12 @@ static int index_of(const struct side *side) {
     return (int)(side - side->bridge->sides);
 }
 
-/* The first reason counts, but that a failure is no orderly end. */
+/* The first reason counts, but that no end is orderly when bytes were still to be handed over. */
 static void decide(struct side *side, tram_bridge_outcome outcome, int code) {
     struct bridge *bridge = side->bridge;
     tram_bridge_result *result = &bridge->result;
-    if (bridge->decided && !(result->outcome == TRAM_BRIDGE_EOF && outcome == TRAM_BRIDGE_FAILED))
+    bool cut_short = outcome == TRAM_BRIDGE_FAILED || outcome == TRAM_BRIDGE_IDLE;
+    if (bridge->decided && !(result->outcome == TRAM_BRIDGE_EOF && cut_short))
         return;
     bridge->decided = true;
     result->outcome = outcome;
@@ -173,6 +174,11 @@ static void bridge_cancel(tram_future *future) {
 
 static const struct future_kind bridge_kind = {.name = "bridge", .cancel = bridge_cancel};
 
+static bool is_stream(const tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    return !(kind->calls && kind->calls->sendto) && !(kind->no_reading && kind->no_writing);
+}
+
 /* Can all that `from` may still send be written to `to`? */
 static bool leads(const tram_transport *from, const tram_transport *to) {
     if ((from->flags | to->flags) & (T_CLOSING | T_HAS_PUMP) || !from->protocol)
@@ -201,6 +207,8 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         options = &defaults;
     if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
         return TRAM_EVALUE;
+    if (!is_stream(a) || !is_stream(b))
+        return -ENOTSUP;
     if (!leads(a, b) || !leads(b, a))
         return TRAM_ESTATE;
     struct bridge *bridge;

@@ -187,11 +187,6 @@ static int datagram_sendto(tram_transport *transport, const void *data, size_t s
     return send_datagram(self, &datagram);
 }
 
-static int datagram_cork(tram_transport *transport) {
-    transport->corked++;
-    return 0;
-}
-
 static int datagram_uncork(tram_transport *transport) {
     if (transport->corked && --transport->corked == 0 && !of(transport)->delivering)
         flush(of(transport));
@@ -264,7 +259,7 @@ static const struct io_datagram_kind datagrams = {
 static const struct transport_calls calls = {
     .close = datagram_close,
     .abort = tram__transport_abort,
-    .cork = datagram_cork,
+    .cork = tram__transport_cork,
     .uncork = datagram_uncork,
     .sendto = datagram_sendto,
 };

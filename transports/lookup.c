@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "core/future.h"
+#include "core/resolver.h"
 #include <tram/resolver.h>
 
 int tram__lookup_numeric(const struct lookup_query *query, struct address_list *list) {
@@ -38,7 +39,7 @@ int tram__lookup_wait(const struct lookup_query *query, struct address_list *lis
         const char *host = query->host && *query->host ? query->host : NULL;
         int gai;
         do
-            gai = getaddrinfo(host, query->port, &hints, &found);
+            gai = tram__getaddrinfo(host, query->port, &hints, &found);
         while (gai == EAI_SYSTEM && errno == EINTR);
         if (gai) {
             snprintf(ret_error->detail, sizeof ret_error->detail, "%s: %s", host ? host : query->port,

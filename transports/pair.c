@@ -320,7 +320,6 @@ static void pair_ended(tram_transport *transport, void *state) {
 }
 
 static const tram_custom_ops pair_ops = {
-    .name = "pair",
     .writelines = pair_writelines,
     .write_eof = pair_write_eof,
     .resume_reading = pair_resume_reading,

@@ -731,6 +731,8 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
 }
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    if (unlikely(!pieces && count))
+        return TRAM_EVALUE;
     FORWARD(transport, writelines, transport, pieces, count);
 }
 

@@ -29,8 +29,8 @@ typedef struct tram_bridge_result {
 } tram_bridge_result;
 
 /*
- * Couples two transports of one loop, of whatever kinds. Their protocols are switched as by
- * tram_transport_set_protocol(): the old ones get `released` and no connection_lost. From then on bytes go over
+ * Couples two transports of one loop, of whatever kinds, as long as bytes flow in them. Their protocols are switched as
+ * by tram_transport_set_protocol(): the old ones get `released` and no connection_lost. From then on bytes go over
  * unchanged and in order, behind what was queued for writing before; a side is not read while the other's write buffer
  * is above its high-water mark, so a slow reader costs no more than that and one read. The end of a stream is handed
  * on as the end of a stream, with the other direction open (a kind that cannot be half open is closed); when both have
@@ -40,7 +40,8 @@ typedef struct tram_bridge_result {
  * future. Cancelling it aborts both. `options` and `ret_future` may be NULL.
  *
  * TRAM_EVALUE: the same transport twice, or two loops; TRAM_ESTATE: one is closing, or cannot be written any more
- * though the other still sends; -ENOMEM. Nothing changed then.
+ * though the other still sends; -ENOTSUP: one is a datagram transport or a subprocess (its pipes can be coupled);
+ * -ENOMEM. Nothing changed then.
  */
 TRAM_API int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options *options,
                          tram_future **ret_future);

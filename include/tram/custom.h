@@ -27,9 +27,6 @@ TRAM_BEGIN_DECLS
  * negative code, which ends the connection with that error unless stated otherwise. Any may be NULL.
  */
 typedef struct tram_custom_ops {
-    /* For reports; NULL: "custom". A constant. */
-    const char *name;
-
     /*
      * Send all these pieces, in order, or keep copies of them: they are borrowed for the call. At least one byte. They
      * count as the write buffer until tram_custom_sent(), which may be called here already. NULL: a transport that

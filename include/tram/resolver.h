@@ -17,7 +17,8 @@ struct addrinfo; /* <netdb.h> */
 
 /*
  * getaddrinfo(3) on the executor. Completes with a const struct addrinfo *, in the resolver's order, which
- * lives as long as the future. TRAM_ERESOLVE, with the resolver's text in the detail. `hints` may be NULL.
+ * lives as long as the future. TRAM_ERESOLVE, with the resolver's text in the detail, also for a port above 65535,
+ * which the C library would cut to 16 bits. `hints` may be NULL.
  */
 TRAM_API int tram_loop_getaddrinfo(tram_loop *loop, const char *host, const char *port, const struct addrinfo *hints,
                                    tram_future **ret_future);

@@ -1,4 +1,5 @@
 /* Two transports coupled: tram_bridge() and tram_transport_reset(). */
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -284,6 +285,54 @@ static void test_a_socket_and_one_end_of_a_pipe(void **state) {
     }
 }
 
+static int give_recorder(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = arg;
+    return 0;
+}
+
+/* A transport over one end of a new pipe; the other end is the test's. */
+static tram_transport *half_of_pipe(struct world *world, const char *name, bool reading, int *ret_far) {
+    struct recorder *recorder = recorder_new(world, name);
+    int fds[2];
+    assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+    *ret_far = fds[reading];
+    int status = reading ? tram_loop_connect_read_pipe(world->loop, give_recorder, recorder, fds[0], NULL)
+                         : tram_loop_connect_write_pipe(world->loop, give_recorder, recorder, fds[1], NULL);
+    assert_int_equal(status, 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    return recorder->base.transport;
+}
+
+static void assert_reads(struct world *world, int fd, const char *text) {
+    char bytes[64];
+    run_to_rest(world);
+    assert_int_equal(read(fd, bytes, sizeof bytes), strlen(text));
+    assert_memory_equal(bytes, text, strlen(text));
+}
+
+static void test_from_pipe_to_pipe(void **state) {
+    for (int writer_first = 0; writer_first < 2; writer_first++) {
+        struct coupling coupling = {.world = *state};
+        coupling.a = half_of_pipe(*state, "a", true, &coupling.left);
+        coupling.b = half_of_pipe(*state, "b", false, &coupling.right);
+        tram_transport *first = writer_first ? coupling.b : coupling.a;
+        tram_transport *second = writer_first ? coupling.a : coupling.b;
+        assert_int_equal(tram_bridge(first, second, NULL, &coupling.future), 0);
+        assert_int_equal(write(coupling.left, "down the pipe", 13), 13);
+        assert_reads(*state, coupling.right, "down the pipe");
+        assert_false(tram_future_done(coupling.future));
+        assert_int_equal(write(coupling.left, "the rest", 8), 8);
+        close(coupling.left);
+        assert_reads(*state, coupling.right, "the rest");
+        assert_reads(*state, coupling.right, "");
+        coupling.left = dup(coupling.right);
+        assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, writer_first ? 0 : 21, writer_first ? 21 : 0);
+        end(&coupling);
+    }
+}
+
 static void test_idle_bridges_end(void **state) {
     struct world *world = *state;
     struct coupling coupling = sockets_between(world, tcp_pair);
@@ -297,6 +346,20 @@ static void test_idle_bridges_end(void **state) {
     assert_ended(&coupling, TRAM_BRIDGE_IDLE, -1, 0, 3, 0);
     assert_true(tram_loop_time(world->loop) - start >= 30000000);
     assert_true(last >= start);
+    end(&coupling);
+}
+
+/* Both have ended their streams, and one does not take what the other sent. */
+static void test_what_idleness_throws_away_was_not_handed_over(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, unix_pair);
+    tram_transport_set_write_buffer_limits(coupling.b, 1 << 20, 1 << 18); /* so that the end of `a` is seen */
+    fill(coupling.b, 70000);
+    world->trace[0] = '\0';
+    couple(&coupling, 30000000);
+    shutdown(coupling.left, SHUT_WR);
+    shutdown(coupling.right, SHUT_WR);
+    assert_ended(&coupling, TRAM_BRIDGE_IDLE, -1, 0, 0, 0);
     end(&coupling);
 }
 
@@ -364,6 +427,21 @@ static void test_what_cannot_be_coupled(void **state) {
     tram_transport_write_eof(coupling.b);
     assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &future), TRAM_ESTATE);
     assert_null(future);
+
+    /* no streams of bytes */
+    struct recorder *c = recorder_new(world, "c");
+    tram_datagram_options options = {.local_host = "127.0.0.1"};
+    assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, give_recorder, c, &options, NULL), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_bridge(coupling.a, c->base.transport, NULL, &future), -ENOTSUP);
+    assert_int_equal(tram_bridge(c->base.transport, coupling.a, NULL, &future), -ENOTSUP);
+    tram_transport_close(c->base.transport);
+    static const char *const argv[] = {"true", NULL};
+    c = recorder_new(world, "c");
+    assert_int_equal(tram_loop_subprocess_exec(world->loop, give_recorder, c, argv, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(tram_bridge(coupling.a, c->base.transport, NULL, &future), -ENOTSUP);
+    run_until(world, &c->was_released);
     tram_transport_abort(coupling.a);
     tram_transport_abort(coupling.b);
     run_to_rest(world);
@@ -383,7 +461,9 @@ int main(void) {
         TEST(an_end_that_was_seen_before_goes_over),
         TEST(a_socket_and_a_memory_pair),
         TEST(a_socket_and_one_end_of_a_pipe),
+        TEST(from_pipe_to_pipe),
         TEST(idle_bridges_end),
+        TEST(what_idleness_throws_away_was_not_handed_over),
         TEST(cancelling_aborts_both),
         TEST(who_closes_a_side_closes_both),
         TEST(a_bridge_without_a_future_ends_with_its_loop),

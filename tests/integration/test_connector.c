@@ -327,6 +327,10 @@ static void test_L_36_numbers_need_no_resolver(void **state) {
         tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "http", NULL, &future), 0);
     assert_fails(world, future, TRAM_ERESOLVE);
     assert_int_equal(resolutions, 3);
+    /* Not port 34463. */
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "99999", NULL, &future), 0);
+    assert_fails(world, future, TRAM_ERESOLVE);
     close(listener);
 }
 

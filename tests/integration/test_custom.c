@@ -68,7 +68,6 @@ static void mine_ended(tram_transport *transport, void *state) {
 }
 
 static const tram_custom_ops mine_ops = {
-    .name = "mine",
     .writelines = mine_writelines,
     .write_eof = mine_write_eof,
     .pause_reading = mine_pause,

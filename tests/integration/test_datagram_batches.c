@@ -294,6 +294,14 @@ static void test_D_12_a_cork_holds_back_and_joins(void **state) {
     endpoint_close(&endpoint);
 }
 
+static void test_a_cork_too_many_is_refused(void **state) {
+    struct endpoint endpoint = endpoint_that_joins(*state);
+    for (int i = 0; i < UINT16_MAX; i++)
+        assert_int_equal(tram_transport_cork(endpoint.transport), 0);
+    assert_int_equal(tram_transport_cork(endpoint.transport), TRAM_ELIMIT);
+    endpoint_close(&endpoint);
+}
+
 static void test_D_15_joining_changes_nothing_for_the_peer(void **state) {
     struct endpoint endpoint = endpoint_that_joins(*state);
     tram_transport *transport = endpoint.transport;
@@ -494,6 +502,7 @@ int main(void) {
         TEST_FAULTS(test_D_19_a_close_within_a_batch_sends_what_it_held),
         TEST_FAULTS(test_D_12_little_is_held_and_held_is_not_paused),
         TEST_FAULTS(test_D_12_a_cork_holds_back_and_joins),
+        TEST_FAULTS(test_a_cork_too_many_is_refused),
         TEST_FAULTS(test_D_15_joining_changes_nothing_for_the_peer),
         TEST_FAULTS(test_D_15_different_peers_are_not_joined),
         TEST_FAULTS(test_D_15_many_are_joined_in_several_messages),

@@ -488,6 +488,7 @@ static void test_server_bad_input(void **state) {
         {echo_factory, NULL, "0", {.defer_serving = true}, TRAM_EVALUE},
         {echo_factory, NULL, "0", {.backlog = -1}, TRAM_EVALUE},
         {echo_factory, "no.such.host.invalid", "0", {.flags = AI_NUMERICHOST}, TRAM_ERESOLVE},
+        {echo_factory, "127.0.0.1", "65536", {0}, TRAM_ERESOLVE},
         {echo_factory, "192.0.2.77", "0", {0}, -EADDRNOTAVAIL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

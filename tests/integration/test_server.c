@@ -572,6 +572,9 @@ static void test_X_3_cancelled_creation_leaves_nothing(void **state) {
 static void test_L_37_unknown_host_is_a_resolver_error(void **state) {
     struct world *world = *state;
     assert_create_fails(world, "127.0.0.1", "no-such-service-name", NULL, TRAM_ERESOLVE, NULL);
+    assert_create_fails(world, "127.0.0.1", "65536", NULL, TRAM_ERESOLVE, NULL);
+    assert_create_fails(world, NULL, "99999", NULL, TRAM_ERESOLVE, NULL);
+    assert_create_fails(world, "127.0.0.1", "18446744073709551617", NULL, TRAM_ERESOLVE, NULL);
     assert_create_fails(world, "host.invalid", "0", &(tram_server_options){.flags = AI_NUMERICHOST}, TRAM_ERESOLVE,
                         NULL);
 }

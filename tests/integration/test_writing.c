@@ -104,6 +104,8 @@ static void test_W_4_a_null_pointer_with_a_length_harms_nothing(void **state) {
     struct iovec pieces[3] = {{.iov_base = "abc", .iov_len = 3}, {.iov_base = NULL, .iov_len = 0}, {NULL, 7}};
     assert_int_equal(tram_transport_write(stream.transport, NULL, 1), TRAM_EVALUE);
     assert_int_equal(tram_transport_writelines(stream.transport, pieces, 3), TRAM_EVALUE);
+    assert_int_equal(tram_transport_writelines(stream.transport, NULL, 3), TRAM_EVALUE);
+    assert_int_equal(tram_transport_writelines(stream.transport, NULL, 0), 0);
     assert_int_equal(tram_transport_write_buffer(stream.transport, NULL), TRAM_EVALUE);
     assert_int_equal(faults.send.calls, 0);
     assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);

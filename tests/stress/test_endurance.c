@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/compiler.h"
 #include "support/support.h"
 #include "support/witness.h"
 
@@ -122,7 +123,7 @@ static void test_V_15_cycles_leave_descriptors_and_memory_where_they_were(void *
     assert_int_equal(open_descriptors(), descriptors);
     assert_int_equal(world->live_blocks, blocks);
     assert_int_equal(world->live_bytes, bytes);
-#ifndef __SANITIZE_ADDRESS__
+#ifndef TRAM_ASAN
     assert_true(resident_pages() < pages + 256);
 #endif
     assert_true(witness_paired(&cycles.servers) && witness_paired(&cycles.clients[0]) &&

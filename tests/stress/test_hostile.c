@@ -10,10 +10,12 @@
  * and a 64th of that again for the chunks that bytes lie in. A loop keeps at most KEPT bytes of free chunks.
  */
 #include <pthread.h>
-#include <sched.h>
+#include <semaphore.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "core/compiler.h"
 #include "support/support.h"
 #include "support/witness.h"
 
@@ -313,6 +315,7 @@ static void test_R_11_resets_in_every_state_leave_nothing(void **state) {
 
 struct attack {
     uint16_t port;
+    sem_t begun;
     atomic_bool over;
     unsigned long connects;
 };
@@ -324,11 +327,14 @@ static void *attack_main(void *arg) {
     static const char bytes[4096];
     struct attack *attack = arg;
     int fds[READERS + WRITERS];
+    /* An enemy far away has a processor of its own: this one shall not take the neighbour's. */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), 19);
     for (int i = 0; i < READERS + WRITERS; i++) {
         fds[i] = tcp_connect(attack->port);
         if (fds[i] >= 0)
             set_blocking(fds[i], false);
     }
+    sem_post(&attack->begun);
     for (unsigned turn = 0; !attack->over; turn++) {
         struct timespec pause = {.tv_nsec = 1000000};
         send(fds[turn % READERS], bytes, sizeof bytes, MSG_NOSIGNAL);
@@ -381,11 +387,14 @@ static uint64_t p99_of_neighbour(uint16_t port) {
 static double attacked_round(uint16_t port, unsigned round) {
     struct attack attack = {.port = port};
     pthread_t thread;
+    assert_int_equal(sem_init(&attack.begun, 0, 0), 0);
     uint64_t quiet = p99_of_neighbour(port);
     assert_int_equal(pthread_create(&thread, NULL, attack_main, &attack), 0);
+    sem_wait(&attack.begun);
     uint64_t loud = p99_of_neighbour(port);
     attack.over = true;
     pthread_join(thread, NULL);
+    sem_destroy(&attack.begun);
     print_message("round %u: p99 %.0f us quiet, %.0f us with %lu resets beside it: %.2f\n", round, (double)quiet / 1e3,
                   (double)loud / 1e3, attack.connects, (double)loud / (double)quiet);
     return (double)loud / (double)quiet;
@@ -422,8 +431,10 @@ static void test_W_16_neighbours_hardly_notice(void **state) {
     assert_true(witness_paired(&tally));
     qsort(ratios, rounds, sizeof *ratios, compare_ratios);
     print_message("median ratio of p99: %.2f\n", ratios[rounds / 2]);
+#if !defined(TRAM_ASAN) && !defined(TRAM_TSAN)
     if (full_run())
         assert_true(ratios[rounds / 2] < 3);
+#endif
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
