@@ -53,6 +53,8 @@ void tram__future_drop(tram_future *future) {
         return;
     const tram_allocator *allocator = &future->loop->allocator;
     drop_callbacks(future);
+    if (future->let_go)
+        future->let_go(future->value);
     if (future->kind->destroy)
         future->kind->destroy(future);
     memory_put(allocator, future->texts, future->texts_size);

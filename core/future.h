@@ -29,8 +29,9 @@ struct tram_future {
     tram_loop *loop;
     struct list callbacks; /* struct done_callback, future.c */
     void *value;
-    tram_error error; /* of a failed one; its texts and causes lie in `texts` */
-    void *texts;      /* NULL also where memory ran out: then the code alone tells */
+    void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
+    tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
+    void *texts;                 /* NULL also where memory ran out: then the code alone tells */
     size_t texts_size;
     size_t size; /* of the whole object */
     uint32_t references;

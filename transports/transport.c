@@ -253,6 +253,20 @@ static void start(tram_transport *transport) {
     tram__transport_start_reading(transport);
 }
 
+static void value_let_go(void *value) {
+    tram_transport_release(value);
+}
+
+/* The connection may be lost before a done callback runs: what it gets is inert then, not gone. */
+static void tell_creator(tram_transport *transport, tram_future *creator) {
+    if (creator->state == FUTURE_PENDING) {
+        transport->holds++;
+        creator->let_go = value_let_go;
+        tram__future_finish(creator, transport);
+    }
+    tram_future_release(creator);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
@@ -262,10 +276,8 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     tram__protocol_connection_made(transport);
     start(transport);
     tram_future *creator = take_creator(transport);
-    if (creator) {
-        tram__future_finish(creator, transport);
-        tram_future_release(creator);
-    }
+    if (creator)
+        tell_creator(transport, creator);
     if (unlikely(transport->flags & T_UNREAD))
         tram__transport_start_reading(transport);
     if (unlikely(sealed_before))

@@ -32,7 +32,8 @@ typedef struct tram_connection_options {
 /*
  * Resolves `host` and `port` (both text; a number needs no resolver), connects, calls the factory, makes the
  * transport and, after connection_made, completes the future with the tram_transport * (its protocol:
- * tram_transport_get_protocol). The value is borrowed: valid until connection_lost.
+ * tram_transport_get_protocol). The value is borrowed: valid until connection_lost, and as long as the future, which
+ * holds it: the connection may be lost before a done callback runs, and is inert then.
  *
  * TRAM_EVALUE at once, and no future, for options that contradict each other; every other trouble comes
  * through the future: TRAM_ERESOLVE, -ECONNREFUSED …, TRAM_EMULTIPLE with all texts when attempts failed for

@@ -247,6 +247,42 @@ static void assert_peer_is(tram_transport *transport, const char *host) {
 
 /* ---- The way to a connection ---- */
 
+static tram_future *made_by;
+
+static int abort_when_made(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_abort(recorder->base.transport) : 0;
+}
+
+static int abort_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = recorder_factory(loop, arg, ret_protocol);
+    world_last_recorder(arg)->on = abort_when_made;
+    return status;
+}
+
+static void use_what_was_made(tram_future *future, void *arg) {
+    struct world *world = arg;
+    void *transport;
+    assert_true(world_last_recorder(world)->was_released);
+    assert_int_equal(tram_future_result(future, &transport), 0);
+    assert_true(tram_transport_is_closing(transport));
+    assert_null(tram_transport_get_protocol(transport));
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    trace(world, "used");
+}
+
+static void test_X_9_what_a_future_brings_is_inert_after_the_end_and_not_gone(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, abort_factory, world, "127.0.0.1", text_of(port), NULL, &made_by), 0);
+    assert_int_equal(tram_future_add_done_callback(made_by, use_what_was_made, world), 0);
+    run_until_traced(world, "used");
+    use_what_was_made(made_by, world);
+    tram_future_release(made_by);
+    close(listener);
+}
+
 static void trace_done(tram_future *future, void *arg) {
     trace(arg, "done:%s", tram_future_cancelled(future) ? "cancelled" : "result");
 }
@@ -953,6 +989,7 @@ static void test_X_1_out_of_memory_for_the_failures(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(C_1_resolves_connects_and_completes_after_connection_made),
+        TEST(X_9_what_a_future_brings_is_inert_after_the_end_and_not_gone),
         TEST(P_4_creator_goes_on_before_the_first_data),
         TEST(C_1_only_the_protocol_tells_without_a_future),
         TEST(L_36_numbers_need_no_resolver),
