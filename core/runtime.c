@@ -103,10 +103,22 @@ static bool parts_expect(struct worker *worker) {
     return expects;
 }
 
+/*
+ * The worker that has the signals is the last to leave: with its loop they go back to their default action, and the
+ * next one, which is to end the grace of the others, would end the process instead.
+ */
+static bool must_stay(const struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    return worker->index == 0 && runtime->options.handle_signals &&
+           atomic_load_explicit(&runtime->left, memory_order_relaxed) < runtime->count - 1;
+}
+
 /* Called at the end of every tick once a stop was asked for. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
     if (worker->phase == WORKER_LEAVES) {
+        if (must_stay(worker))
+            return; /* every worker that leaves sends a mail */
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
@@ -147,6 +159,13 @@ static void stop_mail_discard(struct mail *mail) {
     (void)mail;
 }
 
+/* It has only to wake the loop: must_stay() counts. */
+static void left_mail_run(tram_loop *loop, struct mail *mail) {
+    (void)loop;
+    (void)mail;
+}
+
+static const struct mail_kind left_mail_kind = {.run = left_mail_run, .discard = stop_mail_discard};
 static const struct mail_kind stop_mail_kind = {.run = stop_mail_run, .discard = stop_mail_discard};
 
 /* Signal handlers call this: nothing but atomics and the write that wakes. */
@@ -220,6 +239,9 @@ static void worker_end(struct worker *worker) {
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
     tram_loop_close(worker->loop);
+    atomic_fetch_add_explicit(&runtime->left, 1, memory_order_relaxed);
+    if (worker->left_mail && tram__mailbox_post(runtime->workers[0].mailbox, worker->left_mail) == 0)
+        worker->left_mail = NULL;
 }
 
 /* Reports how the start went and waits for the others. True: go. */
@@ -393,7 +415,10 @@ static int worker_open(struct worker *worker, const tram_loop_options *options) 
         memcpy(mail->payload, &worker, sizeof worker);
         worker->stop_mails[i] = mail;
     }
-    return 0;
+    if (worker->index == 0)
+        return 0;
+    worker->left_mail = tram__mail_new(worker->runtime->workers[0].mailbox, &left_mail_kind);
+    return worker->left_mail ? 0 : -ENOMEM;
 }
 
 static void worker_free(struct worker *worker, unsigned stops) {
@@ -419,6 +444,9 @@ static void free_all(tram_runtime *runtime, bool forked) {
         list_remove(&part->link);
         part->ops->free(part);
     }
+    for (unsigned i = 0; i < runtime->count; i++)
+        if (runtime->workers[i].left_mail)
+            tram__mail_free(runtime->workers[0].mailbox, runtime->workers[i].left_mail);
     for (unsigned i = 0; i < runtime->count; i++)
         worker_free(&runtime->workers[i], atomic_load_explicit(&runtime->stops, memory_order_relaxed));
     /* In a forked child this would wait for threads that are not there. */

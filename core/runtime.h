@@ -44,6 +44,7 @@ struct worker {
     tram_loop *loop;
     struct mailbox *mailbox;    /* held: a stop may come after the loop was closed */
     struct mail *stop_mails[2]; /* made beforehand, so that a signal handler can post them */
+    struct mail *left_mail;     /* to worker 0: this one has left; NULL once it is posted */
     pthread_t thread;
     bool created;
     bool joined;
@@ -76,6 +77,7 @@ struct tram_runtime {
     unsigned reported;            /* workers that know whether they can start */
     struct list parts;
     _Atomic unsigned stops;         /* how often a stop was asked for */
+    _Atomic unsigned left;          /* workers whose loop has ended */
     struct kept_error server_error; /* of the last tram_runtime_create_server() that failed */
     unsigned count;
     struct worker workers[];

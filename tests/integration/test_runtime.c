@@ -661,6 +661,33 @@ static void test_L_23_signals_stop_the_runtime(void **state) {
     }
 }
 
+/* The worker that has the signals stays until the others have left: their grace is ended by a second signal. */
+static void test_L_23_a_second_signal_ends_the_grace_of_another_worker(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    options.handle_signals = true;
+    options.grace_ns = 3600000000000;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_server_options elsewhere = {.shard = TRAM_SHARD_FIXED, .shard_worker = 1};
+    tram_runtime_server *server;
+    assert_int_equal(
+        tram_runtime_create_server(runtime, flood_factory, NULL, "127.0.0.1", "0", &elsewhere, &server, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fd = connect_to(server);
+    wait_for_count(&made_count, 1);
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    for (int i = 0; i < 100; i++) {
+        struct sigaction action;
+        const struct timespec pause = {.tv_nsec = 1000000};
+        assert_int_equal(sigaction(SIGTERM, NULL, &action), 0);
+        assert_ptr_not_equal(action.sa_handler, SIG_DFL);
+        nanosleep(&pause, NULL);
+    }
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    assert_int_equal(tram_runtime_join(runtime), 1);
+    tram_runtime_free(runtime);
+    close(fd);
+}
+
 /* The worker's own connections end as well, and one that is being made is given up. */
 static int connect_away(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
     (void)runtime;
@@ -805,6 +832,7 @@ int main(void) {
         TEST(second_stop_ends_the_grace_period),
         TEST(stop_from_a_signal_handler),
         TEST(L_23_signals_stop_the_runtime),
+        TEST(L_23_a_second_signal_ends_the_grace_of_another_worker),
         TEST(stop_ends_clients_too),
         TEST(forked_child_only_forgets),
         TEST(debug_mode_has_nothing_to_report),
