@@ -140,6 +140,7 @@ enum io_flag {
     IO_NO_QUIET = 8,   /* see tram__io_write() */
     IO_LARGE = 16,     /* its datagrams may be larger than those of UDP */
     IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
+    IO_EXCLUSIVE = 32, /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };
 
 /*

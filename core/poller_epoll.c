@@ -59,8 +59,20 @@ static struct epoll_event wanted_event(const struct poller *poller, const struct
     };
 }
 
+__attribute__((noinline)) static void epoll_forget(struct poller *poller, struct io *io) {
+    struct epoll_event unused = {0};
+    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
+    io->flags &= (uint8_t)~IO_IN_KERNEL;
+    io->armed = 0;
+}
+
 static int epoll_change(struct poller *poller, struct io *io) {
     struct epoll_event event = wanted_event(poller, io);
+    if (unlikely(io->flags & IO_EXCLUSIVE)) {
+        event.events |= EPOLLEXCLUSIVE;
+        if (io->flags & IO_IN_KERNEL)
+            epoll_forget(poller, io); /* the kernel does not change what is exclusive */
+    }
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;
@@ -86,13 +98,6 @@ static int epoll_renew(struct poller *poller, struct io *io) {
         return errno == ENOENT ? -EBADF : -errno;
     io->armed = io->wanted;
     return 0;
-}
-
-static void epoll_forget(struct poller *poller, struct io *io) {
-    struct epoll_event unused = {0};
-    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
-    io->flags &= (uint8_t)~IO_IN_KERNEL;
-    io->armed = 0;
 }
 
 __attribute__((noinline)) static ssize_t send_with_care(struct io *io, const void *data, size_t size) {

@@ -91,6 +91,18 @@ static void ask_again(struct worker *worker) {
     end_all(worker, worker->phase == WORKER_ABORTS ? IO_ENDING_ABORT : IO_ENDING_CLOSE);
 }
 
+static bool parts_expect(struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    bool expects = false;
+    pthread_mutex_lock(&runtime->lock);
+    for (struct list *link = runtime->parts.next; link != &runtime->parts && !expects; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        expects = part->ops->expects && part->ops->expects(part, worker->index);
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    return expects;
+}
+
 /* Called at the end of every tick once a stop was asked for. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
@@ -100,6 +112,8 @@ static void worker_tick(tram_loop *loop, void *arg) {
         return;
     }
     if (worker->phase == WORKER_HEARS) {
+        if (parts_expect(worker))
+            worker->turns = TURNS_OF_HEARING;
         if (worker->turns-- > 0) {
             take_a_turn(worker);
             return;
@@ -396,6 +410,10 @@ static size_t runtime_size(unsigned count) {
 }
 
 static void free_all(tram_runtime *runtime, bool forked) {
+    /* Mail of the parts that came while a loop closed: it may refer to them. */
+    for (unsigned i = 0; i < runtime->count; i++)
+        if (runtime->workers[i].loop && runtime->workers[i].loop->closed)
+            tram__mailbox_close(runtime->workers[i].mailbox);
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);
         list_remove(&part->link);

@@ -15,6 +15,11 @@ struct runtime_part_ops {
     int (*start)(struct runtime_part *part, unsigned worker, tram_loop *loop);
     /* On the worker's thread, after its loop ended and before it is closed. */
     void (*stop)(struct runtime_part *part, unsigned worker);
+    /*
+     * On the worker's thread, after the servers are closed: is something on its way to it that must still be heard, or
+     * came since this was asked last? It must be over soon: the worker does not sleep meanwhile. NULL: never.
+     */
+    bool (*expects)(struct runtime_part *part, unsigned worker);
     /* With the runtime, when no worker runs any more. */
     void (*free)(struct runtime_part *part);
 };

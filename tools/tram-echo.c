@@ -56,6 +56,11 @@ typedef struct echo_server {
     uint64_t port;
     uint64_t workers;
     unsigned backend;
+    unsigned shard;
+    uint64_t shard_worker;
+    unsigned steer;
+    bool keep;
+    uint64_t accept_budget;
     bool pin;
     uint64_t grace_ms;
     uint64_t stats_ms;
@@ -67,6 +72,10 @@ typedef struct echo_server {
 
 static const char *const backend_choices[] = {"auto", "epoll", NULL};
 static const tram_backend backends[] = {TRAM_BACKEND_AUTO, TRAM_BACKEND_EPOLL};
+static const char *const shard_choices[] = {"reuseport", "handoff", "shared", "fixed", NULL};
+static const tram_shard shards[] = {TRAM_SHARD_REUSEPORT, TRAM_SHARD_HANDOFF, TRAM_SHARD_SHARED, TRAM_SHARD_FIXED};
+static const char *const steer_choices[] = {"kernel", "cpu", "hash", NULL};
+static const tram_steer steers[] = {TRAM_STEER_KERNEL, TRAM_STEER_CPU, TRAM_STEER_HASH};
 
 static echo_server server = {.host = "127.0.0.1", .port = 7000, .grace_ms = 10000};
 
@@ -78,6 +87,16 @@ static const argument_spec arguments[] = {
      NULL},
     {"--backend", "auto|epoll", "how to talk to the kernel (auto)", ARGUMENT_CHOICE, &server.backend, 0, 0,
      backend_choices},
+    {"--shard", "reuseport|handoff|shared|fixed", "how connections get to the workers (reuseport)", ARGUMENT_CHOICE,
+     &server.shard, 0, 0, shard_choices},
+    {"--shard-worker", "N", "the worker that accepts, with handoff and fixed (0)", ARGUMENT_COUNT, &server.shard_worker,
+     0, 1023, NULL},
+    {"--steer", "kernel|cpu|hash", "how the kernel chooses, with reuseport (kernel)", ARGUMENT_CHOICE, &server.steer, 0,
+     0, steer_choices},
+    {"--keep", NULL, "with reuseport and shared: hand no connection to a worker with fewer", ARGUMENT_FLAG,
+     &server.keep, 0, 0, NULL},
+    {"--accept-budget", "N", "connections accepted in one turn; 0: backlog + 1 (0)", ARGUMENT_COUNT,
+     &server.accept_budget, 0, UINT32_MAX, NULL},
     {"--pin", NULL, "keep every worker on a CPU of its own", ARGUMENT_FLAG, &server.pin, 0, 0, NULL},
     {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms, 0,
      86400000, NULL},
@@ -101,6 +120,9 @@ static const program_info this_program = {
 static void add_stats(tram_stats *total, const tram_stats *stats) {
     total->connections_now += stats->connections_now;
     total->connections += stats->connections;
+    total->accepted += stats->accepted;
+    total->handed_over += stats->handed_over;
+    total->taken_over += stats->taken_over;
     total->bytes_received += stats->bytes_received;
     total->bytes_sent += stats->bytes_sent;
     total->reads += stats->reads;
@@ -142,9 +164,10 @@ static int print_periodic_stats(tram_loop *loop, void *arg) {
 
 static void print_totals_line(const char *who, const tram_stats *stats) {
     printf("%s: connections=%" PRIu64 " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " reads=%" PRIu64 " writes=%" PRIu64
-           " ticks=%" PRIu64 " wakeups=%" PRIu64 "\n",
+           " ticks=%" PRIu64 " wakeups=%" PRIu64 " accepted=%" PRIu64 " handed_over=%" PRIu64 " taken_over=%" PRIu64
+           "\n",
            who, stats->connections, stats->bytes_received, stats->bytes_sent, stats->reads, stats->writes, stats->ticks,
-           stats->wakeups);
+           stats->wakeups, stats->accepted, stats->handed_over, stats->taken_over);
 }
 
 static void print_totals(const tram_runtime *runtime) {
@@ -195,9 +218,16 @@ static int make_runtime(echo_server *echo) {
 static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
     char port[8];
     snprintf(port, sizeof(port), "%" PRIu64, echo->port);
+    tram_server_options options = {
+        .accept_budget = (unsigned)echo->accept_budget,
+        .shard = shards[echo->shard],
+        .shard_worker = (unsigned)echo->shard_worker,
+        .steer = steers[echo->steer],
+        .keep_where_accepted = echo->keep,
+    };
     tram_error error = {0};
     int code =
-        tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, NULL, ret_server, &error);
+        tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, &options, ret_server, &error);
     if (code == error.code && code < 0 && error.detail != NULL) {
         complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
     } else if (code < 0) {
@@ -224,8 +254,8 @@ static int announce(echo_server *echo, const tram_runtime_server *listener) {
     }
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_socket_address_text(&address, text, sizeof(text));
-    printf("listening on %s workers=%u backend=%s shard=reuseport\n", text, tram_runtime_workers(echo->runtime),
-           echo->backend_name);
+    printf("listening on %s workers=%u backend=%s shard=%s\n", text, tram_runtime_workers(echo->runtime),
+           echo->backend_name, shard_choices[echo->shard]);
     return flush_output();
 }
 

@@ -72,6 +72,8 @@ int tram__listeners_open(const struct sys *sys, const struct address_list *list,
     if (status < 0)
         while (count)
             sys->close(fds[--count]);
+    for (size_t i = count; i < list->count; i++)
+        fds[i] = -1;
     *ret_count = count;
     if (status >= 0 && !count)
         status = ret_error->error.code; /* why the last one was skipped */

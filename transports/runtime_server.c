@@ -1,21 +1,24 @@
 /*
- * A server with a shard on every worker: a listening socket each, on the same addresses, and the kernel spreads the
- * connections over them (SO_REUSEPORT). Unix sockets have no such thing: there the workers share one.
+ * A server with a shard on every worker. Which of them listen, and to what, is told by enum tram_shard; who serves what
+ * they accept, by their balance (balance.h). Unix sockets cannot be bound twice: there all workers share one.
  *
  * All sockets are opened by the calling thread, in order of workers; each worker then makes an ordinary server of its
- * own (runtime_shards.h).
+ * own (runtime_shards.h), which may have none.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
+#include "transports/balance.h"
 #include "transports/lookup.h"
+#include "transports/reuseport.h"
 #include "transports/runtime_shards.h"
 #include "transports/server.h"
 #include "transports/unix.h"
 
 struct tram_runtime_server {
     struct shards shards;
+    struct balance balance;
     tram_protocol_factory factory;
     void *arg;
     tram_server_options options; /* the texts in it are not valid any more */
@@ -34,11 +37,14 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
     tram_runtime_server *server = server_of(shard->shards);
     tram_server *serving = NULL;
     int status = tram__server_new(loop, server->factory, server->arg, &server->options, shard->fds,
-                                  server->shards.socket_count, &serving, ret_error);
+                                  shard_socket_count(shard), &serving, ret_error);
+    if (status)
+        return status;
+    tram__server_join(serving, &server->balance.places[shard->worker]);
     shard->object = serving;
-    if (!status && server->file.known)
+    if (server->file.known)
         serving->listeners->items[0].file = server->file;
-    return status;
+    return 0;
 }
 
 static int shard_close(void *object) {
@@ -46,7 +52,12 @@ static int shard_close(void *object) {
 }
 
 static void shard_release(void *object) {
+    tram__server_leave(object);
     tram_server_release(object);
+}
+
+static bool shard_expects(struct shard *shard) {
+    return tram__balance_expects(&server_of(shard->shards)->balance.places[shard->worker]);
 }
 
 static size_t server_size(unsigned workers) {
@@ -72,6 +83,7 @@ static void server_free(tram_runtime_server *server) {
     if (tram__runtime_enter(runtime) == 0)
         remove_file(server);
     tram__shards_fini(&server->shards);
+    tram__balance_fini(&server->balance);
     tram__addresses_free(&server->addresses);
     memory_put(&runtime->allocator, server, server_size(runtime->count));
 }
@@ -85,6 +97,7 @@ static const struct shard_ops server_shard_ops = {
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
+    .expects = shard_expects,
     .free = shards_free,
 };
 
@@ -119,78 +132,105 @@ static int resolve_all(tram_runtime_server *server, const char *host, const char
     return status;
 }
 
-/* What the first worker's sockets were bound to is what all others bind to: port 0 is chosen once. */
-static int learn_addresses(tram_runtime_server *server, struct kept_error *ret_error) {
+static bool all_listen(const tram_runtime_server *server) {
+    return server->options.shard == TRAM_SHARD_REUSEPORT || server->options.shard == TRAM_SHARD_SHARED;
+}
+
+/* The worker whose sockets come first, and maybe alone. */
+static unsigned first_listener(const tram_runtime_server *server) {
+    return all_listen(server) ? 0 : server->options.shard_worker;
+}
+
+/* What the first sockets were bound to is what all others bind to: port 0 is chosen once. */
+static int learn_addresses(tram_runtime_server *server, const int *fds, struct kept_error *ret_error) {
+    const struct sys *sys = runtime_sys(server->shards.runtime);
     for (size_t i = 0; i < server->shards.socket_count; i++) {
-        struct candidate *candidate = &server->addresses.items[i];
-        tram_socket_address *address = &candidate->address;
+        tram_socket_address *address = &server->addresses.items[i].address;
         address->size = sizeof address->address;
-        if (runtime_sys(server->shards.runtime)
-                ->getsockname(server->shards.fds[i], (struct sockaddr *)&address->address, &address->size) < 0)
+        if (sys->getsockname(fds[i], (struct sockaddr *)&address->address, &address->size) < 0)
             return plain_error(ret_error, -errno);
     }
     server->addresses.count = server->shards.socket_count;
     return 0;
 }
 
-static void close_sockets(tram_runtime_server *server, unsigned workers) {
-    for (size_t i = 0; i < workers * server->shards.socket_count; i++)
-        runtime_sys(server->shards.runtime)->close(server->shards.fds[i]);
+static void close_sockets(tram_runtime_server *server) {
+    for (size_t i = 0; i < server->shards.fds_room; i++) {
+        if (server->shards.fds[i] >= 0)
+            runtime_sys(server->shards.runtime)->close(server->shards.fds[i]);
+        server->shards.fds[i] = -1;
+    }
+}
+
+static int open_first(tram_runtime_server *server, struct kept_error *ret_error) {
+    struct shards *shards = &server->shards;
+    unsigned first = first_listener(server);
+    bool others_bind = server->options.shard == TRAM_SHARD_REUSEPORT && shards->runtime->count > 1;
+    /* The port must be nobody's but ours, unless it was asked to be shared with other processes. */
+    enum port_sharing sharing = server->options.reuse_port ? PORT_SHARED : others_bind ? PORT_SHARED_LATER : PORT_ALONE;
+    int status = tram__listeners_open(runtime_sys(shards->runtime), &server->addresses, &server->options, sharing,
+                                      shards->fds, &shards->socket_count, ret_error);
+    /* How many each worker may have is known only now. */
+    for (size_t i = 0; !status && first && i < shards->socket_count; i++) {
+        shard_fds(shards, first)[i] = shards->fds[i];
+        shards->fds[i] = -1;
+    }
+    return status ? status : learn_addresses(server, shard_fds(shards, first), ret_error);
+}
+
+/* The same sockets for one more worker: bound to the same addresses, or the very same. */
+static int open_further(tram_runtime_server *server, unsigned worker, struct kept_error *ret_error) {
+    struct shards *shards = &server->shards;
+    const struct sys *sys = runtime_sys(shards->runtime);
+    int *fds = shard_fds(shards, worker), status = 0;
+    size_t count = 0;
+    if (server->options.shard == TRAM_SHARD_REUSEPORT) {
+        status = tram__listeners_open(sys, &server->addresses, &server->options, PORT_SHARED, fds, &count, ret_error);
+        return status || count == shards->socket_count ? status : ret_error->error.code;
+    }
+    for (; count < shards->socket_count; count++) {
+        fds[count] = sys->fcntl(shards->fds[count], F_DUPFD_CLOEXEC, 0);
+        if (fds[count] < 0)
+            return tram__address_error(ret_error, -errno, "dup", &server->addresses.items[count].address);
+    }
+    return 0;
+}
+
+static int listen_on_all(tram_runtime_server *server, struct kept_error *ret_error) {
+    struct shards *shards = &server->shards;
+    const struct sys *sys = runtime_sys(shards->runtime);
+    int status = 0;
+    for (size_t i = 0; !status && i < shards->runtime->count * shards->socket_count; i++)
+        if (shards->fds[i] >= 0)
+            status = tram__listener_listen(sys, shards->fds[i], server->options.backlog, ret_error);
+    for (size_t i = 0; !status && i < shards->socket_count && server->options.steer; i++) {
+        status = tram__reuseport_steer(sys, shards->fds[i], server->options.steer, shards->runtime->count);
+        if (status)
+            tram__address_error(ret_error, status, "steer", &server->addresses.items[i].address);
+    }
+    return status;
+}
+
+/* With the first sockets open: the other workers', and all listen. */
+static int open_rest(tram_runtime_server *server, struct kept_error *ret_error) {
+    int status = 0;
+    for (unsigned i = 1; !status && all_listen(server) && i < server->shards.runtime->count; i++)
+        status = open_further(server, i, ret_error);
+    return status ? status : listen_on_all(server, ret_error);
 }
 
 /* Opens the sockets of all workers and listens on them, in order; all or none. */
 static int open_sockets(tram_runtime_server *server, struct kept_error *ret_error) {
-    tram_runtime *runtime = server->shards.runtime;
-    const struct sys *sys = runtime_sys(runtime);
-    /* The port must be nobody's but ours, unless it was asked to be shared with other processes. */
-    enum port_sharing first = server->options.reuse_port ? PORT_SHARED
-                              : runtime->count > 1       ? PORT_SHARED_LATER
-                                                         : PORT_ALONE;
-    int status = tram__listeners_open(sys, &server->addresses, &server->options, first, server->shards.fds,
-                                      &server->shards.socket_count, ret_error);
+    int status = open_first(server, ret_error);
+    if (!status)
+        status = open_rest(server, ret_error);
     if (status)
-        return status;
-    unsigned opened = 1;
-    status = learn_addresses(server, ret_error);
-    while (!status && opened < runtime->count) {
-        size_t count;
-        int *fds = shard_fds(&server->shards, opened);
-        status = tram__listeners_open(sys, &server->addresses, &server->options, PORT_SHARED, fds, &count, ret_error);
-        opened += status == 0;
-        if (!status && count < server->shards.socket_count) {
-            for (size_t i = 0; i < count; i++)
-                sys->close(fds[i]);
-            opened--;
-            status = ret_error->error.code;
-        }
-    }
-    for (size_t i = 0; !status && i < runtime->count * server->shards.socket_count; i++)
-        status = tram__listener_listen(sys, server->shards.fds[i], server->options.backlog, ret_error);
-    if (status)
-        close_sockets(server, opened);
+        close_sockets(server);
+    server->balance.migrates = server->options.shard == TRAM_SHARD_REUSEPORT && tram__reuseport_migrates();
     return status;
 }
 
-/* ---- One socket for all: Unix ---- */
-
-static int share_socket(tram_runtime_server *server, struct kept_error *ret_error) {
-    const tram_runtime *runtime = server->shards.runtime;
-    const struct sys *sys = runtime_sys(runtime);
-    int *fds = server->shards.fds;
-    int status = tram__listener_listen(sys, fds[0], server->options.backlog, ret_error);
-    unsigned count = 1;
-    while (!status && count < runtime->count) {
-        fds[count] = sys->fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
-        if (fds[count] < 0)
-            status = tram__address_error(ret_error, -errno, "dup", &server->addresses.items[0].address);
-        else
-            count++;
-    }
-    while (status && count)
-        sys->close(fds[--count]);
-    return status;
-}
-
+/* The same with a Unix socket, which is TRAM_SHARD_SHARED. */
 static int open_path(tram_runtime_server *server, const tram_socket_address *address, bool keep_file,
                      struct kept_error *ret_error) {
     const struct sys *sys = runtime_sys(server->shards.runtime);
@@ -205,11 +245,13 @@ static int open_path(tram_runtime_server *server, const tram_socket_address *add
         return status;
     server->shards.socket_count = 1;
     struct socket_file file = tram__socket_file_at(sys, address);
-    status = share_socket(server, ret_error);
-    if (status)
+    status = open_rest(server, ret_error);
+    if (status) {
         tram__socket_file_unlink(sys, address, &file);
-    else if (!keep_file)
+        close_sockets(server);
+    } else if (!keep_file) {
         server->file = file;
+    }
     return status;
 }
 
@@ -227,6 +269,8 @@ static int check(const tram_runtime *runtime, tram_protocol_factory factory, con
                  const tram_server_options *options) {
     if (!factory || options->sock || options->defer_serving)
         return TRAM_EVALUE; /* one socket cannot be on all workers; nobody could begin to serve later */
+    if (options->shard_worker >= runtime->count)
+        return TRAM_EVALUE;
     if (tram__runtime_is_worker(runtime))
         return TRAM_ESTATE;
     return tram__server_check_options(host, port, options);
@@ -244,6 +288,12 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
         server->options.backlog = TRAM_BACKLOG_RUNTIME;
     server->addresses.allocator = &runtime->allocator;
     tram__shards_init(&server->shards, runtime, &server_shard_ops, server->of_worker);
+    if (tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options)) {
+        server_free(server);
+        return NULL;
+    }
+    for (unsigned i = 0; i < runtime->count; i++)
+        tram__balance_seat(&server->balance.places[i], runtime->workers[i].loop);
     return server;
 }
 
@@ -326,6 +376,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     status = options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
     if (!status)
         status = tram_socket_address_unix(path, path_size, &local);
+    common.shard = TRAM_SHARD_SHARED;
     if (!status)
         status = check(runtime, factory, NULL, NULL, &common);
     return create(runtime, factory, arg, &place, &common, status, ret_server, ret_error);
@@ -335,5 +386,21 @@ int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index
     if (index >= server->addresses.count)
         return TRAM_EVALUE;
     *ret_address = server->addresses.items[index].address;
+    return 0;
+}
+
+size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker) {
+    if (worker >= server->balance.count)
+        return 0;
+    int32_t load = (int32_t)balance_load(&server->balance.places[worker]);
+    return load > 0 ? (size_t)load : 0; /* one that came and went meanwhile may show its end first */
+}
+
+int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info) {
+    *ret_info = (tram_runtime_server_info){
+        .shard = server->options.shard,
+        .listening = all_listen(server) ? server->balance.count : 1,
+        .migrates = server->balance.migrates,
+    };
     return 0;
 }

@@ -19,7 +19,7 @@ static bool take_sockets(struct shard *shard) {
 static void give_up_sockets(struct shard *shard) {
     struct shards *shards = shard->shards;
     pthread_mutex_lock(&shards->lock);
-    for (size_t i = 0; i < shards->socket_count; i++)
+    for (size_t i = 0; i < shard_socket_count(shard); i++)
         runtime_sys(shards->runtime)->close(shard->fds[i]);
     shard->state = SHARD_ENDED;
     pthread_mutex_unlock(&shards->lock);
@@ -59,12 +59,22 @@ static void part_stop(struct runtime_part *part, unsigned worker) {
     shard->object = NULL;
 }
 
+static bool part_expects(struct runtime_part *part, unsigned worker) {
+    struct shards *shards = shards_of(part);
+    return shards->ops->expects && shards->ops->expects(&shards->shard[worker]);
+}
+
 static void part_free(struct runtime_part *part) {
     struct shards *shards = shards_of(part);
     shards->ops->free(shards);
 }
 
-static const struct runtime_part_ops part_ops = {.start = part_start, .stop = part_stop, .free = part_free};
+static const struct runtime_part_ops part_ops = {
+    .start = part_start,
+    .stop = part_stop,
+    .expects = part_expects,
+    .free = part_free,
+};
 
 /* ---- Closing ---- */
 
@@ -79,7 +89,7 @@ static void close_bound(struct shard *shard) {
     struct shards *shards = shard->shards;
     if (shard->state != SHARD_BOUND)
         return;
-    for (size_t i = 0; i < shards->socket_count; i++)
+    for (size_t i = 0; i < shard_socket_count(shard); i++)
         runtime_sys(shards->runtime)->close(shard->fds[i]);
     shard->state = SHARD_ENDED;
 }
@@ -197,5 +207,7 @@ int tram__shards_make_room(struct shards *shards, size_t sockets) {
     if (!shards->fds)
         return -ENOMEM;
     shards->fds_room = room;
+    for (size_t i = 0; i < room; i++)
+        shards->fds[i] = -1;
     return 0;
 }

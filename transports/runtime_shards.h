@@ -19,6 +19,8 @@ struct shard_ops {
     int (*begin)(struct shard *shard, tram_loop *loop, struct kept_error *ret_error);
     int (*close)(void *object);
     void (*release)(void *object);
+    /* See struct runtime_part_ops; NULL: never. */
+    bool (*expects)(struct shard *shard);
     /* With the runtime, after tram__shards_fini(): frees the whole thing. */
     void (*free)(struct shards *shards);
 };
@@ -33,7 +35,7 @@ struct shard {
     struct shards *shards;
     unsigned worker;
     enum shard_state state; /* guarded by the lock */
-    int *fds;               /* socket_count of them */
+    int *fds;               /* socket_count of them, or -1: it has none */
     void *object;           /* of the worker's thread */
 };
 
@@ -56,12 +58,17 @@ struct shards {
 /* `shard` has room for all workers of the runtime. Errors go where the runtime keeps them. */
 void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struct shard_ops *ops, struct shard *shard);
 
-/* Room for that many sockets on each worker. 0 or -ENOMEM. */
+/* Room for that many sockets on each worker; all are -1. 0 or -ENOMEM. */
 int tram__shards_make_room(struct shards *shards, size_t sockets);
 
 /* Where the sockets of a worker go. */
 static inline int *shard_fds(const struct shards *shards, unsigned worker) {
     return shards->fds + worker * shards->socket_count;
+}
+
+/* How many sockets a shard has: all or none. */
+static inline size_t shard_socket_count(const struct shard *shard) {
+    return shard->shards->socket_count && shard->fds[0] >= 0 ? shard->shards->socket_count : 0;
 }
 
 /* With all sockets open and `control` held: hands them over. On failure everything is closed. */

@@ -36,6 +36,8 @@ static void attached(struct transport_owner *owner, tram_transport *transport) {
 static void detached(struct transport_owner *owner, tram_transport *transport) {
     (void)transport;
     tram_server *server = server_of(owner);
+    if (server->place)
+        balance_count(server->place, -1);
     server->connections--;
     server->holds++;
     tram__server_wake(server);
@@ -43,9 +45,11 @@ static void detached(struct transport_owner *owner, tram_transport *transport) {
 }
 
 /* A connection that could not be served concerns nobody else: it is reported in debug mode only (V-13). */
-static void refuse(tram_server *server, int fd, int code, const char *operation) {
+__attribute__((noinline)) static void refuse(tram_server *server, int fd, int code, const char *operation) {
     tram_loop *loop = server->loop;
     const tram_error *error = tram__raised(loop, code, operation);
+    if (server->place)
+        balance_count(server->place, -1);
     loop->sys->close(fd);
     if (!loop->debug)
         return;
@@ -58,35 +62,42 @@ static void refuse(tram_server *server, int fd, int code, const char *operation)
     tram__report(loop, &exception);
 }
 
-static void serve(struct listener *listener, int fd, const struct sockaddr_storage *peer, socklen_t peer_size) {
-    tram_server *server = listener->server;
+/* One that is counted here. */
+static inline void serve(tram_server *server, const struct guest *guest) {
     tram_loop *loop = server->loop;
     tram_protocol *protocol = NULL;
     server->holds++; /* the factory may close the server and let go of it */
     int status = tram__protocol_make(loop, server->factory, server->arg, &protocol);
     if (unlikely(status < 0)) {
-        refuse(server, fd, status, "protocol_factory");
+        refuse(server, guest->fd, status, "protocol_factory");
     } else {
         struct stream_options options = {
-            .peer = peer,
-            .peer_size = peer_size,
-            .no_delay_set = listener->no_delay,
+            .peer = guest->peer,
+            .peer_size = guest->peer_size,
+            .no_delay_set = guest->no_delay,
             .owner = &server->owner,
         };
-        status = tram__stream_new(loop, fd, protocol, &options, NULL);
+        status = tram__stream_new(loop, guest->fd, protocol, &options, NULL);
         if (unlikely(status < 0)) {
             tram__protocol_release_soon(loop, protocol);
-            refuse(server, fd, status, "accept");
+            refuse(server, guest->fd, status, "accept");
         }
     }
     tram__server_put(server);
 }
 
-/* ---- Accepting ---- */
-
-static uint32_t accept_limit(const tram_server *server) {
-    return (uint32_t)server->backlog + 1;
+static inline struct guest guest_of(const struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                                    socklen_t peer_size) {
+    return (struct guest){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
+
+static inline void serve_here(tram_server *server, const struct guest *guest) {
+    if (server->place)
+        balance_count(server->place, 1);
+    serve(server, guest);
+}
+
+/* ---- Accepting ---- */
 
 static void report_accept(struct listener *listener, int code, const char *message) {
     tram_error error = {.code = code, .operation = "accept"};
@@ -102,7 +113,7 @@ static void report_accept(struct listener *listener, int code, const char *messa
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     struct listener *listener = container_of(deadline, struct listener, retry);
     listener->starved = false;
-    if (tram__io_accept_start(&listener->io, accept_limit(listener->server)) == 0)
+    if (tram__io_accept_start(&listener->io, listener->server->accept_limit) == 0)
         return;
     listener->starved = true;
     tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
@@ -122,6 +133,14 @@ static void starve(struct listener *listener, int code) {
     report_accept(listener, code, "accept is out of system resources");
 }
 
+static inline void welcome(struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                           socklen_t peer_size) {
+    tram_server *server = listener->server;
+    struct guest guest = guest_of(listener, fd, peer, peer_size);
+    if (!server->place || !tram__balance_hand_over(server->place, &guest))
+        serve_here(server, &guest);
+}
+
 static bool is_exhaustion(int code) {
     return code == -EMFILE || code == -ENFILE || code == -ENOBUFS || code == -ENOMEM;
 }
@@ -129,7 +148,7 @@ static bool is_exhaustion(int code) {
 static void accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     if (likely(result >= 0))
-        serve(listener, result, peer, peer_size);
+        welcome(listener, result, peer, peer_size);
     else if (is_exhaustion(result))
         starve(listener, result);
     else
@@ -142,19 +161,23 @@ static const struct io_kind listener_kind = {
 };
 
 /*
- * Serves whoever got through to the kernel before the close (V-17). The queue is as long as the backlog; what comes
+ * Serves here whoever got through to the kernel before a close (V-17). The queue is as long as the backlog; what comes
  * while it is emptied need not be served, so the end is certain.
  */
 static void accept_rest(struct listener *listener) {
+    tram_server *server = listener->server;
     tram_loop *loop = listener->io.loop;
-    int longest = listener->server->backlog > TRAM_BACKLOG_RUNTIME ? listener->server->backlog : TRAM_BACKLOG_RUNTIME;
+    int longest = server->backlog > TRAM_BACKLOG_RUNTIME ? server->backlog : TRAM_BACKLOG_RUNTIME;
     for (int i = 0; i <= longest; i++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
         int fd = loop->sys->accept4(listener->io.fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             stats_add(&loop->stats.accepted, 1);
-            serve(listener, fd, &peer, size);
+            struct guest guest = guest_of(listener, fd, &peer, size);
+            serve_here(server, &guest);
+            if (!io_added(&listener->io))
+                return;
             continue;
         }
         if (errno == ECONNABORTED || errno == EINTR)
@@ -203,6 +226,8 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
     }
     for (size_t i = 0; i < count; i++) {
         listeners->items[i].server = server;
+        if (server->exclusive)
+            listeners->items[i].io.flags |= IO_EXCLUSIVE;
         listener_open(&listeners->items[i]);
     }
     server->listeners = listeners;
@@ -220,7 +245,7 @@ int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
     }
     for (size_t i = 0; i < listeners->count; i++) {
         struct listener *listener = &listeners->items[i];
-        int status = tram__io_accept_start(&listener->io, accept_limit(server));
+        int status = tram__io_accept_start(&listener->io, server->accept_limit);
         if (status)
             return tram__address_error(ret_error, status, "watch", &listener->address);
     }
@@ -255,6 +280,10 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->factory = factory;
     server->arg = arg;
     server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
+    uint32_t waiting = (uint32_t)server->backlog + 1;
+    uint32_t budget = options->accept_budget;
+    server->accept_limit = budget && budget < waiting ? budget : waiting;
+    server->exclusive = options->shard == TRAM_SHARD_SHARED;
     server->keep_alive = options->keep_alive;
     list_init(&server->waiting);
     list_init(&server->starting);
@@ -310,6 +339,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     server->closed = true;
     server->serving = false;
     server->listeners = NULL;
+    if (server->place)
+        balance_close(server->place);
     for (size_t i = 0; listeners && i < listeners->count; i++) {
         struct listener *listener = &listeners->items[i];
         int fd = listener->io.fd;
@@ -322,10 +353,37 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     }
     if (listeners)
         tram__loop_bury(loop, &listeners->grave, listeners_dispose);
+    if (server->place && listeners && listeners->count)
+        tram__balance_call_others(server->place);
     if (server->forever)
         list_append(&server->waiting, &server->forever->link);
     tram__server_wake(server);
     tram__server_put(server);
+}
+
+/* ---- As one of several shards ---- */
+
+static void arrived(struct balance_place *place, const struct guest *guest) {
+    serve(place->server, guest); /* also where it was closed meanwhile: the client got through before (V-17) */
+}
+
+static void look(struct balance_place *place) {
+    struct listeners *listeners = place->server->listeners;
+    place->server->holds++;
+    for (size_t i = 0; place->server->listeners == listeners && listeners && i < listeners->count; i++)
+        accept_rest(&listeners->items[i]);
+    tram__server_put(place->server);
+}
+
+void tram__server_join(tram_server *server, struct balance_place *place) {
+    static const struct balance_ops ops = {.arrived = arrived, .look = look};
+    server->place = place;
+    tram__balance_open(place, server, &ops);
+}
+
+void tram__server_leave(tram_server *server) {
+    if (server->place)
+        tram__balance_leave(server->place);
 }
 
 /* ---- The public face ---- */

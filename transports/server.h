@@ -29,6 +29,11 @@ void tram__server_shut(tram_server *server, bool accept_rest);
 int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
                      const int *fds, size_t count, tram_server **ret_server, struct kept_error *ret_error);
 
+/* Makes it one of the shards that share their connections; before its loop runs again. Ends with tram__server_leave(),
+ * on the loop's thread. */
+void tram__server_join(tram_server *server, struct balance_place *place);
+void tram__server_leave(tram_server *server);
+
 /* ---- server_create.c ---- */
 
 /* TRAM_EVALUE for what contradicts itself. */

@@ -170,9 +170,16 @@ int tram__server_check_options(const char *host, const char *port, const tram_se
         return TRAM_EVALUE;
     if (options->hosts && (host || !options->hosts[0]))
         return TRAM_EVALUE;
+    if (options->shard > TRAM_SHARD_FIXED || options->steer > TRAM_STEER_HASH ||
+        (options->steer && options->shard != TRAM_SHARD_REUSEPORT))
+        return TRAM_EVALUE;
     if (!tram__family_known(options->family) || options->backlog < 0 || options->backlog == INT_MAX)
         return TRAM_EVALUE;
     return tram__reserved_used(options->reserved, 8) ? TRAM_EVALUE : 0;
+}
+
+static bool sharded(const tram_server_options *options) {
+    return options->shard || options->shard_worker || options->steer || options->keep_where_accepted;
 }
 
 int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
@@ -216,7 +223,7 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         return status;
     if (!options)
         options = &defaults;
-    status = factory ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
+    status = factory && !sharded(options) ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
     if (!status && options->sock)
         status = tram__socket_take(loop, *options->sock, SOCK_STREAM);
     if (status)

@@ -3,6 +3,7 @@
 #define TRAM_TRANSPORTS_SERVER_TYPES_H
 
 #include "core/future.h"
+#include "transports/balance.h"
 #include "transports/socket_file.h"
 #include "transports/transport.h"
 #include <tram/server.h>
@@ -32,7 +33,10 @@ struct tram_server {
     tram_protocol_factory factory;
     void *arg;
     struct listeners *listeners; /* NULL before the sockets are there, and after close */
+    struct balance_place *place; /* of a shard of a runtime's server; NULL: it stands alone */
     int backlog;
+    uint32_t accept_limit; /* in one tick */
+    bool exclusive;        /* other loops watch the same socket */
     bool keep_alive;
     bool serving;
     bool closed;

@@ -1,9 +1,8 @@
 /*
  * The runtime: one loop per core, each on a thread of its own, a worker.
  *
- * A protocol written for one loop serves on all of them: tram_runtime_create_server() gives every worker a
- * listening socket of its own (SO_REUSEPORT) and the kernel spreads the connections. Several runtimes may
- * live in one process.
+ * A protocol written for one loop serves on all of them: tram_runtime_create_server() spreads the connections
+ * over the workers, in one of the ways of enum tram_shard. Several runtimes may live in one process.
  *
  *     tram_runtime *runtime;
  *     tram_runtime_new(NULL, &runtime);
@@ -57,11 +56,11 @@ TRAM_API tram_cpu_count tram_available_cpus(void);
 TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_runtime);
 
 /*
- * Binds a listening socket per worker, in order of workers, and serves on all of them (with the options of
- * tram_loop_create_server(); backlog 4096). Resolves and binds in the calling thread and returns when every
- * worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this runtime
- * (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid
- * until the next call of this function on the same runtime.
+ * Binds a listening socket per worker, in order of workers, or fewer where options->shard says so, and serves on all
+ * workers (with the options of tram_loop_create_server(); backlog 4096). Resolves and binds in the calling thread and
+ * returns when every worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this
+ * runtime (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid until
+ * the next call of this function on the same runtime.
  */
 TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                         const char *host, const char *port, const tram_server_options *options,
@@ -70,6 +69,22 @@ TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_fac
 /* The address of its `index`-th socket of one worker; all workers have the same addresses. Any thread. */
 TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index,
                                           tram_socket_address *ret_address);
+
+/* The connections that one worker has of this server, those on their way to it included. Any thread. */
+TRAM_API size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker);
+
+/* What a server found when it was made. */
+typedef struct tram_runtime_server_info {
+    tram_shard shard;
+    unsigned listening; /* workers with listening sockets */
+    /*
+     * TRAM_SHARD_REUSEPORT: a client that is about to connect to a worker's socket when that closes gets another
+     * worker's (net.ipv4.tcp_migrate_req is set); else it is reset. What was connected is served in any case.
+     */
+    bool migrates;
+    uint64_t reserved[8];
+} tram_runtime_server_info;
+TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info);
 
 /* Closes every shard, as tram_server_close(), soon. Any thread. */
 TRAM_API int tram_runtime_server_close(tram_runtime_server *server);

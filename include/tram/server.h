@@ -8,6 +8,31 @@
 
 TRAM_BEGIN_DECLS
 
+/* How the connections of a server get to the workers of its runtime (tram/runtime.h). */
+typedef enum tram_shard {
+    /*
+     * A listening socket per worker (SO_REUSEPORT): the kernel spreads connections by chance, and a worker that has
+     * clearly more of them than another hands a fresh one over. A steady load costs no system call for that.
+     */
+    TRAM_SHARD_REUSEPORT = 0,
+    /* One worker accepts and gives each connection to the worker with the fewest: exactly level. */
+    TRAM_SHARD_HANDOFF,
+    /* One socket that all workers watch (EPOLLEXCLUSIVE): whoever is idle accepts; then as with REUSEPORT. */
+    TRAM_SHARD_SHARED,
+    /* One worker accepts and serves all. */
+    TRAM_SHARD_FIXED,
+} tram_shard;
+
+/* How the kernel chooses among the sockets of TRAM_SHARD_REUSEPORT. */
+typedef enum tram_steer {
+    TRAM_STEER_KERNEL = 0, /* by a hash of the addresses */
+    /* The CPU on which the packet came, modulo the workers: with `pin` and a network card that spreads its queues over
+     * the CPUs, a connection stays on one CPU from the card to the protocol. */
+    TRAM_STEER_CPU,
+    /* The hash that the network card gave the packet, modulo the workers. */
+    TRAM_STEER_HASH,
+} tram_steer;
+
 /* Zero-initialise; zero means the default. */
 typedef struct tram_server_options {
     const char *const *hosts; /* several hosts instead of the one argument; ended by NULL */
@@ -20,6 +45,12 @@ typedef struct tram_server_options {
     bool keep_alive;          /* SO_KEEPALIVE on accepted connections */
     bool transparent;         /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
     bool defer_serving;       /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    unsigned accept_budget;   /* connections accepted in one tick, at most; 0: backlog + 1 */
+    /* for servers of a runtime only; TRAM_EVALUE elsewhere */
+    tram_shard shard;
+    unsigned shard_worker;    /* who accepts with HANDOFF and FIXED */
+    tram_steer steer;         /* with REUSEPORT */
+    bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
     uintptr_t reserved[8];    /* must be 0 */
 } tram_server_options;
 

@@ -24,7 +24,9 @@ typedef struct tram_stats {
     uint64_t dropped_writes; /* writes after the connection was gone */
     uint64_t accept_pauses;  /* incidents in which accepting stopped for want of descriptors or memory */
     uint64_t slow_callbacks; /* debug mode only */
-    uint64_t reserved[8];
+    uint64_t handed_over;    /* accepted here and given to another worker, which serves them */
+    uint64_t taken_over;     /* accepted by another worker and served here */
+    uint64_t reserved[6];
 } tram_stats;
 
 /* Reads the counters. Any thread, at any time before tram_loop_free(); each counter is exact, the set is not
