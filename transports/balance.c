@@ -130,6 +130,8 @@ static bool send_to(struct balance_place *target, const struct guest *guest, tra
     sa_family_t family = guest->peer->ss_family;
     if (family == AF_INET || family == AF_INET6)
         memcpy(&content->peer, guest->peer, sizeof content->peer);
+    else if (guest->peer_size == sizeof family)
+        content->peer.family = family; /* of Unix, without a name; one with a name asks for it there */
     stats_add(&stats->handed_over, 1); /* it must not be seen to arrive before */
     atomic_fetch_add_explicit(&target->given, 1, memory_order_seq_cst);
     if (atomic_load_explicit(&target->open, memory_order_seq_cst) && tram__mailbox_post(target->mailbox, mail) == 0)

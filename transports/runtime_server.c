@@ -1,6 +1,6 @@
 /*
  * A server with a shard on every worker. Which of them listen, and to what, is told by enum tram_shard; who serves what
- * they accept, by their balance (balance.h).
+ * they accept, by their balance (balance.h). Unix sockets cannot be bound twice: there all workers share one.
  *
  * All sockets are opened by the calling thread, in order of workers; each worker then makes an ordinary server of its
  * own (runtime_shards.h), which may have none.
@@ -191,7 +191,7 @@ static int open_further(tram_runtime_server *server, unsigned worker, struct kep
     for (; count < shards->socket_count; count++) {
         fds[count] = sys->fcntl(shards->fds[count], F_DUPFD_CLOEXEC, 0);
         if (fds[count] < 0)
-            return plain_error(ret_error, -errno);
+            return tram__address_error(ret_error, -errno, "dup", &server->addresses.items[count].address);
     }
     return 0;
 }
@@ -211,21 +211,26 @@ static int listen_on_all(tram_runtime_server *server, struct kept_error *ret_err
     return status;
 }
 
+/* With the first sockets open: the other workers', and all listen. */
+static int open_rest(tram_runtime_server *server, struct kept_error *ret_error) {
+    int status = 0;
+    for (unsigned i = 1; !status && all_listen(server) && i < server->shards.runtime->count; i++)
+        status = open_further(server, i, ret_error);
+    return status ? status : listen_on_all(server, ret_error);
+}
+
 /* Opens the sockets of all workers and listens on them, in order; all or none. */
 static int open_sockets(tram_runtime_server *server, struct kept_error *ret_error) {
     int status = open_first(server, ret_error);
-    for (unsigned i = 1; !status && all_listen(server) && i < server->shards.runtime->count; i++)
-        status = open_further(server, i, ret_error);
     if (!status)
-        status = listen_on_all(server, ret_error);
+        status = open_rest(server, ret_error);
     if (status)
         close_sockets(server);
     server->balance.migrates = server->options.shard == TRAM_SHARD_REUSEPORT && tram__reuseport_migrates();
     return status;
 }
 
-/* ---- One socket for all: Unix ---- */
-
+/* The same with a Unix socket, which is TRAM_SHARD_SHARED. */
 static int open_path(tram_runtime_server *server, const tram_socket_address *address, bool keep_file,
                      struct kept_error *ret_error) {
     const struct sys *sys = runtime_sys(server->shards.runtime);
@@ -240,13 +245,10 @@ static int open_path(tram_runtime_server *server, const tram_socket_address *add
         return status;
     server->shards.socket_count = 1;
     struct socket_file file = tram__socket_file_at(sys, address);
-    for (unsigned i = 1; !status && i < server->shards.runtime->count; i++)
-        status = open_further(server, i, ret_error);
-    if (!status)
-        status = listen_on_all(server, ret_error);
+    status = open_rest(server, ret_error);
     if (status) {
-        close_sockets(server);
         tram__socket_file_unlink(sys, address, &file);
+        close_sockets(server);
     } else if (!keep_file) {
         server->file = file;
     }
@@ -374,9 +376,9 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     status = options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
     if (!status)
         status = tram_socket_address_unix(path, path_size, &local);
+    common.shard = TRAM_SHARD_SHARED;
     if (!status)
         status = check(runtime, factory, NULL, NULL, &common);
-    common.shard = TRAM_SHARD_SHARED; /* there is but one socket for a path */
     return create(runtime, factory, arg, &place, &common, status, ret_server, ret_error);
 }
 

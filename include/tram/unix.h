@@ -41,8 +41,9 @@ TRAM_API int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory
                                           tram_future **ret_future);
 
 /*
- * The same on all workers, which accept from one listening socket, as tram_runtime_create_server(). TRAM_EVALUE also
- * for a socket and for defer_serving. Any thread that is not a worker of this runtime.
+ * The same on all workers, which accept from one listening socket, as tram_runtime_create_server() with
+ * TRAM_SHARD_SHARED. TRAM_EVALUE also for a socket and for defer_serving. Any thread that is not a worker of this
+ * runtime.
  */
 TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                              const void *path, size_t path_size,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -798,6 +799,77 @@ static void test_one_path_is_served_by_all_workers(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* Tells its client what it knows of it. */
+static int greet(tram_protocol *protocol, tram_transport *transport) {
+    (void)protocol;
+    char text[TRAM_ADDRESS_TEXT_SIZE]; /* not text_of(): this runs on several threads */
+    const tram_socket_address *peer = tram_transport_get_extra_info(transport, "peername", NULL);
+    tram_socket_address_text(peer, text, sizeof text);
+    return tram_transport_write(transport, text, strlen(text) + 1);
+}
+
+static const tram_protocol_ops greeting_ops = {.connection_made = greet, .released = echo_released};
+
+static int greeting_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = echo_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &greeting_ops;
+    return status;
+}
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
+    (void)loop;
+    pthread_barrier_wait(arg);
+    pthread_barrier_wait(arg);
+    return 0;
+}
+
+/* rules: U-7, V-26 */
+static void test_names_survive_the_way_to_another_worker(void **state) {
+    enum { CLIENTS = 16 };
+    struct world *world = *state;
+    const char *path = in_folder("server"), *own = in_folder("client");
+    tram_runtime *runtime = runtime_new(world);
+    tram_runtime_server *server;
+    tram_runtime_server_info info;
+    tram_socket_address address;
+    served[0] = served[1] = 0;
+    assert_int_equal(
+        tram_runtime_create_unix_server(runtime, greeting_factory, &runtime, path, strlen(path), NULL, &server, NULL),
+        0);
+    assert_int_equal(tram_runtime_server_get_info(server, &info), 0);
+    assert_int_equal(info.shard, TRAM_SHARD_SHARED);
+    assert_int_equal(info.listening, 2);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    /* One worker accepts all of them: the other is held up. Every second one has a name. */
+    pthread_barrier_t gate;
+    pthread_barrier_init(&gate, NULL, 2);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 1), wait_at_gate, &gate, NULL), 0);
+    pthread_barrier_wait(&gate);
+    tram_socket_address_unix(path, strlen(path), &address);
+    int fds[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = i % 2 ? plain_socket(own, -1) : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&address.address, address.size), 0);
+        unlink(own);
+    }
+    while (tram_runtime_server_connections(server, 0) + tram_runtime_server_connections(server, 1) < CLIENTS)
+        usleep(1000);
+    pthread_barrier_wait(&gate);
+    for (int i = 0; i < CLIENTS; i++) {
+        char expected[200], text[200];
+        int size = snprintf(expected, sizeof expected, "unix:%s", i % 2 ? own : "") + 1;
+        assert_int_equal(recv(fds[i], text, (size_t)size, MSG_WAITALL), size);
+        assert_string_equal(text, expected);
+        close(fds[i]);
+    }
+    assert_in_range(served[1], 4, CLIENTS / 2);
+    tram_stats stats;
+    assert_int_equal(tram_runtime_stats(runtime, 1, &stats), 0);
+    assert_int_equal(stats.taken_over, served[1]);
+    tram_runtime_free(runtime);
+    pthread_barrier_destroy(&gate);
+}
+
 /* rules: U-2, U-4, U-5, U-6 */
 static void test_errors_and_ends_of_a_server_on_all_workers(void **state) {
     struct world *world = *state;
@@ -877,6 +949,7 @@ int main(void) {
         TEST(C_15_errors_of_the_system),
         cmocka_unit_test_setup_teardown(test_a_full_backlog_is_waited_for, setup_folder, teardown_folder),
         cmocka_unit_test_setup_teardown(test_one_path_is_served_by_all_workers, setup_folder, teardown_folder),
+        cmocka_unit_test_setup_teardown(test_names_survive_the_way_to_another_worker, setup_folder, teardown_folder),
         cmocka_unit_test_setup_teardown(test_errors_and_ends_of_a_server_on_all_workers, setup_folder, teardown_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
