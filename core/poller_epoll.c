@@ -50,11 +50,12 @@ static int epoll_fd(const struct poller *poller) {
     return poller->epoll;
 }
 
-static struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
+static inline struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
+    static const uint32_t both_ways[] = {0, EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT};
     return (struct epoll_event){
-        .events = (io->wanted & IO_READ ? (uint32_t)EPOLLIN : 0) | (io->wanted & IO_WRITE ? (uint32_t)EPOLLOUT : 0) |
-                  (io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0) |
-                  (io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0),
+        .events = both_ways[io->wanted & (IO_READ | IO_WRITE)] |
+                  (unlikely(io->wanted & IO_HANGUP) ? (uint32_t)EPOLLRDHUP : 0) |
+                  (unlikely(io->wanted & IO_ONCE) ? (uint32_t)EPOLLONESHOT : 0),
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
 }

@@ -291,7 +291,7 @@ int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int 
     tram_transport *transport = pool_get(&loop->transport_pool);
     if (!transport)
         return -ENOMEM;
-    memset(transport, 0, sizeof *transport);
+    memset(&transport->io + 1, 0, sizeof *transport - sizeof transport->io);
     int status = tram__io_add(&transport->io, loop, &kind->io, fd);
     if (status)
         pool_put(&loop->transport_pool, transport);
