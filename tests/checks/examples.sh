@@ -191,7 +191,7 @@ echo_once() {
     [[ $said =~ ^listening\ on\ 127\.0\.0\.1:[0-9]+$ ]] || fail "echo-server-once printed: $said"
     port=${said##*:}
     for i in 1 2 3; do
-        output=$(timeout 20 "$examples/echo-client" localhost "$port" "hello $i") || fail "echo-client: exit code $?"
+        output=$(timeout 20 "$examples/echo-client" 127.0.0.1 "$port" "hello $i") || fail "echo-client: exit code $?"
         [[ $output == "sending: hello $i"$'\n'"received: hello $i"$'\n'"the server closed the connection" ]] ||
             fail "echo-client printed: $output"
     done

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -475,6 +476,14 @@ int tcp_listener(int backlog, uint16_t *ret_port) {
     assert_true(fd >= 0);
     *ret_port = ntohs(address.sin_port);
     return fd;
+}
+
+const char *loopback_name(void) {
+    struct addrinfo *found, hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    if (getaddrinfo("localhost", NULL, &hints, &found) != 0)
+        return "127.0.0.1";
+    freeaddrinfo(found);
+    return "localhost";
 }
 
 uint16_t free_port(void) {

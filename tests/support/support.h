@@ -163,6 +163,9 @@ int tcp_listener(int backlog, uint16_t *ret_port);
 /* A blocking connect to a loopback port; -1 and errno if refused. */
 int tcp_connect(uint16_t port);
 
+/* A name of 127.0.0.1 to resolve: "localhost", or the number itself where a bare system knows no names. */
+const char *loopback_name(void);
+
 /* A loopback port that was free a moment ago. */
 uint16_t free_port(void);
 
