@@ -129,7 +129,7 @@ static uint16_t serve_on_loop(struct world *world) {
 static void test_two_runtimes_and_a_driven_loop_live_in_one_host(void **state) {
     struct world *world = *state;
     struct sigaction action = {.sa_handler = host_handler}, before[NSIG], after;
-    sigset_t mask_before, mask_after;
+    sigset_t mask_before = {0}, mask_after = {0};
     assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
     assert_int_equal(sigaction(SIGTERM, &action, NULL), 0);
     for (int number = 1; number < NSIG; number++)
