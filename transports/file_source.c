@@ -74,8 +74,7 @@ int tram__sendfile_code(int code) {
 
 /*
  * Reading is the executor's work and may outlive the operation, even the loop: it makes its system calls itself. After
- * a cancel the user may close the file, and its number may become another's. Reading from that at an offset does no
- * harm; but what a pipe gives is gone, so of what is read in sequence the job has a descriptor of its own.
+ * a cancel the user may close the file, and its number may become another's, so the job has a descriptor of its own.
  */
 struct block_job {
     struct job job;
@@ -114,8 +113,7 @@ static void block_complete(struct job *job, tram_future *future) {
 
 static void block_destroy(struct job *job) {
     struct block_job *block = (struct block_job *)job;
-    if (block->sequential)
-        close(block->file);
+    close(block->file);
 }
 
 static const struct job_kind block_kind = {
@@ -143,12 +141,12 @@ int tram__file_source_read(struct file_source *source, size_t limit, tram_future
         return status;
     const struct sys *sys = source->loop->sys;
     job->sequential = source->sequential;
-    job->file = source->sequential ? sys->fcntl(source->file, F_DUPFD_CLOEXEC, 0) : source->file;
+    job->file = sys->fcntl(source->file, F_DUPFD_CLOEXEC, 0);
     job->offset = range.offset;
     job->size = range.size;
     status = job->file < 0 ? -errno : tram__job_submit(source->loop, NULL, &job->job, &source->reading);
     if (status) {
-        if (job->sequential && job->file >= 0)
+        if (job->file >= 0)
             sys->close(job->file);
         tram__job_free(&job->job);
         return status;

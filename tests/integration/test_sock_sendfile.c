@@ -218,6 +218,25 @@ static void test_F_11_F_12_O_5_cancelling_leaves_the_socket_open(void **state) {
     close(pair[1]);
 }
 
+/* The read goes on in its thread after the cancel: it has its own descriptor, so that the file's is the user's again.
+ */
+static void test_F_11_F_12_after_a_cancel_the_file_may_be_closed(void **state) {
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    for (int times = 0; times < 100; times++) {
+        int file = pattern_file(100000);
+        fail_next(&faults.sendfile, EINVAL, 1);
+        tram_future *future = send_file(world, pair[0], file, 0, TRAM_SENDFILE_ALL);
+        assert_int_equal(tram_future_cancel(future), 1);
+        close(file);
+        expect(world, future, TRAM_ECANCELLED, 0);
+    }
+    assert_true(nothing_registered(world, pair[0]));
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void test_F_11_F_13_one_system_call_per_event(void **state) {
     struct world *world = *state;
     int pair[2], file = pattern_file(8 << 20);
@@ -259,6 +278,7 @@ int main(void) {
                                         world_teardown),
         CASE(test_F_11_F_10_F_4_a_lost_connection),
         CASE(test_F_11_F_12_O_5_cancelling_leaves_the_socket_open),
+        CASE(test_F_11_F_12_after_a_cancel_the_file_may_be_closed),
         CASE(test_F_11_F_13_one_system_call_per_event),
         CASE(test_O_15_closing_the_descriptor_fails_it),
     };
