@@ -166,7 +166,10 @@ int tcp_connect(uint16_t port);
 /* A name of 127.0.0.1 to resolve: "localhost", or the number itself where a bare system knows no names. */
 const char *loopback_name(void);
 
-/* A loopback port that was free a moment ago; somebody else may have it now. */
+/*
+ * A loopback port that is free and likely stays so: the kernel gives it to nobody who does not ask for it, and each
+ * process of tests has some of its own to try.
+ */
 uint16_t free_port(void);
 
 /*
