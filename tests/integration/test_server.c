@@ -256,12 +256,22 @@ static void wait_readable(int fd) {
 
 /* ---- Where it listens ---- */
 
+/* Where IPv6 is switched off, one may still listen at [::], where nobody comes. */
+static bool may_listen_in_ipv6(void) {
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6};
+    bool may = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0)
+        close(fd);
+    return may;
+}
+
 static void test_V_1_no_host_means_all_interfaces(void **state) {
     struct world *world = *state;
     const char *const hosts[] = {NULL, ""};
     for (size_t i = 0; i < 2; i++) {
         tram_server *server = server_with(world, recorder_factory, hosts[i], NULL);
-        assert_int_equal(tram_server_sockets(server, NULL, 0), have_ipv6() ? 2 : 1);
+        assert_int_equal(tram_server_sockets(server, NULL, 0), may_listen_in_ipv6() ? 2 : 1);
         int fd = connect_to(server);
         run_until_traced(world, "made");
         world->trace[0] = '\0';
