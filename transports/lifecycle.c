@@ -177,13 +177,14 @@ void tram__transport_ended(tram_transport *transport) {
 /* ---- Holds ---- */
 
 tram_transport *tram_transport_hold(tram_transport *transport) {
-    enter(transport, __func__);
-    transport->holds++;
+    if (enter(transport, __func__) == 0)
+        transport->holds++;
     return transport;
 }
 
 void tram_transport_release(tram_transport *transport) {
-    enter(transport, __func__);
+    if (!transport || enter(transport, __func__))
+        return;
     /* A release too many gives back the hold of the open connection, which needs it until its end. */
     if (unlikely(transport->holds == 1 && transport->protocol)) {
         if (unlikely(loop_of(transport)->debug))
