@@ -7,12 +7,20 @@
 
 /* ---- Ending ---- */
 
+__attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
+    if (kind->dispose)
+        kind->dispose(transport);
+    else
+        pool_put(&loop->transport_pool, transport);
+}
+
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
-    if (unlikely(kind->dispose))
-        kind->dispose(transport);
+    if (unlikely(kind->dispose || transport->names))
+        dispose_with_care(loop, transport);
     else
         pool_put(&loop->transport_pool, transport);
 }
@@ -238,7 +246,10 @@ static void value_let_go(void *value) {
 }
 
 /* The connection may be lost before a done callback runs: what it gets is inert then, not gone. */
-static void tell_creator(tram_transport *transport, tram_future *creator) {
+__attribute__((noinline)) static void tell_creator(tram_transport *transport) {
+    tram_future *creator = take_creator(transport);
+    if (!creator)
+        return;
     if (creator->state == FUTURE_PENDING) {
         transport->holds++;
         creator->let_go = value_let_go;
@@ -255,13 +266,17 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
     tram__protocol_connection_made(transport);
     start(transport);
-    tram_future *creator = take_creator(transport);
-    if (creator)
-        tell_creator(transport, creator);
+    if (unlikely(transport->flags & T_HAS_CREATOR))
+        tell_creator(transport);
     if (unlikely(transport->flags & T_UNREAD))
         tram__transport_start_reading(transport);
     if (unlikely(sealed_before))
         queue_lost(transport);
+}
+
+/* Pieces of up to a cache line become plain stores; of a whole transport compilers make a `rep stos`, which is slow. */
+static inline void zero(tram_transport *transport, size_t from, size_t to) {
+    memset((char *)transport + from, 0, to - from);
 }
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
@@ -271,7 +286,9 @@ int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int 
     tram_transport *transport = pool_get(&loop->transport_pool);
     if (!transport)
         return -ENOMEM;
-    memset(&transport->io + 1, 0, sizeof *transport - sizeof transport->io);
+    zero(transport, sizeof transport->io, offsetof(tram_transport, peer));
+    zero(transport, offsetof(tram_transport, peer), offsetof(tram_transport, hard_limit));
+    zero(transport, offsetof(tram_transport, hard_limit), sizeof *transport);
     int status = tram__io_add(&transport->io, loop, &kind->io, fd);
     if (status)
         pool_put(&loop->transport_pool, transport);
