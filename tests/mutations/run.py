@@ -109,7 +109,7 @@ MUTATIONS = [
      "    if (accept->accepted >= 1000)\n        future->loop",
      "a connection that nobody took stays open"),
     ("O-15", "core/poller_epoll.c",
-     "(unlikely(io->wanted & IO_ONCE) ? (uint32_t)EPOLLONESHOT : 0)",
+     "io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0",
      "0",
      "a closed descriptor that lives on as a copy spins"),
     ("O-15", "core/watch.c",
