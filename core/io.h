@@ -89,6 +89,8 @@ struct io_kind {
     int (*buffer)(struct io *io, void **ret_memory, size_t *ret_size);
     /* Bytes, 0 for EOF, or -errno. */
     void (*received)(struct io *io, void *data, ssize_t result);
+    /* Where in the owner, from its io on, is a pointer to what `received` reads first: brought near before. */
+    size_t reads_first;
 
     /* Sending: the next pieces of the queue, oldest first; how many. They stay in place until `sent`. */
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);

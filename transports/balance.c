@@ -142,9 +142,7 @@ static bool send_to(struct balance_place *target, const struct guest *guest, tra
     return false;
 }
 
-bool tram__balance_hand_over(struct balance_place *place, const struct guest *guest) {
-    if (!place->balance->hands_over)
-        return false;
+bool tram__balance_try(struct balance_place *place, const struct guest *guest) {
     struct balance_place *target = place->balance->shard == TRAM_SHARD_HANDOFF ? lightest(place) : lighter(place);
     return unlikely(target != NULL) && send_to(target, guest, &place->loop->stats);
 }

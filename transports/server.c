@@ -137,7 +137,7 @@ static inline void welcome(struct listener *listener, int fd, const struct socka
                            socklen_t peer_size) {
     tram_server *server = listener->server;
     struct guest guest = guest_of(listener, fd, peer, peer_size);
-    if (!server->place || !tram__balance_hand_over(server->place, &guest))
+    if (!server->place || !balance_hand_over(server->place, &guest))
         serve_here(server, &guest);
 }
 
