@@ -116,6 +116,7 @@ static void tick(tram_loop *loop, bool may_block) {
     if (loop->on_wake)
         loop->on_wake(loop, loop->on_wake_arg);
     bury_the_dead(loop);
+    loop->raised_set = false;
     loop->in_tick = false;
 }
 

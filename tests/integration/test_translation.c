@@ -48,12 +48,14 @@ static void test_X_1_errors_of_the_system_are_negative_errnos(void **state) {
     struct world *world = *state;
     tram_future *future;
     char port[8];
-    snprintf(port, sizeof port, "%u", free_port());
+    int held;
+    snprintf(port, sizeof port, "%u", hold_port(&held));
     assert_int_equal(
         tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ECONNREFUSED);
     assert_int_equal(tram_future_error(future)->code, -ECONNREFUSED);
     tram_future_release(future);
+    close(held);
     assert_int_equal(tram_loop_add_reader(world->loop, -1, trace_callback, NULL), -EBADF);
     assert_int_equal(tram_loop_add_reader(world->loop, 0, NULL, NULL), TRAM_EVALUE);
 }

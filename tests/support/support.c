@@ -499,6 +499,61 @@ uint16_t free_port(void) {
     return port;
 }
 
+/* Bound and not listening, or -1 with errno. */
+static int try_to_hold(const struct sockaddr *address, socklen_t size) {
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, off = 0;
+    if (fd < 0)
+        return -1;
+    if (address->sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 && bind(fd, address, size) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+uint16_t hold_port(int *ret_fd) {
+    struct sockaddr_in6 both = {.sin6_family = AF_INET6};
+    struct sockaddr_in one = {.sin_family = AF_INET};
+    struct sockaddr_in6 name; /* the port is at the same place in both */
+    socklen_t size = sizeof name;
+    int fd = try_to_hold((struct sockaddr *)&both, sizeof both);
+    if (fd < 0)
+        fd = try_to_hold((struct sockaddr *)&one, sizeof one);
+    assert_true(fd >= 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+    *ret_fd = fd;
+    return ntohs(name.sin6_port);
+}
+
+static bool is_refused(uint16_t port) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = try_to_hold((struct sockaddr *)&address, sizeof address);
+    if (fd < 0) {
+        assert_int_equal(errno, EADDRINUSE);
+        return false;
+    }
+    assert_int_equal(tcp_connect(port), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+    return true;
+}
+
+void assert_nobody_listens(uint16_t port) {
+    if (!is_refused(port))
+        fail_msg("somebody has port %u", port);
+}
+
+void await_nobody_listens(uint16_t port) {
+    for (int tries = 0; !is_refused(port); tries++) {
+        assert_true(tries < 20000);
+        poll(NULL, 0, 1);
+    }
+}
+
 int tcp_connect(uint16_t port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {
