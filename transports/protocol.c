@@ -173,11 +173,11 @@ __attribute__((noinline)) static int received_with_care(tram_transport *transpor
     return status >= 0 ? 0 : receiving_failed(transport, status);
 }
 
-/* The hottest callback: what debug mode needs stays out of the way. */
+/* The hottest callback: what timing it needs stays out of the way. */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
     int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
-    if (unlikely(!data_received || transport->io.loop->debug))
+    if (unlikely(!data_received || transport->io.loop->timed))
         return received_with_care(transport, data, size);
     int status = data_received(protocol, data, size);
     return likely(status >= 0) ? 0 : receiving_failed(transport, status);
