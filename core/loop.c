@@ -11,6 +11,7 @@
 
 #include "core/fault.h"
 #include "core/lag.h"
+#include "core/probes.h"
 
 static _Thread_local tram_loop *running_loop;
 
@@ -107,6 +108,7 @@ static void tick(tram_loop *loop, bool may_block) {
         timeout_ns = 0;
     loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
+    PROBE1(tick_begin, loop);
 
     bool measures = loop->measure_lag;
     uint64_t began = measures || loop->timers.count ? tram__clock(loop) : 0;
@@ -132,6 +134,7 @@ static void tick(tram_loop *loop, bool may_block) {
     loop->in_tick = false;
     if (unlikely(measures))
         end_tick(loop, began);
+    PROBE1(tick_end, loop);
 }
 
 /* ---- Running ---- */

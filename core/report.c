@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/probes.h"
 #include "core/report.h"
 
 /* A line longer than this is cut. */
@@ -260,6 +261,7 @@ void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *functio
     char text[FUNCTION_NAME];
     stats_add(&loop->stats.slow_callbacks, 1);
     tram__slow_sites_add(&loop->slow_sites, what, function, took);
+    PROBE4(slow_callback, loop, function, what, took);
     if (!loop->debug)
         return;
     tram__log(loop, TRAM_LOG_WARNING, "slow %s: %s took %llu.%03llu s", what,

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "core/probes.h"
 
 /* What crosses over: as much of the address as transports keep. */
 struct guest_mail {
@@ -141,6 +142,7 @@ __attribute__((noinline)) static bool send_to(struct balance_place *target, cons
          * only where a worker's loop was closed by other means than stopping the runtime.
          */
         stats_add(&stats->handed_over, 1);
+        PROBE2(handed_over, target->loop, guest->fd);
         if (likely(tram__mailbox_post(target->mailbox, mail) == 0))
             return true;
     }
