@@ -19,9 +19,10 @@
 struct tram_runtime_server {
     struct shards shards;
     struct balance balance;
+    struct limits *limits; /* or NULL */
     tram_protocol_factory factory;
     void *arg;
-    tram_server_options options; /* the texts in it are not valid any more */
+    tram_server_options options; /* what it points to is not valid any more */
     struct address_list addresses;
     struct socket_file file; /* of a Unix socket: removed by whoever closes first */
     struct shard of_worker[];
@@ -36,11 +37,11 @@ static tram_runtime_server *server_of(struct shards *shards) {
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
     tram_runtime_server *server = server_of(shard->shards);
     tram_server *serving = NULL;
-    int status = tram__server_new(loop, server->factory, server->arg, &server->options, shard->fds,
-                                  shard_socket_count(shard), &serving, ret_error);
+    int status =
+        tram__server_new(loop, server->factory, server->arg, &server->options, &server->balance.places[shard->worker],
+                         shard->fds, shard_socket_count(shard), &serving, ret_error);
     if (status)
         return status;
-    tram__server_join(serving, &server->balance.places[shard->worker]);
     shard->object = serving;
     if (server->file.known)
         serving->listeners->items[0].file = server->file;
@@ -84,6 +85,7 @@ static void server_free(tram_runtime_server *server) {
         remove_file(server);
     tram__shards_fini(&server->shards);
     tram__balance_fini(&server->balance);
+    tram__limits_free(server->limits);
     tram__addresses_free(&server->addresses);
     memory_put(&runtime->allocator, server, server_size(runtime->count));
 }
@@ -288,10 +290,14 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
         server->options.backlog = TRAM_BACKLOG_RUNTIME;
     server->addresses.allocator = &runtime->allocator;
     tram__shards_init(&server->shards, runtime, &server_shard_ops, server->of_worker);
-    if (tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options)) {
+    int status = tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options);
+    if (!status && options->limits)
+        status = tram__limits_new(&runtime->allocator, options->limits, runtime->count, &server->limits);
+    if (status) {
         server_free(server);
         return NULL;
     }
+    server->balance.limits = server->limits;
     for (unsigned i = 0; i < runtime->count; i++)
         tram__balance_seat(&server->balance.places[i], runtime->workers[i].loop);
     return server;
@@ -394,6 +400,14 @@ size_t tram_runtime_server_connections(const tram_runtime_server *server, unsign
         return 0;
     int32_t load = (int32_t)balance_load(&server->balance.places[worker]);
     return load > 0 ? (size_t)load : 0; /* one that came and went meanwhile may show its end first */
+}
+
+int tram_runtime_server_get_limit_counts(const tram_runtime_server *server, unsigned worker,
+                                         tram_limit_counts *ret_counts) {
+    if (worker >= server->balance.count)
+        return TRAM_EVALUE;
+    tram__limits_read(server->limits ? &server->limits->tally[worker] : NULL, ret_counts);
+    return 0;
 }
 
 int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info) {

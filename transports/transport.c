@@ -44,11 +44,16 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
     }
 }
 
-void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
+static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
+    bool owned = !(transport->flags & (T_HAS_CREATOR | T_UNREAD)) && transport->owner;
+    return owned && transport->owner->whole == whole;
+}
+
+void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
                           void (*visit)(tram_transport *transport)) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
-        if (io && io->kind->transport && ((tram_transport *)(void *)io)->owner == owner)
+        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
             visit((tram_transport *)(void *)io);
     }
 }
