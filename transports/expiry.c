@@ -84,12 +84,20 @@ static void detached(struct transport_owner *owner, tram_transport *transport) {
     server->detached(server, transport);
 }
 
+static uint64_t time_of_turn(struct expiries *expiries, const tram_loop *loop) {
+    if (expiries->tick != loop->stats.ticks || !loop->in_tick) {
+        expiries->tick = loop->stats.ticks;
+        expiries->now = tram__clock(loop);
+    }
+    return expiries->now;
+}
+
 static void moved(struct transport_owner *owner, enum traffic direction) {
     struct expiry *expiry = expiry_of(owner);
     if (direction == TRAFFIC_IN)
         expiry->first_byte_ns = NEVER;
     if (expiry->expiries->limits->most.idle_timeout_ns != NEVER)
-        expiry->active_ns = tram__clock(expiry->transport->io.loop);
+        expiry->active_ns = time_of_turn(expiry->expiries, expiry->transport->io.loop);
 }
 
 /* ---- Life ---- */

@@ -130,13 +130,13 @@ static uint64_t hash_of(const struct sources *sources, const struct source *sour
 
 /* ---- A stripe, with its lock held ---- */
 
-static uint32_t home_of(const struct sources *sources, const struct stripe *stripe, const struct source *source) {
-    return (uint32_t)hash_of(sources, source) & (stripe->room - 1);
+static inline uint32_t home_of(const struct stripe *stripe, uint64_t hash) {
+    return (uint32_t)hash & (stripe->room - 1);
 }
 
 /* Where it is, or would be: there must be a free slot. */
-static struct source *find(const struct sources *sources, const struct stripe *stripe, const struct source *source) {
-    uint32_t slot = home_of(sources, stripe, source);
+static struct source *find(const struct stripe *stripe, const struct source *source, uint64_t hash) {
+    uint32_t slot = home_of(stripe, hash);
     while (stripe->slots[slot].count && !same(&stripe->slots[slot], source))
         slot = (slot + 1) & (stripe->room - 1);
     return &stripe->slots[slot];
@@ -152,7 +152,7 @@ static int resize(const struct sources *sources, struct stripe *stripe, uint32_t
     stripe->room = room;
     for (uint32_t i = 0; i < old_room; i++)
         if (old[i].count)
-            *find(sources, stripe, &old[i]) = old[i];
+            *find(stripe, &old[i], hash_of(sources, &old[i])) = old[i];
     memory_put(&sources->allocator, old, old_room * sizeof *old);
     return 0;
 }
@@ -169,7 +169,7 @@ static int make_room(const struct sources *sources, struct stripe *stripe) {
 static void move_up(const struct sources *sources, struct stripe *stripe, uint32_t hole) {
     uint32_t mask = stripe->room - 1;
     for (uint32_t slot = (hole + 1) & mask; stripe->slots[slot].count; slot = (slot + 1) & mask) {
-        uint32_t home = home_of(sources, stripe, &stripe->slots[slot]);
+        uint32_t home = home_of(stripe, hash_of(sources, &stripe->slots[slot]));
         if (((slot - home) & mask) < ((slot - hole) & mask))
             continue; /* it would come before its home */
         stripe->slots[hole] = stripe->slots[slot];
@@ -178,13 +178,13 @@ static void move_up(const struct sources *sources, struct stripe *stripe, uint32
     stripe->slots[hole].count = 0;
 }
 
-static int enter(const struct sources *sources, struct stripe *stripe, const struct source *source) {
-    struct source *present = stripe->room ? find(sources, stripe, source) : NULL;
+static int enter(const struct sources *sources, struct stripe *stripe, const struct source *source, uint64_t hash) {
+    struct source *present = stripe->room ? find(stripe, source, hash) : NULL;
     if (!present || !present->count) {
         int status = make_room(sources, stripe);
         if (status)
             return status;
-        present = find(sources, stripe, source);
+        present = find(stripe, source, hash);
         *present = *source;
         present->count = 0;
         stripe->used++;
@@ -195,8 +195,8 @@ static int enter(const struct sources *sources, struct stripe *stripe, const str
     return SOURCE_ENTERED;
 }
 
-static void leave(const struct sources *sources, struct stripe *stripe, const struct source *source) {
-    struct source *present = find(sources, stripe, source);
+static void leave(const struct sources *sources, struct stripe *stripe, const struct source *source, uint64_t hash) {
+    struct source *present = find(stripe, source, hash);
     TRAM_ASSERT(present->count > 0);
     if (--present->count)
         return;
@@ -208,10 +208,10 @@ static void leave(const struct sources *sources, struct stripe *stripe, const st
 
 /* ---- The interface ---- */
 
-static struct stripe *lock_stripe(struct sources *sources, const struct source *source) {
+static struct stripe *lock_stripe(struct sources *sources, uint64_t hash) {
     if (!sources->options.shared)
         return &sources->stripes[0];
-    struct stripe *stripe = &sources->stripes[hash_of(sources, source) >> STRIPE_SHIFT];
+    struct stripe *stripe = &sources->stripes[hash >> STRIPE_SHIFT];
     pthread_mutex_lock(&stripe->lock);
     return stripe;
 }
@@ -225,8 +225,9 @@ int tram__sources_enter(struct sources *sources, const void *peer) {
     struct source source = source_of(sources, peer);
     if (!source.family)
         return SOURCE_ENTERED;
-    struct stripe *stripe = lock_stripe(sources, &source);
-    int status = enter(sources, stripe, &source);
+    uint64_t hash = hash_of(sources, &source);
+    struct stripe *stripe = lock_stripe(sources, hash);
+    int status = enter(sources, stripe, &source, hash);
     unlock_stripe(sources, stripe);
     return status;
 }
@@ -235,8 +236,9 @@ void tram__sources_leave(struct sources *sources, const void *peer) {
     struct source source = source_of(sources, peer);
     if (!source.family)
         return;
-    struct stripe *stripe = lock_stripe(sources, &source);
-    leave(sources, stripe, &source);
+    uint64_t hash = hash_of(sources, &source);
+    struct stripe *stripe = lock_stripe(sources, hash);
+    leave(sources, stripe, &source, hash);
     unlock_stripe(sources, stripe);
 }
 
