@@ -84,12 +84,9 @@ static void detached(struct transport_owner *owner, tram_transport *transport) {
     server->detached(server, transport);
 }
 
-static uint64_t time_of_turn(struct expiries *expiries, const tram_loop *loop) {
-    if (expiries->tick != loop->stats.ticks || !loop->in_tick) {
-        expiries->tick = loop->stats.ticks;
-        expiries->now = tram__clock(loop);
-    }
-    return expiries->now;
+/* With a timer running, the loop has read the clock for this turn. */
+static uint64_t time_of_turn(const tram_loop *loop) {
+    return likely(loop->timers.now) ? loop->timers.now : tram__clock(loop);
 }
 
 static void moved(struct transport_owner *owner, enum traffic direction) {
@@ -97,7 +94,7 @@ static void moved(struct transport_owner *owner, enum traffic direction) {
     if (direction == TRAFFIC_IN)
         expiry->first_byte_ns = NEVER;
     if (expiry->expiries->limits->most.idle_timeout_ns != NEVER)
-        expiry->active_ns = time_of_turn(expiry->expiries, expiry->transport->io.loop);
+        expiry->active_ns = time_of_turn(expiry->transport->io.loop);
 }
 
 /* ---- Life ---- */

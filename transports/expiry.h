@@ -2,9 +2,8 @@
  * When a connection's time is over: the deadlines of a server's limits. Each connection of a server that has some gets
  * one of these as its owner, in the server's place, whom it tells in turn.
  *
- * One timer a connection, for whichever deadline comes next. What is received or sent writes down when that was, by a
- * clock that is read once in a turn of the loop, and touches no timer: one that goes off too early goes on for the
- * rest.
+ * One timer a connection, for whichever deadline comes next. What is received or sent writes down when that was, and
+ * touches no timer: one that goes off too early goes on for the rest.
  */
 #ifndef TRAM_TRANSPORTS_EXPIRY_H
 #define TRAM_TRANSPORTS_EXPIRY_H
@@ -18,8 +17,6 @@ struct expiries {
     struct limit_tally *tally;
     struct transport_owner *server;
     struct pool pool;
-    uint64_t tick; /* of the loop, in which … */
-    uint64_t now;  /* … the clock was read */
 };
 
 /* `allocator` must stay. */
