@@ -514,6 +514,9 @@ static void test_V_36_a_file_that_is_sent_is_no_idleness(void **state) {
     receive_exactly(shop.world, fd, bytes, sizeof bytes);
     run_until_true(shop.world, is_done, future);
     tram_future_release(future);
+    pass(shop.world, 4 * SECOND);
+    faults.sendfile_at_most = SIZE_MAX; /* and one that goes at once */
+    assert_int_equal(tram_loop_sendfile(shop.world->loop, transport_of_last(&shop), file, 0, 10, NULL, NULL), 0);
     pass(shop.world, 5 * SECOND - 1);
     assert_trace(shop.world, "made");
     pass(shop.world, 1);
