@@ -38,6 +38,7 @@ enum {
     CHUNK = 256 * 1024,     /* most bytes for one send or receive */
     EVENTS = 256,
     SILENCE_MS = 20000, /* a server that says nothing for so long has failed */
+    PROCESSES = 2,      /* that a server may have */
     CHURN_SOURCES = 4,  /* source addresses in turn: one has too few ports for a second of short connections */
 };
 
@@ -50,8 +51,8 @@ static struct {
     uint64_t warmup_ms;
     uint64_t window_ms;
     uint64_t rounds;
-    int pid;     /* of the server */
-    int cpus[2]; /* of the server and of this program; -1: not told */
+    int pids[PROCESSES]; /* of the server; 0: no more */
+    int cpus[2];         /* of the server and of this program; -1: not told */
 } plan = {.connections = 50, .size = 64, .depth = 1, .warmup_ms = 200, .window_ms = 1000, .cpus = {-1, -1}};
 
 static char pattern[PATTERN_PERIOD + CHUNK];
@@ -243,18 +244,18 @@ static void find_ksoftirqd(void) {
 
 static struct account take_account(uint64_t requests) {
     struct account account = {.requests = requests};
-    clockid_t server_clock;
     read_cpus(&account);
     for (int i = 0; i < 2; i++) {
         account.ksoftirqd_ns[i] = ksoftirqd[i] > 0 ? ran_ns(ksoftirqd[i]) : 0;
     }
     account.load_waited_ns = waited_ns(getpid());
-    if (plan.pid > 0) {
-        account.server_waited_ns = waited_ns(plan.pid);
-        if (clock_getcpuclockid(plan.pid, &server_clock) != 0) {
+    for (int i = 0; i < PROCESSES && plan.pids[i] > 0; i++) {
+        clockid_t clock;
+        account.server_waited_ns += waited_ns(plan.pids[i]);
+        if (clock_getcpuclockid(plan.pids[i], &clock) != 0) {
             fail("the server has ended");
         }
-        account.server_ns = clock_of(server_clock);
+        account.server_ns += clock_of(clock);
     }
     account.load_ns = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     account.at_ns = now_ns();
@@ -604,7 +605,7 @@ static void read_arguments(int argc, char **argv) {
         } else if (strcmp(name, "--rounds") == 0) {
             plan.rounds = number(name, value, 1, 1000000000);
         } else if (strcmp(name, "--pid") == 0) {
-            plan.pid = (int)number(name, value, 1, INT32_MAX);
+            plan.pids[plan.pids[0] > 0] = (int)number(name, value, 1, INT32_MAX);
         } else if (strcmp(name, "--cpus") != 0 || sscanf(value, "%d,%d", &plan.cpus[0], &plan.cpus[1]) != 2) {
             usage(stderr);
             exit(2);

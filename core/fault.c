@@ -44,6 +44,7 @@ static const char *const kind_names[KIND_COUNT] = {
     [TRAM_FAULT_ACCEPT4] = "accept4",
     [TRAM_FAULT_RECV] = "recv",
     [TRAM_FAULT_RECVFROM] = "recvfrom",
+    [TRAM_FAULT_RECVMSG] = "recvmsg",
     [TRAM_FAULT_RECVMMSG] = "recvmmsg",
     [TRAM_FAULT_SEND] = "send",
     [TRAM_FAULT_SENDTO] = "sendto",
@@ -218,6 +219,20 @@ static ssize_t faulty_sendmsg(int fd, const struct msghdr *message, int flags) {
     return count < 0 ? -1 : tram__sys.sendmsg(fd, &cut, flags);
 }
 
+static ssize_t faulty_recvmsg(int fd, struct msghdr *message, int flags) {
+    struct iovec pieces[IOV_MAX], *given = message->msg_iov;
+    size_t given_count = message->msg_iovlen;
+    int count = cut_pieces(TRAM_FAULT_RECVMSG, given, given_count, pieces);
+    if (count < 0)
+        return -1;
+    message->msg_iov = pieces;
+    message->msg_iovlen = (size_t)count;
+    ssize_t received = tram__sys.recvmsg(fd, message, flags);
+    message->msg_iov = given;
+    message->msg_iovlen = given_count;
+    return received;
+}
+
 static ssize_t faulty_writev(int fd, const struct iovec *pieces, int count) {
     struct iovec cut[IOV_MAX];
     int left = cut_pieces(TRAM_FAULT_WRITEV, pieces, (size_t)count, cut);
@@ -268,6 +283,7 @@ static void fill_table(struct sys *sys) {
     sys->accept4 = faulty_accept4;
     sys->recv = faulty_recv;
     sys->recvfrom = faulty_recvfrom;
+    sys->recvmsg = faulty_recvmsg;
     sys->recvmmsg = faulty_recvmmsg;
     sys->send = faulty_send;
     sys->sendto = faulty_sendto;
@@ -394,6 +410,7 @@ static bool moves_bytes(tram_fault_kind kind) {
     switch ((int)kind) {
     case TRAM_FAULT_RECV:
     case TRAM_FAULT_RECVFROM:
+    case TRAM_FAULT_RECVMSG:
     case TRAM_FAULT_SEND:
     case TRAM_FAULT_SENDTO:
     case TRAM_FAULT_SENDMSG:

@@ -50,6 +50,17 @@ struct io_datagram_kind {
     void (*sent)(struct io *io, ssize_t result);
 };
 
+/* What an owner is asked and told whose bytes may have descriptors with them: a Unix socket, with IO_DESCRIPTORS set.
+ */
+struct io_descriptor_kind {
+    /* How many may come with one receive; 0: those that come are lost. */
+    size_t (*room)(struct io *io);
+    /* In place of `received`, also where none came. They are the owner's now. `cut`: there were more. */
+    void (*received)(struct io *io, void *data, ssize_t result, const int *fds, size_t count, bool cut);
+    /* Those that go with the first byte that `gather` gave; how many. They stay in place until `sent`. */
+    size_t (*gather)(struct io *io, const int **ret_fds);
+};
+
 enum io_event {
     IO_READ = 1,
     IO_WRITE = 2,
@@ -115,6 +126,9 @@ struct io_kind {
     /* Datagrams; NULL: they have none. */
     const struct io_datagram_kind *datagrams;
 
+    /* Descriptors with the bytes; NULL: there never are any. */
+    const struct io_descriptor_kind *descriptors;
+
     /* Watching: IO_READ, IO_WRITE or both. An error or hang-up counts as what was asked for. */
     void (*ready)(struct io *io, unsigned events);
 
@@ -137,12 +151,13 @@ struct io {
 };
 
 enum io_flag {
-    IO_IN_KERNEL = 1,  /* the kernel knows the descriptor */
-    IO_NO_SOCKET = 2,  /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
-    IO_NO_QUIET = 8,   /* see tram__io_write() */
-    IO_LARGE = 16,     /* its datagrams may be larger than those of UDP */
-    IO_SENDS_FILE = 4, /* see io_kind.next_range; set by the owner */
-    IO_EXCLUSIVE = 32, /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
+    IO_IN_KERNEL = 1,    /* the kernel knows the descriptor */
+    IO_NO_SOCKET = 2,    /* read(2) and write(2) instead of recv and send; set by the owner after tram__io_add() */
+    IO_NO_QUIET = 8,     /* see tram__io_write() */
+    IO_LARGE = 16,       /* its datagrams may be larger than those of UDP */
+    IO_SENDS_FILE = 4,   /* see io_kind.next_range; set by the owner */
+    IO_DESCRIPTORS = 64, /* see io_descriptor_kind; set by the owner */
+    IO_EXCLUSIVE = 32,   /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };
 
 /*

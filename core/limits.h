@@ -21,6 +21,7 @@
 #define TRAM_SEGMENTS              64              /* datagrams that the kernel cuts from one (UDP_MAX_SEGMENTS) */
 #define TRAM_SEGMENTS_SIZE         65400u          /* … and their bytes: 64 KiB less headers with options */
 #define TRAM_DATAGRAM_RETRY_NS     1000000ull      /* after the kernel refused what it had asked for */
+#define TRAM_DESCRIPTORS_MAX       253             /* that go with one byte (SCM_MAX_FD) */
 #define TRAM_CHUNKS_KEPT           64              /* free chunks of each size that a loop keeps */
 #define TRAM_BACKLOG               100             /* of a listener (V-6) */
 #define TRAM_SENDFILE_SIZE         (1024u * 1024u) /* one sendfile(2) sends at most this (F-13) */

@@ -30,6 +30,12 @@ static inline ssize_t io_try_send_datagrams(struct io *io, const struct io_datag
     return io->loop->poller_ops->try_send_datagrams(io, datagrams, count);
 }
 
+/* The same of bytes with descriptors, at least one of each, which go with the first byte. */
+static inline ssize_t io_try_send_descriptors(struct io *io, const void *data, size_t size, const int *fds,
+                                              size_t count) {
+    return io->loop->poller_ops->try_send_descriptors(io, data, size, fds, count);
+}
+
 /* Is the io still there that had the slot? For whoever called its owner, which may have ended it. */
 static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
     return loop->io_slots[slot].generation == generation;

@@ -25,6 +25,7 @@ struct poller_ops {
     ssize_t (*try_send)(struct io *io, const void *data, size_t size);
     ssize_t (*try_send_pieces)(struct io *io, const struct iovec *pieces, size_t count);
     ssize_t (*try_send_datagrams)(struct io *io, const struct io_datagram *datagrams, size_t count);
+    ssize_t (*try_send_descriptors)(struct io *io, const void *data, size_t size, const int *fds, size_t count);
     ssize_t (*try_send_range)(struct io *io, const struct io_range *range);
 
     /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. */

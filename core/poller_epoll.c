@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "core/datagrams.h"
+#include "core/descriptors.h"
 #include "core/loop.h"
+#include "core/probes.h"
 
 struct poller {
     const struct sys *sys;
@@ -131,7 +133,16 @@ static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
     return errno == EINTR ? send_with_care(io, data, size) : -errno;
 }
 
+static ssize_t epoll_try_send_descriptors(struct io *io, const void *data, size_t size, const int *fds, size_t count) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    return tram__descriptors_send(io, &piece, 1, fds, count);
+}
+
 static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    const int *fds;
+    size_t fd_count = unlikely(io->flags & IO_DESCRIPTORS) ? io->kind->descriptors->gather(io, &fds) : 0;
+    if (unlikely(fd_count))
+        return tram__descriptors_send(io, pieces, count, fds, fd_count);
     if (count == 1)
         return epoll_try_send(io, pieces[0].iov_base, pieces[0].iov_len);
     struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
@@ -203,22 +214,42 @@ static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
 
 /* ---- Serving ---- */
 
-/* A receive that is not the common one: into memory of the owner's, from no socket, or one that was interrupted. */
+static void count_received(tram_loop *loop, ssize_t received) {
+    if (received >= 0) {
+        stats_add(&loop->stats.reads, 1);
+        stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    }
+}
+
+__attribute__((noinline)) static void receive_descriptors(tram_loop *loop, struct io *io, void *memory, size_t size) {
+    struct descriptors came;
+    ssize_t received = tram__descriptors_receive(io, memory, size, &came);
+    if (received == -EAGAIN)
+        return;
+    count_received(loop, received);
+    io->kind->descriptors->received(io, memory, received, came.fds, came.count, came.cut);
+}
+
+/*
+ * A receive that is not the common one: into memory of the owner's, from no socket, with descriptors, or one that was
+ * interrupted.
+ */
 __attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
     void *memory = loop->receive_buffer;
     size_t size = TRAM_RECEIVE_SIZE;
     if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
         return;
+    if (io->flags & IO_DESCRIPTORS) {
+        receive_descriptors(loop, io, memory, size);
+        return;
+    }
     ssize_t received;
     do
         received = io->flags & IO_NO_SOCKET ? sys->read(io->fd, memory, size) : sys->recv(io->fd, memory, size, 0);
     while (received < 0 && errno == EINTR);
     if (received < 0 && errno == EAGAIN)
         return;
-    if (received >= 0) {
-        stats_add(&loop->stats.reads, 1);
-        stats_add(&loop->stats.bytes_received, (uint64_t)received);
-    }
+    count_received(loop, received);
     io->kind->received(io, memory, received < 0 ? -errno : received);
 }
 
@@ -232,7 +263,7 @@ __attribute__((noinline)) static void receive_failed(tram_loop *loop, const stru
 
 static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
     const struct io_kind *kind = io->kind;
-    if (unlikely(kind->buffer || io->flags & IO_NO_SOCKET)) {
+    if (unlikely(kind->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS))) {
         receive_with_care(loop, sys, io);
         return;
     }
@@ -336,6 +367,7 @@ static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
             break;
         }
         stats_add(&loop->stats.accepted, 1);
+        PROBE3(accept, loop, io->fd, fd);
         io->kind->accepted(io, fd, &peer, size);
         if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
             return;
@@ -432,6 +464,7 @@ const struct poller_ops tram__poller_epoll = {
     .try_send = epoll_try_send,
     .try_send_pieces = epoll_try_send_pieces,
     .try_send_datagrams = epoll_try_send_datagrams,
+    .try_send_descriptors = epoll_try_send_descriptors,
     .try_send_range = epoll_try_send_range,
     .wait = epoll_wait_collect,
     .serve = epoll_serve,

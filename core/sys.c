@@ -129,6 +129,7 @@ const struct sys tram__sys = {
     .accept4 = quick_accept4,
     .recv = quick_recv,
     .recvfrom = plain_recvfrom,
+    .recvmsg = recvmsg,
     .send = quick_send,
     .sendto = plain_sendto,
     .sendfile = quiet_sendfile,

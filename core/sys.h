@@ -25,6 +25,7 @@ struct sys {
     int (*accept4)(int fd, struct sockaddr *address, socklen_t *size, int flags);
     ssize_t (*recv)(int fd, void *data, size_t size, int flags);
     ssize_t (*recvfrom)(int fd, void *data, size_t size, int flags, struct sockaddr *address, socklen_t *address_size);
+    ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
     ssize_t (*send)(int fd, const void *data, size_t size, int flags);
     ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                       socklen_t address_size);

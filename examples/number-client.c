@@ -12,7 +12,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: number-client NUMBER [NAME]\n");
         return 2;
     }
-    struct number_client client = {.number = strtoll(argv[1], NULL, 10)};
+    struct number_client client = {0};
+    if (number_read(argv[1], &client.number) < 0) {
+        fprintf(stderr, "number-client: no integer of 64 bits: %s\n", argv[1]);
+        return 2;
+    }
     char name[100];
     int size = snprintf(name, sizeof name, "%c%s", 0, argc > 2 ? argv[2] : "tram-numbers");
     tram_loop *loop;

@@ -12,7 +12,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: number-pair NUMBER\n");
         return 2;
     }
-    struct number_client client = {.number = strtoll(argv[1], NULL, 10)};
+    struct number_client client = {0};
+    if (number_read(argv[1], &client.number) < 0) {
+        fprintf(stderr, "number-pair: no integer of 64 bits: %s\n", argv[1]);
+        return 2;
+    }
     tram_protocol *asking, *answering;
     tram_loop *loop;
     if (tram_loop_new(NULL, &loop) < 0)

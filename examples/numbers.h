@@ -11,8 +11,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <tram/tram.h>
+
+/* A whole text as a number: 0 or TRAM_EVALUE. */
+static inline int number_read(const char *text, int64_t *ret_number) {
+    char *end;
+    errno = 0;
+    *ret_number = strtoll(text, &end, 10);
+    return *text && !*end && !errno ? 0 : TRAM_EVALUE;
+}
 
 /* A line on its way in: bytes may come in pieces of any size. */
 struct number_line {
@@ -28,13 +37,10 @@ static inline int number_line_add(struct number_line *line, char byte, int64_t *
         line->text[line->size++] = byte;
         return 0;
     }
-    char *end;
     line->text[line->size] = '\0';
-    errno = 0;
-    *ret_number = strtoll(line->text, &end, 10);
-    bool good = line->size && end == line->text + line->size && !errno;
+    bool whole = strlen(line->text) == line->size;
     line->size = 0;
-    return good ? 1 : TRAM_EVALUE;
+    return whole && number_read(line->text, ret_number) == 0 ? 1 : TRAM_EVALUE;
 }
 
 static inline int number_send(tram_transport *transport, int64_t number) {

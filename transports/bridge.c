@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "transports/bridge.h"
 #include "transports/socket.h"
 #include "transports/transport.h"
 #include <tram/bridge.h>
@@ -141,6 +142,10 @@ static const tram_protocol_ops bridge_ops = {
     .released = bridge_released,
 };
 
+bool tram__bridged(const tram_transport *transport) {
+    return transport->protocol && transport->protocol->ops == &bridge_ops;
+}
+
 /* ---- Idleness ---- */
 
 /* Bytes that have left us: a slow reader of much is not idle. */
@@ -179,11 +184,22 @@ static bool is_stream(const tram_transport *transport) {
     return !(kind->calls && kind->calls->sendto) && !(kind->no_reading && kind->no_writing);
 }
 
-/* Can all that `from` may still send be written to `to`? */
-static bool leads(const tram_transport *from, const tram_transport *to) {
-    if ((from->flags | to->flags) & (T_CLOSING | T_HAS_PUMP) || !from->protocol)
-        return false;
-    return from->flags & T_EOF || !(to->flags & T_EOF_ASKED);
+/* Can all that `from` may still send be written to `to`? 0 or why not. */
+static int leads(const tram_transport *from, const tram_transport *to) {
+    if (from->flags & (T_CLOSING | T_HAS_PUMP) || !from->protocol)
+        return TRAM_ESTATE;
+    if (from->flags & T_EOF)
+        return 0;
+    if (transport_kind_of(to)->no_writing)
+        return -ENOTSUP;
+    return to->flags & T_EOF_ASKED ? TRAM_ESTATE : 0;
+}
+
+static int may_be_coupled(const tram_transport *a, const tram_transport *b) {
+    if (!is_stream(a) || !is_stream(b) || (transport_kind_of(a)->no_reading && transport_kind_of(b)->no_reading))
+        return -ENOTSUP;
+    int status = leads(a, b);
+    return status ? status : leads(b, a);
 }
 
 static void begin_side(struct side *side) {
@@ -207,10 +223,9 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         options = &defaults;
     if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
         return TRAM_EVALUE;
-    if (!is_stream(a) || !is_stream(b))
-        return -ENOTSUP;
-    if (!leads(a, b) || !leads(b, a))
-        return TRAM_ESTATE;
+    status = may_be_coupled(a, b);
+    if (status)
+        return status;
     struct bridge *bridge;
     status = tram__future_new(loop, &bridge_kind, sizeof *bridge, &bridge);
     if (status)

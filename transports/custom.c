@@ -175,12 +175,13 @@ static void dispose(tram_transport *transport) {
 }
 
 /* The one kind stands for protocols of both sorts: tram_custom_received() looks at the protocol. */
-#define CUSTOM_KIND(kind, half_close)                                                                                  \
+#define CUSTOM_KIND(kind, writes, half_close)                                                                          \
     static const struct transport_kind kind = {                                                                        \
         .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
         .plain = &kind,                                                                                                \
         .buffered = &kind,                                                                                             \
         .calls = &calls,                                                                                               \
+        .no_writing = !(writes),                                                                                       \
         .can_write_eof = half_close,                                                                                   \
         .drop_queue = drop_queue,                                                                                      \
         .end_writing = end_writing,                                                                                    \
@@ -190,8 +191,9 @@ static void dispose(tram_transport *transport) {
         .dispose = dispose,                                                                                            \
     }
 
-CUSTOM_KIND(one_way_close, false);
-CUSTOM_KIND(half_close, true);
+CUSTOM_KIND(read_only, false, false);
+CUSTOM_KIND(one_way_close, true, false);
+CUSTOM_KIND(half_close, true, true);
 
 /* ---- What the user's half calls ---- */
 
@@ -207,7 +209,7 @@ int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *s
     struct custom *custom = tram__memory_get_zero(&loop->allocator, sizeof *custom);
     if (!custom)
         return -ENOMEM;
-    const struct transport_kind *kind = ops->write_eof ? &half_close : &one_way_close;
+    const struct transport_kind *kind = !ops->writelines ? &read_only : ops->write_eof ? &half_close : &one_way_close;
     status = tram__io_add(&custom->transport.io, loop, &kind->io, -1);
     if (status) {
         memory_put(&loop->allocator, custom, sizeof *custom);

@@ -9,7 +9,7 @@
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
-    memory_put(&loop->allocator, transport->names, sizeof *transport->names);
+    memory_put(&loop->allocator, transport->more, sizeof *transport->more);
     if (kind->dispose)
         kind->dispose(transport);
     else
@@ -19,7 +19,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
 static void dispose(tram_loop *loop, struct grave *grave) {
     tram_transport *transport = container_of(grave, tram_transport, on.grave);
     const struct transport_kind *kind = transport_kind_of(transport);
-    if (unlikely(kind->dispose || transport->names))
+    if (unlikely(kind->dispose || transport->more))
         dispose_with_care(loop, transport);
     else
         pool_put(&loop->transport_pool, transport);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "transports/bytes.h"
+#include "transports/descriptors.h"
 #include "transports/stream.h"
 #include <tram/unix.h>
 
@@ -39,11 +40,11 @@ static int end_writing(tram_transport *transport) {
 /* An address that is asked for once and then kept. NULL: not to be had. */
 static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
     const struct sys *sys = transport->io.loop->sys;
-    if (!transport->names)
-        transport->names = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->names);
-    if (!transport->names)
+    if (!transport->more)
+        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
+    if (!transport->more)
         return NULL;
-    tram_socket_address *address = of_peer ? &transport->names->peer : &transport->names->sock;
+    tram_socket_address *address = of_peer ? &transport->more->peer : &transport->more->sock;
     if (!address->size && transport->io.fd >= 0) {
         socklen_t size = sizeof address->address;
         int (*ask)(int, struct sockaddr *, socklen_t *) = of_peer ? sys->getpeername : sys->getsockname;
@@ -142,6 +143,7 @@ static const struct transport_kind plain_kind, buffered_kind;
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = tram__bytes_sent,                                                                               \
+               .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_sent,                                                                               \
                .ending = tram__bytes_ending},                                                                          \

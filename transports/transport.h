@@ -20,6 +20,9 @@ int tram__transport_cork(tram_transport *transport);
 int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
+/* Bytes joined the write queue: asks for writability, heeds the limits. */
+void tram__transport_queued(tram_transport *transport);
+
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
 void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
 void tram__transport_maybe_pause(tram_transport *transport);
@@ -81,6 +84,9 @@ void tram__transport_drop(tram_transport *transport);
 
 /* A fatal error (T-16). Does nothing if the end is certain already. */
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
+
+/* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message);
 
 /* The same for the failure of a protocol, of which protocol.h has put the rest into transport->end. */
 void tram__transport_fail(tram_transport *transport, int code);

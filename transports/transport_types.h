@@ -79,10 +79,15 @@ struct transport_owner {
     void (*detached)(struct transport_owner *owner, tram_transport *transport);
 };
 
-/* Addresses that the kernel was asked for; of size 0: not yet. */
-struct socket_names {
+/* What few transports have. */
+struct transport_more {
+    /* Addresses that the kernel was asked for; of size 0: not yet. */
     tram_socket_address sock;
     tram_socket_address peer;
+    /* Descriptors that come with the bytes: descriptors.c. */
+    size_t descriptors_room; /* for so many */
+    size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
+    const int *descriptors;  /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -139,7 +144,7 @@ struct tram_transport {
         tram_future *creator;          /* T_HAS_CREATOR: completed after connection_made */
         struct unread *unread;         /* T_UNREAD: then the creator is in there */
     };
-    struct socket_names *names; /* what was fetched of them, or NULL */
+    struct transport_more *more; /* or NULL: none of it */
 };
 
 static inline const struct transport_kind *transport_kind_of(const tram_transport *transport) {

@@ -31,7 +31,20 @@ int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const voi
 /* Appends the bytes of `buffer` from `offset` on, by reference. -ENOMEM: nothing was appended. */
 int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset);
 
-/* The oldest pieces, at most `count`; how many. They stay until consumed. */
+/*
+ * Appends a copy with duplicates of descriptors, at least one of each, which go with its first byte: they begin a
+ * piece. 0 or -errno: nothing was appended.
+ */
+int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, const void *data, size_t size,
+                                const int *fds, size_t count);
+
+/* Those that go with the first byte of the queue; how many. */
+size_t tram__write_queue_descriptors(const struct write_queue *queue, const int **ret_fds);
+
+/*
+ * The oldest pieces, at most `count`; how many. They stay until consumed. Only the first one may have descriptors,
+ * which are closed when a byte of it is consumed.
+ */
 size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *pieces, size_t count);
 
 /* Takes `size` bytes off the front. */

@@ -4,6 +4,7 @@
  * Reading order: tram_transport_write() at the end, whose short way is what most writes take; tram__transport_write()
  * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
  */
+#include "core/probes.h"
 #include "transports/entering.h"
 #include "transports/transport.h"
 
@@ -33,12 +34,11 @@ static void count_sent(tram_loop *loop, ssize_t sent) {
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
 }
 
-/* More is queued than the user allows: a fatal error, and none of the system (T-17). */
-static void over_hard_limit(tram_transport *transport) {
-    tram__transport_fatal(transport, TRAM_ELIMIT, "write", NULL);
-    tram_error error = {.code = TRAM_ELIMIT, .operation = "write"};
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
+    tram__transport_fatal(transport, TRAM_ELIMIT, operation, NULL);
+    tram_error error = {.code = TRAM_ELIMIT, .operation = operation};
     tram_exception exception = {
-        .message = "more is queued for writing than the hard limit allows",
+        .message = message,
         .error = &error,
         .transport = transport,
         .protocol = transport->protocol,
@@ -49,14 +49,13 @@ static void over_hard_limit(tram_transport *transport) {
 
 void tram__transport_queue_grew(tram_transport *transport) {
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        over_hard_limit(transport);
+        tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
         return;
     }
     tram__transport_maybe_pause(transport);
 }
 
-/* Bytes joined the queue: ask for writability, heed the limits. */
-static void queued(tram_transport *transport) {
+void tram__transport_queued(tram_transport *transport) {
     if (!transport->corked) {
         int status = tram__io_send_start(&transport->io);
         if (unlikely(status)) {
@@ -123,7 +122,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
         return 0;
     if (tram__write_queue_copy(loop_of(transport), &transport->queue, data, size) < 0)
         return out_of_memory(transport);
-    queued(transport);
+    tram__transport_queued(transport);
     return 0;
 }
 
@@ -147,6 +146,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
         if (__builtin_add_overflow(size, pieces[i].iov_len, &size))
             return TRAM_EVALUE;
     }
+    PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -164,7 +164,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
                                    pieces[i].iov_len - skip) < 0)
             return out_of_memory(transport);
     }
-    queued(transport);
+    tram__transport_queued(transport);
     return 0;
 }
 
@@ -172,6 +172,7 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
     if (unlikely(!buffer))
         return TRAM_EVALUE;
     size_t size = tram_buffer_size(buffer);
+    PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -182,7 +183,7 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
         return 0;
     if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
         return out_of_memory(transport);
-    queued(transport);
+    tram__transport_queued(transport);
     return 0;
 }
 
@@ -309,6 +310,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    PROBE2(write, transport, size);
     if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
                  transport->queue.size || transport->corked || !data || !size))
         return careful_write(transport, data, size);
@@ -388,8 +390,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
     if (unlikely(status))
         return status;
     transport->hard_limit = limit;
-    if (limit && transport->queue.size > limit)
-        over_hard_limit(transport);
+    tram__transport_queue_grew(transport);
     return 0;
 }
 

@@ -34,14 +34,18 @@ typedef struct tram_bridge_result {
  * unchanged and in order, behind what was queued for writing before; a side is not read while the other's write buffer
  * is above its high-water mark, so a slow reader costs no more than that and one read. The end of a stream is handed
  * on as the end of a stream, with the other direction open (a kind that cannot be half open is closed); when both have
- * ended, both are closed. A failure of one side resets the other (tram_transport_reset()).
+ * ended, both are closed. A failure of one side resets the other (tram_transport_reset()), and what that had not taken
+ * yet is lost. Of a side that is not read, because the other is full, nothing is heard, neither its end nor a reset,
+ * until the other takes bytes again; what it sent before comes first then. For others that never do, there is the idle
+ * timeout.
  *
  * The future completes when both transports are gone, with a const tram_bridge_result * that is valid as long as the
  * future. Cancelling it aborts both. `options` and `ret_future` may be NULL.
  *
- * TRAM_EVALUE: the same transport twice, or two loops; TRAM_ESTATE: one is closing, or cannot be written any more
- * though the other still sends; -ENOTSUP: one is a datagram transport or a subprocess (its pipes can be coupled);
- * -ENOMEM. Nothing changed then.
+ * TRAM_EVALUE: the same transport twice, or two loops; TRAM_ESTATE: one is closing, sends a file, or cannot be written
+ * any more though the other may still send; -ENOTSUP: one is a datagram transport or a subprocess (its pipes can be
+ * coupled), or never can be written, as the reading end of a pipe, though the other may still send, or neither can be
+ * read; -ENOMEM. Nothing changed then.
  */
 TRAM_API int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options *options,
                          tram_future **ret_future);

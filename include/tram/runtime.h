@@ -84,6 +84,7 @@ typedef struct tram_runtime_server_info {
      * worker's (net.ipv4.tcp_migrate_req is set); else it is reset. What was connected is served in any case.
      */
     bool migrates;
+    unsigned workers; /* of its runtime */
     uint64_t reserved[8];
 } tram_runtime_server_info;
 TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info);

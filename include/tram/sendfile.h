@@ -38,7 +38,7 @@ typedef struct tram_sendfile_options {
  * write_eof and further sendfiles are TRAM_ESTATE and nothing is read; what the program pauses meanwhile stays paused.
  * While blocks are sent from memory, the protocol is not told pause_writing and resume_writing, but once at the end if
  * the state is another than before. Cancelling leaves the transport open. TRAM_ESTATE at once: closing, write_eof was
- * called, a sendfile runs, or a kind of transport that cannot do it.
+ * called, a sendfile runs, a bridge writes, or a kind of transport that cannot do it.
  */
 TRAM_API int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int64_t offset, int64_t count,
                                 const tram_sendfile_options *options, tram_future **ret_future);

@@ -150,13 +150,19 @@ socket_pair
 # rules: E-7
 # The protocols of E-6, unchanged, through memory.
 number_pair() {
-    local output status=0
+    local output number status=0
     output=$(timeout 20 "$examples/number-pair" 41) || fail "number-pair: exit code $?"
     [[ $output == $'answers: 1, end: clean\n42' ]] || fail "number-pair printed: $output"
     # What has no successor ends the connection: an error for the one end, an end without an answer for the other.
     output=$(timeout 20 "$examples/number-pair" 9223372036854775807 2>&1) || status=$?
     ((status == 1)) || fail "number-pair: exit code $status"
     [[ $output == $'answers: 0, end: Invalid value\nnumber-pair: '* ]] || fail "number-pair printed: $output"
+    for number in "" x 1x 9223372036854775808 -; do
+        status=0
+        output=$("$examples/number-pair" "$number" 2>&1) || status=$?
+        ((status == 2)) || fail "number-pair '$number': exit code $status"
+        [[ $output == "number-pair: no integer of 64 bits: $number" ]] || fail "number-pair printed: $output"
+    done
     status=0
     "$examples/number-pair" >/dev/null 2>&1 || status=$?
     ((status == 2)) || fail "number-pair without arguments: exit code $status"
@@ -279,6 +285,10 @@ EOF
     stop number-server TERM
     if output=$("$examples/number-client" 1 "$name" 2>&1); then fail "number-client: no error"; fi
     [[ $output == "number-client: Connection refused" ]] || fail "number-client printed: $output"
+    for number in "" abc "12 monkeys" 99999999999999999999; do
+        if output=$("$examples/number-client" "$number" "$name" 2>&1); then fail "number-client '$number': no error"; fi
+        [[ $output == "number-client: no integer of 64 bits: $number" ]] || fail "number-client printed: $output"
+    done
 }
 
 # rules: E-10

@@ -1,16 +1,19 @@
 /*
  * tram's side of interop_unix.py, which compiles it.
  *
- *     interop_unix echo PATH        interop_unix workers PATH        interop_unix http PATH        interop_unix client
- * PATH
+ *     interop_unix echo|workers|http|client|descriptors|giver PATH
  *
  * An echo, of one loop or of two workers, and a server that answers a request of HTTP end on SIGTERM. A client sends
- * SIZE bytes and its end, and ends well if all come back as they were. A path that begins with @ is an abstract name.
+ * SIZE bytes and its end, and ends well if all come back as they were. The server
+ * "descriptors" sends bytes and descriptors back; the client "giver" sends three and ends well if they come back. A
+ * path that begins with @ is an abstract name.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tram/tram.h>
 
@@ -21,6 +24,7 @@ struct peer {
     tram_loop *loop;
     char request[4096];
     size_t size;
+    int far_end;
     bool wrong;
 };
 
@@ -84,6 +88,61 @@ static int make_peer(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
+/* ---- Descriptors ---- */
+
+enum { GIVEN = 3 };
+
+static int descriptors_made(tram_protocol *self, tram_transport *transport) {
+    (void)self;
+    return tram_transport_receive_descriptors(transport, 100);
+}
+
+/* What comes is written into and goes back: the other side sees that it is the same file. */
+static int descriptors_received(tram_protocol *self, const void *data, size_t size) {
+    int fds[100];
+    size_t count = tram_transport_take_descriptors(self->transport, fds, 100);
+    int status = 0;
+    for (size_t i = 0; i < count; i++)
+        if (write(fds[i], "seen", 4) != 4)
+            status = -EIO;
+    if (!status)
+        status = count ? tram_transport_send_descriptors(self->transport, data, size, fds, count)
+                       : tram_transport_write(self->transport, data, size);
+    for (size_t i = 0; i < count; i++)
+        close(fds[i]);
+    return status;
+}
+
+static const tram_protocol_ops descriptors_ops = {
+    .connection_made = descriptors_made, .data_received = descriptors_received, .released = freed};
+
+static int giver_made(tram_protocol *self, tram_transport *transport) {
+    int ends[2], status = tram_transport_receive_descriptors(transport, GIVEN);
+    if (status < 0 || pipe(ends) < 0)
+        return status < 0 ? status : -errno;
+    const int fds[GIVEN] = {ends[1], ends[1], ends[1]};
+    status = tram_transport_send_descriptors(transport, "three", 5, fds, GIVEN);
+    close(ends[1]);
+    peer_of(self)->far_end = ends[0];
+    return status;
+}
+
+/* They are the same pipe, and when they are closed nobody has it any more. */
+static int giver_received(tram_protocol *self, const void *data, size_t size) {
+    struct peer *peer = peer_of(self);
+    int fds[GIVEN];
+    char text[8] = "";
+    size_t count = tram_transport_take_descriptors(self->transport, fds, GIVEN);
+    peer->wrong |= count != GIVEN || size != 5 || memcmp(data, "three", 5) != 0;
+    for (size_t i = 0; i < count; i++) {
+        peer->wrong |= write(fds[i], "x", 1) != 1;
+        close(fds[i]);
+    }
+    peer->wrong |= read(peer->far_end, text, sizeof text) != GIVEN || read(peer->far_end, text, sizeof text) != 0;
+    peer->size = SIZE;
+    return tram_transport_close(self->transport);
+}
+
 /* ---- A client ---- */
 
 static int client_made(tram_protocol *self, tram_transport *transport) {
@@ -110,10 +169,11 @@ static int client_lost(tram_protocol *self, const tram_error *error) {
 
 static const tram_protocol_ops client_ops = {
     .connection_made = client_made, .data_received = client_received, .connection_lost = client_lost};
+static const tram_protocol_ops giver_ops = {
+    .connection_made = giver_made, .data_received = giver_received, .connection_lost = client_lost};
 
 static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     struct peer *peer = arg;
-    peer->base.ops = &client_ops;
     peer->loop = loop;
     *ret_protocol = &peer->base;
     return 0;
@@ -166,6 +226,15 @@ static int on_a_loop(tram_loop *loop, const tram_protocol_ops *ops, struct peer 
     return status;
 }
 
+static const struct part {
+    const char *name;
+    const tram_protocol_ops *ops;
+    bool connects;
+} parts[] = {
+    {"echo", &echo_ops, false},    {"http", &http_ops, false},  {"descriptors", &descriptors_ops, false},
+    {"client", &client_ops, true}, {"giver", &giver_ops, true}, {NULL, NULL, false},
+};
+
 int main(int argc, char **argv) {
     static struct peer client;
     char path[200];
@@ -184,8 +253,11 @@ int main(int argc, char **argv) {
         if (status < 0)
             return 1;
         tram_loop_add_signal_handler(loop, SIGTERM, stop, NULL);
-        status = on_a_loop(loop, strcmp(what, "http") == 0 ? &http_ops : &echo_ops,
-                           strcmp(what, "client") == 0 ? &client : NULL, path, size);
+        const struct part *part = parts;
+        while (part->name && strcmp(part->name, what) != 0)
+            part++;
+        client.base.ops = part->ops;
+        status = part->name ? on_a_loop(loop, part->ops, part->connects ? &client : NULL, path, size) : TRAM_EVALUE;
         tram_loop_free(loop);
     }
     if (status < 0)

@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -118,13 +119,54 @@ def curl_to_tram(program, folder):
             check(done.returncode == 0 and done.stdout == answer, f"curl got {done.stdout!r} {done.stderr!r}")
 
 
+def descriptors_to_tram(program, folder):
+    """Ours sends back what came, after it wrote into it."""
+    with Server(program, "descriptors", os.path.join(folder, "server")) as server:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(server.path)
+            for count in 1, 2, 100, 0, 7:
+                files = [tempfile.TemporaryFile() for _ in range(count)]
+                socket.send_fds(connection, [b"some ", b"bytes"], [file.fileno() for file in files])
+                data, back, _, _ = socket.recv_fds(connection, 100, 253)
+                check(data == b"some bytes", f"{count} descriptors: {data!r} came back")
+                same = [os.path.sameopenfile(one, file.fileno()) for one, file in zip(back, files)]
+                check(same == [True] * count, f"{count} descriptors: {same} came back")
+                check(all(os.pread(fd, 9, 0) == b"seen" for fd in back), f"{count} descriptors were written into")
+                for file in files:
+                    file.close()
+                for fd in back:
+                    os.close(fd)
+
+
+def descriptors_from_tram(program, folder):
+    """Ours sends three write ends of a pipe, and wants them back."""
+    path = os.path.join(folder, "python")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        server.settimeout(PATIENCE)
+        giver = subprocess.Popen([program, "giver", path], stdout=subprocess.PIPE)
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            data, fds, _, _ = socket.recv_fds(connection, 100, 253)
+            check(data == b"three" and len(fds) == 3, f"python got {data!r} and {fds}")
+            socket.send_fds(connection, [data], fds)
+            for fd in fds:
+                os.close(fd)
+            out, _ = giver.communicate(timeout=PATIENCE)
+        check(giver.returncode == 0 and out == b"ok\n", f"our giver: {giver.returncode} {out!r}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "interop_unix")
         subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
                         f"-I{SOURCE}/include", SOURCE / "tests/checks/interop_unix.c", "-o", program,
                         f"-L{BUILD}", f"-Wl,-rpath,{BUILD}", "-ltram", "-lpthread"], check=True)
-        for test in asyncio_to_tram, tram_to_asyncio, socat_both_ways, curl_to_tram:
+        for test in (asyncio_to_tram, tram_to_asyncio, socat_both_ways, curl_to_tram, descriptors_to_tram,
+                     descriptors_from_tram):
             try:
                 test(program, folder)
             except Exception as error:  # pylint: disable=broad-except

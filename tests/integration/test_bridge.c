@@ -261,6 +261,14 @@ static void test_a_socket_and_one_end_of_a_pipe(void **state) {
         assert_int_equal(tram_future_result(future, &transport), 0);
         tram_future_release(future);
         coupling.b = transport;
+        if (!writing) {
+            /* What the socket sends has nowhere to go: it must have ended before. */
+            assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &coupling.future), -ENOTSUP);
+            assert_int_equal(tram_bridge(coupling.b, coupling.a, NULL, &coupling.future), -ENOTSUP);
+            ((struct recorder *)tram_transport_get_protocol(coupling.a))->eof_returns = 1;
+            shutdown(coupling.left, SHUT_WR);
+            run_until_traced(world, "a.eof");
+        }
         assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &coupling.future), 0);
         if (writing) {
             assert_true(receive_eof(world, coupling.left)); /* nothing will come from there */
@@ -271,8 +279,6 @@ static void test_a_socket_and_one_end_of_a_pipe(void **state) {
             assert_memory_equal(bytes, "to the pipe", 11);
             shutdown(coupling.left, SHUT_WR);
         } else {
-            shutdown(coupling.left, SHUT_WR); /* it will send nothing, and goes on reading */
-            run_ticks(world, 5);
             assert_int_equal(write(coupling.right, "from the pipe", 13), 13);
             expect(&coupling, coupling.left, "from the pipe");
             assert_int_equal(close(coupling.right), 0);
@@ -331,6 +337,90 @@ static void test_from_pipe_to_pipe(void **state) {
         assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0, writer_first ? 0 : 21, writer_first ? 21 : 0);
         end(&coupling);
     }
+}
+
+static void test_two_ends_of_the_same_direction_are_refused(void **state) {
+    struct world *world = *state;
+    for (int reading = 0; reading < 2; reading++) {
+        int far[2];
+        tram_transport *ends[2];
+        tram_future *future = NULL;
+        for (int i = 0; i < 2; i++)
+            ends[i] = half_of_pipe(world, "pipe", reading, &far[i]);
+        assert_int_equal(tram_bridge(ends[0], ends[1], NULL, &future), -ENOTSUP);
+        assert_null(future);
+        for (int i = 0; i < 2; i++) {
+            tram_transport_abort(ends[i]);
+            close(far[i]);
+        }
+        run_to_rest(world);
+        assert_trace(world, "pipe.lost:0 pipe.released pipe.lost:0 pipe.released");
+    }
+}
+
+/* rules: M-1 */
+static void test_a_transport_that_only_reads_is_refused_as_a_target(void **state) {
+    static const tram_custom_ops only_reads = {0};
+    struct world *world = *state;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    struct recorder *c = recorder_new(world, "c");
+    tram_transport *custom;
+    tram_future *future = NULL;
+    assert_int_equal(tram_loop_create_custom(world->loop, &only_reads, NULL, &c->base, &custom), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_bridge(coupling.a, custom, NULL, &future), -ENOTSUP);
+    assert_int_equal(tram_bridge(custom, coupling.a, NULL, &future), -ENOTSUP);
+    assert_null(future);
+    tram_transport_abort(custom);
+    tram_transport_abort(coupling.a);
+    tram_transport_abort(coupling.b);
+    run_to_rest(world);
+    close(coupling.left);
+    close(coupling.right);
+}
+
+static void test_F_7_no_file_is_sent_where_a_bridge_writes(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = coupled(world);
+    tram_future *future = NULL;
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(tram_loop_sendfile(world->loop, coupling.b, file, 0, 10, NULL, &future), TRAM_ESTATE);
+    assert_null(future);
+    say(&coupling, coupling.left, "still coupled");
+    expect(&coupling, coupling.right, "still coupled");
+    tram_future_cancel(coupling.future);
+    end(&coupling);
+    close(file);
+}
+
+/* What the peer sent comes first, and nothing spins while nobody may know. */
+static void test_a_reset_of_a_side_that_is_not_read_waits_for_the_other(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = coupled(world);
+    stuff(world, coupling.left);
+    assert_false(tram_transport_is_reading(coupling.a));
+    close_with_reset(coupling.left);
+    coupling.left = dup(coupling.right);
+    run_to_rest(world);
+    assert_false(tram_future_done(coupling.future));
+    assert_false(tram_transport_is_closing(coupling.a));
+    size_t got = 0;
+    while (!tram_future_done(coupling.future)) {
+        char bytes[7000];
+        ssize_t received = recv(coupling.right, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (received > 0)
+            assert_pattern(bytes, (size_t)received, got);
+        got += received > 0 ? (size_t)received : 0;
+        run_ticks(world, 1);
+    }
+    assert_false(receive_eof(world, coupling.right));
+    assert_int_equal(errno, ECONNRESET);
+    const tram_bridge_result *result = ended(&coupling);
+    assert_int_equal(result->outcome, TRAM_BRIDGE_FAILED);
+    assert_int_equal(result->side, 0);
+    assert_int_equal(result->code, -ECONNRESET);
+    assert_true(result->bytes[0] >= got);
+    end(&coupling);
 }
 
 static void test_idle_bridges_end(void **state) {
@@ -462,6 +552,11 @@ int main(void) {
         TEST(a_socket_and_a_memory_pair),
         TEST(a_socket_and_one_end_of_a_pipe),
         TEST(from_pipe_to_pipe),
+        TEST(two_ends_of_the_same_direction_are_refused),
+        cmocka_unit_test_setup_teardown(test_a_transport_that_only_reads_is_refused_as_a_target, world_setup,
+                                        world_teardown),
+        TEST(F_7_no_file_is_sent_where_a_bridge_writes),
+        TEST(a_reset_of_a_side_that_is_not_read_waits_for_the_other),
         TEST(idle_bridges_end),
         TEST(what_idleness_throws_away_was_not_handed_over),
         TEST(cancelling_aborts_both),

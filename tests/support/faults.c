@@ -49,7 +49,9 @@ static ssize_t faulty_sendmsg(int fd, const struct msghdr *message, int flags) {
         errno = EMSGSIZE;
         return -1;
     }
-    struct msghdr cut = {.msg_iov = pieces, .msg_iovlen = count};
+    struct msghdr cut = *message;
+    cut.msg_iov = pieces;
+    cut.msg_iovlen = count;
     ssize_t sent = tram__sys.sendmsg(fd, &cut, flags);
     if (sent > 0 && faults.send_budget != SIZE_MAX)
         faults.send_budget -= (size_t)sent;
@@ -126,6 +128,10 @@ static ssize_t faulty_recv(int fd, void *data, size_t size, int flags) {
     return fails(&faults.recv) ? -1 : tram__sys.recv(fd, data, size, flags);
 }
 
+static ssize_t faulty_recvmsg(int fd, struct msghdr *message, int flags) {
+    return fails(&faults.recv) ? -1 : tram__sys.recvmsg(fd, message, flags);
+}
+
 static ssize_t faulty_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
                                socklen_t *address_size) {
     return fails(&faults.recvfrom) ? -1 : tram__sys.recvfrom(fd, data, size, flags, address, address_size);
@@ -172,6 +178,7 @@ const struct sys *faults_sys(void) {
     table.recvmmsg = faulty_recvmmsg;
     table.getsockopt = faulty_getsockopt;
     table.recv = faulty_recv;
+    table.recvmsg = faulty_recvmsg;
     table.recvfrom = faulty_recvfrom;
     table.sendfile = faulty_sendfile;
     table.shutdown = faulty_shutdown;

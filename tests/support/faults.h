@@ -24,7 +24,7 @@ struct fault {
 
 struct faults {
     struct fault send; /* all ways of sending are one here: which of them is used is nobody's business */
-    struct fault recv;
+    struct fault recv; /* with or without descriptors */
     struct fault recvfrom;
     struct fault sendfile;
     struct fault shutdown;

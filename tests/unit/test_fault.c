@@ -91,7 +91,16 @@ static void test_short_calls_move_what_they_may(void **state) {
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_RECV, 2, 1, 5), 0);
     assert_int_equal(sys->recv(fds[1], bytes, 2, 0), 2);
     assert_int_equal(sys->recv(fds[1], bytes + 2, sizeof bytes - 2, 0), 5);
-    assert_int_equal(sys->recv(fds[1], bytes + 7, sizeof bytes - 7, 0), 7);
+    struct iovec room[2] = {{bytes + 7, 2}, {bytes + 9, sizeof bytes - 9}};
+    struct msghdr incoming = {.msg_iov = room, .msg_iovlen = 2};
+    assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_RECVMSG, 1, 1, 3), 0);
+    assert_int_equal(sys->recvmsg(fds[1], &incoming, 0), 3);
+    assert_ptr_equal(incoming.msg_iov, room);
+    assert_int_equal(room[1].iov_len, sizeof bytes - 9);
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_RECVMSG, 1, 1, EINTR), 0);
+    assert_int_equal(sys->recvmsg(fds[1], &incoming, 0), -1);
+    assert_int_equal(errno, EINTR);
+    assert_int_equal(sys->recv(fds[1], bytes + 10, sizeof bytes - 10, 0), 4);
     assert_memory_equal(bytes, "abcdabcdefaxyz", 14);
     close(fds[0]);
     close(fds[1]);
