@@ -185,10 +185,12 @@ void tram__transport_ended(tram_transport *transport) {
 }
 
 static void flush_corked(tram_transport *transport);
+static void make_way(tram_transport *transport);
 
 int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
+    make_way(transport);
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
@@ -471,7 +473,17 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
+static void make_way(tram_transport *transport) {
+    if (unlikely(transport->flags & T_GIVES_WAY))
+        transport->on.pump->give_way(transport->on.pump);
+}
+
+#define T_NO_WRITING (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+
 static int may_not_write(tram_transport *transport, size_t size) {
+    make_way(transport);
+    if (!(transport->flags & T_NO_WRITING))
+        return size != 0;
     if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
@@ -481,7 +493,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
+    if (likely(!(transport->flags & (T_NO_WRITING | T_GIVES_WAY))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -647,6 +659,7 @@ int tram__transport_write_eof(tram_transport *transport) {
         return 0;
     if (transport->flags & T_PUMPED)
         return TRAM_ESTATE;
+    make_way(transport);
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
@@ -663,8 +676,14 @@ void tram__transport_pump(tram_transport *transport, struct pump *pump) {
         flush_corked(transport);
 }
 
+void tram__transport_pump_beside(tram_transport *transport, struct pump *pump) {
+    transport->on.pump = pump;
+    transport->flags |= T_HAS_PUMP | T_GIVES_WAY;
+    transport->io.flags |= IO_SENDS_FILE;
+}
+
 void tram__transport_unpump(tram_transport *transport) {
-    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP | T_GIVES_WAY);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
     tram__transport_start_reading(transport);
 }
@@ -726,7 +745,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+#define T_NO_SHORT_WAY (T_SPECIAL | T_NO_WRITING | T_GIVES_WAY)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
@@ -816,7 +835,8 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
 
 size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
     enter(transport, __func__);
-    return transport->queue.size;
+    const struct pump *pump = transport_pump(transport);
+    return transport->queue.size + (unlikely(pump != NULL) ? pump->held : 0);
 }
 
 /* ---- Who is at the ends ---- */
@@ -827,6 +847,7 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         return status;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
+    make_way(transport);
     tram_protocol *old = transport->protocol;
     if (!old)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
