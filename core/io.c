@@ -33,20 +33,24 @@ static int grow_slots(tram_loop *loop) {
     return 0;
 }
 
-/* A slot that is free, or 0. */
-static uint32_t slot_new(tram_loop *loop) {
-    uint32_t slot = loop->io_slot_free;
-    if (slot) {
-        loop->io_slot_free = loop->io_slots[slot].next_free;
-        return slot;
-    }
+/* One that was never used, or 0. */
+__attribute__((noinline)) static uint32_t slot_unused(tram_loop *loop) {
     if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
         return 0;
     /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
     if (!loop->io_slot_count)
         loop->io_slots[loop->io_slot_count++] = (struct io_slot){0};
-    slot = loop->io_slot_count++;
+    uint32_t slot = loop->io_slot_count++;
     loop->io_slots[slot] = (struct io_slot){0};
+    return slot;
+}
+
+/* A slot that is free, or 0. */
+static inline uint32_t slot_new(tram_loop *loop) {
+    uint32_t slot = loop->io_slot_free;
+    if (unlikely(!slot))
+        return slot_unused(loop);
+    loop->io_slot_free = loop->io_slots[slot].next_free;
     return slot;
 }
 
@@ -70,7 +74,8 @@ struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
     return slot ? loop->io_slots[slot].io : NULL;
 }
 
-int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+/* Sees to it that there is a place for the descriptor in the table, and that it is free. */
+__attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
     if (fd < -1)
         return -EBADF;
     struct io *present = tram__io_of_descriptor(loop, fd);
@@ -79,13 +84,17 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
             return TRAM_ESTATE;
         present->kind->ending(present, IO_ENDING_DROP);
     }
-    int status = 0;
-    if (fd >= 0 && (uint32_t)fd >= loop->descriptor_count)
-        status = grow_descriptors(loop, fd);
-    if (status)
-        return status;
+    return fd >= 0 && (uint32_t)fd >= loop->descriptor_count ? grow_descriptors(loop, fd) : 0;
+}
+
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    if (unlikely((uint32_t)fd >= loop->descriptor_count || loop->descriptors[fd])) {
+        int status = make_place(loop, fd);
+        if (status)
+            return status;
+    }
     uint32_t slot = slot_new(loop);
-    if (!slot)
+    if (unlikely(!slot))
         return -ENOMEM;
 
     loop->io_slots[slot].io = io;

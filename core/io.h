@@ -100,6 +100,8 @@ struct io_kind {
     int (*buffer)(struct io *io, void **ret_memory, size_t *ret_size);
     /* Bytes, 0 for EOF, or -errno. */
     void (*received)(struct io *io, void *data, ssize_t result);
+    /* Where in the owner, from its io on, is a pointer to what `received` reads first: brought near before. */
+    size_t reads_first;
 
     /*
      * Receiving into a pipe, which is empty and does not block, while the owner has IO_SPLICES set: its writing end, or

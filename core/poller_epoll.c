@@ -11,6 +11,7 @@
 #include "core/datagrams.h"
 #include "core/descriptors.h"
 #include "core/loop.h"
+#include "core/probes.h"
 #include "core/quiet.h"
 
 struct poller {
@@ -55,12 +56,15 @@ static int epoll_fd(const struct poller *poller) {
 
 static inline struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
     static const uint32_t both_ways[] = {0, EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT};
-    return (struct epoll_event){
-        .events = both_ways[io->wanted & (IO_READ | IO_WRITE)] |
-                  (unlikely(io->wanted & IO_HANGUP) ? (uint32_t)EPOLLRDHUP : 0) |
-                  (unlikely(io->wanted & IO_ONCE) ? (uint32_t)EPOLLONESHOT : 0),
+    struct epoll_event event = {
+        .events = both_ways[io->wanted & (IO_READ | IO_WRITE)],
         .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
     };
+    if (unlikely(io->wanted & (IO_HANGUP | IO_ONCE))) {
+        event.events |= io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0;
+        event.events |= io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0;
+    }
+    return event;
 }
 
 __attribute__((noinline)) static void epoll_forget(struct poller *poller, struct io *io) {
@@ -68,6 +72,19 @@ __attribute__((noinline)) static void epoll_forget(struct poller *poller, struct
     poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
     io->flags &= (uint8_t)~IO_IN_KERNEL;
     io->armed = 0;
+}
+
+/* After a change that failed, which left errno. */
+__attribute__((noinline)) static int change_again(struct poller *poller, struct io *io, struct epoll_event event,
+                                                  bool known) {
+    int status = -1;
+    /* The kernel may have lost it, where the descriptor was closed and its number came back. */
+    if (known && errno == ENOENT)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
+    /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
+    else if (!known && errno == EEXIST)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
+    return status < 0 ? -errno : 0;
 }
 
 static int epoll_change(struct poller *poller, struct io *io) {
@@ -80,16 +97,11 @@ static int epoll_change(struct poller *poller, struct io *io) {
     bool known = io->flags & IO_IN_KERNEL;
     if (!known && !io->wanted)
         return 0;
-    int operation = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    int status = poller->sys->epoll_ctl(poller->epoll, operation, io->fd, &event);
-    /* The kernel may have lost it, where the descriptor was closed and its number came back. */
-    if (status < 0 && known && errno == ENOENT)
-        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
-    /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
-    if (status < 0 && !known && errno == EEXIST)
-        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
-    if (status < 0)
-        return -errno;
+    int status = poller->sys->epoll_ctl(poller->epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, io->fd, &event);
+    if (unlikely(status < 0))
+        status = change_again(poller, io, event, known);
+    if (unlikely(status < 0))
+        return status;
     io->flags |= IO_IN_KERNEL;
     io->armed = io->wanted;
     return 0;
@@ -284,6 +296,8 @@ static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io
         receive_with_care(loop, sys, io);
         return;
     }
+    /* It is there by the time that the kernel has received. */
+    __builtin_prefetch(*(void **)(void *)((char *)io + kind->reads_first));
     ssize_t received = sys->recv(io->fd, loop->receive_buffer, TRAM_RECEIVE_SIZE, 0);
     if (unlikely(received < 0)) {
         receive_failed(loop, sys, io);
@@ -382,6 +396,7 @@ static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
             break;
         }
         stats_add(&loop->stats.accepted, 1);
+        PROBE3(accept, loop, io->fd, fd);
         io->kind->accepted(io, fd, &peer, size);
         if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
             return;
@@ -448,15 +463,20 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
     }
 }
 
-/* With many connections the next one's memory is in no near cache: have it brought while this one is served. */
-static inline void prefetch(const tram_loop *loop, const struct epoll_event *event) {
-    __builtin_prefetch(loop->io_slots[(uint32_t)event->data.u64].io);
+/*
+ * With many connections nothing of the next ones is in a near cache. What they need is brought while this one is
+ * served: the slot of the next but one, by which in the next step its io is found. See receive(), too.
+ */
+static inline void prefetch(const tram_loop *loop, const struct epoll_event *events, int left) {
+    if (likely(left > 2))
+        __builtin_prefetch(&loop->io_slots[(uint32_t)events[2].data.u64]);
+    if (likely(left > 1))
+        __builtin_prefetch(loop->io_slots[(uint32_t)events[1].data.u64].io);
 }
 
 static void epoll_serve(tram_loop *loop, struct poller *poller) {
     for (int i = 0; i < poller->collected; i++) {
-        if (likely(i + 1 < poller->collected))
-            prefetch(loop, &poller->events[i + 1]);
+        prefetch(loop, &poller->events[i], poller->collected - i);
         serve_one(loop, poller, &poller->events[i]);
     }
     poller->collected = 0;

@@ -10,6 +10,7 @@
 
 #include "support/arguments.h"
 #include "support/descriptors.h"
+#include "support/metrics_server.h"
 
 /* ---- The protocol ---- */
 
@@ -64,6 +65,10 @@ typedef struct echo_server {
     bool pin;
     uint64_t grace_ms;
     uint64_t stats_ms;
+    const char *metrics_host;
+    uint64_t metrics_port; /* NO_METRICS: none */
+    tram_metrics_source sources[2];
+    metrics_server metrics;
     tram_runtime *runtime;
     const char *backend_name; /* what AUTO chose, as worker 0 saw it */
     tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
@@ -77,7 +82,15 @@ static const tram_shard shards[] = {TRAM_SHARD_REUSEPORT, TRAM_SHARD_HANDOFF, TR
 static const char *const steer_choices[] = {"kernel", "cpu", "hash", NULL};
 static const tram_steer steers[] = {TRAM_STEER_KERNEL, TRAM_STEER_CPU, TRAM_STEER_HASH};
 
-static echo_server server = {.host = "127.0.0.1", .port = 7000, .grace_ms = 10000};
+#define NO_METRICS UINT64_MAX
+
+static echo_server server = {
+    .host = "127.0.0.1",
+    .port = 7000,
+    .grace_ms = 10000,
+    .metrics_host = "127.0.0.1",
+    .metrics_port = NO_METRICS,
+};
 
 static const argument_spec arguments[] = {
     {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT, &server.host, 0,
@@ -102,12 +115,17 @@ static const argument_spec arguments[] = {
      86400000, NULL},
     {"--stats-ms", "N", "a line of statistics on standard error this often; 0: none (0)", ARGUMENT_COUNT,
      &server.stats_ms, 0, 86400000, NULL},
+    {"--metrics", "PORT", "serve statistics for Prometheus on this port, at /metrics; 0 lets the kernel choose",
+     ARGUMENT_COUNT, &server.metrics_port, 0, 65535, NULL},
+    {"--metrics-host", "H", "address or name to do that on (127.0.0.1, whatever --host is)", ARGUMENT_TEXT,
+     &server.metrics_host, 0, 0, NULL},
 };
 
 static const program_info this_program = {
     .name = "tram-echo",
     .summary = "A TCP server that sends back what it gets, with one event loop per core.",
-    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\".\n"
+    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\",\n"
+             "with --metrics also \"metrics on http://HOST:PORT/metrics\".\n"
              "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
              "a second signal ends it without waiting for slow peers.\n\n"
              "exit codes: 0 stopped by a signal, 1 runtime trouble, 2 bad usage",
@@ -203,7 +221,9 @@ static int make_runtime(echo_server *echo) {
         .handle_signals = true,
         .start = start_worker,
         .arg = echo,
-        .loop = {.backend = backends[echo->backend], .log = tram_log_to_stderr},
+        .loop = {.backend = backends[echo->backend],
+                 .log = tram_log_to_stderr,
+                 .measure_lag = echo->metrics_port != NO_METRICS},
     };
     int code = tram_runtime_new(&options, &echo->runtime);
     if (code == 0) {
@@ -259,6 +279,30 @@ static int announce(echo_server *echo, const tram_runtime_server *listener) {
     return flush_output();
 }
 
+/* On worker 0, which also serves connections: asking costs less than a millisecond. */
+static int serve_metrics(echo_server *echo, const tram_runtime_server *listener) {
+    char port[8];
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    tram_runtime_server *metrics_listener = NULL;
+    tram_socket_address address;
+    tram_error error = {0};
+    snprintf(port, sizeof(port), "%" PRIu64, echo->metrics_port);
+    echo->sources[0].runtime = echo->runtime;
+    echo->sources[1].server = listener;
+    echo->metrics = (metrics_server){.sources = echo->sources, .source_count = 2};
+    int code = metrics_server_start(&echo->metrics, echo->runtime, echo->metrics_host, port, &metrics_listener, &error);
+    if (code == 0) {
+        code = tram_runtime_server_sockname(metrics_listener, 0, &address);
+    }
+    if (code < 0) {
+        complain(&this_program, "cannot serve metrics on %s port %s: %s", echo->metrics_host, port,
+                 code == error.code && error.detail != NULL ? error.detail : tram_error_text(code));
+        return code;
+    }
+    printf("metrics on http://%s/metrics\n", tram_socket_address_text(&address, text, sizeof(text)));
+    return flush_output();
+}
+
 static int serve(echo_server *echo) {
     tram_runtime_server *listener = NULL;
     int code = make_runtime(echo);
@@ -267,6 +311,9 @@ static int serve(echo_server *echo) {
     }
     if (code == 0) {
         code = announce(echo, listener);
+    }
+    if (code == 0 && echo->metrics_port != NO_METRICS) {
+        code = serve_metrics(echo, listener);
     }
     if (code == 0 && echo->stats_ms > 0) {
         code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), print_periodic_stats, echo, NULL);

@@ -101,10 +101,14 @@ void tram__balance_leave(struct balance_place *place);
 /* Is anything on its way to this closed place, or came since the last question? */
 bool tram__balance_expects(struct balance_place *place);
 
+bool tram__balance_try(struct balance_place *place, const struct guest *guest);
+
 /*
  * One that was accepted here: true if it is another place's from now on. False: it is to be served here (and counted),
  * also where that would be better elsewhere but there is no memory.
  */
-bool tram__balance_hand_over(struct balance_place *place, const struct guest *guest);
+static inline bool balance_hand_over(struct balance_place *place, const struct guest *guest) {
+    return place->balance->hands_over && tram__balance_try(place, guest);
+}
 
 #endif

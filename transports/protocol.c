@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/probes.h"
 #include "transports/protocol.h"
 
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
@@ -121,12 +122,11 @@ static int fail(tram_transport *transport, int code, const char *operation) {
     return code;
 }
 
-void tram__protocol_connection_made(tram_transport *transport) {
+/* What calls a callback that many protocols do not have stays out of the way of those. */
+
+__attribute__((noinline)) static void call_connection_made(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
-    protocol->transport = transport;
-    if (!protocol->ops->connection_made)
-        return;
     uint64_t start = slow_begin(loop);
     int status = protocol->ops->connection_made(protocol, transport);
     slow_end(loop, start, FUNCTION(protocol->ops->connection_made), "connection_made");
@@ -134,16 +134,27 @@ void tram__protocol_connection_made(tram_transport *transport) {
         report_failure(transport, status, "connection_made");
 }
 
-void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error) {
+void tram__protocol_connection_made(tram_transport *transport) {
+    transport->protocol->transport = transport;
+    PROBE3(connection_made, transport, transport->protocol, transport->io.fd);
+    if (transport->protocol->ops->connection_made)
+        call_connection_made(transport);
+}
+
+__attribute__((noinline)) static void call_connection_lost(tram_transport *transport, const tram_error *error) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
-    if (!protocol->ops->connection_lost)
-        return;
     uint64_t start = slow_begin(loop);
     int status = protocol->ops->connection_lost(protocol, error);
     slow_end(loop, start, FUNCTION(protocol->ops->connection_lost), "connection_lost");
     if (unlikely(status < 0))
         report_failure(transport, status, "connection_lost");
+}
+
+void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error) {
+    PROBE3(connection_lost, transport, transport->protocol, transport->end.code);
+    if (transport->protocol->ops->connection_lost)
+        call_connection_lost(transport, error);
 }
 
 /* A failing data_received ends a connection (P-15); a kind that lives on only tells (P-17). */
@@ -165,11 +176,12 @@ __attribute__((noinline)) static int received_with_care(tram_transport *transpor
     return status >= 0 ? 0 : receiving_failed(transport, status);
 }
 
-/* The hottest callback: what debug mode needs stays out of the way. */
+/* The hottest callback: what timing it needs stays out of the way. */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
+    PROBE3(data_received, transport, protocol, size);
     int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
-    if (unlikely(!data_received || transport->io.loop->debug))
+    if (unlikely(!data_received || transport->io.loop->timed))
         return received_with_care(transport, data, size);
     int status = data_received(protocol, data, size);
     return likely(status >= 0) ? 0 : receiving_failed(transport, status);
@@ -193,6 +205,7 @@ int tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
+    PROBE3(data_received, transport, protocol, size);
     if (!ops->buffer_updated)
         return 0;
     uint64_t start = slow_begin(loop);
@@ -201,17 +214,18 @@ int tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
     return likely(status >= 0) ? 0 : fail(transport, status, "buffer_updated");
 }
 
-int tram__protocol_eof(tram_transport *transport) {
+__attribute__((noinline)) static int call_eof_received(tram_transport *transport) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
-    int keep_open = 0;
-    if (ops->eof_received) {
-        uint64_t start = slow_begin(loop);
-        keep_open = ops->eof_received(protocol);
-        slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
-    }
+    uint64_t start = slow_begin(loop);
+    int keep_open = ops->eof_received(protocol);
+    slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
     return likely(keep_open >= 0) ? keep_open : fail(transport, keep_open, "eof_received");
+}
+
+int tram__protocol_eof(tram_transport *transport) {
+    return transport->protocol->ops->eof_received ? call_eof_received(transport) : 0;
 }
 
 void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,

@@ -141,6 +141,7 @@ static const struct transport_kind plain_kind, buffered_kind;
                .transport = true,                                                                                      \
                .buffer = buffer_function,                                                                              \
                .received = received_function,                                                                          \
+               .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = tram__bytes_sent,                                                                               \
                .pipe = tram__splice_pipe,                                                                              \
@@ -166,8 +167,10 @@ static const struct transport_kind buffered_kind = STREAM_KIND(tram__bytes_buffe
 static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
     bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
     bool unnamed = size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX;
-    if (unnamed || (inet && size <= sizeof transport->peer))
-        memcpy(&transport->peer, peer, size);
+    if (unnamed)
+        transport->peer.sin6_family = AF_UNIX;
+    else if (inet && size <= sizeof transport->peer)
+        memcpy(&transport->peer, peer, sizeof transport->peer); /* of a constant size: no call */
 }
 
 __attribute__((noinline)) static void ask_for_peer(tram_transport *transport) {

@@ -79,6 +79,15 @@ void tram__transport_drop_unread(tram_transport *transport);
 /* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
 void tram__transport_start_reading(tram_transport *transport);
 
+/* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
+void tram__transport_lose_soon(tram_transport *transport);
+
+/* connection_lost within this call: only from the loop (T-5). */
+void tram__transport_lose_now(tram_transport *transport);
+
+/* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
+void tram__transport_drop(tram_transport *transport);
+
 /* A fatal error (T-16). Does nothing if the end is certain already. */
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 

@@ -159,4 +159,10 @@ static inline struct pump *transport_pump(const tram_transport *transport) {
     return unlikely(transport->flags & T_HAS_PUMP) ? transport->on.pump : NULL;
 }
 
+/* Before anybody but a pump of T_GIVES_WAY does something to the queue. */
+static inline void transport_make_way(tram_transport *transport) {
+    if (unlikely(transport->flags & T_GIVES_WAY))
+        transport->on.pump->give_way(transport->on.pump);
+}
+
 #endif

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/bench"
@@ -30,6 +31,35 @@ LISTENING = re.compile(r"^listening on 127\.0\.0\.1:(\d+)$")
 
 class BenchError(Exception):
     pass
+
+
+def first_line(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
+    except (FileNotFoundError, IndexError):
+        return ""
+
+
+def machine():
+    """What figures depend on: the processor and who compiled, for whoever reads them later."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = re.findall(r"^model name\s*:\s*(.*)$", file.read(), re.M)
+    return {"date": time.strftime("%Y-%m-%d"), "processor": names[0] if names else os.uname().machine,
+            "cpus": len(os.sched_getaffinity(0)), "kernel": os.uname().release,
+            "compiler": first_line(os.environ.get("CC", "gcc"), "--version")}
+
+
+def versions():
+    """Of tram and of the libraries it is compared with, as far as they are there."""
+    header = (ROOT / "include/tram/version.h").read_text(encoding="utf-8")
+    result = {"tram": re.search(r'VERSION_STRING "(.*)"', header).group(1)}
+    for name in ("libuv", "libevent"):
+        result[name] = first_line("pkg-config", "--modversion", name)
+    boost = pathlib.Path("/usr/include/boost/version.hpp")
+    if boost.exists():
+        found = re.search(r'BOOST_LIB_VERSION "(.*)"', boost.read_text(encoding="utf-8"))
+        result["Boost"] = found.group(1).replace("_", ".") if found else ""
+    return {name: version for name, version in result.items() if version}
 
 
 def pick(names, known, what):

@@ -1,6 +1,7 @@
 /*
- * tram: a protocol whose data_received writes what it gets, on a runtime of one worker (--workers N for more),
- * or with --loop on a loop alone. A peer that does not read is not read from either.
+ * tram: a protocol whose data_received writes what it gets, on a runtime of one worker (--workers N: of N, each on a
+ * CPU of its own; with a port after it: one that other processes listen to as well), or with --loop on a loop alone.
+ * A peer that does not read is not read from either.
  *
  * TCP_NODELAY: on, as tram sets it by itself.
  */
@@ -60,19 +61,22 @@ static void announce(const tram_socket_address *address) {
     fflush(stdout);
 }
 
-static void serve_by_workers(unsigned workers) {
+static void serve_by_workers(unsigned workers, bool pin, const char *shared_port) {
     tram_runtime_options options = {
         .workers = workers,
+        .pin = pin,
         .handle_signals = true,
         .grace_ns = UINT64_MAX,
         .loop = {.log = tram_log_to_stderr},
     };
+    tram_server_options how = {.reuse_port = shared_port != NULL};
+    const char *port = shared_port != NULL ? shared_port : "0";
     tram_runtime *runtime;
     tram_runtime_server *server;
     tram_socket_address address;
     check(tram_runtime_new(&options, &runtime), "making the runtime");
     check(tram_runtime_start(runtime), "starting the workers");
-    check(tram_runtime_create_server(runtime, make_echo, NULL, "127.0.0.1", "0", NULL, &server, NULL), "listening");
+    check(tram_runtime_create_server(runtime, make_echo, NULL, "127.0.0.1", port, &how, &server, NULL), "listening");
     check(tram_runtime_server_sockname(server, 0, &address), "asking for the address");
     announce(&address);
     tram_runtime_join(runtime);
@@ -108,11 +112,11 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--loop") == 0) {
         serve_by_loop();
     } else if (argc == 1) {
-        serve_by_workers(1);
-    } else if (argc == 3 && strcmp(argv[1], "--workers") == 0 && atoi(argv[2]) > 0) {
-        serve_by_workers((unsigned)atoi(argv[2]));
+        serve_by_workers(1, false, NULL);
+    } else if ((argc == 3 || argc == 4) && strcmp(argv[1], "--workers") == 0 && atoi(argv[2]) > 0) {
+        serve_by_workers((unsigned)atoi(argv[2]), true, argv[3]);
     } else {
-        fprintf(stderr, "usage: tram [--workers N | --loop]\n");
+        fprintf(stderr, "usage: tram [--workers N [PORT] | --loop]\n");
         return 2;
     }
     return 0;

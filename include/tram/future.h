@@ -19,6 +19,7 @@ typedef void (*tram_future_callback)(tram_future *future, void *arg);
 /* A pending future (loop.create_future), for the caller to complete. */
 TRAM_API int tram_loop_create_future(tram_loop *loop, tram_future **ret_future);
 
+/* One reference more, and one less; releasing NULL does nothing. */
 TRAM_API tram_future *tram_future_hold(tram_future *future);
 TRAM_API void tram_future_release(tram_future *future);
 TRAM_API tram_loop *tram_future_get_loop(const tram_future *future);

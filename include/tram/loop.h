@@ -69,6 +69,8 @@ typedef struct tram_loop_options {
     tram_log_function log;           /* NULL: nothing is logged */
     void *log_arg;
     bool debug;                /* start in debug mode, see tram_loop_set_debug() */
+    bool measure_lag;          /* see tram_lag in tram/stats.h; two readings of the clock in a tick without timers */
+    bool time_callbacks;       /* see tram_slow_site in tram/stats.h; two readings of the clock for each callback */
     uint64_t slow_callback_ns; /* 0: 100 ms */
     uint64_t spin_ns;          /* poll this long before sleeping; 0: sleep at once. Burns CPU for latency. */
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
@@ -79,7 +81,7 @@ typedef struct tram_loop_options {
 
 /*
  * A new loop (asyncio.new_event_loop). `options` may be NULL. -ENOMEM, -EMFILE …, TRAM_EVALUE for an unknown
- * backend. Any thread; the loop belongs to the thread that first runs it.
+ * backend. Any thread; while nobody runs the loop, whoever uses it sees to it that nobody else does.
  */
 TRAM_API int tram_loop_new(const tram_loop_options *options, tram_loop **ret_loop);
 
@@ -102,7 +104,7 @@ TRAM_API bool tram_loop_is_closed(const tram_loop *loop);
 /* The loop that the calling thread is running, or NULL (asyncio.get_running_loop). Any thread. */
 TRAM_API tram_loop *tram_loop_running(void);
 
-/* "epoll". */
+/* "epoll". Any thread. */
 TRAM_API const char *tram_loop_backend_name(const tram_loop *loop);
 
 /* ---- Running
@@ -248,17 +250,17 @@ TRAM_API int tram_loop_set_exception_handler(tram_loop *loop, tram_exception_han
 TRAM_API int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exception);
 
 /*
- * For a callback that fails: remembers `user` and `detail` (both may be NULL; the text is copied), which
- * reach connection_lost or the exception handler with the code, and returns `code` (TRAM_EUSER for one that is no
- * error):
+ * For a callback that fails: remembers `user` and `detail` (both may be NULL; the text is copied) until the end of
+ * the tick, and returns `code` (TRAM_EUSER for one that is no error), which the callback returns in turn. Both reach
+ * the exception handler with the code; connection_lost gets `user`:
  *
  *     return tram_loop_raise(loop, TRAM_EUSER, my_context, "no such account");
  */
 TRAM_API int tram_loop_raise(tram_loop *loop, int code, void *user, const char *detail);
 
 /*
- * Debug mode (loop.set_debug): calls from a wrong thread are caught, slow callbacks logged with their name,
- * and the life of transports logged. Costs nothing when off.
+ * Debug mode (loop.set_debug): calls from a wrong thread are caught (and reported on that thread), slow callbacks
+ * logged with their name, and the life of transports logged. Costs nothing when off.
  */
 TRAM_API int tram_loop_set_debug(tram_loop *loop, bool enabled);
 TRAM_API bool tram_loop_get_debug(const tram_loop *loop);

@@ -36,8 +36,10 @@ typedef struct tram_runtime_options {
     bool pin;         /* worker i stays on the i-th CPU of the affinity mask */
     const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
     size_t stack_size;
-    uint64_t grace_ns;   /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
-    bool handle_signals; /* SIGTERM and SIGINT stop the runtime; a second one ends the grace */
+    uint64_t grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
+    /* SIGTERM and SIGINT stop the runtime; a second one ends the grace. For one runtime of a process at a time: the
+     * last to start has them, and at its end they get their default action (tram/signal.h). */
+    bool handle_signals;
     tram_worker_function start;
     tram_worker_function stop;
     void *arg;
@@ -82,6 +84,7 @@ typedef struct tram_runtime_server_info {
      * worker's (net.ipv4.tcp_migrate_req is set); else it is reset. What was connected is served in any case.
      */
     bool migrates;
+    unsigned workers; /* of its runtime */
     uint64_t reserved[8];
 } tram_runtime_server_info;
 TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info);

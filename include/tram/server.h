@@ -67,7 +67,8 @@ TRAM_API int tram_loop_create_server(tram_loop *loop, tram_protocol_factory fact
 
 TRAM_API tram_server *tram_server_hold(tram_server *server);
 
-/* Gives a hold back. A server nobody holds goes on serving until it is closed, by the loop at the latest. */
+/* Gives a hold back; NULL: nothing. A server nobody holds goes on serving until it is closed, by the loop at the
+ * latest. */
 TRAM_API void tram_server_release(tram_server *server);
 
 /*

@@ -13,6 +13,7 @@
 #include <tram/future.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/metrics.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>

@@ -43,7 +43,7 @@ TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
  * Keeps the transport's memory after connection_lost; the transport is inert then: extra info stays readable,
  * writes are dropped. Each hold is given back by a release. Releasing the last hold of a transport that was
  * never closed aborts nothing: the open connection itself holds it. A release too many closes it, which debug
- * mode reports.
+ * mode reports. Releasing NULL does nothing.
  */
 TRAM_API tram_transport *tram_transport_hold(tram_transport *transport);
 TRAM_API void tram_transport_release(tram_transport *transport);

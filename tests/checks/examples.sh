@@ -3,12 +3,16 @@
 # (docs/rules.md, group E) above.
 set -euo pipefail
 examples=${TRAM_BUILD_DIR:-build/release}/examples
+support=${TRAM_SOURCE_DIR:-$(dirname "$0")/../..}/tests/support
 
 # timeout --foreground: else it passes a signal on twice, and the second may come when the handlers are gone already.
 fail() {
     echo "$*"
     exit 1
 }
+
+# A port where nobody else is met when the server has gone: own_port [udp].
+own_port() { python3 "$support/own_port.py" "$@"; }
 
 # rules: E-5
 # The output of date, collected from a subprocess.
@@ -25,10 +29,11 @@ subprocess_date() {
 # A server and a client on raw sockets, where "quit" ends.
 sock_server_and_client() {
     local line port output status=0
-    coproc SERVER { exec timeout --foreground 60 "$examples/sock-server"; }
+    port=$(own_port)
+    coproc SERVER { exec timeout --foreground 60 "$examples/sock-server" "$port"; }
     local server=$SERVER_PID
     read -r -t 20 line <&"${SERVER[0]}" || fail "sock-server said nothing"
-    port=${line##*:}
+    [[ ${line##*:} == "$port" ]] || fail "sock-server printed: $line"
     output=$(printf 'hello\nworld 1\nquit\nignored\n' | timeout 20 "$examples/sock-client" 127.0.0.1 "$port") ||
         fail "sock-client: exit code $?"
     [[ $output == $'HELLO\nWORLD 1' ]] || fail "sock-client printed: $output"
@@ -98,10 +103,11 @@ subprocess_date
 # A UDP echo server and a connected client that reads the terminal while it listens.
 udp_echo() {
     local line port output server_out status=0
-    exec {server_out}< <(exec timeout --foreground 60 "$examples/udp-echo-server")
+    port=$(own_port udp)
+    exec {server_out}< <(exec timeout --foreground 60 "$examples/udp-echo-server" "$port")
     local server=$!
     read -r -t 20 line <&"$server_out" || fail "udp-echo-server said nothing"
-    port=${line##*:}
+    [[ ${line##*:} == "$port" ]] || fail "udp-echo-server printed: $line"
     coproc UDP_CLIENT { exec timeout --foreground 60 "$examples/udp-echo-client" 127.0.0.1 "$port"; }
     local client=$UDP_CLIENT_PID out=${UDP_CLIENT[0]} in=${UDP_CLIENT[1]}
     for text in "hello" "two words" ""; do
@@ -193,9 +199,9 @@ stop() {
 # A server that answers and closes; a client that sends when connected and ends when the connection does.
 echo_once() {
     local port output i
-    start echo-server-once
-    [[ $said =~ ^listening\ on\ 127\.0\.0\.1:[0-9]+$ ]] || fail "echo-server-once printed: $said"
-    port=${said##*:}
+    port=$(own_port)
+    start echo-server-once "$port"
+    [[ $said == "listening on 127.0.0.1:$port" ]] || fail "echo-server-once printed: $said"
     for i in 1 2 3; do
         output=$(timeout 20 "$examples/echo-client" 127.0.0.1 "$port" "hello $i") || fail "echo-client: exit code $?"
         [[ $output == "sending: hello $i"$'\n'"received: hello $i"$'\n'"the server closed the connection" ]] ||
@@ -214,8 +220,9 @@ echo_once() {
 # A server that keeps its connections, with a client on the console.
 echo_console() {
     local port line text output status=0
-    start echo-server
-    port=${said##*:}
+    port=$(own_port)
+    start echo-server "$port"
+    [[ ${said##*:} == "$port" ]] || fail "echo-server printed: $said"
     coproc CONSOLE { exec timeout --foreground 60 "$examples/echo-console" 127.0.0.1 "$port"; }
     local client=$CONSOLE_PID out=${CONSOLE[0]} in=${CONSOLE[1]}
     for text in "hello" "two words" "" "quit, not q"; do

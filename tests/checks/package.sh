@@ -42,15 +42,15 @@ fi
 # echoes NAME PROGRAM: starts it on a free port and sends what must come back.
 echoes() {
     local name=$1 program=$2 port
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    port=$(python3 "$source_dir/tests/support/own_port.py")
     LD_LIBRARY_PATH=$library_dir "$program" "$port" &
     server_pid=$!
     python3 - "$port" <<'PYTHON'
 import socket, sys, time
-end = time.monotonic() + 10
+end = time.monotonic() + 20
 while True: # until it listens
     try:
-        connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+        connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
         break
     except ConnectionRefusedError:
         if time.monotonic() > end:

@@ -184,7 +184,15 @@ async def ends(port, arrived):
     client.close()
 
 
-async def nobody_there(port):
+async def nobody_there(port, target_port):
+    # The port is taken, or somebody else could be there.
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", target_port))
+        await refused_target(port)
+
+
+async def refused_target(port):
     try:
         reader, _ = await asyncio.open_connection("127.0.0.1", port)
         check(await reader.read() == b"?", "without a target the client saw an end and no reset")
@@ -214,7 +222,7 @@ async def run():
         async with asyncio.timeout(PATIENCE):
             await bounded(port, arrived, proxy.pid)
             target.close()
-            await nobody_there(port)
+            await nobody_there(port, target_port)
         proxy.send_signal(signal.SIGTERM)
         _, errors = proxy.communicate(timeout=PATIENCE)
         check(proxy.returncode == 0, f"tcp-proxy ended with {proxy.returncode}: {errors}")

@@ -142,11 +142,26 @@ static void use_fake(struct world *world) {
 
 /* ---- Peers ---- */
 
-/* A listening socket on an address of the loopback net; port 0: any. */
+/* One port is this program's own, at all addresses: where nobody listens, nobody else answers. */
+static uint16_t own_port;
+static int own_port_holder;
+
+static int take_port(void **state) {
+    (void)state;
+    own_port = hold_port(&own_port_holder);
+    return 0;
+}
+
+static int leave_port(void **state) {
+    (void)state;
+    return close(own_port_holder);
+}
+
+/* A listening socket on an address of the loopback net; port 0: the own one. */
 static int listener_on(const char *host, uint16_t port, int backlog, uint16_t *ret_port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     assert_true(fd >= 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port ? port : own_port)};
     assert_int_equal(inet_pton(AF_INET, host, &address.sin_addr), 1);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
@@ -500,7 +515,7 @@ static void test_C_6_local_addresses(void **state) {
 static void test_C_6_failures_of_bind(void **state) {
     struct world *world = *state;
     use_fake(world);
-    uint16_t port = free_port();
+    uint16_t port = own_port;
     tram_connection_options options = {.local_host = "foreign.test"};
     tram_future *future = create(world, "127.0.0.1", port, &options);
     const tram_error *error = failure_of(world, future, TRAM_EMULTIPLE);
@@ -611,7 +626,7 @@ static void test_C_7_only_the_failure_of_the_latest_starts_the_next(void **state
 static void test_C_7_all_fail_in_a_race(void **state) {
     struct world *world = *state;
     use_fake(world);
-    uint16_t port = free_port();
+    uint16_t port = own_port;
     tram_connection_options options = {.happy_eyeballs_delay_ns = 1, .all_errors = true};
     tram_future *future = create(world, "three.test", port, &options);
     const tram_error *error = failure_of(world, future, TRAM_EMULTIPLE);
@@ -653,7 +668,7 @@ static void test_C_8_interleave(void **state) {
 
 static void test_C_9_one_error_or_all_the_same(void **state) {
     struct world *world = *state;
-    uint16_t port = free_port();
+    uint16_t port = own_port;
     char expected[64];
     tram_future *future = create(world, "127.0.0.1", port, NULL);
     const tram_error *error = failure_of(world, future, -ECONNREFUSED);
@@ -669,7 +684,7 @@ static void test_C_9_one_error_or_all_the_same(void **state) {
 
 static void test_C_9_different_errors_are_combined(void **state) {
     struct world *world = *state;
-    uint16_t port = free_port();
+    uint16_t port = own_port;
     char expected[192];
     tram_future *future = create(world, "two.test", port, NULL);
     const tram_error *error = failure_of(world, future, TRAM_EMULTIPLE);
@@ -684,7 +699,7 @@ static void test_C_9_different_errors_are_combined(void **state) {
 
 static void test_C_10_all_errors_on_request(void **state) {
     struct world *world = *state;
-    uint16_t port = free_port();
+    uint16_t port = own_port;
     tram_connection_options options = {.all_errors = true};
     tram_future *future = create(world, "two.test", port, &options);
     const tram_error *error = failure_of(world, future, TRAM_EMULTIPLE);
@@ -711,9 +726,7 @@ static void test_C_9_meeting_oneself_is_no_connection(void **state) {
 /* rules: X-1 */
 static void test_X_1_time_runs_out(void **state) {
     struct world *world = *state;
-    uint16_t port;
-    int listener = listener_on("127.0.0.1", 0, 0, &port);
-    close(listener);
+    uint16_t port = own_port;
     struct black_hole hole = black_hole_on("127.0.0.2", port);
     tram_connection_options options = {.timeout_ns = 20000000};
     int descriptors = open_descriptors();
@@ -740,7 +753,7 @@ static void test_C_11_cancelled_while_resolving(void **state) {
 /* The resolver has answered, but the operation has not been told yet. */
 static void test_C_11_cancelled_between_answer_and_callback(void **state) {
     struct world *world = *state;
-    tram_future *future = create(world, "one.test", free_port(), NULL);
+    tram_future *future = create(world, "one.test", own_port, NULL);
     tram_stats stats = {0};
     for (int i = 0; stats.mails == 0; i++) { /* the answer comes by mail, the callback in the tick after */
         assert_true(i < 20000);
@@ -758,8 +771,7 @@ static void test_C_11_cancelled_between_answer_and_callback(void **state) {
 
 static void test_C_11_cancelled_while_connecting(void **state) {
     struct world *world = *state;
-    uint16_t port;
-    close(listener_on("127.0.0.1", 0, 0, &port));
+    uint16_t port = own_port;
     struct black_hole hole = black_hole_on("127.0.0.2", port);
     int descriptors = open_descriptors();
     tram_connection_options options = {.happy_eyeballs_delay_ns = 3600000000000};
@@ -856,9 +868,9 @@ static int failing_factory(tram_loop *loop, void *arg, tram_protocol **ret_proto
 static void test_C_12_factory_is_called_after_connecting(void **state) {
     struct world *world = *state;
     tram_future *future;
-    assert_int_equal(tram_loop_create_connection(world->loop, failing_factory, world, "127.0.0.1", text_of(free_port()),
-                                                 NULL, &future),
-                     0);
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, failing_factory, world, "127.0.0.1", text_of(own_port), NULL, &future),
+        0);
     assert_fails(world, future, -ECONNREFUSED); /* and the trace is empty */
 }
 
@@ -903,17 +915,16 @@ static void test_C_16_dead_before_connection_made(void **state) {
 
 static void test_L_8_loop_closes_meanwhile(void **state) {
     struct world *world = *state;
-    uint16_t port, other;
+    uint16_t port;
     int listener = listener_on("127.0.0.1", 0, 5, &port);
-    close(listener_on("127.0.0.1", 0, 0, &other));
-    struct black_hole hole = black_hole_on("127.0.0.2", other);
+    struct black_hole hole = black_hole_on("127.0.0.2", port);
     tram_connection_options options = {.timeout_ns = 3600000000000, .happy_eyeballs_delay_ns = 3600000000000};
     tram_future *futures[4];
     futures[0] = create(world, "one.test", port, &options);
-    futures[1] = create(world, "127.0.0.2", other, &options);
+    futures[1] = create(world, "127.0.0.2", port, &options);
     futures[2] = create(world, "127.0.0.1", port, NULL);
     run_until_true(world, made_or_cancelled, world);
-    futures[3] = create(world, "two.test", other, NULL);
+    futures[3] = create(world, "two.test", port, NULL);
     assert_int_equal(tram_loop_close(world->loop), 0);
     for (size_t i = 0; i < 4; i++) {
         assert_true(tram_future_done(futures[i]));
@@ -1022,5 +1033,5 @@ int main(void) {
         TEST(X_1_out_of_memory_at_every_place),
         TEST(X_1_out_of_memory_for_the_failures),
     };
-    return cmocka_run_group_tests_name("connector", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("connector", tests, take_port, leave_port);
 }

@@ -440,6 +440,28 @@ static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void 
     assert_ptr_equal(world->exception_user, world);
 }
 
+static int raise_in_vain(tram_loop *loop, void *arg) {
+    tram_loop_raise(loop, TRAM_EUSER, arg, "swallowed");
+    return 0;
+}
+
+static int fail_plainly(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return TRAM_EUSER;
+}
+
+static void test_L_27_what_was_raised_and_not_returned_is_forgotten(void **state) {
+    struct world *world = *state;
+    tram_loop_call_soon(world->loop, raise_in_vain, world, NULL, NULL);
+    run_ticks(world, 1);
+    tram_loop_call_soon(world->loop, fail_plainly, NULL, NULL, NULL);
+    run_ticks(world, 1);
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_EUSER);
+    assert_null(world->exception_user);
+}
+
 static int slow(tram_loop *loop, void *arg) {
     uint64_t until = tram_loop_time(loop) + *(uint64_t *)arg;
     while (tram_loop_time(loop) < until)
@@ -523,6 +545,7 @@ int main(void) {
         CASE(test_L_16_a_timer_tells_when_it_is_due),
         CASE(test_L_17_cancelled_timers_give_their_memory_back_at_once),
         CASE(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),
+        CASE(test_L_27_what_was_raised_and_not_returned_is_forgotten),
         DEBUG(test_L_30_debug_mode_logs_a_slow_callback_with_its_time),
         CASE(test_a_forked_child_may_not_use_the_loop),
         cmocka_unit_test(test_bad_options_are_refused),

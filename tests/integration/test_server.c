@@ -256,12 +256,22 @@ static void wait_readable(int fd) {
 
 /* ---- Where it listens ---- */
 
+/* Where IPv6 is switched off, one may still listen at [::], where nobody comes. */
+static bool may_listen_in_ipv6(void) {
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6};
+    bool may = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0)
+        close(fd);
+    return may;
+}
+
 static void test_V_1_no_host_means_all_interfaces(void **state) {
     struct world *world = *state;
     const char *const hosts[] = {NULL, ""};
     for (size_t i = 0; i < 2; i++) {
         tram_server *server = server_with(world, recorder_factory, hosts[i], NULL);
-        assert_int_equal(tram_server_sockets(server, NULL, 0), have_ipv6() ? 2 : 1);
+        assert_int_equal(tram_server_sockets(server, NULL, 0), may_listen_in_ipv6() ? 2 : 1);
         int fd = connect_to(server);
         run_until_traced(world, "made");
         world->trace[0] = '\0';
@@ -279,7 +289,8 @@ static void test_V_1_no_host_means_all_interfaces(void **state) {
 
 static void test_V_1_several_hosts_each_address_once_in_order(void **state) {
     struct world *world = *state;
-    uint16_t port = free_port();
+    int held;
+    uint16_t port = hold_port(&held);
     char text[TRAM_ADDRESS_TEXT_SIZE], expected[TRAM_ADDRESS_TEXT_SIZE], port_text[8];
     snprintf(port_text, sizeof port_text, "%u", port);
     const char *const hosts[] = {"127.0.0.2", "127.0.0.1", "127.0.0.2", loopback_name(), NULL};
@@ -302,6 +313,7 @@ static void test_V_1_several_hosts_each_address_once_in_order(void **state) {
     assert_string_equal(tram_socket_address_text(&address, text, sizeof text), expected);
     assert_int_equal(tram_server_sockname(server, 2, &address), TRAM_EVALUE);
     server_end(world, server);
+    close(held);
 }
 
 static void test_V_2_port_0_gives_each_address_its_own_free_port(void **state) {
@@ -364,14 +376,24 @@ static void test_V_4_ipv6_listeners_leave_ipv4_alone(void **state) {
     struct world *world = *state;
     if (!have_ipv6())
         skip();
-    tram_server *server = server_with(world, recorder_factory, "::", NULL);
+    int held;
+    uint16_t port = hold_port(&held);
+    char text[8];
+    void *server;
+    tram_future *future;
+    snprintf(text, sizeof text, "%u", port);
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "::", text, NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
     assert_int_equal(int_option(socket_fd(server, 0), IPPROTO_IPV6, IPV6_V6ONLY), 1);
-    assert_int_equal(tcp_connect(server_port(server, 0)), -1);
+    assert_int_equal(tcp_connect(port), -1);
     assert_int_equal(errno, ECONNREFUSED);
-    int fd = connect6(server_port(server, 0));
+    int fd = connect6(port);
     assert_true(fd >= 0);
     close(fd);
     server_end(world, server);
+    close(held);
 }
 
 static void test_V_5_what_cannot_be_had_is_skipped(void **state) {
@@ -505,8 +527,7 @@ static void test_V_7_deferred_server_is_bound_and_does_not_listen(void **state) 
     assert_false(tram_server_is_serving(server));
     assert_int_equal(tram_server_sockets(server, NULL, 0), 1);
     uint16_t port = server_port(server, 0);
-    assert_int_equal(tcp_connect(port), -1);
-    assert_int_equal(errno, ECONNREFUSED);
+    assert_nobody_listens(port);
 
     tram_future *future;
     assert_int_equal(tram_server_start_serving(server, &future), 0);
@@ -869,8 +890,7 @@ static void test_V_16_close_leaves_connections_alone(void **state) {
     assert_int_equal(tram_server_close(server), 0);
     assert_int_equal(fcntl(listener, F_GETFD), -1); /* at once */
     assert_int_equal(tram_server_close(server), 0);
-    assert_int_equal(tcp_connect(port), -1);
-    assert_int_equal(errno, ECONNREFUSED);
+    assert_nobody_listens(port);
     assert_int_equal(tram_server_connection_count(server), 1);
     send_exactly(world, fd, "hello", 5);
     run_until_traced(world, "data:5");

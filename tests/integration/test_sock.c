@@ -585,6 +585,8 @@ static void test_O_12_L_36_connect_resolves_names_and_believes_SO_ERROR(void **s
     close(listener);
 
     /* Refused: writable, but not connected. */
+    int held;
+    snprintf(text, sizeof text, "%u", hold_port(&held));
     client = tcp_socket();
     assert_int_equal(tram_loop_sock_connect(world->loop, client, "127.0.0.1", text, &future), 0);
     expect_error(world, future, -ECONNREFUSED, "sock_connect");
@@ -594,6 +596,7 @@ static void test_O_12_L_36_connect_resolves_names_and_believes_SO_ERROR(void **s
     tram_future_release(future);
     assert_int_equal(tram_loop_sock_connect(world->loop, client, NULL, NULL, &future), TRAM_EVALUE);
     close(client);
+    close(held);
 }
 
 /* A connect that hangs: the listener's queue is full. */

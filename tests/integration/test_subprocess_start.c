@@ -350,7 +350,16 @@ static void assert_fails(struct world *world, const char *const *argv, const tra
 static void test_Z_3_a_missing_program(void **state) {
     struct world *world = *state;
     assert_fails(world, (const char *const[]){"/nonexistent/program", NULL}, NULL, -ENOENT, "/nonexistent/program");
+    /* A path that one may search: a folder that is closed to this user would be told instead, as by execvp(). */
+    const char *path = getenv("PATH");
+    char *before = path ? strdup(path) : NULL;
+    setenv("PATH", "/nonexistent:/usr/bin:/bin", 1);
     assert_fails(world, (const char *const[]){"tram-no-such-program", NULL}, NULL, -ENOENT, "tram-no-such-program");
+    if (before)
+        setenv("PATH", before, 1);
+    else
+        unsetenv("PATH");
+    free(before);
     const char *const env[] = {"PATH=/nonexistent", NULL};
     tram_subprocess_options options = {.env = env};
     assert_fails(world, (const char *const[]){"cat", NULL}, &options, -ENOENT, "cat");

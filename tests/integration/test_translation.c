@@ -1,6 +1,7 @@
 /* Rules: errors, futures, ownership, threads. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -48,12 +49,14 @@ static void test_X_1_errors_of_the_system_are_negative_errnos(void **state) {
     struct world *world = *state;
     tram_future *future;
     char port[8];
-    snprintf(port, sizeof port, "%u", free_port());
+    int held;
+    snprintf(port, sizeof port, "%u", hold_port(&held));
     assert_int_equal(
         tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ECONNREFUSED);
     assert_int_equal(tram_future_error(future)->code, -ECONNREFUSED);
     tram_future_release(future);
+    close(held);
     assert_int_equal(tram_loop_add_reader(world->loop, -1, trace_callback, NULL), -EBADF);
     assert_int_equal(tram_loop_add_reader(world->loop, 0, NULL, NULL), TRAM_EVALUE);
 }
@@ -118,7 +121,8 @@ static void test_X_2_no_operation_completes_inside_its_call(void **state) {
             status = tram_loop_getaddrinfo(world->loop, "127.0.0.1", "80", NULL, &future);
             break;
         case 3:
-            status = tram_loop_getnameinfo(world->loop, (struct sockaddr *)&address, sizeof address, 0, &future);
+            status = tram_loop_getnameinfo(world->loop, (struct sockaddr *)&address, sizeof address,
+                                           NI_NUMERICHOST | NI_NUMERICSERV, &future);
             break;
         case 4:
             status = tram_loop_run_in_executor(world->loop, NULL, answer_zero, NULL, NULL, &future);
@@ -179,7 +183,8 @@ static void test_X_3_every_operation_can_be_cancelled(void **state) {
             status = tram_loop_getaddrinfo(world->loop, "127.0.0.1", "80", NULL, &future);
             break;
         case 3:
-            status = tram_loop_getnameinfo(world->loop, (struct sockaddr *)&address, sizeof address, 0, &future);
+            status = tram_loop_getnameinfo(world->loop, (struct sockaddr *)&address, sizeof address,
+                                           NI_NUMERICHOST | NI_NUMERICSERV, &future);
             break;
         case 4: /* runs, or waits to: the gate is closed */
             status = tram_loop_run_in_executor(world->loop, executor, wait_at_gate, NULL, NULL, &future);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Takes the mechanism of a rule away and looks whether a test of that rule notices.
 
-usage: run.py [RULE ...]
+usage: run.py [--places | RULE ...]
 
 Each mutation replaces one piece of the source in a copy of the tree, builds it, and runs the test programs that
 prove the rule, by docs/rules.md's own naming. A mutation that no test of its rule notices is a failure: the test does
-not hold what it says. A mutation that does not apply any more is one, too.
+not hold what it says. A mutation that does not apply any more is one, too; --places looks for these alone, at once.
 """
 
 import os
@@ -32,7 +32,7 @@ MUTATIONS = [
      "return taken(place) && place->since != watch->io.loop->stats.ticks;",
      "return taken(place);",
      "a new registration gets the event of the old one"),
-    ("T-5", "transports/transport.c",
+    ("T-5", "transports/lifecycle.c",
      "    if (!(transport->flags & T_MAKE_QUEUED))\n        queue_lost(transport);\n",
      "    if (!(transport->flags & T_MAKE_QUEUED))\n        lose_now(transport);\n",
      "connection_lost inside close and abort"),
@@ -48,25 +48,25 @@ MUTATIONS = [
      "return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));",
      "return !(transport->flags & (T_PAUSED | T_CLOSING | T_PUMPED));",
      "is_reading after EOF"),
-    ("W-9", "transports/transport.c",
+    ("W-9", "transports/writing.c",
      "        return TRAM_ESTATE;\n    if (size)\n",
      "        return 0;\n    if (size)\n",
      "a write after write_eof is no error"),
-    ("W-16", "transports/transport.c",
+    ("W-16", "transports/writing.c",
      "transport->queue.size <= transport->high",
      "transport->queue.size < transport->high",
      "pause_writing at the high-water mark instead of above it"),
-    ("W-18", "transports/transport.c",
+    ("W-18", "transports/writing.c",
      "transport->queue.size > transport->low",
      "transport->queue.size >= transport->low",
      "resume_writing below the low-water mark instead of at it"),
-    ("W-20", "transports/transport.c",
+    ("W-20", "transports/writing.c",
      "    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;\n    tram__protocol_resume_writing(transport);\n",
      "    tram__protocol_resume_writing(transport);\n    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;\n",
      "a pause inside resume_writing is forgotten"),
-    ("P-3", "transports/transport.c",
-     "    transport->creator = creator ? tram_future_hold(creator) : NULL;\n",
-     "    transport->creator = NULL;\n    if (creator)\n        tram__future_finish(creator, transport);\n",
+    ("P-3", "transports/lifecycle.c",
+     "        transport->creator = tram_future_hold(creator);\n",
+     "        tram__future_finish(creator, transport), creator = NULL;\n",
      "the creator is woken before connection_made"),
     ("P-8", "transports/stream.c",
      "    else if (keep_open == 0)\n        tram__transport_close(transport);\n",
@@ -80,7 +80,7 @@ MUTATIONS = [
      "if (!server->closed || server->connections)",
      "if (!server->closed)",
      "wait_closed completes while connections are open"),
-    ("X-4", "transports/transport.c",
+    ("X-4", "transports/lifecycle.c",
      "    transport->protocol = NULL;\n    tram__protocol_release(protocol);\n",
      "    transport->protocol = NULL;\n",
      "released is never called"),
@@ -109,7 +109,7 @@ MUTATIONS = [
      "    if (accept->accepted >= 1000)\n        future->loop",
      "a connection that nobody took stays open"),
     ("O-15", "core/poller_epoll.c",
-     "(io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0)",
+     "io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0",
      "0",
      "a closed descriptor that lives on as a copy spins"),
     ("O-15", "core/watch.c",
@@ -129,11 +129,11 @@ MUTATIONS = [
      "        write_queue_empty(&transport->queue))\n",
      "    if (sendfile->future.state == FUTURE_PENDING && sendfile->phase == PHASE_FLUSH)\n",
      "the file overtakes what was written"),
-    ("F-6", "transports/transport.c",
+    ("F-6", "transports/writing.c",
      "(T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))",
      "(T_EOF_ASKED | T_LOST_QUEUED | T_LOST))))",
      "others write into the file"),
-    ("F-6", "transports/transport.c",
+    ("F-6", "transports/lifecycle.c",
      "(T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) ||",
      "(T_PAUSED | T_CLOSING | T_EOF) ||",
      "reading is resumed meanwhile"),
@@ -211,8 +211,17 @@ def try_mutation(tree, mutation):
         path.write_text(original, encoding="utf-8")
 
 
+def check_places():
+    lost = [f"{rule}: the mutation of {file} does not apply any more" for rule, file, old, _, _ in MUTATIONS
+            if (SOURCE / file).read_text(encoding="utf-8").count(old) != 1]
+    print("\n".join(lost) or f"{len(MUTATIONS)} mutations have their places")
+    sys.exit(1 if lost else 0)
+
+
 def main():
     wanted = sys.argv[1:]
+    if wanted == ["--places"]:
+        check_places()
     unknown = set(wanted) - {mutation[0] for mutation in MUTATIONS}
     if unknown:
         sys.exit(f"no mutation of {', '.join(sorted(unknown))}")

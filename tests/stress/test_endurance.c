@@ -144,24 +144,29 @@ struct starved {
     atomic_size_t left_bytes;
     struct witness_tally tally;
     int listener;
-    int commands; /* 'r': raise the limit, 'c': say how much CPU was used, 'q': end */
-    int events;   /* a byte per report; the answer to 'c' */
-    int answers;
-    tram_server *server;
+    int commands; /* 'r': raise the limit, 'q': end */
+    int events;   /* a struct report each */
 };
 
-static int on_report(tram_loop *loop, const tram_exception *exception, void *arg) {
-    struct starved *starved = arg;
-    (void)loop;
-    if (!exception->error || exception->error->code != -EMFILE)
-        atomic_fetch_add(&starved->other_reports, 1);
-    return write(starved->events, "!", 1) == 1 ? 0 : TRAM_EUSER;
-}
+/* When it came, and how much CPU the server had used by then: by its own clocks, whenever the test gets to read it. */
+struct report {
+    uint64_t wall_ns;
+    uint64_t cpu_ns;
+};
 
 static uint64_t time_of(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int on_report(tram_loop *loop, const tram_exception *exception, void *arg) {
+    struct starved *starved = arg;
+    struct report report = {.wall_ns = time_of(CLOCK_MONOTONIC), .cpu_ns = time_of(CLOCK_THREAD_CPUTIME_ID)};
+    (void)loop;
+    if (!exception->error || exception->error->code != -EMFILE)
+        atomic_fetch_add(&starved->other_reports, 1);
+    return write(starved->events, &report, sizeof report) == sizeof report ? 0 : TRAM_EUSER;
 }
 
 static void limit_descriptors(rlim_t count) {
@@ -175,13 +180,10 @@ static void limit_descriptors(rlim_t count) {
 static int on_command(tram_loop *loop, void *arg) {
     struct starved *starved = arg;
     char command;
-    uint64_t used = time_of(CLOCK_THREAD_CPUTIME_ID);
     if (read(starved->commands, &command, 1) != 1)
         return TRAM_EUSER;
     if (command == 'r')
         limit_descriptors(4096);
-    else if (command == 'c')
-        return write(starved->answers, &used, sizeof used) == sizeof used ? 0 : TRAM_EUSER;
     else
         tram_loop_stop(loop);
     return 0;
@@ -193,6 +195,10 @@ static void serve_starved(struct starved *starved) {
     tram_stats stats;
     size_t left;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no process */
+    /* The limit shall mean the same whatever the test inherited. */
+    for (int fd = 3; fd < 1024; fd++)
+        if (fd != starved->listener && fd != starved->commands && fd != starved->events)
+            close(fd);
     limit_descriptors(DESCRIPTORS);
     if (tram_faults_new(NULL, &faults)) /* it fails nothing: it counts memory */
         _exit(11);
@@ -213,79 +219,93 @@ static void serve_starved(struct starved *starved) {
     _exit(0);
 }
 
-static void await_report(int fd) {
-    char byte;
+static unsigned reports; /* how many were read */
+
+static struct report await_report(int fd) {
+    struct report report;
     await_events(fd, POLLIN);
-    assert_int_equal(read(fd, &byte, 1), 1);
+    assert_int_equal(read(fd, &report, sizeof report), sizeof report);
+    reports++;
+    return report;
 }
 
-static uint64_t ask_cpu(int commands, int answers) {
-    uint64_t used;
-    assert_int_equal(write(commands, "c", 1), 1);
-    await_events(answers, POLLIN);
-    assert_int_equal(read(answers, &used, sizeof used), sizeof used);
-    return used;
+/* Reads those that have come already. */
+static void drain_reports(int fd) {
+    for (struct pollfd poll_fd = {.fd = fd, .events = POLLIN}; poll(&poll_fd, 1, 0) == 1;)
+        await_report(fd);
 }
 
-/* How many clients have their echo now; closes them if asked to. */
-static unsigned count_served(int *fds, bool close_them) {
-    unsigned served = 0;
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        struct pollfd poll_fd = {.fd = fds[i], .events = POLLIN};
-        if (fds[i] < 0 || poll(&poll_fd, 1, 0) != 1)
-            continue;
-        served++;
-        if (close_them) {
+/* As many as the kernel lets wait in a queue. */
+static unsigned client_count(void) {
+    unsigned longest = 0;
+    FILE *file = fopen("/proc/sys/net/core/somaxconn", "r");
+    bool known = file && fscanf(file, "%u", &longest) == 1;
+    if (file)
+        fclose(file);
+    return known && longest < CLIENTS ? longest : CLIENTS;
+}
+
+/* How many clients have their echo at this moment; closes them. */
+static unsigned close_served(int *fds, unsigned clients) {
+    struct pollfd poll_fds[CLIENTS];
+    for (unsigned i = 0; i < clients; i++)
+        poll_fds[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    int served = poll(poll_fds, clients, 0);
+    assert_true(served >= 0);
+    for (unsigned i = 0; i < clients; i++)
+        if (poll_fds[i].revents) {
             close_with_reset(fds[i]);
             fds[i] = -1;
         }
-    }
-    return served;
+    return (unsigned)served;
 }
 
 static void test_V_11_a_server_without_descriptors_sleeps_and_recovers(void **state) {
     (void)state;
     struct starved *starved = mmap(NULL, sizeof *starved, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    int commands[2], events[2], answers[2], fds[CLIENTS], status;
+    const unsigned clients = client_count();
+    int commands[2], events[2], fds[CLIENTS], status;
     uint16_t port;
+    if (clients <= 2 * DESCRIPTORS - 10)
+        skip(); /* some are still to wait when it is served twice */
     assert_true(starved != MAP_FAILED);
     *starved = (struct starved){.listener = tcp_listener(CLIENTS + 10, &port)};
-    assert_int_equal(pipe(commands) | pipe(events) | pipe(answers), 0);
+    assert_int_equal(pipe(commands) | pipe(events), 0);
     starved->commands = commands[0];
     starved->events = events[1];
-    starved->answers = answers[1];
     pid_t child = fork();
     if (child == 0)
         serve_starved(starved);
     close(starved->listener);
-    for (unsigned i = 0; i < CLIENTS; i++) {
+    for (unsigned i = 0; i < clients; i++) {
         fds[i] = tcp_connect(port);
         assert_true(fds[i] >= 0);
         assert_int_equal(send(fds[i], "x", 1, MSG_NOSIGNAL), 1);
     }
 
     /* Starved: one report per incident, one incident a second, and no work in between. */
-    await_report(events[0]);
-    uint64_t cpu = ask_cpu(commands[1], answers[0]), wall = time_of(CLOCK_MONOTONIC);
-    for (int i = 0; i < 3; i++)
-        await_report(events[0]);
-    cpu = ask_cpu(commands[1], answers[0]) - cpu;
-    wall = time_of(CLOCK_MONOTONIC) - wall;
-    unsigned served = count_served(fds, true);
-    print_message("%u of %u served with %u descriptors; %.2f%% CPU during %.1f s without\n", served, CLIENTS,
+    struct report first = await_report(events[0]), last = first;
+    for (int i = 0; i < 3; i++) {
+        struct report next = await_report(events[0]);
+        assert_true(next.wall_ns - last.wall_ns > 990000000);
+        last = next;
+    }
+    uint64_t cpu = last.cpu_ns - first.cpu_ns, wall = last.wall_ns - first.wall_ns;
+    unsigned served = close_served(fds, clients);
+    print_message("%u of %u served with %u descriptors; %.2f%% CPU during %.1f s without\n", served, clients,
                   DESCRIPTORS, 100.0 * (double)cpu / (double)wall, (double)wall / 1e9);
     assert_true(served >= DESCRIPTORS / 2 && served < DESCRIPTORS);
-    assert_true(wall > 2900000000u);
     assert_true(cpu < wall / 20);
 
-    /* Descriptors that come free go to those who wait. */
-    await_report(events[0]); /* while they are being accepted */
+    /* Descriptors that come free go to those who wait: the first report may come while they are being accepted. */
+    drain_reports(events[0]);
     await_report(events[0]);
-    unsigned more = count_served(fds, true);
+    await_report(events[0]);
+    unsigned more = close_served(fds, clients);
     print_message("%u more served in their place\n", more);
     assert_true(more >= DESCRIPTORS / 2 && more < DESCRIPTORS);
     assert_int_equal(write(commands[1], "r", 1), 1);
-    for (unsigned i = 0; i < CLIENTS; i++)
+    for (unsigned i = 0; i < clients; i++)
         if (fds[i] >= 0) {
             await_events(fds[i], POLLIN);
             close_with_reset(fds[i]);
@@ -294,18 +314,14 @@ static void test_V_11_a_server_without_descriptors_sleeps_and_recovers(void **st
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     assert_int_equal(starved->other_reports, 0);
-    unsigned rest = 0;
-    for (struct pollfd poll_fd = {.fd = events[0], .events = POLLIN}; poll(&poll_fd, 1, 0) == 1; rest++)
-        await_report(events[0]);
-    assert_int_equal(starved->pauses, 6 + rest);
-    assert_true(rest <= 1);
+    drain_reports(events[0]);
+    assert_int_equal(starved->pauses, reports); /* no incident without one, and none with two */
     assert_int_equal(starved->left_bytes, 0);
-    assert_int_equal(starved->tally.protocols, CLIENTS);
+    assert_int_equal(starved->tally.protocols, clients);
     assert_true(witness_paired(&starved->tally));
     for (int i = 0; i < 2; i++) {
         close(commands[i]);
         close(events[i]);
-        close(answers[i]);
     }
     munmap(starved, sizeof *starved);
 }

@@ -15,6 +15,7 @@
 #include "transports/stream.h"
 
 #define PATIENCE_NS 20000000000ull
+#define HOUR_NS     3600000000000ull
 
 /* ---- A watched loop ---- */
 
@@ -106,8 +107,13 @@ static int setup(void **state, bool debug) {
     world->fail_after = SIZE_MAX;
     world->descriptors = open_descriptors();
     world->allocator = (tram_allocator){counted_allocate, counted_release, world};
-    world->options =
-        (tram_loop_options){.allocator = &world->allocator, .log = collect_log, .log_arg = world, .debug = debug};
+    world->options = (tram_loop_options){
+        .allocator = &world->allocator,
+        .log = collect_log,
+        .log_arg = world,
+        .debug = debug,
+        .slow_callback_ns = HOUR_NS, /* a machine that is busy is not what the log is asked about */
+    };
     the_world = world;
     *state = world;
     world_reopen(world);
@@ -494,9 +500,74 @@ const char *loopback_name(void) {
 }
 
 uint16_t free_port(void) {
-    uint16_t port;
-    close(tcp_listener(1, &port));
-    return port;
+    enum { FIRST = 12000, COUNT = 20000, EACH = 8 }; /* below where Linux takes those it chooses from: 32768 */
+    static unsigned next;
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        unsigned place = ((unsigned)getpid() * EACH + next++) % COUNT;
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(FIRST + place))};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool is_free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+        if (is_free)
+            return (uint16_t)(FIRST + place);
+    }
+    fail_msg("no port is free");
+    return 0;
+}
+
+/* Bound and not listening, or -1 with errno. */
+static int try_to_hold(const struct sockaddr *address, socklen_t size) {
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, off = 0;
+    if (fd < 0)
+        return -1;
+    if (address->sa_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 && bind(fd, address, size) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+uint16_t hold_port(int *ret_fd) {
+    struct sockaddr_in6 both = {.sin6_family = AF_INET6};
+    struct sockaddr_in one = {.sin_family = AF_INET};
+    struct sockaddr_in6 name; /* the port is at the same place in both */
+    socklen_t size = sizeof name;
+    int fd = try_to_hold((struct sockaddr *)&both, sizeof both);
+    if (fd < 0)
+        fd = try_to_hold((struct sockaddr *)&one, sizeof one);
+    assert_true(fd >= 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+    *ret_fd = fd;
+    return ntohs(name.sin6_port);
+}
+
+static bool is_refused(uint16_t port) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = try_to_hold((struct sockaddr *)&address, sizeof address);
+    if (fd < 0) {
+        assert_int_equal(errno, EADDRINUSE);
+        return false;
+    }
+    assert_int_equal(tcp_connect(port), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(fd);
+    return true;
+}
+
+void assert_nobody_listens(uint16_t port) {
+    if (!is_refused(port))
+        fail_msg("somebody has port %u", port);
+}
+
+void await_nobody_listens(uint16_t port) {
+    for (int tries = 0; !is_refused(port); tries++) {
+        assert_true(tries < 20000);
+        poll(NULL, 0, 1);
+    }
 }
 
 int tcp_connect(uint16_t port) {

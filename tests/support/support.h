@@ -166,8 +166,24 @@ int tcp_connect(uint16_t port);
 /* A name of 127.0.0.1 to resolve: "localhost", or the number itself where a bare system knows no names. */
 const char *loopback_name(void);
 
-/* A loopback port that was free a moment ago. */
+/*
+ * A loopback port that is free and likely stays so: the kernel gives it to nobody who does not ask for it, and each
+ * process of tests has some of its own to try.
+ */
 uint16_t free_port(void);
+
+/*
+ * A port that nobody else on this machine is given while *ret_fd is open, in IPv4 nor in IPv6, and at which nobody
+ * listens: connecting to any loopback address of it is refused. A listener that sets SO_REUSEADDR may take it beside.
+ * Whoever connects to a port that is neither held nor listened to may meet the test that runs next door.
+ */
+uint16_t hold_port(int *ret_fd);
+
+/* Fails unless nobody listens at the port of 127.0.0.1; takes it for a moment, so that no stranger is asked. */
+void assert_nobody_listens(uint16_t port);
+
+/* Waits until nobody listens there. */
+void await_nobody_listens(uint16_t port);
 
 /* Makes `fd` blocking or not. */
 void set_blocking(int fd, bool blocking);

@@ -83,7 +83,7 @@ static bool accept_at(struct table *table, unsigned worker, int fd) {
     struct sockaddr_storage peer = address();
     struct guest guest = {.fd = fd, .no_delay = true, .peer = &peer, .peer_size = sizeof(struct sockaddr_in)};
     struct balance_place *place = &table->balance.places[worker];
-    bool handed = tram__balance_hand_over(place, &guest);
+    bool handed = balance_hand_over(place, &guest);
     if (!handed)
         balance_count(place, 1);
     return handed;
