@@ -503,8 +503,8 @@ static void test_an_abort_forgets_what_a_pipe_holds(void **state) {
 
 static void test_a_loop_that_closes(void **state) {
     struct coupling coupling = choked(*state);
-    world_reopen(*state);
     tram_future_release(coupling.future);
+    world_reopen(*state);
     close(coupling.left);
     close(coupling.right);
 }
