@@ -5,6 +5,7 @@
 
 #include "transports/bytes.h"
 #include "transports/descriptors.h"
+#include "transports/splice.h"
 #include "transports/stream.h"
 #include <tram/unix.h>
 
@@ -143,6 +144,8 @@ static const struct transport_kind plain_kind, buffered_kind;
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = tram__bytes_sent,                                                                               \
+               .pipe = tram__splice_pipe,                                                                              \
+               .spliced = tram__splice_spliced,                                                                        \
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_sent,                                                                               \

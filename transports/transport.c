@@ -95,6 +95,7 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         return status;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
+    transport_make_way(transport);
     tram_protocol *old = transport->protocol;
     if (!old)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */

@@ -45,6 +45,12 @@ void tram__transport_pump(tram_transport *transport, struct pump *pump);
 void tram__transport_unpump(tram_transport *transport);
 
 /*
+ * Has a pump's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,
+ * closes or takes the transport, before whom it gives way.
+ */
+void tram__transport_pump_beside(tram_transport *transport, struct pump *pump);
+
+/*
  * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
  * descriptor belongs to a transport.
  */
