@@ -105,6 +105,7 @@ enum transport_flag {
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
     T_PUMPED = 1 << 11,        /* a pump is at work: nobody else writes, nothing is read */
     T_HAS_PUMP = 1 << 12,      /* on.pump is there; T_PUMPED too, but while the pump itself writes */
+    T_PARTS = 1 << 14,         /* it was us who ended it, for all: see tram__transport_part() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
 };
 
