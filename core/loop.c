@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "core/fault.h"
+#include "core/lag.h"
+#include "core/probes.h"
 
 static _Thread_local tram_loop *running_loop;
 
@@ -22,7 +24,7 @@ static int64_t wait_time(const tram_loop *loop) {
     uint64_t next = loop->timers.count ? tram__timers_next(&loop->timers) : UINT64_MAX;
     if (next == UINT64_MAX)
         return -1;
-    uint64_t now = tram__clock(loop);
+    uint64_t now = loop->tick_ended ? loop->tick_ended : tram__clock(loop);
     if (next <= now)
         return 0;
     return (int64_t)(next - now < TRAM_POLL_LIMIT_NS ? next - now : TRAM_POLL_LIMIT_NS);
@@ -83,6 +85,15 @@ static void bury_the_dead(tram_loop *loop) {
     }
 }
 
+/* With measure_lag. The next tick, which follows at once, need not read the clock to know how long it may wait. */
+static void end_tick(tram_loop *loop, uint64_t began) {
+    loop->tick_ended = tram__clock(loop);
+    uint64_t lag_ns = loop->tick_ended - began;
+    tram__lag_add(&loop->lag, lag_ns);
+    if (unlikely(lag_ns >= loop->slow_callback_ns))
+        stats_add(&loop->stats.slow_ticks, 1);
+}
+
 /*
  * One turn. What runs is decided before anything does: the callbacks queued so far, the events collected, the mail
  * taken and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
@@ -97,13 +108,16 @@ static void tick(tram_loop *loop, bool may_block) {
         timeout_ns = 0;
     loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
+    PROBE1(tick_begin, loop);
 
+    bool measures = loop->measure_lag;
+    uint64_t began = measures || loop->timers.count ? tram__clock(loop) : 0;
     loop->in_tick = true;
     list_move_all(&loop->ready, &loop->batch);
     if (!mailbox_empty(loop->mailbox))
         tram__mailbox_take(loop->mailbox);
     if (loop->timers.count)
-        tram__timers_begin(&loop->timers, tram__clock(loop));
+        tram__timers_begin(&loop->timers, began);
 
     run_batch(loop);
     loop->poller_ops->serve(loop, loop->poller);
@@ -118,6 +132,9 @@ static void tick(tram_loop *loop, bool may_block) {
     bury_the_dead(loop);
     loop->raised_set = false;
     loop->in_tick = false;
+    if (unlikely(measures))
+        end_tick(loop, began);
+    PROBE1(tick_end, loop);
 }
 
 /* ---- Running ---- */
@@ -138,6 +155,7 @@ static int begin_running(tram_loop *loop, const char *function) {
 
 static void end_running(tram_loop *loop) {
     loop->running = false;
+    loop->tick_ended = 0; /* time passes from here */
     loop->owned = false;
     running_loop = NULL;
     tram__mailbox_enter(NULL);
@@ -270,6 +288,9 @@ int tram__loop_new(const tram_loop_options *options, const struct sys *sys, tram
     loop->allocator = allocator;
     loop->sys = sys;
     loop->debug = options->debug;
+    loop->time_callbacks = options->time_callbacks;
+    loop->timed = loop->debug || loop->time_callbacks;
+    loop->measure_lag = options->measure_lag;
     loop->log = options->log;
     loop->log_arg = options->log_arg;
     loop->slow_callback_ns = options->slow_callback_ns ? options->slow_callback_ns : TRAM_SLOW_CALLBACK_NS;
@@ -345,7 +366,16 @@ void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats) {
     const uint64_t *from = (const uint64_t *)&loop->stats;
     uint64_t *to = (uint64_t *)ret_stats;
     for (size_t i = 0; i < sizeof *ret_stats / sizeof *to; i++)
-        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+        to[i] = stats_read(&from[i]);
+}
+
+bool tram_loop_lag(const tram_loop *loop, tram_lag *ret_lag) {
+    tram__lag_read(&loop->lag, ret_lag);
+    return loop->measure_lag;
+}
+
+size_t tram_loop_slow_sites(const tram_loop *loop, tram_slow_site *ret_sites, size_t count) {
+    return tram__slow_sites_read(&loop->slow_sites, ret_sites, count);
 }
 
 uint64_t tram_loop_time(const tram_loop *loop) {
@@ -373,6 +403,7 @@ int tram_loop_set_debug(tram_loop *loop, bool enabled) {
     if (status)
         return status;
     loop->debug = enabled;
+    loop->timed = enabled || loop->time_callbacks;
     *loop->guard = enabled ? GUARD_DEBUG : GUARD_PLAIN;
     return 0;
 }

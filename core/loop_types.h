@@ -1,6 +1,7 @@
 /*
  * What a loop consists of, shared by the files of core and the transports. All fields belong to the loop's thread but
- * for `mailbox`, `stats` and `guard`. Types only: what is done with them is in the files of the same names.
+ * for `mailbox`, `guard`, and what comes from `slow_sites` on. Types only: what is done with them is in the files of
+ * the same names.
  */
 #ifndef TRAM_CORE_LOOP_TYPES_H
 #define TRAM_CORE_LOOP_TYPES_H
@@ -15,6 +16,7 @@
 #include "core/memory.h"
 #include "core/poller.h"
 #include "core/pool.h"
+#include "core/slow_sites.h"
 #include "core/stats.h"
 #include "core/sys.h"
 #include "core/timers.h"
@@ -86,6 +88,9 @@ struct tram_loop {
     bool closing;  /* tram_loop_close() is at work */
     bool closed;
     bool debug;
+    bool timed; /* callbacks are: in debug mode, or by option */
+    bool time_callbacks;
+    bool measure_lag;
     bool in_exception_handler;
     bool owned;
     pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
@@ -139,6 +144,9 @@ struct tram_loop {
     void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
     void *on_wake_arg;
 
+    uint64_t tick_ended; /* by the clock, with measure_lag; 0: long ago */
+    struct slow_sites slow_sites;
+    tram_lag lag;
     tram_stats stats;
 };
 

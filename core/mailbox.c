@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "core/compiler.h"
+#include "core/probes.h"
 
 /*
  * How to read this file: posters use tram__mail_new, _post and _wake; the owner uses _sleep, _drain_wakeup and _take.
@@ -281,6 +282,7 @@ static void wake_sleeper(struct mailbox *mailbox) {
     if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, NOTIFIED, memory_order_relaxed,
                                                  memory_order_relaxed))
         return; /* someone else wakes it, or it woke */
+    PROBE1(mailbox_wakeup, mailbox);
     int saved = errno;
     uint64_t one = 1;
     while (mailbox->sys->write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
@@ -306,6 +308,7 @@ void tram__mailbox_wake(struct mailbox *mailbox) {
 static inline int post(struct mailbox *mailbox, struct mail *mail) {
     if (unlikely(atomic_load_explicit(&mailbox->closed, memory_order_acquire)))
         return TRAM_ESTATE;
+    PROBE2(mailbox_post, mailbox, mail);
     push(&mailbox->inbox, mail);
     wake(mailbox);
     return 0;

@@ -10,6 +10,7 @@
 #include "core/datagrams.h"
 #include "core/descriptors.h"
 #include "core/loop.h"
+#include "core/probes.h"
 
 struct poller {
     const struct sys *sys;
@@ -366,6 +367,7 @@ static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
             break;
         }
         stats_add(&loop->stats.accepted, 1);
+        PROBE3(accept, loop, io->fd, fd);
         io->kind->accepted(io, fd, &peer, size);
         if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
             return;

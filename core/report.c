@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/probes.h"
 #include "core/report.h"
 
 /* A line longer than this is cut. */
@@ -81,7 +82,7 @@ void tram_log_to_stderr(void *arg, tram_log_level level, const char *line) {
     errno = saved;
 }
 
-const char *tram__function_name(const void *function, char *text, size_t size) {
+const char *tram_function_name(const void *function, char *text, size_t size) {
     Dl_info info;
     if (dladdr(function, &info) && info.dli_fname) {
         /* The nearest symbol may be another function than a static one; only an exact match is its name. */
@@ -203,7 +204,7 @@ void tram__report(tram_loop *loop, const tram_exception *exception) {
     tram_exception failure = {
         .message = "Unhandled error in exception handler",
         .error = tram__raised(loop, status, "exception_handler"),
-        .callback = tram__function_name((const void *)(uintptr_t)handler, name, sizeof name),
+        .callback = tram_function_name((const void *)(uintptr_t)handler, name, sizeof name),
         .fd = -1,
     };
     report_to_log(loop, &failure, &record);
@@ -215,7 +216,7 @@ void tram__report_callback(tram_loop *loop, int code, const void *function, cons
         .message = message,
         .error = tram__raised(loop, code, "callback"),
         .handle = handle,
-        .callback = tram__function_name(function, name, sizeof name),
+        .callback = tram_function_name(function, name, sizeof name),
         .fd = -1,
     };
     tram__report(loop, &exception);
@@ -257,9 +258,13 @@ void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *functio
     uint64_t took = tram__clock(loop) - start_ns;
     if (took < loop->slow_callback_ns)
         return;
-    char text[64];
+    char text[FUNCTION_NAME];
     stats_add(&loop->stats.slow_callbacks, 1);
+    tram__slow_sites_add(&loop->slow_sites, what, function, took);
+    PROBE4(slow_callback, loop, function, what, took);
+    if (!loop->debug)
+        return;
     tram__log(loop, TRAM_LOG_WARNING, "slow %s: %s took %llu.%03llu s", what,
-              tram__function_name(function, text, sizeof text), (unsigned long long)(took / 1000000000u),
+              tram_function_name(function, text, sizeof text), (unsigned long long)(took / 1000000000u),
               (unsigned long long)(took / 1000000u % 1000u));
 }

@@ -27,11 +27,11 @@ static inline int loop_enter_open(const tram_loop *loop, const char *function) {
 
 /* ---- Slow callbacks ---- */
 
-/* Around a callback in debug mode: logs it if it was slow (L-30). */
+/* Around a callback where they are timed: remembers it if it was slow, and logs it in debug mode (L-30). */
 void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what);
 
 static inline uint64_t slow_begin(const tram_loop *loop) {
-    return unlikely(loop->debug) ? tram__clock(loop) : 0;
+    return unlikely(loop->timed) ? tram__clock(loop) : 0;
 }
 
 static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
@@ -55,8 +55,5 @@ void tram__report_callback(tram_loop *loop, int code, const void *function, cons
 
 /* Copies an error with its texts. */
 void tram__error_keep(struct kept_error *kept, const tram_error *error);
-
-/* The name of a function, as far as the dynamic linker knows it; `text` is used if it must be made. */
-const char *tram__function_name(const void *function, char *text, size_t size);
 
 #endif

@@ -7,8 +7,18 @@
 
 #include <tram/stats.h>
 
+static inline uint64_t stats_read(const uint64_t *counter) {
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 static inline void stats_add(uint64_t *counter, uint64_t amount) {
-    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + amount, __ATOMIC_RELAXED);
+    __atomic_store_n(counter, stats_read(counter) + amount, __ATOMIC_RELAXED);
+}
+
+/* For the highest value so far. */
+static inline void stats_raise(uint64_t *highest, uint64_t value) {
+    if (value > stats_read(highest))
+        __atomic_store_n(highest, value, __ATOMIC_RELAXED);
 }
 
 #endif

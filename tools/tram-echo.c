@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tram/tram.h>
 
 #include "support/arguments.h"
 #include "support/descriptors.h"
+#include "support/metrics_server.h"
 
 /* ---- The protocol ---- */
 
@@ -51,6 +53,8 @@ static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
 
 /* ---- What it is told ---- */
 
+enum { LISTENERS_MAX = 1024 };
+
 typedef struct echo_server {
     const char *host;
     uint64_t port;
@@ -66,8 +70,17 @@ typedef struct echo_server {
     uint64_t stats_ms;
     const char *inherit;
     uint64_t drain_ms;
+    const char *metrics_host;
+    uint64_t metrics_port; /* NO_METRICS: none */
+    tram_metrics_source sources[2];
+    metrics_server metrics;
     tram_runtime *runtime;
     tram_runtime_server *listener;
+    tram_runtime_server *metrics_listener;
+    int sockets[LISTENERS_MAX]; /* that were passed to this process */
+    size_t socket_count;
+    int metrics_sockets[LISTENERS_MAX];
+    size_t metrics_socket_count;
     const char *backend_name; /* what AUTO chose, as worker 0 saw it */
     tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
     uint64_t last_ns;
@@ -81,7 +94,16 @@ static const tram_shard shards[] = {TRAM_SHARD_REUSEPORT, TRAM_SHARD_HANDOFF, TR
 static const char *const steer_choices[] = {"kernel", "cpu", "hash", NULL};
 static const tram_steer steers[] = {TRAM_STEER_KERNEL, TRAM_STEER_CPU, TRAM_STEER_HASH};
 
-static echo_server server = {.host = "127.0.0.1", .port = 7000, .grace_ms = 10000, .drain_ms = 2000};
+#define NO_METRICS UINT64_MAX
+
+static echo_server server = {
+    .host = "127.0.0.1",
+    .port = 7000,
+    .grace_ms = 10000,
+    .drain_ms = 2000,
+    .metrics_host = "127.0.0.1",
+    .metrics_port = NO_METRICS,
+};
 
 static const argument_spec arguments[] = {
     {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT, &server.host, 0,
@@ -110,12 +132,17 @@ static const argument_spec arguments[] = {
      &server.drain_ms, 0, 86400000, NULL},
     {"--stats-ms", "N", "a line of statistics on standard error this often; 0: none (0)", ARGUMENT_COUNT,
      &server.stats_ms, 0, 86400000, NULL},
+    {"--metrics", "PORT", "serve statistics for Prometheus on this port, at /metrics; 0 lets the kernel choose",
+     ARGUMENT_COUNT, &server.metrics_port, 0, 65535, NULL},
+    {"--metrics-host", "H", "address or name to do that on (127.0.0.1, whatever --host is)", ARGUMENT_TEXT,
+     &server.metrics_host, 0, 0, NULL},
 };
 
 static const program_info this_program = {
     .name = "tram-echo",
     .summary = "A TCP server that sends back what it gets, with one event loop per core.",
-    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\".\n"
+    .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\",\n"
+             "with --metrics also \"metrics on http://HOST:PORT/metrics\".\n"
              "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
              "a second signal ends it without waiting for slow peers. Sockets that systemd passes\n"
              "(LISTEN_FDS) are served instead of HOST and PORT. A second one with the same --inherit takes the\n"
@@ -213,7 +240,9 @@ static int make_runtime(echo_server *echo) {
         .handle_signals = true,
         .start = start_worker,
         .arg = echo,
-        .loop = {.backend = backends[echo->backend], .log = tram_log_to_stderr},
+        .loop = {.backend = backends[echo->backend],
+                 .log = tram_log_to_stderr,
+                 .measure_lag = echo->metrics_port != NO_METRICS},
     };
     int code = tram_runtime_new(&options, &echo->runtime);
     if (code == 0) {
@@ -227,8 +256,6 @@ static int make_runtime(echo_server *echo) {
 
 /* ---- Its listeners, and those of the one before ---- */
 
-enum { LISTENERS_MAX = 1024 };
-
 /* A path as the library has it, which does not tell names from paths by an '@'. */
 static size_t inherit_path(const echo_server *echo, char *path, size_t room) {
     size_t size = strnlen(echo->inherit, room);
@@ -240,7 +267,7 @@ static size_t inherit_path(const echo_server *echo, char *path, size_t room) {
 }
 
 /* The sockets that were passed to this process, and the link to who passed them; none is no trouble. */
-static int find_sockets(const echo_server *echo, int *ret_sockets, int *ret_link) {
+static int find_sockets(echo_server *echo, int *ret_link) {
     static tram_listener found[LISTENERS_MAX];
     int count = tram_listeners_activated(found, LISTENERS_MAX, true);
     if (count == 0 && echo->inherit != NULL) {
@@ -255,7 +282,12 @@ static int find_sockets(const echo_server *echo, int *ret_sockets, int *ret_link
         complain(&this_program, "cannot take listeners over: %s", tram_error_text(count));
         return count;
     }
-    return (int)tram_listeners_take(found, (size_t)count, NULL, ret_sockets);
+    echo->metrics_socket_count = tram_listeners_take(found, (size_t)count, "metrics", echo->metrics_sockets);
+    echo->socket_count = tram_listeners_take(found, (size_t)count, NULL, echo->sockets);
+    for (size_t i = 0; i < echo->metrics_socket_count && echo->metrics_port == NO_METRICS; i++) {
+        close(echo->metrics_sockets[i]); /* nobody here serves it */
+    }
+    return 0;
 }
 
 /* Who comes after us has the listeners. Connections go on for a while; the runtime's end closes the rest. */
@@ -285,10 +317,12 @@ static void taken(tram_runtime *runtime, void *arg) {
 static int offer(echo_server *echo) {
     char path[256];
     size_t size = inherit_path(echo, path, sizeof(path));
-    tram_offered offered = {.name = "echo", .server = echo->listener};
+    tram_offered offered[] = {{.name = "echo", .server = echo->listener},
+                              {.name = "metrics", .server = echo->metrics_listener}};
     tram_offer_options options = {.taken = taken, .arg = echo};
     tram_error error = {0};
-    int code = tram_runtime_offer_listeners(echo->runtime, path, size, &offered, 1, &options, NULL, &error);
+    int code = tram_runtime_offer_listeners(echo->runtime, path, size, offered, echo->metrics_listener != NULL ? 2 : 1,
+                                            &options, NULL, &error);
     if (code == TRAM_ESTATE) {
         return 0; /* stopped already */
     }
@@ -299,12 +333,13 @@ static int offer(echo_server *echo) {
     return code;
 }
 
-static int listen_on(echo_server *echo, const int *sockets, size_t socket_count) {
+static int listen_on(echo_server *echo) {
     char port[8];
+    bool given = echo->socket_count > 0;
     snprintf(port, sizeof(port), "%" PRIu64, echo->port);
     tram_server_options options = {
-        .sockets = socket_count > 0 ? sockets : NULL,
-        .socket_count = socket_count,
+        .sockets = given ? echo->sockets : NULL,
+        .socket_count = echo->socket_count,
         .accept_budget = (unsigned)echo->accept_budget,
         .shard = shards[echo->shard],
         .shard_worker = (unsigned)echo->shard_worker,
@@ -312,8 +347,8 @@ static int listen_on(echo_server *echo, const int *sockets, size_t socket_count)
         .keep_where_accepted = echo->keep,
     };
     tram_error error = {0};
-    int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, socket_count > 0 ? NULL : echo->host,
-                                          socket_count > 0 ? NULL : port, &options, &echo->listener, &error);
+    int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, given ? NULL : echo->host,
+                                          given ? NULL : port, &options, &echo->listener, &error);
     if (code == error.code && code < 0 && error.detail != NULL) {
         complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
     } else if (code < 0) {
@@ -322,12 +357,38 @@ static int listen_on(echo_server *echo, const int *sockets, size_t socket_count)
     return code;
 }
 
-/* With the sockets of the one before, who is then told to stop, or with our own. */
+/* On worker 0, which also serves connections: asking costs less than a millisecond. */
+static int serve_metrics(echo_server *echo) {
+    char port[24];
+    tram_error error = {0};
+    snprintf(port, sizeof(port), "%" PRIu64, echo->metrics_port);
+    echo->sources[0].runtime = echo->runtime;
+    echo->sources[1].server = echo->listener;
+    echo->metrics = (metrics_server){
+        .sources = echo->sources,
+        .source_count = 2,
+        .sockets = echo->metrics_sockets,
+        .socket_count = echo->metrics_socket_count,
+    };
+    int code =
+        metrics_server_start(&echo->metrics, echo->runtime, echo->metrics_host, port, &echo->metrics_listener, &error);
+    if (code < 0) {
+        complain(&this_program, "cannot serve metrics on %s port %s: %s", echo->metrics_host, port,
+                 code == error.code && error.detail != NULL ? error.detail : tram_error_text(code));
+    }
+    return code;
+}
+
+/* With the sockets of the one before, who is told to stop when all serve, or with our own. */
 static int begin(echo_server *echo) {
-    static int sockets[LISTENERS_MAX];
     int link = -1;
-    int count = find_sockets(echo, sockets, &link);
-    int code = count < 0 ? count : listen_on(echo, sockets, (size_t)count);
+    int code = find_sockets(echo, &link);
+    if (code == 0) {
+        code = listen_on(echo);
+    }
+    if (code == 0 && echo->metrics_port != NO_METRICS) {
+        code = serve_metrics(echo);
+    }
     if (code == 0 && link >= 0 && (code = tram_listeners_ready(link, 0)) < 0) {
         complain(&this_program, "the process before may still accept: %s", tram_error_text(code));
         code = 0;
@@ -357,6 +418,9 @@ static int announce(echo_server *echo) {
     tram_runtime_server_get_info(echo->listener, &info);
     printf("listening on %s workers=%u backend=%s shard=%s\n", text, tram_runtime_workers(echo->runtime),
            echo->backend_name, shard_choices[info.shard]);
+    if (echo->metrics_listener != NULL && tram_runtime_server_sockname(echo->metrics_listener, 0, &address) == 0) {
+        printf("metrics on http://%s/metrics\n", tram_socket_address_text(&address, text, sizeof(text)));
+    }
     return flush_output();
 }
 

@@ -4,6 +4,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "core/probes.h"
+
 /* What crosses over: as much of the address as transports keep. */
 struct guest_mail {
     unsigned fd : 31;
@@ -120,7 +122,8 @@ static struct balance_place *lightest(struct balance_place *place) {
     return best != place ? best : NULL;
 }
 
-static bool send_to(struct balance_place *target, const struct guest *guest, tram_stats *stats) {
+__attribute__((noinline)) static bool send_to(struct balance_place *target, const struct guest *guest,
+                                              tram_stats *stats) {
     struct mail *mail = tram__mail_new(target->mailbox, &guest_kind);
     if (!mail)
         return false;
@@ -132,12 +135,18 @@ static bool send_to(struct balance_place *target, const struct guest *guest, tra
         memcpy(&content->peer, guest->peer, sizeof content->peer);
     else if (guest->peer_size == sizeof family)
         content->peer.family = family; /* of Unix, without a name; one with a name asks for it there */
-    stats_add(&stats->handed_over, 1); /* it must not be seen to arrive before */
     atomic_fetch_add_explicit(&target->given, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&target->open, memory_order_seq_cst) && tram__mailbox_post(target->mailbox, mail) == 0)
-        return true;
+    if (likely(atomic_load_explicit(&target->open, memory_order_seq_cst))) {
+        /*
+         * Counted first: it must not be seen to arrive before. And not taken back: counters only rise. The post fails
+         * only where a worker's loop was closed by other means than stopping the runtime.
+         */
+        stats_add(&stats->handed_over, 1);
+        PROBE2(handed_over, target->loop, guest->fd);
+        if (likely(tram__mailbox_post(target->mailbox, mail) == 0))
+            return true;
+    }
     atomic_fetch_sub_explicit(&target->given, 1, memory_order_relaxed);
-    stats_add(&stats->handed_over, (uint64_t)-1);
     if (atomic_load_explicit(&target->closed, memory_order_relaxed))
         tram__balance_rested(target); /* somebody may have seen it count, and wait */
     tram__mail_free(target->mailbox, mail);

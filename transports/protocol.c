@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/probes.h"
 #include "transports/protocol.h"
 
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
@@ -135,6 +136,7 @@ __attribute__((noinline)) static void call_connection_made(tram_transport *trans
 
 void tram__protocol_connection_made(tram_transport *transport) {
     transport->protocol->transport = transport;
+    PROBE3(connection_made, transport, transport->protocol, transport->io.fd);
     if (transport->protocol->ops->connection_made)
         call_connection_made(transport);
 }
@@ -150,6 +152,7 @@ __attribute__((noinline)) static void call_connection_lost(tram_transport *trans
 }
 
 void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error) {
+    PROBE3(connection_lost, transport, transport->protocol, transport->end.code);
     if (transport->protocol->ops->connection_lost)
         call_connection_lost(transport, error);
 }
@@ -173,11 +176,12 @@ __attribute__((noinline)) static int received_with_care(tram_transport *transpor
     return status >= 0 ? 0 : receiving_failed(transport, status);
 }
 
-/* The hottest callback: what debug mode needs stays out of the way. */
+/* The hottest callback: what timing it needs stays out of the way. */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size) {
     tram_protocol *protocol = transport->protocol;
+    PROBE3(data_received, transport, protocol, size);
     int (*data_received)(tram_protocol *, const void *, size_t) = protocol->ops->data_received;
-    if (unlikely(!data_received || transport->io.loop->debug))
+    if (unlikely(!data_received || transport->io.loop->timed))
         return received_with_care(transport, data, size);
     int status = data_received(protocol, data, size);
     return likely(status >= 0) ? 0 : receiving_failed(transport, status);
@@ -201,6 +205,7 @@ int tram__protocol_buffer_updated(tram_transport *transport, size_t size) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
+    PROBE3(data_received, transport, protocol, size);
     if (!ops->buffer_updated)
         return 0;
     uint64_t start = slow_begin(loop);

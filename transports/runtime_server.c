@@ -431,6 +431,7 @@ int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime
         .shard = server->options.shard,
         .listening = all_listen(server) ? server->balance.count : 1,
         .migrates = server->balance.migrates,
+        .workers = server->balance.count,
     };
     return 0;
 }

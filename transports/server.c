@@ -5,6 +5,7 @@
  * connections; tram__server_put() and detached() are the two places where the last of these may go.
  */
 #include "transports/server.h"
+#include "core/probes.h"
 #include "transports/stream.h"
 
 #include <errno.h>
@@ -175,6 +176,7 @@ static void accept_rest(struct listener *listener) {
         int fd = loop->sys->accept4(listener->io.fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             stats_add(&loop->stats.accepted, 1);
+            PROBE3(accept, loop, listener->io.fd, fd);
             struct guest guest = guest_of(listener, fd, &peer, size);
             serve_here(server, &guest);
             if (!io_added(&listener->io))

@@ -4,6 +4,7 @@
  * Reading order: tram_transport_write() at the end, whose short way is what most writes take; tram__transport_write()
  * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
  */
+#include "core/probes.h"
 #include "transports/entering.h"
 #include "transports/transport.h"
 
@@ -145,6 +146,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
         if (__builtin_add_overflow(size, pieces[i].iov_len, &size))
             return TRAM_EVALUE;
     }
+    PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -170,6 +172,7 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
     if (unlikely(!buffer))
         return TRAM_EVALUE;
     size_t size = tram_buffer_size(buffer);
+    PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -307,6 +310,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    PROBE2(write, transport, size);
     if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
                  transport->queue.size || transport->corked || !data || !size))
         return careful_write(transport, data, size);

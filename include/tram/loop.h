@@ -69,6 +69,8 @@ typedef struct tram_loop_options {
     tram_log_function log;           /* NULL: nothing is logged */
     void *log_arg;
     bool debug;                /* start in debug mode, see tram_loop_set_debug() */
+    bool measure_lag;          /* see tram_lag in tram/stats.h; two readings of the clock in a tick without timers */
+    bool time_callbacks;       /* see tram_slow_site in tram/stats.h; two readings of the clock for each callback */
     uint64_t slow_callback_ns; /* 0: 100 ms */
     uint64_t spin_ns;          /* poll this long before sleeping; 0: sleep at once. Burns CPU for latency. */
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */

@@ -89,6 +89,7 @@ typedef struct tram_runtime_server_info {
      * connected is served in any case.
      */
     bool migrates;
+    unsigned workers; /* of its runtime */
     uint64_t reserved[8];
 } tram_runtime_server_info;
 TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info);

@@ -14,6 +14,7 @@
 #include <tram/inherit.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/metrics.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>

@@ -185,11 +185,11 @@ static void test_functions_are_named_or_placed(void **state) {
     (void)state;
     char text[128];
     /* A static function has no name at run time: never that of a neighbour. */
-    const char *name = tram__function_name((const void *)(uintptr_t)exported_or_not, text, sizeof text);
+    const char *name = tram_function_name((const void *)(uintptr_t)exported_or_not, text, sizeof text);
     assert_non_null(strstr(name, "+0x"));
-    name = tram__function_name((const void *)16, text, sizeof text);
+    name = tram_function_name((const void *)16, text, sizeof text);
     assert_string_equal(name, "0x10");
-    name = tram__function_name(dlsym(RTLD_DEFAULT, "getppid"), text, sizeof text);
+    name = tram_function_name(dlsym(RTLD_DEFAULT, "getppid"), text, sizeof text);
     assert_string_equal(name, "getppid");
 }
 
