@@ -184,6 +184,33 @@ async def restarts_under_load(workers):
         check(crowd.counts["long", "end"] >= CLIENTS, "the long ones of the processes that ended were told so")
 
 
+# rules: V-47
+def test_each_server_gets_its_own_listeners():
+    asyncio.run(two_servers())
+
+
+async def two_servers():
+    """The metrics are on a port of their own, which goes along, unless the next one has no use for it."""
+    path = f"@tram-restart-{os.getpid()}"
+    options = ["--host", "127.0.0.1", "--port", "0", "--inherit", path, "--drain-ms", "0"]
+    echo = await Echo(*options, "--metrics", "0").listening()
+    try:
+        lines = [echo.process.stdout.readline()]
+        port = int(re.fullmatch(r"metrics on http://127\.0\.0\.1:(\d+)/metrics\n", lines[0])[1])
+        for more in (["--metrics", str(port)], []):
+            old, echo = echo, await Echo(*options, *more).listening()
+            await old.end()
+            if more:
+                lines.append(echo.process.stdout.readline())
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                    client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                    check(client.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200", "no metrics from the new process")
+        check(lines[0] == lines[1], f"the metrics moved: {lines}")
+        await echo.end(signal.SIGTERM)
+    finally:
+        echo.kill()
+
+
 # rules: V-17, V-42
 def test_an_end_without_a_successor_is_a_clean_one():
     asyncio.run(ends_without_a_successor())
@@ -248,6 +275,7 @@ async def sockets_of_systemd():
 
 test_restarts_under_load_lose_nobody((2,))
 test_restarts_under_load_lose_nobody((2, 3, 1))
+test_each_server_gets_its_own_listeners()
 test_an_end_without_a_successor_is_a_clean_one()
 test_sockets_as_systemd_passes_them()
 sys.exit(1 if failures else 0)
