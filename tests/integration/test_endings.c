@@ -312,6 +312,52 @@ static void test_V_41_drain_when_there_is_nothing_to_wait_for(void **state) {
     close_house(&house);
 }
 
+/* Where a worker waits until it is let go. */
+struct gate {
+    pthread_mutex_t mutex;
+    _Atomic unsigned waiting;
+};
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct gate *gate = arg;
+    gate->waiting = 1;
+    pthread_mutex_lock(&gate->mutex);
+    pthread_mutex_unlock(&gate->mutex);
+    return 0;
+}
+
+/* Handed to a worker that has closed its shard by then, and lost there: nothing else ends. */
+static void test_V_41_the_last_one_could_not_be_made(void **state) {
+    struct house house = open_and_start(*state, 2, NULL);
+    struct gate gates[2] = {{.mutex = PTHREAD_MUTEX_INITIALIZER}, {.mutex = PTHREAD_MUTEX_INITIALIZER}};
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_mutex_lock(&gates[i].mutex);
+        assert_int_equal(
+            tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, i), wait_at_gate, &gates[i], NULL), 0);
+        await(&gates[i].waiting, 1);
+    }
+    int fds[4];
+    for (size_t i = 0; i < 4; i++)
+        assert_true((fds[i] = tcp_connect(house.port)) >= 0);
+    assert_int_equal(tram_runtime_server_close(house.server), 0);
+    pthread_t thread;
+    void *left;
+    assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &house), 0);
+    pthread_mutex_unlock(&gates[0].mutex); /* it accepts, and hands over, before it hears of the close */
+    tram_stats stats = {0};
+    for (int i = 0; !stats.handed_over; i++) {
+        assert_true(i < 20000);
+        poll(NULL, 0, 1);
+        assert_int_equal(tram_runtime_stats(house.runtime, 0, &stats), 0);
+    }
+    pthread_mutex_unlock(&gates[1].mutex);
+    pthread_join(thread, &left);
+    assert_int_equal((intptr_t)left, 0);
+    close_all(fds, 4);
+    close_house(&house);
+}
+
 /* ---- Who is there ---- */
 
 struct seen {
@@ -489,6 +535,7 @@ int main(void) {
         CASE(test_V_41_drain_ends_with_its_loop),
         CASE(test_V_41_drain_of_all_workers),
         CASE(test_V_41_drain_when_there_is_nothing_to_wait_for),
+        CASE(test_V_41_the_last_one_could_not_be_made),
         CASE(test_V_43_who_is_connected_to_a_loop),
         CASE(test_V_43_who_is_connected_to_all_workers),
         CASE(test_V_43_the_log_names_who_was_aborted),

@@ -716,12 +716,15 @@ static void test_V_48_any_failure_of_the_old_process(void **state) {
     static const struct {
         tram_fault_kind kind;
         int error;
+        bool harmless;
     } faulty[] = {
-        {TRAM_FAULT_ALLOCATE, ENOMEM},      {TRAM_FAULT_FCNTL, EMFILE},    {TRAM_FAULT_GETSOCKOPT, EINVAL},
-        {TRAM_FAULT_SENDMSG, EAGAIN},       {TRAM_FAULT_SENDMSG, EINTR},   {TRAM_FAULT_SENDMSG, ETOOMANYREFS},
-        {TRAM_FAULT_RECV, EINTR},           {TRAM_FAULT_RECV, ECONNRESET}, {TRAM_FAULT_EPOLL_CTL, ENOMEM},
-        {TRAM_FAULT_ACCEPT4, ECONNABORTED}, {TRAM_FAULT_SOCKET, EMFILE},   {TRAM_FAULT_BIND, EACCES},
-        {TRAM_FAULT_LISTEN, EINVAL},
+        {TRAM_FAULT_ALLOCATE, ENOMEM, false},   {TRAM_FAULT_FCNTL, EMFILE, false},
+        {TRAM_FAULT_GETSOCKOPT, EINVAL, false}, {TRAM_FAULT_SENDMSG, EAGAIN, true},
+        {TRAM_FAULT_SENDMSG, EINTR, true},      {TRAM_FAULT_SENDMSG, ETOOMANYREFS, false},
+        {TRAM_FAULT_RECV, EINTR, true},         {TRAM_FAULT_RECV, ECONNRESET, false},
+        {TRAM_FAULT_EPOLL_CTL, ENOMEM, false},  {TRAM_FAULT_ACCEPT4, ECONNABORTED, true},
+        {TRAM_FAULT_SOCKET, EMFILE, false},     {TRAM_FAULT_BIND, EACCES, false},
+        {TRAM_FAULT_LISTEN, EINVAL, false},
     };
     const tram_server_options plain = {0};
     unsigned whole = 0, failed = 0;
@@ -742,7 +745,7 @@ static void test_V_48_any_failure_of_the_old_process(void **state) {
         if (!count)
             count = inherit(&old, found, 8, &link);
         tram_faults_reset(faults);
-        assert_true(count == 2 || count < 0);
+        assert_true(count == 2 || (count < 0 && !faulty[i / 4].harmless));
         if (count < 0) {
             failed++;
             offer(&old, &offer_options);
