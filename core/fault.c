@@ -51,6 +51,7 @@ static const char *const kind_names[KIND_COUNT] = {
     [TRAM_FAULT_SENDMSG] = "sendmsg",
     [TRAM_FAULT_SENDMMSG] = "sendmmsg",
     [TRAM_FAULT_SENDFILE] = "sendfile",
+    [TRAM_FAULT_SPLICE] = "splice",
     [TRAM_FAULT_SHUTDOWN] = "shutdown",
     [TRAM_FAULT_GETSOCKOPT] = "getsockopt",
     [TRAM_FAULT_SETSOCKOPT] = "setsockopt",
@@ -192,6 +193,8 @@ MOVING(TRAM_FAULT_RECVFROM, recvfrom,
 MOVING(TRAM_FAULT_SENDTO, sendto,
        (int fd, const void *data, size_t size, int flags, const struct sockaddr *address, socklen_t address_size),
        (fd, data, size, flags, address, address_size))
+MOVING(TRAM_FAULT_SPLICE, splice, (int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags),
+       (in, in_offset, out, out_offset, size, flags))
 MOVING(TRAM_FAULT_SENDFILE, sendfile, (int fd, int file, off_t *offset, size_t size), (fd, file, offset, size))
 
 /* The same pieces, cut where an order says so: how many are left, or -1 if the call fails. */
@@ -290,6 +293,7 @@ static void fill_table(struct sys *sys) {
     sys->sendmsg = faulty_sendmsg;
     sys->sendmmsg = faulty_sendmmsg;
     sys->sendfile = faulty_sendfile;
+    sys->splice = faulty_splice;
     sys->shutdown = faulty_shutdown;
     sys->getsockopt = faulty_getsockopt;
     sys->setsockopt = faulty_setsockopt;
@@ -415,6 +419,7 @@ static bool moves_bytes(tram_fault_kind kind) {
     case TRAM_FAULT_SENDTO:
     case TRAM_FAULT_SENDMSG:
     case TRAM_FAULT_SENDFILE:
+    case TRAM_FAULT_SPLICE:
     case TRAM_FAULT_READ:
     case TRAM_FAULT_WRITE:
     case TRAM_FAULT_WRITEV:

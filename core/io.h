@@ -75,7 +75,7 @@ enum io_event {
 /* Part of a file that is to be sent. */
 struct io_range {
     int file;
-    off_t offset;
+    off_t offset; /* -1: the file is a pipe, of which the next bytes are meant */
     size_t size;
 };
 
@@ -102,6 +102,13 @@ struct io_kind {
     void (*received)(struct io *io, void *data, ssize_t result);
     /* Where in the owner, from its io on, is a pointer to what `received` reads first: brought near before. */
     size_t reads_first;
+
+    /*
+     * Receiving into a pipe, which is empty and does not block, while the owner has IO_SPLICES set: its writing end, or
+     * -1 for a receive as usual. Then bytes, 0 for EOF, or -errno, also -EAGAIN.
+     */
+    int (*pipe)(struct io *io);
+    void (*spliced)(struct io *io, ssize_t result);
 
     /* Sending: the next pieces of the queue, oldest first; how many. They stay in place until `sent`. */
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
@@ -156,6 +163,7 @@ enum io_flag {
     IO_NO_QUIET = 8,     /* see tram__io_write() */
     IO_LARGE = 16,       /* its datagrams may be larger than those of UDP */
     IO_SENDS_FILE = 4,   /* see io_kind.next_range; set by the owner */
+    IO_SPLICES = 128,    /* see io_kind.pipe; set by the owner */
     IO_DESCRIPTORS = 64, /* see io_descriptor_kind; set by the owner */
     IO_EXCLUSIVE = 32,   /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };

@@ -21,6 +21,11 @@
 #define TRAM_SEGMENTS              64              /* datagrams that the kernel cuts from one (UDP_MAX_SEGMENTS) */
 #define TRAM_SEGMENTS_SIZE         65400u          /* … and their bytes: 64 KiB less headers with options */
 #define TRAM_DATAGRAM_RETRY_NS     1000000ull      /* after the kernel refused what it had asked for */
+#define TRAM_SPLICE_SIZE           (1024u * 1024u) /* one splice moves at most this, and a pipe holds it */
+#define TRAM_SPLICE_BEGIN          (128u * 1024u)  /* receives of at least this are bulk, … */
+#define TRAM_SPLICE_END            (64u * 1024u)   /* … of less than this no more */
+#define TRAM_SPLICE_AFTER          (1024u * 1024u) /* of bulk, before the kernel moves it */
+#define TRAM_PIPES                 8               /* that a loop has for that */
 #define TRAM_DESCRIPTORS_MAX       253             /* that go with one byte (SCM_MAX_FD) */
 #define TRAM_CHUNKS_KEPT           64              /* free chunks of each size that a loop keeps */
 #define TRAM_BACKLOG               100             /* of a listener (V-6) */

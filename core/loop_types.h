@@ -74,6 +74,15 @@ enum guard {
     GUARD_DEBUG = 2,
 };
 
+/* Pipes through which the kernel moves bytes from socket to socket: splice.c. */
+struct pipe_cache {
+    int (*free)[2]; /* the empty ones; room for all */
+    unsigned free_count;
+    unsigned count;  /* of all, in use or free */
+    bool impossible; /* they are not to be had */
+    struct seat seat;
+};
+
 struct tram_loop {
     /* the tick */
     struct list ready;  /* queued callbacks */
@@ -120,6 +129,7 @@ struct tram_loop {
     struct pool transport_pool;
     struct chunk_cache chunk_cache[2]; /* chunks.c */
     struct seat chunk_seat;
+    struct pipe_cache pipes;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */
     tram_protocol *released_last;

@@ -5,12 +5,14 @@
 #include "core/poller.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "core/datagrams.h"
 #include "core/descriptors.h"
 #include "core/loop.h"
 #include "core/probes.h"
+#include "core/quiet.h"
 
 struct poller {
     const struct sys *sys;
@@ -180,9 +182,22 @@ static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram 
     }
 }
 
+static ssize_t send_from_pipe(struct io *io, const struct io_range *range) {
+    struct quiet quiet;
+    ssize_t sent;
+    quiet_begin(&quiet);
+    do
+        sent = io->loop->sys->splice(range->file, NULL, io->fd, NULL, range->size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (unlikely(sent < 0) && errno == EINTR);
+    quiet_end(&quiet, sent < 0 ? errno == EPIPE : (size_t)sent < range->size);
+    return likely(sent >= 0) ? sent : -errno;
+}
+
 static ssize_t epoll_try_send_range(struct io *io, const struct io_range *range) {
     off_t offset = range->offset;
     ssize_t sent;
+    if (range->offset < 0)
+        return send_from_pipe(io, range);
     do
         sent = io->loop->sys->sendfile(io->fd, range->file, &offset, range->size);
     while (unlikely(sent < 0) && errno == EINTR);
@@ -230,11 +245,25 @@ __attribute__((noinline)) static void receive_descriptors(tram_loop *loop, struc
     io->kind->descriptors->received(io, memory, received, came.fds, came.count, came.cut);
 }
 
+static void receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io *io, int pipe) {
+    ssize_t received;
+    do
+        received = sys->splice(io->fd, NULL, pipe, NULL, TRAM_SPLICE_SIZE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (received < 0 && errno == EINTR);
+    count_received(loop, received);
+    io->kind->spliced(io, received < 0 ? -errno : received);
+}
+
 /*
- * A receive that is not the common one: into memory of the owner's, from no socket, with descriptors, or one that was
- * interrupted.
+ * A receive that is not the common one: into memory of the owner's, from no socket, into a pipe, with descriptors, or
+ * one that was interrupted.
  */
 __attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
+    int pipe = io->flags & IO_SPLICES ? io->kind->pipe(io) : -1;
+    if (pipe >= 0) {
+        receive_into_pipe(loop, sys, io, pipe);
+        return;
+    }
     void *memory = loop->receive_buffer;
     size_t size = TRAM_RECEIVE_SIZE;
     if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
@@ -263,7 +292,7 @@ __attribute__((noinline)) static void receive_failed(tram_loop *loop, const stru
 
 static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
     const struct io_kind *kind = io->kind;
-    if (unlikely(kind->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS))) {
+    if (unlikely(kind->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS | IO_SPLICES))) {
         receive_with_care(loop, sys, io);
         return;
     }

@@ -41,6 +41,10 @@ static ssize_t quiet_sendfile(int fd, int file, off_t *offset, size_t size) {
     return sent;
 }
 
+static ssize_t plain_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
+    return splice(in, in_offset, out, out_offset, size, flags);
+}
+
 static int plain_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
     return getsockname(fd, address, size);
 }
@@ -133,6 +137,7 @@ const struct sys tram__sys = {
     .send = quick_send,
     .sendto = plain_sendto,
     .sendfile = quiet_sendfile,
+    .splice = plain_splice,
     .sendmsg = quick_sendmsg,
     .recvmmsg = plain_recvmmsg,
     .sendmmsg = sendmmsg,

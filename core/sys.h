@@ -30,6 +30,7 @@ struct sys {
     ssize_t (*sendto)(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                       socklen_t address_size);
     ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t size);
+    ssize_t (*splice)(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
     int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned count, int flags);

@@ -2,9 +2,8 @@
  * The bridge: one protocol at each of two transports, which writes to the other what it receives. All kinds of
  * transports are alike to it.
  *
- * It does not splice: one receive into the loop's buffer and one send out of it are two system calls, as with a pipe
- * between, and bench/bridge finds the pipe no cheaper at 16 KiB. The bytes are copied into memory only where the
- * receiving side does not take them at once.
+ * Of one receive into the loop's buffer and one send out of it, bytes are kept only where the receiving side does not
+ * take them at once. Between TCP sockets, where much goes one way, the kernel moves them: splice.h.
  */
 #include <errno.h>
 
@@ -18,6 +17,7 @@ struct side {
     struct bridge *bridge;
     tram_transport *transport; /* NULL: it is no more */
     struct side *other;
+    struct splice splice; /* from here to the other */
     bool eof;
 };
 
@@ -61,15 +61,21 @@ static void on_both(struct bridge *bridge, int (*call)(tram_transport *transport
 
 /* ---- The protocol ---- */
 
+static void count(struct side *side, size_t size) {
+    struct bridge *bridge = side->bridge;
+    bridge->result.bytes[index_of(side)] += size;
+    if (unlikely(bridge->idle_ns != 0))
+        bridge->active_ns = tram__clock(bridge->future.loop);
+}
+
 static int bridge_received(tram_protocol *protocol, const void *data, size_t size) {
     struct side *side = side_of(protocol);
     struct bridge *bridge = side->bridge;
     tram_transport *to = side->other->transport;
-    bridge->result.bytes[index_of(side)] += size;
-    if (unlikely(bridge->idle_ns != 0))
-        bridge->active_ns = tram__clock(bridge->future.loop);
+    count(side, size);
     if (unlikely(!to))
         return 0;
+    tram__splice_learn(&side->splice, size);
     int status = tram_transport_write(to, data, size);
     if (unlikely(status < 0) && !tram_transport_is_closing(to)) {
         decide(side->other, TRAM_BRIDGE_FAILED, status);
@@ -110,10 +116,14 @@ static void leave(struct side *side, int code) {
     struct bridge *bridge = side->bridge;
     struct side *other = side->other;
     side->transport = NULL;
+    side->splice.from = NULL;
+    tram__splice_leave(&other->splice);
     decide(side, code ? TRAM_BRIDGE_FAILED : side->eof ? TRAM_BRIDGE_EOF : TRAM_BRIDGE_CLOSED, code);
     if (!other->transport) {
         deadline_cancel(bridge->future.loop, &bridge->idle);
         tram__future_finish(&bridge->future, &bridge->result);
+    } else if (other->transport->protocol != &other->protocol) {
+        return; /* another protocol has both: this one's leaves next */
     } else if (code) {
         tram_transport_reset(other->transport);
     } else {
@@ -142,8 +152,13 @@ static const tram_protocol_ops bridge_ops = {
     .released = bridge_released,
 };
 
-bool tram__bridged(const tram_transport *transport) {
-    return transport->protocol && transport->protocol->ops == &bridge_ops;
+struct splice *tram__bridge_splice(const tram_transport *transport) {
+    bool bridged = transport->protocol && transport->protocol->ops == &bridge_ops;
+    return bridged ? &side_of(transport->protocol)->splice : NULL;
+}
+
+void tram__bridge_moved(struct splice *splice, size_t size) {
+    count(container_of(splice, struct side, splice), size);
 }
 
 /* ---- Idleness ---- */
@@ -186,7 +201,8 @@ static bool is_stream(const tram_transport *transport) {
 
 /* Can all that `from` may still send be written to `to`? 0 or why not. */
 static int leads(const tram_transport *from, const tram_transport *to) {
-    if (from->flags & (T_CLOSING | T_HAS_PUMP) || !from->protocol)
+    bool busy = from->flags & T_HAS_PUMP && !(from->flags & T_GIVES_WAY);
+    if (from->flags & T_CLOSING || busy || !from->protocol)
         return TRAM_ESTATE;
     if (from->flags & T_EOF)
         return 0;
@@ -241,7 +257,8 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
     for (size_t i = 0; i < 2; i++) {
         struct side *side = &bridge->sides[i];
         *side = (struct side){.protocol.ops = &bridge_ops, .bridge = bridge, .other = &bridge->sides[!i]};
-        side->transport = i ? b : a;
+        side->transport = side->splice.from = i ? b : a;
+        side->splice.to = i ? a : b;
         tram__future_hold(&bridge->future);
         tram_transport_set_protocol(side->transport, &side->protocol);
     }

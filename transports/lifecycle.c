@@ -225,7 +225,7 @@ void tram__transport_start_reading(tram_transport *transport) {
 }
 
 void tram__transport_unpump(tram_transport *transport) {
-    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP);
+    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP | T_GIVES_WAY);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
     tram__transport_start_reading(transport);
 }

@@ -64,6 +64,7 @@ __attribute__((noinline)) static void give_up(tram_server *server, const struct 
     tram_loop *loop = server->loop;
     const tram_error *error = tram__raised(loop, code, operation);
     loop->sys->close(guest->fd);
+    tram__server_wake(server); /* it may have been the last one that a closed server waited for */
     if (!loop->debug)
         return;
     tram_exception exception = {
@@ -490,6 +491,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     tram_loop *loop = server->loop;
     struct listeners *listeners = server->listeners;
     bool was_serving = server->serving;
+    /* Whoever took the sockets over serves what waits there, and has the files. */
+    bool given = server->place && tram__balance_closing(server->place);
     server->holds++;
     server->closed = true;
     server->serving = false;
@@ -500,8 +503,9 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         struct listener *listener = &listeners->items[i];
         int fd = listener->io.fd;
         deadline_cancel(loop, &listener->retry);
-        tram__socket_file_remove(loop, &listener->address, &listener->file);
-        if (serve_rest && was_serving && !loop->closed)
+        if (!given)
+            tram__socket_file_remove(loop, &listener->address, &listener->file);
+        if (serve_rest && was_serving && !given && !loop->closed)
             accept_rest(listener);
         tram__io_remove(&listener->io);
         loop->sys->close(fd);
@@ -510,6 +514,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         tram__loop_bury(loop, &listeners->grave, listeners_dispose);
     if (server->place && listeners && listeners->count)
         tram__balance_call_others(server->place);
+    if (server->place)
+        balance_closed(server->place);
     if (server->forever)
         list_append(&server->waiting, &server->forever->link);
     tram__server_wake(server);

@@ -26,25 +26,27 @@ void tram_server_release(tram_server *server) {
         tram__server_put(server);
 }
 
-static void close_client(tram_transport *transport) {
-    tram_transport_close(transport);
+static void close_client(tram_transport *transport, void *arg) {
+    (void)arg;
+    tram__transport_part(transport);
 }
 
-static void abort_client(tram_transport *transport) {
+static void abort_client(tram_transport *transport, void *arg) {
+    (void)arg;
     tram_transport_abort(transport);
 }
 
 int tram_server_close_clients(tram_server *server) {
     int status = enter(server, __func__);
     if (!status)
-        tram__transport_each(server->loop, &server->owner, close_client);
+        tram__transport_each(server->loop, &server->owner, close_client, NULL);
     return status;
 }
 
 int tram_server_abort_clients(tram_server *server) {
     int status = enter(server, __func__);
     if (!status)
-        tram__transport_each(server->loop, &server->owner, abort_client);
+        tram__transport_each(server->loop, &server->owner, abort_client, NULL);
     return status;
 }
 

@@ -5,6 +5,7 @@
 
 #include "transports/bytes.h"
 #include "transports/descriptors.h"
+#include "transports/splice.h"
 #include "transports/stream.h"
 #include "transports/traffic.h"
 #include <tram/unix.h>
@@ -71,6 +72,9 @@ void tram__socket_end(tram_transport *transport) {
     }
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
+    /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
+    if ((transport->flags & (T_PARTS | T_EOF)) == T_PARTS)
+        loop->sys->shutdown(fd, SHUT_WR);
     loop->sys->close(fd);
 }
 
@@ -151,6 +155,8 @@ static const struct transport_kind plain_kind, buffered_kind, telling_plain_kind
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = sent_function,                                                                                  \
+               .pipe = tram__splice_pipe,                                                                              \
+               .spliced = tram__splice_spliced,                                                                        \
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_function,                                                                           \

@@ -33,7 +33,7 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
     case IO_ENDING_STOP:
         break;
     case IO_ENDING_CLOSE:
-        tram_transport_close(transport);
+        tram__transport_part(transport);
         break;
     case IO_ENDING_ABORT:
         tram_transport_abort(transport);
@@ -49,12 +49,17 @@ static bool belongs_to(const tram_transport *transport, const struct transport_o
     return owned && transport->owner->whole == whole;
 }
 
+void tram__transport_part(tram_transport *transport) {
+    transport->flags |= T_PARTS;
+    tram_transport_close(transport);
+}
+
 void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
-                          void (*visit)(tram_transport *transport)) {
+                          void (*visit)(tram_transport *transport, void *arg), void *arg) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
         if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
-            visit((tram_transport *)(void *)io);
+            visit((tram_transport *)(void *)io, arg);
     }
 }
 
@@ -100,6 +105,7 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         return status;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
+    transport_make_way(transport);
     tram_protocol *old = transport->protocol;
     if (!old)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */

@@ -48,6 +48,12 @@ void tram__transport_pump(tram_transport *transport, struct pump *pump);
 void tram__transport_unpump(tram_transport *transport);
 
 /*
+ * Has a pump's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,
+ * closes or takes the transport, before whom it gives way.
+ */
+void tram__transport_pump_beside(tram_transport *transport, struct pump *pump);
+
+/*
  * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
  * descriptor belongs to a transport.
  */
@@ -103,8 +109,14 @@ void tram__transport_ended(tram_transport *transport);
 /* See enum io_ending. */
 void tram__transport_ending(tram_transport *transport, enum io_ending ending);
 
+/*
+ * Closes it, for a server or a loop that ends: what the peer sends meanwhile does not turn the end of the stream into a
+ * reset.
+ */
+void tram__transport_part(tram_transport *transport);
+
 /* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
 void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
-                          void (*visit)(tram_transport *transport));
+                          void (*visit)(tram_transport *transport, void *arg), void *arg);
 
 #endif

@@ -35,6 +35,9 @@ struct pump {
     void (*lost)(struct pump *pump); /* the end of the connection is certain, and the pump is off already */
     void (*next_range)(struct pump *pump, struct io_range *ret_range); /* see io_kind, with IO_SENDS_FILE */
     void (*range_sent)(struct pump *pump, ssize_t result);
+    /* Of a pump with T_GIVES_WAY: puts what it has into the write queue and leaves. */
+    void (*give_way)(struct pump *pump);
+    size_t held; /* bytes that it has, and which count as the write buffer */
 };
 
 enum traffic { TRAFFIC_IN, TRAFFIC_OUT };
@@ -113,6 +116,8 @@ enum transport_flag {
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
     T_PUMPED = 1 << 11,        /* a pump is at work: nobody else writes, nothing is read */
     T_HAS_PUMP = 1 << 12,      /* on.pump is there; T_PUMPED too, but while the pump itself writes */
+    T_GIVES_WAY = 1 << 13,     /* with T_HAS_PUMP: its bytes go first, but it minds nobody else's */
+    T_PARTS = 1 << 14,         /* it was us who ended it, for all: see tram__transport_part() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
 };
 
@@ -161,6 +166,12 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
 
 static inline struct pump *transport_pump(const tram_transport *transport) {
     return unlikely(transport->flags & T_HAS_PUMP) ? transport->on.pump : NULL;
+}
+
+/* Before anybody but a pump of T_GIVES_WAY does something to the queue. */
+static inline void transport_make_way(tram_transport *transport) {
+    if (unlikely(transport->flags & T_GIVES_WAY))
+        transport->on.pump->give_way(transport->on.pump);
 }
 
 #endif

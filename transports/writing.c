@@ -88,7 +88,12 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
+#define T_NO_WRITING (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+
 static int may_not_write(tram_transport *transport, size_t size) {
+    transport_make_way(transport);
+    if (!(transport->flags & T_NO_WRITING))
+        return size != 0;
     if (transport->flags & (T_EOF_ASKED | T_PUMPED))
         return TRAM_ESTATE;
     if (size)
@@ -98,7 +103,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED))))
+    if (likely(!(transport->flags & (T_NO_WRITING | T_GIVES_WAY))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -266,6 +271,7 @@ int tram__transport_write_eof(tram_transport *transport) {
         return 0;
     if (transport->flags & T_PUMPED)
         return TRAM_ESTATE;
+    transport_make_way(transport);
     transport->flags |= T_EOF_ASKED;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
@@ -282,9 +288,16 @@ void tram__transport_pump(tram_transport *transport, struct pump *pump) {
         flush_corked(transport);
 }
 
+void tram__transport_pump_beside(tram_transport *transport, struct pump *pump) {
+    transport->on.pump = pump;
+    transport->flags |= T_HAS_PUMP | T_GIVES_WAY;
+    transport->io.flags |= IO_SENDS_FILE;
+}
+
 int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
+    transport_make_way(transport);
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
@@ -312,7 +325,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_SPECIAL | T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+#define T_NO_SHORT_WAY (T_SPECIAL | T_NO_WRITING | T_GIVES_WAY)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
@@ -406,5 +419,6 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
 
 size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
     enter(transport, __func__);
-    return transport->queue.size;
+    const struct pump *pump = transport_pump(transport);
+    return transport->queue.size + (unlikely(pump != NULL) ? pump->held : 0);
 }

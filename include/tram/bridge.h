@@ -32,7 +32,9 @@ typedef struct tram_bridge_result {
  * Couples two transports of one loop, of whatever kinds, as long as bytes flow in them. Their protocols are switched as
  * by tram_transport_set_protocol(): the old ones get `released` and no connection_lost. From then on bytes go over
  * unchanged and in order, behind what was queued for writing before; a side is not read while the other's write buffer
- * is above its high-water mark, so a slow reader costs no more than that and one read. The end of a stream is handed
+ * is above its high-water mark, so a slow reader costs no more than that and one read. Between TCP sockets the kernel
+ * moves what comes in bulk, and keeps up to 1 MiB of it instead; that counts as the write buffer, and while there is
+ * any, tram_transport_detach() is TRAM_ESTATE. The end of a stream is handed
  * on as the end of a stream, with the other direction open (a kind that cannot be half open is closed); when both have
  * ended, both are closed. A failure of one side resets the other (tram_transport_reset()), and what that had not taken
  * yet is lost. Of a side that is not read, because the other is full, nothing is heard, neither its end nor a reset,

@@ -481,6 +481,20 @@ static void test_who_closes_a_side_closes_both(void **state) {
     end(&coupling);
 }
 
+static void test_another_bridge_takes_over(void **state) {
+    struct coupling coupling = coupled(*state);
+    struct coupling old = coupling;
+    say(&coupling, coupling.left, "before");
+    expect(&coupling, coupling.right, "before");
+    assert_int_equal(tram_bridge(coupling.b, coupling.a, NULL, &coupling.future), 0);
+    say(&coupling, coupling.left, "after");
+    expect(&coupling, coupling.right, "after");
+    assert_ended(&old, TRAM_BRIDGE_CLOSED, 1, 0, 6, 0);
+    tram_future_release(old.future);
+    tram_future_cancel(coupling.future);
+    end(&coupling);
+}
+
 static void test_a_bridge_without_a_future_ends_with_its_loop(void **state) {
     struct world *world = *state;
     struct coupling coupling = sockets_between(world, tcp_pair);
@@ -561,6 +575,7 @@ int main(void) {
         TEST(what_idleness_throws_away_was_not_handed_over),
         TEST(cancelling_aborts_both),
         TEST(who_closes_a_side_closes_both),
+        TEST(another_bridge_takes_over),
         TEST(a_bridge_without_a_future_ends_with_its_loop),
         TEST(what_cannot_be_coupled),
     };

@@ -41,7 +41,7 @@ static void peer_sends_with(int peer, const void *data, size_t size, const int *
 
 /* Descriptors numbered from `first` on. */
 static void peer_sends(int peer, const char *text, int first, int count) {
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX];
+    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
     for (int i = 0; i < count; i++)
         fds[i] = number_new(first + i);
     peer_sends_with(peer, text, strlen(text), fds, (size_t)count);
@@ -79,7 +79,7 @@ static ssize_t peer_takes(int peer, void *data, size_t size, int *ret_numbers, s
 static int take(struct recorder *recorder, const char *event) {
     if (strcmp(event, "data") != 0 && strcmp(event, "updated") != 0)
         return 0;
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX];
+    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
     tram_transport *transport = recorder->base.transport;
     size_t count = tram_transport_take_descriptors(transport, fds, (size_t)(intptr_t)recorder->arg);
     for (size_t i = 0; i < count; i++) {
@@ -424,7 +424,7 @@ static void peer_finds(struct stream *stream, const char *text, int first, size_
 }
 
 static int send_numbers(tram_transport *transport, const void *data, size_t size, int first, size_t count) {
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX];
+    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
     for (size_t i = 0; i < count; i++)
         fds[i] = number_new(first + (int)i);
     int status = tram_transport_send_descriptors(transport, data, size, fds, count);
