@@ -54,14 +54,39 @@ static void take_a_turn(struct worker *worker) {
     loop_ready(worker->loop, &worker->turn);
 }
 
+/* Who is connected to the parts, as much as fits into a line. */
+static void describe_parts(struct worker *worker, char *text, size_t size) {
+    tram_runtime *runtime = worker->runtime;
+    size_t used = 0;
+    pthread_mutex_lock(&runtime->lock);
+    for (struct list *link = runtime->parts.next; link != &runtime->parts && size - used > 3; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        if (!part->ops->describe)
+            continue;
+        const char *gap = used ? ", " : ": ";
+        part->ops->describe(part, worker->index, text + used + 2, size - used - 2);
+        if (text[used + 2])
+            memcpy(text + used, gap, 2);
+        used += text[used + 2] ? 2 + strlen(text + used + 2) : 0;
+        text[used] = '\0';
+    }
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+static void log_aborting(struct worker *worker, uint64_t count) {
+    char who[512] = "";
+    describe_parts(worker, who, sizeof who);
+    tram__log(worker->loop, TRAM_LOG_WARNING, "worker %u: the grace period is over, %llu connections are aborted%s",
+              worker->index, (unsigned long long)count, who);
+}
+
 static void abort_all(struct worker *worker) {
     uint64_t count = worker->loop->stats.connections_now;
     deadline_cancel(worker->loop, &worker->grace);
     worker->phase = WORKER_ABORTS;
     worker->aborted += count;
     if (count)
-        tram__log(worker->loop, TRAM_LOG_WARNING, "worker %u: the grace period is over, %llu connections are aborted",
-                  worker->index, (unsigned long long)count);
+        log_aborting(worker, count);
     end_all(worker, IO_ENDING_ABORT);
 }
 

@@ -20,6 +20,8 @@ struct runtime_part_ops {
      * came since this was asked last? It must be over soon: the worker does not sleep meanwhile. NULL: never.
      */
     bool (*expects)(struct runtime_part *part, unsigned worker);
+    /* On the worker's thread: writes who still has a connection there, as far as it fits; NULL: nobody. */
+    void (*describe)(struct runtime_part *part, unsigned worker, char *text, size_t size);
     /* With the runtime, when no worker runs any more. */
     void (*free)(struct runtime_part *part);
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tram/tram.h>
 
@@ -52,6 +53,8 @@ static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
 
 /* ---- What it is told ---- */
 
+enum { LISTENERS_MAX = 1024 };
+
 typedef struct echo_server {
     const char *host;
     uint64_t port;
@@ -65,14 +68,23 @@ typedef struct echo_server {
     bool pin;
     uint64_t grace_ms;
     uint64_t stats_ms;
+    const char *inherit;
+    uint64_t drain_ms;
     const char *metrics_host;
     uint64_t metrics_port; /* NO_METRICS: none */
     tram_metrics_source sources[2];
     metrics_server metrics;
     tram_runtime *runtime;
+    tram_runtime_server *listener;
+    tram_runtime_server *metrics_listener;
+    int sockets[LISTENERS_MAX]; /* that were passed to this process */
+    size_t socket_count;
+    int metrics_sockets[LISTENERS_MAX];
+    size_t metrics_socket_count;
     const char *backend_name; /* what AUTO chose, as worker 0 saw it */
     tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
     uint64_t last_ns;
+    uint64_t drain_end_ns;
 } echo_server;
 
 static const char *const backend_choices[] = {"auto", "epoll", NULL};
@@ -88,6 +100,7 @@ static echo_server server = {
     .host = "127.0.0.1",
     .port = 7000,
     .grace_ms = 10000,
+    .drain_ms = 2000,
     .metrics_host = "127.0.0.1",
     .metrics_port = NO_METRICS,
 };
@@ -113,6 +126,10 @@ static const argument_spec arguments[] = {
     {"--pin", NULL, "keep every worker on a CPU of its own", ARGUMENT_FLAG, &server.pin, 0, 0, NULL},
     {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms, 0,
      86400000, NULL},
+    {"--inherit", "PATH", "take the listeners from whoever serves PATH; offer them there (@NAME: abstract)",
+     ARGUMENT_TEXT, &server.inherit, 0, 0, NULL},
+    {"--drain-ms", "N", "how long connections may go on once the listeners were taken over (2000)", ARGUMENT_COUNT,
+     &server.drain_ms, 0, 86400000, NULL},
     {"--stats-ms", "N", "a line of statistics on standard error this often; 0: none (0)", ARGUMENT_COUNT,
      &server.stats_ms, 0, 86400000, NULL},
     {"--metrics", "PORT", "serve statistics for Prometheus on this port, at /metrics; 0 lets the kernel choose",
@@ -127,7 +144,9 @@ static const program_info this_program = {
     .notes = "When it accepts connections it prints \"listening on HOST:PORT workers=N backend=B shard=S\",\n"
              "with --metrics also \"metrics on http://HOST:PORT/metrics\".\n"
              "SIGTERM and SIGINT stop it: it sends what is queued, closes, and prints what every worker did;\n"
-             "a second signal ends it without waiting for slow peers.\n\n"
+             "a second signal ends it without waiting for slow peers. Sockets that systemd passes\n"
+             "(LISTEN_FDS) are served instead of HOST and PORT. A second one with the same --inherit takes the\n"
+             "listeners over, and the first one ends.\n\n"
              "exit codes: 0 stopped by a signal, 1 runtime trouble, 2 bad usage",
     .arguments = arguments,
     .argument_count = sizeof(arguments) / sizeof(arguments[0]),
@@ -235,10 +254,92 @@ static int make_runtime(echo_server *echo) {
     return code;
 }
 
-static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
+/* ---- Its listeners, and those of the one before ---- */
+
+/* A path as the library has it, which does not tell names from paths by an '@'. */
+static size_t inherit_path(const echo_server *echo, char *path, size_t room) {
+    size_t size = strnlen(echo->inherit, room);
+    memcpy(path, echo->inherit, size);
+    if (size > 0 && path[0] == '@') {
+        path[0] = '\0';
+    }
+    return size;
+}
+
+/* The sockets that were passed to this process, and the link to who passed them; none is no trouble. */
+static int find_sockets(echo_server *echo, int *ret_link) {
+    static tram_listener found[LISTENERS_MAX];
+    int count = tram_listeners_activated(found, LISTENERS_MAX, true);
+    if (count == 0 && echo->inherit != NULL) {
+        char path[256];
+        size_t size = inherit_path(echo, path, sizeof(path));
+        count = tram_listeners_inherit(path, size, NULL, found, LISTENERS_MAX, ret_link);
+        if (count == -ENOENT || count == -ECONNREFUSED) {
+            count = 0;
+        }
+    }
+    if (count < 0) {
+        complain(&this_program, "cannot take listeners over: %s", tram_error_text(count));
+        return count;
+    }
+    echo->metrics_socket_count = tram_listeners_take(found, (size_t)count, "metrics", echo->metrics_sockets);
+    echo->socket_count = tram_listeners_take(found, (size_t)count, NULL, echo->sockets);
+    for (size_t i = 0; i < echo->metrics_socket_count && echo->metrics_port == NO_METRICS; i++) {
+        close(echo->metrics_sockets[i]); /* nobody here serves it */
+    }
+    return 0;
+}
+
+/* Who comes after us has the listeners. Connections go on for a while; the runtime's end closes the rest. */
+static int drain(tram_loop *loop, void *arg) {
+    echo_server *echo = arg;
+    size_t open = 0;
+    for (unsigned i = 0; i < tram_runtime_workers(echo->runtime); i++) {
+        open += tram_runtime_server_connections(echo->listener, i);
+    }
+    if (open == 0 || tram_loop_time(loop) >= echo->drain_end_ns) {
+        return tram_runtime_stop(echo->runtime);
+    }
+    return tram_loop_call_later(loop, 20000000, drain, echo, NULL, NULL);
+}
+
+static void taken(tram_runtime *runtime, void *arg) {
+    echo_server *echo = arg;
+    tram_loop *loop = tram_runtime_loop(runtime, 0);
+    fprintf(stderr, "tram-echo: the listeners were taken over\n");
+    echo->drain_end_ns = tram_loop_time(loop) + echo->drain_ms * 1000000;
+    if (tram_loop_call_soon(loop, drain, echo, NULL, NULL) < 0) {
+        tram_runtime_stop(runtime);
+    }
+}
+
+/* The next one may come. */
+static int offer(echo_server *echo) {
+    char path[256];
+    size_t size = inherit_path(echo, path, sizeof(path));
+    tram_offered offered[] = {{.name = "echo", .server = echo->listener},
+                              {.name = "metrics", .server = echo->metrics_listener}};
+    tram_offer_options options = {.taken = taken, .arg = echo};
+    tram_error error = {0};
+    int code = tram_runtime_offer_listeners(echo->runtime, path, size, offered, echo->metrics_listener != NULL ? 2 : 1,
+                                            &options, NULL, &error);
+    if (code == TRAM_ESTATE) {
+        return 0; /* stopped already */
+    }
+    if (code < 0) {
+        complain(&this_program, "cannot serve %s: %s", echo->inherit,
+                 error.detail != NULL ? error.detail : tram_error_text(code));
+    }
+    return code;
+}
+
+static int listen_on(echo_server *echo) {
     char port[8];
+    bool given = echo->socket_count > 0;
     snprintf(port, sizeof(port), "%" PRIu64, echo->port);
     tram_server_options options = {
+        .sockets = given ? echo->sockets : NULL,
+        .socket_count = echo->socket_count,
         .accept_budget = (unsigned)echo->accept_budget,
         .shard = shards[echo->shard],
         .shard_worker = (unsigned)echo->shard_worker,
@@ -246,14 +347,53 @@ static int listen_on(echo_server *echo, tram_runtime_server **ret_server) {
         .keep_where_accepted = echo->keep,
     };
     tram_error error = {0};
-    int code =
-        tram_runtime_create_server(echo->runtime, echo_factory, NULL, echo->host, port, &options, ret_server, &error);
+    int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, given ? NULL : echo->host,
+                                          given ? NULL : port, &options, &echo->listener, &error);
     if (code == error.code && code < 0 && error.detail != NULL) {
         complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
     } else if (code < 0) {
         complain(&this_program, "cannot listen on %s port %s: %s", echo->host, port, tram_error_text(code));
     }
     return code;
+}
+
+/* On worker 0, which also serves connections: asking costs less than a millisecond. */
+static int serve_metrics(echo_server *echo) {
+    char port[24];
+    tram_error error = {0};
+    snprintf(port, sizeof(port), "%" PRIu64, echo->metrics_port);
+    echo->sources[0].runtime = echo->runtime;
+    echo->sources[1].server = echo->listener;
+    echo->metrics = (metrics_server){
+        .sources = echo->sources,
+        .source_count = 2,
+        .sockets = echo->metrics_sockets,
+        .socket_count = echo->metrics_socket_count,
+    };
+    int code =
+        metrics_server_start(&echo->metrics, echo->runtime, echo->metrics_host, port, &echo->metrics_listener, &error);
+    if (code < 0) {
+        complain(&this_program, "cannot serve metrics on %s port %s: %s", echo->metrics_host, port,
+                 code == error.code && error.detail != NULL ? error.detail : tram_error_text(code));
+    }
+    return code;
+}
+
+/* With the sockets of the one before, who is told to stop when all serve, or with our own. */
+static int begin(echo_server *echo) {
+    int link = -1;
+    int code = find_sockets(echo, &link);
+    if (code == 0) {
+        code = listen_on(echo);
+    }
+    if (code == 0 && echo->metrics_port != NO_METRICS) {
+        code = serve_metrics(echo);
+    }
+    if (code == 0 && link >= 0 && (code = tram_listeners_ready(link, 0)) < 0) {
+        complain(&this_program, "the process before may still accept: %s", tram_error_text(code));
+        code = 0;
+    }
+    return code == 0 && echo->inherit != NULL ? offer(echo) : code;
 }
 
 /* The reader of our output may have gone after the first line, which is no trouble of ours. */
@@ -265,55 +405,32 @@ static int flush_output(void) {
     return -EIO;
 }
 
-static int announce(echo_server *echo, const tram_runtime_server *listener) {
+static int announce(echo_server *echo) {
     tram_socket_address address;
-    int code = tram_runtime_server_sockname(listener, 0, &address);
+    tram_runtime_server_info info = {0};
+    int code = tram_runtime_server_sockname(echo->listener, 0, &address);
     if (code < 0) {
         complain(&this_program, "cannot tell the address: %s", tram_error_text(code));
         return code;
     }
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_socket_address_text(&address, text, sizeof(text));
+    tram_runtime_server_get_info(echo->listener, &info);
     printf("listening on %s workers=%u backend=%s shard=%s\n", text, tram_runtime_workers(echo->runtime),
-           echo->backend_name, shard_choices[echo->shard]);
-    return flush_output();
-}
-
-/* On worker 0, which also serves connections: asking costs less than a millisecond. */
-static int serve_metrics(echo_server *echo, const tram_runtime_server *listener) {
-    char port[8];
-    char text[TRAM_ADDRESS_TEXT_SIZE];
-    tram_runtime_server *metrics_listener = NULL;
-    tram_socket_address address;
-    tram_error error = {0};
-    snprintf(port, sizeof(port), "%" PRIu64, echo->metrics_port);
-    echo->sources[0].runtime = echo->runtime;
-    echo->sources[1].server = listener;
-    echo->metrics = (metrics_server){.sources = echo->sources, .source_count = 2};
-    int code = metrics_server_start(&echo->metrics, echo->runtime, echo->metrics_host, port, &metrics_listener, &error);
-    if (code == 0) {
-        code = tram_runtime_server_sockname(metrics_listener, 0, &address);
+           echo->backend_name, shard_choices[info.shard]);
+    if (echo->metrics_listener != NULL && tram_runtime_server_sockname(echo->metrics_listener, 0, &address) == 0) {
+        printf("metrics on http://%s/metrics\n", tram_socket_address_text(&address, text, sizeof(text)));
     }
-    if (code < 0) {
-        complain(&this_program, "cannot serve metrics on %s port %s: %s", echo->metrics_host, port,
-                 code == error.code && error.detail != NULL ? error.detail : tram_error_text(code));
-        return code;
-    }
-    printf("metrics on http://%s/metrics\n", tram_socket_address_text(&address, text, sizeof(text)));
     return flush_output();
 }
 
 static int serve(echo_server *echo) {
-    tram_runtime_server *listener = NULL;
     int code = make_runtime(echo);
     if (code == 0) {
-        code = listen_on(echo, &listener);
+        code = begin(echo);
     }
     if (code == 0) {
-        code = announce(echo, listener);
-    }
-    if (code == 0 && echo->metrics_port != NO_METRICS) {
-        code = serve_metrics(echo, listener);
+        code = announce(echo);
     }
     if (code == 0 && echo->stats_ms > 0) {
         code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), print_periodic_stats, echo, NULL);

@@ -147,6 +147,8 @@ __attribute__((noinline)) static bool send_to(struct balance_place *target, cons
             return true;
     }
     atomic_fetch_sub_explicit(&target->given, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&target->closed, memory_order_relaxed))
+        tram__balance_rested(target); /* somebody may have seen it count, and wait */
     tram__mail_free(target->mailbox, mail);
     return false;
 }
@@ -167,6 +169,17 @@ void tram__balance_open(struct balance_place *place, tram_server *server, const 
 void tram__balance_leave(struct balance_place *place) {
     balance_close(place);
     place->server = NULL;
+}
+
+bool tram__balance_closing(struct balance_place *place) {
+    const struct balance_watch *watch = place->balance->watch;
+    return watch && watch->closing(place);
+}
+
+void tram__balance_rested(struct balance_place *place) {
+    const struct balance_watch *watch = place->balance->watch;
+    if (watch)
+        watch->rested(place);
 }
 
 bool tram__balance_expects(struct balance_place *place) {

@@ -40,7 +40,8 @@ struct balance_ops {
 struct balance_place {
     _Atomic uint32_t own;
     _Atomic uint32_t given;
-    _Atomic bool open; /* takes what is handed to it */
+    _Atomic bool open;   /* takes what is handed to it */
+    _Atomic bool closed; /* accepts nothing any more: its load only shrinks, but for what is on the way */
     /* constant */
     struct balance *balance;
     tram_loop *loop;
@@ -54,8 +55,17 @@ struct balance_place {
     unsigned char apart[64]; /* no two places share a cache line, wherever they lie */
 };
 
+/* Of whoever made the balance. */
+struct balance_watch {
+    /* On the worker's thread: its listeners are about to close. True: somebody else has taken them over. */
+    bool (*closing)(struct balance_place *place);
+    /* On any worker's: it is closed, and may have no connection now. */
+    void (*rested)(struct balance_place *place);
+};
+
 struct balance {
     tram_allocator allocator;
+    const struct balance_watch *watch; /* may be NULL */
     tram_shard shard;
     bool hands_over; /* at all */
     bool migrates;   /* the kernel gives what waits at a closing listener to the others with its port */
@@ -90,6 +100,15 @@ void tram__balance_open(struct balance_place *place, tram_server *server, const 
 /* Nothing is handed to it any more; what is on its way still arrives. */
 static inline void balance_close(struct balance_place *place) {
     atomic_store_explicit(&place->open, false, memory_order_seq_cst);
+}
+
+/* Asks and tells the balance's watch, if there is one. */
+bool tram__balance_closing(struct balance_place *place);
+void tram__balance_rested(struct balance_place *place);
+
+/* All that waited at its listeners is served, and counted. */
+static inline void balance_closed(struct balance_place *place) {
+    atomic_store_explicit(&place->closed, true, memory_order_release);
 }
 
 /* The listeners of the place are gone: others may have got what waited there. */

@@ -9,32 +9,24 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "transports/balance.h"
 #include "transports/lookup.h"
 #include "transports/reuseport.h"
-#include "transports/runtime_shards.h"
+#include "transports/runtime_server.h"
 #include "transports/server.h"
 #include "transports/unix.h"
 
-struct tram_runtime_server {
-    struct shards shards;
-    struct balance balance;
-    tram_protocol_factory factory;
-    void *arg;
-    tram_server_options options; /* the texts in it are not valid any more */
-    struct address_list addresses;
-    struct socket_file file; /* of a Unix socket: removed by whoever closes first */
-    struct shard of_worker[];
-};
-
-static tram_runtime_server *server_of(struct shards *shards) {
-    return container_of(shards, tram_runtime_server, shards);
-}
-
 /* ---- The shards ---- */
 
+/* What its end will cost the clients, where the administrator can do something about it. */
+static void warn_of_resets(const tram_runtime_server *server, tram_loop *loop) {
+    if (server->options.shard == TRAM_SHARD_REUSEPORT && server->balance.count > 1 && !server->balance.migrates)
+        tram__log(loop, TRAM_LOG_WARNING,
+                  "net.ipv4.tcp_migrate_req is off: a client that is about to connect as a worker stops listening is "
+                  "reset, though others listen on");
+}
+
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
-    tram_runtime_server *server = server_of(shard->shards);
+    tram_runtime_server *server = runtime_server_of(shard->shards);
     tram_server *serving = NULL;
     int status = tram__server_new(loop, server->factory, server->arg, &server->options, shard->fds,
                                   shard_socket_count(shard), &serving, ret_error);
@@ -44,6 +36,8 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
     shard->object = serving;
     if (server->file.known)
         serving->listeners->items[0].file = server->file;
+    if (shard->worker == 0)
+        warn_of_resets(server, loop);
     return 0;
 }
 
@@ -57,7 +51,7 @@ static void shard_release(void *object) {
 }
 
 static bool shard_expects(struct shard *shard) {
-    return tram__balance_expects(&server_of(shard->shards)->balance.places[shard->worker]);
+    return tram__balance_expects(&runtime_server_of(shard->shards)->balance.places[shard->worker]);
 }
 
 static size_t server_size(unsigned workers) {
@@ -89,7 +83,7 @@ static void server_free(tram_runtime_server *server) {
 }
 
 static void shards_free(struct shards *shards) {
-    server_free(server_of(shards));
+    server_free(runtime_server_of(shards));
 }
 
 static const struct shard_ops server_shard_ops = {
@@ -98,6 +92,7 @@ static const struct shard_ops server_shard_ops = {
     .close = shard_close,
     .release = shard_release,
     .expects = shard_expects,
+    .describe = tram__runtime_server_describe,
     .free = shards_free,
 };
 
@@ -203,7 +198,7 @@ static int listen_on_all(tram_runtime_server *server, struct kept_error *ret_err
     for (size_t i = 0; !status && i < shards->runtime->count * shards->socket_count; i++)
         if (shards->fds[i] >= 0)
             status = tram__listener_listen(sys, shards->fds[i], server->options.backlog, ret_error);
-    for (size_t i = 0; !status && i < shards->socket_count && server->options.steer; i++) {
+    for (size_t i = 0; !status && i < server->addresses.count && server->options.steer; i++) {
         status = tram__reuseport_steer(sys, shards->fds[i], server->options.steer, shards->runtime->count);
         if (status)
             tram__address_error(ret_error, status, "steer", &server->addresses.items[i].address);
@@ -219,6 +214,10 @@ static int open_rest(tram_runtime_server *server, struct kept_error *ret_error) 
     return status ? status : listen_on_all(server, ret_error);
 }
 
+static bool migrates(const tram_runtime_server *server) {
+    return server->options.shard == TRAM_SHARD_REUSEPORT && tram__reuseport_migrates();
+}
+
 /* Opens the sockets of all workers and listens on them, in order; all or none. */
 static int open_sockets(tram_runtime_server *server, struct kept_error *ret_error) {
     int status = open_first(server, ret_error);
@@ -226,7 +225,7 @@ static int open_sockets(tram_runtime_server *server, struct kept_error *ret_erro
         status = open_rest(server, ret_error);
     if (status)
         close_sockets(server);
-    server->balance.migrates = server->options.shard == TRAM_SHARD_REUSEPORT && tram__reuseport_migrates();
+    server->balance.migrates = migrates(server);
     return status;
 }
 
@@ -257,12 +256,14 @@ static int open_path(tram_runtime_server *server, const tram_socket_address *add
 
 /* ---- Creating ---- */
 
-/* Where a server is to listen: names, or the address of a Unix socket. */
+/* Where a server is to listen: names, the address of a Unix socket, or sockets. */
 struct place {
     const char *host;
     const char *port;
     const tram_socket_address *local;
-    bool keep_file;
+    bool keep_file; /* of a Unix socket */
+    const int *sockets;
+    size_t socket_count;
 };
 
 static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
@@ -292,13 +293,30 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
         server_free(server);
         return NULL;
     }
+    server->balance.watch = &tram__runtime_server_watch;
     for (unsigned i = 0; i < runtime->count; i++)
         tram__balance_seat(&server->balance.places[i], runtime->workers[i].loop);
     return server;
 }
 
+static int use_sockets(tram_runtime_server *server, const struct place *place, struct kept_error *ret_error) {
+    int status = tram__runtime_server_use(server, place->sockets, place->socket_count, ret_error);
+    if (!status)
+        status = listen_on_all(server, ret_error);
+    if (status) {
+        close_sockets(server);
+        return status;
+    }
+    server->balance.migrates = migrates(server);
+    if (!place->keep_file)
+        server->file = tram__socket_file_at(runtime_sys(server->shards.runtime), &server->addresses.items[0].address);
+    return 0;
+}
+
 static int open_place(tram_runtime_server *server, const struct place *place, const tram_server_options *options,
                       struct kept_error *ret_error) {
+    if (place->sockets)
+        return use_sockets(server, place, ret_error);
     if (place->local)
         return open_path(server, place->local, place->keep_file, ret_error);
     int status = resolve_all(server, place->host, place->port, options, ret_error);
@@ -324,6 +342,8 @@ static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, v
     status = tram__shards_begin(&server->shards);
     if (!status)
         *ret_server = server;
+    for (size_t i = 0; !status && i < place->socket_count; i++)
+        runtime_sys(runtime)->close(place->sockets[i]); /* the workers have their own */
     return status; /* a server that failed later is freed with the runtime: a worker may still know it */
 }
 
@@ -356,7 +376,13 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         return status;
     if (!options)
         options = &defaults;
-    const struct place place = {.host = host, .port = port};
+    const struct place place = {
+        .host = host,
+        .port = port,
+        .keep_file = true,
+        .sockets = options->sockets,
+        .socket_count = options->socket_count,
+    };
     status = check(runtime, factory, host, port, options);
     return create(runtime, factory, arg, &place, options, status, ret_server, ret_error);
 }
@@ -372,9 +398,16 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
         options = &defaults;
     tram_server_options common = {0};
     tram_socket_address local;
-    const struct place place = {.local = &local, .keep_file = options->keep_socket_file};
-    status = options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
-    if (!status)
+    const struct place place = {
+        .local = &local,
+        .keep_file = options->keep_socket_file,
+        .sockets = options->sock,
+        .socket_count = options->sock != NULL,
+    };
+    status = !path == !options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
+    if (!status && options->sock)
+        status = tram__unix_socket_check(runtime_sys(runtime), *options->sock);
+    else if (!status)
         status = tram_socket_address_unix(path, path_size, &local);
     common.shard = TRAM_SHARD_SHARED;
     if (!status)
@@ -390,10 +423,7 @@ int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index
 }
 
 size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker) {
-    if (worker >= server->balance.count)
-        return 0;
-    int32_t load = (int32_t)balance_load(&server->balance.places[worker]);
-    return load > 0 ? (size_t)load : 0; /* one that came and went meanwhile may show its end first */
+    return worker < server->balance.count ? runtime_server_load(server, worker) : 0;
 }
 
 int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info) {

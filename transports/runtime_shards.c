@@ -2,6 +2,16 @@
 
 #include <errno.h>
 
+/* With the lock held, or nobody else there. */
+static void close_bound(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    if (shard->state != SHARD_BOUND)
+        return;
+    for (size_t i = 0; i < shard_socket_count(shard); i++)
+        runtime_sys(shards->runtime)->close(shard->fds[i]);
+    shard->state = SHARD_ENDED;
+}
+
 /* ---- On the worker's thread ---- */
 
 /* Takes the sockets, unless all was closed meanwhile. */
@@ -57,11 +67,23 @@ static void part_stop(struct runtime_part *part, unsigned worker) {
     if (shard->object)
         shards->ops->release(shard->object);
     shard->object = NULL;
+    pthread_mutex_lock(&shards->lock);
+    if (shard->state != SHARD_BOUND)
+        shard->state = SHARD_ENDED;
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
 }
 
 static bool part_expects(struct runtime_part *part, unsigned worker) {
     struct shards *shards = shards_of(part);
     return shards->ops->expects && shards->ops->expects(&shards->shard[worker]);
+}
+
+static void part_describe(struct runtime_part *part, unsigned worker, char *text, size_t size) {
+    struct shards *shards = shards_of(part);
+    text[0] = '\0';
+    if (shards->ops->describe && shards->shard[worker].object)
+        shards->ops->describe(&shards->shard[worker], text, size);
 }
 
 static void part_free(struct runtime_part *part) {
@@ -73,6 +95,7 @@ static const struct runtime_part_ops part_ops = {
     .start = part_start,
     .stop = part_stop,
     .expects = part_expects,
+    .describe = part_describe,
     .free = part_free,
 };
 
@@ -84,14 +107,16 @@ static int shard_close(tram_loop *loop, void *arg) {
     return shard->object ? shard->shards->ops->close(shard->object) : 0;
 }
 
-/* With the lock held, or nobody else there. */
-static void close_bound(struct shard *shard) {
-    struct shards *shards = shard->shards;
-    if (shard->state != SHARD_BOUND)
-        return;
-    for (size_t i = 0; i < shard_socket_count(shard); i++)
-        runtime_sys(shards->runtime)->close(shard->fds[i]);
-    shard->state = SHARD_ENDED;
+int tram__shards_call(struct shards *shards, tram_callback function) {
+    const tram_runtime *runtime = shards->runtime;
+    int status = 0;
+    for (unsigned i = 0; i < runtime->count; i++) {
+        /* A worker that has ended has closed its shard, and all that it had. */
+        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, function, &shards->shard[i], NULL);
+        if (posted == -ENOMEM)
+            status = posted;
+    }
+    return status;
 }
 
 int tram__shards_close(struct shards *shards) {
@@ -103,14 +128,9 @@ int tram__shards_close(struct shards *shards) {
     shards->closed = true;
     for (unsigned i = 0; i < runtime->count; i++)
         close_bound(&shards->shard[i]);
+    pthread_cond_broadcast(&shards->changed);
     pthread_mutex_unlock(&shards->lock);
-    for (unsigned i = 0; i < runtime->count; i++) {
-        /* A worker that has ended has closed its shard. */
-        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, shard_close, &shards->shard[i], NULL);
-        if (posted == -ENOMEM)
-            status = posted;
-    }
-    return status;
+    return tram__shards_call(shards, shard_close);
 }
 
 void tram__shards_fini(struct shards *shards) {
@@ -196,7 +216,11 @@ void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struc
     shards->ret_error = &runtime->server_error;
     shards->shard = shard;
     pthread_mutex_init(&shards->lock, NULL);
-    pthread_cond_init(&shards->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&shards->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     for (unsigned i = 0; i < runtime->count; i++)
         shard[i] = (struct shard){.shards = shards, .worker = i, .state = SHARD_ENDED};
 }

@@ -19,8 +19,9 @@ struct shard_ops {
     int (*begin)(struct shard *shard, tram_loop *loop, struct kept_error *ret_error);
     int (*close)(void *object);
     void (*release)(void *object);
-    /* See struct runtime_part_ops; NULL: never. */
+    /* See struct runtime_part_ops; NULL: never, nobody. */
     bool (*expects)(struct shard *shard);
+    void (*describe)(struct shard *shard, char *text, size_t size);
     /* With the runtime, after tram__shards_fini(): frees the whole thing. */
     void (*free)(struct shards *shards);
 };
@@ -28,14 +29,15 @@ struct shard_ops {
 enum shard_state {
     SHARD_BOUND, /* its sockets wait for the worker */
     SHARD_SERVES,
-    SHARD_ENDED,
+    SHARD_CLOSED, /* its sockets are gone, or about to go */
+    SHARD_ENDED,  /* and so is all it had */
 };
 
 struct shard {
     struct shards *shards;
     unsigned worker;
     enum shard_state state; /* guarded by the lock */
-    int *fds;               /* socket_count of them, or -1: it has none */
+    int *fds;               /* at most socket_count of them; the rest is -1 */
     void *object;           /* of the worker's thread */
 };
 
@@ -45,11 +47,11 @@ struct shards {
     const struct shard_ops *ops;
     int *fds; /* of all workers */
     size_t fds_room;
-    size_t socket_count; /* of each worker */
+    size_t socket_count; /* of each worker, at most */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    unsigned answered; /* shards that serve, or could not */
-    int status;        /* of the first that could not */
+    pthread_cond_t changed; /* on the monotonic clock */
+    unsigned answered;      /* shards that serve, or could not */
+    int status;             /* of the first that could not */
     struct kept_error *ret_error;
     bool closed;
     struct shard *shard; /* one per worker */
@@ -66,9 +68,12 @@ static inline int *shard_fds(const struct shards *shards, unsigned worker) {
     return shards->fds + worker * shards->socket_count;
 }
 
-/* How many sockets a shard has: all or none. */
+/* How many sockets a shard has. */
 static inline size_t shard_socket_count(const struct shard *shard) {
-    return shard->shards->socket_count && shard->fds[0] >= 0 ? shard->shards->socket_count : 0;
+    size_t count = 0;
+    while (count < shard->shards->socket_count && shard->fds[count] >= 0)
+        count++;
+    return count;
 }
 
 /* With all sockets open and `control` held: hands them over. On failure everything is closed. */
@@ -76,6 +81,9 @@ int tram__shards_begin(struct shards *shards);
 
 /* Closes every shard, soon. Any thread. */
 int tram__shards_close(struct shards *shards);
+
+/* Calls `function` with each shard on its worker, soon; its object may be NULL. 0 or -ENOMEM. Any thread. */
+int tram__shards_call(struct shards *shards, tram_callback function);
 
 /* Closes what no worker took over, and frees what this file made. */
 void tram__shards_fini(struct shards *shards);

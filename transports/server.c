@@ -52,6 +52,7 @@ __attribute__((noinline)) static void refuse(tram_server *server, int fd, int co
     if (server->place)
         balance_count(server->place, -1);
     loop->sys->close(fd);
+    tram__server_wake(server); /* it may have been the last one that a closed server waited for */
     if (!loop->debug)
         return;
     tram_exception exception = {
@@ -337,6 +338,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     tram_loop *loop = server->loop;
     struct listeners *listeners = server->listeners;
     bool was_serving = server->serving;
+    /* Whoever took the sockets over serves what waits there, and has the files. */
+    bool given = server->place && tram__balance_closing(server->place);
     server->holds++;
     server->closed = true;
     server->serving = false;
@@ -347,8 +350,9 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         struct listener *listener = &listeners->items[i];
         int fd = listener->io.fd;
         deadline_cancel(loop, &listener->retry);
-        tram__socket_file_remove(loop, &listener->address, &listener->file);
-        if (serve_rest && was_serving && !loop->closed)
+        if (!given)
+            tram__socket_file_remove(loop, &listener->address, &listener->file);
+        if (serve_rest && was_serving && !given && !loop->closed)
             accept_rest(listener);
         tram__io_remove(&listener->io);
         loop->sys->close(fd);
@@ -357,6 +361,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         tram__loop_bury(loop, &listeners->grave, listeners_dispose);
     if (server->place && listeners && listeners->count)
         tram__balance_call_others(server->place);
+    if (server->place)
+        balance_closed(server->place);
     if (server->forever)
         list_append(&server->waiting, &server->forever->link);
     tram__server_wake(server);
@@ -415,25 +421,27 @@ void tram_server_release(tram_server *server) {
         tram__server_put(server);
 }
 
-static void close_client(tram_transport *transport) {
-    tram_transport_close(transport);
+static void close_client(tram_transport *transport, void *arg) {
+    (void)arg;
+    tram__transport_part(transport);
 }
 
-static void abort_client(tram_transport *transport) {
+static void abort_client(tram_transport *transport, void *arg) {
+    (void)arg;
     tram_transport_abort(transport);
 }
 
 int tram_server_close_clients(tram_server *server) {
     int status = enter(server, __func__);
     if (!status)
-        tram__transport_each(server->loop, &server->owner, close_client);
+        tram__transport_each(server->loop, &server->owner, close_client, NULL);
     return status;
 }
 
 int tram_server_abort_clients(tram_server *server) {
     int status = enter(server, __func__);
     if (!status)
-        tram__transport_each(server->loop, &server->owner, abort_client);
+        tram__transport_each(server->loop, &server->owner, abort_client, NULL);
     return status;
 }
 

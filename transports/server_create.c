@@ -166,7 +166,9 @@ static int look_up(struct creation *creation, const char *const *hosts, const ch
 }
 
 int tram__server_check_options(const char *host, const char *port, const tram_server_options *options) {
-    if (options->sock && (host || port || options->hosts))
+    if (!options->sockets != !options->socket_count || (options->sock && options->sockets))
+        return TRAM_EVALUE;
+    if ((options->sock || options->sockets) && (host || port || options->hosts))
         return TRAM_EVALUE;
     if (options->hosts && (host || !options->hosts[0]))
         return TRAM_EVALUE;
@@ -175,7 +177,7 @@ int tram__server_check_options(const char *host, const char *port, const tram_se
         return TRAM_EVALUE;
     if (!tram__family_known(options->family) || options->backlog < 0 || options->backlog == INT_MAX)
         return TRAM_EVALUE;
-    return tram__reserved_used(options->reserved, 8) ? TRAM_EVALUE : 0;
+    return tram__reserved_used(options->reserved, 6) ? TRAM_EVALUE : 0;
 }
 
 static bool sharded(const tram_server_options *options) {
@@ -224,16 +226,18 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     if (!options)
         options = &defaults;
     status = factory && !sharded(options) ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
-    if (!status && options->sock)
-        status = tram__socket_take(loop, *options->sock, SOCK_STREAM);
+    const int *sockets = options->sock ? options->sock : options->sockets;
+    size_t socket_count = options->sock ? 1 : options->socket_count;
+    for (size_t i = 0; !status && i < socket_count; i++)
+        status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
     if (status)
         return status;
     struct creation *creation;
     status = tram__creation_new(loop, factory, arg, options, ret_future, &creation);
     if (status)
         return status;
-    if (options->sock) {
-        tram__creation_use_sockets(creation, options->sock, 1);
+    if (sockets) {
+        tram__creation_use_sockets(creation, sockets, socket_count);
         return 0;
     }
     const char *const one_host[] = {host, NULL}, *const *hosts = options->hosts ? options->hosts : one_host;

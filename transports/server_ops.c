@@ -39,6 +39,7 @@ void tram__server_op_end(struct server_op *op) {
     tram_server *server = op->server;
     list_remove(&op->link);
     list_remove(&op->ready.link);
+    deadline_cancel(op->future.loop, &op->deadline);
     op->server = NULL;
     if (server->forever == op)
         server->forever = NULL;
@@ -58,6 +59,8 @@ static struct server_op *first_of(struct list *list) {
 void tram__server_wake(tram_server *server) {
     if (!server->closed || server->connections)
         return;
+    if (server->place)
+        tram__balance_rested(server->place);
     while (!list_empty(&server->waiting)) {
         struct server_op *op = first_of(&server->waiting);
         if (op == server->forever)

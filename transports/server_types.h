@@ -53,7 +53,8 @@ struct server_op {
     tram_future future;
     struct list link; /* in `waiting` or `starting` */
     struct ready ready;
-    tram_server *server; /* NULL once it is over */
+    struct deadline deadline; /* of one that waits no longer than that */
+    tram_server *server;      /* NULL once it is over */
 };
 
 #endif

@@ -1,4 +1,4 @@
-/* The futures of a server: wait_closed, start_serving, serve_forever. */
+/* The futures of a server: wait_closed, drain, start_serving, serve_forever. */
 #include "transports/server.h"
 
 /* ---- wait_closed ---- */
@@ -13,6 +13,39 @@ int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
     status = tram__server_op_new(server, &wait_kind, sizeof *op, &op, ret_future);
     if (status)
         return status;
+    list_append(&server->waiting, &op->link);
+    tram__server_wake(server);
+    return 0;
+}
+
+/* ---- drain ---- */
+
+static void drain_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    struct server_op *op = container_of(deadline, struct server_op, deadline);
+    tram__future_finish(&op->future, (void *)(uintptr_t)op->server->connections);
+    tram__server_op_end(op);
+}
+
+static const struct future_kind drain_kind = {.name = "drain", .cancel = tram__server_op_cancel};
+
+int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future) {
+    int status = server->loop ? loop_enter_open(server->loop, __func__) : TRAM_ESTATE;
+    if (status)
+        return status;
+    struct server_op *op;
+    status = tram__server_op_new(server, &drain_kind, sizeof *op, &op, ret_future);
+    if (status)
+        return status;
+    uint64_t now = tram__clock(server->loop);
+    op->deadline.expire = drain_expired;
+    if (timeout_ns < UINT64_MAX - now)
+        status = tram__deadline_start(server->loop, &op->deadline, now + timeout_ns);
+    if (status) {
+        tram__future_fail_code(&op->future, status, "drain");
+        tram__server_op_end(op);
+        return 0;
+    }
     list_append(&server->waiting, &op->link);
     tram__server_wake(server);
     return 0;

@@ -65,6 +65,9 @@ void tram__socket_end(tram_transport *transport) {
     }
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
+    /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
+    if ((transport->flags & (T_PARTS | T_EOF)) == T_PARTS)
+        loop->sys->shutdown(fd, SHUT_WR);
     loop->sys->close(fd);
 }
 

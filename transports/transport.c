@@ -33,7 +33,7 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
     case IO_ENDING_STOP:
         break;
     case IO_ENDING_CLOSE:
-        tram_transport_close(transport);
+        tram__transport_part(transport);
         break;
     case IO_ENDING_ABORT:
         tram_transport_abort(transport);
@@ -44,12 +44,17 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
     }
 }
 
+void tram__transport_part(tram_transport *transport) {
+    transport->flags |= T_PARTS;
+    tram_transport_close(transport);
+}
+
 void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
-                          void (*visit)(tram_transport *transport)) {
+                          void (*visit)(tram_transport *transport, void *arg), void *arg) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
         if (io && io->kind->transport && ((tram_transport *)(void *)io)->owner == owner)
-            visit((tram_transport *)(void *)io);
+            visit((tram_transport *)(void *)io, arg);
     }
 }
 

@@ -106,8 +106,14 @@ void tram__transport_ended(tram_transport *transport);
 /* See enum io_ending. */
 void tram__transport_ending(tram_transport *transport, enum io_ending ending);
 
+/*
+ * Closes it, for a server or a loop that ends: what the peer sends meanwhile does not turn the end of the stream into a
+ * reset.
+ */
+void tram__transport_part(tram_transport *transport);
+
 /* Calls `visit` for every open transport of the loop whose owner is `owner`. */
 void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
-                          void (*visit)(tram_transport *transport));
+                          void (*visit)(tram_transport *transport, void *arg), void *arg);
 
 #endif

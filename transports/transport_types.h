@@ -109,6 +109,7 @@ enum transport_flag {
     T_PUMPED = 1 << 11,        /* a pump is at work: nobody else writes, nothing is read */
     T_HAS_PUMP = 1 << 12,      /* on.pump is there; T_PUMPED too, but while the pump itself writes */
     T_GIVES_WAY = 1 << 13,     /* with T_HAS_PUMP: its bytes go first, but it minds nobody else's */
+    T_PARTS = 1 << 14,         /* it was us who ended it, for all: see tram__transport_part() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
 };
 

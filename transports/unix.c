@@ -8,13 +8,18 @@
 #include "transports/server_create.h"
 #include "transports/socket.h"
 
-/* A Unix stream socket that may become ours. */
-static int take_socket(tram_loop *loop, int fd) {
+int tram__unix_socket_check(const struct sys *sys, int fd) {
     int family = 0;
     socklen_t size = sizeof family;
-    if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
+    if (sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
         return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    return family == AF_UNIX ? tram__socket_take(loop, fd, SOCK_STREAM) : TRAM_EVALUE;
+    return family == AF_UNIX ? 0 : TRAM_EVALUE;
+}
+
+/* A Unix stream socket that may become ours. */
+static int take_socket(tram_loop *loop, int fd) {
+    int status = tram__unix_socket_check(loop->sys, fd);
+    return status ? status : tram__socket_take(loop, fd, SOCK_STREAM);
 }
 
 /* Either a path, which becomes an address, or a socket (U-4, C-15). */

@@ -63,6 +63,10 @@ TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime 
  * returns when every worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this
  * runtime (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid until
  * the next call of this function on the same runtime.
+ *
+ * With options->sockets each of these is listened to by some worker, and every worker listens where options->shard says
+ * that all do; fewer sockets of an address than workers make TRAM_SHARD_SHARED of TRAM_SHARD_REUSEPORT. They become the
+ * server's if the call succeeds.
  */
 TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                         const char *host, const char *port, const tram_server_options *options,
@@ -81,7 +85,8 @@ typedef struct tram_runtime_server_info {
     unsigned listening; /* workers with listening sockets */
     /*
      * TRAM_SHARD_REUSEPORT: a client that is about to connect to a worker's socket when that closes gets another
-     * worker's (net.ipv4.tcp_migrate_req is set); else it is reset. What was connected is served in any case.
+     * worker's (net.ipv4.tcp_migrate_req is set); else it is reset, and a warning in the log says so once. What was
+     * connected is served in any case.
      */
     bool migrates;
     unsigned workers; /* of its runtime */
@@ -92,14 +97,30 @@ TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tra
 /* Closes every shard, as tram_server_close(), soon. Any thread. */
 TRAM_API int tram_runtime_server_close(tram_runtime_server *server);
 
+/* Close, or abort, every connection of the server, on every worker, soon. New ones still come. Any thread. */
+TRAM_API int tram_runtime_server_close_clients(tram_runtime_server *server);
+TRAM_API int tram_runtime_server_abort_clients(tram_runtime_server *server);
+
+/*
+ * Blocks until the server was closed and has no connection left, but no longer than `timeout_ns` (UINT64_MAX: as long
+ * as it takes). Returns how many are left. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
+ */
+TRAM_API int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns);
+
+/*
+ * tram_server_each_client() on every worker that runs, at the same time; returns when all have done it. -ENOMEM: some
+ * could not be asked. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
+ */
+TRAM_API int tram_runtime_server_each_client(tram_runtime_server *server, tram_client_function visit, void *arg);
+
 /* Starts the workers and returns when all of them run, or none: -EAGAIN …, or what a `start` function
  * returned. */
 TRAM_API int tram_runtime_start(tram_runtime *runtime);
 
 /*
  * Asks for the end: every worker stops accepting, closes its connections (what is queued is sent), waits for
- * them up to the grace period, aborts the rest, and ends. Any thread, and signal handlers; returns at once. A
- * second call ends the grace period.
+ * them up to the grace period, aborts the rest, of which the log gets a line for each worker, and ends. Any thread, and
+ * signal handlers; returns at once. A second call ends the grace period.
  */
 TRAM_API int tram_runtime_stop(tram_runtime *runtime);
 

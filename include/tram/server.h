@@ -37,21 +37,23 @@ typedef enum tram_steer {
 typedef struct tram_server_options {
     const char *const *hosts; /* several hosts instead of the one argument; ended by NULL */
     const int *sock;          /* a bound stream socket instead of host and port; becomes the server's */
-    int family;               /* AF_INET, AF_INET6; 0: any */
-    int flags;                /* for getaddrinfo; 0: AI_PASSIVE */
-    int backlog;              /* 0: 100; 4096 for a server of a runtime */
-    bool no_reuse_address;    /* leave SO_REUSEADDR off */
-    bool reuse_port;          /* SO_REUSEPORT */
-    bool keep_alive;          /* SO_KEEPALIVE on accepted connections */
-    bool transparent;         /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
-    bool defer_serving;       /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
-    unsigned accept_budget;   /* connections accepted in one tick, at most; 0: backlog + 1 */
+    const int *sockets;       /* or several, `socket_count` of them, as tram/inherit.h gets them */
+    size_t socket_count;
+    int family;             /* AF_INET, AF_INET6; 0: any */
+    int flags;              /* for getaddrinfo; 0: AI_PASSIVE */
+    int backlog;            /* 0: 100; 4096 for a server of a runtime */
+    bool no_reuse_address;  /* leave SO_REUSEADDR off */
+    bool reuse_port;        /* SO_REUSEPORT */
+    bool keep_alive;        /* SO_KEEPALIVE on accepted connections */
+    bool transparent;       /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
+    bool defer_serving;     /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    unsigned accept_budget; /* connections accepted in one tick, at most; 0: backlog + 1 */
     /* for servers of a runtime only; TRAM_EVALUE elsewhere */
     tram_shard shard;
     unsigned shard_worker;    /* who accepts with HANDOFF and FIXED */
     tram_steer steer;         /* with REUSEPORT */
     bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
-    uintptr_t reserved[8];    /* must be 0 */
+    uintptr_t reserved[6];    /* must be 0 */
 } tram_server_options;
 
 /*
@@ -84,6 +86,32 @@ TRAM_API int tram_server_abort_clients(tram_server *server);
 
 /* Completes once the server was closed and has no connection left (Server.wait_closed). */
 TRAM_API int tram_server_wait_closed(tram_server *server, tram_future **ret_future);
+
+/*
+ * The same, but no longer than `timeout_ns` (UINT64_MAX: as long as it takes). Completes with the number of connections
+ * that are left: (size_t)(uintptr_t)value. A graceful end is a close, tram_server_close_clients() now or later, this,
+ * and tram_server_abort_clients() if anyone is left.
+ */
+TRAM_API int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future);
+
+/* Who is connected to a server. */
+typedef struct tram_client {
+    tram_transport *transport;
+    tram_socket_address peername; /* of size 0 where it is not known */
+    size_t unsent;                /* bytes that wait to be sent */
+    bool half_closed;             /* the peer has ended its stream, and hears more from us */
+    bool closing;                 /* it ends when all is sent */
+    uintptr_t reserved[4];
+} tram_client;
+
+/* May do anything that the loop's thread may, also end the transport. */
+typedef void (*tram_client_function)(const tram_client *client, void *arg);
+
+/* Calls `visit` for each connection that the server has now, within this call. */
+TRAM_API int tram_server_each_client(tram_server *server, tram_client_function visit, void *arg);
+
+/* Writes a client as text, "127.0.0.1:4711 (closing, 1024 bytes unsent)"; as tram_socket_address_text(). */
+TRAM_API const char *tram_client_text(const tram_client *client, char *text, size_t size);
 
 /* Begins to accept (Server.start_serving); harmless if it does. TRAM_ESTATE on a closed server. */
 TRAM_API int tram_server_start_serving(tram_server *server, tram_future **ret_future);

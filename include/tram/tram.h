@@ -11,6 +11,7 @@
 #include <tram/executor.h>
 #include <tram/fault.h>
 #include <tram/future.h>
+#include <tram/inherit.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
 #include <tram/metrics.h>

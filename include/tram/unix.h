@@ -42,8 +42,8 @@ TRAM_API int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory
 
 /*
  * The same on all workers, which accept from one listening socket, as tram_runtime_create_server() with
- * TRAM_SHARD_SHARED. TRAM_EVALUE also for a socket and for defer_serving. Any thread that is not a worker of this
- * runtime.
+ * TRAM_SHARD_SHARED. TRAM_EVALUE also for defer_serving. A socket becomes the server's if the call succeeds. Any thread
+ * that is not a worker of this runtime.
  */
 TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                              const void *path, size_t path_size,

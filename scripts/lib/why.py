@@ -23,7 +23,7 @@ FAILED = re.compile(r"\*\*\*(?!Skipped)(.*?) +[0-9.]+ sec")
 COMPLAINT = re.compile(
     r"\[  (ERROR|FAILED)  +\]|: error: Failure!|left behind|[Aa]ssertion|Assert[a-z]*Error|runtime error:|"
     r"(ERROR|WARNING|SUMMARY): \w*(Sanitizer|:)|LeakSanitizer|DEADLYSIGNAL|FATAL|[Ee]rror:|ERROR|FAILED|FAIL\b|"
-    r"undefined reference|Invalid (read|write)|uninitialised|definitely lost|Killed|core dumped|"
+    r"undefined reference|NOT noticed|does not (apply|build)|Invalid (read|write)|uninitialised|definitely lost|Killed|core dumped|"
     r"No such file|Permission denied|Cannot|cannot|not found"
 )
 REPORT = re.compile(r"(ERROR|WARNING): \w*Sanitizer|runtime error:")

@@ -813,7 +813,7 @@ static void test_T_17_a_hard_limit_that_was_exceeded_is_reported(void **state) {
     world->trace_reports = true;
     struct recorder *recorder = recorder_new(world, NULL);
     struct wire wire = wire_new_made(world, recorder);
-    fill(wire.transport, 4096);
+    fill(wire.transport, 5000);
     assert_int_equal(tram_transport_set_write_hard_limit(wire.transport, 5000), 0);
     run_ticks(world, 1);
     assert_trace(world, "reported:TRAM_ELIMIT lost:TRAM_ELIMIT released");

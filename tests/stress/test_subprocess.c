@@ -164,6 +164,23 @@ static int worker_start(tram_runtime *runtime, unsigned worker, tram_loop *loop,
     return tram_loop_call_soon(loop, begin, crowd, NULL, NULL);
 }
 
+/* How many processes the container lets us have, if it is one that says so. */
+static rlim_t container_limit(void) {
+    unsigned long limit = 0, current = 0;
+    FILE *file = fopen("/sys/fs/cgroup/pids.max", "r");
+    bool limited = file && fscanf(file, "%lu", &limit) == 1; /* else it says "max" */
+    if (file)
+        fclose(file);
+    file = limited ? fopen("/sys/fs/cgroup/pids.current", "r") : NULL;
+    if (file && fscanf(file, "%lu", &current) != 1)
+        current = limit;
+    if (file)
+        fclose(file);
+    if (!limited)
+        return RLIM_INFINITY;
+    return limit > current + 20 ? limit - current - 20 : 2 * WORKERS;
+}
+
 /* As many as are to be had at once on each worker: all, unless a limit is in the way. */
 static int allowed_at_once(void) {
     struct rlimit limit;
@@ -175,6 +192,8 @@ static int allowed_at_once(void) {
     rlim_t each = (limit.rlim_cur - 100) / DESCRIPTORS / WORKERS;
     if (getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur / 2 / WORKERS < each)
         each = limit.rlim_cur / 2 / WORKERS;
+    if (container_limit() / 2 / WORKERS < each)
+        each = container_limit() / 2 / WORKERS;
     return each < PER_WORKER ? (int)each : PER_WORKER;
 }
 

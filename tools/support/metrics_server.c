@@ -294,6 +294,13 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 
 int metrics_server_start(metrics_server *server, tram_runtime *runtime, const char *host, const char *port,
                          tram_runtime_server **ret_listener, tram_error *ret_error) {
-    tram_server_options options = {.shard = TRAM_SHARD_FIXED, .backlog = METRICS_CLIENTS};
-    return tram_runtime_create_server(runtime, make_client, server, host, port, &options, ret_listener, ret_error);
+    bool given = server->socket_count > 0;
+    tram_server_options options = {
+        .sockets = given ? server->sockets : NULL,
+        .socket_count = server->socket_count,
+        .shard = TRAM_SHARD_FIXED,
+        .backlog = METRICS_CLIENTS,
+    };
+    return tram_runtime_create_server(runtime, make_client, server, given ? NULL : host, given ? NULL : port, &options,
+                                      ret_listener, ret_error);
 }

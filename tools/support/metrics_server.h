@@ -18,6 +18,8 @@ typedef struct metrics_server {
     const tram_metrics_source *sources;
     size_t source_count;
     uint64_t deadline_ns; /* of a connection; 0: METRICS_DEADLINE_NS */
+    const int *sockets;   /* that listen already, instead of host and port; NULL: none do */
+    size_t socket_count;
     /* of the worker's thread */
     unsigned clients;
 } metrics_server;
