@@ -3,9 +3,9 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "transports/bridge.h"
 #include "transports/bytes.h"
 #include "transports/descriptors.h"
-#include "transports/splice.h"
 #include "transports/stream.h"
 #include <tram/unix.h>
 
@@ -147,8 +147,8 @@ static const struct transport_kind plain_kind, buffered_kind;
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = tram__bytes_sent,                                                                               \
-               .pipe = tram__splice_pipe,                                                                              \
-               .spliced = tram__splice_spliced,                                                                        \
+               .pipe = tram__bridge_pipe,                                                                              \
+               .spliced = tram__bridge_spliced,                                                                        \
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_sent,                                                                               \
