@@ -9,6 +9,7 @@
 
 #include "transports/bridge.h"
 #include "transports/socket.h"
+#include "transports/splice.h"
 #include "transports/transport.h"
 #include <tram/bridge.h>
 
@@ -152,13 +153,23 @@ static const tram_protocol_ops bridge_ops = {
     .released = bridge_released,
 };
 
-struct splice *tram__bridge_splice(const tram_transport *transport) {
-    bool bridged = transport->protocol && transport->protocol->ops == &bridge_ops;
-    return bridged ? &side_of(transport->protocol)->splice : NULL;
+bool tram__bridged(const tram_transport *transport) {
+    return transport->protocol && transport->protocol->ops == &bridge_ops;
 }
 
-void tram__bridge_moved(struct splice *splice, size_t size) {
-    count(container_of(splice, struct side, splice), size);
+int tram__bridge_pipe(struct io *io) {
+    tram_transport *transport = (tram_transport *)(void *)io;
+    if (tram__bridged(transport))
+        return tram__splice_pipe(&side_of(transport->protocol)->splice);
+    io->flags &= (uint8_t)~IO_SPLICES;
+    return -1;
+}
+
+void tram__bridge_spliced(struct io *io, ssize_t result) {
+    struct side *side = side_of(((tram_transport *)(void *)io)->protocol);
+    if (result > 0)
+        count(side, (size_t)result);
+    tram__splice_spliced(&side->splice, result);
 }
 
 /* ---- Idleness ---- */
@@ -259,6 +270,7 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         *side = (struct side){.protocol.ops = &bridge_ops, .bridge = bridge, .other = &bridge->sides[!i]};
         side->transport = side->splice.from = i ? b : a;
         side->splice.to = i ? a : b;
+        side->splice.protocol = &side->protocol;
         tram__future_hold(&bridge->future);
         tram_transport_set_protocol(side->transport, &side->protocol);
     }

@@ -1,13 +1,13 @@
-/* Which transports are coupled, and what those of a bridge move past it: tram/bridge.h has the rest. */
+/* Which transports are coupled, and what the kernel moves past the protocol: tram/bridge.h has the rest. */
 #ifndef TRAM_TRANSPORTS_BRIDGE_H
 #define TRAM_TRANSPORTS_BRIDGE_H
 
-#include "transports/splice.h"
+#include "transports/transport_types.h"
 
-/* The way of the bytes that a transport receives; NULL: it is not bridged. */
-struct splice *tram__bridge_splice(const tram_transport *transport);
+bool tram__bridged(const tram_transport *transport);
 
-/* Bytes went this way without being received. */
-void tram__bridge_moved(struct splice *splice, size_t size);
+/* io_kind.pipe and .spliced of streams. */
+int tram__bridge_pipe(struct io *io);
+void tram__bridge_spliced(struct io *io, ssize_t result);
 
 #endif

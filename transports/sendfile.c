@@ -225,7 +225,7 @@ static void drained(struct pump *pump) {
 
 static bool may_send(tram_loop *loop, const tram_transport *transport) {
     const uint32_t against = T_CLOSING | T_LOST_QUEUED | T_LOST | T_EOF_ASKED | T_PUMPED;
-    return transport->io.loop == loop && !(transport->flags & against) && !tram__bridge_splice(transport) &&
+    return transport->io.loop == loop && !(transport->flags & against) && !tram__bridged(transport) &&
            transport_kind_of(transport)->sendfile != SENDFILE_NONE;
 }
 

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "transports/bridge.h"
 #include "transports/transport.h"
 
 /* ---- Pipes ---- */
@@ -77,7 +76,7 @@ static struct splice *of(struct pump *pump) {
 static void done(struct splice *splice, tram_loop *loop) {
     put_pipe(loop, splice->pipe, !splice->pump.held);
     splice->pump.held = 0;
-    bool waited = splice->waits && splice->from && tram__bridge_splice(splice->from) == splice;
+    bool waited = splice->waits && splice->from && splice->from->protocol == splice->protocol;
     splice->waits = false;
     if (waited && !(splice->to->flags & T_WRITING_PAUSED))
         tram_transport_resume_reading(splice->from);
@@ -216,17 +215,17 @@ static bool is_free(const tram_transport *to) {
     return to && write_queue_empty(&to->queue) && !to->corked && !to->hard_limit && (to->flags & state) == T_MADE;
 }
 
-int tram__splice_pipe(struct io *io) {
-    struct splice *splice = tram__bridge_splice((tram_transport *)(void *)io);
-    if (unlikely(!splice || !splice->bulk || splice->never)) {
+int tram__splice_pipe(struct splice *splice) {
+    struct io *io = &splice->from->io;
+    if (unlikely(!splice->bulk || splice->never)) {
         io->flags &= (uint8_t)~IO_SPLICES;
         return -1;
     }
     return is_free(splice->to) && take_pipe(io->loop, splice->pipe) ? splice->pipe[1] : -1;
 }
 
-void tram__splice_spliced(struct io *io, ssize_t result) {
-    struct splice *splice = tram__bridge_splice((tram_transport *)(void *)io);
+void tram__splice_spliced(struct splice *splice, ssize_t result) {
+    struct io *io = &splice->from->io;
     if (unlikely(result <= 0)) {
         put_pipe(io->loop, splice->pipe, true);
         if (refused(result))
@@ -236,7 +235,6 @@ void tram__splice_spliced(struct io *io, ssize_t result) {
         return;
     }
     tell(splice->from, TRAFFIC_IN);
-    tram__bridge_moved(splice, (size_t)result);
     if (result < TRAM_SPLICE_END)
         splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
     else

@@ -8,10 +8,11 @@
 
 #include "transports/transport_types.h"
 
-/* Zero-initialised but for the transports. */
+/* Zero-initialised but for the protocol and the transports. */
 struct splice {
-    struct pump pump;     /* of `to`, while `pipe` holds bytes */
-    tram_transport *from; /* NULL: it is gone, or another's */
+    struct pump pump;              /* of `to`, while `pipe` holds bytes */
+    const tram_protocol *protocol; /* of `from`, as long as that is the bridge's */
+    tram_transport *from;          /* NULL: it is gone, or another's */
     tram_transport *to;
     int pipe[2];
     size_t bulk; /* what speaks for moving: bytes that came in large pieces lately */
@@ -25,8 +26,8 @@ void tram__splice_learn(struct splice *splice, size_t size);
 /* `to` is another's, or gone: what the pipe holds goes to where it was meant to. */
 void tram__splice_leave(struct splice *splice);
 
-/* io_kind.pipe and .spliced of streams. */
-int tram__splice_pipe(struct io *io);
-void tram__splice_spliced(struct io *io, ssize_t result);
+/* See io_kind. */
+int tram__splice_pipe(struct splice *splice);
+void tram__splice_spliced(struct splice *splice, ssize_t result);
 
 #endif

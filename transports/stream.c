@@ -3,9 +3,9 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "transports/bridge.h"
 #include "transports/bytes.h"
 #include "transports/descriptors.h"
-#include "transports/splice.h"
 #include "transports/stream.h"
 #include "transports/traffic.h"
 #include <tram/unix.h>
@@ -155,8 +155,8 @@ static const struct transport_kind plain_kind, buffered_kind, telling_plain_kind
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
                .sent = sent_function,                                                                                  \
-               .pipe = tram__splice_pipe,                                                                              \
-               .spliced = tram__splice_spliced,                                                                        \
+               .pipe = tram__bridge_pipe,                                                                              \
+               .spliced = tram__bridge_spliced,                                                                        \
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_function,                                                                           \

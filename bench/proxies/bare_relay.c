@@ -1,8 +1,10 @@
 /*
  * The floor of a proxy: level-triggered epoll, two sockets for each client, one receive and one send for what is ready.
- * With --splice the bytes go through a pipe per direction and never into this process.
+ * With --splice the bytes go through a pipe per direction and never into this process; a pipe
+ * holds 64 KiB, or SIZE.
  *
- * A side whose peer takes no more keeps the rest and is not read meanwhile. Usage: bare_relay [--splice] PORT HOST PORT
+ * A side whose peer takes no more keeps the rest and is not read meanwhile. Usage: bare_relay [--splice[=SIZE]] PORT
+ * HOST PORT
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, BACKLOG = 4096, PIPE = 65536 };
+enum { EVENTS = 256, BACKLOG = 4096 };
 
 /* One end of a connection, and what was read from it and not taken by the other. */
 struct side {
@@ -33,6 +35,7 @@ struct side {
 
 static char buffer[256 * 1024];
 static bool splicing;
+static size_t pipe_size = 65536;
 static int epoll;
 static struct sockaddr_in target;
 
@@ -116,7 +119,7 @@ static void relay_copying(struct side *side) {
 }
 
 static void relay_splicing(struct side *side) {
-    ssize_t size = splice(side->fd, NULL, side->pipe[1], NULL, PIPE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t size = splice(side->fd, NULL, side->pipe[1], NULL, pipe_size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (size == 0)
         finished(side);
     else if (size < 0 && errno != EAGAIN)
@@ -171,6 +174,8 @@ static void accept_one(int listener) {
     setsockopt(b->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (splicing && (pipe2(a->pipe, O_NONBLOCK | O_CLOEXEC) < 0 || pipe2(b->pipe, O_NONBLOCK | O_CLOEXEC) < 0))
         fail("pipe2");
+    if (splicing && (fcntl(a->pipe[1], F_SETPIPE_SZ, pipe_size) < 0 || fcntl(b->pipe[1], F_SETPIPE_SZ, pipe_size) < 0))
+        fail("F_SETPIPE_SZ");
     watch(a, EPOLL_CTL_ADD, EPOLLIN);
     watch(b, EPOLL_CTL_ADD, EPOLLIN);
 }
@@ -207,12 +212,14 @@ static void serve(struct side *side, uint32_t events) {
 }
 
 int main(int argc, char **argv) {
-    splicing = argc > 1 && strcmp(argv[1], "--splice") == 0;
+    splicing = argc > 1 && strncmp(argv[1], "--splice", 8) == 0;
+    if (splicing && argv[1][8] == '=')
+        pipe_size = strtoul(argv[1] + 9, NULL, 10);
     argv += splicing;
     argc -= splicing;
     target = (struct sockaddr_in){.sin_family = AF_INET};
     if (argc != 4 || inet_pton(AF_INET, argv[2], &target.sin_addr) != 1) {
-        fprintf(stderr, "usage: bare_relay [--splice] LISTEN-PORT TARGET-ADDRESS TARGET-PORT\n");
+        fprintf(stderr, "usage: bare_relay [--splice[=SIZE]] LISTEN-PORT TARGET-ADDRESS TARGET-PORT\n");
         return 2;
     }
     target.sin_port = htons((uint16_t)atoi(argv[3]));
