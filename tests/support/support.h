@@ -224,8 +224,8 @@ struct wire wire_new(struct world *world, struct recorder *recorder);
 /* The same, with connection_made behind it and an empty trace. */
 struct wire wire_new_made(struct world *world, struct recorder *recorder);
 
-/* Fills the kernel's buffer, so that it takes nothing more before the peer reads, and then the transport's until more than
- * `queued` bytes wait in it. */
+/* Fills the kernel's buffer, so that it takes nothing more before the peer reads, and then the transport's until more
+ * than `queued` bytes wait in it. */
 void fill(tram_transport *transport, size_t queued);
 
 #endif
