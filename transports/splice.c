@@ -156,6 +156,11 @@ static void wait_for_room(struct splice *splice) {
         tram__transport_fatal(splice->to, status, "epoll_ctl", NULL);
 }
 
+static void tell(tram_transport *transport, enum traffic direction) {
+    if (transport_kind_of(transport)->moved)
+        transport_kind_of(transport)->moved(transport, direction);
+}
+
 /* The pipe has bytes again. */
 static void send_on(struct splice *splice, size_t size) {
     tram_transport *to = splice->to;
@@ -170,6 +175,7 @@ static void send_on(struct splice *splice, size_t size) {
     if (sent > 0) {
         stats_add(&stats->writes, 1);
         stats_add(&stats->bytes_sent, (uint64_t)sent);
+        tell(to, TRAFFIC_OUT);
     }
     if (sent != -EAGAIN)
         range_sent(pump, sent);
@@ -229,6 +235,7 @@ void tram__splice_spliced(struct io *io, ssize_t result) {
             io->kind->received(io, NULL, result);
         return;
     }
+    tell(splice->from, TRAFFIC_IN);
     tram__bridge_moved(splice, (size_t)result);
     if (result < TRAM_SPLICE_END)
         splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
