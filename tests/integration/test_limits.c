@@ -7,6 +7,7 @@
 
 #include "support/faults.h"
 #include "support/support.h"
+#include "transports/transport.h"
 
 #define SECOND 1000000000ull
 
@@ -21,10 +22,20 @@ static int standing_clock(clockid_t clock, struct timespec *ret_time) {
     return 0;
 }
 
+static unsigned splices;
+
+static ssize_t counted_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
+    ssize_t moved = tram__sys.splice(in, in_offset, out, out_offset, size, flags);
+    splices += moved > 0;
+    return moved;
+}
+
 static int setup(void **state) {
     world_setup(state);
     sys = *faults_sys();
     sys.clock_gettime = standing_clock;
+    sys.splice = counted_splice;
+    splices = 0;
     time_ns = 1000 * SECOND;
     world_use_sys(*state, &sys);
     return 0;
@@ -666,6 +677,40 @@ static void test_V_34_V_37_a_bridged_connection_counts_and_has_its_time(void **s
     close_shop(&shop);
 }
 
+/* Bytes that the kernel moves from socket to socket move, too. */
+static void test_V_36_V_37_bulk_through_a_bridge_is_no_idleness(void **state) {
+    enum { BLOCK = 1 << 20 };
+    const tram_server_limits limits = {.idle_timeout_ns = 5 * SECOND};
+    struct shop shop = open_shop(*state, &limits);
+    int client = visit(&shop), pair[2], size = BLOCK;
+    tram_transport *downstream = transport_of_last(&shop);
+    setsockopt(downstream->io.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    tcp_pair(pair);
+    tram_transport *upstream = transport_new(shop.world, pair[0], recorder_new(shop.world, "upstream"));
+    run_to_rest(shop.world);
+    tram_future *future;
+    assert_int_equal(tram_bridge(downstream, upstream, NULL, &future), 0);
+    run_to_rest(shop.world);
+    char *bytes = calloc(1, BLOCK);
+    for (ssize_t got = 0, part; got < 64 * BLOCK; got += part) {
+        send(client, bytes, BLOCK, MSG_DONTWAIT);
+        run_ticks(shop.world, 2);
+        part = recv(pair[1], bytes, BLOCK, MSG_DONTWAIT);
+        if (part < 0)
+            part = 0;
+        else
+            time_ns += SECOND;
+        assert_false(tram_future_done(future));
+    }
+    free(bytes);
+    assert_true(splices > 5);
+    close(client);
+    close(pair[1]);
+    run_until_true(shop.world, is_done, future);
+    tram_future_release(future);
+    close_shop(&shop);
+}
+
 static void test_V_37_times_without_end_never_come(void **state) {
     const tram_server_limits limits = {.first_byte_timeout_ns = UINT64_MAX,
                                        .idle_timeout_ns = UINT64_MAX - 1,
@@ -881,6 +926,7 @@ int main(void) {
         TEST(V_37_who_never_sends_a_byte_but_the_end),
         TEST(V_37_another_protocol_has_the_same_time),
         TEST(V_34_V_37_a_bridged_connection_counts_and_has_its_time),
+        TEST(V_36_V_37_bulk_through_a_bridge_is_no_idleness),
         TEST(V_37_times_without_end_never_come),
         TEST(V_38_water_marks_of_every_connection),
         TEST(V_38_the_hard_limit_of_writing),
