@@ -9,6 +9,9 @@
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
 
+/* For what is compiled once for each constant that it is called with. */
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+
 /* The struct of which `pointer` is a member. */
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 

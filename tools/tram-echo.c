@@ -65,6 +65,12 @@ typedef struct echo_server {
     unsigned steer;
     bool keep;
     uint64_t accept_budget;
+    uint64_t max_connections;
+    uint64_t max_per_worker;
+    uint64_t max_per_source;
+    uint64_t idle_ms;
+    uint64_t first_byte_ms;
+    uint64_t total_ms;
     bool pin;
     uint64_t grace_ms;
     uint64_t stats_ms;
@@ -105,6 +111,8 @@ static echo_server server = {
     .metrics_port = NO_METRICS,
 };
 
+#define MILLISECONDS_MAX 86400000 /* a day */
+
 static const argument_spec arguments[] = {
     {"--host", "H", "address or name to listen on (127.0.0.1); \"\" is all interfaces", ARGUMENT_TEXT, &server.host, 0,
      0, NULL},
@@ -123,6 +131,18 @@ static const argument_spec arguments[] = {
      &server.keep, 0, 0, NULL},
     {"--accept-budget", "N", "connections accepted in one turn; 0: backlog + 1 (0)", ARGUMENT_COUNT,
      &server.accept_budget, 0, UINT32_MAX, NULL},
+    {"--max-connections", "N", "connections at a time; those above are reset; 0: any number (0)", ARGUMENT_COUNT,
+     &server.max_connections, 0, UINT32_MAX, NULL},
+    {"--max-per-worker", "N", "the same of each worker (0)", ARGUMENT_COUNT, &server.max_per_worker, 0, UINT32_MAX,
+     NULL},
+    {"--max-per-source", "N", "the same of each address, of IPv6 each network of 64 bits (0)", ARGUMENT_COUNT,
+     &server.max_per_source, 0, UINT32_MAX, NULL},
+    {"--idle-timeout-ms", "N", "end connections on which nothing moved for so long; 0: never (0)", ARGUMENT_COUNT,
+     &server.idle_ms, 0, MILLISECONDS_MAX, NULL},
+    {"--first-byte-timeout-ms", "N", "end those whose first byte takes longer (0)", ARGUMENT_COUNT,
+     &server.first_byte_ms, 0, MILLISECONDS_MAX, NULL},
+    {"--total-timeout-ms", "N", "end those that are older (0)", ARGUMENT_COUNT, &server.total_ms, 0, MILLISECONDS_MAX,
+     NULL},
     {"--pin", NULL, "keep every worker on a CPU of its own", ARGUMENT_FLAG, &server.pin, 0, 0, NULL},
     {"--grace-ms", "N", "how long connections may flush at the end (10000)", ARGUMENT_COUNT, &server.grace_ms, 0,
      86400000, NULL},
@@ -166,6 +186,12 @@ static void add_stats(tram_stats *total, const tram_stats *stats) {
     total->writes += stats->writes;
     total->ticks += stats->ticks;
     total->wakeups += stats->wakeups;
+    total->refused_connections += stats->refused_connections;
+    total->refused_worker += stats->refused_worker;
+    total->refused_source += stats->refused_source;
+    total->expired_idle += stats->expired_idle;
+    total->expired_first_byte += stats->expired_first_byte;
+    total->expired_total += stats->expired_total;
 }
 
 static tram_stats total_stats(const tram_runtime *runtime) {
@@ -207,6 +233,18 @@ static void print_totals_line(const char *who, const tram_stats *stats) {
            stats->wakeups, stats->accepted, stats->handed_over, stats->taken_over);
 }
 
+static void print_limits_line(const tram_stats *stats) {
+    printf("limits: refused_connections=%" PRIu64 " refused_worker=%" PRIu64 " refused_source=%" PRIu64
+           " expired_idle=%" PRIu64 " expired_first_byte=%" PRIu64 " expired_total=%" PRIu64 "\n",
+           stats->refused_connections, stats->refused_worker, stats->refused_source, stats->expired_idle,
+           stats->expired_first_byte, stats->expired_total);
+}
+
+static bool has_limits(const echo_server *echo) {
+    return echo->max_connections || echo->max_per_worker || echo->max_per_source || echo->idle_ms ||
+           echo->first_byte_ms || echo->total_ms;
+}
+
 static void print_totals(const tram_runtime *runtime) {
     for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
         char who[32];
@@ -217,6 +255,9 @@ static void print_totals(const tram_runtime *runtime) {
     }
     tram_stats total = total_stats(runtime);
     print_totals_line("total", &total);
+    if (has_limits(&server)) {
+        print_limits_line(&total);
+    }
 }
 
 /* ---- Life ---- */
@@ -337,9 +378,18 @@ static int listen_on(echo_server *echo) {
     char port[8];
     bool given = echo->socket_count > 0;
     snprintf(port, sizeof(port), "%" PRIu64, echo->port);
+    tram_server_limits limits = {
+        .max_connections = (unsigned)echo->max_connections,
+        .max_per_worker = (unsigned)echo->max_per_worker,
+        .max_per_source = (unsigned)echo->max_per_source,
+        .idle_timeout_ns = echo->idle_ms * 1000000,
+        .first_byte_timeout_ns = echo->first_byte_ms * 1000000,
+        .total_timeout_ns = echo->total_ms * 1000000,
+    };
     tram_server_options options = {
         .sockets = given ? echo->sockets : NULL,
         .socket_count = echo->socket_count,
+        .limits = has_limits(echo) ? &limits : NULL,
         .accept_budget = (unsigned)echo->accept_budget,
         .shard = shards[echo->shard],
         .shard_worker = (unsigned)echo->shard_worker,

@@ -46,7 +46,11 @@ static void guest_run(tram_loop *loop, struct mail *mail) {
 /* Only where a worker's loop was ended by other means than stopping the runtime. */
 static void guest_discard(struct mail *mail) {
     const struct guest_mail *content = guest_mail_of(mail);
-    content->place->loop->sys->close((int)content->fd);
+    struct balance_place *place = content->place;
+    place->loop->sys->close((int)content->fd);
+    if (place->balance->limits)
+        limits_leave_source(place->balance->limits, &content->peer);
+    atomic_fetch_sub_explicit(&place->given, 1, memory_order_relaxed);
 }
 
 static const struct mail_kind guest_kind = {.run = guest_run, .discard = guest_discard};
@@ -81,6 +85,12 @@ void tram__balance_call_others(struct balance_place *place) {
 }
 
 /* ---- Choosing ---- */
+
+/* The load, and never less than all those that were counted before this call and last until it returns. */
+static uint32_t load_at_least(const struct balance_place *place) {
+    uint32_t own = atomic_load_explicit(&place->own, memory_order_seq_cst);
+    return own + atomic_load_explicit(&place->given, memory_order_seq_cst);
+}
 
 /* How many more connections than another a place must have to give one away: little, and less than chance makes of
  * many. */
@@ -122,8 +132,21 @@ static struct balance_place *lightest(struct balance_place *place) {
     return best != place ? best : NULL;
 }
 
+/* What is too much, now that the last one was counted at this place. */
+static enum limit overfull(const struct balance_place *place) {
+    const struct balance *balance = place->balance;
+    const tram_server_limits *most = &balance->limits->most;
+    uint64_t all = 0;
+    for (unsigned i = 0; most->max_connections && i < balance->count; i++)
+        all += load_at_least(&balance->places[i]);
+    if (all > most->max_connections)
+        return LIMIT_CONNECTIONS;
+    return most->max_per_worker && load_at_least(place) > most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
+}
+
+/* False: it is to go on here, or, if `ret_limit` tells of one, nowhere so far. */
 __attribute__((noinline)) static bool send_to(struct balance_place *target, const struct guest *guest,
-                                              tram_stats *stats) {
+                                              tram_stats *stats, enum limit *ret_limit) {
     struct mail *mail = tram__mail_new(target->mailbox, &guest_kind);
     if (!mail)
         return false;
@@ -136,7 +159,8 @@ __attribute__((noinline)) static bool send_to(struct balance_place *target, cons
     else if (guest->peer_size == sizeof family)
         content->peer.family = family; /* of Unix, without a name; one with a name asks for it there */
     atomic_fetch_add_explicit(&target->given, 1, memory_order_seq_cst);
-    if (likely(atomic_load_explicit(&target->open, memory_order_seq_cst))) {
+    *ret_limit = unlikely(target->balance->limits != NULL) ? overfull(target) : LIMIT_NONE;
+    if (likely(*ret_limit == LIMIT_NONE && atomic_load_explicit(&target->open, memory_order_seq_cst))) {
         /*
          * Counted first: it must not be seen to arrive before. And not taken back: counters only rise. The post fails
          * only where a worker's loop was closed by other means than stopping the runtime.
@@ -153,9 +177,43 @@ __attribute__((noinline)) static bool send_to(struct balance_place *target, cons
     return false;
 }
 
+static inline struct balance_place *better(struct balance_place *place) {
+    return place->balance->shard == TRAM_SHARD_HANDOFF ? lightest(place) : lighter(place);
+}
+
 bool tram__balance_try(struct balance_place *place, const struct guest *guest) {
-    struct balance_place *target = place->balance->shard == TRAM_SHARD_HANDOFF ? lightest(place) : lighter(place);
-    return unlikely(target != NULL) && send_to(target, guest, &place->loop->stats);
+    struct balance_place *target = better(place);
+    enum limit limit;
+    return unlikely(target != NULL) && send_to(target, guest, &place->loop->stats, &limit);
+}
+
+static enum limit count_here(struct balance_place *place) {
+    uint32_t own = atomic_load_explicit(&place->own, memory_order_relaxed);
+    atomic_store_explicit(&place->own, own + 1, memory_order_seq_cst);
+    enum limit limit = overfull(place);
+    if (limit != LIMIT_NONE)
+        balance_count(place, -1);
+    return limit;
+}
+
+enum limit tram__balance_settle(struct balance_place *place, const struct guest *guest, bool hand_over,
+                                bool *ret_here) {
+    hand_over = hand_over && place->balance->hands_over;
+    struct balance_place *target = hand_over ? better(place) : NULL;
+    enum limit limit = LIMIT_NONE;
+    *ret_here = false;
+    if (target && send_to(target, guest, &place->loop->stats, &limit))
+        return LIMIT_NONE;
+    if (limit == LIMIT_CONNECTIONS)
+        return limit;
+    limit = count_here(place);
+    *ret_here = limit == LIMIT_NONE;
+    if (limit != LIMIT_WORKER || !hand_over)
+        return limit;
+    target = lightest(place); /* it may have room, though not be clearly lighter */
+    if (target && send_to(target, guest, &place->loop->stats, &limit))
+        return LIMIT_NONE;
+    return limit == LIMIT_CONNECTIONS ? limit : LIMIT_WORKER;
 }
 
 /* ---- Life ---- */

@@ -10,6 +10,11 @@
  * Leaving. A place is closed before its worker looks whether anything is on the way (tram__balance_expects()); who
  * hands over counts first and then looks whether the place is open. Whichever comes second sees the other, so nothing
  * is sent to a worker that has gone.
+ *
+ * Limits. Where there are some, whoever takes a connection counts it first, as above, and then looks at all counts; if
+ * they are too many now, he takes his own back. Of any two who do so, one sees the other, since both steps are
+ * sequentially consistent: never are there more than allowed, and no worker writes what another one counts in. Two who
+ * want the last place at the same time may both go away without it.
  */
 #ifndef TRAM_TRANSPORTS_BALANCE_H
 #define TRAM_TRANSPORTS_BALANCE_H
@@ -17,6 +22,7 @@
 #include <stdatomic.h>
 
 #include "core/loop_types.h"
+#include "transports/limits.h"
 #include <tram/server.h>
 
 /* A connection that no transport has yet. */
@@ -67,13 +73,14 @@ struct balance {
     tram_allocator allocator;
     const struct balance_watch *watch; /* may be NULL */
     tram_shard shard;
-    bool hands_over; /* at all */
-    bool migrates;   /* the kernel gives what waits at a closing listener to the others with its port */
+    bool hands_over;       /* at all */
+    bool migrates;         /* the kernel gives what waits at a closing listener to the others with its port */
+    struct limits *limits; /* or NULL */
     unsigned count;
     struct balance_place *places; /* one per worker */
 };
 
-/* 0 or -ENOMEM. Places are closed and without a loop yet. */
+/* 0 or -ENOMEM. Places are closed and without a loop yet. Limits come later, if there are any. */
 int tram__balance_init(struct balance *balance, const tram_allocator *allocator, unsigned count,
                        const tram_server_options *options);
 
@@ -91,7 +98,8 @@ static inline uint32_t balance_load(const struct balance_place *place) {
 
 static inline void balance_count(struct balance_place *place, int change) {
     uint32_t own = atomic_load_explicit(&place->own, memory_order_relaxed);
-    atomic_store_explicit(&place->own, own + (uint32_t)change, memory_order_relaxed);
+    /* Who sees the end of one that was given sees that it was given. */
+    atomic_store_explicit(&place->own, own + (uint32_t)change, memory_order_release);
 }
 
 /* The shard serves from now on. */
@@ -129,5 +137,11 @@ bool tram__balance_try(struct balance_place *place, const struct guest *guest);
 static inline bool balance_hand_over(struct balance_place *place, const struct guest *guest) {
     return place->balance->hands_over && tram__balance_try(place, guest);
 }
+
+/*
+ * The same where there are limits: one that was accepted here is counted where it goes on, which is here if `*ret_here`
+ * says so; or the limit that stands against it. `hand_over`: it may go to another place.
+ */
+enum limit tram__balance_settle(struct balance_place *place, const struct guest *guest, bool hand_over, bool *ret_here);
 
 #endif

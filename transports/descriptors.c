@@ -111,6 +111,8 @@ static int send_now(tram_transport *transport, const char *data, size_t size, co
     if (sent > 0) {
         stats_add(&transport->io.loop->stats.writes, 1);
         stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)sent);
+        if (transport_kind_of(transport)->moved)
+            transport_kind_of(transport)->moved(transport, TRAFFIC_OUT);
     } else if (sent != -EAGAIN) {
         tram__transport_fatal(transport, (int)sent, "send", NULL);
     }

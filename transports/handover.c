@@ -86,7 +86,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached
     if (status)
         return status;
     *ret_detached = (tram_detached){.fileno = -1};
-    if (transport->flags & T_SPECIAL || transport->io.flags & IO_NO_SOCKET)
+    if (!transport_kind_of(transport)->detachable)
         return -ENOTSUP;
     if (transport->flags & (T_CLOSING | T_LOST_QUEUED | T_LOST | T_HAS_PUMP) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;

@@ -28,11 +28,11 @@ static void warn_of_resets(const tram_runtime_server *server, tram_loop *loop) {
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
     tram_runtime_server *server = runtime_server_of(shard->shards);
     tram_server *serving = NULL;
-    int status = tram__server_new(loop, server->factory, server->arg, &server->options, shard->fds,
-                                  shard_socket_count(shard), &serving, ret_error);
+    int status =
+        tram__server_new(loop, server->factory, server->arg, &server->options, &server->balance.places[shard->worker],
+                         shard->fds, shard_socket_count(shard), &serving, ret_error);
     if (status)
         return status;
-    tram__server_join(serving, &server->balance.places[shard->worker]);
     shard->object = serving;
     if (server->file.known)
         serving->listeners->items[0].file = server->file;
@@ -78,6 +78,7 @@ static void server_free(tram_runtime_server *server) {
         remove_file(server);
     tram__shards_fini(&server->shards);
     tram__balance_fini(&server->balance);
+    tram__limits_free(server->limits);
     tram__addresses_free(&server->addresses);
     memory_put(&runtime->allocator, server, server_size(runtime->count));
 }
@@ -289,11 +290,15 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
         server->options.backlog = TRAM_BACKLOG_RUNTIME;
     server->addresses.allocator = &runtime->allocator;
     tram__shards_init(&server->shards, runtime, &server_shard_ops, server->of_worker);
-    if (tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options)) {
+    int status = tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options);
+    if (!status && options->limits)
+        status = tram__limits_new(&runtime->allocator, options->limits, runtime->count, &server->limits);
+    if (status) {
         server_free(server);
         return NULL;
     }
     server->balance.watch = &tram__runtime_server_watch;
+    server->balance.limits = server->limits;
     for (unsigned i = 0; i < runtime->count; i++)
         tram__balance_seat(&server->balance.places[i], runtime->workers[i].loop);
     return server;
@@ -424,6 +429,14 @@ int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index
 
 size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker) {
     return worker < server->balance.count ? runtime_server_load(server, worker) : 0;
+}
+
+int tram_runtime_server_get_limit_counts(const tram_runtime_server *server, unsigned worker,
+                                         tram_limit_counts *ret_counts) {
+    if (worker >= server->balance.count)
+        return TRAM_EVALUE;
+    tram__limits_read(server->limits ? &server->limits->tally[worker] : NULL, ret_counts);
+    return 0;
 }
 
 int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info) {

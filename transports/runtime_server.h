@@ -9,9 +9,10 @@
 struct tram_runtime_server {
     struct shards shards;
     struct balance balance;
+    struct limits *limits; /* or NULL */
     tram_protocol_factory factory;
     void *arg;
-    tram_server_options options; /* the texts in it are not valid any more */
+    tram_server_options options; /* what it points to is not valid any more */
     struct address_list addresses;
     struct socket_file file; /* of a Unix socket: removed by whoever closes first */
     bool given;              /* guarded by the shards' lock: somebody else has the sockets, and the file */

@@ -210,7 +210,7 @@ static void begin(struct sendfile *sendfile, bool at_once) {
         stats_add(&transport->io.loop->stats.writes, 1);
         stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)result);
     }
-    range_sent(&sendfile->pump, result);
+    transport->io.kind->range_sent(&transport->io, result); /* and so back to the pump */
 }
 
 static void drained(struct pump *pump) {

@@ -34,9 +34,7 @@ static void attached(struct transport_owner *owner, tram_transport *transport) {
     server_of(owner)->connections++;
 }
 
-static void detached(struct transport_owner *owner, tram_transport *transport) {
-    (void)transport;
-    tram_server *server = server_of(owner);
+static inline void count_out(tram_server *server) {
     if (server->place)
         balance_count(server->place, -1);
     server->connections--;
@@ -45,13 +43,27 @@ static void detached(struct transport_owner *owner, tram_transport *transport) {
     tram__server_put(server);
 }
 
+static void detached(struct transport_owner *owner, tram_transport *transport) {
+    (void)transport;
+    count_out(server_of(owner));
+}
+
+/* The same with limits. */
+static void limited_detached(struct transport_owner *owner, tram_transport *transport) {
+    tram_server *server = server_of(owner);
+    const struct transport_end *end = &transport->end;
+    limits_leave_source(server->limits, &transport->peer);
+    if (end->code == TRAM_ELIMIT && end->operation && strcmp(end->operation, "write") == 0)
+        tram__limits_count(server->tally, transport->io.loop, LIMIT_WRITE);
+    count_out(server);
+}
+
 /* A connection that could not be served concerns nobody else: it is reported in debug mode only (V-13). */
-__attribute__((noinline)) static void refuse(tram_server *server, int fd, int code, const char *operation) {
+__attribute__((noinline)) static void give_up(tram_server *server, const struct guest *guest, int code,
+                                              const char *operation) {
     tram_loop *loop = server->loop;
     const tram_error *error = tram__raised(loop, code, operation);
-    if (server->place)
-        balance_count(server->place, -1);
-    loop->sys->close(fd);
+    loop->sys->close(guest->fd);
     tram__server_wake(server); /* it may have been the last one that a closed server waited for */
     if (!loop->debug)
         return;
@@ -64,25 +76,51 @@ __attribute__((noinline)) static void refuse(tram_server *server, int fd, int co
     tram__report(loop, &exception);
 }
 
+/* The same of one that is counted here already. */
+static void give_up_counted(tram_server *server, const struct guest *guest, int code, const char *operation) {
+    if (server->place)
+        balance_count(server->place, -1);
+    if (server->limits)
+        limits_leave_source(server->limits, guest->peer);
+    give_up(server, guest, code, operation);
+}
+
+ALWAYS_INLINE static int make_stream(tram_server *server, const struct guest *guest, tram_protocol *protocol,
+                                     bool limited) {
+    struct stream_options options = {
+        .peer = guest->peer,
+        .peer_size = guest->peer_size,
+        .no_delay_set = guest->no_delay,
+        .owner = &server->owner,
+    };
+    if (!limited)
+        return tram__stream_new(server->loop, guest->fd, protocol, &options, NULL);
+    const tram_server_limits *most = &server->limits->most;
+    tram_transport *transport;
+    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, guest->fd, protocol,
+                                                                   &options, &transport)
+                                         : tram__stream_new(server->loop, guest->fd, protocol, &options, &transport);
+    if (status < 0)
+        return status;
+    transport->high = most->write_high;
+    transport->low = most->write_low;
+    transport->hard_limit = most->write_hard_limit;
+    return 0;
+}
+
 /* One that is counted here. */
-static inline void serve(tram_server *server, const struct guest *guest) {
+ALWAYS_INLINE static void serve(tram_server *server, const struct guest *guest, bool limited) {
     tram_loop *loop = server->loop;
     tram_protocol *protocol = NULL;
     server->holds++; /* the factory may close the server and let go of it */
     int status = tram__protocol_make(loop, server->factory, server->arg, &protocol);
     if (unlikely(status < 0)) {
-        refuse(server, guest->fd, status, "protocol_factory");
+        give_up_counted(server, guest, status, "protocol_factory");
     } else {
-        struct stream_options options = {
-            .peer = guest->peer,
-            .peer_size = guest->peer_size,
-            .no_delay_set = guest->no_delay,
-            .owner = &server->owner,
-        };
-        status = tram__stream_new(loop, guest->fd, protocol, &options, NULL);
+        status = make_stream(server, guest, protocol, limited);
         if (unlikely(status < 0)) {
             tram__protocol_release_soon(loop, protocol);
-            refuse(server, guest->fd, status, "accept");
+            give_up_counted(server, guest, status, "accept");
         }
     }
     tram__server_put(server);
@@ -93,10 +131,64 @@ static inline struct guest guest_of(const struct listener *listener, int fd, con
     return (struct guest){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
-static inline void serve_here(tram_server *server, const struct guest *guest) {
+static void serve_limited(tram_server *server, const struct guest *guest) {
+    serve(server, guest, true);
+}
+
+ALWAYS_INLINE static void serve_here(tram_server *server, const struct guest *guest) {
     if (server->place)
         balance_count(server->place, 1);
-    serve(server, guest);
+    serve(server, guest, false);
+}
+
+/* ---- Where there are limits ---- */
+
+/* One too many. Its client learns so at once, and nothing of it stays in the kernel. */
+static void turn_away(tram_server *server, const struct guest *guest, enum limit limit) {
+    tram_loop *loop = server->loop;
+    struct linger linger = {.l_onoff = 1};
+    tram__limits_count(server->tally, loop, limit); /* whoever sees the reset finds it counted */
+    loop->sys->setsockopt(guest->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    loop->sys->close(guest->fd);
+    if (loop->debug)
+        tram__log(loop, TRAM_LOG_DEBUG, "a connection was refused: the limit of %s is reached",
+                  limit == LIMIT_SOURCE   ? "its source"
+                  : limit == LIMIT_WORKER ? "the worker"
+                                          : "the server");
+}
+
+static enum limit overfull(const tram_server *server) {
+    const tram_server_limits *most = &server->limits->most;
+    if (most->max_connections && server->connections >= most->max_connections)
+        return LIMIT_CONNECTIONS;
+    return most->max_per_worker && server->connections >= most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
+}
+
+/* A place for one that got in by its source; `ret_here`: it is to be served here. */
+static enum limit settle(tram_server *server, const struct guest *guest, bool hand_over, bool *ret_here) {
+    if (server->place)
+        return tram__balance_settle(server->place, guest, hand_over, ret_here);
+    *ret_here = true;
+    return overfull(server);
+}
+
+static void admit(tram_server *server, const struct guest *guest, bool hand_over) {
+    int entered = limits_enter_source(server->limits, guest->peer);
+    if (entered != SOURCE_ENTERED) {
+        if (entered == SOURCE_FULL)
+            turn_away(server, guest, LIMIT_SOURCE);
+        else
+            give_up(server, guest, entered, "accept");
+        return;
+    }
+    bool here;
+    enum limit limit = settle(server, guest, hand_over, &here);
+    if (limit != LIMIT_NONE) {
+        limits_leave_source(server->limits, guest->peer);
+        turn_away(server, guest, limit);
+    } else if (here) {
+        serve_limited(server, guest);
+    }
 }
 
 /* ---- Accepting ---- */
@@ -157,9 +249,23 @@ static void accepted(struct io *io, int result, const struct sockaddr_storage *p
         report_accept(listener, result, "accept failed");
 }
 
+static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
+    struct listener *listener = container_of(io, struct listener, io);
+    struct guest guest = guest_of(listener, result, peer, peer_size);
+    if (likely(result >= 0))
+        admit(listener->server, &guest, true);
+    else
+        accepted(io, result, peer, peer_size);
+}
+
 static const struct io_kind listener_kind = {
     .name = "listener",
     .accepted = accepted,
+};
+
+static const struct io_kind limited_listener_kind = {
+    .name = "listener",
+    .accepted = limited_accepted,
 };
 
 /*
@@ -178,7 +284,10 @@ static void accept_rest(struct listener *listener) {
             stats_add(&loop->stats.accepted, 1);
             PROBE3(accept, loop, listener->io.fd, fd);
             struct guest guest = guest_of(listener, fd, &peer, size);
-            serve_here(server, &guest);
+            if (server->limits)
+                admit(server, &guest, false);
+            else
+                serve_here(server, &guest);
             if (!io_added(&listener->io))
                 return;
             continue;
@@ -189,6 +298,24 @@ static void accept_rest(struct listener *listener) {
             report_accept(listener, -errno, "accept failed while the server closed");
         return;
     }
+}
+
+/* ---- As one of several shards ---- */
+
+static void arrived(struct balance_place *place, const struct guest *guest) {
+    tram_server *server = place->server; /* also where it was closed meanwhile: the client got through before (V-17) */
+    if (server->limits)
+        serve_limited(server, guest);
+    else
+        serve(server, guest, false);
+}
+
+static void look(struct balance_place *place) {
+    struct listeners *listeners = place->server->listeners;
+    place->server->holds++;
+    for (size_t i = 0; place->server->listeners == listeners && listeners && i < listeners->count; i++)
+        accept_rest(&listeners->items[i]);
+    tram__server_put(place->server);
 }
 
 /* ---- Beginning ---- */
@@ -215,10 +342,11 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
     if (!listeners)
         return -ENOMEM;
     listeners->count = count;
+    const struct io_kind *kind = server->limits ? &limited_listener_kind : &listener_kind;
     int status = 0;
     size_t added = 0;
     while (added < count && !status) {
-        status = tram__io_add(&listeners->items[added].io, loop, &listener_kind, fds[added]);
+        status = tram__io_add(&listeners->items[added].io, loop, kind, fds[added]);
         added += status == 0;
     }
     if (status) {
@@ -272,14 +400,36 @@ static void server_ending(struct seat *seat, enum io_ending ending) {
     tram__server_put(server);
 }
 
+/* The place's, or its own. */
+static int find_limits(tram_server *server, const tram_server_limits *wanted) {
+    int status = 0;
+    if (server->place)
+        server->limits = server->place->balance->limits;
+    else if (wanted)
+        status = tram__limits_new(&server->allocator, wanted, 1, &server->limits);
+    if (!server->limits)
+        return status;
+    server->tally = &server->limits->tally[server->place ? server->place - server->place->balance->places : 0];
+    server->owner.detached = limited_detached;
+    if (server->limits->expires)
+        tram__expiries_init(&server->expiries, server->limits, server->tally, &server->owner, &server->allocator);
+    return 0;
+}
+
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                       tram_server **ret_server) {
+                       struct balance_place *place, tram_server **ret_server) {
     tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
     if (!server)
         return -ENOMEM;
-    server->owner = (struct transport_owner){.attached = attached, .detached = detached};
+    server->owner = (struct transport_owner){.attached = attached, .detached = detached, .whole = &server->owner};
     server->loop = loop;
     server->allocator = loop->allocator;
+    server->place = place;
+    int status = find_limits(server, options->limits);
+    if (status) {
+        memory_put(&loop->allocator, server, sizeof *server);
+        return status;
+    }
     server->factory = factory;
     server->arg = arg;
     server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
@@ -305,9 +455,11 @@ static void give_back(tram_server *server) {
 }
 
 int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                     const int *fds, size_t count, tram_server **ret_server, struct kept_error *ret_error) {
+                     struct balance_place *place, const int *fds, size_t count, tram_server **ret_server,
+                     struct kept_error *ret_error) {
+    static const struct balance_ops balance_ops = {.arrived = arrived, .look = look};
     tram_server *server;
-    int status = tram__server_alloc(loop, factory, arg, options, &server);
+    int status = tram__server_alloc(loop, factory, arg, options, place, &server);
     if (status) {
         ret_error->error = (tram_error){.code = status, .operation = "create_server"};
         return status;
@@ -322,6 +474,7 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
             give_back(server);
     }
     if (!status) {
+        tram__balance_open(place, server, &balance_ops);
         *ret_server = server;
         return 0;
     }
@@ -369,117 +522,7 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     tram__server_put(server);
 }
 
-/* ---- As one of several shards ---- */
-
-static void arrived(struct balance_place *place, const struct guest *guest) {
-    serve(place->server, guest); /* also where it was closed meanwhile: the client got through before (V-17) */
-}
-
-static void look(struct balance_place *place) {
-    struct listeners *listeners = place->server->listeners;
-    place->server->holds++;
-    for (size_t i = 0; place->server->listeners == listeners && listeners && i < listeners->count; i++)
-        accept_rest(&listeners->items[i]);
-    tram__server_put(place->server);
-}
-
-void tram__server_join(tram_server *server, struct balance_place *place) {
-    static const struct balance_ops ops = {.arrived = arrived, .look = look};
-    server->place = place;
-    tram__balance_open(place, server, &ops);
-}
-
 void tram__server_leave(tram_server *server) {
     if (server->place)
         tram__balance_leave(server->place);
-}
-
-/* ---- The public face ---- */
-
-/* A server may be held longer than its loop lives. */
-static int enter(const tram_server *server, const char *function) {
-    return server->loop ? loop_enter(server->loop, function) : TRAM_ESTATE;
-}
-
-int tram_server_close(tram_server *server) {
-    if (server->closed)
-        return 0;
-    int status = enter(server, __func__);
-    if (!status)
-        tram__server_shut(server, true);
-    return status;
-}
-
-tram_server *tram_server_hold(tram_server *server) {
-    if (!server->loop || loop_enter(server->loop, __func__) == 0)
-        server->holds++;
-    return server;
-}
-
-void tram_server_release(tram_server *server) {
-    if (server && (!server->loop || loop_enter(server->loop, __func__) == 0))
-        tram__server_put(server);
-}
-
-static void close_client(tram_transport *transport, void *arg) {
-    (void)arg;
-    tram__transport_part(transport);
-}
-
-static void abort_client(tram_transport *transport, void *arg) {
-    (void)arg;
-    tram_transport_abort(transport);
-}
-
-int tram_server_close_clients(tram_server *server) {
-    int status = enter(server, __func__);
-    if (!status)
-        tram__transport_each(server->loop, &server->owner, close_client, NULL);
-    return status;
-}
-
-int tram_server_abort_clients(tram_server *server) {
-    int status = enter(server, __func__);
-    if (!status)
-        tram__transport_each(server->loop, &server->owner, abort_client, NULL);
-    return status;
-}
-
-bool tram_server_is_serving(const tram_server *server) {
-    return enter(server, __func__) == 0 && server->serving;
-}
-
-tram_loop *tram_server_get_loop(const tram_server *server) {
-    return server->loop;
-}
-
-size_t tram_server_connection_count(const tram_server *server) {
-    return enter(server, __func__) == 0 ? server->connections : 0;
-}
-
-size_t tram_server_sockets(const tram_server *server, tram_socket *ret_sockets, size_t count) {
-    if (enter(server, __func__) || !server->listeners)
-        return 0;
-    const struct listeners *listeners = server->listeners;
-    for (size_t i = 0; i < listeners->count && i < count; i++) {
-        const struct listener *listener = &listeners->items[i];
-        int family = address_family(&listener->address);
-        ret_sockets[i] = (tram_socket){
-            .fileno = listener->io.fd,
-            .family = family,
-            .type = SOCK_STREAM,
-            .protocol = family == AF_INET || family == AF_INET6 ? IPPROTO_TCP : 0,
-        };
-    }
-    return listeners->count;
-}
-
-int tram_server_sockname(const tram_server *server, size_t index, tram_socket_address *ret_address) {
-    int status = enter(server, __func__);
-    if (status)
-        return status;
-    if (!server->listeners || index >= server->listeners->count)
-        return TRAM_EVALUE;
-    *ret_address = server->listeners->items[index].address;
-    return 0;
 }

@@ -1,6 +1,7 @@
 /*
- * The server as the library sees it: listening, accepting, closing. server_ops.c has its operations, server_waits.c the
- * futures that users get, server_create.c how tram_loop_create_server() comes to one; runtime_server.c many of them.
+ * The server as the library sees it: listening, accepting, closing. server_ops.c has its operations, server_calls.c and
+ * server_waits.c the calls of users, server_create.c how tram_loop_create_server() comes to one; runtime_server.c many
+ * of them.
  */
 #ifndef TRAM_TRANSPORTS_SERVER_H
 #define TRAM_TRANSPORTS_SERVER_H
@@ -9,9 +10,12 @@
 #include "transports/server_ops.h"
 #include "transports/server_types.h"
 
-/* A server without sockets. `options` are checked already. Nobody holds it: the first put frees it. */
+/*
+ * A server without sockets. `options` are checked already. Nobody holds it: the first put frees it. With a place it is
+ * one of the shards that share their connections, and has their limits; else `place` is NULL.
+ */
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                       tram_server **ret_server);
+                       struct balance_place *place, tram_server **ret_server);
 
 /* Gives it bound sockets. They are the server's on success only. */
 int tram__server_adopt(tram_server *server, const int *fds, size_t count);
@@ -23,15 +27,12 @@ int tram__server_serve(tram_server *server, struct kept_error *ret_error);
 void tram__server_shut(tram_server *server, bool accept_rest);
 
 /*
- * A server with these bound sockets, which serves already unless defer_serving is set; with one hold, the caller's.
- * On failure the sockets stay the caller's.
+ * A shard with these bound sockets, which serves already unless defer_serving is set; with one hold, the caller's.
+ * On failure the sockets stay the caller's. Ends with tram__server_leave(), on the loop's thread.
  */
 int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                     const int *fds, size_t count, tram_server **ret_server, struct kept_error *ret_error);
-
-/* Makes it one of the shards that share their connections; before its loop runs again. Ends with tram__server_leave(),
- * on the loop's thread. */
-void tram__server_join(tram_server *server, struct balance_place *place);
+                     struct balance_place *place, const int *fds, size_t count, tram_server **ret_server,
+                     struct kept_error *ret_error);
 void tram__server_leave(tram_server *server);
 
 /* ---- server_create.c ---- */

@@ -177,7 +177,7 @@ int tram__server_check_options(const char *host, const char *port, const tram_se
         return TRAM_EVALUE;
     if (!tram__family_known(options->family) || options->backlog < 0 || options->backlog == INT_MAX)
         return TRAM_EVALUE;
-    return tram__reserved_used(options->reserved, 6) ? TRAM_EVALUE : 0;
+    return tram__reserved_used(options->reserved, 5) ? TRAM_EVALUE : tram__limits_check(options->limits);
 }
 
 static bool sharded(const tram_server_options *options) {
@@ -188,7 +188,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
                        tram_future **ret_future, struct creation **ret_creation) {
     tram_server *server;
     struct creation *creation;
-    int status = tram__server_alloc(loop, factory, arg, options, &server);
+    int status = tram__server_alloc(loop, factory, arg, options, NULL, &server);
     if (status)
         return status;
     server->holds++;

@@ -8,6 +8,9 @@ void tram__server_free_if_over(tram_server *server) {
     if (server->holds || !server->closed || server->connections)
         return;
     list_remove(&server->seat.link);
+    tram__expiries_fini(&server->expiries);
+    if (!server->place)
+        tram__limits_free(server->limits);
     tram_allocator allocator = server->allocator;
     memory_put(&allocator, server, sizeof *server);
 }

@@ -4,6 +4,7 @@
 
 #include "core/future.h"
 #include "transports/balance.h"
+#include "transports/expiry.h"
 #include "transports/socket_file.h"
 #include "transports/transport.h"
 #include <tram/server.h>
@@ -34,6 +35,9 @@ struct tram_server {
     void *arg;
     struct listeners *listeners; /* NULL before the sockets are there, and after close */
     struct balance_place *place; /* of a shard of a runtime's server; NULL: it stands alone */
+    struct limits *limits;       /* NULL: none; its own where it stands alone, else the balance's */
+    struct limit_tally *tally;   /* with limits */
+    struct expiries expiries;    /* with limits that expire */
     int backlog;
     uint32_t accept_limit; /* in one tick */
     bool exclusive;        /* other loops watch the same socket */

@@ -155,6 +155,11 @@ static void wait_for_room(struct splice *splice) {
         tram__transport_fatal(splice->to, status, "epoll_ctl", NULL);
 }
 
+static void tell(tram_transport *transport, enum traffic direction) {
+    if (transport_kind_of(transport)->moved)
+        transport_kind_of(transport)->moved(transport, direction);
+}
+
 /* The pipe has bytes again. */
 static void send_on(struct splice *splice, size_t size) {
     tram_transport *to = splice->to;
@@ -169,6 +174,7 @@ static void send_on(struct splice *splice, size_t size) {
     if (sent > 0) {
         stats_add(&stats->writes, 1);
         stats_add(&stats->bytes_sent, (uint64_t)sent);
+        tell(to, TRAFFIC_OUT);
     }
     if (sent != -EAGAIN)
         range_sent(pump, sent);
@@ -228,6 +234,7 @@ void tram__splice_spliced(struct splice *splice, ssize_t result) {
             io->kind->received(io, NULL, result);
         return;
     }
+    tell(splice->from, TRAFFIC_IN);
     if (result < TRAM_SPLICE_END)
         splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
     else

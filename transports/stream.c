@@ -7,6 +7,7 @@
 #include "transports/bytes.h"
 #include "transports/descriptors.h"
 #include "transports/stream.h"
+#include "transports/traffic.h"
 #include <tram/unix.h>
 
 /* ---- Ends and addresses ---- */
@@ -32,6 +33,12 @@ static void next_range(struct io *io, struct io_range *ret_range) {
 
 static void range_sent(struct io *io, ssize_t result) {
     pump_of(io)->range_sent(pump_of(io), result);
+}
+
+static void tell_range_sent(struct io *io, ssize_t result) {
+    if (result > 0)
+        tram__traffic_moved((tram_transport *)(void *)io, TRAFFIC_OUT);
+    range_sent(io, result);
 }
 
 static int end_writing(tram_transport *transport) {
@@ -136,9 +143,10 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
     return &values->socket;
 }
 
-static const struct transport_kind plain_kind, buffered_kind;
+static const struct transport_kind plain_kind, buffered_kind, telling_plain_kind, telling_buffered_kind;
 
-#define STREAM_KIND(buffer_function, received_function)                                                                \
+#define STREAM_KIND(plain_one, buffered_one, buffer_function, received_function, sent_function, range_function, table, \
+                    told)                                                                                              \
     {                                                                                                                  \
         .io = {.name = "stream",                                                                                       \
                .transport = true,                                                                                      \
@@ -146,20 +154,29 @@ static const struct transport_kind plain_kind, buffered_kind;
                .received = received_function,                                                                          \
                .reads_first = offsetof(tram_transport, protocol),                                                      \
                .gather = tram__bytes_gather,                                                                           \
-               .sent = tram__bytes_sent,                                                                               \
+               .sent = sent_function,                                                                                  \
                .pipe = tram__bridge_pipe,                                                                              \
                .spliced = tram__bridge_spliced,                                                                        \
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
-               .range_sent = range_sent,                                                                               \
+               .range_sent = range_function,                                                                           \
                .ending = tram__bytes_ending},                                                                          \
-        .plain = &plain_kind, .buffered = &buffered_kind, .can_write_eof = true, .sendfile = SENDFILE_NATIVE,          \
-        .eof = eof, .drop_queue = tram__bytes_drop_queue, .end_writing = end_writing, .end = tram__socket_end,         \
-        .extra_info = tram__socket_extra_info,                                                                         \
+        .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
+        .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
+        .end_writing = end_writing, .end = tram__socket_end, .extra_info = tram__socket_extra_info,                    \
     }
 
-static const struct transport_kind plain_kind = STREAM_KIND(NULL, tram__bytes_received);
-static const struct transport_kind buffered_kind = STREAM_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
+#define COMMON_KIND(buffer, received)                                                                                  \
+    STREAM_KIND(plain_kind, buffered_kind, buffer, received, tram__bytes_sent, range_sent, NULL, NULL)
+static const struct transport_kind plain_kind = COMMON_KIND(NULL, tram__bytes_received);
+static const struct transport_kind buffered_kind = COMMON_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
+
+#define TELLING_KIND(buffer, received)                                                                                 \
+    STREAM_KIND(telling_plain_kind, telling_buffered_kind, buffer, received, tram__traffic_sent, tell_range_sent,      \
+                &tram__traffic_calls, tram__traffic_moved)
+static const struct transport_kind telling_plain_kind = TELLING_KIND(NULL, tram__traffic_received);
+static const struct transport_kind telling_buffered_kind =
+    TELLING_KIND(tram__bytes_buffer, tram__traffic_buffer_received);
 
 /* ---- Making one ---- */
 
@@ -190,10 +207,10 @@ static void set_no_delay(tram_transport *transport) {
         transport->io.loop->sys->setsockopt(transport->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
-                     tram_transport **ret_transport) {
+ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                              const struct transport_kind *kind, tram_transport **ret_transport) {
     tram_transport *transport;
-    int status = tram__transport_new(loop, &plain_kind, fd, &transport);
+    int status = tram__transport_new(loop, kind, fd, &transport);
     if (status)
         return status;
     if (likely(options->peer))
@@ -206,4 +223,14 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
     if (ret_transport)
         *ret_transport = transport;
     return 0;
+}
+
+int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                     tram_transport **ret_transport) {
+    return make(loop, fd, protocol, options, &plain_kind, ret_transport);
+}
+
+int tram__stream_new_telling(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                             tram_transport **ret_transport) {
+    return make(loop, fd, protocol, options, &telling_plain_kind, ret_transport);
 }

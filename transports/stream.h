@@ -22,6 +22,10 @@ struct stream_options {
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport);
 
+/* One that tells its owner of every byte that moves. */
+int tram__stream_new_telling(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                             tram_transport **ret_transport);
+
 /* What every transport over a socket has: transport_kind.end and .extra_info. */
 void tram__socket_end(tram_transport *transport);
 const void *tram__socket_extra_info(tram_transport *transport, const char *name);

@@ -44,16 +44,21 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
     }
 }
 
+static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
+    bool owned = !(transport->flags & (T_HAS_CREATOR | T_UNREAD)) && transport->owner;
+    return owned && transport->owner->whole == whole;
+}
+
 void tram__transport_part(tram_transport *transport) {
     transport->flags |= T_PARTS;
     tram_transport_close(transport);
 }
 
-void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
+void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
                           void (*visit)(tram_transport *transport, void *arg), void *arg) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
-        if (io && io->kind->transport && ((tram_transport *)(void *)io)->owner == owner)
+        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
             visit((tram_transport *)(void *)io, arg);
     }
 }

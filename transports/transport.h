@@ -28,6 +28,9 @@ void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard li
 void tram__transport_maybe_pause(tram_transport *transport);
 void tram__transport_maybe_resume(tram_transport *transport);
 
+/* The water marks that are meant where one or both are TRAM_LIMIT_DEFAULT (W-13). TRAM_EVALUE: they are none. */
+int tram__transport_water_marks(size_t *high, size_t *low);
+
 /* A write after the end: dropped, counted, and logged from the fifth on (W-6). */
 void tram__transport_drop_write(tram_transport *transport);
 
@@ -112,8 +115,8 @@ void tram__transport_ending(tram_transport *transport, enum io_ending ending);
  */
 void tram__transport_part(tram_transport *transport);
 
-/* Calls `visit` for every open transport of the loop whose owner is `owner`. */
-void tram__transport_each(tram_loop *loop, const struct transport_owner *owner,
+/* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
+void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
                           void (*visit)(tram_transport *transport, void *arg), void *arg);
 
 #endif

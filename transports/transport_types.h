@@ -40,6 +40,8 @@ struct pump {
     size_t held; /* bytes that it has, and which count as the write buffer */
 };
 
+enum traffic { TRAFFIC_IN, TRAFFIC_OUT };
+
 /* How a kind of transport sends files. */
 enum sendfile_mode {
     SENDFILE_NONE,
@@ -54,12 +56,15 @@ struct transport_kind {
     const struct transport_kind *buffered; /* … and with get_buffer */
     const struct transport_calls *calls;   /* of transports with T_SPECIAL */
     bool can_write_eof;
+    bool detachable;
     enum sendfile_mode sendfile;
     bool no_reading; /* it has no reading side: is_reading is false */
     bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
+    /* Bytes moved otherwise than by the functions of this table; NULL: nobody wants to know. */
+    void (*moved)(tram_transport *transport, enum traffic direction);
     void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
@@ -75,11 +80,14 @@ struct transport_end {
     int code; /* 0: a clean end */
 };
 
-/* Who counts a transport in and out: the server that accepted it. */
+/* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
 struct transport_owner {
     void (*attached)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
     void (*detached)(struct transport_owner *owner, tram_transport *transport);
+    /* Bytes moved, of a transport that tells (traffic.h). */
+    void (*moved)(struct transport_owner *owner, enum traffic direction);
+    struct transport_owner *whole; /* the server's; itself, if this is it */
 };
 
 /* What few transports have. */

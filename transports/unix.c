@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "transports/connector.h"
+#include "transports/limits.h"
 #include "transports/server_create.h"
 #include "transports/socket.h"
 
@@ -33,9 +34,12 @@ static int path_or_socket(tram_loop *loop, const void *path, size_t size, const 
 /* ---- Servers ---- */
 
 int tram__unix_server_check(const tram_unix_server_options *options, tram_server_options *ret_common) {
-    if (options->backlog < 0 || options->backlog == INT_MAX || tram__reserved_used(options->reserved, 8))
+    if (options->backlog < 0 || options->backlog == INT_MAX || tram__reserved_used(options->reserved, 7))
         return TRAM_EVALUE;
-    *ret_common = (tram_server_options){.backlog = options->backlog, .defer_serving = options->defer_serving};
+    if (tram__limits_check(options->limits) || (options->limits && options->limits->max_per_source))
+        return TRAM_EVALUE;
+    *ret_common = (tram_server_options){
+        .backlog = options->backlog, .defer_serving = options->defer_serving, .limits = options->limits};
     return 0;
 }
 

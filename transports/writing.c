@@ -47,9 +47,15 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
     tram__report(loop_of(transport), &exception);
 }
 
+__attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
+    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+        stats_add(&loop_of(transport)->stats.over_write_limit, 1);
+    tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
+}
+
 void tram__transport_queue_grew(tram_transport *transport) {
     if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
-        tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
+        over_hard_limit(transport);
         return;
     }
     tram__transport_maybe_pause(transport);
@@ -364,22 +370,26 @@ static int enter_queue(const tram_transport *transport, const char *function) {
     return likely(!status) && unlikely(transport_kind_of(transport)->no_writing) ? -ENOTSUP : status;
 }
 
-int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
-    int status = enter_queue(transport, __func__);
-    if (unlikely(status))
-        return status;
-    if (high == TRAM_LIMIT_DEFAULT) {
-        if (low == TRAM_LIMIT_DEFAULT)
-            high = TRAM_WRITE_HIGH;
-        else if (low > SIZE_MAX / 4)
+int tram__transport_water_marks(size_t *high, size_t *low) {
+    if (*high == TRAM_LIMIT_DEFAULT) {
+        if (*low == TRAM_LIMIT_DEFAULT)
+            *high = TRAM_WRITE_HIGH;
+        else if (*low > SIZE_MAX / 4)
             return TRAM_EVALUE;
         else
-            high = 4 * low;
+            *high = 4 * *low;
     }
-    if (low == TRAM_LIMIT_DEFAULT)
-        low = high / 4;
-    if (high < low)
-        return TRAM_EVALUE;
+    if (*low == TRAM_LIMIT_DEFAULT)
+        *low = *high / 4;
+    return *high < *low ? TRAM_EVALUE : 0;
+}
+
+int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
+    int status = enter_queue(transport, __func__);
+    if (likely(!status))
+        status = tram__transport_water_marks(&high, &low);
+    if (unlikely(status))
+        return status;
     transport->high = high;
     transport->low = low;
     if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))

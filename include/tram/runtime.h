@@ -79,6 +79,11 @@ TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, siz
 /* The connections that one worker has of this server, those on their way to it included. Any thread. */
 TRAM_API size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker);
 
+/* What its limits did so far on one worker: those that it accepted and reset, those that ended there. TRAM_EVALUE if
+ * there is no such worker. Any thread. */
+TRAM_API int tram_runtime_server_get_limit_counts(const tram_runtime_server *server, unsigned worker,
+                                                  tram_limit_counts *ret_counts);
+
 /* What a server found when it was made. */
 typedef struct tram_runtime_server_info {
     tram_shard shard;

@@ -4,6 +4,7 @@
 #define TRAM_SERVER_H
 
 #include <tram/future.h>
+#include <tram/limits.h>
 #include <tram/transport.h>
 
 TRAM_BEGIN_DECLS
@@ -53,7 +54,9 @@ typedef struct tram_server_options {
     unsigned shard_worker;    /* who accepts with HANDOFF and FIXED */
     tram_steer steer;         /* with REUSEPORT */
     bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
-    uintptr_t reserved[6];    /* must be 0 */
+    /* for all */
+    const tram_server_limits *limits; /* tram/limits.h; NULL: none */
+    uintptr_t reserved[5];            /* must be 0 */
 } tram_server_options;
 
 /*
@@ -128,6 +131,9 @@ TRAM_API tram_loop *tram_server_get_loop(const tram_server *server);
 
 /* How many connections it has now. */
 TRAM_API size_t tram_server_connection_count(const tram_server *server);
+
+/* What its limits did so far. Any thread, while the server is held. */
+TRAM_API int tram_server_get_limit_counts(const tram_server *server, tram_limit_counts *ret_counts);
 
 /*
  * The listening sockets (Server.sockets): how many there are; none after close. Fills at most `count` entries

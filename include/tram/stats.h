@@ -28,6 +28,14 @@ typedef struct tram_stats {
     uint64_t handed_over;    /* accepted here and given to another worker, which serves them */
     uint64_t taken_over;     /* accepted by another worker and served here */
     uint64_t slow_ticks;     /* with measure_lag: turns whose lag was that of a slow callback, or more */
+    /* What limits did (tram/limits.h): connections that servers reset, and those whose time was over. */
+    uint64_t refused_connections;
+    uint64_t refused_worker;
+    uint64_t refused_source;
+    uint64_t expired_idle;
+    uint64_t expired_first_byte;
+    uint64_t expired_total;
+    uint64_t over_write_limit; /* any transport's: tram_transport_set_write_hard_limit() */
     uint64_t reserved[5];
 } tram_stats;
 

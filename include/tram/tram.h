@@ -12,6 +12,7 @@
 #include <tram/fault.h>
 #include <tram/future.h>
 #include <tram/inherit.h>
+#include <tram/limits.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
 #include <tram/metrics.h>

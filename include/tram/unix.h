@@ -24,7 +24,8 @@ typedef struct tram_unix_server_options {
     int backlog;           /* 0: 100; 4096 for a server of a runtime */
     bool keep_socket_file; /* cleanup_socket=False: leave the file when the server closes */
     bool defer_serving;    /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
-    uintptr_t reserved[8]; /* must be 0 */
+    const tram_server_limits *limits; /* tram/limits.h; NULL: none */
+    uintptr_t reserved[7];            /* must be 0 */
 } tram_unix_server_options;
 
 /*

@@ -701,10 +701,13 @@ static void test_V_48_who_stalls_is_turned_away(void **state) {
     close(silent);
     tram_listener found[8];
     int link;
-    assert_int_equal(inherit(&old, found, 8, &link), 2);
-    tram_listeners_close(found, 2);
-    await_hang_up(link);
-    assert_int_equal(tram_listeners_ready(link, 0), TRAM_ETIMEOUT);
+    int count = inherit(&old, found, 8, &link);
+    if (count == 2) {
+        tram_listeners_close(found, 2);
+        await_hang_up(link);
+        count = tram_listeners_ready(link, 0);
+    } /* else this machine is so busy that asking alone took too long */
+    assert_int_equal(count, TRAM_ETIMEOUT);
     assert_int_equal(old.taken, 0);
     assert_greeted(tcp_connect(old_port(&old)), 'o');
     tram_runtime_free(old.runtime);
