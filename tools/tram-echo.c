@@ -91,6 +91,7 @@ typedef struct echo_server {
     tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
     uint64_t last_ns;
     uint64_t drain_end_ns;
+    bool drained; /* the connections were told to end */
 } echo_server;
 
 static const char *const backend_choices[] = {"auto", "epoll", NULL};
@@ -331,15 +332,28 @@ static int find_sockets(echo_server *echo, int *ret_link) {
     return 0;
 }
 
-/* Who comes after us has the listeners. Connections go on for a while; the runtime's end closes the rest. */
+/*
+ * Who comes after us has the listeners. Connections go on for a while, then they flush, as at the end of a runtime, and
+ * for as long. The runtime is stopped when none is left: sooner, a signal would be the second stop, or this the second
+ * after a signal, and end the grace.
+ */
 static int drain(tram_loop *loop, void *arg) {
     echo_server *echo = arg;
+    uint64_t now = tram_loop_time(loop);
     size_t open = 0;
     for (unsigned i = 0; i < tram_runtime_workers(echo->runtime); i++) {
         open += tram_runtime_server_connections(echo->listener, i);
     }
-    if (open == 0 || tram_loop_time(loop) >= echo->drain_end_ns) {
+    if (open == 0) {
         return tram_runtime_stop(echo->runtime);
+    }
+    if (now >= echo->drain_end_ns + echo->grace_ms * 1000000) {
+        tram_runtime_stop(echo->runtime);
+        return tram_runtime_stop(echo->runtime); /* they had their time */
+    }
+    if (now >= echo->drain_end_ns && !echo->drained) {
+        echo->drained = true;
+        tram_runtime_server_close_clients(echo->listener);
     }
     return tram_loop_call_later(loop, 20000000, drain, echo, NULL, NULL);
 }

@@ -12,6 +12,7 @@ import fcntl
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -212,6 +213,42 @@ async def two_servers():
         echo.kill()
 
 
+# rules: V-47
+def test_a_signal_after_a_restart_is_the_first_one():
+    asyncio.run(signal_after_restart())
+
+
+async def signal_after_restart():
+    """Who has the listeners no more is stopped: what is queued is sent, as without a restart."""
+    options = ["--host", "127.0.0.1", "--port", "0", "--inherit", f"@tram-restart-{os.getpid()}", "--drain-ms", "0"]
+    old = await Echo(*options, "--grace-ms", str(PATIENCE * 1000)).listening()
+    new = None
+    try:
+        with socket.create_connection(("127.0.0.1", old.port), PATIENCE) as client:
+            while select.select([], [client], [], 0.2)[1]:
+                client.send(bytes(65536), socket.MSG_DONTWAIT)
+            new = await Echo(*options).listening()
+            line = await asyncio.to_thread(old.process.stderr.readline)
+            while line and "were taken over" not in line:
+                line = await asyncio.to_thread(old.process.stderr.readline)
+            old.process.send_signal(signal.SIGTERM)
+            hung_up = select.poll()
+            hung_up.register(client, 0)
+            check(not hung_up.poll(300), "a peer that is slow to read was cut off")
+            try:
+                while client.recv(65536):
+                    pass
+            except ConnectionResetError:
+                pass # by the kernel, after all that was queued: it never read all that we sent
+        await old.end()
+        check("are aborted" not in old.errors, old.errors)
+        await new.end(signal.SIGTERM)
+    finally:
+        old.kill()
+        if new is not None:
+            new.kill()
+
+
 # rules: V-17, V-42
 def test_an_end_without_a_successor_is_a_clean_one():
     asyncio.run(ends_without_a_successor())
@@ -279,6 +316,7 @@ async def sockets_of_systemd():
 test_restarts_under_load_lose_nobody((2,))
 test_restarts_under_load_lose_nobody((2, 3, 1))
 test_each_server_gets_its_own_listeners()
+test_a_signal_after_a_restart_is_the_first_one()
 test_an_end_without_a_successor_is_a_clean_one()
 test_sockets_as_systemd_passes_them()
 sys.exit(1 if failures else 0)
