@@ -91,6 +91,8 @@ int tram__runtime_server_use(tram_runtime_server *server, const int *sockets, si
     for (size_t i = 0; !status && i < count; i++) {
         tram_socket_address address = {0};
         status = look_at(runtime_sys(shards->runtime), sockets[i], &address);
+        if (!status && address.address.ss_family == AF_UNIX && server->limits && server->limits->sources)
+            status = TRAM_EVALUE; /* it has none */
         if (!status)
             status = tram__addresses_add(&server->addresses, &address, 0);
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "transports/socket.h"
+#include "transports/unix.h"
 
 static void creation_cancel(tram_future *future);
 static void creation_destroy(tram_future *future);
@@ -228,8 +229,12 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     status = factory && !sharded(options) ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
     const int *sockets = options->sock ? options->sock : options->sockets;
     size_t socket_count = options->sock ? 1 : options->socket_count;
-    for (size_t i = 0; !status && i < socket_count; i++)
+    bool by_source = !status && options->limits && options->limits->max_per_source;
+    for (size_t i = 0; !status && i < socket_count; i++) {
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
+        if (!status && by_source && tram__unix_socket_check(loop->sys, sockets[i]) == 0)
+            status = TRAM_EVALUE; /* it has no sources */
+    }
     if (status)
         return status;
     struct creation *creation;

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "support/support.h"
@@ -357,6 +358,30 @@ static void test_V_39_bad_values(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* By whatever call it comes. */
+static void test_V_33_a_unix_socket_that_is_passed_has_no_sources_either(void **state) {
+    struct world *world = *state;
+    tram_runtime_options runtime_options = {.workers = 2, .loop = world->options};
+    runtime_options.loop.log = NULL;
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&runtime_options, &runtime), 0);
+    const struct sockaddr_un nameless = {.sun_family = AF_UNIX}; /* the kernel finds a name */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&nameless, sizeof nameless.sun_family), 0);
+    tram_server_limits limits = {.max_per_source = 1};
+    const tram_server_options of_runtime = {.sockets = &fd, .socket_count = 1, .limits = &limits};
+    const tram_server_options of_loop = {.sock = &fd, .limits = &limits};
+    tram_future *future;
+    assert_int_equal(tram_runtime_create_server(runtime, visitor_factory, NULL, NULL, NULL, &of_runtime, NULL, NULL),
+                     TRAM_EVALUE);
+    assert_int_equal(tram_loop_create_server(world->loop, visitor_factory, NULL, NULL, NULL, &of_loop, &future),
+                     TRAM_EVALUE);
+    limits = (tram_server_limits){.max_connections = 1};
+    assert_int_equal(tram_runtime_create_server(runtime, visitor_factory, NULL, NULL, NULL, &of_runtime, NULL, NULL),
+                     0); /* and it has taken no harm */
+    tram_runtime_free(runtime);
+}
+
 static void test_X_1_a_server_with_limits_is_made_or_not(void **state) {
     struct world *world = *state;
     const tram_server_limits limits = {.max_per_source = 1, .idle_timeout_ns = 1};
@@ -388,6 +413,7 @@ int main(void) {
         TEST(V_31_V_17_V_27_while_it_stops),
         TEST(V_35_idle_on_every_worker),
         TEST(V_39_bad_values),
+        TEST(V_33_a_unix_socket_that_is_passed_has_no_sources_either),
         TEST(X_1_a_server_with_limits_is_made_or_not),
     };
     return cmocka_run_group_tests_name("limits_runtime", tests, NULL, NULL);
