@@ -415,6 +415,8 @@ static int listen_on(echo_server *echo) {
                                           given ? NULL : port, &options, &echo->listener, &error);
     if (code == error.code && code < 0 && error.detail != NULL) {
         complain(&this_program, "cannot listen: %s", error.detail); /* it names the address and the reason */
+    } else if (code < 0 && given) {
+        complain(&this_program, "cannot serve the sockets that were passed: %s", tram_error_text(code));
     } else if (code < 0) {
         complain(&this_program, "cannot listen on %s port %s: %s", echo->host, port, tram_error_text(code));
     }

@@ -312,6 +312,16 @@ async def sockets_of_systemd():
                           capture_output=True, text=True, timeout=PATIENCE, check=False)
     check(done.returncode == 1 and "cannot take listeners over" in done.stderr, f"no such sockets: {done}")
 
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0tram-restart-{os.getpid()}")
+        sock.listen()
+        high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 20)
+        script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{high}'
+        done = subprocess.run(["bash", "-c", script, "activated", ECHO, "--max-per-source", "1"], pass_fds=[high],
+                              capture_output=True, text=True, timeout=PATIENCE, check=False)
+        check(done.returncode == 1 and "sockets that were passed" in done.stderr, f"a socket without sources: {done}")
+        os.close(high)
+
 
 test_restarts_under_load_lose_nobody((2,))
 test_restarts_under_load_lose_nobody((2, 3, 1))
