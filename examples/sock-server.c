@@ -4,7 +4,6 @@
  *
  *     sock-server [PORT]        (any free one if none is given); ends on SIGINT or SIGTERM
  */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
@@ -107,15 +106,17 @@ static int stop(tram_loop *loop, void *arg) {
 }
 
 int main(int argc, char **argv) {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-        .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
-    };
-    socklen_t size = sizeof address;
+    tram_socket_address address;
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    int status = tram_socket_address_inet("127.0.0.1", argc > 1 ? argv[1] : NULL, &address);
+    if (status < 0) {
+        fprintf(stderr, "sock-server: port %s: %s\n", argv[1], tram_error_text(status));
+        return 2;
+    }
+    struct sockaddr *name = (struct sockaddr *)&address.address;
     struct server server = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-    if (server.fd < 0 || bind(server.fd, (struct sockaddr *)&address, size) < 0 || listen(server.fd, 100) < 0 ||
-        getsockname(server.fd, (struct sockaddr *)&address, &size) < 0) {
+    if (server.fd < 0 || bind(server.fd, name, address.size) < 0 || listen(server.fd, 100) < 0 ||
+        getsockname(server.fd, name, &address.size) < 0) {
         perror("sock-server: listen");
         return 1;
     }
@@ -123,7 +124,7 @@ int main(int argc, char **argv) {
         return 1;
     tram_loop_add_signal_handler(server.loop, SIGINT, stop, NULL);
     tram_loop_add_signal_handler(server.loop, SIGTERM, stop, NULL);
-    printf("listening on 127.0.0.1:%u\n", ntohs(address.sin_port));
+    printf("listening on %s\n", tram_socket_address_text(&address, text, sizeof text));
     fflush(stdout);
     accept_next(&server);
     tram_loop_run_forever(server.loop);

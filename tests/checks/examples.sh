@@ -95,6 +95,10 @@ EOF
     # Nobody listens any more: a clear error.
     if output=$("$examples/sock-client" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "sock-client: no error"; fi
     [[ $output == "sock-client: connect: Connection refused" ]] || fail "sock-client printed: $output"
+    for port in nonsense 65536 -1; do
+        if output=$(timeout 20 "$examples/sock-server" "$port" 2>&1); then fail "sock-server: no error for port $port"; fi
+        [[ $output == "sock-server: port $port: Invalid value" ]] || fail "sock-server printed: $output"
+    done
 }
 
 subprocess_date
