@@ -155,6 +155,7 @@ static size_t joinable(const struct io *io, const struct io_datagram *datagrams,
 
 static void tell_segment_size(struct msghdr *message, union segment_control *control, size_t size) {
     uint16_t segment = (uint16_t)size;
+    memset(control, 0, sizeof *control); /* with its padding, which the kernel copies */
     control->header = (struct cmsghdr){
         .cmsg_level = SOL_UDP,
         .cmsg_type = UDP_SEGMENT,

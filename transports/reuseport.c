@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <string.h>
 #include <unistd.h>
 
 int tram__reuseport_steer(const struct sys *sys, int fd, tram_steer steer, unsigned count) {
@@ -15,7 +16,10 @@ int tram__reuseport_steer(const struct sys *sys, int fd, tram_steer steer, unsig
         BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
         BPF_STMT(BPF_RET | BPF_A, 0),
     };
-    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    struct sock_fprog program;
+    memset(&program, 0, sizeof program); /* with its padding, which the kernel copies */
+    program.len = sizeof code / sizeof *code;
+    program.filter = code;
     return sys->setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) < 0 ? -errno : 0;
 }
 

@@ -541,11 +541,16 @@ static void test_what_cannot_be_coupled(void **state) {
     assert_int_equal(tram_bridge(c->base.transport, coupling.a, NULL, &future), -ENOTSUP);
     tram_transport_close(c->base.transport);
     static const char *const argv[] = {"true", NULL};
-    c = recorder_new(world, "c");
-    assert_int_equal(tram_loop_subprocess_exec(world->loop, give_recorder, c, argv, NULL, NULL), 0);
-    run_ticks(world, 1);
-    assert_int_equal(tram_bridge(coupling.a, c->base.transport, NULL, &future), -ENOTSUP);
-    run_until(world, &c->was_released);
+    if (!is_emulated()) {
+        c = recorder_new(world, "c");
+        assert_int_equal(tram_loop_subprocess_exec(world->loop, give_recorder, c, argv, NULL, NULL), 0);
+        for (int i = 0; !c->base.transport; i++) {
+            assert_true(i < 1000);
+            run_ticks(world, 1);
+        }
+        assert_int_equal(tram_bridge(coupling.a, c->base.transport, NULL, &future), -ENOTSUP);
+        run_until(world, &c->was_released);
+    }
     tram_transport_abort(coupling.a);
     tram_transport_abort(coupling.b);
     run_to_rest(world);

@@ -378,6 +378,8 @@ static void test_U_11_a_peer_that_sends_a_thousand(void **state) {
 }
 
 static void test_U_11_a_process_that_may_open_no_more(void **state) {
+    if (is_emulated())
+        skip();
     struct world *world = *state;
     struct stream stream = stream_plain(world, 200, 200);
     int opened = open_descriptors();

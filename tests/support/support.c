@@ -96,6 +96,10 @@ int open_descriptors(void) {
     return count;
 }
 
+bool is_emulated(void) {
+    return getenv("TRAM_TEST_EMULATED");
+}
+
 static struct world *the_world;
 
 struct world *world_of(tram_loop *loop) {

@@ -103,6 +103,9 @@ struct calls *world_count_calls(struct world *world);
 /* How many descriptors this process has open. */
 int open_descriptors(void);
 
+/* Under valgrind, which has no pidfd_open and keeps limits of descriptors in its own way. */
+bool is_emulated(void);
+
 /* A loop callback that adds (const char *)arg to the trace: the loop must be the world's of `world_of(loop)`. */
 int trace_callback(tram_loop *loop, void *arg);
 struct world *world_of(tram_loop *loop);
