@@ -13,6 +13,7 @@
 #include "transports/reuseport.h"
 #include "transports/runtime_server.h"
 #include "transports/server.h"
+#include "transports/socket.h"
 #include "transports/unix.h"
 
 /* ---- The shards ---- */
@@ -411,7 +412,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     };
     status = !path == !options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
     if (!status && options->sock)
-        status = tram__unix_socket_check(runtime_sys(runtime), *options->sock);
+        status = tram__socket_check_unix(runtime_sys(runtime), *options->sock);
     else if (!status)
         status = tram_socket_address_unix(path, path_size, &local);
     common.shard = TRAM_SHARD_SHARED;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "transports/socket.h"
-#include "transports/unix.h"
 
 static void creation_cancel(tram_future *future);
 static void creation_destroy(tram_future *future);
@@ -232,7 +231,7 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     bool by_source = !status && options->limits && options->limits->max_per_source;
     for (size_t i = 0; !status && i < socket_count; i++) {
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
-        if (!status && by_source && tram__unix_socket_check(loop->sys, sockets[i]) == 0)
+        if (!status && by_source && tram__socket_check_unix(loop->sys, sockets[i]) == 0)
             status = TRAM_EVALUE; /* it has no sources */
     }
     if (status)

@@ -20,6 +20,14 @@ int tram__socket_take(tram_loop *loop, int fd, int type) {
     return 0;
 }
 
+int tram__socket_check_unix(const struct sys *sys, int fd) {
+    int family = 0;
+    socklen_t size = sizeof family;
+    if (sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
+        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
+    return family == AF_UNIX ? 0 : TRAM_EVALUE;
+}
+
 bool tram__family_known(int family) {
     return family == AF_UNSPEC || family == AF_INET || family == AF_INET6;
 }

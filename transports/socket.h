@@ -10,6 +10,9 @@
  */
 int tram__socket_take(tram_loop *loop, int fd, int type);
 
+/* TRAM_EVALUE: not a Unix socket. */
+int tram__socket_check_unix(const struct sys *sys, int fd);
+
 /* May the user ask for it? 0: any. */
 bool tram__family_known(int family);
 

@@ -9,17 +9,9 @@
 #include "transports/server_create.h"
 #include "transports/socket.h"
 
-int tram__unix_socket_check(const struct sys *sys, int fd) {
-    int family = 0;
-    socklen_t size = sizeof family;
-    if (sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    return family == AF_UNIX ? 0 : TRAM_EVALUE;
-}
-
 /* A Unix stream socket that may become ours. */
 static int take_socket(tram_loop *loop, int fd) {
-    int status = tram__unix_socket_check(loop->sys, fd);
+    int status = tram__socket_check_unix(loop->sys, fd);
     return status ? status : tram__socket_take(loop, fd, SOCK_STREAM);
 }
 

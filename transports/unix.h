@@ -8,9 +8,6 @@
 /* What all servers understand of the options; TRAM_EVALUE for what makes no sense. */
 int tram__unix_server_check(const tram_unix_server_options *options, tram_server_options *ret_common);
 
-/* TRAM_EVALUE: not a Unix socket. */
-int tram__unix_socket_check(const struct sys *sys, int fd);
-
 /* A socket that is bound to the address. A code with `ret_error` filled otherwise. */
 int tram__unix_bind(const struct sys *sys, const tram_socket_address *address, int *ret_fd,
                     struct kept_error *ret_error);
