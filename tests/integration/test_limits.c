@@ -7,7 +7,7 @@
 
 #include "support/faults.h"
 #include "support/support.h"
-#include "transports/transport.h"
+#include "transports/base/transport.h"
 
 #define SECOND 1000000000ull
 
