@@ -7,11 +7,11 @@
 
 /* ---- The area ---- */
 
-static void area_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void area_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(seat, tram_loop, datagram_seat);
-    list_remove(&seat->link);
+    tram_loop *loop = container_of(hook, tram_loop, datagram_hook);
+    list_remove(&hook->link);
     memory_put(&loop->allocator, loop->datagrams, sizeof *loop->datagrams);
     loop->datagrams = NULL;
 }
@@ -25,7 +25,7 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
             return -ENOMEM;
         area->in_slot = 0; /* the rest is written before it is read, and most of it never touched */
         loop->datagrams = area;
-        loop_seat(loop, &loop->datagram_seat, area_ending);
+        loop_add_close_hook(loop, &loop->datagram_hook, area_ending);
     }
     int value = 0;
     socklen_t size = sizeof value;
@@ -153,7 +153,7 @@ static size_t joinable(const struct io *io, const struct io_datagram *datagrams,
     return joined;
 }
 
-static void tell_segment_size(struct msghdr *message, union segment_control *control, size_t size) {
+static void notify_segment_size(struct msghdr *message, union segment_control *control, size_t size) {
     uint16_t segment = (uint16_t)size;
     memset(control, 0, sizeof *control); /* with its padding, which the kernel copies */
     control->header = (struct cmsghdr){
@@ -179,7 +179,7 @@ unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, c
             .msg_iovlen = joined,
         };
         if (joined > 1)
-            tell_segment_size(message, &area->out_control[messages], datagrams[i].size);
+            notify_segment_size(message, &area->out_control[messages], datagrams[i].size);
         for (size_t end = i + joined; i < end; i++)
             area->out_pieces[i] = (struct iovec){.iov_base = datagrams[i].data, .iov_len = datagrams[i].size};
     }

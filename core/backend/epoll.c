@@ -12,7 +12,7 @@
 #include "core/backend/descriptors.h"
 #include "core/base/probes.h"
 #include "core/loop/loop.h"
-#include "core/system/quiet.h"
+#include "core/system/sigpipe.h"
 
 struct poller {
     const struct sys *sys;
@@ -183,13 +183,13 @@ static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram 
 }
 
 static ssize_t send_from_pipe(struct io *io, const struct io_range *range) {
-    struct quiet quiet;
+    struct sigpipe_guard guard;
     ssize_t sent;
-    quiet_begin(&quiet);
+    sigpipe_block(&guard);
     do
         sent = io->loop->sys->splice(range->file, NULL, io->fd, NULL, range->size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     while (unlikely(sent < 0) && errno == EINTR);
-    quiet_end(&quiet, sent < 0 ? errno == EPIPE : (size_t)sent < range->size);
+    sigpipe_restore(&guard, sent < 0 ? errno == EPIPE : (size_t)sent < range->size);
     return likely(sent >= 0) ? sent : -errno;
 }
 

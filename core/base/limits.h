@@ -4,8 +4,8 @@
 
 #define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
-#define TRAM_MAIL_PER_TICK         256            /* cells taken from the mailbox in one tick */
-#define TRAM_MAIL_BATCH            1024           /* cells that were run and wait to be sent home together */
+#define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
+#define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
 #define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
 #define TRAM_SLOW_CALLBACK_NS      100000000ull                   /* what is slow in debug mode (L-30) */
@@ -34,8 +34,8 @@
 #define TRAM_SOCK_SENDFILE_BLOCK   (256u * 1024u)  /* … on plain sockets (F-11) */
 #define TRAM_SOCK_LOOK_NS          125000000ull    /* the first look for a closed descriptor (O-15), and … */
 #define TRAM_SOCK_LOOK_MAX_NS      8000000000ull   /* … the longest time between two */
-#define TRAM_SOCK_LATER_NS         1000000ull      /* the first pause where the kernel will not tell, and … */
-#define TRAM_SOCK_LATER_MAX_NS     128000000ull    /* … the longest */
+#define TRAM_SOCK_BACKOFF_NS       1000000ull      /* the first pause where the kernel will not tell, and … */
+#define TRAM_SOCK_BACKOFF_MAX_NS   128000000ull    /* … the longest */
 #define TRAM_BACKLOG_RUNTIME       4096
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */

@@ -18,7 +18,7 @@ struct shutdown {
 };
 
 /* How pools reach a loop: counted by the loop and by its jobs, shut when the loop closes. */
-struct way_back {
+struct reply_port {
     pthread_mutex_t lock;
     struct mailbox *mailbox; /* NULL: shut */
     struct mail *ended;      /* for the last thread of the own pool */
@@ -27,7 +27,7 @@ struct way_back {
 
 /* What a loop knows of executors. Made when the first job comes. */
 struct executor_link {
-    struct seat seat;
+    struct close_hook hook;
     tram_loop *loop;
     tram_executor *executor; /* the default one; counted */
     bool own;                /* made by this loop, and ended by it */
@@ -36,47 +36,47 @@ struct executor_link {
     size_t unanswered;       /* jobs on the default executor, detached ones included */
     struct list jobs;        /* all unanswered ones; each is held */
     struct list shutdowns;
-    struct way_back *way_back;
+    struct reply_port *reply_port;
 };
 
-/* ---- The way back ---- */
+/* ---- The reply port ---- */
 
-static struct way_back *way_back_new(struct mailbox *mailbox) {
-    struct way_back *way_back = tram__memory_get_zero(&tram__memory_default, sizeof *way_back);
-    if (!way_back)
+static struct reply_port *reply_port_new(struct mailbox *mailbox) {
+    struct reply_port *reply_port = tram__memory_get_zero(&tram__memory_default, sizeof *reply_port);
+    if (!reply_port)
         return NULL;
-    pthread_mutex_init(&way_back->lock, NULL);
-    way_back->mailbox = mailbox;
-    atomic_init(&way_back->references, 1);
-    return way_back;
+    pthread_mutex_init(&reply_port->lock, NULL);
+    reply_port->mailbox = mailbox;
+    atomic_init(&reply_port->references, 1);
+    return reply_port;
 }
 
-static struct way_back *way_back_hold(struct way_back *way_back) {
-    atomic_fetch_add_explicit(&way_back->references, 1, memory_order_relaxed);
-    return way_back;
+static struct reply_port *reply_port_hold(struct reply_port *reply_port) {
+    atomic_fetch_add_explicit(&reply_port->references, 1, memory_order_relaxed);
+    return reply_port;
 }
 
-static void way_back_release(struct way_back *way_back) {
-    if (atomic_fetch_sub_explicit(&way_back->references, 1, memory_order_acq_rel) != 1)
+static void reply_port_release(struct reply_port *reply_port) {
+    if (atomic_fetch_sub_explicit(&reply_port->references, 1, memory_order_acq_rel) != 1)
         return;
-    pthread_mutex_destroy(&way_back->lock);
-    memory_put(&tram__memory_default, way_back, sizeof *way_back);
+    pthread_mutex_destroy(&reply_port->lock);
+    memory_put(&tram__memory_default, reply_port, sizeof *reply_port);
 }
 
 /* Any thread: posts the mail that waits at `place`. False: the loop is closed. */
-static bool way_back_post(struct way_back *way_back, struct mail **place) {
-    pthread_mutex_lock(&way_back->lock);
-    struct mailbox *mailbox = way_back->mailbox;
+static bool reply_port_post(struct reply_port *reply_port, struct mail **place) {
+    pthread_mutex_lock(&reply_port->lock);
+    struct mailbox *mailbox = reply_port->mailbox;
     bool posted = false;
     if (mailbox) {
         struct mail *mail = *place;
         *place = NULL; /* once posted, the place may be gone */
-        /* The mailbox closes only after the way back was shut, so it takes what comes. */
+        /* The mailbox closes only after the reply port was shut, so it takes what comes. */
         posted = tram__mailbox_post(mailbox, mail) == 0;
         if (!posted)
             tram__mail_free(mailbox, mail);
     }
-    pthread_mutex_unlock(&way_back->lock);
+    pthread_mutex_unlock(&reply_port->lock);
     return posted;
 }
 
@@ -89,10 +89,10 @@ static const struct mail_kind job_mail = {.run = job_mail_run, .discard = job_ma
 
 void tram__job_free(struct job *job) {
     if (job->mail)
-        tram__mail_free(job->way_back->mailbox, job->mail);
+        tram__mail_free(job->reply_port->mailbox, job->mail);
     if (job->executor)
         tram__threads_release(job->executor);
-    way_back_release(job->way_back);
+    reply_port_release(job->reply_port);
     memory_put(&tram__memory_default, job, job->size);
 }
 
@@ -118,13 +118,13 @@ static void job_task_run(struct task *task) {
 static void job_task_done(struct task *task) {
     struct job *job = (struct job *)task;
     /* Once posted, the job is the loop's and may be gone, and the loop with it. */
-    struct way_back *way_back = way_back_hold(job->way_back);
-    if (!way_back_post(way_back, &job->mail))
+    struct reply_port *reply_port = reply_port_hold(job->reply_port);
+    if (!reply_port_post(reply_port, &job->mail))
         job_release(job);
-    way_back_release(way_back);
+    reply_port_release(reply_port);
 }
 
-static void link_ending(struct seat *seat, enum io_ending ending);
+static void link_ending(struct close_hook *hook, enum shutdown_mode ending);
 
 static int link_open(tram_loop *loop, struct executor_link **ret_link) {
     struct executor_link *link = loop->executor;
@@ -132,8 +132,8 @@ static int link_open(tram_loop *loop, struct executor_link **ret_link) {
         link = tram__memory_get_zero(&loop->allocator, sizeof *link);
         if (!link)
             return -ENOMEM;
-        link->way_back = way_back_new(loop->mailbox);
-        if (!link->way_back) {
+        link->reply_port = reply_port_new(loop->mailbox);
+        if (!link->reply_port) {
             memory_put(&loop->allocator, link, sizeof *link);
             return -ENOMEM;
         }
@@ -141,7 +141,7 @@ static int link_open(tram_loop *loop, struct executor_link **ret_link) {
         list_init(&link->shutdowns);
         link->loop = loop;
         loop->executor = link;
-        loop_seat(loop, &link->seat, link_ending);
+        loop_add_close_hook(loop, &link->hook, link_ending);
     }
     *ret_link = link;
     return 0;
@@ -165,7 +165,7 @@ int tram__job_new(tram_loop *loop, const struct job_kind *kind, size_t size, voi
     list_init(&job->task.link);
     list_init(&job->link);
     job->kind = kind;
-    job->way_back = way_back_hold(link->way_back);
+    job->reply_port = reply_port_hold(link->reply_port);
     job->size = size;
     memcpy(ret_job, &job, sizeof job);
     return 0;
@@ -284,15 +284,15 @@ int tram__job_submit(tram_loop *loop, tram_executor *executor, struct job *job, 
     return 0;
 }
 
-/* Shuts the way back and takes from the jobs that still run what is the loop's. */
+/* Shuts the reply port and takes from the jobs that still run what is the loop's. */
 static void link_forget_jobs(tram_loop *loop, struct executor_link *link) {
-    struct way_back *way_back = link->way_back;
-    pthread_mutex_lock(&way_back->lock);
-    way_back->mailbox = NULL;
-    pthread_mutex_unlock(&way_back->lock);
-    if (way_back->ended)
-        tram__mail_free(loop->mailbox, way_back->ended);
-    way_back->ended = NULL;
+    struct reply_port *reply_port = link->reply_port;
+    pthread_mutex_lock(&reply_port->lock);
+    reply_port->mailbox = NULL;
+    pthread_mutex_unlock(&reply_port->lock);
+    if (reply_port->ended)
+        tram__mail_free(loop->mailbox, reply_port->ended);
+    reply_port->ended = NULL;
     while (!list_empty(&link->jobs)) {
         struct job *job = container_of(link->jobs.next, struct job, link);
         list_remove(&job->link);
@@ -301,16 +301,16 @@ static void link_forget_jobs(tram_loop *loop, struct executor_link *link) {
         job->mail = NULL;
         job_release(job);
     }
-    way_back_release(way_back);
+    reply_port_release(reply_port);
 }
 
 /* The loop closes: never waits for a job (L-34). */
-static void link_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void link_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    struct executor_link *link = container_of(seat, struct executor_link, seat);
+    struct executor_link *link = container_of(hook, struct executor_link, hook);
     tram_loop *loop = link->loop;
-    list_remove(&seat->link);
+    list_remove(&hook->link);
     /* A discard of the user's may cancel other jobs: none is ahead of us in a list that changes. */
     struct list rest;
     list_init(&rest);
@@ -435,9 +435,9 @@ static void ended_mail_run(tram_loop *loop, struct mail *mail) {
 }
 
 static void ended_post(void *arg) {
-    struct way_back *way_back = arg;
-    way_back_post(way_back, &way_back->ended);
-    way_back_release(way_back);
+    struct reply_port *reply_port = arg;
+    reply_port_post(reply_port, &reply_port->ended);
+    reply_port_release(reply_port);
 }
 
 static void ended_mail_discard(struct mail *mail) {
@@ -474,16 +474,16 @@ static int shutdown_begin(tram_loop *loop, struct executor_link *link, bool *ret
         *ret_waits = !link->ended;
         return 0;
     }
-    struct way_back *way_back = link->way_back;
-    way_back->ended = tram__mail_new(loop->mailbox, &ended_mail);
-    if (!way_back->ended)
+    struct reply_port *reply_port = link->reply_port;
+    reply_port->ended = tram__mail_new(loop->mailbox, &ended_mail);
+    if (!reply_port->ended)
         return -ENOMEM;
     link->shut_down = true;
-    *ret_waits = tram__threads_close(link->executor, ended_post, way_back_hold(way_back));
+    *ret_waits = tram__threads_close(link->executor, ended_post, reply_port_hold(reply_port));
     if (!*ret_waits) {
-        tram__mail_free(loop->mailbox, way_back->ended);
-        way_back->ended = NULL;
-        way_back_release(way_back);
+        tram__mail_free(loop->mailbox, reply_port->ended);
+        reply_port->ended = NULL;
+        reply_port_release(reply_port);
         link->ended = true;
     }
     return 0;

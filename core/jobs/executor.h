@@ -5,8 +5,8 @@
  * it knows that, and by the future that stands for it, so that a result may lie in the job. Who lets go last frees
  * it, on whatever thread.
  *
- * A pool answers by a mail cell that the job brought along. A loop may be closed and freed while a job runs: the job
- * then finds its way back shut and is dropped in silence. Hence a job's memory is the default one, not the loop's.
+ * A pool answers by a mail node that the job brought along. A loop may be closed and freed while a job runs: the job
+ * then finds its reply port shut and is dropped in silence. Hence a job's memory is the default one, not the loop's.
  */
 #ifndef TRAM_CORE_JOBS_EXECUTOR_H
 #define TRAM_CORE_JOBS_EXECUTOR_H
@@ -30,11 +30,11 @@ struct job_kind {
 struct job {
     struct task task;
     const struct job_kind *kind;
-    struct list link;          /* loop's thread only: in executor_link.jobs until it is answered */
-    struct job_future *future; /* loop's thread only; NULL: nobody waits any more */
-    tram_executor *executor;   /* counted */
-    struct way_back *way_back; /* counted */
-    struct mail *mail;         /* guarded by the lock of `way_back`; NULL once posted */
+    struct list link;              /* loop's thread only: in executor_link.jobs until it is answered */
+    struct job_future *future;     /* loop's thread only; NULL: nobody waits any more */
+    tram_executor *executor;       /* counted */
+    struct reply_port *reply_port; /* counted */
+    struct mail *mail;             /* guarded by the lock of `reply_port`; NULL once posted */
     size_t size;
     _Atomic uint32_t references;
     bool on_default;

@@ -175,11 +175,11 @@ static void dispatch(tram_loop *loop) {
     }
 }
 
-static void signals_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(seat, tram_loop, signal_seat);
-    list_remove(&seat->link);
+    tram_loop *loop = container_of(hook, tram_loop, signal_hook);
+    list_remove(&hook->link);
     pthread_mutex_lock(&registry.lock);
     while (loop->signal_records) {
         int number = loop->signal_records->number;
@@ -214,7 +214,7 @@ int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callba
     }
     if (!loop->on_signals) {
         loop->on_signals = dispatch;
-        loop_seat(loop, &loop->signal_seat, signals_ending);
+        loop_add_close_hook(loop, &loop->signal_hook, signals_ending);
     }
     pthread_mutex_lock(&registry.lock);
     status = take_over(loop, signal_number);

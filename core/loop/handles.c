@@ -35,7 +35,7 @@ struct call_chunk {
 };
 
 struct call_slots {
-    struct seat seat;
+    struct close_hook hook;
     tram_loop *loop;
     struct call_chunk **chunks;
     uint32_t chunk_count;
@@ -61,7 +61,7 @@ static inline tram_discard *call_discard(const struct call_slots *calls, const s
 
 #define CHUNK_BYTES (sizeof(struct call_chunk) + 63)
 
-static void calls_ending(struct seat *seat, enum io_ending ending);
+static void calls_ending(struct close_hook *hook, enum shutdown_mode ending);
 
 /* What a loop knows of calls, made when the first comes. */
 static struct call_slots *calls_of(tram_loop *loop) {
@@ -70,7 +70,7 @@ static struct call_slots *calls_of(tram_loop *loop) {
     loop->calls = tram__memory_get_zero(&loop->allocator, sizeof *loop->calls);
     if (loop->calls) {
         loop->calls->loop = loop;
-        loop_seat(loop, &loop->calls->seat, calls_ending);
+        loop_add_close_hook(loop, &loop->calls->hook, calls_ending);
     }
     return loop->calls;
 }
@@ -175,13 +175,13 @@ static void discard_all(tram_loop *loop) {
 }
 
 /* The loop closes: what is queued is discarded (L-8), and no handle names anything any more. */
-static void calls_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    struct call_slots *calls = container_of(seat, struct call_slots, seat);
+    struct call_slots *calls = container_of(hook, struct call_slots, hook);
     tram_loop *loop = calls->loop;
     discard_all(loop);
-    list_remove(&seat->link);
+    list_remove(&hook->link);
     loop->calls = NULL;
     for (uint32_t i = 0; i < calls->chunk_count; i++)
         memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
@@ -191,7 +191,7 @@ static void calls_ending(struct seat *seat, enum io_ending ending) {
 
 /* ---- The public calls ---- */
 
-static void tell_handle(const struct call *call, tram_handle *ret_handle) {
+static void notify_handle(const struct call *call, tram_handle *ret_handle) {
     if (ret_handle)
         *ret_handle = (tram_handle){call->slot, call->generation};
 }
@@ -208,7 +208,7 @@ int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram
         return -ENOMEM;
     call->on.ready.run = ready_run;
     loop_ready(loop, &call->on.ready);
-    tell_handle(call, ret_handle);
+    notify_handle(call, ret_handle);
     return 0;
 }
 
@@ -228,7 +228,7 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
         call_end(loop, call, false);
         return -ENOMEM;
     }
-    tell_handle(call, ret_handle);
+    notify_handle(call, ret_handle);
     return 0;
 }
 
@@ -329,7 +329,7 @@ static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callbac
 }
 
 int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard) {
-    _Static_assert(sizeof(struct posted_call) <= MAIL_PAYLOAD, "fits a cell");
+    _Static_assert(sizeof(struct posted_call) <= MAIL_PAYLOAD, "fits a node");
     return post_call(loop, &posted_call, callback, arg, discard);
 }
 

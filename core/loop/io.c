@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/loop/loop.h"
-#include "core/system/quiet.h"
+#include "core/system/sigpipe.h"
 
 /* Doubles an array of the loop's; the new part is zeroed. */
 static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
@@ -82,7 +82,7 @@ __attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
     if (present) {
         if (!present->kind->yields)
             return TRAM_ESTATE;
-        present->kind->ending(present, IO_ENDING_DROP);
+        present->kind->ending(present, IO_SHUTDOWN_NOW);
     }
     return fd >= 0 && (uint32_t)fd >= loop->descriptor_count ? grow_descriptors(loop, fd) : 0;
 }
@@ -178,10 +178,10 @@ int tram__io_renew(struct io *io) {
 #endif
 
 static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
-    struct quiet quiet;
-    quiet_begin(&quiet);
+    struct sigpipe_guard guard;
+    sigpipe_block(&guard);
     ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
-    quiet_end(&quiet, written < 0 && errno == EPIPE);
+    sigpipe_restore(&guard, written < 0 && errno == EPIPE);
     return written;
 }
 
@@ -197,7 +197,7 @@ ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) 
 
 /* ---- Ending ---- */
 
-void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
+void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
         if (io && io->kind->ending)
@@ -206,11 +206,11 @@ void tram__loop_end_all(tram_loop *loop, enum io_ending ending) {
     /* Each leaves the list of those to hear before it does: it may end itself, or others. */
     struct list pending;
     list_init(&pending);
-    list_move_all(&loop->seats, &pending);
+    list_move_all(&loop->close_hooks, &pending);
     while (!list_empty(&pending)) {
-        struct seat *seat = container_of(pending.next, struct seat, link);
-        list_remove(&seat->link);
-        list_append(&loop->seats, &seat->link);
-        seat->ending(seat, ending);
+        struct close_hook *hook = container_of(pending.next, struct close_hook, link);
+        list_remove(&hook->link);
+        list_append(&loop->close_hooks, &hook->link);
+        hook->ending(hook, ending);
     }
 }

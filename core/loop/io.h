@@ -8,7 +8,7 @@
  *
  * An event names its io by slot and generation. tram__io_remove() ends the generation, so an event that was
  * collected before can never reach a later owner of the slot or of the descriptor's number. The memory of an
- * io must stay until the end of the tick in which it was removed: tram__loop_bury().
+ * io must stay until the end of the tick in which it was removed: tram__loop_free_later().
  */
 #ifndef TRAM_CORE_LOOP_IO_H
 #define TRAM_CORE_LOOP_IO_H
@@ -28,7 +28,7 @@ struct io_datagram {
     void *data;
     size_t size;
     size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
-    const struct sockaddr *address; /* whose, or whither; NULL: nobody's, or the socket is connected */
+    const struct sockaddr *address; /* sender, or destination; NULL: none, or the socket is connected */
     socklen_t address_size;
 };
 
@@ -80,17 +80,17 @@ struct io_range {
 };
 
 /* How a loop or runtime that ends asks an object to end. */
-enum io_ending {
-    IO_ENDING_STOP,  /* a server: stop accepting; others ignore it */
-    IO_ENDING_CLOSE, /* flush, then end */
-    IO_ENDING_ABORT, /* end soon, by the usual callbacks */
-    IO_ENDING_DROP,  /* the loop closes: end within this call */
+enum shutdown_mode {
+    IO_SHUTDOWN_STOP,  /* a server: stop accepting; others ignore it */
+    IO_SHUTDOWN_CLOSE, /* flush, then end */
+    IO_SHUTDOWN_ABORT, /* end soon, by the usual callbacks */
+    IO_SHUTDOWN_NOW,   /* the loop closes: end within this call */
 };
 
 /* What an owner is told; NULL where it never asks. Each may end the io within the call. */
 struct io_kind {
     const char *name;
-    /* Gives way when another io wants its descriptor: `ending` is called with IO_ENDING_DROP. */
+    /* Gives way when another io wants its descriptor: `ending` is called with IO_SHUTDOWN_NOW. */
     bool yields;
     /* It is a tram_transport: for walks over the transports of a loop. */
     bool transport;
@@ -139,8 +139,8 @@ struct io_kind {
     /* Watching: IO_READ, IO_WRITE or both. An error or hang-up counts as what was asked for. */
     void (*ready)(struct io *io, unsigned events);
 
-    /* See enum io_ending. Called for every io of a loop that ends. NULL: nothing to do. */
-    void (*ending)(struct io *io, enum io_ending ending);
+    /* See enum shutdown_mode. Called for every io of a loop that ends. NULL: nothing to do. */
+    void (*ending)(struct io *io, enum shutdown_mode ending);
 };
 
 struct io {

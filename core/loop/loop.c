@@ -77,11 +77,11 @@ static void run_due(tram_loop *loop) {
     }
 }
 
-static void bury_the_dead(tram_loop *loop) {
-    while (unlikely(loop->dead != NULL)) {
-        struct grave *grave = loop->dead;
-        loop->dead = grave->next;
-        grave->dispose(loop, grave);
+static void run_deferred_frees(tram_loop *loop) {
+    while (unlikely(loop->deferred_frees != NULL)) {
+        struct deferred_free *deferred = loop->deferred_frees;
+        loop->deferred_frees = deferred->next;
+        deferred->dispose(loop, deferred);
     }
 }
 
@@ -129,7 +129,7 @@ static void tick(tram_loop *loop, bool may_block) {
         loop->on_signals(loop);
     if (loop->on_wake)
         loop->on_wake(loop, loop->on_wake_arg);
-    bury_the_dead(loop);
+    run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
     if (unlikely(measures))
@@ -284,7 +284,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->spin_ns = options->spin_ns;
     list_init(&loop->ready);
     list_init(&loop->batch);
-    list_init(&loop->seats);
+    list_init(&loop->close_hooks);
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
     if (status)
@@ -306,12 +306,12 @@ int tram_loop_close(tram_loop *loop) {
         return 0;
     loop->closed = true; /* whatever the callbacks below try to schedule is refused */
     loop->closing = true;
-    loop->in_tick = true; /* the dead stay until all is done */
-    tram__loop_end_all(loop, IO_ENDING_DROP);
+    loop->in_tick = true; /* nothing is freed until all is done */
+    tram__loop_end_all(loop, IO_SHUTDOWN_NOW);
     tram__mailbox_close(loop->mailbox);
     list_move_all(&loop->ready, &loop->batch);
     run_batch(loop);
-    bury_the_dead(loop);
+    run_deferred_frees(loop);
     loop->in_tick = false;
     loop->closing = false;
     return 0;
@@ -335,14 +335,15 @@ int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t wh
     return tram__timers_start(&loop->timers, &deadline->timer, when_ns);
 }
 
-void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave)) {
+void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
+                           void (*dispose)(tram_loop *loop, struct deferred_free *deferred)) {
     if (!loop->in_tick) {
-        dispose(loop, grave);
+        dispose(loop, deferred);
         return;
     }
-    grave->dispose = dispose;
-    grave->next = loop->dead;
-    loop->dead = grave;
+    deferred->dispose = dispose;
+    deferred->next = loop->deferred_frees;
+    loop->deferred_frees = deferred;
 }
 
 void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats) {

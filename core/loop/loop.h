@@ -53,15 +53,17 @@ static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
 }
 
 /* Frees by `dispose` at the end of the tick, or at once outside of one. */
-void tram__loop_bury(tram_loop *loop, struct grave *grave, void (*dispose)(tram_loop *loop, struct grave *grave));
+void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
+                           void (*dispose)(tram_loop *loop, struct deferred_free *deferred));
 
-static inline void loop_seat(tram_loop *loop, struct seat *seat, void (*ending)(struct seat *, enum io_ending)) {
-    seat->ending = ending;
-    list_append(&loop->seats, &seat->link);
+static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
+                                       void (*ending)(struct close_hook *, enum shutdown_mode)) {
+    hook->ending = ending;
+    list_append(&loop->close_hooks, &hook->link);
 }
 
-/* Asks every io and every seat of the loop to end; see enum io_ending. */
-void tram__loop_end_all(tram_loop *loop, enum io_ending ending);
+/* Asks every io and every hook of the loop to end; see enum shutdown_mode. */
+void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending);
 
 /* Makes a loop that waits by this backend; `sys` must outlive it. See core/backend/backend.h for who chooses. */
 int tram__loop_create(const tram_loop_options *options, const struct sys *sys, const struct poller_ops *poller_ops,

@@ -13,7 +13,7 @@
  * Each memory-ordering argument stands beside its fence.
  *
  * ThreadSanitizer cannot see into Concurrency Kit's assembly. Under it the stack operations are hidden, and what
- * they order (a cell's content, from poster to owner and back) is told by hand.
+ * they order (a node's content, from poster to owner and back) is told by hand.
  */
 #ifdef TRAM_TSAN
 void AnnotateIgnoreReadsBegin(const char *file, int line);
@@ -82,7 +82,7 @@ struct mail_chunk {
 
 #define CHUNK_BYTES ((CELLS_PER_CHUNK + 1) * sizeof(struct mail))
 
-/* More than cells ever come back; see tram__mailbox_abandon(). */
+/* More than nodes ever come back; see tram__mailbox_abandon(). */
 #define OWNED (1ull << 62)
 
 static void *aligned(void *memory) {
@@ -102,9 +102,9 @@ int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, ui
     mailbox->sys = sys;
     mailbox->limit = limit;
     ck_stack_init(&mailbox->inbox);
-    ck_stack_init(&mailbox->spare);
-    ck_stack_init(&mailbox->back);
-    mailbox->spare.generation = (char *)1; /* pops count up this pointer, and nothing may be added to NULL */
+    ck_stack_init(&mailbox->shared_free);
+    ck_stack_init(&mailbox->returned);
+    mailbox->shared_free.generation = (char *)1; /* pops count up this pointer, and nothing may be added to NULL */
     atomic_init(&mailbox->references, OWNED);
     mailbox->eventfd = sys->eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (mailbox->eventfd < 0) {
@@ -143,7 +143,7 @@ static void discard_inbox(struct mailbox *mailbox) {
 static void destroy(struct mailbox *mailbox) {
     tram_allocator allocator = mailbox->allocator;
     struct mail *mail;
-    while ((mail = pop(&mailbox->spare)))
+    while ((mail = pop(&mailbox->shared_free)))
         memory_put(&allocator, mail, sizeof *mail);
     while (mailbox->chunks) {
         struct mail_chunk *chunk = mailbox->chunks;
@@ -168,15 +168,15 @@ void tram__mailbox_release(struct mailbox *mailbox) {
 }
 
 /*
- * The owner gives cells out without counting them in `references`; who brings some back from another thread takes
+ * The owner gives nodes out without counting them in `references`; who brings some back from another thread takes
  * their number off. The two meet here: with what the owner counted for itself, what is left is exactly the holds and
- * the cells that are out still. Until then OWNED keeps the sum above zero.
+ * the nodes that are out still. Until then OWNED keeps the sum above zero.
  */
 void tram__mailbox_abandon(struct mailbox *mailbox) {
     atomic_store_explicit(&mailbox->abandoned, true, memory_order_relaxed);
     ck_pr_fence_memory(); /* the other half of tram__mailbox_release() */
     discard_inbox(mailbox);
-    let_go(mailbox, OWNED - mailbox->cells_out);
+    let_go(mailbox, OWNED - mailbox->nodes_out);
 }
 
 void tram__mailbox_close(struct mailbox *mailbox) {
@@ -190,7 +190,7 @@ void tram__mailbox_close(struct mailbox *mailbox) {
     discard_inbox(mailbox);
 }
 
-/* ---- Cells ---- */
+/* ---- Nodes ---- */
 
 _Thread_local struct mailbox *tram__mailbox_entered;
 
@@ -198,74 +198,74 @@ void tram__mailbox_enter(struct mailbox *mailbox) {
     tram__mailbox_entered = mailbox;
 }
 
-/* Makes more of the owner's own cells; next to each other, which is how the other end will read them. */
-static bool grow_cells(struct mailbox *mailbox) {
+/* Makes more of the owner's own nodes; next to each other, which is how the other end will read them. */
+static bool grow_nodes(struct mailbox *mailbox) {
     struct mail_chunk *chunk = memory_get(&mailbox->allocator, CHUNK_BYTES);
     if (!chunk)
         return false;
     chunk->next = mailbox->chunks;
     mailbox->chunks = chunk;
-    struct mail *cells = aligned(chunk + 1);
+    struct mail *nodes = aligned(chunk + 1);
     for (size_t i = CELLS_PER_CHUNK; i-- > 0;) {
-        cells[i].home = mailbox;
-        cells[i].rest = mailbox->cells;
-        mailbox->cells = &cells[i];
+        nodes[i].owner_pool = mailbox;
+        nodes[i].next_free = mailbox->nodes;
+        mailbox->nodes = &nodes[i];
     }
     return true;
 }
 
-/* No free cell is at hand: the next batch that came home, or new ones. False: out of memory. */
-static bool more_cells(struct mailbox *mailbox) {
+/* No free node is at hand: the next batch that came home, or new ones. False: out of memory. */
+static bool more_nodes(struct mailbox *mailbox) {
     if (!mailbox->batches)
-        mailbox->batches = pop_all(&mailbox->back);
+        mailbox->batches = pop_all(&mailbox->returned);
     ck_stack_entry_t *entry = mailbox->batches;
     if (!entry)
-        return grow_cells(mailbox);
+        return grow_nodes(mailbox);
     ORDER_ACQUIRE(entry);
     mailbox->batches = entry->next;
-    mailbox->cells = mail_of(entry);
+    mailbox->nodes = mail_of(entry);
     return true;
 }
 
-static struct mail *spare_cell(struct mailbox *mailbox) {
-    struct mail *mail = pop(&mailbox->spare);
+static struct mail *spare_node(struct mailbox *mailbox) {
+    struct mail *mail = pop(&mailbox->shared_free);
     if (unlikely(!mail)) {
         mail = memory_get(&mailbox->allocator, sizeof *mail);
         if (mail)
-            mail->home = NULL;
+            mail->owner_pool = NULL;
     }
     return mail;
 }
 
 struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
-    _Static_assert(sizeof(struct mail) == 64, "a cell is a cache line");
+    _Static_assert(sizeof(struct mail) == 64, "a node is a cache line");
     struct mailbox *own = tram__mailbox_entered;
     if (own)
-        return own->cells || more_cells(own) ? mail_new(mailbox, kind) : NULL;
-    struct mail *mail = spare_cell(mailbox);
+        return own->nodes || more_nodes(own) ? mail_new(mailbox, kind) : NULL;
+    struct mail *mail = spare_node(mailbox);
     if (likely(mail))
         mail->kind = kind;
     return mail;
 }
 
 void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
-    struct mailbox *home = batch.home;
+    struct mailbox *owner_pool = batch.owner_pool;
     struct mail *mail = batch.first;
     if (!mail)
         return;
-    if (!home) {
+    if (!owner_pool) {
         while (mail) {
-            struct mail *next = mail->rest;
-            push(&mailbox->spare, mail);
+            struct mail *next = mail->next_free;
+            push(&mailbox->shared_free, mail);
             mail = next;
         }
-    } else if (home == tram__mailbox_entered) {
-        batch.last->rest = home->cells;
-        home->cells = mail;
-        home->cells_out -= batch.count;
+    } else if (owner_pool == tram__mailbox_entered) {
+        batch.last->next_free = owner_pool->nodes;
+        owner_pool->nodes = mail;
+        owner_pool->nodes_out -= batch.count;
     } else {
-        push(&home->back, mail);
-        let_go(home, batch.count);
+        push(&owner_pool->returned, mail);
+        let_go(owner_pool, batch.count);
     }
 }
 
@@ -326,7 +326,7 @@ int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
 }
 
 int tram__mailbox_count(struct mailbox *mailbox) {
-    uint32_t before = atomic_fetch_add_explicit(&mailbox->tries, 1, memory_order_relaxed);
+    uint32_t before = atomic_fetch_add_explicit(&mailbox->bounded_pending, 1, memory_order_relaxed);
     if (before < mailbox->limit)
         return 0;
     tram__mailbox_uncount(mailbox);
@@ -334,7 +334,7 @@ int tram__mailbox_count(struct mailbox *mailbox) {
 }
 
 void tram__mailbox_uncount(struct mailbox *mailbox) {
-    atomic_fetch_sub_explicit(&mailbox->tries, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&mailbox->bounded_pending, 1, memory_order_relaxed);
 }
 
 /* ---- Owning ---- */

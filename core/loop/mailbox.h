@@ -1,16 +1,16 @@
 /*
  * The mailbox of a loop: how other threads reach it, and the only file with memory ordering between threads.
  *
- * Any thread pushes cells; the owner takes them all at once. A cell is 64 bytes: what to do with it, and a
- * payload inline. A cell goes home to be used again, so a post seldom allocates. A thread that runs a loop takes
- * cells from its own mailbox, without atomics, and gets them back in batches; any other thread takes them from the
- * mailbox that it posts to.
+ * Any thread pushes nodes; the owner takes them all at once. A node is 64 bytes: what to do with it, and a
+ * payload inline. A node returns to the pool of its owner and is used again, so a post seldom allocates. A thread that
+ * runs a loop takes nodes from its own mailbox, without atomics, and gets them back in batches; any other thread takes
+ * them from the mailbox that it posts to.
  *
  * Sleeping. The word `state` is RUNNING, SLEEPING or NOTIFIED. The owner announces SLEEPING before it waits
  * and then looks once more into the box; a poster pushes first and then looks at the word: whichever comes
  * second sees the other. Only the poster that turns SLEEPING into NOTIFIED makes the system call that wakes.
  *
- * A mailbox is counted and outlives its loop while someone may still post or has cells of it; after
+ * A mailbox is counted and outlives its loop while someone may still post or has nodes of it; after
  * tram__mailbox_close() posts fail with TRAM_ESTATE. What was accepted is run or discarded.
  */
 #ifndef TRAM_CORE_LOOP_MAILBOX_H
@@ -27,8 +27,8 @@
 
 struct mail;
 
-/* What a cell does when it arrives. `run` is called on the owner's loop, or `discard` if the loop was closed
- * first; neither frees the cell. */
+/* What a node does when it arrives. `run` is called on the owner's loop, or `discard` if the loop was closed
+ * first; neither frees the node. */
 struct mail_kind {
     void (*run)(tram_loop *loop, struct mail *mail);
     void (*discard)(struct mail *mail);
@@ -40,21 +40,21 @@ struct mail_kind {
 struct mail {
     ck_stack_entry_t entry;
     const struct mail_kind *kind;
-    struct mailbox *home; /* whose cell it is; NULL: of the mailbox that it is posted to */
+    struct mailbox *owner_pool; /* whose node it is; NULL: of the mailbox that it is posted to */
     union {
         _Alignas(8) unsigned char payload[MAIL_PAYLOAD];
-        struct mail *rest; /* of a list of free cells */
+        struct mail *next_free; /* of a list of free nodes */
     };
 };
 
-/* Cells that have one home, on their way back. */
+/* Nodes of one owner pool that are on their way back to it. */
 struct mail_batch {
-    struct mailbox *home;
+    struct mailbox *owner_pool;
     struct mail *first, *last;
     uint32_t count;
 };
 
-struct mail_chunk; /* memory of cells */
+struct mail_chunk; /* memory of nodes */
 
 struct mailbox {
     /* What a post touches, in one line. */
@@ -64,20 +64,20 @@ struct mailbox {
     int eventfd;
     const struct sys *sys;
 
-    _Alignas(64) ck_stack_t spare;       /* cells of threads without a loop, to use again; popped by many */
-    _Alignas(64) ck_stack_t back;        /* batches of cells that came home, by their first */
-    _Atomic uint64_t references;         /* holds, and cells out: see tram__mailbox_abandon() */
-    _Alignas(64) _Atomic uint32_t tries; /* counted cells on the way */
+    _Alignas(64) ck_stack_t shared_free;           /* nodes of threads without a loop, to use again; popped by many */
+    _Alignas(64) ck_stack_t returned;              /* batches of nodes that were returned, by their first */
+    _Atomic uint64_t references;                   /* holds, and nodes out: see tram__mailbox_abandon() */
+    _Alignas(64) _Atomic uint32_t bounded_pending; /* counted nodes on the way */
     uint32_t limit;
     _Atomic bool abandoned;
     _Atomic uint64_t signals; /* bit n - 1: signal n came */
 
     /* the owner's */
-    _Alignas(64) ck_stack_entry_t *taken; /* cells taken from the inbox in order, not run yet */
-    struct mail_batch used;               /* cells run, to be sent home */
-    struct mail *cells;                   /* its own, free */
+    _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
+    struct mail_batch used;               /* nodes that were run and go back to their owner together */
+    struct mail *nodes;                   /* its own, free */
     ck_stack_entry_t *batches;            /* more of them, by the first of each batch */
-    uint64_t cells_out;                   /* of its own, in all: those that came back through `back` included */
+    uint64_t nodes_out;                   /* of its own, in all: those that came back through `back` included */
     struct mail_chunk *chunks;
     bool announced; /* sleep, and not ended it yet */
     tram_allocator allocator;
@@ -101,32 +101,32 @@ void tram__mailbox_enter(struct mailbox *mailbox);
  * then takes its eight bytes from what the C library keeps ready for libraries that are loaded late. */
 extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mailbox *tram__mailbox_entered;
 
-/* A cell to fill and post to this mailbox, or NULL when out of memory. Any thread. */
+/* A node to fill and post to this mailbox, or NULL when out of memory. Any thread. */
 struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind);
 
-/* The same, where it is called often: a cell of the owner's own, if one is at hand. */
+/* The same, where it is called often: a node of the owner's own, if one is at hand. */
 static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
     struct mailbox *own = tram__mailbox_entered;
-    if (!own || !own->cells)
+    if (!own || !own->nodes)
         return tram__mail_new(mailbox, kind);
-    struct mail *mail = own->cells;
-    own->cells = mail->rest;
-    __builtin_prefetch(mail->rest, 1); /* it is in the cache of who ran it, and will be written next */
-    own->cells_out++;
+    struct mail *mail = own->nodes;
+    own->nodes = mail->next_free;
+    __builtin_prefetch(mail->next_free, 1); /* it is in the cache of who ran it, and will be written next */
+    own->nodes_out++;
     mail->kind = kind;
     return mail;
 }
 
-/* Gives back a cell that was not posted, or has been run. Any thread. */
+/* Gives back a node that was not posted, or has been run. Any thread. */
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail);
 
-/* Posts a cell of this mailbox. 0, or TRAM_ESTATE after close: the cell stays the caller's. Any thread. */
+/* Posts a node of this mailbox. 0, or TRAM_ESTATE after close: the node stays the caller's. Any thread. */
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail);
 
-/* The same, but a cell that is refused is given back. */
+/* The same, but a node that is refused is given back. */
 int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail);
 
-/* Takes a place for a counted cell: 0, or -EAGAIN at the limit. Give it back by uncount, or post a cell of a
+/* Takes a place for a counted node: 0, or -EAGAIN at the limit. Give it back by uncount, or post a node of a
  * counted kind. */
 int tram__mailbox_count(struct mailbox *mailbox);
 void tram__mailbox_uncount(struct mailbox *mailbox);
@@ -134,10 +134,9 @@ void tram__mailbox_uncount(struct mailbox *mailbox);
 /* Wakes the owner if it sleeps. Any thread, and signal handlers. */
 void tram__mailbox_wake(struct mailbox *mailbox);
 
-/* ---- for the owner
- * -------------------------------------------------------------------------------------------- */
+/* ---- for the owner ---- */
 
-/* Announces sleep. False: there is something to do, do not sleep (and the announcement is taken back). */
+/* Announces sleep. False: there is something to do, do not sleep (and the announcement is withdrawn). */
 bool tram__mailbox_sleep(struct mailbox *mailbox);
 
 /* Ends the announcement. */
@@ -163,7 +162,7 @@ static inline struct mail *mail_of(ck_stack_entry_t *entry) {
     return (struct mail *)(void *)entry;
 }
 
-/* The next cell of those taken, in order of arrival for each poster, or NULL. Free it with mail_put_back(). */
+/* The next node of those taken, in order of arrival for each poster, or NULL. Free it with mail_put_back(). */
 static inline struct mail *mailbox_next(struct mailbox *mailbox) {
     ck_stack_entry_t *entry = mailbox->taken;
     if (!entry)
@@ -175,15 +174,15 @@ static inline struct mail *mailbox_next(struct mailbox *mailbox) {
 /* Sends a batch home. Any thread. */
 void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch);
 
-/* Puts a cell of `mailbox` that was run into the batch, and sends what was in there if its home is another. */
+/* Puts a node of `mailbox` that was run into the batch, and sends what was in there if its home is another. */
 static inline void mail_put_back(struct mailbox *mailbox, struct mail_batch *batch, struct mail *mail) {
-    mail->rest = NULL;
-    if (batch->first && batch->home == mail->home) {
-        batch->last->rest = mail;
+    mail->next_free = NULL;
+    if (batch->first && batch->owner_pool == mail->owner_pool) {
+        batch->last->next_free = mail;
     } else {
         if (batch->first)
             tram__mail_batch_send(mailbox, *batch);
-        *batch = (struct mail_batch){.home = mail->home, .first = mail};
+        *batch = (struct mail_batch){.owner_pool = mail->owner_pool, .first = mail};
     }
     batch->last = mail;
     batch->count++;

@@ -35,18 +35,18 @@ struct deadline {
 };
 
 /* Something to free at the end of the tick, when no event or callback on the stack can refer to it any more. */
-struct grave {
-    struct grave *next;
-    void (*dispose)(tram_loop *loop, struct grave *grave);
+struct deferred_free {
+    struct deferred_free *next;
+    void (*dispose)(tram_loop *loop, struct deferred_free *deferred);
 };
 
 /*
  * Something of a loop that has no descriptor, or not always, and must hear when the loop ends: an operation between two
- * steps, a server. Heard after every io; see enum io_ending.
+ * steps, a server. Heard after every io; see enum shutdown_mode.
  */
-struct seat {
+struct close_hook {
     struct list link;
-    void (*ending)(struct seat *seat, enum io_ending ending);
+    void (*ending)(struct close_hook *hook, enum shutdown_mode ending);
 };
 
 /* An error that is kept: texts included. */
@@ -80,14 +80,14 @@ struct pipe_cache {
     unsigned free_count;
     unsigned count;  /* of all, in use or free */
     bool impossible; /* they are not to be had */
-    struct seat seat;
+    struct close_hook hook;
 };
 
 struct tram_loop {
     /* the tick */
-    struct list ready;  /* queued callbacks */
-    struct list batch;  /* those that this tick runs */
-    struct grave *dead; /* freed when the tick ends */
+    struct list ready;                    /* queued callbacks */
+    struct list batch;                    /* those that this tick runs */
+    struct deferred_free *deferred_frees; /* freed when the tick ends */
     const struct poller_ops *poller_ops;
     struct poller *poller;
 
@@ -112,7 +112,7 @@ struct tram_loop {
     const struct sys *sys;
     void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
     struct datagram_area *datagrams; /* datagrams.h; NULL before the first io that has some */
-    struct seat datagram_seat;
+    struct close_hook datagram_hook;
     tram_allocator allocator;
 
     /* slots */
@@ -122,13 +122,13 @@ struct tram_loop {
     uint32_t io_slot_free;
     uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
-    struct list seats;
+    struct list close_hooks;
     struct call_slots *calls; /* handles.c */
 
     /* for the transports, which set them up at first use */
     struct pool transport_pool;
     struct chunk_cache chunk_cache[2]; /* chunks.c */
-    struct seat chunk_seat;
+    struct close_hook chunk_hook;
     struct pipe_cache pipes;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */
@@ -148,7 +148,7 @@ struct tram_loop {
     size_t extra_info_size;
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */
-    struct seat signal_seat;
+    struct close_hook signal_hook;
     void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
 
     void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */

@@ -6,7 +6,7 @@
 #include "core/loop/loop.h"
 
 /* Who is told of one direction: a callback of the user's, or a watcher; neither: nobody. */
-struct place {
+struct registration {
     tram_callback callback;
     void *arg;
     struct watcher *watcher;
@@ -15,12 +15,12 @@ struct place {
 
 struct watch {
     struct io io;
-    struct grave grave;
-    struct place places[2]; /* reader, writer */
+    struct deferred_free deferred;
+    struct registration registrations[2]; /* reader, writer */
 };
 
 static void watch_ready(struct io *io, unsigned events);
-static void watch_ending(struct io *io, enum io_ending ending);
+static void watch_ending(struct io *io, enum shutdown_mode ending);
 
 static const struct io_kind watch_kind = {
     .name = "watch",
@@ -29,42 +29,42 @@ static const struct io_kind watch_kind = {
     .ending = watch_ending,
 };
 
-static bool taken(const struct place *place) {
-    return place->callback || place->watcher;
+static bool taken(const struct registration *registration) {
+    return registration->callback || registration->watcher;
 }
 
 static bool has_watchers(const struct watch *watch) {
-    return watch->places[0].watcher || watch->places[1].watcher;
+    return watch->registrations[0].watcher || watch->registrations[1].watcher;
 }
 
 static unsigned watch_events(const struct watch *watch) {
-    return (taken(&watch->places[0]) ? (unsigned)IO_READ : 0) | (taken(&watch->places[1]) ? (unsigned)IO_WRITE : 0) |
-           (has_watchers(watch) ? (unsigned)IO_ONCE : 0);
+    return (taken(&watch->registrations[0]) ? (unsigned)IO_READ : 0) |
+           (taken(&watch->registrations[1]) ? (unsigned)IO_WRITE : 0) | (has_watchers(watch) ? (unsigned)IO_ONCE : 0);
 }
 
 /* ---- Ending ---- */
 
-static void clear(struct place *place) {
-    if (place->watcher)
-        place->watcher->watch = NULL;
-    *place = (struct place){0};
+static void clear(struct registration *registration) {
+    if (registration->watcher)
+        registration->watcher->watch = NULL;
+    *registration = (struct registration){0};
 }
 
-static void watch_dispose(tram_loop *loop, struct grave *grave) {
-    struct watch *watch = container_of(grave, struct watch, grave);
+static void watch_dispose(tram_loop *loop, struct deferred_free *deferred) {
+    struct watch *watch = container_of(deferred, struct watch, deferred);
     memory_put(&loop->allocator, watch, sizeof *watch);
 }
 
 static void watch_end(struct watch *watch) {
     tram__io_remove(&watch->io);
-    clear(&watch->places[0]);
-    clear(&watch->places[1]);
-    tram__loop_bury(watch->io.loop, &watch->grave, watch_dispose);
+    clear(&watch->registrations[0]);
+    clear(&watch->registrations[1]);
+    tram__loop_free_later(watch->io.loop, &watch->deferred, watch_dispose);
 }
 
 /* The descriptor is not what it was. */
 static void watch_gone(struct watch *watch) {
-    struct watcher *reader = watch->places[0].watcher, *writer = watch->places[1].watcher;
+    struct watcher *reader = watch->registrations[0].watcher, *writer = watch->registrations[1].watcher;
     watch_end(watch);
     if (reader)
         reader->gone(reader);
@@ -72,8 +72,8 @@ static void watch_gone(struct watch *watch) {
         writer->gone(writer);
 }
 
-static void watch_ending(struct io *io, enum io_ending ending) {
-    if (ending == IO_ENDING_DROP)
+static void watch_ending(struct io *io, enum shutdown_mode ending) {
+    if (ending == IO_SHUTDOWN_NOW)
         watch_gone((struct watch *)io);
 }
 
@@ -81,14 +81,14 @@ static void watch_ending(struct io *io, enum io_ending ending) {
 
 static void watch_call(struct watch *watch, int which) {
     tram_loop *loop = watch->io.loop;
-    struct place *place = &watch->places[which];
-    if (place->watcher) {
-        place->watcher->ready(place->watcher);
+    struct registration *registration = &watch->registrations[which];
+    if (registration->watcher) {
+        registration->watcher->ready(registration->watcher);
         return;
     }
-    tram_callback callback = place->callback;
+    tram_callback callback = registration->callback;
     uint64_t start = slow_begin(loop);
-    int status = callback(loop, place->arg);
+    int status = callback(loop, registration->arg);
     slow_end(loop, start, (const void *)(uintptr_t)callback, which ? "writer" : "reader");
     if (unlikely(status < 0))
         tram__report_callback(loop, status, (const void *)(uintptr_t)callback,
@@ -96,8 +96,8 @@ static void watch_call(struct watch *watch, int which) {
 }
 
 static bool is_for(const struct watch *watch, int which) {
-    const struct place *place = &watch->places[which];
-    return taken(place) && place->since != watch->io.loop->stats.ticks;
+    const struct registration *registration = &watch->registrations[which];
+    return taken(registration) && registration->since != watch->io.loop->stats.ticks;
 }
 
 static void watch_ready(struct io *io, unsigned events) {
@@ -142,20 +142,20 @@ static int watch_get(tram_loop *loop, int fd, struct watch **ret_watch) {
 }
 
 static void watch_take(struct watch *watch, int which) {
-    clear(&watch->places[which]);
+    clear(&watch->registrations[which]);
     if (watch_events(watch))
         tram__io_watch(&watch->io, watch_events(watch));
     else
         watch_end(watch);
 }
 
-static int watch_put(struct watch *watch, int which, struct place place) {
-    clear(&watch->places[which]);
-    watch->places[which] = place;
-    watch->places[which].since = watch->io.loop->stats.ticks;
+static int watch_put(struct watch *watch, int which, struct registration registration) {
+    clear(&watch->registrations[which]);
+    watch->registrations[which] = registration;
+    watch->registrations[which].since = watch->io.loop->stats.ticks;
     int status = tram__io_watch(&watch->io, watch_events(watch));
     if (status) {
-        watch->places[which].watcher = NULL; /* it never was here */
+        watch->registrations[which].watcher = NULL; /* it never was here */
         watch_take(watch, which);
     }
     return status;
@@ -171,7 +171,7 @@ int tram__watcher_start(struct watcher *watcher, tram_loop *loop, int fd) {
     struct watch *watch;
     int status = watch_get(loop, fd, &watch);
     if (!status)
-        status = watch_put(watch, which_of(watcher), (struct place){.watcher = watcher});
+        status = watch_put(watch, which_of(watcher), (struct registration){.watcher = watcher});
     if (!status)
         watcher->watch = watch;
     return status;
@@ -204,7 +204,7 @@ static int add(tram_loop *loop, int fd, int which, tram_callback callback, void 
         return TRAM_EVALUE;
     struct watch *watch;
     status = watch_get(loop, fd, &watch);
-    return status ? status : watch_put(watch, which, (struct place){.callback = callback, .arg = arg});
+    return status ? status : watch_put(watch, which, (struct registration){.callback = callback, .arg = arg});
 }
 
 static int take_off(tram_loop *loop, int fd, int which, const char *function) {
@@ -214,7 +214,7 @@ static int take_off(tram_loop *loop, int fd, int which, const char *function) {
     if (tram__descriptor_owned(loop, fd))
         return TRAM_ESTATE;
     struct watch *watch = watch_of(loop, fd);
-    if (!watch || !taken(&watch->places[which]))
+    if (!watch || !taken(&watch->registrations[which]))
         return 0;
     watch_take(watch, which);
     return 1;

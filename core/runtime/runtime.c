@@ -19,7 +19,7 @@
 #include <tram/signal.h>
 
 /* Turns between closing the servers and closing the connections: one for connection_made, one for what is there. */
-#define TURNS_OF_HEARING 2
+#define DRAIN_TICKS 2
 
 static _Thread_local const tram_runtime *runtime_of_thread;
 
@@ -39,7 +39,7 @@ void tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
 
 /* ---- The end of a worker ---- */
 
-static void end_all(struct worker *worker, enum io_ending ending) {
+static void end_all(struct worker *worker, enum shutdown_mode ending) {
     worker->connections = worker->loop->stats.connections;
     tram__loop_end_all(worker->loop, ending);
 }
@@ -87,7 +87,7 @@ static void abort_all(struct worker *worker) {
     worker->aborted += count;
     if (count)
         log_aborting(worker, count);
-    end_all(worker, IO_ENDING_ABORT);
+    end_all(worker, IO_SHUTDOWN_ABORT);
 }
 
 static void grace_expired(tram_loop *loop, struct deadline *deadline) {
@@ -100,7 +100,7 @@ static void close_all(struct worker *worker) {
     uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
     uint64_t now = tram__clock(worker->loop), end = grace_ns < UINT64_MAX - now ? now + grace_ns : UINT64_MAX;
     worker->phase = WORKER_CLOSES;
-    end_all(worker, IO_ENDING_CLOSE);
+    end_all(worker, IO_SHUTDOWN_CLOSE);
     worker->grace.expire = grace_expired;
     if (grace_ns == UINT64_MAX || tram__deadline_start(worker->loop, &worker->grace, end))
         abort_all(worker);
@@ -113,7 +113,7 @@ static void ask_again(struct worker *worker) {
         return;
     if (worker->phase == WORKER_ABORTS)
         worker->aborted += fresh;
-    end_all(worker, worker->phase == WORKER_ABORTS ? IO_ENDING_ABORT : IO_ENDING_CLOSE);
+    end_all(worker, worker->phase == WORKER_ABORTS ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
 }
 
 static bool parts_expect(struct worker *worker) {
@@ -141,16 +141,16 @@ static bool must_stay(const struct worker *worker) {
 /* Called at the end of every tick once a stop was asked for. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    if (worker->phase == WORKER_LEAVES) {
+    if (worker->phase == WORKER_EXITING) {
         if (must_stay(worker))
             return; /* every worker that leaves sends a mail */
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
     }
-    if (worker->phase == WORKER_HEARS) {
+    if (worker->phase == WORKER_DRAINING_INPUT) {
         if (parts_expect(worker))
-            worker->turns = TURNS_OF_HEARING;
+            worker->turns = DRAIN_TICKS;
         if (worker->turns-- > 0) {
             take_a_turn(worker);
             return;
@@ -163,7 +163,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
     if (loop->stats.connections_now)
         return;
     deadline_cancel(loop, &worker->grace);
-    worker->phase = WORKER_LEAVES;
+    worker->phase = WORKER_EXITING;
     take_a_turn(worker);
 }
 
@@ -173,11 +173,11 @@ static void stop_mail_run(tram_loop *loop, struct mail *mail) {
     memcpy(&worker, mail->payload, sizeof worker);
     if (worker->phase != WORKER_SERVES)
         return;
-    worker->phase = WORKER_HEARS;
-    worker->turns = TURNS_OF_HEARING;
+    worker->phase = WORKER_DRAINING_INPUT;
+    worker->turns = DRAIN_TICKS;
     loop->on_wake = worker_tick;
     loop->on_wake_arg = worker;
-    end_all(worker, IO_ENDING_STOP);
+    end_all(worker, IO_SHUTDOWN_STOP);
 }
 
 static void stop_mail_discard(struct mail *mail) {

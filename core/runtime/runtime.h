@@ -34,10 +34,10 @@ struct runtime_part {
 /* How far a worker is with its end. */
 enum worker_phase {
     WORKER_SERVES,
-    WORKER_HEARS,  /* servers are closed; what clients had sent by then is still delivered */
-    WORKER_CLOSES, /* connections flush */
-    WORKER_ABORTS, /* the grace period is over */
-    WORKER_LEAVES, /* a last turn for what is queued */
+    WORKER_DRAINING_INPUT, /* servers are closed; what clients had sent by then is still delivered */
+    WORKER_CLOSES,         /* connections flush */
+    WORKER_ABORTS,         /* the grace period is over */
+    WORKER_EXITING,        /* a last turn for what is queued */
 };
 
 struct worker {

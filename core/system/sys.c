@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "core/system/direct.h"
-#include "core/system/quiet.h"
+#include "core/system/sigpipe.h"
 
 /* glibc's prototypes use transparent unions and variadic arguments; these give them plain types. */
 static int plain_bind(int fd, const struct sockaddr *address, socklen_t size) {
@@ -33,11 +33,11 @@ static int plain_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int 
 }
 
 /* Of a call that sent less than it was to, SIGPIPE may have come all the same. */
-static ssize_t quiet_sendfile(int fd, int file, off_t *offset, size_t size) {
-    struct quiet quiet;
-    quiet_begin(&quiet);
+static ssize_t sendfile_without_sigpipe(int fd, int file, off_t *offset, size_t size) {
+    struct sigpipe_guard guard;
+    sigpipe_block(&guard);
     ssize_t sent = sendfile(fd, file, offset, size);
-    quiet_end(&quiet, sent < 0 ? errno == EPIPE : (size_t)sent < size);
+    sigpipe_restore(&guard, sent < 0 ? errno == EPIPE : (size_t)sent < size);
     return sent;
 }
 
@@ -136,7 +136,7 @@ const struct sys tram__sys = {
     .recvmsg = recvmsg,
     .send = quick_send,
     .sendto = plain_sendto,
-    .sendfile = quiet_sendfile,
+    .sendfile = sendfile_without_sigpipe,
     .splice = plain_splice,
     .sendmsg = quick_sendmsg,
     .recvmmsg = plain_recvmmsg,

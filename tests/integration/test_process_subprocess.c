@@ -300,7 +300,7 @@ static void test_Z_12_an_end_before_connection_made_still_makes_and_loses(void *
     struct process *process = process_new(world);
     process_exec(process, cat, &only_output);
     /* As a runtime that stops would do; the creator has no transport yet. */
-    tram__loop_end_all(world->loop, IO_ENDING_CLOSE);
+    tram__loop_end_all(world->loop, IO_SHUTDOWN_CLOSE);
     process_wait(process);
     assert_memory_equal(world->trace, "made ", 5);
     once(world, "exited:");

@@ -158,7 +158,7 @@ static void test_L_11_posts_of_one_loop_to_another_arrive_in_order_and_their_cel
         tram_loop_stop(flood.to);
         assert_int_equal(tram_loop_run_forever(flood.to), 0);
     }
-    /* Again: every cell serves a second time. */
+    /* Again: every node serves a second time. */
     size_t allocations = world->allocations;
     run_ticks(world, 2);
     assert_int_equal(world->allocations, allocations);

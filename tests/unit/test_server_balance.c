@@ -27,25 +27,25 @@ struct table {
     struct sockaddr_storage peer;
 };
 
-static struct table *table_of(struct balance_place *place) {
-    return container_of(place->balance, struct table, balance);
+static struct table *table_of(struct worker_load *load) {
+    return container_of(load->balance, struct table, balance);
 }
 
-static void arrived(struct balance_place *place, const struct guest *guest) {
-    struct table *table = table_of(place);
-    table->arrived[place - table->balance.places]++;
-    table->fd = guest->fd;
-    memcpy(&table->peer, guest->peer, sizeof table->peer);
-    assert_true(guest->no_delay);
-    assert_int_equal(guest->peer_size, sizeof(struct sockaddr_in));
+static void arrived(struct worker_load *load, const struct accepted_socket *accepted) {
+    struct table *table = table_of(load);
+    table->arrived[load - table->balance.workers]++;
+    table->fd = accepted->fd;
+    memcpy(&table->peer, accepted->peer, sizeof table->peer);
+    assert_true(accepted->no_delay);
+    assert_int_equal(accepted->peer_size, sizeof(struct sockaddr_in));
 }
 
-static void look(struct balance_place *place) {
-    struct table *table = table_of(place);
-    table->looks[place - table->balance.places]++;
+static void poll_accept_queue(struct worker_load *load) {
+    struct table *table = table_of(load);
+    table->looks[load - table->balance.workers]++;
 }
 
-static const struct balance_ops ops = {.arrived = arrived, .look = look};
+static const struct balance_ops ops = {.arrived = arrived, .poll_accept_queue = poll_accept_queue};
 
 static struct table *table_new(struct world *world, const tram_server_options *options) {
     struct table *table = calloc(1, sizeof *table);
@@ -53,8 +53,8 @@ static struct table *table_new(struct world *world, const tram_server_options *o
     assert_int_equal(tram__balance_init(&table->balance, &world->allocator, WORKERS, options), 0);
     for (unsigned i = 0; i < WORKERS; i++) {
         assert_int_equal(tram_loop_new(&world->options, &table->loops[i]), 0);
-        tram__balance_seat(&table->balance.places[i], table->loops[i]);
-        tram__balance_open(&table->balance.places[i], (tram_server *)table, &ops);
+        tram__balance_bind(&table->balance.workers[i], table->loops[i]);
+        tram__balance_open(&table->balance.workers[i], (tram_server *)table, &ops);
     }
     return table;
 }
@@ -81,16 +81,17 @@ static struct sockaddr_storage address(void) {
 /* What a worker does with a connection that it accepted. */
 static bool accept_at(struct table *table, unsigned worker, int fd) {
     struct sockaddr_storage peer = address();
-    struct guest guest = {.fd = fd, .no_delay = true, .peer = &peer, .peer_size = sizeof(struct sockaddr_in)};
-    struct balance_place *place = &table->balance.places[worker];
-    bool handed = balance_hand_over(place, &guest);
+    struct accepted_socket accepted = {
+        .fd = fd, .no_delay = true, .peer = &peer, .peer_size = sizeof(struct sockaddr_in)};
+    struct worker_load *load = &table->balance.workers[worker];
+    bool handed = balance_hand_over(load, &accepted);
     if (!handed)
-        balance_count(place, 1);
+        balance_count(load, 1);
     return handed;
 }
 
 static uint32_t load_of(const struct table *table, unsigned worker) {
-    return balance_load(&table->balance.places[worker]);
+    return balance_load(&table->balance.workers[worker]);
 }
 
 static void assert_loads(const struct table *table, uint32_t first, uint32_t second, uint32_t third) {
@@ -123,7 +124,7 @@ static void test_V_26_many_must_differ_by_more(void **state) {
     const tram_server_options options = {0};
     struct table *table = table_new(*state, &options);
     for (unsigned worker = 0; worker < WORKERS; worker++)
-        balance_count(&table->balance.places[worker], 1600);
+        balance_count(&table->balance.workers[worker], 1600);
     for (int i = 0; i < 108; i++)
         assert_false(accept_at(table, 0, 100));
     assert_true(accept_at(table, 0, 100)); /* 1708: by 2 and a sixteenth, 106 */
@@ -143,7 +144,7 @@ static void test_V_26_arrival_changes_no_count(void **state) {
     struct sockaddr_storage peer = address();
     assert_memory_equal(&table->peer, &peer, sizeof peer);
     assert_loads(table, 1, 1, 1);
-    balance_count(&table->balance.places[1], -1); /* it ended */
+    balance_count(&table->balance.workers[1], -1); /* it ended */
     assert_loads(table, 1, 0, 1);
     assert_true(accept_at(table, 0, 103));
     assert_loads(table, 1, 1, 1);
@@ -193,12 +194,12 @@ static void test_V_27_nothing_goes_to_a_closed_place(void **state) {
     const tram_server_options cases[] = {{0}, {.shard = TRAM_SHARD_HANDOFF}};
     for (size_t i = 0; i < 2; i++) {
         struct table *table = table_new(*state, &cases[i]);
-        balance_close(&table->balance.places[1]);
-        balance_close(&table->balance.places[2]);
+        balance_close(&table->balance.workers[1]);
+        balance_close(&table->balance.workers[2]);
         for (int j = 0; j < 10; j++)
             assert_false(accept_at(table, 0, 100));
         assert_loads(table, 10, 0, 0);
-        assert_false(tram__balance_expects(&table->balance.places[1]));
+        assert_false(tram__balance_has_inbound(&table->balance.workers[1]));
         table_free(table);
     }
 }
@@ -207,12 +208,12 @@ static void test_V_27_what_comes_after_the_close_arrives(void **state) {
     const tram_server_options options = {.shard = TRAM_SHARD_HANDOFF};
     struct table *table = table_new(*state, &options);
     assert_true(accept_at(table, 0, 100));
-    balance_close(&table->balance.places[1]);
-    assert_true(tram__balance_expects(&table->balance.places[1])); /* so its worker does not leave */
+    balance_close(&table->balance.workers[1]);
+    assert_true(tram__balance_has_inbound(&table->balance.workers[1])); /* so its worker does not leave */
     turn(table->loops[1]);
     assert_int_equal(table->arrived[1], 1);
-    assert_true(tram__balance_expects(&table->balance.places[1])); /* it came just now, and is to be heard */
-    assert_false(tram__balance_expects(&table->balance.places[1]));
+    assert_true(tram__balance_has_inbound(&table->balance.workers[1])); /* it came just now, and is to be heard */
+    assert_false(tram__balance_has_inbound(&table->balance.workers[1]));
     table_free(table);
 }
 
@@ -237,13 +238,13 @@ static void test_V_27_a_loop_that_was_closed_takes_nothing_and_closes_what_it_ha
 static void test_V_30_others_look_when_the_kernel_may_have_moved_clients(void **state) {
     const tram_server_options options = {0};
     struct table *table = table_new(*state, &options);
-    balance_close(&table->balance.places[0]);
-    tram__balance_call_others(&table->balance.places[0]);
+    balance_close(&table->balance.workers[0]);
+    tram__balance_notify_peers(&table->balance.workers[0]);
     turn(table->loops[1]);
     assert_int_equal(table->looks[1], 0);
     table->balance.migrates = true;
-    tram__balance_leave(&table->balance.places[2]);
-    tram__balance_call_others(&table->balance.places[0]);
+    tram__balance_leave(&table->balance.workers[2]);
+    tram__balance_notify_peers(&table->balance.workers[0]);
     for (unsigned i = 0; i < WORKERS; i++)
         turn(table->loops[i]);
     assert_int_equal(table->looks[0], 0);

@@ -6,11 +6,11 @@ struct free_chunk {
 
 static const size_t chunk_sizes[2] = {CHUNK_SMALL, CHUNK_LARGE};
 
-static void cache_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(seat, tram_loop, chunk_seat);
-    list_remove(&seat->link);
+    tram_loop *loop = container_of(hook, tram_loop, chunk_hook);
+    list_remove(&hook->link);
     for (unsigned class = 0; class < 2; class ++) {
         struct chunk_cache *cache = &loop->chunk_cache[class];
         while (cache->free) {
@@ -42,8 +42,8 @@ void tram__chunk_put(tram_loop *loop, void *memory, size_t size) {
         memory_put(&loop->allocator, memory, size);
         return;
     }
-    if (!loop->chunk_seat.ending)
-        loop_seat(loop, &loop->chunk_seat, cache_ending);
+    if (!loop->chunk_hook.ending)
+        loop_add_close_hook(loop, &loop->chunk_hook, cache_ending);
     struct free_chunk *chunk = memory;
     chunk->next = cache->free;
     cache->free = chunk;

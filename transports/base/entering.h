@@ -17,14 +17,14 @@ static inline int enter(const tram_transport *transport, const char *function) {
 }
 
 /* The kind's own function if the kind is a special one, -ENOTSUP if it has none, else the common one above. */
-#define FORWARD(transport, call, ...)                                                                                  \
+#define DISPATCH(transport, call, ...)                                                                                 \
     do {                                                                                                               \
         int entered = enter(transport, __func__);                                                                      \
         if (unlikely(entered))                                                                                         \
             return entered;                                                                                            \
-        if (likely(!((transport)->flags & T_SPECIAL)))                                                                 \
+        if (likely(!((transport)->flags & T_HAS_OVERRIDES)))                                                           \
             return tram__transport_##call(__VA_ARGS__);                                                                \
-        const struct transport_calls *calls = transport_kind_of(transport)->calls;                                     \
+        const struct transport_overrides *calls = transport_kind_of(transport)->calls;                                 \
         return calls->call ? calls->call(__VA_ARGS__) : -ENOTSUP;                                                      \
     } while (0)
 

@@ -12,7 +12,7 @@
 /* ---- Bytes from elsewhere ---- */
 
 static bool reading(const tram_transport *transport) {
-    return transport->flags & T_MADE && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
+    return transport->flags & T_MADE && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE));
 }
 
 /* One round of a buffered protocol. */
@@ -88,7 +88,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached
     *ret_detached = (tram_detached){.fileno = -1};
     if (!transport_kind_of(transport)->detachable)
         return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_QUEUED | T_LOST | T_HAS_PUMP) || !(transport->flags & T_MADE))
+    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_HAS_WRITER) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;
     if (!write_queue_empty(&transport->queue))
         return -EAGAIN;
@@ -99,6 +99,6 @@ int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached
             return -ENOMEM;
     }
     ret_detached->fileno = transport->io.fd;
-    tram__transport_leave(transport);
+    tram__transport_detach_io(transport);
     return 0;
 }

@@ -16,8 +16,8 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
         pool_put(&loop->transport_pool, transport);
 }
 
-static void dispose(tram_loop *loop, struct grave *grave) {
-    tram_transport *transport = container_of(grave, tram_transport, on.grave);
+static void dispose(tram_loop *loop, struct deferred_free *deferred) {
+    tram_transport *transport = container_of(deferred, tram_transport, on.deferred);
     const struct transport_kind *kind = transport_kind_of(transport);
     if (unlikely(kind->dispose || transport->more))
         dispose_with_care(loop, transport);
@@ -27,7 +27,7 @@ static void dispose(tram_loop *loop, struct grave *grave) {
 
 static void let_go(tram_transport *transport) {
     if (--transport->holds == 0)
-        tram__loop_bury(loop_of(transport), &transport->on.grave, dispose);
+        tram__loop_free_later(loop_of(transport), &transport->on.deferred, dispose);
 }
 
 static tram_future *take_creator(tram_transport *transport) {
@@ -49,8 +49,8 @@ static void abandon_creator(tram_transport *transport) {
     tram_future_release(creator);
 }
 
-static void dispose_unread(tram_loop *loop, struct grave *grave) {
-    struct unread *unread = container_of(grave, struct unread, grave);
+static void dispose_unread(tram_loop *loop, struct deferred_free *deferred) {
+    struct unread *unread = container_of(deferred, struct unread, deferred);
     memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
 }
 
@@ -61,7 +61,7 @@ void tram__transport_drop_unread(tram_transport *transport) {
     transport->flags &= ~(uint32_t)T_UNREAD;
     transport->creator = unread->creator;
     list_remove(&unread->ready.link);
-    tram__loop_bury(loop_of(transport), &unread->grave, dispose_unread);
+    tram__loop_free_later(loop_of(transport), &unread->deferred, dispose_unread);
 }
 
 static void count_out(tram_transport *transport) {
@@ -85,7 +85,7 @@ static void finish(tram_transport *transport) {
 }
 
 /* connection_lost, here and now: only from the loop (T-5). */
-static void lose_now(tram_transport *transport) {
+static void call_lost(tram_transport *transport) {
     const struct transport_end *end = &transport->end;
     tram_error error = {.code = end->code, .operation = end->operation, .user = end->user};
     transport->flags |= T_LOST;
@@ -100,12 +100,12 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     tram__protocol_eof(transport); /* the end is certain: what it answers changes nothing */
-    lose_now(transport);
+    call_lost(transport);
 }
 
 static void lost_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
-    lose_now(container_of(ready, tram_transport, on.ready));
+    call_lost(container_of(ready, tram_transport, on.ready));
 }
 
 static void queue_lost(tram_transport *transport) {
@@ -114,21 +114,21 @@ static void queue_lost(tram_transport *transport) {
 }
 
 /* From here on the end is certain: nothing is read or sent any more. */
-static void seal(tram_transport *transport) {
-    transport->flags |= T_CLOSING | T_LOST_QUEUED;
+static void stop_io(tram_transport *transport) {
+    transport->flags |= T_CLOSING | T_LOST_PENDING;
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
-    struct pump *pump = transport_pump(transport);
-    if (unlikely(pump != NULL)) {
-        tram__transport_unpump(transport);
-        pump->lost(pump);
+    struct exclusive_writer *writer = transport_writer(transport);
+    if (unlikely(writer != NULL)) {
+        tram__transport_clear_writer(transport);
+        writer->lost(writer);
     }
 }
 
-void tram__transport_leave(tram_transport *transport) {
+void tram__transport_detach_io(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
-    seal(transport);
+    stop_io(transport);
     transport->flags |= T_LOST;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
@@ -139,9 +139,9 @@ void tram__transport_leave(tram_transport *transport) {
     let_go(transport);
 }
 
-void tram__transport_lose_soon(tram_transport *transport) {
-    seal(transport);
-    if (!(transport->flags & T_MAKE_QUEUED))
+void tram__transport_schedule_lost(tram_transport *transport) {
+    stop_io(transport);
+    if (!(transport->flags & T_MADE_PENDING))
         queue_lost(transport);
 }
 
@@ -150,10 +150,10 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_QUEUED | T_LOST))
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
-    tram__transport_lose_soon(transport);
+    tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
     transport_kind_of(transport)->drop_queue(transport);
 }
@@ -163,21 +163,21 @@ void tram__transport_fail(tram_transport *transport, int code) {
     tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
 }
 
-void tram__transport_lose_now(tram_transport *transport) {
-    seal(transport);
-    lose_now(transport);
+void tram__transport_call_lost(tram_transport *transport) {
+    stop_io(transport);
+    call_lost(transport);
 }
 
 int tram__transport_abort(tram_transport *transport) {
-    if (transport->flags & (T_LOST_QUEUED | T_LOST))
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
         return 0;
-    tram__transport_lose_soon(transport);
+    tram__transport_schedule_lost(transport);
     transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
     return 0;
 }
 
 void tram__transport_ended(tram_transport *transport) {
-    seal(transport);
+    stop_io(transport);
     transport->on.ready.run = ended_run;
     loop_ready(loop_of(transport), &transport->on.ready);
 }
@@ -197,7 +197,7 @@ void tram_transport_release(tram_transport *transport) {
     if (unlikely(transport->holds == 1 && transport->protocol)) {
         if (unlikely(loop_of(transport)->debug))
             tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
-        transport->io.kind->ending(&transport->io, IO_ENDING_CLOSE);
+        transport->io.kind->ending(&transport->io, IO_SHUTDOWN_CLOSE);
         return;
     }
     let_go(transport);
@@ -213,7 +213,7 @@ static void queue_unread(tram_transport *transport) {
 }
 
 void tram__transport_start_reading(tram_transport *transport) {
-    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED) || !(transport->flags & T_MADE))
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return; /* reading starts after connection_made */
     if (unlikely(transport->flags & T_UNREAD)) {
         queue_unread(transport);
@@ -224,8 +224,8 @@ void tram__transport_start_reading(tram_transport *transport) {
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
 
-void tram__transport_unpump(tram_transport *transport) {
-    transport->flags &= ~(uint32_t)(T_PUMPED | T_HAS_PUMP | T_GIVES_WAY);
+void tram__transport_clear_writer(tram_transport *transport) {
+    transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
     tram__transport_start_reading(transport);
 }
@@ -234,7 +234,7 @@ void tram__transport_unpump(tram_transport *transport) {
 static void start(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
     int status = 0;
-    if (unlikely(kind->start) && !(transport->flags & T_LOST_QUEUED))
+    if (unlikely(kind->start) && !(transport->flags & T_LOST_PENDING))
         status = kind->start(transport);
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
@@ -246,7 +246,7 @@ static void value_let_go(void *value) {
 }
 
 /* The connection may be lost before a done callback runs: what it gets is inert then, not gone. */
-__attribute__((noinline)) static void tell_creator(tram_transport *transport) {
+__attribute__((noinline)) static void notify_creator(tram_transport *transport) {
     tram_future *creator = take_creator(transport);
     if (!creator)
         return;
@@ -260,14 +260,14 @@ __attribute__((noinline)) static void tell_creator(tram_transport *transport) {
 
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
-    transport->flags = (transport->flags & ~(uint32_t)T_MAKE_QUEUED) | T_MADE;
+    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
-    uint32_t sealed_before = transport->flags & T_LOST_QUEUED;
+    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
     tram__protocol_connection_made(transport);
     start(transport);
     if (unlikely(transport->flags & T_HAS_CREATOR))
-        tell_creator(transport);
+        notify_creator(transport);
     if (unlikely(transport->flags & T_UNREAD))
         tram__transport_start_reading(transport);
     if (unlikely(sealed_before))
@@ -311,7 +311,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
-    transport->flags = T_MAKE_QUEUED | (kind->calls ? (uint32_t)T_SPECIAL : 0) |
+    transport->flags = T_MADE_PENDING | (kind->calls ? (uint32_t)T_HAS_OVERRIDES : 0) |
                        (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
@@ -321,11 +321,11 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
 }
 
 bool tram__transport_withdraw(tram_transport *transport) {
-    if (!(transport->flags & T_MAKE_QUEUED))
+    if (!(transport->flags & T_MADE_PENDING))
         return false;
     list_remove(&transport->on.ready.link);
-    seal(transport);
-    transport->flags &= ~(uint32_t)T_MAKE_QUEUED;
+    stop_io(transport);
+    transport->flags &= ~(uint32_t)T_MADE_PENDING;
     transport_kind_of(transport)->drop_queue(transport);
     abandon_creator(transport);
     finish(transport);
@@ -338,12 +338,12 @@ void tram__transport_drop(tram_transport *transport) {
     if (transport->flags & T_LOST)
         return;
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & T_LOST_QUEUED)
+    if (transport->flags & T_LOST_PENDING)
         list_remove(&transport->on.ready.link);
     else
-        seal(transport);
+        stop_io(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
     transport_kind_of(transport)->drop_queue(transport);
-    lose_now(transport);
+    call_lost(transport);
 }

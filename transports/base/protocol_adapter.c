@@ -52,7 +52,7 @@ static void release_run(tram_loop *loop, struct ready *ready) {
         queue_release(loop);
 }
 
-/* It may be queued still, with nothing to do, where all were taken back. */
+/* It may be queued still, with nothing to do, where all were set again. */
 static void queue_release(tram_loop *loop) {
     struct ready *ready = &loop->release_ready;
     if (ready->run && !list_empty(&ready->link))
@@ -117,7 +117,7 @@ static int fail(tram_transport *transport, int code, const char *operation) {
     void *user = error->user;
     if (code < -4096)
         report(transport, error);
-    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     return code;
 }
@@ -264,18 +264,18 @@ static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *
         report_failure(transport, status, name);
 }
 
-static bool edge_is_the_pumps(tram_transport *transport, bool paused) {
-    struct pump *pump = transport_pump(transport);
-    return pump && pump->edge(pump, paused);
+static bool writer_takes_watermark(tram_transport *transport, bool paused) {
+    struct exclusive_writer *writer = transport_writer(transport);
+    return writer && writer->on_watermark(writer, paused);
 }
 
 void tram__protocol_pause_writing(tram_transport *transport) {
-    if (!edge_is_the_pumps(transport, true))
+    if (!writer_takes_watermark(transport, true))
         call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
 }
 
 void tram__protocol_resume_writing(tram_transport *transport) {
-    if (!edge_is_the_pumps(transport, false))
+    if (!writer_takes_watermark(transport, false))
         call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
 }
 

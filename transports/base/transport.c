@@ -23,22 +23,22 @@ int tram__transport_resume_reading(tram_transport *transport) {
 
 bool tram_transport_is_reading(const tram_transport *transport) {
     enter(transport, __func__);
-    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_PUMPED));
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE));
 }
 
 /* ---- Ending ---- */
 
-void tram__transport_ending(tram_transport *transport, enum io_ending ending) {
+void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
     switch (ending) {
-    case IO_ENDING_STOP:
+    case IO_SHUTDOWN_STOP:
         break;
-    case IO_ENDING_CLOSE:
-        tram__transport_part(transport);
+    case IO_SHUTDOWN_CLOSE:
+        tram__transport_close_gracefully(transport);
         break;
-    case IO_ENDING_ABORT:
+    case IO_SHUTDOWN_ABORT:
         tram_transport_abort(transport);
         break;
-    case IO_ENDING_DROP:
+    case IO_SHUTDOWN_NOW:
         tram__transport_drop(transport);
         break;
     }
@@ -49,8 +49,8 @@ static bool belongs_to(const tram_transport *transport, const struct transport_o
     return owned && transport->owner->whole == whole;
 }
 
-void tram__transport_part(tram_transport *transport) {
-    transport->flags |= T_PARTS;
+void tram__transport_close_gracefully(tram_transport *transport) {
+    transport->flags |= T_SERVER_CLOSE;
     tram_transport_close(transport);
 }
 
@@ -66,11 +66,11 @@ void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
 /* ---- The public calls ---- */
 
 int tram_transport_close(tram_transport *transport) {
-    FORWARD(transport, close, transport);
+    DISPATCH(transport, close, transport);
 }
 
 int tram_transport_abort(tram_transport *transport) {
-    FORWARD(transport, abort, transport);
+    DISPATCH(transport, abort, transport);
 }
 
 int tram_transport_reset(tram_transport *transport) {
@@ -85,11 +85,11 @@ int tram_transport_reset(tram_transport *transport) {
 }
 
 int tram_transport_pause_reading(tram_transport *transport) {
-    FORWARD(transport, pause_reading, transport);
+    DISPATCH(transport, pause_reading, transport);
 }
 
 int tram_transport_resume_reading(tram_transport *transport) {
-    FORWARD(transport, resume_reading, transport);
+    DISPATCH(transport, resume_reading, transport);
 }
 
 bool tram_transport_is_closing(const tram_transport *transport) {
@@ -105,7 +105,7 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         return status;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
-    transport_make_way(transport);
+    transport_flush_writer(transport);
     tram_protocol *old = transport->protocol;
     if (!old)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */

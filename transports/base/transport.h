@@ -8,7 +8,7 @@
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/types.h"
 
-/* The public calls as byte streams have them, for kinds to put into their transport_calls. */
+/* The public calls as byte streams have them, for kinds to put into their transport_overrides. */
 int tram__transport_close(tram_transport *transport);
 int tram__transport_abort(tram_transport *transport);
 int tram__transport_pause_reading(tram_transport *transport);
@@ -41,17 +41,17 @@ void tram__transport_drop_write(tram_transport *transport);
 void tram__transport_drained(tram_transport *transport, bool within_loop);
 
 /*
- * Gives the writing side to a pump, which is told when the queue is empty unless it is already; and takes it back:
- * reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ * Gives the writing side to a writer, which is told when the queue is empty unless it is already; and takes it away
+ * again: reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
  */
-void tram__transport_pump(tram_transport *transport, struct pump *pump);
-void tram__transport_unpump(tram_transport *transport);
+void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer);
+void tram__transport_clear_writer(tram_transport *transport);
 
 /*
- * Has a pump's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,
+ * Has a writer's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,
  * closes or takes the transport, before whom it gives way.
  */
-void tram__transport_pump_beside(tram_transport *transport, struct pump *pump);
+void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer);
 
 /*
  * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
@@ -65,7 +65,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
                            tram_future *creator);
 
 /*
- * Takes back a transport whose connection_made was not called yet (C-11): it never will be. The protocol is released,
+ * Withdraws a transport whose connection_made was not called yet (C-11): it never will be. The protocol is released,
  * the descriptor closed. False: connection_made was called, nothing happened.
  */
 bool tram__transport_withdraw(tram_transport *transport);
@@ -74,7 +74,7 @@ bool tram__transport_withdraw(tram_transport *transport);
  * Parts with the descriptor, which stays open, and with the protocol, which hears no connection_lost but `released`.
  * The transport is inert from here on.
  */
-void tram__transport_leave(tram_transport *transport);
+void tram__transport_detach_io(tram_transport *transport);
 
 /* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
 void tram__transport_drop_unread(tram_transport *transport);
@@ -83,10 +83,10 @@ void tram__transport_drop_unread(tram_transport *transport);
 void tram__transport_start_reading(tram_transport *transport);
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
-void tram__transport_lose_soon(tram_transport *transport);
+void tram__transport_schedule_lost(tram_transport *transport);
 
 /* connection_lost within this call: only from the loop (T-5). */
-void tram__transport_lose_now(tram_transport *transport);
+void tram__transport_call_lost(tram_transport *transport);
 
 /* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
 void tram__transport_drop(tram_transport *transport);
@@ -106,14 +106,14 @@ void tram__transport_sent(tram_transport *transport, ssize_t result);
 /* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
 void tram__transport_ended(tram_transport *transport);
 
-/* See enum io_ending. */
-void tram__transport_ending(tram_transport *transport, enum io_ending ending);
+/* See enum shutdown_mode. */
+void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending);
 
 /*
  * Closes it, for a server or a loop that ends: what the peer sends meanwhile does not turn the end of the stream into a
  * reset.
  */
-void tram__transport_part(tram_transport *transport);
+void tram__transport_close_gracefully(tram_transport *transport);
 
 /* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
 void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,

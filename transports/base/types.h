@@ -10,7 +10,7 @@
 #include <tram/transport.h>
 
 /* The public calls of a kind that is not a plain byte stream both ways; NULL: -ENOTSUP. */
-struct transport_calls {
+struct transport_overrides {
     int (*close)(tram_transport *transport);
     int (*abort)(tram_transport *transport);
     int (*pause_reading)(tram_transport *transport);
@@ -26,17 +26,20 @@ struct transport_calls {
 
 /*
  * Has the writing side of a transport to itself for a while, and nothing is read: writes are TRAM_ESTATE (F-6). It
- * leaves by tram__transport_unpump().
+ * leaves by tram__transport_clear_writer().
  */
-struct pump {
-    void (*drained)(struct pump *pump); /* what was queued before is gone; asks for or against writability itself */
+struct exclusive_writer {
+    void (*drained)(
+        struct exclusive_writer *writer); /* what was queued before is gone; asks for or against writability itself */
     /* The queue grew above or shrank to its water mark. False: the protocol is to hear it. */
-    bool (*edge)(struct pump *pump, bool paused);
-    void (*lost)(struct pump *pump); /* the end of the connection is certain, and the pump is off already */
-    void (*next_range)(struct pump *pump, struct io_range *ret_range); /* see io_kind, with IO_SENDS_FILE */
-    void (*range_sent)(struct pump *pump, ssize_t result);
-    /* Of a pump with T_GIVES_WAY: puts what it has into the write queue and leaves. */
-    void (*give_way)(struct pump *pump);
+    bool (*on_watermark)(struct exclusive_writer *writer, bool paused);
+    void (*lost)(
+        struct exclusive_writer *writer); /* the end of the connection is certain, and the writer is off already */
+    void (*next_range)(struct exclusive_writer *writer,
+                       struct io_range *ret_range); /* see io_kind, with IO_SENDS_FILE */
+    void (*range_sent)(struct exclusive_writer *writer, ssize_t result);
+    /* Of a writer with T_WRITER_YIELDS: puts what it has into the write queue and leaves. */
+    void (*yield_writer)(struct exclusive_writer *writer);
     size_t held; /* bytes that it has, and which count as the write buffer */
 };
 
@@ -51,10 +54,10 @@ enum sendfile_mode {
 
 /* What a kind of transport does in its own way. */
 struct transport_kind {
-    struct io_kind io;                     /* first: a transport's io.kind leads here */
-    const struct transport_kind *plain;    /* the same kind for protocols with data_received … */
-    const struct transport_kind *buffered; /* … and with get_buffer */
-    const struct transport_calls *calls;   /* of transports with T_SPECIAL */
+    struct io_kind io;                       /* first: a transport's io.kind leads here */
+    const struct transport_kind *plain;      /* the same kind for protocols with data_received … */
+    const struct transport_kind *buffered;   /* … and with get_buffer */
+    const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
     bool can_write_eof;
     bool detachable;
     enum sendfile_mode sendfile;
@@ -85,7 +88,7 @@ struct transport_owner {
     void (*attached)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
     void (*detached)(struct transport_owner *owner, tram_transport *transport);
-    /* Bytes moved, of a transport that tells (traffic.h). */
+    /* Bytes moved, of a transport that tells (metering.h). */
     void (*moved)(struct transport_owner *owner, enum traffic direction);
     struct transport_owner *whole; /* the server's; itself, if this is it */
 };
@@ -103,28 +106,28 @@ struct transport_more {
 
 /* One bit each; the state of a transport is a set of them. */
 enum transport_flag {
-    T_MAKE_QUEUED = 1 << 0,    /* connection_made is in the ready queue */
+    T_MADE_PENDING = 1 << 0,   /* connection_made is in the ready queue */
     T_MADE = 1 << 1,           /* connection_made was called */
     T_PAUSED = 1 << 2,         /* pause_reading */
     T_EOF = 1 << 3,            /* the peer's EOF was seen: no more reading */
     T_CLOSING = 1 << 4,        /* close, abort or an error: is_closing */
-    T_LOST_QUEUED = 1 << 5,    /* connection_lost is certain: writes are dropped */
+    T_LOST_PENDING = 1 << 5,   /* connection_lost is certain: writes are dropped */
     T_LOST = 1 << 6,           /* connection_lost was called */
-    T_EOF_ASKED = 1 << 7,      /* write_eof was called */
+    T_WRITE_EOF = 1 << 7,      /* write_eof was called */
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
-    T_SPECIAL = 1 << 9,        /* its kind has public calls of its own */
+    T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
-    T_PUMPED = 1 << 11,        /* a pump is at work: nobody else writes, nothing is read */
-    T_HAS_PUMP = 1 << 12,      /* on.pump is there; T_PUMPED too, but while the pump itself writes */
-    T_GIVES_WAY = 1 << 13,     /* with T_HAS_PUMP: its bytes go first, but it minds nobody else's */
-    T_PARTS = 1 << 14,         /* it was us who ended it, for all: see tram__transport_part() */
+    T_EXCLUSIVE = 1 << 11,     /* a writer is at work: nobody else writes, nothing is read */
+    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
+    T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
+    T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
 };
 
 /* Bytes that were received before the transport was made, and come first (handover.c). */
 struct unread {
     struct ready ready; /* queued when reading starts */
-    struct grave grave;
+    struct deferred_free deferred;
     tram_transport *transport;
     tram_future *creator; /* as in tram_transport */
     size_t taken;         /* by the protocol */
@@ -147,9 +150,9 @@ struct tram_transport {
     size_t low;
     size_t hard_limit; /* 0: none */
     union {
-        struct ready ready; /* connection_made, later connection_lost */
-        struct pump *pump;  /* between the two, with T_HAS_PUMP */
-        struct grave grave; /* after that */
+        struct ready ready;              /* connection_made, later connection_lost */
+        struct exclusive_writer *writer; /* between the two, with T_HAS_WRITER */
+        struct deferred_free deferred;   /* after that */
     } on;
     struct transport_end end;
     union {
@@ -164,14 +167,14 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
     return (const struct transport_kind *)transport->io.kind;
 }
 
-static inline struct pump *transport_pump(const tram_transport *transport) {
-    return unlikely(transport->flags & T_HAS_PUMP) ? transport->on.pump : NULL;
+static inline struct exclusive_writer *transport_writer(const tram_transport *transport) {
+    return unlikely(transport->flags & T_HAS_WRITER) ? transport->on.writer : NULL;
 }
 
-/* Before anybody but a pump of T_GIVES_WAY does something to the queue. */
-static inline void transport_make_way(tram_transport *transport) {
-    if (unlikely(transport->flags & T_GIVES_WAY))
-        transport->on.pump->give_way(transport->on.pump);
+/* Before anybody but a writer of T_WRITER_YIELDS does something to the queue. */
+static inline void transport_flush_writer(tram_transport *transport) {
+    if (unlikely(transport->flags & T_WRITER_YIELDS))
+        transport->on.writer->yield_writer(transport->on.writer);
 }
 
 #endif

@@ -23,7 +23,7 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
-    if (unlikely(transport->flags & T_LOST_QUEUED))
+    if (unlikely(transport->flags & T_LOST_PENDING))
         return; /* the release of a buffer that was just sent ended it (W-23) */
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
@@ -48,7 +48,7 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
 }
 
 __attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
-    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         stats_add(&loop_of(transport)->stats.over_write_limit, 1);
     tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
 }
@@ -88,13 +88,13 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
-#define T_NO_WRITING (T_EOF_ASKED | T_LOST_QUEUED | T_LOST | T_PUMPED)
+#define T_NO_WRITING (T_WRITE_EOF | T_LOST_PENDING | T_LOST | T_EXCLUSIVE)
 
 static int may_not_write(tram_transport *transport, size_t size) {
-    transport_make_way(transport);
+    transport_flush_writer(transport);
     if (!(transport->flags & T_NO_WRITING))
         return size != 0;
-    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
+    if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
     if (size)
         tram__transport_drop_write(transport);
@@ -103,7 +103,7 @@ static int may_not_write(tram_transport *transport, size_t size) {
 
 /* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
 static inline int may_write(tram_transport *transport, size_t size) {
-    if (likely(!(transport->flags & (T_NO_WRITING | T_GIVES_WAY))))
+    if (likely(!(transport->flags & (T_NO_WRITING | T_WRITER_YIELDS))))
         return size != 0;
     return may_not_write(transport, size);
 }
@@ -125,7 +125,7 @@ static inline size_t taken(tram_transport *transport, ssize_t sent) {
 }
 
 static bool died(const tram_transport *transport) {
-    return transport->flags & T_LOST_QUEUED;
+    return transport->flags & T_LOST_PENDING;
 }
 
 static int keep_rest(tram_transport *transport, const void *data, size_t size) {
@@ -200,18 +200,18 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
-    if (transport_pump(transport) && !(transport->flags & T_CLOSING)) {
-        transport_pump(transport)->drained(transport_pump(transport));
+    if (transport_writer(transport) && !(transport->flags & T_CLOSING)) {
+        transport_writer(transport)->drained(transport_writer(transport));
         return;
     }
     tram__io_send_stop(&transport->io);
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
-            tram__transport_lose_soon(transport);
+            tram__transport_schedule_lost(transport);
             return;
         }
-        tram__transport_lose_now(transport);
-    } else if (transport->flags & T_EOF_ASKED) {
+        tram__transport_call_lost(transport);
+    } else if (transport->flags & T_WRITE_EOF) {
         transport_kind_of(transport)->end_writing(transport);
     }
 }
@@ -223,7 +223,7 @@ static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
     }
     tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
     tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
-    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
         tram__transport_drained(transport, within_loop);
 }
 
@@ -234,7 +234,7 @@ void tram__transport_sent(tram_transport *transport, ssize_t result) {
 /* Ends all corking and sends what it held back, as far as the kernel takes it. */
 static void flush_corked(tram_transport *transport) {
     transport->corked = 0;
-    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_QUEUED | T_LOST))
+    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
@@ -267,12 +267,12 @@ int tram__transport_uncork(tram_transport *transport) {
 }
 
 int tram__transport_write_eof(tram_transport *transport) {
-    if (transport->flags & (T_CLOSING | T_EOF_ASKED))
+    if (transport->flags & (T_CLOSING | T_WRITE_EOF))
         return 0;
-    if (transport->flags & T_PUMPED)
+    if (transport->flags & T_EXCLUSIVE)
         return TRAM_ESTATE;
-    transport_make_way(transport);
-    transport->flags |= T_EOF_ASKED;
+    transport_flush_writer(transport);
+    transport->flags |= T_WRITE_EOF;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
@@ -280,30 +280,30 @@ int tram__transport_write_eof(tram_transport *transport) {
     return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
 }
 
-void tram__transport_pump(tram_transport *transport, struct pump *pump) {
-    transport->on.pump = pump;
-    transport->flags |= T_PUMPED | T_HAS_PUMP;
+void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer) {
+    transport->on.writer = writer;
+    transport->flags |= T_EXCLUSIVE | T_HAS_WRITER;
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
 }
 
-void tram__transport_pump_beside(tram_transport *transport, struct pump *pump) {
-    transport->on.pump = pump;
-    transport->flags |= T_HAS_PUMP | T_GIVES_WAY;
+void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer) {
+    transport->on.writer = writer;
+    transport->flags |= T_HAS_WRITER | T_WRITER_YIELDS;
     transport->io.flags |= IO_SENDS_FILE;
 }
 
 int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
-    transport_make_way(transport);
+    transport_flush_writer(transport);
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
-    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_QUEUED))
-        tram__transport_lose_soon(transport);
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
+        tram__transport_schedule_lost(transport);
     return 0;
 }
 
@@ -321,11 +321,11 @@ __attribute__((noinline)) static int short_write(tram_transport *transport, cons
 }
 
 __attribute__((noinline)) static int careful_write(tram_transport *transport, const void *data, size_t size) {
-    FORWARD(transport, write, transport, data, size);
+    DISPATCH(transport, write, transport, data, size);
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_SPECIAL | T_NO_WRITING | T_GIVES_WAY)
+#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
@@ -343,23 +343,23 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     if (unlikely(!pieces && count))
         return TRAM_EVALUE;
-    FORWARD(transport, writelines, transport, pieces, count);
+    DISPATCH(transport, writelines, transport, pieces, count);
 }
 
 int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
-    FORWARD(transport, write_buffer, transport, buffer);
+    DISPATCH(transport, write_buffer, transport, buffer);
 }
 
 int tram_transport_cork(tram_transport *transport) {
-    FORWARD(transport, cork, transport);
+    DISPATCH(transport, cork, transport);
 }
 
 int tram_transport_uncork(tram_transport *transport) {
-    FORWARD(transport, uncork, transport);
+    DISPATCH(transport, uncork, transport);
 }
 
 int tram_transport_write_eof(tram_transport *transport) {
-    FORWARD(transport, write_eof, transport);
+    DISPATCH(transport, write_eof, transport);
 }
 
 /* ---- Limits ---- */
@@ -392,7 +392,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
         return status;
     transport->high = high;
     transport->low = low;
-    if (!(transport->flags & (T_LOST_QUEUED | T_LOST)))
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         tram__transport_maybe_pause(transport);
     return 0;
 }
@@ -419,6 +419,6 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
 
 size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
     enter(transport, __func__);
-    const struct pump *pump = transport_pump(transport);
-    return transport->queue.size + (unlikely(pump != NULL) ? pump->held : 0);
+    const struct exclusive_writer *writer = transport_writer(transport);
+    return transport->queue.size + (unlikely(writer != NULL) ? writer->held : 0);
 }

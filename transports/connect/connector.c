@@ -24,7 +24,7 @@ struct connector;
 /* One socket on its way to one address. */
 struct attempt {
     struct io io;
-    struct grave grave;
+    struct deferred_free deferred;
     struct connector *connector;
 };
 
@@ -38,7 +38,7 @@ struct failure {
 
 struct connector {
     tram_future future;
-    struct seat seat;
+    struct close_hook hook;
     tram_protocol_factory factory;
     void *arg;
 
@@ -90,9 +90,9 @@ static tram_loop *loop_of(const struct connector *connector) {
 /* ---- Ending ---- */
 
 /* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
-static void attempt_dispose(tram_loop *loop, struct grave *grave) {
+static void attempt_dispose(tram_loop *loop, struct deferred_free *deferred) {
     (void)loop;
-    tram__future_drop(&container_of(grave, struct attempt, grave)->connector->future);
+    tram__future_drop(&container_of(deferred, struct attempt, deferred)->connector->future);
 }
 
 /* Takes the descriptor away from the attempt. */
@@ -102,14 +102,14 @@ static int attempt_leave(struct attempt *attempt) {
     tram__io_remove(&attempt->io);
     connector->active--;
     tram_future_hold(&connector->future);
-    tram__loop_bury(loop_of(connector), &attempt->grave, attempt_dispose);
+    tram__loop_free_later(loop_of(connector), &attempt->deferred, attempt_dispose);
     return fd;
 }
 
 /* Ends whatever is under way; the future is left to be completed. */
 static void settle(struct connector *connector) {
     tram_loop *loop = loop_of(connector);
-    list_remove(&connector->seat.link);
+    list_remove(&connector->hook.link);
     tram__lookup_end(&connector->remote);
     tram__lookup_end(&connector->local);
     deadline_cancel(loop, &connector->stagger);
@@ -136,9 +136,9 @@ static void cancel_now(struct connector *connector) {
     tram__future_drop(&connector->future);
 }
 
-static void connector_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_STOP)
-        cancel_now(container_of(seat, struct connector, seat));
+static void connector_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_STOP)
+        cancel_now(container_of(hook, struct connector, hook));
 }
 
 /* Once the transport is made it is the one that holds the future; made and lost come as a pair or not at all (C-11). */
@@ -502,7 +502,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
     connector->arg = arg;
     connector->stagger.expire = stagger_expired;
     connector->timeout.expire = timeout_expired;
-    loop_seat(loop, &connector->seat, connector_ending);
+    loop_add_close_hook(loop, &connector->hook, connector_ending);
     if (ret_future)
         *ret_future = tram_future_hold(&connector->future);
     *ret_connector = connector;
@@ -510,7 +510,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
 }
 
 /* Nobody has seen the operation yet: it never was. */
-static int take_back(struct connector *connector, int status, tram_future **ret_future) {
+static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
     settle(connector);
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -569,7 +569,7 @@ int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *
     if (!status && timeout_ns)
         status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + timeout_ns);
     if (status)
-        return take_back(connector, status, ret_future);
+        return abort_creation(connector, status, ret_future);
     begin_connecting(connector);
     return 0;
 }
@@ -602,7 +602,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     if (!status && options->timeout_ns)
         status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + options->timeout_ns);
     if (status)
-        return take_back(connector, status, ret_future);
+        return abort_creation(connector, status, ret_future);
     if (!connector->lookups)
         begin_connecting(connector);
     return 0;

@@ -21,7 +21,7 @@ static inline struct custom *custom_of(const tram_transport *transport) {
 }
 
 static inline bool over(const tram_transport *transport) {
-    return transport->flags & (T_LOST_QUEUED | T_LOST);
+    return transport->flags & (T_LOST_PENDING | T_LOST);
 }
 
 static int fatal(tram_transport *transport, int status, const char *operation) {
@@ -42,7 +42,7 @@ static int custom_writelines(tram_transport *transport, const struct iovec *piec
     }
     if (!custom->ops->writelines)
         return -ENOTSUP;
-    if (transport->flags & T_EOF_ASKED)
+    if (transport->flags & T_WRITE_EOF)
         return TRAM_ESTATE;
     if (!size)
         return 0;
@@ -88,7 +88,7 @@ static int custom_pause_reading(tram_transport *transport) {
 }
 
 /* Tells the transport that reading has started, if it has. */
-static int tell_reading(tram_transport *transport) {
+static int notify_reading(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF) || !custom->ops->resume_reading)
         return 0;
@@ -99,7 +99,7 @@ static int custom_resume_reading(tram_transport *transport) {
     bool reading = transport->io.wanted & IO_READ;
     tram__transport_resume_reading(transport);
     if (!reading && transport->io.wanted & IO_READ)
-        tell_reading(transport);
+        notify_reading(transport);
     return 0;
 }
 
@@ -122,7 +122,7 @@ static int custom_close(tram_transport *transport) {
     return 0;
 }
 
-static const struct transport_calls calls = {
+static const struct transport_overrides calls = {
     .close = custom_close,
     .abort = tram__transport_abort,
     .pause_reading = custom_pause_reading,
@@ -166,7 +166,7 @@ static const void *extra_info(tram_transport *transport, const char *name) {
     return custom->ops->get_extra_info(transport, custom->state, name);
 }
 
-static void ending(struct io *io, enum io_ending how) {
+static void ending(struct io *io, enum shutdown_mode how) {
     tram__transport_ending((tram_transport *)(void *)io, how);
 }
 
@@ -185,7 +185,7 @@ static void dispose(tram_transport *transport) {
         .can_write_eof = half_close,                                                                                   \
         .drop_queue = drop_queue,                                                                                      \
         .end_writing = end_writing,                                                                                    \
-        .start = tell_reading,                                                                                         \
+        .start = notify_reading,                                                                                       \
         .end = end,                                                                                                    \
         .extra_info = extra_info,                                                                                      \
         .dispose = dispose,                                                                                            \

@@ -2,11 +2,11 @@
  * The in-memory pair, a custom transport (tram/custom.h) at each end.
  *
  * The ends talk by mail only, so it does not matter whether they share a loop: a mailbox keeps the order of one sender.
- * Four letters go to and fro: bytes, the credit that their receiver gives back once its protocol has taken them, the
- * end of the stream, and the end of the end. What an end may have to say when memory is out has its cell from the
- * beginning: bytes carry the cell of their own credit.
+ * Four messages go to and fro: bytes, the credit that their receiver gives back once its protocol has taken them, the
+ * end of the stream, and the end of the end. What an end may have to say when memory is out has its node from the
+ * beginning: bytes carry the node of their own credit.
  *
- * The struct link is what the two have in common. It goes with the last end and the last letter.
+ * The struct link is what the two have in common. It goes with the last end and the last message.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,11 +17,11 @@
 #include <tram/pair.h>
 
 /* Bytes on their way. */
-struct parcel {
-    struct parcel *next;
+struct segment {
+    struct segment *next;
     size_t size;
     size_t taken;        /* by the receiving protocol */
-    struct mail *credit; /* a cell of the sender's mailbox */
+    struct mail *credit; /* a node of the sender's mailbox */
     char bytes[];
 };
 
@@ -29,29 +29,29 @@ struct end {
     tram_transport *transport; /* NULL: not yet, or not any more */
     tram_loop *loop;
     struct mailbox *peer; /* the other end's, held until this one ends */
-    struct mail *eof;     /* cells of the other end's mailbox, NULL once they were posted */
+    struct mail *eof;     /* nodes of the other end's mailbox, NULL once they were posted */
     struct mail *gone;
-    struct ready deliver;   /* queued by resume_reading */
-    struct parcel *parcels; /* came, and not taken yet */
-    struct parcel **last;
+    struct ready deliver;     /* queued by resume_reading */
+    struct segment *segments; /* came, and not taken yet */
+    struct segment **last;
     unsigned side;        /* which one it is */
-    bool came_eof;        /* behind the parcels */
-    bool came_gone;       /* nobody is there any more */
+    bool came_eof;        /* behind the segments */
+    bool peer_gone;       /* nobody is there any more */
     _Atomic bool aborted; /* for the other end to see: what comes from here is dropped */
 };
 
 struct link {
     _Atomic unsigned references;
-    tram_allocator allocators[2]; /* of the loops: a parcel is its sender's, a cell its mailbox's */
+    tram_allocator allocators[2]; /* of the loops: a segment is its sender's, a node its mailbox's */
     struct end ends[2];
     tram_protocol_factory factory; /* of the second end, where it is on another loop */
     void *arg;
 };
 
-/* What is in a cell. `side` is the end it is for. */
-struct letter {
+/* What is in a node. `side` is the end it is for. */
+struct pair_message {
     struct link *link;
-    struct parcel *parcel;
+    struct segment *segment;
     size_t size;
     unsigned side;
 };
@@ -67,99 +67,99 @@ static void link_drop(struct link *link) {
     memory_put(&allocator, link, sizeof *link);
 }
 
-/* ---- Letters ---- */
+/* ---- Messages ---- */
 
-static struct letter *letter_of(struct mail *mail) {
-    _Static_assert(sizeof(struct letter) <= MAIL_PAYLOAD, "a letter fits its cell");
-    return (struct letter *)(void *)mail->payload;
+static struct pair_message *message_of(struct mail *mail) {
+    _Static_assert(sizeof(struct pair_message) <= MAIL_PAYLOAD, "a message fits its node");
+    return (struct pair_message *)(void *)mail->payload;
 }
 
-/* A cell that one of the sender's callbacks took goes back to its mailbox, which waits for it; else it is memory. */
-static void cell_free(const tram_allocator *allocator, struct mail *mail) {
-    if (mail && mail->home)
-        tram__mail_free(mail->home, mail);
+/* A node that one of the sender's callbacks took goes back to its mailbox, which waits for it; else it is memory. */
+static void node_free(const tram_allocator *allocator, struct mail *mail) {
+    if (mail && mail->owner_pool)
+        tram__mail_free(mail->owner_pool, mail);
     else
         memory_put(allocator, mail, sizeof *mail);
 }
 
-static void parcel_free(struct link *link, unsigned sender, struct parcel *parcel) {
+static void segment_free(struct link *link, unsigned sender, struct segment *segment) {
     const tram_allocator *allocator = &link->allocators[sender];
-    cell_free(allocator, parcel->credit);
-    memory_put(allocator, parcel, sizeof *parcel + parcel->size);
+    node_free(allocator, segment->credit);
+    memory_put(allocator, segment, sizeof *segment + segment->size);
 }
 
-static void discard_letter(struct mail *mail) {
-    struct letter *letter = letter_of(mail);
-    if (letter->parcel)
-        parcel_free(letter->link, !letter->side, letter->parcel);
-    link_drop(letter->link);
+static void discard_message(struct mail *mail) {
+    struct pair_message *message = message_of(mail);
+    if (message->segment)
+        segment_free(message->link, !message->side, message->segment);
+    link_drop(message->link);
 }
 
-/* The cell is taken, whether it arrives or not: the end of a closed loop has said, or will say, that it is gone. */
-static void post(struct link *link, unsigned to, struct mail *mail, struct letter letter) {
+/* The node is taken, whether it arrives or not: the end of a closed loop has said, or will say, that it is gone. */
+static void post(struct link *link, unsigned to, struct mail *mail, struct pair_message message) {
     struct mailbox *mailbox = link->ends[!to].peer;
     link_hold(link);
-    letter.link = link;
-    letter.side = to;
-    *letter_of(mail) = letter;
+    message.link = link;
+    message.side = to;
+    *message_of(mail) = message;
     if (tram__mailbox_post(mailbox, mail) == 0)
         return;
-    discard_letter(mail);
+    discard_message(mail);
     tram__mail_free(mailbox, mail);
 }
 
-/* The protocol of `side` took a parcel, or never will. */
-static void give_credit(struct link *link, unsigned side, struct parcel *parcel) {
-    struct mail *mail = parcel->credit;
-    parcel->credit = NULL;
-    if (mail && !link->ends[side].came_gone)
-        post(link, !side, mail, (struct letter){.size = parcel->size});
+/* The protocol of `side` took a segment, or never will. */
+static void give_credit(struct link *link, unsigned side, struct segment *segment) {
+    struct mail *mail = segment->credit;
+    segment->credit = NULL;
+    if (mail && !link->ends[side].peer_gone)
+        post(link, !side, mail, (struct pair_message){.size = segment->size});
     else
-        parcel->credit = mail;
-    parcel_free(link, !side, parcel);
+        segment->credit = mail;
+    segment_free(link, !side, segment);
 }
 
 /* ---- Delivering ---- */
 
-static struct parcel *next_parcel(struct end *end) {
-    struct parcel *parcel = end->parcels;
-    if (parcel && !(end->parcels = parcel->next))
-        end->last = &end->parcels;
-    return parcel;
+static struct segment *next_segment(struct end *end) {
+    struct segment *segment = end->segments;
+    if (segment && !(end->segments = segment->next))
+        end->last = &end->segments;
+    return segment;
 }
 
-static void put_back(struct end *end, struct parcel *parcel) {
-    parcel->next = end->parcels;
-    if (!parcel->next)
-        end->last = &parcel->next;
-    end->parcels = parcel;
+static void put_back(struct end *end, struct segment *segment) {
+    segment->next = end->segments;
+    if (!segment->next)
+        end->last = &segment->next;
+    end->segments = segment;
 }
 
-static void drop_parcels(struct link *link, unsigned side) {
-    struct parcel *parcel;
-    while ((parcel = next_parcel(&link->ends[side])))
-        give_credit(link, side, parcel);
+static void drop_segments(struct link *link, unsigned side) {
+    struct segment *segment;
+    while ((segment = next_segment(&link->ends[side])))
+        give_credit(link, side, segment);
 }
 
 /* Gives the protocol what has come, as far as it takes it. From the loop. */
 static void deliver(struct link *link, unsigned side) {
     struct end *end = &link->ends[side];
     if (atomic_load_explicit(&link->ends[!side].aborted, memory_order_acquire))
-        drop_parcels(link, side);
+        drop_segments(link, side);
     link_hold(link); /* the transport may end within */
-    struct parcel *parcel;
-    while (end->transport && (parcel = next_parcel(end))) {
-        size_t left = parcel->size - parcel->taken;
-        size_t taken = tram_custom_received(end->transport, parcel->bytes + parcel->taken, left);
-        parcel->taken += taken;
+    struct segment *segment;
+    while (end->transport && (segment = next_segment(end))) {
+        size_t left = segment->size - segment->taken;
+        size_t taken = tram_custom_received(end->transport, segment->bytes + segment->taken, left);
+        segment->taken += taken;
         if (taken == left || (end->transport && tram_transport_is_closing(end->transport))) {
-            give_credit(link, side, parcel);
+            give_credit(link, side, segment);
             continue;
         }
-        put_back(end, parcel);
+        put_back(end, segment);
         break;
     }
-    if (end->transport && !end->parcels && end->came_eof && tram_custom_eof(end->transport))
+    if (end->transport && !end->segments && end->came_eof && tram_custom_eof(end->transport))
         end->came_eof = false;
     link_drop(link);
 }
@@ -174,74 +174,74 @@ static void deliver_run(tram_loop *loop, struct ready *ready) {
     deliver(link_of(end), end->side);
 }
 
-/* ---- Letters that came ---- */
+/* ---- Messages that came ---- */
 
-/* The end that a letter is for, if it is still there. */
-static tram_transport *arrived(struct mail *mail, struct letter *ret_letter, struct end **ret_end) {
-    *ret_letter = *letter_of(mail);
-    *ret_end = &ret_letter->link->ends[ret_letter->side];
+/* The end that a message is for, if it is still there. */
+static tram_transport *arrived(struct mail *mail, struct pair_message *ret_message, struct end **ret_end) {
+    *ret_message = *message_of(mail);
+    *ret_end = &ret_message->link->ends[ret_message->side];
     return (*ret_end)->transport;
 }
 
-static void run_parcel(tram_loop *loop, struct mail *mail) {
+static void run_segment(tram_loop *loop, struct mail *mail) {
     (void)loop;
-    struct letter letter;
+    struct pair_message message;
     struct end *end;
-    tram_transport *transport = arrived(mail, &letter, &end);
-    struct parcel *parcel = letter.parcel;
+    tram_transport *transport = arrived(mail, &message, &end);
+    struct segment *segment = message.segment;
     if (!transport) {
-        parcel_free(letter.link, !letter.side, parcel);
+        segment_free(message.link, !message.side, segment);
     } else if (tram_transport_is_closing(transport)) {
-        give_credit(letter.link, letter.side, parcel); /* nobody will read it, and the writer need not wait */
+        give_credit(message.link, message.side, segment); /* nobody will read it, and the writer need not wait */
     } else {
-        parcel->next = NULL;
-        *end->last = parcel;
-        end->last = &parcel->next;
-        deliver(letter.link, letter.side);
+        segment->next = NULL;
+        *end->last = segment;
+        end->last = &segment->next;
+        deliver(message.link, message.side);
     }
-    link_drop(letter.link);
+    link_drop(message.link);
 }
 
 static void run_credit(tram_loop *loop, struct mail *mail) {
     (void)loop;
-    struct letter letter;
+    struct pair_message message;
     struct end *end;
-    tram_transport *transport = arrived(mail, &letter, &end);
+    tram_transport *transport = arrived(mail, &message, &end);
     if (transport)
-        tram_custom_sent(transport, letter.size);
-    link_drop(letter.link);
+        tram_custom_sent(transport, message.size);
+    link_drop(message.link);
 }
 
 static void run_eof(tram_loop *loop, struct mail *mail) {
     (void)loop;
-    struct letter letter;
+    struct pair_message message;
     struct end *end;
-    if (arrived(mail, &letter, &end)) {
+    if (arrived(mail, &message, &end)) {
         end->came_eof = true;
-        deliver(letter.link, letter.side);
+        deliver(message.link, message.side);
     }
-    link_drop(letter.link);
+    link_drop(message.link);
 }
 
 /* The other end is no more: what was on its way there is lost, and what came from there ends. */
 static void run_gone(tram_loop *loop, struct mail *mail) {
     (void)loop;
-    struct letter letter;
+    struct pair_message message;
     struct end *end;
-    tram_transport *transport = arrived(mail, &letter, &end);
-    end->came_gone = true;
+    tram_transport *transport = arrived(mail, &message, &end);
+    end->peer_gone = true;
     if (transport) {
         tram_custom_sent(transport, tram_transport_get_write_buffer_size(transport));
-        end->came_eof |= !letter.size; /* not told before */
-        deliver(letter.link, letter.side);
+        end->came_eof |= !message.size; /* not told before */
+        deliver(message.link, message.side);
     }
-    link_drop(letter.link);
+    link_drop(message.link);
 }
 
-static const struct mail_kind parcel_kind = {.run = run_parcel, .discard = discard_letter};
-static const struct mail_kind credit_kind = {.run = run_credit, .discard = discard_letter};
-static const struct mail_kind eof_kind = {.run = run_eof, .discard = discard_letter};
-static const struct mail_kind gone_kind = {.run = run_gone, .discard = discard_letter};
+static const struct mail_kind segment_kind = {.run = run_segment, .discard = discard_message};
+static const struct mail_kind credit_kind = {.run = run_credit, .discard = discard_message};
+static const struct mail_kind eof_kind = {.run = run_eof, .discard = discard_message};
+static const struct mail_kind gone_kind = {.run = run_gone, .discard = discard_message};
 
 /* ---- The table of an end ---- */
 
@@ -250,35 +250,35 @@ static int pair_writelines(tram_transport *transport, void *state, const struct 
     struct end *end = state;
     struct link *link = link_of(end);
     const tram_allocator *allocator = &link->allocators[end->side];
-    if (end->came_gone)
+    if (end->peer_gone)
         return -EPIPE;
     size_t size = 0;
     for (size_t i = 0; i < count; i++)
         size += pieces[i].iov_len;
-    struct mail *mail = tram__mail_new(end->peer, &parcel_kind);
+    struct mail *mail = tram__mail_new(end->peer, &segment_kind);
     struct mail *credit = tram__mail_new(end->loop->mailbox, &credit_kind);
-    struct parcel *parcel = memory_get(allocator, sizeof *parcel + size);
-    if (!mail || !credit || !parcel) {
+    struct segment *segment = memory_get(allocator, sizeof *segment + size);
+    if (!mail || !credit || !segment) {
         if (mail)
             tram__mail_free(end->peer, mail);
         if (credit)
             tram__mail_free(end->loop->mailbox, credit);
-        memory_put(allocator, parcel, sizeof *parcel + size);
+        memory_put(allocator, segment, sizeof *segment + size);
         return -ENOMEM;
     }
-    *parcel = (struct parcel){.size = size, .credit = credit};
-    char *to = parcel->bytes;
+    *segment = (struct segment){.size = size, .credit = credit};
+    char *to = segment->bytes;
     for (size_t i = 0; i < count; i++)
         if (pieces[i].iov_len)
             to = mempcpy(to, pieces[i].iov_base, pieces[i].iov_len);
-    post(link, !end->side, mail, (struct letter){.parcel = parcel});
+    post(link, !end->side, mail, (struct pair_message){.segment = segment});
     return 0;
 }
 
 static int pair_write_eof(tram_transport *transport, void *state) {
     (void)transport;
     struct end *end = state;
-    post(link_of(end), !end->side, end->eof, (struct letter){0});
+    post(link_of(end), !end->side, end->eof, (struct pair_message){0});
     end->eof = NULL;
     return 0;
 }
@@ -286,7 +286,7 @@ static int pair_write_eof(tram_transport *transport, void *state) {
 static int pair_resume_reading(tram_transport *transport, void *state) {
     (void)transport;
     struct end *end = state;
-    if ((end->parcels || end->came_eof) && list_empty(&end->deliver.link))
+    if ((end->segments || end->came_eof) && list_empty(&end->deliver.link))
         loop_ready(end->loop, &end->deliver);
     return 0;
 }
@@ -294,7 +294,7 @@ static int pair_resume_reading(tram_transport *transport, void *state) {
 static int pair_close(tram_transport *transport, void *state) {
     (void)transport;
     struct end *end = state;
-    drop_parcels(link_of(end), end->side);
+    drop_segments(link_of(end), end->side);
     return 0;
 }
 
@@ -302,10 +302,10 @@ static int pair_close(tram_transport *transport, void *state) {
 static void pair_abort(tram_transport *transport, void *state) {
     (void)transport;
     struct end *end = state;
-    struct parcel *parcel;
+    struct segment *segment;
     atomic_store_explicit(&end->aborted, true, memory_order_release);
-    while ((parcel = next_parcel(end)))
-        parcel_free(link_of(end), !end->side, parcel);
+    while ((segment = next_segment(end)))
+        segment_free(link_of(end), !end->side, segment);
 }
 
 static void end_leave(struct end *end) {
@@ -313,7 +313,7 @@ static void end_leave(struct end *end) {
     struct mailbox *peer = end->peer;
     end->transport = NULL;
     list_remove(&end->deliver.link);
-    post(link, !end->side, end->gone, (struct letter){.size = !end->eof});
+    post(link, !end->side, end->gone, (struct pair_message){.size = !end->eof});
     if (end->eof)
         tram__mail_free(peer, end->eof);
     end->peer = NULL;
@@ -342,7 +342,7 @@ static void end_init(struct link *link, unsigned side, tram_loop *loop, tram_loo
     struct end *end = &link->ends[side];
     end->side = side;
     end->loop = loop;
-    end->last = &end->parcels;
+    end->last = &end->segments;
     end->deliver.run = deliver_run;
     list_init(&end->deliver.link);
     end->peer = tram__mailbox_hold(other->mailbox);
@@ -383,7 +383,7 @@ static int end_begin(struct end *end, tram_protocol *protocol) {
     return tram_loop_create_custom(end->loop, &pair_ops, end, protocol, &end->transport);
 }
 
-/* Takes back an end that was begun a moment ago; its protocol stays the caller's. */
+/* Undoes an end that was begun a moment ago; its protocol stays the caller's. */
 static void end_undo(struct end *end) {
     static const tram_protocol_ops no_ops;
     tram_protocol nobody = {.ops = &no_ops};
@@ -422,12 +422,12 @@ int tram_loop_create_pair(tram_loop *loop, tram_protocol *first, tram_protocol *
 
 /* ---- Across two loops ---- */
 
-/* The first letter: the second end comes to life on its loop. */
+/* The first message: the second end comes to life on its loop. */
 static void run_begin(tram_loop *loop, struct mail *mail) {
-    struct letter letter = *letter_of(mail);
-    struct end *end = &letter.link->ends[1];
+    struct pair_message message = *message_of(mail);
+    struct end *end = &message.link->ends[1];
     tram_protocol *protocol;
-    int status = tram__protocol_make(loop, letter.link->factory, letter.link->arg, &protocol);
+    int status = tram__protocol_make(loop, message.link->factory, message.link->arg, &protocol);
     if (!status) {
         status = end_begin(end, protocol);
         if (status)
@@ -442,13 +442,13 @@ static void run_begin(tram_loop *loop, struct mail *mail) {
         tram__report(loop, &exception);
         end_leave(end);
     }
-    link_drop(letter.link);
+    link_drop(message.link);
 }
 
 static void discard_begin(struct mail *mail) {
-    struct letter letter = *letter_of(mail);
-    end_leave(&letter.link->ends[1]);
-    link_drop(letter.link);
+    struct pair_message message = *message_of(mail);
+    end_leave(&message.link->ends[1]);
+    link_drop(message.link);
 }
 
 static const struct mail_kind begin_kind = {.run = run_begin, .discard = discard_begin};
@@ -480,7 +480,7 @@ int tram_loop_create_pair_across(tram_loop *loop, tram_protocol *protocol, tram_
     }
     tram_transport *transport = link->ends[0].transport;
     link_hold(link);
-    *letter_of(begin) = (struct letter){.link = link, .side = 1};
+    *message_of(begin) = (struct pair_message){.link = link, .side = 1};
     status = tram__mailbox_post(other->mailbox, begin);
     if (status) {
         tram__mail_free(other->mailbox, begin);

@@ -14,7 +14,7 @@
 
 struct creator {
     tram_future future;
-    struct seat seat;
+    struct close_hook hook;
     tram_protocol_factory factory;
     void *arg;
     struct datagram_plan plan;
@@ -35,7 +35,7 @@ static tram_loop *loop_of(const struct creator *creator) {
 /* ---- Ending ---- */
 
 static void settle(struct creator *creator) {
-    list_remove(&creator->seat.link);
+    list_remove(&creator->hook.link);
     tram__lookup_end(&creator->local);
     tram__lookup_end(&creator->remote);
 }
@@ -52,9 +52,9 @@ static void cancel_now(struct creator *creator) {
     tram__future_drop(&creator->future);
 }
 
-static void creator_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_STOP)
-        cancel_now(container_of(seat, struct creator, seat));
+static void creator_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_STOP)
+        cancel_now(container_of(hook, struct creator, hook));
 }
 
 /* Once the transport is made it is the one that holds the future; made and lost come as a pair or not at all. */
@@ -190,7 +190,7 @@ static int creator_new(tram_loop *loop, tram_protocol_factory factory, void *arg
         return status;
     creator->factory = factory;
     creator->arg = arg;
-    loop_seat(loop, &creator->seat, creator_ending);
+    loop_add_close_hook(loop, &creator->hook, creator_ending);
     if (ret_future)
         *ret_future = tram_future_hold(&creator->future);
     *ret_creator = creator;
@@ -198,7 +198,7 @@ static int creator_new(tram_loop *loop, tram_protocol_factory factory, void *arg
 }
 
 /* Nobody has seen the operation yet: it never was. */
-static int take_back(struct creator *creator, int status, tram_future **ret_future) {
+static int abort_creation(struct creator *creator, int status, tram_future **ret_future) {
     settle(creator);
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -254,7 +254,7 @@ int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_factory fa
     if (!status)
         status = look_up(creator, options);
     if (status)
-        return take_back(creator, status, ret_future);
+        return abort_creation(creator, status, ret_future);
     if (!creator->lookups)
         open_and_attach(creator);
     return 0;

@@ -22,7 +22,7 @@ struct datagram_transport {
     size_t full_size;           /* of the datagram that is being received */
     bool delivering;            /* a batch is being received */
     bool waiting;               /* the kernel has no room: the queue goes on when it has */
-    bool connected;             /* the kernel knows whither */
+    bool connected;             /* the kernel has the destination */
     tram_socket_address remote; /* size 0: any */
     tram_socket_address peer;   /* whose datagram is being received */
 };
@@ -36,10 +36,10 @@ static inline struct datagram_transport *of_io(struct io *io) {
 }
 
 static inline bool dead(const struct datagram_transport *self) {
-    return self->base.flags & (T_LOST_QUEUED | T_LOST);
+    return self->base.flags & (T_LOST_PENDING | T_LOST);
 }
 
-static void tell_error(struct datagram_transport *self, int code, const char *operation) {
+static void notify_error(struct datagram_transport *self, int code, const char *operation) {
     tram_error error = {.code = code, .operation = operation};
     tram__protocol_error_received(&self->base, &error);
 }
@@ -96,7 +96,7 @@ static void flush(struct datagram_transport *self) {
         if (sent == -EAGAIN || dead(self))
             break;
         drop(self, 1);
-        tell_error(self, (int)sent, "sendto"); /* the others follow at the next writability (D-18) */
+        notify_error(self, (int)sent, "sendto"); /* the others follow at the next writability (D-18) */
     }
     if (self->queue.count && !dead(self))
         tram__transport_queue_grew(&self->base);
@@ -114,7 +114,7 @@ static void sent(struct io *io, ssize_t result) {
             return;
         }
         drop(self, 1);
-        tell_error(self, (int)result, "sendto");
+        notify_error(self, (int)result, "sendto");
         return;
     }
     if (result)
@@ -156,7 +156,7 @@ static int send_datagram(struct datagram_transport *self, const struct io_datagr
         return 0;
     }
     if (result != -EAGAIN) {
-        tell_error(self, (int)result, "sendto");
+        notify_error(self, (int)result, "sendto");
         return 0;
     }
     wait_for_room(self);
@@ -217,7 +217,7 @@ static void received_all(struct io *io) {
 }
 
 static void receive_failed(struct io *io, int code) {
-    tell_error(of_io(io), code, "recvmsg");
+    notify_error(of_io(io), code, "recvmsg");
 }
 
 /* ---- Ending ---- */
@@ -242,7 +242,7 @@ static void dispose(tram_transport *transport) {
     memory_put(&transport->io.loop->allocator, transport, sizeof(struct datagram_transport));
 }
 
-static void ending(struct io *io, enum io_ending how) {
+static void ending(struct io *io, enum shutdown_mode how) {
     tram__transport_ending(&of_io(io)->base, how);
 }
 
@@ -256,7 +256,7 @@ static const struct io_datagram_kind datagrams = {
     .sent = sent,
 };
 
-static const struct transport_calls calls = {
+static const struct transport_overrides calls = {
     .close = datagram_close,
     .abort = tram__transport_abort,
     .cork = tram__transport_cork,
@@ -302,7 +302,7 @@ int tram__datagram_new(tram_loop *loop, int fd, tram_protocol *protocol, const s
         self->remote = *setup->remote;
     keep_peer(self, setup->peer);
     tram__transport_begin(&self->base, protocol, NULL, setup->creator);
-    self->base.flags |= T_SPECIAL;
+    self->base.flags |= T_HAS_OVERRIDES;
     if (ret_transport)
         *ret_transport = &self->base;
     return 0;
@@ -315,7 +315,7 @@ int tram_transport_sendto(tram_transport *transport, const void *data, size_t si
     int status = loop_enter(transport->io.loop, __func__);
     if (unlikely(status))
         return status;
-    if (!(transport->flags & T_SPECIAL) || !transport_kind_of(transport)->calls->sendto)
+    if (!(transport->flags & T_HAS_OVERRIDES) || !transport_kind_of(transport)->calls->sendto)
         return -ENOTSUP;
     return transport_kind_of(transport)->calls->sendto(transport, data, size, address);
 }

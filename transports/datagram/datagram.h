@@ -7,7 +7,7 @@
 
 struct datagram_setup {
     const tram_socket_address *remote; /* the only one to send to; NULL: any */
-    bool connected;                    /* the kernel knows whither */
+    bool connected;                    /* the kernel has the destination */
     const tram_socket_address *peer;   /* … namely there, or NULL */
     bool ours;                         /* the socket was made by us */
     tram_future *creator;

@@ -21,7 +21,7 @@ enum phase {
 
 struct sendfile {
     tram_future future;
-    struct pump pump;
+    struct exclusive_writer writer;
     tram_transport *transport;
     struct file_source source;
     enum phase phase;
@@ -29,8 +29,8 @@ struct sendfile {
     bool told_paused; /* what the protocol knows of the water marks since it is not told any more */
 };
 
-static struct sendfile *of(struct pump *pump) {
-    return container_of(pump, struct sendfile, pump);
+static struct sendfile *of(struct exclusive_writer *writer) {
+    return container_of(writer, struct sendfile, writer);
 }
 
 /* ---- Ending ---- */
@@ -43,9 +43,9 @@ static void leave(struct sendfile *sendfile) {
     tram__file_source_close(&sendfile->source);
     if (write_queue_empty(&transport->queue))
         tram__io_send_stop(&transport->io);
-    tram__transport_unpump(transport);
+    tram__transport_clear_writer(transport);
     bool paused = transport->flags & T_WRITING_PAUSED;
-    if (!was_told || paused == told_paused || transport->flags & T_LOST_QUEUED)
+    if (!was_told || paused == told_paused || transport->flags & T_LOST_PENDING)
         return;
     if (paused)
         tram__protocol_pause_writing(transport);
@@ -65,8 +65,8 @@ static void finish(struct sendfile *sendfile, int code) {
     tram__future_drop(&sendfile->future);
 }
 
-static void lost(struct pump *pump) {
-    struct sendfile *sendfile = of(pump);
+static void lost(struct exclusive_writer *writer) {
+    struct sendfile *sendfile = of(writer);
     int code = sendfile->transport->end.code;
     tram__file_source_close(&sendfile->source);
     tram__future_fail_code(&sendfile->future, code ? tram__sendfile_code(code) : -ECONNRESET, "sendfile");
@@ -98,7 +98,7 @@ static bool write_block(struct sendfile *sendfile, const struct file_block *bloc
     tram_transport *transport = sendfile->transport;
     uint16_t corked = transport->corked;
     transport->corked = 0;
-    transport->flags &= ~(uint32_t)T_PUMPED;
+    transport->flags &= ~(uint32_t)T_EXCLUSIVE;
     tram__future_hold(&sendfile->future);
     tram_transport_write(transport, block->data, block->size); /* what fails here is fatal to the transport */
     bool alive = sendfile->future.state == FUTURE_PENDING;
@@ -106,7 +106,7 @@ static bool write_block(struct sendfile *sendfile, const struct file_block *bloc
     if (!alive)
         return false;
     transport->corked = corked;
-    transport->flags |= T_PUMPED;
+    transport->flags |= T_EXCLUSIVE;
     sendfile->source.sent += block->size;
     return true;
 }
@@ -130,8 +130,8 @@ static void block_read(tram_future *future, void *arg) {
     }
 }
 
-static bool edge(struct pump *pump, bool paused) {
-    struct sendfile *sendfile = of(pump);
+static bool edge(struct exclusive_writer *writer, bool paused) {
+    struct sendfile *sendfile = of(writer);
     if (sendfile->phase < PHASE_READ)
         return false;
     if (!paused && sendfile->phase == PHASE_PAUSED)
@@ -154,8 +154,8 @@ static void begin_blocks(struct sendfile *sendfile) {
 
 /* ---- By the kernel ---- */
 
-static void next_range(struct pump *pump, struct io_range *ret_range) {
-    *ret_range = tram__file_source_next(&of(pump)->source, TRAM_SENDFILE_SIZE);
+static void next_range(struct exclusive_writer *writer, struct io_range *ret_range) {
+    *ret_range = tram__file_source_next(&of(writer)->source, TRAM_SENDFILE_SIZE);
 }
 
 static void wait_for_room(struct sendfile *sendfile) {
@@ -164,8 +164,8 @@ static void wait_for_room(struct sendfile *sendfile) {
         finish(sendfile, status);
 }
 
-static void range_sent(struct pump *pump, ssize_t result) {
-    struct sendfile *sendfile = of(pump);
+static void range_sent(struct exclusive_writer *writer, ssize_t result) {
+    struct sendfile *sendfile = of(writer);
     struct file_source *source = &sendfile->source;
     if (unlikely(result < 0)) {
         if (!source->sent && tram__file_source_refused((int)result))
@@ -199,7 +199,7 @@ static void begin(struct sendfile *sendfile, bool at_once) {
     ssize_t result = -EAGAIN;
     if (at_once) {
         struct io_range range;
-        next_range(&sendfile->pump, &range);
+        next_range(&sendfile->writer, &range);
         result = io_try_send_range(&transport->io, &range);
     }
     if (result == -EAGAIN) {
@@ -210,11 +210,11 @@ static void begin(struct sendfile *sendfile, bool at_once) {
         stats_add(&transport->io.loop->stats.writes, 1);
         stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)result);
     }
-    transport->io.kind->range_sent(&transport->io, result); /* and so back to the pump */
+    transport->io.kind->range_sent(&transport->io, result); /* and so back to the writer */
 }
 
-static void drained(struct pump *pump) {
-    struct sendfile *sendfile = of(pump);
+static void drained(struct exclusive_writer *writer) {
+    struct sendfile *sendfile = of(writer);
     if (sendfile->phase == PHASE_FLUSH)
         begin(sendfile, false);
     else if (sendfile->phase >= PHASE_READ)
@@ -224,7 +224,7 @@ static void drained(struct pump *pump) {
 /* ---- Beginning ---- */
 
 static bool may_send(tram_loop *loop, const tram_transport *transport) {
-    const uint32_t against = T_CLOSING | T_LOST_QUEUED | T_LOST | T_EOF_ASKED | T_PUMPED;
+    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EXCLUSIVE;
     return transport->io.loop == loop && !(transport->flags & against) && !tram__bridged(transport) &&
            transport_kind_of(transport)->sendfile != SENDFILE_NONE;
 }
@@ -246,15 +246,15 @@ int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int
     status = tram__future_new(loop, &sendfile_kind, sizeof *sendfile, &sendfile);
     if (status)
         return status;
-    sendfile->pump = (struct pump){
-        .drained = drained, .edge = edge, .lost = lost, .next_range = next_range, .range_sent = range_sent};
+    sendfile->writer = (struct exclusive_writer){
+        .drained = drained, .on_watermark = edge, .lost = lost, .next_range = next_range, .range_sent = range_sent};
     sendfile->transport = transport;
     sendfile->source = source;
     sendfile->no_fallback = options && options->no_fallback;
     if (ret_future)
         *ret_future = tram_future_hold(&sendfile->future);
     tram__future_hold(&sendfile->future);
-    tram__transport_pump(transport, &sendfile->pump);
+    tram__transport_set_writer(transport, &sendfile->writer);
     if (sendfile->future.state == FUTURE_PENDING && sendfile->phase == PHASE_FLUSH &&
         write_queue_empty(&transport->queue))
         begin(sendfile, true);

@@ -47,7 +47,7 @@ static void end(struct expiry *expiry, enum limit limit) {
     static const char *const operations[] = {
         [LIMIT_IDLE] = "idle", [LIMIT_FIRST_BYTE] = "first byte", [LIMIT_TOTAL] = "total"};
     tram_transport *transport = expiry->transport;
-    if (transport->flags & (T_LOST_QUEUED | T_LOST))
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
         return; /* the end came first */
     tram__limits_count(expiry->expiries->tally, transport->io.loop, limit);
     reset_if_cut_short(transport);
@@ -130,7 +130,7 @@ int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, 
     if (!status) {
         options->owner = &expiry->owner;
         bool listens = most->idle_timeout_ns != NEVER || most->first_byte_timeout_ns != NEVER;
-        status = (listens ? tram__stream_new_telling : tram__stream_new)(loop, fd, protocol, options, ret_transport);
+        status = (listens ? tram__stream_new_metered : tram__stream_new)(loop, fd, protocol, options, ret_transport);
     }
     if (status) {
         deadline_cancel(loop, &expiry->deadline);

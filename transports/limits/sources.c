@@ -19,7 +19,7 @@ struct source {
     uint32_t count; /* 0: the slot is free */
 };
 
-/* Linear probing; whoever leaves has those behind it move up, so that there are no graves. */
+/* Linear probing; whoever leaves has those behind it move up, so that there are no deferred_frees. */
 struct stripe {
     pthread_mutex_t lock;
     struct source *slots;

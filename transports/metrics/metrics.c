@@ -10,34 +10,34 @@
 #include <tram/version.h>
 
 /* A loop among the sources. */
-struct place {
+struct loop_cursor {
     const tram_loop *loop;
     const tram_metrics_source *source;
     unsigned worker; /* of the source's runtime */
 };
 
-/* Goes through the loops of all sources: the one after `place`, the first if that has no source. False: no more. */
-static bool next_loop(const tram_metrics_source *sources, size_t count, struct place *place) {
-    size_t i = place->source ? (size_t)(place->source - sources) : 0;
-    unsigned worker = place->source ? place->worker + 1 : 0;
+/* Goes through the loops of all sources: the one after `cursor`, the first if that has no source. False: no more. */
+static bool next_loop(const tram_metrics_source *sources, size_t count, struct loop_cursor *cursor) {
+    size_t i = cursor->source ? (size_t)(cursor->source - sources) : 0;
+    unsigned worker = cursor->source ? cursor->worker + 1 : 0;
     for (; i < count; i++, worker = 0) {
         const tram_loop *loop = worker == 0 ? sources[i].loop : NULL;
         if (sources[i].runtime)
             loop = tram_runtime_loop(sources[i].runtime, worker);
         if (loop) {
-            *place = (struct place){.loop = loop, .source = &sources[i], .worker = worker};
+            *cursor = (struct loop_cursor){.loop = loop, .source = &sources[i], .worker = worker};
             return true;
         }
     }
     return false;
 }
 
-static void label_loop(struct metrics_text *text, const struct place *place) {
-    const tram_metrics_source *source = place->source;
+static void label_loop(struct metrics_text *text, const struct loop_cursor *cursor) {
+    const tram_metrics_source *source = cursor->source;
     if (source->name)
         tram__metrics_label(text, source->runtime ? "runtime" : "loop", source->name);
     if (source->runtime)
-        tram__metrics_label_number(text, "worker", place->worker);
+        tram__metrics_label_number(text, "worker", cursor->worker);
 }
 
 /* ---- The counters of tram_stats ---- */
@@ -88,12 +88,12 @@ static const struct counter counters[] = {
 static void write_counters(struct metrics_text *text, const tram_metrics_source *sources, size_t count) {
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
         const struct counter *counter = &counters[i];
-        struct place place = {0};
-        while (next_loop(sources, count, &place)) {
+        struct loop_cursor cursor = {0};
+        while (next_loop(sources, count, &cursor)) {
             tram__metrics_family(text, counter->name, counter->gauge ? "gauge" : "counter", counter->help);
             tram__metrics_name(text, counter->name, "");
-            label_loop(text, &place);
-            const char *stats = (const char *)&place.loop->stats;
+            label_loop(text, &cursor);
+            const char *stats = (const char *)&cursor.loop->stats;
             tram__metrics_count(text, stats_read((const uint64_t *)(const void *)(stats + counter->offset)));
         }
     }
@@ -103,42 +103,42 @@ static void write_counters(struct metrics_text *text, const tram_metrics_source 
 
 #define LAG "tram_loop_lag_seconds"
 
-static void write_lag_of(struct metrics_text *text, const struct place *place, const tram_lag *lag) {
+static void write_lag_of(struct metrics_text *text, const struct loop_cursor *cursor, const tram_lag *lag) {
     uint64_t sum = 0;
     for (unsigned i = 0; i < TRAM_LAG_BUCKETS; i++) {
         char bound[METRICS_SECONDS_SIZE];
         sum += lag->buckets[i];
         tram__metrics_name(text, LAG, "_bucket");
-        label_loop(text, place);
+        label_loop(text, cursor);
         tram__metrics_label(text, "le",
                             i + 1 < TRAM_LAG_BUCKETS ? tram__metrics_seconds_text(tram_lag_bound(i), bound) : "+Inf");
         tram__metrics_count(text, sum);
     }
     tram__metrics_name(text, LAG, "_sum");
-    label_loop(text, place);
+    label_loop(text, cursor);
     tram__metrics_seconds(text, lag->sum_ns);
     tram__metrics_name(text, LAG, "_count");
-    label_loop(text, place);
+    label_loop(text, cursor);
     tram__metrics_count(text, sum);
 }
 
 static void write_lag(struct metrics_text *text, const tram_metrics_source *sources, size_t count) {
     tram_lag lag;
-    struct place place = {0};
-    while (next_loop(sources, count, &place)) {
-        if (!tram_loop_lag(place.loop, &lag))
+    struct loop_cursor cursor = {0};
+    while (next_loop(sources, count, &cursor)) {
+        if (!tram_loop_lag(cursor.loop, &lag))
             continue;
         tram__metrics_family(text, LAG, "histogram",
                              "Time from the end of a wait until all that the turn ran has returned.");
-        write_lag_of(text, &place, &lag);
+        write_lag_of(text, &cursor, &lag);
     }
-    place = (struct place){0};
-    while (next_loop(sources, count, &place)) {
-        if (!tram_loop_lag(place.loop, &lag))
+    cursor = (struct loop_cursor){0};
+    while (next_loop(sources, count, &cursor)) {
+        if (!tram_loop_lag(cursor.loop, &lag))
             continue;
         tram__metrics_family(text, "tram_loop_longest_lag_seconds", "gauge", "The longest of these, ever.");
         tram__metrics_name(text, "tram_loop_longest_lag_seconds", "");
-        label_loop(text, &place);
+        label_loop(text, &cursor);
         tram__metrics_seconds(text, lag.longest_ns);
     }
 }
@@ -148,41 +148,41 @@ static void write_lag(struct metrics_text *text, const tram_metrics_source *sour
 #define SLOW       "tram_slow_callback_seconds"
 #define SLOW_WORST "tram_slow_callback_worst_seconds"
 
-static void label_site(struct metrics_text *text, const struct place *place, const tram_slow_site *site) {
+static void label_site(struct metrics_text *text, const struct loop_cursor *cursor, const tram_slow_site *site) {
     char function[128];
-    label_loop(text, place);
+    label_loop(text, cursor);
     tram__metrics_label(text, "kind", site->kind);
     tram__metrics_label(text, "function",
                         site->function ? tram_function_name(site->function, function, sizeof function) : "");
 }
 
-static void write_site(struct metrics_text *text, const struct place *place, const tram_slow_site *site) {
+static void write_site(struct metrics_text *text, const struct loop_cursor *cursor, const tram_slow_site *site) {
     tram__metrics_family(text, SLOW, "summary", "Which callbacks were slow, and how long in all.");
     tram__metrics_name(text, SLOW, "_sum");
-    label_site(text, place, site);
+    label_site(text, cursor, site);
     tram__metrics_seconds(text, site->sum_ns);
     tram__metrics_name(text, SLOW, "_count");
-    label_site(text, place, site);
+    label_site(text, cursor, site);
     tram__metrics_count(text, site->count);
 }
 
-static void write_worst(struct metrics_text *text, const struct place *place, const tram_slow_site *site) {
+static void write_worst(struct metrics_text *text, const struct loop_cursor *cursor, const tram_slow_site *site) {
     tram__metrics_family(text, SLOW_WORST, "gauge", "The slowest run of each callback that was slow.");
     tram__metrics_name(text, SLOW_WORST, "");
-    label_site(text, place, site);
+    label_site(text, cursor, site);
     tram__metrics_seconds(text, site->worst_ns);
 }
 
 static void write_sites(struct metrics_text *text, const tram_metrics_source *sources, size_t count, bool worst) {
-    struct place place = {0};
-    while (next_loop(sources, count, &place)) {
+    struct loop_cursor cursor = {0};
+    while (next_loop(sources, count, &cursor)) {
         tram_slow_site sites[TRAM_SLOW_SITES + 1];
-        size_t known = tram_loop_slow_sites(place.loop, sites, TRAM_SLOW_SITES + 1);
+        size_t known = tram_loop_slow_sites(cursor.loop, sites, TRAM_SLOW_SITES + 1);
         for (size_t i = 0; i < known; i++) {
             if (worst)
-                write_worst(text, &place, &sites[i]);
+                write_worst(text, &cursor, &sites[i]);
             else
-                write_site(text, &place, &sites[i]);
+                write_site(text, &cursor, &sites[i]);
         }
     }
 }

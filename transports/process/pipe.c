@@ -70,14 +70,14 @@ static const void *extra_info(tram_transport *transport, const char *name) {
     return strcmp(name, "pipe") == 0 ? &transport->io.fd : NULL;
 }
 
-static const struct transport_calls read_calls = {
+static const struct transport_overrides read_calls = {
     .close = tram__transport_close,
     .abort = tram__transport_abort,
     .pause_reading = tram__transport_pause_reading,
     .resume_reading = tram__transport_resume_reading,
 };
 
-static const struct transport_calls write_calls = {
+static const struct transport_overrides write_calls = {
     .close = tram__transport_close,
     .abort = tram__transport_abort,
     .write = write_bytes,

@@ -54,7 +54,7 @@ static void finish_if_over(struct subprocess *process) {
     tram__transport_abort(&process->transport);
 }
 
-static void tell_exit(struct subprocess *process) {
+static void notify_exit(struct subprocess *process) {
     tram_loop *loop = loop_of(process);
     if (process->child.unknown)
         tram__log(loop, TRAM_LOG_WARNING, "child process %d was reaped by somebody else: its exit status is unknown",
@@ -71,7 +71,7 @@ static void exited(struct subprocess *process) {
     if (process->cancelled)
         tram__transport_withdraw(&process->transport);
     else
-        tell_exit(process);
+        notify_exit(process);
 }
 
 static void gone_run(tram_loop *loop, struct ready *ready) {
@@ -198,7 +198,7 @@ static void report_alive(struct subprocess *process) {
 }
 
 static int drop_pipe(tram_transport *transport) {
-    tram__transport_ending(transport, IO_ENDING_DROP);
+    tram__transport_ending(transport, IO_SHUTDOWN_NOW);
     return 0;
 }
 
@@ -212,14 +212,14 @@ static void drop(struct subprocess *process) {
     each_pipe(process, drop_pipe);
     tram__child_end(loop_of(process)->sys, &process->child);
     if (made && !process->exit_told)
-        tell_exit(process);
-    tram__transport_ending(transport, IO_ENDING_DROP);
+        notify_exit(process);
+    tram__transport_ending(transport, IO_SHUTDOWN_NOW);
     tram_transport_release(transport);
 }
 
-static void process_ending(struct io *io, enum io_ending ending) {
+static void process_ending(struct io *io, enum shutdown_mode ending) {
     tram_transport *transport = (tram_transport *)(void *)io;
-    if (ending == IO_ENDING_DROP)
+    if (ending == IO_SHUTDOWN_NOW)
         drop(process_of(transport));
     else
         tram__transport_ending(transport, ending);
@@ -257,7 +257,7 @@ static const void *process_extra_info(tram_transport *transport, const char *nam
     return &process->view;
 }
 
-static const struct transport_calls process_calls = {.close = process_close, .abort = process_abort};
+static const struct transport_overrides process_calls = {.close = process_close, .abort = process_abort};
 
 static const struct transport_kind process_kind = {
     .io = {.name = "subprocess", .transport = true, .ready = child_ready, .ending = process_ending},

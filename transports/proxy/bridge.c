@@ -212,14 +212,14 @@ static bool is_stream(const tram_transport *transport) {
 
 /* Can all that `from` may still send be written to `to`? 0 or why not. */
 static int leads(const tram_transport *from, const tram_transport *to) {
-    bool busy = from->flags & T_HAS_PUMP && !(from->flags & T_GIVES_WAY);
+    bool busy = from->flags & T_HAS_WRITER && !(from->flags & T_WRITER_YIELDS);
     if (from->flags & T_CLOSING || busy || !from->protocol)
         return TRAM_ESTATE;
     if (from->flags & T_EOF)
         return 0;
     if (transport_kind_of(to)->no_writing)
         return -ENOTSUP;
-    return to->flags & T_EOF_ASKED ? TRAM_ESTATE : 0;
+    return to->flags & T_WRITE_EOF ? TRAM_ESTATE : 0;
 }
 
 static int may_be_coupled(const tram_transport *a, const tram_transport *b) {

@@ -9,8 +9,8 @@
 struct peek {
     tram_future future;
     struct io io;
-    struct seat seat;
-    struct grave grave;
+    struct close_hook hook;
+    struct deferred_free deferred;
     struct deadline deadline;
     size_t room;
     tram_peeked peeked;
@@ -21,18 +21,18 @@ static struct peek *peek_of(struct io *io) {
     return container_of(io, struct peek, io);
 }
 
-static void dispose(tram_loop *loop, struct grave *grave) {
+static void dispose(tram_loop *loop, struct deferred_free *deferred) {
     (void)loop;
-    tram__future_drop(&container_of(grave, struct peek, grave)->future);
+    tram__future_drop(&container_of(deferred, struct peek, deferred)->future);
 }
 
 /* Lets go of the socket; an event of this tick may still name the io, so the memory stays until its end. */
 static void settle(struct peek *peek) {
     tram_loop *loop = peek->future.loop;
     tram__io_remove(&peek->io);
-    list_remove(&peek->seat.link);
+    list_remove(&peek->hook.link);
     deadline_cancel(loop, &peek->deadline);
-    tram__loop_bury(loop, &peek->grave, dispose);
+    tram__loop_free_later(loop, &peek->deferred, dispose);
 }
 
 static void complete(struct peek *peek) {
@@ -45,9 +45,9 @@ static void cancel(tram_future *future) {
     tram__future_finish_cancelled(future);
 }
 
-static void seat_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_STOP)
-        cancel(&container_of(seat, struct peek, seat)->future);
+static void hook_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_STOP)
+        cancel(&container_of(hook, struct peek, hook)->future);
 }
 
 static void expired(tram_loop *loop, struct deadline *deadline) {
@@ -113,7 +113,7 @@ int tram_loop_peek(tram_loop *loop, int sock, size_t size, uint64_t timeout_ns, 
         tram__future_drop(&peek->future);
         return status;
     }
-    loop_seat(loop, &peek->seat, seat_ending);
+    loop_add_close_hook(loop, &peek->hook, hook_ending);
     *ret_future = tram_future_hold(&peek->future);
     return 0;
 }

@@ -13,12 +13,12 @@ static void close_pipe(tram_loop *loop, const int pipe[2]) {
     loop->pipes.count--;
 }
 
-static void cache_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_DROP)
+static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(seat, tram_loop, pipes.seat);
+    tram_loop *loop = container_of(hook, tram_loop, pipes.hook);
     struct pipe_cache *cache = &loop->pipes;
-    list_remove(&seat->link);
+    list_remove(&hook->link);
     while (cache->free_count)
         close_pipe(loop, cache->free[--cache->free_count]);
     memory_put(&loop->allocator, cache->free, TRAM_PIPES * sizeof *cache->free);
@@ -32,7 +32,7 @@ static bool cache_begin(tram_loop *loop) {
         return true;
     cache->free = memory_get(&loop->allocator, TRAM_PIPES * sizeof *cache->free);
     if (cache->free)
-        loop_seat(loop, &cache->seat, cache_ending);
+        loop_add_close_hook(loop, &cache->hook, cache_ending);
     return cache->free;
 }
 
@@ -68,30 +68,30 @@ static void put_pipe(tram_loop *loop, const int pipe[2], bool empty) {
 
 /* ---- Out of the pipe ---- */
 
-static struct splice *of(struct pump *pump) {
-    return container_of(pump, struct splice, pump);
+static struct splice *of(struct exclusive_writer *writer) {
+    return container_of(writer, struct splice, writer);
 }
 
 /* The pipe is not needed any more. */
 static void done(struct splice *splice, tram_loop *loop) {
-    put_pipe(loop, splice->pipe, !splice->pump.held);
-    splice->pump.held = 0;
+    put_pipe(loop, splice->pipe, !splice->writer.held);
+    splice->writer.held = 0;
     bool waited = splice->waits && splice->from && splice->from->protocol == splice->protocol;
     splice->waits = false;
     if (waited && !(splice->to->flags & T_WRITING_PAUSED))
         tram_transport_resume_reading(splice->from);
 }
 
-static void lost(struct pump *pump) {
-    struct splice *splice = of(pump);
+static void lost(struct exclusive_writer *writer) {
+    struct splice *splice = of(writer);
     done(splice, splice->to->io.loop);
 }
 
 /* All that the pipe holds, into memory. 0 or a negative code. */
 static int read_pipe(struct splice *splice, const struct sys *sys, char *memory) {
     size_t size = 0;
-    while (size < splice->pump.held) {
-        ssize_t part = sys->read(splice->pipe[0], memory + size, splice->pump.held - size);
+    while (size < splice->writer.held) {
+        ssize_t part = sys->read(splice->pipe[0], memory + size, splice->writer.held - size);
         if (part > 0)
             size += (size_t)part;
         else if (part == 0 || errno != EINTR)
@@ -100,18 +100,18 @@ static int read_pipe(struct splice *splice, const struct sys *sys, char *memory)
     return 0;
 }
 
-static void give_way(struct pump *pump) {
-    struct splice *splice = of(pump);
+static void yield_writer(struct exclusive_writer *writer) {
+    struct splice *splice = of(writer);
     tram_transport *to = splice->to;
     tram_loop *loop = to->io.loop;
-    size_t size = pump->held;
+    size_t size = writer->held;
     char *memory = memory_get(&loop->allocator, size);
     int status = memory ? read_pipe(splice, loop->sys, memory) : -ENOMEM;
     if (status) {
         tram__transport_fatal(to, status, "splice", NULL); /* which tells lost() */
     } else {
-        pump->held = 0;
-        tram__transport_unpump(to);
+        writer->held = 0;
+        tram__transport_clear_writer(to);
         tram_transport_write(to, memory, size);
         done(splice, loop);
     }
@@ -123,26 +123,26 @@ static bool refused(ssize_t result) {
     return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP;
 }
 
-static void next_range(struct pump *pump, struct io_range *ret_range) {
-    *ret_range = (struct io_range){.file = of(pump)->pipe[0], .offset = -1, .size = pump->held};
+static void next_range(struct exclusive_writer *writer, struct io_range *ret_range) {
+    *ret_range = (struct io_range){.file = of(writer)->pipe[0], .offset = -1, .size = writer->held};
 }
 
-static void range_sent(struct pump *pump, ssize_t result) {
-    struct splice *splice = of(pump);
+static void range_sent(struct exclusive_writer *writer, ssize_t result) {
+    struct splice *splice = of(writer);
     tram_transport *to = splice->to;
     if (unlikely(result <= 0)) {
         splice->never = true;
         if (refused(result))
-            give_way(pump);
+            yield_writer(writer);
         else
             tram__transport_fatal(to, result ? (int)result : -EIO, "splice", NULL);
         return;
     }
-    pump->held -= (size_t)result;
-    if (pump->held)
+    writer->held -= (size_t)result;
+    if (writer->held)
         return;
     tram__io_send_stop(&to->io);
-    tram__transport_unpump(to);
+    tram__transport_clear_writer(to);
     done(splice, to->io.loop);
 }
 
@@ -164,12 +164,12 @@ static void tell(tram_transport *transport, enum traffic direction) {
 static void send_on(struct splice *splice, size_t size) {
     tram_transport *to = splice->to;
     tram_stats *stats = &to->io.loop->stats;
-    struct pump *pump = &splice->pump;
-    *pump = (struct pump){
-        .lost = lost, .next_range = next_range, .range_sent = range_sent, .give_way = give_way, .held = size};
-    tram__transport_pump_beside(to, pump);
+    struct exclusive_writer *writer = &splice->writer;
+    *writer = (struct exclusive_writer){
+        .lost = lost, .next_range = next_range, .range_sent = range_sent, .yield_writer = yield_writer, .held = size};
+    tram__transport_set_yielding_writer(to, writer);
     struct io_range range;
-    next_range(pump, &range);
+    next_range(writer, &range);
     ssize_t sent = io_try_send_range(&to->io, &range);
     if (sent > 0) {
         stats_add(&stats->writes, 1);
@@ -177,14 +177,14 @@ static void send_on(struct splice *splice, size_t size) {
         tell(to, TRAFFIC_OUT);
     }
     if (sent != -EAGAIN)
-        range_sent(pump, sent);
-    if (pump->held)
+        range_sent(writer, sent);
+    if (writer->held)
         wait_for_room(splice);
 }
 
 void tram__splice_leave(struct splice *splice) {
-    if (splice->pump.held && splice->to)
-        give_way(&splice->pump);
+    if (splice->writer.held && splice->to)
+        yield_writer(&splice->writer);
     splice->to = NULL;
 }
 
@@ -211,7 +211,7 @@ void tram__splice_learn(struct splice *splice, size_t size) {
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
-    const uint32_t state = T_MADE | T_CLOSING | T_LOST_QUEUED | T_EOF_ASKED | T_HAS_PUMP;
+    const uint32_t state = T_MADE | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER;
     return to && write_queue_empty(&to->queue) && !to->corked && !to->hard_limit && (to->flags & state) == T_MADE;
 }
 

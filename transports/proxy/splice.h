@@ -10,9 +10,9 @@
 
 /* Zero-initialised but for the protocol and the transports. */
 struct splice {
-    struct pump pump;              /* of `to`, while `pipe` holds bytes */
-    const tram_protocol *protocol; /* of `from`, as long as that is the bridge's */
-    tram_transport *from;          /* NULL: it is gone, or another's */
+    struct exclusive_writer writer; /* of `to`, while `pipe` holds bytes */
+    const tram_protocol *protocol;  /* of `from`, as long as that is the bridge's */
+    tram_transport *from;           /* NULL: it is gone, or another's */
     tram_transport *to;
     int pipe[2];
     size_t bulk; /* what speaks for moving: bytes that came in large pieces lately */

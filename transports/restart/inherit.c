@@ -169,19 +169,19 @@ static int say(int link, enum inherit_kind kind, uint64_t end) {
 }
 
 /* What came with a message. */
-struct parcel {
+struct received_message {
     struct inherit_message message;
     int fds[TRAM_INHERIT_BATCH];
     size_t count;
 };
 
-static void drop(struct parcel *parcel) {
-    while (parcel->count)
-        sys->close(parcel->fds[--parcel->count]);
+static void drop(struct received_message *received) {
+    while (received->count)
+        sys->close(received->fds[--received->count]);
 }
 
 /* Takes all descriptors that came, wherever they are. False: there are more than fit. */
-static bool unpack(struct msghdr *header, struct parcel *parcel) {
+static bool unpack(struct msghdr *header, struct received_message *received) {
     bool fits = true;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part; part = CMSG_NXTHDR(header, part)) {
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
@@ -190,8 +190,8 @@ static bool unpack(struct msghdr *header, struct parcel *parcel) {
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
-            if (parcel->count < TRAM_INHERIT_BATCH)
-                parcel->fds[parcel->count++] = fd;
+            if (received->count < TRAM_INHERIT_BATCH)
+                received->fds[received->count++] = fd;
             else
                 fits = sys->close(fd) < 0 && false;
         }
@@ -200,15 +200,15 @@ static bool unpack(struct msghdr *header, struct parcel *parcel) {
 }
 
 /* The next message. On failure no descriptor is kept. */
-static int hear(int link, uint64_t end, struct parcel *ret_parcel) {
+static int hear(int link, uint64_t end, struct received_message *ret_received) {
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(TRAM_INHERIT_BATCH * sizeof(int))];
     } control;
-    struct iovec piece = {.iov_base = &ret_parcel->message, .iov_len = sizeof ret_parcel->message};
+    struct iovec piece = {.iov_base = &ret_received->message, .iov_len = sizeof ret_received->message};
     struct msghdr header;
     ssize_t size;
-    ret_parcel->count = 0;
+    ret_received->count = 0;
     do {
         int status = wait_for(link, POLLIN, end);
         if (status)
@@ -220,32 +220,32 @@ static int hear(int link, uint64_t end, struct parcel *ret_parcel) {
     } while (size < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET));
     if (size <= 0)
         return size < 0 ? -errno : TRAM_EINCOMPLETE;
-    bool whole = unpack(&header, ret_parcel);
+    bool whole = unpack(&header, ret_received);
     int status = 0;
     if (header.msg_flags & MSG_CTRUNC)
-        status = ret_parcel->count < TRAM_INHERIT_BATCH ? -EMFILE : -EPROTO;
-    else if (!whole || header.msg_flags & MSG_TRUNC || !tram__inherit_good(&ret_parcel->message, (size_t)size))
+        status = ret_received->count < TRAM_INHERIT_BATCH ? -EMFILE : -EPROTO;
+    else if (!whole || header.msg_flags & MSG_TRUNC || !tram__inherit_good(&ret_received->message, (size_t)size))
         status = -EPROTO;
-    else if (ret_parcel->message.kind == INHERIT_REFUSED)
-        status = ret_parcel->message.value < 0 ? ret_parcel->message.value : -EPROTO;
+    else if (ret_received->message.kind == INHERIT_REFUSED)
+        status = ret_received->message.value < 0 ? ret_received->message.value : -EPROTO;
     if (status)
-        drop(ret_parcel);
+        drop(ret_received);
     return status;
 }
 
-/* Adds what came to the listeners; what does not fit stays in the parcel. */
-static int keep(struct parcel *parcel, tram_listener *listeners, size_t room, size_t *count) {
-    const struct inherit_message *message = &parcel->message;
-    if (message->kind != INHERIT_SOCKETS || message->value < 1 || (size_t)message->value != parcel->count)
+/* Adds what came to the listeners; what does not fit stays in the received. */
+static int keep(struct received_message *received, tram_listener *listeners, size_t room, size_t *count) {
+    const struct inherit_message *message = &received->message;
+    if (message->kind != INHERIT_SOCKETS || message->value < 1 || (size_t)message->value != received->count)
         return -EPROTO;
-    if (parcel->count > room - *count)
+    if (received->count > room - *count)
         return TRAM_ELIMIT;
-    size_t begin = *count, came = parcel->count;
+    size_t begin = *count, came = received->count;
     for (size_t i = 0; i < came; i++) {
-        listeners[begin + i].fileno = parcel->fds[i];
+        listeners[begin + i].fileno = received->fds[i];
         memcpy(listeners[begin + i].name, message->name, sizeof message->name);
     }
-    parcel->count = 0;
+    received->count = 0;
     *count += came;
     int status = 0;
     for (size_t i = begin; i < *count && !status; i++)
@@ -254,17 +254,17 @@ static int keep(struct parcel *parcel, tram_listener *listeners, size_t room, si
 }
 
 static int receive_all(int link, uint64_t end, tram_listener *listeners, size_t room, size_t *count) {
-    struct parcel parcel = {.count = 0};
+    struct received_message received = {.count = 0};
     int status = say(link, INHERIT_HELLO, end);
     if (status == -EPIPE || status == -ECONNRESET)
         status = 0; /* as in tram_listeners_ready() */
     while (!status) {
-        status = hear(link, end, &parcel);
-        if (!status && parcel.message.kind == INHERIT_END && !parcel.count)
-            return parcel.message.value >= 0 && (size_t)parcel.message.value == *count ? 0 : -EPROTO;
+        status = hear(link, end, &received);
+        if (!status && received.message.kind == INHERIT_END && !received.count)
+            return received.message.value >= 0 && (size_t)received.message.value == *count ? 0 : -EPROTO;
         if (!status)
-            status = keep(&parcel, listeners, room, count);
-        drop(&parcel);
+            status = keep(&received, listeners, room, count);
+        drop(&received);
     }
     return status;
 }
@@ -298,13 +298,13 @@ int tram_listeners_inherit(const void *path, size_t path_size, const tram_inheri
 
 int tram_listeners_ready(int link, uint64_t timeout_ns) {
     uint64_t end = end_after(timeout_ns);
-    struct parcel parcel;
+    struct received_message received;
     int status = say(link, INHERIT_READY, end);
     if (!status || status == -EPIPE || status == -ECONNRESET)
-        status = hear(link, end, &parcel); /* who has hung up has perhaps said why */
+        status = hear(link, end, &received); /* who has hung up has perhaps said why */
     if (!status) {
-        status = parcel.message.kind == INHERIT_DONE ? 0 : -EPROTO;
-        drop(&parcel);
+        status = received.message.kind == INHERIT_DONE ? 0 : -EPROTO;
+        drop(&received);
     }
     sys->close(link);
     /* Whoever is gone does not accept any more. */

@@ -1,7 +1,7 @@
 /*
  * Offering listening sockets to the process that comes next. A part of the runtime that lives on its first worker: a
- * socket at which the heir, one at a time, asks for them (restart/wire.h). What it is sent are copies, made when it
- * asks, so nothing keeps a socket open that its server has closed. Only READY changes anything.
+ * socket at which the successor, one at a time, asks for them (restart/wire.h). What it is sent are copies, made when
+ * it asks, so nothing keeps a socket open that its server has closed. Only READY changes anything.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,11 +17,11 @@
 #define DEFAULT_TIMEOUT_NS 30000000000u
 #define DEFAULT_MODE       0600
 
-enum heir_state {
-    HEIR_NONE,
-    HEIR_ASKS,     /* connected: HELLO is to come */
-    HEIR_TAKES,    /* the sockets are on their way */
-    HEIR_PREPARES, /* it has them: READY is to come */
+enum successor_state {
+    SUCCESSOR_NONE,
+    SUCCESSOR_WAIT_HELLO, /* connected: HELLO is to come */
+    SUCCESSOR_SENDING,    /* the sockets are on their way */
+    SUCCESSOR_WAIT_READY, /* it has them: READY is to come */
 };
 
 /* A copy of a socket, and whose. */
@@ -30,10 +30,10 @@ struct item {
     uint32_t server;
 };
 
-struct heir {
+struct successor {
     struct io io;
     struct deadline deadline;
-    enum heir_state state;
+    enum successor_state state;
     struct item *items; /* `room` of them */
     size_t room;
     size_t count;
@@ -54,8 +54,8 @@ struct tram_offer {
     int fd; /* -1: the offer is over */
     struct socket_file file;
     struct io io;
-    struct deadline retry; /* runs while there are no descriptors for an heir */
-    struct heir heir;
+    struct deadline retry; /* runs while there are no descriptors for a successor */
+    struct successor successor;
     size_t count;
     struct offered servers[];
 };
@@ -64,44 +64,44 @@ static tram_loop *loop_of(const tram_offer *offer) {
     return offer->runtime->workers[0].loop;
 }
 
-static tram_offer *offer_of_heir(struct heir *heir) {
-    return container_of(heir, tram_offer, heir);
+static tram_offer *offer_of_successor(struct successor *successor) {
+    return container_of(successor, tram_offer, successor);
 }
 
-/* ---- The end of an heir ---- */
+/* ---- The end of a successor ---- */
 
-static void drop_items(struct heir *heir) {
-    tram_loop *loop = heir->io.loop;
-    while (heir->count > heir->sent)
-        loop->sys->close(heir->items[--heir->count].fd);
-    memory_put(&loop->allocator, heir->items, heir->room * sizeof *heir->items);
-    heir->items = NULL;
-    heir->room = heir->count = heir->sent = 0;
+static void drop_items(struct successor *successor) {
+    tram_loop *loop = successor->io.loop;
+    while (successor->count > successor->sent)
+        loop->sys->close(successor->items[--successor->count].fd);
+    memory_put(&loop->allocator, successor->items, successor->room * sizeof *successor->items);
+    successor->items = NULL;
+    successor->room = successor->count = successor->sent = 0;
 }
 
-static void heir_end(struct heir *heir) {
-    if (heir->state == HEIR_NONE)
+static void successor_end(struct successor *successor) {
+    if (successor->state == SUCCESSOR_NONE)
         return;
-    tram_loop *loop = heir->io.loop;
-    heir->state = HEIR_NONE;
-    deadline_cancel(loop, &heir->deadline);
-    drop_items(heir);
-    tram__io_remove(&heir->io);
-    loop->sys->close(heir->io.fd);
+    tram_loop *loop = successor->io.loop;
+    successor->state = SUCCESSOR_NONE;
+    deadline_cancel(loop, &successor->deadline);
+    drop_items(successor);
+    tram__io_remove(&successor->io);
+    loop->sys->close(successor->io.fd);
 }
 
 /* It gets nothing, or has gone, and is told why if it still listens. */
-static void heir_fail(struct heir *heir, int code) {
-    tram_loop *loop = heir->io.loop;
+static void successor_fail(struct successor *successor, int code) {
+    tram_loop *loop = successor->io.loop;
     tram__log(loop, TRAM_LOG_WARNING, "the listeners were not taken over: %s (%s)", tram_error_text(code),
               tram_error_name(code));
-    tram__inherit_send(loop->sys, heir->io.fd, INHERIT_REFUSED, code, NULL, NULL, 0);
-    heir_end(heir);
+    tram__inherit_send(loop->sys, successor->io.fd, INHERIT_REFUSED, code, NULL, NULL, 0);
+    successor_end(successor);
 }
 
-static void heir_late(tram_loop *loop, struct deadline *deadline) {
+static void successor_late(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
-    heir_fail(container_of(deadline, struct heir, deadline), TRAM_ETIMEOUT);
+    successor_fail(container_of(deadline, struct successor, deadline), TRAM_ETIMEOUT);
 }
 
 /* ---- The end of the offer ---- */
@@ -117,8 +117,8 @@ static void offer_end(tram_offer *offer) {
     offer->fd = -1;
 }
 
-static void heir_is_ready(struct heir *heir) {
-    tram_offer *offer = offer_of_heir(heir);
+static void successor_is_ready(struct successor *successor) {
+    tram_offer *offer = offer_of_successor(successor);
     tram_runtime *runtime = offer->runtime;
     for (size_t i = 0; i < offer->count; i++) {
         int status = tram__runtime_server_give(offer->servers[i].server);
@@ -127,8 +127,9 @@ static void heir_is_ready(struct heir *heir) {
                       tram_error_text(status));
     }
     offer_end(offer);
-    tram__inherit_send(heir->io.loop->sys, heir->io.fd, INHERIT_DONE, 0, NULL, NULL, 0); /* it may be gone already */
-    heir_end(heir);
+    tram__inherit_send(successor->io.loop->sys, successor->io.fd, INHERIT_DONE, 0, NULL, NULL,
+                       0); /* it may be gone already */
+    successor_end(successor);
     if (offer->options.taken)
         offer->options.taken(runtime, offer->options.arg);
     else
@@ -138,20 +139,20 @@ static void heir_is_ready(struct heir *heir) {
 /* ---- Giving ---- */
 
 /* Copies all sockets of all servers. */
-static int collect(struct heir *heir) {
-    tram_offer *offer = offer_of_heir(heir);
-    tram_loop *loop = heir->io.loop;
+static int collect(struct successor *successor) {
+    tram_offer *offer = offer_of_successor(successor);
+    tram_loop *loop = successor->io.loop;
     size_t room = 0;
     for (size_t i = 0; i < offer->count; i++)
         room += tram__runtime_server_socket_limit(offer->servers[i].server);
     int *fds = memory_get(&loop->allocator, room * sizeof *fds);
-    heir->items = memory_get(&loop->allocator, room * sizeof *heir->items);
-    heir->room = heir->items ? room : 0;
-    int status = fds && heir->items ? 0 : -ENOMEM;
+    successor->items = memory_get(&loop->allocator, room * sizeof *successor->items);
+    successor->room = successor->items ? room : 0;
+    int status = fds && successor->items ? 0 : -ENOMEM;
     for (size_t i = 0; !status && i < offer->count; i++) {
         ssize_t count = tram__runtime_server_copy(offer->servers[i].server, fds);
         for (ssize_t j = 0; j < count; j++)
-            heir->items[heir->count++] = (struct item){.fd = fds[j], .server = (uint32_t)i};
+            successor->items[successor->count++] = (struct item){.fd = fds[j], .server = (uint32_t)i};
         status = count < 0 ? (int)count : 0;
     }
     memory_put(&loop->allocator, fds, room * sizeof *fds);
@@ -159,90 +160,92 @@ static int collect(struct heir *heir) {
 }
 
 /* The next message: those of one server, as many as fit, or that there are no more. */
-static int send_next(struct heir *heir) {
-    const tram_offer *offer = offer_of_heir(heir);
-    const struct sys *sys = heir->io.loop->sys;
-    if (heir->sent == heir->count)
-        return tram__inherit_send(sys, heir->io.fd, INHERIT_END, (int)heir->count, NULL, NULL, 0);
+static int send_next(struct successor *successor) {
+    const tram_offer *offer = offer_of_successor(successor);
+    const struct sys *sys = successor->io.loop->sys;
+    if (successor->sent == successor->count)
+        return tram__inherit_send(sys, successor->io.fd, INHERIT_END, (int)successor->count, NULL, NULL, 0);
     int fds[TRAM_INHERIT_BATCH];
     size_t count = 0;
-    const struct item *items = heir->items + heir->sent;
-    while (count < TRAM_INHERIT_BATCH && heir->sent + count < heir->count && items[count].server == items->server) {
+    const struct item *items = successor->items + successor->sent;
+    while (count < TRAM_INHERIT_BATCH && successor->sent + count < successor->count &&
+           items[count].server == items->server) {
         fds[count] = items[count].fd;
         count++;
     }
     const char *name = offer->servers[items->server].name;
-    int status = tram__inherit_send(sys, heir->io.fd, INHERIT_SOCKETS, (int)count, name, fds, count);
+    int status = tram__inherit_send(sys, successor->io.fd, INHERIT_SOCKETS, (int)count, name, fds, count);
     if (status)
         return status;
     for (size_t i = 0; i < count; i++)
         sys->close(fds[i]);
-    heir->sent += count;
+    successor->sent += count;
     return 0;
 }
 
-static void heir_give(struct heir *heir) {
+static void successor_give(struct successor *successor) {
     bool all = false;
     int status = 0;
     while (!status && !all) {
-        all = heir->sent == heir->count;
-        status = send_next(heir);
+        all = successor->sent == successor->count;
+        status = send_next(successor);
         if (status == -EINTR)
             status = all = 0;
     }
     if (status == -EAGAIN) {
-        status = tram__io_watch(&heir->io, IO_READ | IO_WRITE);
+        status = tram__io_watch(&successor->io, IO_READ | IO_WRITE);
     } else if (!status) {
-        heir->state = HEIR_PREPARES;
-        status = tram__io_watch(&heir->io, IO_READ);
+        successor->state = SUCCESSOR_WAIT_READY;
+        status = tram__io_watch(&successor->io, IO_READ);
     }
     if (status)
-        heir_fail(heir, status);
+        successor_fail(successor, status);
 }
 
-static void heir_asks(struct heir *heir) {
-    int status = collect(heir);
-    heir->state = HEIR_TAKES;
+static void successor_asks(struct successor *successor) {
+    int status = collect(successor);
+    successor->state = SUCCESSOR_SENDING;
     if (status)
-        heir_fail(heir, status);
+        successor_fail(successor, status);
     else
-        heir_give(heir);
+        successor_give(successor);
 }
 
 /* ---- Hearing ---- */
 
-static void heir_hear(struct heir *heir) {
+static void successor_on_message(struct successor *successor) {
     struct inherit_message message;
     /* Descriptors that come along are closed by the kernel, since nobody asks for them. */
-    ssize_t size = heir->io.loop->sys->recv(heir->io.fd, &message, sizeof message, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t size = successor->io.loop->sys->recv(successor->io.fd, &message, sizeof message, MSG_DONTWAIT | MSG_TRUNC);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (size <= 0)
-        heir_fail(heir, size < 0 ? -errno : TRAM_EINCOMPLETE);
+        successor_fail(successor, size < 0 ? -errno : TRAM_EINCOMPLETE);
     else if (!tram__inherit_good(&message, (size_t)size))
-        heir_fail(heir, -EPROTO);
-    else if (heir->state == HEIR_ASKS && message.kind == INHERIT_HELLO)
-        heir_asks(heir);
-    else if (heir->state == HEIR_PREPARES && message.kind == INHERIT_READY)
-        heir_is_ready(heir);
+        successor_fail(successor, -EPROTO);
+    else if (successor->state == SUCCESSOR_WAIT_HELLO && message.kind == INHERIT_HELLO)
+        successor_asks(successor);
+    else if (successor->state == SUCCESSOR_WAIT_READY && message.kind == INHERIT_READY)
+        successor_is_ready(successor);
     else
-        heir_fail(heir, -EPROTO);
+        successor_fail(successor, -EPROTO);
 }
 
-static void heir_io_ready(struct io *io, unsigned events) {
-    struct heir *heir = container_of(io, struct heir, io);
+static void successor_io_ready(struct io *io, unsigned events) {
+    struct successor *successor = container_of(io, struct successor, io);
     if (events & IO_READ)
-        heir_hear(heir);
-    if (events & IO_WRITE && heir->state == HEIR_TAKES)
-        heir_give(heir);
+        successor_on_message(successor);
+    if (events & IO_WRITE && successor->state == SUCCESSOR_SENDING)
+        successor_give(successor);
 }
 
-static void heir_io_ending(struct io *io, enum io_ending ending) {
+static void successor_io_ending(struct io *io, enum shutdown_mode ending) {
     (void)ending;
-    heir_end(container_of(io, struct heir, io));
+    successor_end(container_of(io, struct successor, io));
 }
 
-static const struct io_kind heir_kind = {.name = "heir", .ready = heir_io_ready, .ending = heir_io_ending};
+static const struct io_kind successor_kind = {
+    .name = "successor", .ready = successor_io_ready, .ending = successor_io_ending};
 
 /* ---- Accepting ---- */
 
@@ -251,22 +254,22 @@ static void refuse(tram_loop *loop, int fd, int code) {
     loop->sys->close(fd);
 }
 
-static int heir_begin(struct heir *heir, tram_loop *loop, int fd) {
-    const tram_offer_options *options = &offer_of_heir(heir)->options;
+static int successor_begin(struct successor *successor, tram_loop *loop, int fd) {
+    const tram_offer_options *options = &offer_of_successor(successor)->options;
     int status = options->any_user ? 0 : tram__inherit_check_peer(loop->sys, fd);
     if (!status)
-        status = tram__io_add(&heir->io, loop, &heir_kind, fd);
+        status = tram__io_add(&successor->io, loop, &successor_kind, fd);
     if (status)
         return status;
     uint64_t now = tram__clock(loop), timeout_ns = options->timeout_ns ? options->timeout_ns : DEFAULT_TIMEOUT_NS;
-    heir->deadline.expire = heir_late;
-    status = tram__io_watch(&heir->io, IO_READ);
+    successor->deadline.expire = successor_late;
+    status = tram__io_watch(&successor->io, IO_READ);
     if (!status && timeout_ns < UINT64_MAX - now)
-        status = tram__deadline_start(loop, &heir->deadline, now + timeout_ns);
+        status = tram__deadline_start(loop, &successor->deadline, now + timeout_ns);
     if (status)
-        tram__io_remove(&heir->io);
+        tram__io_remove(&successor->io);
     else
-        heir->state = HEIR_ASKS;
+        successor->state = SUCCESSOR_WAIT_HELLO;
     return status;
 }
 
@@ -276,7 +279,7 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
         tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
 }
 
-/* Without descriptors or memory it would be told of the same heir in every tick. */
+/* Without descriptors or memory it would be told of the same successor in every tick. */
 static void pause_accepting(tram_offer *offer) {
     tram_loop *loop = loop_of(offer);
     if (tram__deadline_start(loop, &offer->retry, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS) == 0)
@@ -293,12 +296,12 @@ static void offer_io_ready(struct io *io, unsigned events) {
             pause_accepting(offer);
         return;
     }
-    int status = offer->heir.state == HEIR_NONE ? heir_begin(&offer->heir, loop, fd) : -EBUSY;
+    int status = offer->successor.state == SUCCESSOR_NONE ? successor_begin(&offer->successor, loop, fd) : -EBUSY;
     if (status)
         refuse(loop, fd, status);
 }
 
-static void offer_io_ending(struct io *io, enum io_ending ending) {
+static void offer_io_ending(struct io *io, enum shutdown_mode ending) {
     (void)ending;
     offer_end(container_of(io, tram_offer, io));
 }
@@ -325,7 +328,7 @@ static int part_start(struct runtime_part *part, unsigned worker, tram_loop *loo
 static void part_stop(struct runtime_part *part, unsigned worker) {
     tram_offer *offer = offer_of_part(part);
     if (worker == 0) {
-        heir_end(&offer->heir);
+        successor_end(&offer->successor);
         offer_end(offer);
     }
 }
@@ -372,8 +375,8 @@ static int begin_call(tram_loop *loop, void *arg) {
 static int close_call(tram_loop *loop, void *arg) {
     (void)loop;
     tram_offer *offer = arg;
-    if (offer->heir.state != HEIR_NONE)
-        heir_fail(&offer->heir, TRAM_ECANCELLED);
+    if (offer->successor.state != SUCCESSOR_NONE)
+        successor_fail(&offer->successor, TRAM_ECANCELLED);
     offer_end(offer);
     return 0;
 }

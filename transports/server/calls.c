@@ -28,7 +28,7 @@ void tram_server_release(tram_server *server) {
 
 static void close_client(tram_transport *transport, void *arg) {
     (void)arg;
-    tram__transport_part(transport);
+    tram__transport_close_gracefully(transport);
 }
 
 static void abort_client(tram_transport *transport, void *arg) {

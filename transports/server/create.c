@@ -150,8 +150,8 @@ static void host_found(struct lookup *lookup, const tram_error *error) {
         join_answers(creation);
 }
 
-static int look_up(struct creation *creation, const char *const *hosts, const char *port,
-                   const tram_server_options *options) {
+static int poll_queue_up(struct creation *creation, const char *const *hosts, const char *port,
+                         const tram_server_options *options) {
     tram_loop *loop = creation->op.future.loop;
     for (size_t i = 0; i < creation->host_count; i++) {
         struct lookup_query query = {
@@ -207,7 +207,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
 }
 
 /* Nobody has seen the operation yet: it never was. */
-static int take_back(struct creation *creation, int status, tram_future **ret_future) {
+static int abort_creation(struct creation *creation, int status, tram_future **ret_future) {
     tram__future_finish_cancelled(&creation->op.future);
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -250,11 +250,11 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         count++;
     creation->lookups = tram__memory_get_zero(&loop->allocator, count * sizeof *creation->lookups);
     if (!creation->lookups)
-        return take_back(creation, -ENOMEM, ret_future);
+        return abort_creation(creation, -ENOMEM, ret_future);
     creation->host_count = count;
-    status = look_up(creation, hosts, port, options);
+    status = poll_queue_up(creation, hosts, port, options);
     if (status)
-        return take_back(creation, status, ret_future);
+        return abort_creation(creation, status, ret_future);
     if (!creation->unanswered)
         join_answers(creation);
     return 0;

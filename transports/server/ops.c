@@ -7,9 +7,9 @@
 void tram__server_free_if_over(tram_server *server) {
     if (server->holds || !server->closed || server->connections)
         return;
-    list_remove(&server->seat.link);
+    list_remove(&server->hook.link);
     tram__expiries_fini(&server->expiries);
-    if (!server->place)
+    if (!server->load)
         tram__limits_free(server->limits);
     tram_allocator allocator = server->allocator;
     memory_put(&allocator, server, sizeof *server);
@@ -62,8 +62,8 @@ static struct server_op *first_of(struct list *list) {
 void tram__server_wake(tram_server *server) {
     if (!server->closed || server->connections)
         return;
-    if (server->place)
-        tram__balance_rested(server->place);
+    if (server->load)
+        tram__balance_drained(server->load);
     while (!list_empty(&server->waiting)) {
         struct server_op *op = first_of(&server->waiting);
         if (op == server->forever)

@@ -18,8 +18,8 @@ static size_t listeners_size(size_t count) {
     return sizeof(struct listeners) + count * sizeof(struct listener);
 }
 
-static void listeners_dispose(tram_loop *loop, struct grave *grave) {
-    struct listeners *listeners = container_of(grave, struct listeners, grave);
+static void listeners_dispose(tram_loop *loop, struct deferred_free *deferred) {
+    struct listeners *listeners = container_of(deferred, struct listeners, deferred);
     memory_put(&loop->allocator, listeners, listeners_size(listeners->count));
 }
 
@@ -35,8 +35,8 @@ static void attached(struct transport_owner *owner, tram_transport *transport) {
 }
 
 static inline void count_out(tram_server *server) {
-    if (server->place)
-        balance_count(server->place, -1);
+    if (server->load)
+        balance_count(server->load, -1);
     server->connections--;
     server->holds++;
     tram__server_wake(server);
@@ -59,11 +59,11 @@ static void limited_detached(struct transport_owner *owner, tram_transport *tran
 }
 
 /* A connection that could not be served concerns nobody else: it is reported in debug mode only (V-13). */
-__attribute__((noinline)) static void give_up(tram_server *server, const struct guest *guest, int code,
-                                              const char *operation) {
+__attribute__((noinline)) static void discard_accepted(tram_server *server, const struct accepted_socket *accepted,
+                                                       int code, const char *operation) {
     tram_loop *loop = server->loop;
     const tram_error *error = tram__raised(loop, code, operation);
-    loop->sys->close(guest->fd);
+    loop->sys->close(accepted->fd);
     tram__server_wake(server); /* it may have been the last one that a closed server waited for */
     if (!loop->debug)
         return;
@@ -77,29 +77,30 @@ __attribute__((noinline)) static void give_up(tram_server *server, const struct 
 }
 
 /* The same of one that is counted here already. */
-static void give_up_counted(tram_server *server, const struct guest *guest, int code, const char *operation) {
-    if (server->place)
-        balance_count(server->place, -1);
+static void discard_counted(tram_server *server, const struct accepted_socket *accepted, int code,
+                            const char *operation) {
+    if (server->load)
+        balance_count(server->load, -1);
     if (server->limits)
-        limits_leave_source(server->limits, guest->peer);
-    give_up(server, guest, code, operation);
+        limits_leave_source(server->limits, accepted->peer);
+    discard_accepted(server, accepted, code, operation);
 }
 
-ALWAYS_INLINE static int make_stream(tram_server *server, const struct guest *guest, tram_protocol *protocol,
-                                     bool limited) {
+ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_socket *accepted,
+                                     tram_protocol *protocol, bool limited) {
     struct stream_options options = {
-        .peer = guest->peer,
-        .peer_size = guest->peer_size,
-        .no_delay_set = guest->no_delay,
+        .peer = accepted->peer,
+        .peer_size = accepted->peer_size,
+        .no_delay_set = accepted->no_delay,
         .owner = &server->owner,
     };
     if (!limited)
-        return tram__stream_new(server->loop, guest->fd, protocol, &options, NULL);
+        return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
     const tram_server_limits *most = &server->limits->most;
     tram_transport *transport;
-    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, guest->fd, protocol,
-                                                                   &options, &transport)
-                                         : tram__stream_new(server->loop, guest->fd, protocol, &options, &transport);
+    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
+                                                                   protocol, &options, &transport)
+                                         : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
     if (status < 0)
         return status;
     transport->high = most->write_high;
@@ -109,47 +110,47 @@ ALWAYS_INLINE static int make_stream(tram_server *server, const struct guest *gu
 }
 
 /* One that is counted here. */
-ALWAYS_INLINE static void serve(tram_server *server, const struct guest *guest, bool limited) {
+ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socket *accepted, bool limited) {
     tram_loop *loop = server->loop;
     tram_protocol *protocol = NULL;
     server->holds++; /* the factory may close the server and let go of it */
     int status = tram__protocol_make(loop, server->factory, server->arg, &protocol);
     if (unlikely(status < 0)) {
-        give_up_counted(server, guest, status, "protocol_factory");
+        discard_counted(server, accepted, status, "protocol_factory");
     } else {
-        status = make_stream(server, guest, protocol, limited);
+        status = make_stream(server, accepted, protocol, limited);
         if (unlikely(status < 0)) {
             tram__protocol_release_soon(loop, protocol);
-            give_up_counted(server, guest, status, "accept");
+            discard_counted(server, accepted, status, "accept");
         }
     }
     tram__server_put(server);
 }
 
-static inline struct guest guest_of(const struct listener *listener, int fd, const struct sockaddr_storage *peer,
-                                    socklen_t peer_size) {
-    return (struct guest){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
+static inline struct accepted_socket accepted_of(const struct listener *listener, int fd,
+                                                 const struct sockaddr_storage *peer, socklen_t peer_size) {
+    return (struct accepted_socket){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
-static void serve_limited(tram_server *server, const struct guest *guest) {
-    serve(server, guest, true);
+static void serve_limited(tram_server *server, const struct accepted_socket *accepted) {
+    serve(server, accepted, true);
 }
 
-ALWAYS_INLINE static void serve_here(tram_server *server, const struct guest *guest) {
-    if (server->place)
-        balance_count(server->place, 1);
-    serve(server, guest, false);
+ALWAYS_INLINE static void serve_here(tram_server *server, const struct accepted_socket *accepted) {
+    if (server->load)
+        balance_count(server->load, 1);
+    serve(server, accepted, false);
 }
 
 /* ---- Where there are limits ---- */
 
 /* One too many. Its client learns so at once, and nothing of it stays in the kernel. */
-static void turn_away(tram_server *server, const struct guest *guest, enum limit limit) {
+static void reject(tram_server *server, const struct accepted_socket *accepted, enum limit limit) {
     tram_loop *loop = server->loop;
     struct linger linger = {.l_onoff = 1};
     tram__limits_count(server->tally, loop, limit); /* whoever sees the reset finds it counted */
-    loop->sys->setsockopt(guest->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    loop->sys->close(guest->fd);
+    loop->sys->setsockopt(accepted->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    loop->sys->close(accepted->fd);
     if (loop->debug)
         tram__log(loop, TRAM_LOG_DEBUG, "a connection was refused: the limit of %s is reached",
                   limit == LIMIT_SOURCE   ? "its source"
@@ -164,30 +165,30 @@ static enum limit overfull(const tram_server *server) {
     return most->max_per_worker && server->connections >= most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
 }
 
-/* A place for one that got in by its source; `ret_here`: it is to be served here. */
-static enum limit settle(tram_server *server, const struct guest *guest, bool hand_over, bool *ret_here) {
-    if (server->place)
-        return tram__balance_settle(server->place, guest, hand_over, ret_here);
+/* Reserves room for one that got in by its source; `ret_here`: it is to be served here. */
+static enum limit settle(tram_server *server, const struct accepted_socket *accepted, bool hand_over, bool *ret_here) {
+    if (server->load)
+        return tram__balance_place(server->load, accepted, hand_over, ret_here);
     *ret_here = true;
     return overfull(server);
 }
 
-static void admit(tram_server *server, const struct guest *guest, bool hand_over) {
-    int entered = limits_enter_source(server->limits, guest->peer);
+static void admit(tram_server *server, const struct accepted_socket *accepted, bool hand_over) {
+    int entered = limits_enter_source(server->limits, accepted->peer);
     if (entered != SOURCE_ENTERED) {
         if (entered == SOURCE_FULL)
-            turn_away(server, guest, LIMIT_SOURCE);
+            reject(server, accepted, LIMIT_SOURCE);
         else
-            give_up(server, guest, entered, "accept");
+            discard_accepted(server, accepted, entered, "accept");
         return;
     }
     bool here;
-    enum limit limit = settle(server, guest, hand_over, &here);
+    enum limit limit = settle(server, accepted, hand_over, &here);
     if (limit != LIMIT_NONE) {
-        limits_leave_source(server->limits, guest->peer);
-        turn_away(server, guest, limit);
+        limits_leave_source(server->limits, accepted->peer);
+        reject(server, accepted, limit);
     } else if (here) {
-        serve_limited(server, guest);
+        serve_limited(server, accepted);
     }
 }
 
@@ -227,22 +228,22 @@ static void starve(struct listener *listener, int code) {
     report_accept(listener, code, "accept is out of system resources");
 }
 
-static inline void welcome(struct listener *listener, int fd, const struct sockaddr_storage *peer,
-                           socklen_t peer_size) {
+static inline void on_accepted(struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                               socklen_t peer_size) {
     tram_server *server = listener->server;
-    struct guest guest = guest_of(listener, fd, peer, peer_size);
-    if (!server->place || !balance_hand_over(server->place, &guest))
-        serve_here(server, &guest);
+    struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
+    if (!server->load || !balance_hand_over(server->load, &accepted))
+        serve_here(server, &accepted);
 }
 
 static bool is_exhaustion(int code) {
     return code == -EMFILE || code == -ENFILE || code == -ENOBUFS || code == -ENOMEM;
 }
 
-static void accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
+static void io_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     if (likely(result >= 0))
-        welcome(listener, result, peer, peer_size);
+        on_accepted(listener, result, peer, peer_size);
     else if (is_exhaustion(result))
         starve(listener, result);
     else
@@ -251,16 +252,16 @@ static void accepted(struct io *io, int result, const struct sockaddr_storage *p
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
-    struct guest guest = guest_of(listener, result, peer, peer_size);
+    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
     if (likely(result >= 0))
-        admit(listener->server, &guest, true);
+        admit(listener->server, &accepted, true);
     else
-        accepted(io, result, peer, peer_size);
+        io_accepted(io, result, peer, peer_size);
 }
 
 static const struct io_kind listener_kind = {
     .name = "listener",
-    .accepted = accepted,
+    .accepted = io_accepted,
 };
 
 static const struct io_kind limited_listener_kind = {
@@ -283,11 +284,11 @@ static void accept_rest(struct listener *listener) {
         if (fd >= 0) {
             stats_add(&loop->stats.accepted, 1);
             PROBE3(accept, loop, listener->io.fd, fd);
-            struct guest guest = guest_of(listener, fd, &peer, size);
+            struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
             if (server->limits)
-                admit(server, &guest, false);
+                admit(server, &accepted, false);
             else
-                serve_here(server, &guest);
+                serve_here(server, &accepted);
             if (!io_added(&listener->io))
                 return;
             continue;
@@ -302,20 +303,20 @@ static void accept_rest(struct listener *listener) {
 
 /* ---- As one of several shards ---- */
 
-static void arrived(struct balance_place *place, const struct guest *guest) {
-    tram_server *server = place->server; /* also where it was closed meanwhile: the client got through before (V-17) */
+static void arrived(struct worker_load *load, const struct accepted_socket *accepted) {
+    tram_server *server = load->server; /* also where it was closed meanwhile: the client got through before (V-17) */
     if (server->limits)
-        serve_limited(server, guest);
+        serve_limited(server, accepted);
     else
-        serve(server, guest, false);
+        serve(server, accepted, false);
 }
 
-static void look(struct balance_place *place) {
-    struct listeners *listeners = place->server->listeners;
-    place->server->holds++;
-    for (size_t i = 0; place->server->listeners == listeners && listeners && i < listeners->count; i++)
+static void poll_accept_queue(struct worker_load *load) {
+    struct listeners *listeners = load->server->listeners;
+    load->server->holds++;
+    for (size_t i = 0; load->server->listeners == listeners && listeners && i < listeners->count; i++)
         accept_rest(&listeners->items[i]);
-    tram__server_put(place->server);
+    tram__server_put(load->server);
 }
 
 /* ---- Beginning ---- */
@@ -352,7 +353,7 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
     if (status) {
         while (added)
             tram__io_remove(&listeners->items[--added].io);
-        listeners_dispose(loop, &listeners->grave);
+        listeners_dispose(loop, &listeners->deferred);
         return status;
     }
     for (size_t i = 0; i < count; i++) {
@@ -384,15 +385,15 @@ int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
     return 0;
 }
 
-static void server_ending(struct seat *seat, enum io_ending ending) {
-    tram_server *server = container_of(seat, tram_server, seat);
+static void server_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    tram_server *server = container_of(hook, tram_server, hook);
     server->holds++;
     if (server->opening)
         server->opening(server);
-    if (ending == IO_ENDING_DROP) {
+    if (ending == IO_SHUTDOWN_NOW) {
         tram__server_shut(server, false);
         tram__server_drop_ops(server);
-        list_remove(&server->seat.link);
+        list_remove(&server->hook.link);
         server->loop = NULL;
     } else {
         tram__server_shut(server, true);
@@ -400,16 +401,16 @@ static void server_ending(struct seat *seat, enum io_ending ending) {
     tram__server_put(server);
 }
 
-/* The place's, or its own. */
+/* The balance's, or its own. */
 static int find_limits(tram_server *server, const tram_server_limits *wanted) {
     int status = 0;
-    if (server->place)
-        server->limits = server->place->balance->limits;
+    if (server->load)
+        server->limits = server->load->balance->limits;
     else if (wanted)
         status = tram__limits_new(&server->allocator, wanted, 1, &server->limits);
     if (!server->limits)
         return status;
-    server->tally = &server->limits->tally[server->place ? server->place - server->place->balance->places : 0];
+    server->tally = &server->limits->tally[server->load ? server->load - server->load->balance->workers : 0];
     server->owner.detached = limited_detached;
     if (server->limits->expires)
         tram__expiries_init(&server->expiries, server->limits, server->tally, &server->owner, &server->allocator);
@@ -417,14 +418,14 @@ static int find_limits(tram_server *server, const tram_server_limits *wanted) {
 }
 
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                       struct balance_place *place, tram_server **ret_server) {
+                       struct worker_load *load, tram_server **ret_server) {
     tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
     if (!server)
         return -ENOMEM;
     server->owner = (struct transport_owner){.attached = attached, .detached = detached, .whole = &server->owner};
     server->loop = loop;
     server->allocator = loop->allocator;
-    server->place = place;
+    server->load = load;
     int status = find_limits(server, options->limits);
     if (status) {
         memory_put(&loop->allocator, server, sizeof *server);
@@ -440,7 +441,7 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->keep_alive = options->keep_alive;
     list_init(&server->waiting);
     list_init(&server->starting);
-    loop_seat(loop, &server->seat, server_ending);
+    loop_add_close_hook(loop, &server->hook, server_ending);
     *ret_server = server;
     return 0;
 }
@@ -451,15 +452,15 @@ static void give_back(tram_server *server) {
     server->listeners = NULL;
     for (size_t i = 0; i < listeners->count; i++)
         tram__io_remove(&listeners->items[i].io);
-    tram__loop_bury(server->loop, &listeners->grave, listeners_dispose);
+    tram__loop_free_later(server->loop, &listeners->deferred, listeners_dispose);
 }
 
 int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                     struct balance_place *place, const int *fds, size_t count, tram_server **ret_server,
+                     struct worker_load *load, const int *fds, size_t count, tram_server **ret_server,
                      struct kept_error *ret_error) {
-    static const struct balance_ops balance_ops = {.arrived = arrived, .look = look};
+    static const struct balance_ops balance_ops = {.arrived = arrived, .poll_accept_queue = poll_accept_queue};
     tram_server *server;
-    int status = tram__server_alloc(loop, factory, arg, options, place, &server);
+    int status = tram__server_alloc(loop, factory, arg, options, load, &server);
     if (status) {
         ret_error->error = (tram_error){.code = status, .operation = "create_server"};
         return status;
@@ -474,7 +475,7 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
             give_back(server);
     }
     if (!status) {
-        tram__balance_open(place, server, &balance_ops);
+        tram__balance_open(load, server, &balance_ops);
         *ret_server = server;
         return 0;
     }
@@ -492,13 +493,13 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
     struct listeners *listeners = server->listeners;
     bool was_serving = server->serving;
     /* Whoever took the sockets over serves what waits there, and has the files. */
-    bool given = server->place && tram__balance_closing(server->place);
+    bool given = server->load && tram__balance_closing(server->load);
     server->holds++;
     server->closed = true;
     server->serving = false;
     server->listeners = NULL;
-    if (server->place)
-        balance_close(server->place);
+    if (server->load)
+        balance_close(server->load);
     for (size_t i = 0; listeners && i < listeners->count; i++) {
         struct listener *listener = &listeners->items[i];
         int fd = listener->io.fd;
@@ -511,11 +512,11 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         loop->sys->close(fd);
     }
     if (listeners)
-        tram__loop_bury(loop, &listeners->grave, listeners_dispose);
-    if (server->place && listeners && listeners->count)
-        tram__balance_call_others(server->place);
-    if (server->place)
-        balance_closed(server->place);
+        tram__loop_free_later(loop, &listeners->deferred, listeners_dispose);
+    if (server->load && listeners && listeners->count)
+        tram__balance_notify_peers(server->load);
+    if (server->load)
+        balance_closed(server->load);
     if (server->forever)
         list_append(&server->waiting, &server->forever->link);
     tram__server_wake(server);
@@ -523,6 +524,6 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
 }
 
 void tram__server_leave(tram_server *server) {
-    if (server->place)
-        tram__balance_leave(server->place);
+    if (server->load)
+        tram__balance_leave(server->load);
 }

@@ -11,11 +11,11 @@
 #include "transports/socket/listener.h"
 
 /*
- * A server without sockets. `options` are checked already. Nobody holds it: the first put frees it. With a place it is
- * one of the shards that share their connections, and has their limits; else `place` is NULL.
+ * A server without sockets. `options` are checked already. Nobody holds it: the first put frees it. With a load it is
+ * one of the shards that share their connections, and has their limits; else `load` is NULL.
  */
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                       struct balance_place *place, tram_server **ret_server);
+                       struct worker_load *load, tram_server **ret_server);
 
 /* Gives it bound sockets. They are the server's on success only. */
 int tram__server_adopt(tram_server *server, const int *fds, size_t count);
@@ -31,7 +31,7 @@ void tram__server_shut(tram_server *server, bool accept_rest);
  * On failure the sockets stay the caller's. Ends with tram__server_leave(), on the loop's thread.
  */
 int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
-                     struct balance_place *place, const int *fds, size_t count, tram_server **ret_server,
+                     struct worker_load *load, const int *fds, size_t count, tram_server **ret_server,
                      struct kept_error *ret_error);
 void tram__server_leave(tram_server *server);
 

@@ -21,20 +21,20 @@ struct listener {
 
 /* They come and go together. */
 struct listeners {
-    struct grave grave;
+    struct deferred_free deferred;
     size_t count;
     struct listener items[];
 };
 
 struct tram_server {
     struct transport_owner owner; /* first */
-    struct seat seat;
+    struct close_hook hook;
     tram_loop *loop; /* NULL once it closed */
     tram_allocator allocator;
     tram_protocol_factory factory;
     void *arg;
     struct listeners *listeners; /* NULL before the sockets are there, and after close */
-    struct balance_place *place; /* of a shard of a runtime's server; NULL: it stands alone */
+    struct worker_load *load;    /* of a shard of a runtime's server; NULL: it stands alone */
     struct limits *limits;       /* NULL: none; its own where it stands alone, else the balance's */
     struct limit_tally *tally;   /* with limits */
     struct expiries expiries;    /* with limits that expire */

@@ -12,14 +12,14 @@
 
 /* ---- What the workers tell ---- */
 
-static tram_runtime_server *server_of_place(const struct balance_place *place) {
-    struct balance *balance = (struct balance *)(uintptr_t)place->balance;
+static tram_runtime_server *server_of_load(const struct worker_load *load) {
+    struct balance *balance = (struct balance *)(uintptr_t)load->balance;
     return container_of(balance, tram_runtime_server, balance);
 }
 
-static bool closing(struct balance_place *place) {
-    tram_runtime_server *server = server_of_place(place);
-    struct shard *shard = &server->of_worker[place - server->balance.places];
+static bool closing(struct worker_load *load) {
+    tram_runtime_server *server = server_of_load(load);
+    struct shard *shard = &server->of_worker[load - server->balance.workers];
     pthread_mutex_lock(&server->shards.lock);
     if (shard->state == SHARD_SERVES)
         shard->state = SHARD_CLOSED;
@@ -28,14 +28,14 @@ static bool closing(struct balance_place *place) {
     return given;
 }
 
-static void rested(struct balance_place *place) {
-    struct shards *shards = &server_of_place(place)->shards;
+static void on_drained(struct worker_load *load) {
+    struct shards *shards = &server_of_load(load)->shards;
     pthread_mutex_lock(&shards->lock);
     pthread_cond_broadcast(&shards->changed);
     pthread_mutex_unlock(&shards->lock);
 }
 
-const struct balance_watch tram__runtime_server_watch = {.closing = closing, .rested = rested};
+const struct balance_watch tram__runtime_server_watch = {.closing = closing, .on_drained = on_drained};
 
 /* ---- Clients ---- */
 
@@ -165,9 +165,9 @@ void tram__runtime_server_describe(struct shard *shard, char *text, size_t size)
 /* With the lock held. */
 static bool over(const tram_runtime_server *server) {
     for (unsigned i = 0; i < server->balance.count; i++) {
-        const struct balance_place *place = &server->balance.places[i];
-        bool closed = atomic_load_explicit(&place->closed, memory_order_acquire);
-        if (server->of_worker[i].state != SHARD_ENDED && !(closed && balance_load(place) == 0))
+        const struct worker_load *load = &server->balance.workers[i];
+        bool closed = atomic_load_explicit(&load->closed, memory_order_acquire);
+        if (server->of_worker[i].state != SHARD_ENDED && !(closed && balance_load(load) == 0))
             return false;
     }
     return true;

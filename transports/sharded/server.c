@@ -30,7 +30,7 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
     tram_runtime_server *server = runtime_server_of(shard->shards);
     tram_server *serving = NULL;
     int status =
-        tram__server_new(loop, server->factory, server->arg, &server->options, &server->balance.places[shard->worker],
+        tram__server_new(loop, server->factory, server->arg, &server->options, &server->balance.workers[shard->worker],
                          shard->fds, shard_socket_count(shard), &serving, ret_error);
     if (status)
         return status;
@@ -52,7 +52,7 @@ static void shard_release(void *object) {
 }
 
 static bool shard_expects(struct shard *shard) {
-    return tram__balance_expects(&runtime_server_of(shard->shards)->balance.places[shard->worker]);
+    return tram__balance_has_inbound(&runtime_server_of(shard->shards)->balance.workers[shard->worker]);
 }
 
 static size_t server_size(unsigned workers) {
@@ -259,7 +259,7 @@ static int open_path(tram_runtime_server *server, const tram_socket_address *add
 /* ---- Creating ---- */
 
 /* Where a server is to listen: names, the address of a Unix socket, or sockets. */
-struct place {
+struct listen_target {
     const char *host;
     const char *port;
     const tram_socket_address *local;
@@ -301,12 +301,12 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
     server->balance.watch = &tram__runtime_server_watch;
     server->balance.limits = server->limits;
     for (unsigned i = 0; i < runtime->count; i++)
-        tram__balance_seat(&server->balance.places[i], runtime->workers[i].loop);
+        tram__balance_bind(&server->balance.workers[i], runtime->workers[i].loop);
     return server;
 }
 
-static int use_sockets(tram_runtime_server *server, const struct place *place, struct kept_error *ret_error) {
-    int status = tram__runtime_server_use(server, place->sockets, place->socket_count, ret_error);
+static int use_sockets(tram_runtime_server *server, const struct listen_target *target, struct kept_error *ret_error) {
+    int status = tram__runtime_server_use(server, target->sockets, target->socket_count, ret_error);
     if (!status)
         status = listen_on_all(server, ret_error);
     if (status) {
@@ -314,33 +314,34 @@ static int use_sockets(tram_runtime_server *server, const struct place *place, s
         return status;
     }
     server->balance.migrates = migrates(server);
-    if (!place->keep_file)
+    if (!target->keep_file)
         server->file = tram__socket_file_at(runtime_sys(server->shards.runtime), &server->addresses.items[0].address);
     return 0;
 }
 
-static int open_place(tram_runtime_server *server, const struct place *place, const tram_server_options *options,
-                      struct kept_error *ret_error) {
-    if (place->sockets)
-        return use_sockets(server, place, ret_error);
-    if (place->local)
-        return open_path(server, place->local, place->keep_file, ret_error);
-    int status = resolve_all(server, place->host, place->port, options, ret_error);
+static int open_target(tram_runtime_server *server, const struct listen_target *target,
+                       const tram_server_options *options, struct kept_error *ret_error) {
+    if (target->sockets)
+        return use_sockets(server, target, ret_error);
+    if (target->local)
+        return open_path(server, target->local, target->keep_file, ret_error);
+    int status = resolve_all(server, target->host, target->port, options, ret_error);
     if (status)
         return status;
     status = tram__shards_make_room(&server->shards, server->addresses.count);
     return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
 }
 
-static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
-                         const tram_server_options *options, tram_runtime_server **ret_server) {
+static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                         const struct listen_target *target, const tram_server_options *options,
+                         tram_runtime_server **ret_server) {
     struct kept_error *error = &runtime->server_error;
     if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_server *server = server_alloc(runtime, factory, arg, options);
     if (!server)
         return plain_error(error, -ENOMEM);
-    int status = open_place(server, place, options, error);
+    int status = open_target(server, target, options, error);
     if (status) {
         server_free(server);
         return status;
@@ -348,13 +349,13 @@ static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, v
     status = tram__shards_begin(&server->shards);
     if (!status)
         *ret_server = server;
-    for (size_t i = 0; !status && i < place->socket_count; i++)
-        runtime_sys(runtime)->close(place->sockets[i]); /* the workers have their own */
+    for (size_t i = 0; !status && i < target->socket_count; i++)
+        runtime_sys(runtime)->close(target->sockets[i]); /* the workers have their own */
     return status; /* a server that failed later is freed with the runtime: a worker may still know it */
 }
 
 /* `status`: of the checks so far. */
-static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct place *place,
+static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct listen_target *target,
                   const tram_server_options *options, int status, tram_runtime_server **ret_server,
                   tram_error *ret_error) {
     if (status) {
@@ -364,7 +365,7 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
     }
     tram_runtime_server *server = NULL;
     pthread_mutex_lock(&runtime->control);
-    status = create_locked(runtime, factory, arg, place, options, &server);
+    status = create_locked(runtime, factory, arg, target, options, &server);
     if (status && ret_error)
         *ret_error = runtime->server_error.error;
     pthread_mutex_unlock(&runtime->control);
@@ -382,7 +383,7 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         return status;
     if (!options)
         options = &defaults;
-    const struct place place = {
+    const struct listen_target target = {
         .host = host,
         .port = port,
         .keep_file = true,
@@ -390,7 +391,7 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         .socket_count = options->socket_count,
     };
     status = check(runtime, factory, host, port, options);
-    return create(runtime, factory, arg, &place, options, status, ret_server, ret_error);
+    return create(runtime, factory, arg, &target, options, status, ret_server, ret_error);
 }
 
 int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const void *path,
@@ -404,7 +405,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
         options = &defaults;
     tram_server_options common = {0};
     tram_socket_address local;
-    const struct place place = {
+    const struct listen_target target = {
         .local = &local,
         .keep_file = options->keep_socket_file,
         .sockets = options->sock,
@@ -418,7 +419,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     common.shard = TRAM_SHARD_SHARED;
     if (!status)
         status = check(runtime, factory, NULL, NULL, &common);
-    return create(runtime, factory, arg, &place, &common, status, ret_server, ret_error);
+    return create(runtime, factory, arg, &target, &common, status, ret_server, ret_error);
 }
 
 int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index, tram_socket_address *ret_address) {

@@ -25,7 +25,7 @@ static int first_try(struct connect_op *connect) {
         connect->under_way = true;
         return SOCK_WAIT;
     case EAGAIN: /* the queue of a Unix listener is full, and nobody tells when it no longer is */
-        return SOCK_LATER;
+        return SOCK_BACKOFF;
     default:
         return -errno;
     }
@@ -74,7 +74,7 @@ static int internet_family(const tram_loop *loop, int fd) {
 }
 
 /* Nobody has seen the operation yet: it never was. */
-static int take_back(struct connect_op *connect, int status, tram_future **ret_future) {
+static int abort_creation(struct connect_op *connect, int status, tram_future **ret_future) {
     tram__sock_op_cancel(&connect->op.future);
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -95,11 +95,11 @@ int tram_loop_sock_connect(tram_loop *loop, int fd, const char *host, const char
         return status;
     status = internet_family(loop, fd);
     if (status < 0)
-        return take_back(connect, status, ret_future);
+        return abort_creation(connect, status, ret_future);
     struct lookup_query query = {.host = host, .port = port, .family = status};
     status = tram__lookup_start(&connect->lookup, loop, &query, found);
     if (status < 0)
-        return take_back(connect, status, ret_future);
+        return abort_creation(connect, status, ret_future);
     if (status > 0)
         found(&connect->lookup, NULL);
     return 0;

@@ -13,9 +13,9 @@ static const struct sock_op_kind *kind_of(const struct sock_op *op) {
 
 /* ---- Ending ---- */
 
-/* Takes back all that waits; the future is left to be completed. */
+/* Withdraws all registrations; the future is left to be completed. */
 static void settle(struct sock_op *op) {
-    list_remove(&op->seat.link);
+    list_remove(&op->hook.link);
     tram__watcher_stop(&op->watcher);
     deadline_cancel(loop_of(op), &op->deadline);
     if (kind_of(op)->end)
@@ -41,9 +41,9 @@ void tram__sock_op_cancel(tram_future *future) {
     tram__future_drop(future);
 }
 
-static void op_ending(struct seat *seat, enum io_ending ending) {
-    if (ending != IO_ENDING_STOP)
-        tram__sock_op_cancel(&container_of(seat, struct sock_op, seat)->future);
+static void op_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_STOP)
+        tram__sock_op_cancel(&container_of(hook, struct sock_op, hook)->future);
 }
 
 /* ---- Waiting ---- */
@@ -56,9 +56,9 @@ int tram__sock_outcome(int error) {
 static void start_deadline(struct sock_op *op, uint64_t longest_ns) {
     tram_loop *loop = loop_of(op);
     deadline_cancel(loop, &op->deadline);
-    tram__deadline_start(loop, &op->deadline, tram__clock(loop) + op->patience_ns);
-    if (op->patience_ns < longest_ns)
-        op->patience_ns *= 2;
+    tram__deadline_start(loop, &op->deadline, tram__clock(loop) + op->backoff_ns);
+    if (op->backoff_ns < longest_ns)
+        op->backoff_ns *= 2;
 }
 
 static void wait_ready(struct sock_op *op) {
@@ -69,14 +69,14 @@ static void wait_ready(struct sock_op *op) {
         fail_code(op, status);
         return;
     }
-    op->patience_ns = TRAM_SOCK_LOOK_NS;
+    op->backoff_ns = TRAM_SOCK_LOOK_NS;
     start_deadline(op, TRAM_SOCK_LOOK_MAX_NS);
 }
 
 void tram__sock_op_go(struct sock_op *op) {
     void *value = NULL;
     int outcome = kind_of(op)->attempt(op, &value);
-    op->retrying = outcome == SOCK_LATER;
+    op->retrying = outcome == SOCK_BACKOFF;
     switch (outcome) {
     case SOCK_DONE:
         settle(op);
@@ -86,11 +86,11 @@ void tram__sock_op_go(struct sock_op *op) {
     case SOCK_WAIT:
         wait_ready(op);
         break;
-    case SOCK_LATER:
-    case SOCK_REST:
+    case SOCK_BACKOFF:
+    case SOCK_SUSPENDED:
         tram__watcher_stop(&op->watcher);
         if (op->retrying)
-            start_deadline(op, TRAM_SOCK_LATER_MAX_NS);
+            start_deadline(op, TRAM_SOCK_BACKOFF_MAX_NS);
         else
             deadline_cancel(loop_of(op), &op->deadline);
         break;
@@ -155,8 +155,8 @@ int tram__sock_op_new(tram_loop *loop, int fd, const struct sock_op_kind *kind, 
     op->fd = fd;
     op->watcher = (struct watcher){.ready = op_ready, .gone = op_gone, .direction = kind->direction};
     op->deadline.expire = op_expired;
-    op->patience_ns = TRAM_SOCK_LATER_NS;
-    loop_seat(loop, &op->seat, op_ending);
+    op->backoff_ns = TRAM_SOCK_BACKOFF_NS;
+    loop_add_close_hook(loop, &op->hook, op_ending);
     if (ret_future)
         *ret_future = tram_future_hold(&op->future);
     *(struct sock_op **)ret_op = op;

@@ -12,10 +12,10 @@ struct sock_op;
 
 /* What an attempt came to; or a negative code: it failed. */
 enum sock_outcome {
-    SOCK_DONE,  /* with *ret_value */
-    SOCK_WAIT,  /* try again when the descriptor is ready */
-    SOCK_LATER, /* … after a while: the kernel will not tell */
-    SOCK_REST,  /* … when tram__sock_op_go() is called */
+    SOCK_DONE,      /* with *ret_value */
+    SOCK_WAIT,      /* try again when the descriptor is ready */
+    SOCK_BACKOFF,   /* … after a while: the kernel will not tell */
+    SOCK_SUSPENDED, /* … when tram__sock_op_go() is called */
 };
 
 struct sock_op_kind {
@@ -27,11 +27,11 @@ struct sock_op_kind {
 
 struct sock_op {
     tram_future future;
-    struct seat seat;
+    struct close_hook hook;
     struct watcher watcher;
-    struct deadline deadline; /* of SOCK_LATER, or of the next look whether the descriptor is still there */
-    uint64_t patience_ns;     /* until then */
-    bool retrying;            /* it is that of SOCK_LATER */
+    struct deadline deadline; /* of SOCK_BACKOFF, or of the next look whether the descriptor is still there */
+    uint64_t backoff_ns;      /* until then */
+    bool retrying;            /* it is that of SOCK_BACKOFF */
     int fd;
 };
 

@@ -48,7 +48,7 @@ static int send_block(struct sock_sendfile *sendfile) {
     if (sendfile->source.sent == sendfile->source.count)
         return SOCK_DONE;
     int status = tram__file_source_read(&sendfile->source, TRAM_SOCK_SENDFILE_BLOCK, block_read, sendfile);
-    return status ? status : (int)SOCK_REST;
+    return status ? status : (int)SOCK_SUSPENDED;
 }
 
 static int send_part(struct sock_sendfile *sendfile) {

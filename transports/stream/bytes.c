@@ -60,7 +60,7 @@ void tram__bytes_sent(struct io *io, ssize_t result) {
     tram__transport_sent(transport_of(io), result);
 }
 
-void tram__bytes_ending(struct io *io, enum io_ending how) {
+void tram__bytes_ending(struct io *io, enum shutdown_mode how) {
     tram__transport_ending(transport_of(io), how);
 }
 

@@ -15,7 +15,7 @@ void tram__bytes_buffer_received(struct io *io, void *data, ssize_t result);
 
 size_t tram__bytes_gather(struct io *io, struct iovec *pieces, size_t count);
 void tram__bytes_sent(struct io *io, ssize_t result);
-void tram__bytes_ending(struct io *io, enum io_ending how);
+void tram__bytes_ending(struct io *io, enum shutdown_mode how);
 
 /* transport_kind.drop_queue */
 void tram__bytes_drop_queue(tram_transport *transport);

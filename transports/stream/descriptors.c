@@ -130,7 +130,7 @@ static int send_descriptors(tram_transport *transport, const char *data, size_t 
     ssize_t sent = 0;
     if (write_queue_empty(&transport->queue) && !transport->corked) {
         int status = send_now(transport, data, size, fds, count, &sent);
-        if (status || transport->flags & T_LOST_QUEUED)
+        if (status || transport->flags & T_LOST_PENDING)
             return status;
     }
     /* They went with the first byte: the rest is like any other. */
@@ -145,9 +145,9 @@ int tram_transport_send_descriptors(tram_transport *transport, const void *data,
         return status;
     if (!data || !size || !fds || !count || count > TRAM_DESCRIPTORS_MAX)
         return TRAM_EVALUE;
-    if (transport->flags & (T_EOF_ASKED | T_PUMPED))
+    if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
-    if (transport->flags & (T_LOST_QUEUED | T_LOST)) {
+    if (transport->flags & (T_LOST_PENDING | T_LOST)) {
         tram__transport_drop_write(transport);
         return 0;
     }

@@ -6,8 +6,8 @@
 #include "transports/proxy/bridge.h"
 #include "transports/stream/bytes.h"
 #include "transports/stream/descriptors.h"
+#include "transports/stream/metering.h"
 #include "transports/stream/stream.h"
-#include "transports/stream/traffic.h"
 #include <tram/unix.h>
 
 /* ---- Ends and addresses ---- */
@@ -23,19 +23,19 @@ static void eof(tram_transport *transport) {
         tram__transport_close(transport);
 }
 
-static struct pump *pump_of(struct io *io) {
-    return transport_pump((tram_transport *)(void *)io);
+static struct exclusive_writer *writer_of(struct io *io) {
+    return transport_writer((tram_transport *)(void *)io);
 }
 
 static void next_range(struct io *io, struct io_range *ret_range) {
-    pump_of(io)->next_range(pump_of(io), ret_range);
+    writer_of(io)->next_range(writer_of(io), ret_range);
 }
 
 static void range_sent(struct io *io, ssize_t result) {
-    pump_of(io)->range_sent(pump_of(io), result);
+    writer_of(io)->range_sent(writer_of(io), result);
 }
 
-static void tell_range_sent(struct io *io, ssize_t result) {
+static void metered_range_sent(struct io *io, ssize_t result) {
     if (result > 0)
         tram__traffic_moved((tram_transport *)(void *)io, TRAFFIC_OUT);
     range_sent(io, result);
@@ -73,7 +73,7 @@ void tram__socket_end(tram_transport *transport) {
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
-    if ((transport->flags & (T_PARTS | T_EOF)) == T_PARTS)
+    if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
     loop->sys->close(fd);
 }
@@ -143,7 +143,7 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
     return &values->socket;
 }
 
-static const struct transport_kind plain_kind, buffered_kind, telling_plain_kind, telling_buffered_kind;
+static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind, metered_buffered_kind;
 
 #define STREAM_KIND(plain_one, buffered_one, buffer_function, received_function, sent_function, range_function, table, \
                     told)                                                                                              \
@@ -171,12 +171,12 @@ static const struct transport_kind plain_kind, buffered_kind, telling_plain_kind
 static const struct transport_kind plain_kind = COMMON_KIND(NULL, tram__bytes_received);
 static const struct transport_kind buffered_kind = COMMON_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
 
-#define TELLING_KIND(buffer, received)                                                                                 \
-    STREAM_KIND(telling_plain_kind, telling_buffered_kind, buffer, received, tram__traffic_sent, tell_range_sent,      \
+#define METERED_KIND(buffer, received)                                                                                 \
+    STREAM_KIND(metered_plain_kind, metered_buffered_kind, buffer, received, tram__traffic_sent, metered_range_sent,   \
                 &tram__traffic_calls, tram__traffic_moved)
-static const struct transport_kind telling_plain_kind = TELLING_KIND(NULL, tram__traffic_received);
-static const struct transport_kind telling_buffered_kind =
-    TELLING_KIND(tram__bytes_buffer, tram__traffic_buffer_received);
+static const struct transport_kind metered_plain_kind = METERED_KIND(NULL, tram__traffic_received);
+static const struct transport_kind metered_buffered_kind =
+    METERED_KIND(tram__bytes_buffer, tram__traffic_buffer_received);
 
 /* ---- Making one ---- */
 
@@ -230,7 +230,7 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
     return make(loop, fd, protocol, options, &plain_kind, ret_transport);
 }
 
-int tram__stream_new_telling(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                              tram_transport **ret_transport) {
-    return make(loop, fd, protocol, options, &telling_plain_kind, ret_transport);
+    return make(loop, fd, protocol, options, &metered_plain_kind, ret_transport);
 }

@@ -23,7 +23,7 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
                      tram_transport **ret_transport);
 
 /* One that tells its owner of every byte that moves. */
-int tram__stream_new_telling(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                              tram_transport **ret_transport);
 
 /* What every transport over a socket has: transport_kind.end and .extra_info. */

@@ -1,4 +1,4 @@
-#include "transports/stream/traffic.h"
+#include "transports/stream/metering.h"
 
 #include "transports/stream/bytes.h"
 
@@ -42,39 +42,39 @@ void tram__traffic_sent(struct io *io, ssize_t result) {
         return status;                                                                                                 \
     } while (0)
 
-static int tell_close(tram_transport *transport) {
+static int metered_close(tram_transport *transport) {
     AND_TELL(close, transport); /* it may be corked */
 }
 
-static int tell_write(tram_transport *transport, const void *data, size_t size) {
+static int metered_write(tram_transport *transport, const void *data, size_t size) {
     AND_TELL(write, transport, data, size);
 }
 
-static int tell_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+static int metered_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     AND_TELL(writelines, transport, pieces, count);
 }
 
-static int tell_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+static int metered_write_buffer(tram_transport *transport, tram_buffer *buffer) {
     AND_TELL(write_buffer, transport, buffer);
 }
 
-static int tell_uncork(tram_transport *transport) {
+static int metered_uncork(tram_transport *transport) {
     AND_TELL(uncork, transport);
 }
 
-static int tell_write_eof(tram_transport *transport) {
+static int metered_write_eof(tram_transport *transport) {
     AND_TELL(write_eof, transport);
 }
 
-const struct transport_calls tram__traffic_calls = {
-    .close = tell_close,
+const struct transport_overrides tram__traffic_calls = {
+    .close = metered_close,
     .abort = tram__transport_abort,
     .pause_reading = tram__transport_pause_reading,
     .resume_reading = tram__transport_resume_reading,
-    .write = tell_write,
-    .writelines = tell_writelines,
-    .write_buffer = tell_write_buffer,
+    .write = metered_write,
+    .writelines = metered_writelines,
+    .write_buffer = metered_write_buffer,
     .cork = tram__transport_cork,
-    .uncork = tell_uncork,
-    .write_eof = tell_write_eof,
+    .uncork = metered_uncork,
+    .write_eof = metered_write_eof,
 };
