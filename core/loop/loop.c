@@ -13,6 +13,9 @@
 #include "core/loop/lag.h"
 #include "core/system/fault.h"
 
+/* How often a checked build looks at every link. */
+#define VALIDATE_TICKS 256
+
 static _Thread_local tram_loop *running_loop;
 
 /* ---- The tick ---- */
@@ -132,9 +135,23 @@ static void tick(tram_loop *loop, bool may_block) {
     run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
+    if (TRAM_CHECKED && loop->stats.ticks % VALIDATE_TICKS == 0)
+        tram__loop_validate(loop);
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
+}
+
+void tram__loop_validate(const tram_loop *loop) {
+    list_validate(&loop->ready);
+    list_validate(&loop->batch);
+    list_validate(&loop->close_hooks);
+    tram__timers_validate(&loop->timers);
+    tram__loop_validate_ios(loop);
+    tram__loop_validate_calls(loop);
+    for (unsigned slot = 0; slot < LOOP_SLOT_COUNT; slot++)
+        if (loop->slots[slot] && loop->slots[slot]->validate)
+            loop->slots[slot]->validate(loop->slots[slot]);
 }
 
 /* ---- Running ---- */
