@@ -13,6 +13,7 @@
 #include "core/base/list.h"
 #include "core/base/memory.h"
 #include "core/base/pool.h"
+#include "core/base/time.h"
 #include "core/loop/io.h"
 #include "core/loop/mailbox.h"
 #include "core/loop/poller.h"
