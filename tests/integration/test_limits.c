@@ -693,12 +693,13 @@ static void test_V_36_V_37_bulk_through_a_bridge_is_no_idleness(void **state) {
     run_to_rest(shop.world);
     char *bytes = calloc(1, BLOCK);
     for (ssize_t got = 0, part; got < 64 * BLOCK; got += part) {
+        unsigned before = splices;
         send(client, bytes, BLOCK, MSG_DONTWAIT);
         run_ticks(shop.world, 2);
         part = recv(pair[1], bytes, BLOCK, MSG_DONTWAIT);
         if (part < 0)
             part = 0;
-        else
+        else if (splices > before) /* what came may have waited in the kernel, and nothing moved meanwhile */
             time_ns += SECOND;
         assert_false(tram_future_done(future));
     }
