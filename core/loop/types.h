@@ -83,6 +83,15 @@ struct pipe_cache {
     struct close_hook hook;
 };
 
+/* Shared buffers that write queues have let go of, and whose release functions are still to come: write_queue.c. */
+struct spent_chunks {
+    struct chunk *first;
+    struct chunk *last;
+    struct ready ready;            /* queued while there are some, … */
+    struct deferred_free deferred; /* … or this, within a tick */
+    bool releasing;
+};
+
 struct tram_loop {
     /* the tick */
     struct list ready;                    /* queued callbacks */
@@ -130,6 +139,7 @@ struct tram_loop {
     struct chunk_cache chunk_cache[2]; /* chunks.c */
     struct close_hook chunk_hook;
     struct pipe_cache pipes;
+    struct spent_chunks spent;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */
     tram_protocol *released_last;
