@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "core/loop/loop.h"
 #include "transports/base/chunks.h"
+#include "transports/base/state.h"
 
 struct chunk {
     struct chunk *next;
@@ -43,15 +43,16 @@ static void close_descriptors(tram_loop *loop, struct chunk *chunk) {
  */
 
 static void release_spent(tram_loop *loop) {
-    struct chunk *chunk = loop->spent.first;
-    loop->spent = (struct spent_chunks){.releasing = true};
+    struct spent_chunks *spent = &transport_state(loop)->spent;
+    struct chunk *chunk = spent->first;
+    *spent = (struct spent_chunks){.releasing = true};
     while (chunk) {
         struct chunk *next = chunk->next;
         tram_buffer_release(chunk->buffer);
         memory_put(&loop->allocator, chunk, sizeof *chunk);
         chunk = next;
     }
-    loop->spent.releasing = false;
+    spent->releasing = false;
 }
 
 static void release_run(tram_loop *loop, struct ready *ready) {
@@ -66,7 +67,7 @@ static void release_deferred(tram_loop *loop, struct deferred_free *deferred) {
 
 /* What a release function adds waits for the next tick, so that a tick ends. */
 static void spend(tram_loop *loop, struct chunk *chunk) {
-    struct spent_chunks *spent = &loop->spent;
+    struct spent_chunks *spent = &transport_state(loop)->spent;
     chunk->next = NULL;
     if (spent->first) {
         spent->last->next = chunk;
