@@ -333,7 +333,7 @@ static void flush(tram_loop *loop, struct io *io) {
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
     if (unlikely(!count)) {
-        tram__io_send_stop(io);
+        io->kind->sent(io, 0);
         return;
     }
     ssize_t sent = epoll_try_send_pieces(io, pieces, count);

@@ -17,9 +17,7 @@ struct tram_buffer {
 };
 
 static tram_buffer *buffer_new(size_t room) {
-    if (room > SIZE_MAX - sizeof(tram_buffer))
-        return NULL;
-    tram_buffer *buffer = memory_get(&tram__memory_default, sizeof *buffer + room);
+    tram_buffer *buffer = memory_get_with(&tram__memory_default, sizeof *buffer, room);
     if (!buffer)
         return NULL;
     memset(buffer, 0, sizeof *buffer);

@@ -5,6 +5,8 @@
 #ifndef TRAM_CORE_BASE_MEMORY_H
 #define TRAM_CORE_BASE_MEMORY_H
 
+#include <stdbool.h>
+
 #include <tram/memory.h>
 
 /* The default allocator: jemalloc's sized calls where the program linked jemalloc, else malloc. */
@@ -20,6 +22,20 @@ static inline void *memory_get(const tram_allocator *allocator, size_t size) {
 
 /* The same, zeroed. */
 void *tram__memory_get_zero(const tram_allocator *allocator, size_t size);
+
+/* Sums of sizes that come from outside: false, and *sum as it was, where it would not fit. */
+static inline bool size_add(size_t *sum, size_t more) {
+    size_t total;
+    if (__builtin_add_overflow(*sum, more, &total))
+        return false;
+    *sum = total;
+    return true;
+}
+
+/* A struct of `head` bytes with `tail` more behind it; NULL also where the sum is no size. */
+static inline void *memory_get_with(const tram_allocator *allocator, size_t head, size_t tail) {
+    return size_add(&head, tail) ? memory_get(allocator, head) : NULL;
+}
 
 /* `size` as it was asked for; NULL is allowed. */
 static inline void memory_put(const tram_allocator *allocator, void *memory, size_t size) {

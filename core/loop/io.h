@@ -112,7 +112,10 @@ struct io_kind {
 
     /* Sending: the next pieces of the queue, oldest first; how many. They stay in place until `sent`. */
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
-    /* Bytes taken, or -errno. While the queue is not empty sending goes on until tram__io_send_stop(). */
+    /*
+     * Bytes taken, or -errno; 0: there were none to gather. Sending goes on until tram__io_send_stop(), which the owner
+     * calls when the queue is empty.
+     */
     void (*sent)(struct io *io, ssize_t result);
 
     /*

@@ -342,7 +342,7 @@ int tram_loop_close(tram_loop *loop) {
     int status = loop_enter(loop, __func__);
     if (status)
         return status;
-    if (loop->running)
+    if (loop->running || loop->closing)
         return TRAM_ESTATE;
     if (loop->closed)
         return 0;
@@ -351,9 +351,11 @@ int tram_loop_close(tram_loop *loop) {
     loop->in_tick = true; /* nothing is freed until all is done */
     tram__loop_end_all(loop, IO_SHUTDOWN_NOW);
     tram__mailbox_close(loop->mailbox);
-    list_move_all(&loop->ready, &loop->batch);
-    run_batch(loop);
-    run_deferred_frees(loop);
+    while (!list_empty(&loop->ready) || loop->deferred_frees) {
+        list_move_all(&loop->ready, &loop->batch);
+        run_batch(loop);
+        run_deferred_frees(loop);
+    }
     loop->in_tick = false;
     loop->closing = false;
     return 0;
@@ -366,6 +368,7 @@ int tram_loop_free(tram_loop *loop) {
         int status = tram_loop_close(loop);
         if (status)
             return status;
+        run_deferred_frees(loop); /* what was let go of since */
     }
     free_parts(loop);
     return 0;
@@ -383,10 +386,6 @@ int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint6
 
 void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
                            void (*dispose)(tram_loop *loop, struct deferred_free *deferred)) {
-    if (!loop->in_tick) {
-        dispose(loop, deferred);
-        return;
-    }
     deferred->dispose = dispose;
     deferred->next = loop->deferred_frees;
     loop->deferred_frees = deferred;

@@ -54,7 +54,10 @@ static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
     tram__timers_cancel(&loop->timers, &deadline->timer);
 }
 
-/* Frees by `dispose` at the end of the tick, or at once outside of one. */
+/*
+ * Frees by `dispose` when no call or callback on the stack can refer to it any more: at the end of the tick, outside of
+ * one at the end of the next.
+ */
 void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
                            void (*dispose)(tram_loop *loop, struct deferred_free *deferred));
 

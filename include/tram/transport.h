@@ -75,7 +75,9 @@ TRAM_API int tram_transport_writelines(tram_transport *transport, const struct i
 
 /*
  * The same for a shared buffer, which is never copied: the transport takes references of its own while bytes
- * of it are queued. The caller's reference stays the caller's.
+ * of it are queued. The caller's reference stays the caller's. Where the transport lets go of the last reference, the
+ * buffer's release function runs at the end of the tick, or in the next tick if that was outside of one: never inside a
+ * call of a transport, so it may call anything.
  */
 TRAM_API int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer);
 
@@ -118,7 +120,8 @@ TRAM_API size_t tram_transport_get_write_buffer_size(const tram_transport *trans
 
 /*
  * Switches the protocol at once (BaseTransport.set_protocol): no connection_made for the new one, no
- * connection_lost for the old one, whose `released` follows soon. -ENOMEM: nothing changed.
+ * connection_lost for the old one, whose `released` follows soon. TRAM_ESTATE from connection_lost on, TRAM_ETYPE for a
+ * protocol without ops: nothing changed, and the new protocol stays the caller's.
  */
 TRAM_API int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol);
 TRAM_API tram_protocol *tram_transport_get_protocol(const tram_transport *transport);

@@ -224,6 +224,84 @@ static void test_W_19_both_are_called_where_it_happens(void **state) {
     stream_close(&stream);
 }
 
+/* Nor inside the call that sends what a cork held back, whichever that is; what waits for an empty queue comes next. */
+static void test_W_19_resume_comes_from_the_loop_when_an_uncork_empties_the_queue(void **state) {
+    static const char *const expected[] = {"resume", "resume eof", "resume lost:0 released", "resume file:1"};
+    for (int way = 0; way < 4; way++) {
+        struct stream stream = open_with_marks(*state, 100, 40);
+        struct world *world = stream.world;
+        tram_future *future = NULL;
+        FILE *file = tmpfile();
+        fputc('x', file);
+        fflush(file);
+        assert_int_equal(tram_transport_cork(stream.transport), 0);
+        write_bytes(&stream, 150);
+        faults.send_budget = SIZE_MAX;
+        trace(world, "flush");
+        if (way == 0)
+            assert_int_equal(tram_transport_uncork(stream.transport), 0);
+        else if (way == 1)
+            assert_int_equal(tram_transport_write_eof(stream.transport), 0);
+        else if (way == 2)
+            assert_int_equal(tram_transport_close(stream.transport), 0);
+        else
+            assert_int_equal(tram_loop_sendfile(world->loop, stream.transport, fileno(file), 0, 1, NULL, &future), 0);
+        assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);
+        trace(world, "flushed");
+        assert_trace(world, "pause flush flushed");
+        read_pattern(&stream, 150, 0);
+        run_to_rest(world);
+        char byte;
+        if (way == 1 && recv(stream.peer, &byte, 1, 0) == 0)
+            trace(world, "eof");
+        if (way == 3 && recv(stream.peer, &byte, 1, 0) == 1) {
+            assert_int_equal(tram_future_result(future, NULL), 0);
+            trace(world, "file:1");
+        }
+        assert_trace(world, expected[way]);
+        tram_future_release(future);
+        fclose(file);
+        stream_close(&stream);
+        world->trace[0] = '\0';
+    }
+}
+
+/* A sendfile that is cancelled before that does not take the resume with it. */
+static void test_W_19_a_cancelled_sendfile_leaves_the_resume(void **state) {
+    struct stream stream = open_with_marks(*state, 100, 40);
+    tram_future *future;
+    FILE *file = tmpfile();
+    fputc('x', file);
+    fflush(file);
+    assert_int_equal(tram_transport_cork(stream.transport), 0);
+    write_bytes(&stream, 150);
+    faults.send_budget = SIZE_MAX;
+    assert_int_equal(tram_loop_sendfile(stream.world->loop, stream.transport, fileno(file), 0, 1, NULL, &future), 0);
+    assert_int_equal(tram_future_cancel(future), 1);
+    assert_trace(stream.world, "pause");
+    run_to_rest(stream.world);
+    assert_trace(stream.world, "resume");
+    tram_future_release(future);
+    fclose(file);
+    stream_close(&stream);
+}
+
+static int write_eof_on_resume(struct recorder *recorder, const char *event) {
+    return strcmp(event, "resume") == 0 ? tram_transport_write_eof(recorder->base.transport) : 0;
+}
+
+static void test_W_27_write_eof_inside_the_resume_of_the_last_byte_ends_writing_once(void **state) {
+    struct stream stream = open_with_marks(*state, 100, 40);
+    stream.recorder->on = write_eof_on_resume;
+    write_bytes(&stream, 150);
+    take(&stream, 150);
+    assert_trace(stream.world, "pause resume");
+    assert_int_equal(faults.shutdown.calls, 1);
+    read_pattern(&stream, 150, 0);
+    assert_true(receive_eof(stream.world, stream.peer));
+    stream_close(&stream);
+}
+
 static void test_W_19_a_paused_writer_is_not_hindered(void **state) {
     struct stream stream = open_with_marks(*state, 100, 40);
     size_t written = 0;
@@ -539,6 +617,9 @@ int main(void) {
         TEST(test_W_18_resume_comes_at_the_low_mark),
         TEST(test_W_18_raising_the_limits_does_not_resume),
         TEST(test_W_19_both_are_called_where_it_happens),
+        TEST(test_W_19_resume_comes_from_the_loop_when_an_uncork_empties_the_queue),
+        TEST(test_W_19_a_cancelled_sendfile_leaves_the_resume),
+        TEST(test_W_27_write_eof_inside_the_resume_of_the_last_byte_ends_writing_once),
         TEST(test_W_19_a_paused_writer_is_not_hindered),
         TEST(test_W_20_resume_may_write_until_it_is_paused_again),
         TEST(test_W_20_what_resume_writes_is_flushed_by_a_real_kernel),

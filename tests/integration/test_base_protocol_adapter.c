@@ -580,7 +580,8 @@ static int do_deed(struct recorder *recorder, const char *event) {
     case SWITCH:
     case SWITCH_AND_ABORT:
     case SWITCH_AND_FAIL:
-        assert_int_equal(tram_transport_set_protocol(transport, &scene->spare->base), 0);
+        assert_int_equal(tram_transport_set_protocol(transport, &scene->spare->base),
+                         strcmp(event, "lost") == 0 ? TRAM_ESTATE : 0);
         if (scene->deed == SWITCH_AND_ABORT)
             assert_int_equal(tram_transport_abort(transport), 0);
         return scene->deed == SWITCH_AND_FAIL ? TRAM_EUSER : 0;

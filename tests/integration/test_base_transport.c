@@ -475,6 +475,11 @@ static int switch_at(struct recorder *recorder, const char *event) {
     struct recorder *next = recorder->arg;
     if (strcmp(event, recorder->bytes) == 0) { /* the event's name: nothing is kept by these */
         tram_transport *transport = recorder->base.transport;
+        if (strcmp(event, "lost") == 0) { /* too late: nothing would ever tell the new one of the end */
+            assert_int_equal(tram_transport_set_protocol(transport, &next->base), TRAM_ESTATE);
+            assert_ptr_equal(tram_transport_get_protocol(transport), &recorder->base);
+            return 0;
+        }
         assert_int_equal(tram_transport_set_protocol(transport, &next->base), 0);
         assert_ptr_equal(tram_transport_get_protocol(transport), &next->base);
         assert_ptr_equal(next->base.transport, transport);
@@ -494,7 +499,7 @@ static void test_T_12_set_protocol_switches_at_once_in_any_callback(void **state
         {"pause", "a.made a.data:1 a.pause a.released b.resume b.eof b.lost:0 b.released"},
         {"resume", "a.made a.data:1 a.pause a.resume a.released b.eof b.lost:0 b.released"},
         {"eof", "a.made a.data:1 a.pause a.resume a.eof a.released b.lost:0 b.released"},
-        {"lost", "a.made a.data:1 a.pause a.resume a.eof a.lost:0 b.released a.released"},
+        {"lost", "a.made a.data:1 a.pause a.resume a.eof a.lost:0 a.released"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct recorder *a = recorder_new(world, "a"), *b = recorder_new(world, "b");

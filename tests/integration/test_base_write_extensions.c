@@ -139,6 +139,8 @@ static void test_W_6_dropped_buffers_are_released_once(void **state) {
             assert_int_equal(tram_loop_close(stream.world->loop), 0);
             break;
         }
+        if (way < 4)
+            run_ticks(stream.world, 1);
         assert_int_equal(shared.released, 1);
         assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
         /* What is written now is dropped without a reference. */
@@ -196,10 +198,10 @@ static void test_W_23_a_release_may_end_the_transport_that_lets_go(void **state)
             if (way == 0) {
                 faults.send_budget = SIZE_MAX; /* the flush lets go */
                 run_ticks(world, 3);
-                if (action == 2)
-                    expected = "resume";
+                expected = action == 2 ? "resume" : "resume lost:0 released";
             } else if (way == 1) {
                 tram_transport_abort(stream.transport);
+                run_ticks(world, 1);
             } else if (way == 2) {
                 fail_next(&faults.send, ENOBUFS, 1);
                 run_ticks(world, 1);
@@ -218,6 +220,134 @@ static void test_W_23_a_release_may_end_the_transport_that_lets_go(void **state)
                 world_use_sys(world, faults_sys());
         }
     }
+}
+
+/* ---- What a release function may do ---- */
+
+static bool in_a_call; /* of the test's on the transport */
+
+static void cork_write_and_uncork(struct shared *from) {
+    char bytes[300];
+    assert_false(in_a_call);
+    pattern(bytes, sizeof bytes, 5500);
+    assert_int_equal(tram_transport_cork(from->transport), 0);
+    assert_int_equal(tram_transport_write(from->transport, bytes, 100), 0);
+    assert_int_equal(tram_transport_write(from->transport, bytes + 100, 200), 0);
+    assert_int_equal(tram_transport_uncork(from->transport), 0);
+}
+
+/* In the middle of the flush that lets go of it: by a write event, by an uncork, by a close, by a write_eof. */
+static void test_W_1_W_24_a_release_may_cork_and_write_while_its_queue_is_flushed(void **state) {
+    for (int way = 0; way < 4; way++) {
+        struct stream stream = stream_open(*state);
+        tram_transport *transport = stream.transport;
+        tram_transport_set_write_buffer_limits(transport, 4000, 1000);
+        tram_buffer *buffer = wrap(&shared, 5000, 0);
+        shared.transport = transport;
+        shared.on_release = cork_write_and_uncork;
+        faults.send_budget = way ? SIZE_MAX : 0;
+        if (way)
+            assert_int_equal(tram_transport_cork(transport), 0);
+        assert_int_equal(tram_transport_write_buffer(transport, buffer), 0);
+        assert_int_equal(write_pattern(transport, 500, 5000), 0);
+        tram_buffer_release(buffer);
+        in_a_call = true;
+        if (way == 1)
+            assert_int_equal(tram_transport_uncork(transport), 0);
+        else if (way == 2)
+            assert_int_equal(tram_transport_close(transport), 0);
+        else if (way == 3)
+            assert_int_equal(tram_transport_write_eof(transport), 0);
+        in_a_call = false;
+        faults.send_budget = SIZE_MAX;
+        if (way == 3)
+            shared.on_release = NULL; /* writing after write_eof is misuse */
+        run_ticks(stream.world, 2);
+        assert_int_equal(shared.released, 1);
+        read_pattern(&stream, way < 2 ? 5800 : 5500, 0);
+        stream_close(&stream);
+    }
+}
+
+static void detach_in_release(struct shared *from) {
+    tram_detached detached;
+    assert_false(in_a_call);
+    assert_int_equal(tram_transport_detach(from->transport, &detached), 0);
+    close(detached.fileno);
+    tram_buffer_release(detached.unread);
+}
+
+/* Outside of a tick too the transport stays in place while a call on it is on the stack. */
+static void test_X_9_a_release_may_detach_the_transport_that_was_uncorked(void **state) {
+    struct stream stream = stream_open(*state);
+    tram_buffer *buffer = wrap(&shared, 5000, 0);
+    shared.transport = stream.transport;
+    shared.on_release = detach_in_release;
+    assert_int_equal(tram_transport_cork(stream.transport), 0);
+    assert_int_equal(tram_transport_write_buffer(stream.transport, buffer), 0);
+    tram_buffer_release(buffer);
+    in_a_call = true;
+    assert_int_equal(tram_transport_uncork(stream.transport), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);
+    in_a_call = false;
+    run_ticks(stream.world, 2);
+    assert_int_equal(shared.released, 1);
+    assert_trace(stream.world, "released");
+    close(stream.peer);
+}
+
+static struct shared chain[3];
+
+static void write_the_next(struct shared *from) {
+    if (from == &chain[2])
+        return;
+    struct shared *next = from + 1;
+    tram_buffer *buffer = wrap(next, 100, 0);
+    next->transport = from->transport;
+    next->on_release = write_the_next;
+    tram_transport_cork(from->transport);
+    tram_transport_write_buffer(from->transport, buffer);
+    tram_buffer_release(buffer);
+    tram_transport_uncork(from->transport);
+}
+
+/* A tick comes to its end though each release writes the next buffer; and so does the loop, which waits for none. */
+static void test_L_5_releases_that_write_again_do_not_keep_a_tick_going(void **state) {
+    struct stream stream = stream_open(*state);
+    tram_buffer *buffer = wrap(&chain[0], 100, 0);
+    chain[0].transport = stream.transport;
+    chain[0].on_release = write_the_next;
+    faults.send_budget = 0;
+    assert_int_equal(tram_transport_write_buffer(stream.transport, buffer), 0);
+    tram_buffer_release(buffer);
+    faults.send_budget = SIZE_MAX;
+    run_ticks(stream.world, 1); /* the write event, and what it let go of */
+    assert_int_equal(chain[0].released + chain[1].released, 1);
+    run_ticks(stream.world, 1);
+    assert_int_equal(chain[1].released + chain[2].released, 1);
+    run_to_rest(stream.world);
+    assert_int_equal(chain[2].released, 1);
+    stream_close(&stream);
+}
+
+/* Buffers over memory that nobody reads: their sum is no size. */
+static void test_W_24_sizes_that_cannot_be_added_are_refused(void **state) {
+    struct stream stream = stream_open(*state);
+    tram_transport *transport = stream.transport;
+    tram_buffer *buffer = tram_buffer_wrap("x", SIZE_MAX - 9, NULL, NULL);
+    const struct iovec pieces[] = {{"x", SIZE_MAX - 9}, {"abcdefghijklmnopqrstuvwxyz", 26}};
+    tram_transport_cork(transport);
+    assert_int_equal(tram_transport_writelines(transport, pieces, 2), TRAM_EVALUE);
+    assert_int_equal(tram_transport_write_buffer(transport, buffer), 0);
+    assert_true(tram_transport_get_write_buffer_size(transport) == SIZE_MAX - 9);
+    assert_trace(stream.world, "pause");
+    assert_int_equal(tram_transport_writelines(transport, pieces + 1, 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_write_buffer(transport, buffer), -ENOMEM);
+    assert_true(tram_transport_is_closing(transport));
+    tram_buffer_release(buffer);
+    run_to_rest(stream.world);
+    assert_trace(stream.world, "lost:ENOMEM released");
+    close(stream.peer);
 }
 
 /* ---- Corking ---- */
@@ -246,6 +376,8 @@ static void test_W_10_corked_writes_leave_in_one_call(void **state) {
     assert_int_equal(tram_transport_uncork(transport), 0);
     assert_int_equal(faults.send.calls, 1); /* at once, without a tick */
     assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
+    assert_int_equal(shared.released, 0);
+    run_ticks(stream.world, 1);
     assert_int_equal(shared.released, 1);
     read_pattern(&stream, offset, 0);
     stream_close(&stream);
@@ -300,6 +432,8 @@ static void test_W_16_W_18_corked_bytes_count_for_the_water_marks(void **state) 
     assert_int_equal(write_pattern(stream.transport, 1, 100), 0);
     assert_trace(stream.world, "pause");
     tram_transport_uncork(stream.transport);
+    assert_trace(stream.world, "");
+    run_ticks(stream.world, 1);
     assert_trace(stream.world, "resume");
     read_pattern(&stream, 101, 0);
     stream_close(&stream);
@@ -597,6 +731,10 @@ int main(void) {
         TEST(test_W_6_dropped_buffers_are_released_once),
         TEST(test_W_3_an_empty_buffer_is_no_write),
         TEST(test_W_23_a_release_may_end_the_transport_that_lets_go),
+        TEST(test_W_1_W_24_a_release_may_cork_and_write_while_its_queue_is_flushed),
+        TEST(test_X_9_a_release_may_detach_the_transport_that_was_uncorked),
+        TEST(test_L_5_releases_that_write_again_do_not_keep_a_tick_going),
+        TEST(test_W_24_sizes_that_cannot_be_added_are_refused),
         TEST(test_W_10_corked_writes_leave_in_one_call),
         TEST(test_W_2_corks_nest),
         TEST(test_W_2_uncork_keeps_what_the_kernel_does_not_take),

@@ -9,7 +9,9 @@ struct mine {
     size_t size;
     int writelines_returns;
     int close_returns;
-    bool at_once; /* what is written is sent within the call */
+    bool at_once;       /* what is written is sent within the call */
+    size_t close_sends; /* so much is sent within close */
+    unsigned told_eof;
 };
 
 static int mine_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
@@ -29,7 +31,9 @@ static int mine_writelines(tram_transport *transport, void *state, const struct 
 
 static int mine_write_eof(tram_transport *transport, void *state) {
     (void)transport;
-    trace(((struct mine *)state)->world, "write_eof");
+    struct mine *mine = state;
+    trace(mine->world, "write_eof");
+    mine->told_eof++;
     return 0;
 }
 
@@ -49,6 +53,7 @@ static int mine_close(tram_transport *transport, void *state) {
     struct mine *mine = state;
     assert_true(tram_transport_is_closing(transport));
     trace(mine->world, "close");
+    tram_custom_sent(transport, mine->close_sends);
     return mine->close_returns;
 }
 
@@ -128,6 +133,106 @@ static void test_M_1_what_is_sent_at_once_is_never_buffered(void **state) {
     assert_trace(world, "writelines:4 close");
     run_to_rest(world);
     assert_trace(world, "lost:0 ended released");
+}
+
+static int write_eof_on_resume(struct recorder *recorder, const char *event) {
+    return strcmp(event, "resume") == 0 ? tram_transport_write_eof(recorder->base.transport) : 0;
+}
+
+/* What the table sends within an entry is heard of from the loop: the protocol is at work by then. */
+static void test_M_1_W_19_what_is_sent_within_an_entry_resumes_later(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport = mine_new(&mine, world, recorder);
+    assert_int_equal(tram_transport_set_write_buffer_limits(transport, 2, 0), 0);
+    assert_int_equal(tram_transport_write(transport, "four", 4), 0);
+    mine.at_once = true;
+    assert_int_equal(tram_transport_write(transport, "five5", 5), 0);
+    tram_custom_sent(transport, 4);
+    assert_trace(world, "writelines:4 pause writelines:5 resume");
+    mine.at_once = false;
+    assert_int_equal(tram_transport_write(transport, "four", 4), 0);
+    assert_trace(world, "writelines:4 pause");
+    mine.close_sends = 4;
+    assert_int_equal(tram_transport_close(transport), 0);
+    assert_trace(world, "close");
+    run_to_rest(world);
+    assert_trace(world, "resume lost:0 ended released");
+}
+
+static int mine_writes_all(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    int status = mine_writelines(transport, state, pieces, count);
+    tram_custom_sent(transport, tram_transport_get_write_buffer_size(transport));
+    return status;
+}
+
+static void test_M_1_W_19_a_write_that_sends_all_resumes_from_the_loop(void **state) {
+    struct world *world = *state;
+    tram_custom_ops ops = mine_ops;
+    struct mine mine = {.world = world};
+    struct recorder *recorder = recorder_new(world, NULL);
+    ops.writelines = mine_writelines;
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, &mine, &recorder->base, &mine.transport), 0);
+    tram_transport_set_write_buffer_limits(mine.transport, 2, 0);
+    run_to_rest(world);
+    assert_int_equal(tram_transport_write(mine.transport, "four", 4), 0);
+    assert_trace(world, "made resume_reading writelines:4 pause");
+    ops.writelines = mine_writes_all;
+    assert_int_equal(tram_transport_write(mine.transport, "five5", 5), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(mine.transport), 0);
+    assert_trace(world, "writelines:5");
+    run_to_rest(world);
+    assert_trace(world, "resume");
+    tram_transport_abort(mine.transport);
+    run_to_rest(world);
+}
+
+static void test_M_1_W_27_write_eof_in_the_resume_of_the_last_byte_is_told_once(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport = mine_new(&mine, world, recorder);
+    recorder->on = write_eof_on_resume;
+    tram_transport_set_write_buffer_limits(transport, 2, 0);
+    assert_int_equal(tram_transport_write(transport, "four", 4), 0);
+    tram_custom_sent(transport, 4);
+    run_to_rest(world);
+    assert_int_equal(mine.told_eof, 1);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
+/* The queue empties within `close`, which then says that it has more to send: the end is still its own to tell. */
+static void test_M_1_a_close_that_sends_the_rest_may_put_off_the_end(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    mine.close_returns = 1;
+    mine.close_sends = 1;
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    tram_transport_close(transport);
+    run_to_rest(world);
+    assert_trace(world, "writelines:1 close");
+    tram_custom_lost(transport, NULL);
+    run_to_rest(world);
+    assert_trace(world, "abort lost:0 ended released");
+}
+
+static void test_M_1_W_24_sizes_that_cannot_be_added_are_refused(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    const struct iovec pieces[] = {{"x", SIZE_MAX - 9}, {"abcdefghijklmnopqrstuvwxyz", 26}};
+    const struct iovec no_address[] = {{NULL, 0}, {NULL, 1}};
+    assert_int_equal(tram_transport_writelines(transport, pieces, 2), TRAM_EVALUE);
+    assert_int_equal(tram_transport_writelines(transport, no_address, 2), TRAM_EVALUE);
+    assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
+    assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    assert_int_equal(tram_transport_write(transport, "x", SIZE_MAX), TRAM_EVALUE);
+    assert_trace(world, "writelines:1");
+    tram_transport_abort(transport);
+    run_to_rest(world);
 }
 
 static int pause_on_data(struct recorder *recorder, const char *event) {
@@ -278,6 +383,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(M_1_writing),
         TEST(M_1_what_is_sent_at_once_is_never_buffered),
+        TEST(M_1_W_19_what_is_sent_within_an_entry_resumes_later),
+        TEST(M_1_W_19_a_write_that_sends_all_resumes_from_the_loop),
+        TEST(M_1_W_27_write_eof_in_the_resume_of_the_last_byte_is_told_once),
+        TEST(M_1_a_close_that_sends_the_rest_may_put_off_the_end),
+        TEST(M_1_W_24_sizes_that_cannot_be_added_are_refused),
         TEST(M_1_reading),
         TEST(M_1_failures_end_the_connection),
         TEST(M_1_a_farewell_puts_off_the_end),

@@ -41,6 +41,34 @@ static void write_size(tram_transport *transport, size_t size) {
     assert_int_equal(write_pattern(transport, size, 0), 0);
 }
 
+/* ---- What the structure must stand ---- */
+
+static int write_eof_on_resume(struct recorder *recorder, const char *event) {
+    return strcmp(event, "resume") == 0 ? tram_transport_write_eof(recorder->base.transport) : 0;
+}
+
+static void test_M_6_W_27_write_eof_in_the_resume_of_the_last_byte(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    pair.a->on = write_eof_on_resume;
+    assert_int_equal(tram_transport_set_write_buffer_limits(pair.first, 2, 0), 0);
+    assert_int_equal(write_text(pair.first, "text"), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.pause b.data:4 a.resume b.eof b.lost:0 b.released a.eof a.lost:0 a.released");
+    pair_end(&pair);
+}
+
+static void test_M_4_W_24_sizes_that_cannot_be_added_are_refused(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new(world);
+    const struct iovec pieces[] = {{"x", SIZE_MAX - 9}, {"abcdefghijklmnopqrstuvwxyz", 26}};
+    assert_int_equal(tram_transport_writelines(pair.first, pieces, 2), TRAM_EVALUE);
+    assert_int_equal(tram_transport_get_write_buffer_size(pair.first), 0);
+    assert_int_equal(tram_transport_writelines(pair.first, pieces, 1), -ENOMEM); /* with the segment around it */
+    assert_true(tram_transport_is_closing(pair.first));
+    pair_end(&pair);
+}
+
 /* ---- Beginning ---- */
 
 static void test_M_2_connection_made_is_queued_for_both_the_first_one_first(void **state) {
@@ -553,6 +581,8 @@ static void test_M_9_a_factory_that_fails_ends_the_first_end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(M_6_W_27_write_eof_in_the_resume_of_the_last_byte),
+        TEST(M_4_W_24_sizes_that_cannot_be_added_are_refused),
         TEST(M_2_connection_made_is_queued_for_both_the_first_one_first),
         TEST(M_2_bytes_written_before_connection_made_wait_for_it),
         TEST(M_2_a_pair_that_cannot_be_made_leaves_the_protocols_alone),

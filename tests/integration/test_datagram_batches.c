@@ -302,6 +302,20 @@ static void test_a_cork_too_many_is_refused(void **state) {
     endpoint_close(&endpoint);
 }
 
+/* Nothing is held any more, and what the loop had for batches is gone with it: nobody looks there (ubsan). */
+static void test_D_12_X_9_a_held_transport_may_be_uncorked_after_its_loop_closed(void **state) {
+    struct endpoint endpoint = endpoint_open(*state);
+    tram_transport *transport = tram_transport_hold(endpoint.transport);
+    assert_int_equal(tram_transport_cork(transport), 0);
+    assert_int_equal(send_pattern(&endpoint, 100, 0), 0);
+    assert_int_equal(tram_loop_close(endpoint.world->loop), 0);
+    assert_int_equal(tram_transport_uncork(transport), 0);
+    assert_int_equal(tram_transport_close(transport), 0);
+    peer_has_nothing(&endpoint);
+    tram_transport_release(transport);
+    close(endpoint.peer);
+}
+
 static void test_D_15_joining_changes_nothing_for_the_peer(void **state) {
     struct endpoint endpoint = endpoint_that_joins(*state);
     tram_transport *transport = endpoint.transport;
@@ -503,6 +517,7 @@ int main(void) {
         TEST_FAULTS(test_D_12_little_is_held_and_held_is_not_paused),
         TEST_FAULTS(test_D_12_a_cork_holds_back_and_joins),
         TEST_FAULTS(test_a_cork_too_many_is_refused),
+        TEST_FAULTS(test_D_12_X_9_a_held_transport_may_be_uncorked_after_its_loop_closed),
         TEST_FAULTS(test_D_15_joining_changes_nothing_for_the_peer),
         TEST_FAULTS(test_D_15_different_peers_are_not_joined),
         TEST_FAULTS(test_D_15_many_are_joined_in_several_messages),

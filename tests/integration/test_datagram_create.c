@@ -251,10 +251,34 @@ static void test_cancelling_leaves_nothing(void **state) {
     options.local_host = "127.0.0.1";
     assert_int_equal(endpoint_try(world, recorder, &options, &future), 0);
     tram_future_cancel(future);
+    assert_trace(world, ""); /* `released` comes from the loop */
     run_until(world, &recorder->was_released);
     assert_true(tram_future_cancelled(future));
     tram_future_release(future);
     assert_trace(world, "released");
+}
+
+static int cancel_when_made(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "made") == 0) {
+        assert_int_equal(tram_future_cancel(recorder->arg), 1);
+        assert_true(tram_future_cancelled(recorder->arg));
+        assert_true(tram_transport_is_closing(recorder->base.transport));
+    }
+    return 0;
+}
+
+/* rules: D-1, C-11 */
+static void test_C_11_cancelled_in_connection_made(void **state) {
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_future *future;
+    tram_datagram_options options = {.local_host = "127.0.0.1"};
+    recorder->on = cancel_when_made;
+    assert_int_equal(endpoint_try(world, recorder, &options, &future), 0);
+    recorder->arg = future;
+    run_to_rest(world);
+    assert_trace(world, "made lost:0 released");
+    tram_future_release(future);
 }
 
 static void test_D_1_out_of_memory_is_an_error_at_every_step(void **state) {
@@ -645,6 +669,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_D_1_bad_options_are_refused_at_once, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_a_factory_that_fails_fails_it, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_cancelling_leaves_nothing, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_C_11_cancelled_in_connection_made, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_out_of_memory_is_an_error_at_every_step, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_2_a_socket_excludes_everything_else, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_2_the_socket_must_be_of_datagrams, world_setup, world_teardown),

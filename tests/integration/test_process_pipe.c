@@ -196,10 +196,37 @@ static void test_C_11_a_cancelled_creation_says_nothing_to_the_protocol(void **s
     tram_future *future = begin(recorder, tram_loop_connect_write_pipe, fds[1]);
     assert_int_equal(tram_future_cancel(future), 1);
     assert_false(is_open(fds[1]));
+    assert_trace(world, ""); /* `released` comes from the loop */
     run_ticks(world, 2);
-    assert_trace(world, "released creator:TRAM_ECANCELLED");
+    assert_trace(world, "creator:TRAM_ECANCELLED released");
     tram_future_release(future);
     close(fds[0]);
+}
+
+static int cancel_when_made(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "made") == 0) {
+        assert_int_equal(tram_future_cancel(recorder->arg), 1);
+        assert_true(tram_future_cancelled(recorder->arg));
+        assert_true(tram_transport_is_closing(recorder->base.transport));
+    }
+    return 0;
+}
+
+static void test_C_11_cancelled_in_connection_made(void **state) {
+    struct world *world = *state;
+    for (int side = 0; side < 2; side++) {
+        int fds[2];
+        open_pipe(fds);
+        struct recorder *recorder = recorder_new(world, NULL);
+        recorder->on = cancel_when_made;
+        tram_future *future = recorder->arg =
+            begin(recorder, side ? tram_loop_connect_write_pipe : tram_loop_connect_read_pipe, fds[side]);
+        run_to_rest(world);
+        assert_trace(world, "made creator:TRAM_ECANCELLED lost:0 released");
+        assert_false(is_open(fds[side]));
+        tram_future_release(future);
+        close(fds[!side]);
+    }
 }
 
 static int refuse(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
@@ -221,16 +248,27 @@ static void test_C_13_the_error_of_a_factory_reaches_the_creator(void **state) {
     close(fds[1]);
 }
 
+static bool factory_called;
+
+static int note_and_give(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    factory_called = true;
+    return give_recorder(loop, arg, ret_protocol);
+}
+
+/* rules: I-2, X-4 */
 static void test_I_2_without_memory_the_descriptor_stays_the_callers(void **state) {
     struct world *world = *state;
+    bool seen_both = false;
     int fds[2];
     open_pipe(fds);
     struct recorder *recorder = recorder_new(world, NULL);
     tram_future *future;
     for (world->fail_after = 0;; world->fail_after++) {
         size_t allowed = world->fail_after;
-        int status = tram_loop_connect_read_pipe(world->loop, give_recorder, recorder, fds[0], &future);
+        factory_called = false;
+        int status = tram_loop_connect_read_pipe(world->loop, note_and_give, recorder, fds[0], &future);
         world->fail_after = allowed;
+        seen_both |= factory_called && status;
         if (!status)
             break;
         assert_int_equal(status, -ENOMEM);
@@ -238,10 +276,12 @@ static void test_I_2_without_memory_the_descriptor_stays_the_callers(void **stat
         size_t kept = world->fail_after;
         world->fail_after = SIZE_MAX;
         run_ticks(world, 1); /* where the factory had been called: released */
-        recorder->was_released = false;
+        assert_true(recorder->was_released == factory_called);
+        factory_called = recorder->was_released = false;
         world->fail_after = kept;
     }
     assert_true(world->fail_after > 0);
+    assert_true(seen_both); /* a creation that failed behind the factory */
     world->fail_after = SIZE_MAX;
     tram_future_release(future);
     close(fds[1]);
@@ -665,6 +705,7 @@ int main(void) {
         TEST(test_I_2_the_descriptor_becomes_non_blocking_and_the_transports),
         TEST(test_made_then_the_creator_then_data_that_waited),
         TEST(test_C_11_a_cancelled_creation_says_nothing_to_the_protocol),
+        TEST(test_C_11_cancelled_in_connection_made),
         TEST(test_C_13_the_error_of_a_factory_reaches_the_creator),
         TEST(test_I_2_without_memory_the_descriptor_stays_the_callers),
         TEST(test_I_4_one_read_takes_256_KiB_and_pausing_holds_the_rest),

@@ -58,7 +58,7 @@ static void unread_run(tram_loop *loop, struct ready *ready) {
 }
 
 struct unread *tram__unread_new(tram_loop *loop, const void *data, size_t size) {
-    struct unread *unread = memory_get(&loop->allocator, sizeof *unread + size);
+    struct unread *unread = memory_get_with(&loop->allocator, sizeof *unread, size);
     if (!unread)
         return NULL;
     *unread = (struct unread){.ready.run = unread_run, .size = size};

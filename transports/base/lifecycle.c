@@ -74,15 +74,17 @@ static void count_out(tram_transport *transport) {
         owner->detached(owner, transport);
 }
 
-/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
-static void finish(tram_transport *transport) {
+/*
+ * Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). The protocol
+ * is the caller's to release, who gives the hold of the open connection back after that.
+ */
+static tram_protocol *finish(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
     transport->flags |= T_LOST;
     transport_kind_of(transport)->end(transport);
     count_out(transport);
     transport->protocol = NULL;
-    tram__protocol_release(protocol);
-    let_go(transport);
+    return protocol;
 }
 
 /* connection_lost, here and now: only from the loop (T-5). */
@@ -94,7 +96,8 @@ static void call_lost(tram_transport *transport) {
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   end->code ? tram_error_text(end->code) : "clean end");
     tram__protocol_connection_lost(transport, end->code ? &error : NULL);
-    finish(transport);
+    tram__protocol_release(finish(transport));
+    let_go(transport);
 }
 
 static void ended_run(tram_loop *loop, struct ready *ready) {
@@ -327,7 +330,10 @@ bool tram__transport_withdraw(tram_transport *transport) {
     transport->flags &= ~(uint32_t)T_MADE_PENDING;
     transport_kind_of(transport)->drop_queue(transport);
     abandon_creator(transport);
-    finish(transport);
+    tram_protocol *protocol = finish(transport);
+    if (protocol) /* a creation that is undone keeps its own */
+        tram__protocol_release_soon(loop_of(transport), protocol);
+    let_go(transport);
     return true;
 }
 

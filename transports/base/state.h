@@ -17,11 +17,21 @@ struct chunk_cache {
     unsigned count;
 };
 
+/* Shared buffers that write queues have let go of, and whose release functions are still to come: write_queue.c. */
+struct spent_chunks {
+    struct chunk *first;
+    struct chunk *last;
+    struct ready ready;            /* queued while there are some, … */
+    struct deferred_free deferred; /* … or this, within a tick */
+    bool releasing;
+};
+
 struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
     struct close_hook chunk_hook;
+    struct spent_chunks spent;
     tram_loop *loop;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */

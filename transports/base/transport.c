@@ -107,7 +107,7 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         return TRAM_ETYPE;
     transport_flush_writer(transport);
     tram_protocol *old = transport->protocol;
-    if (!old)
+    if (!old || transport->flags & T_LOST)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
     const struct transport_kind *kind = transport_kind_of(transport);
     transport->protocol = protocol;

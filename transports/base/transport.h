@@ -23,6 +23,12 @@ int tram__transport_write_eof(tram_transport *transport);
 /* Bytes joined the write queue: asks for writability, heeds the limits. */
 void tram__transport_queued(tram_transport *transport);
 
+/*
+ * Nothing is queued, and no resume_writing is due: it comes from the loop (W-19), so that a queue that a call of the
+ * protocol's own emptied is still paused for a moment.
+ */
+bool tram__transport_idle(const tram_transport *transport);
+
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
 void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
 void tram__transport_maybe_pause(tram_transport *transport);
@@ -65,8 +71,8 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
                            tram_future *creator);
 
 /*
- * Withdraws a transport whose connection_made was not called yet (C-11): it never will be. The protocol is released,
- * the descriptor closed. False: connection_made was called, nothing happened.
+ * Withdraws a transport whose connection_made was not called yet (C-11): it never will be. The descriptor is closed,
+ * and `released` follows soon, not within this call. False: connection_made was called, nothing happened.
  */
 bool tram__transport_withdraw(tram_transport *transport);
 
@@ -100,7 +106,8 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
 /* The same for the failure of a protocol, of which base/protocol_adapter.h has put the rest into transport->end. */
 void tram__transport_fail(tram_transport *transport, int code);
 
-/* The kernel took bytes of the queue, or failed. For the loop: connection_lost may be called within. */
+/* The kernel took bytes of the queue, 0: there were none, or failed. For the loop: connection_lost may be called
+ * within. */
 void tram__transport_sent(tram_transport *transport, ssize_t result);
 
 /* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "transports/base/chunks.h"
+#include "transports/base/state.h"
 
 struct chunk {
     struct chunk *next;
@@ -17,9 +18,9 @@ struct chunk {
 };
 
 static struct chunk *chunk_new(tram_loop *loop, size_t wanted) {
-    size_t size = sizeof(struct chunk) + wanted;
-    if (size > CHUNK_LARGE)
-        size = CHUNK_LARGE; /* the rest goes into more of them */
+    size_t size = CHUNK_LARGE; /* the rest goes into more of them */
+    if (wanted < CHUNK_LARGE - sizeof(struct chunk))
+        size = sizeof(struct chunk) + wanted;
     struct chunk *chunk = tram__chunk_get(loop, &size);
     if (chunk)
         *chunk = (struct chunk){.data = chunk->bytes, .capacity = (uint32_t)(size - sizeof *chunk)};
@@ -34,13 +35,59 @@ static void close_descriptors(tram_loop *loop, struct chunk *chunk) {
     chunk->fd_count = 0;
 }
 
-static void chunk_free(tram_loop *loop, struct chunk *chunk) {
-    if (!chunk->buffer) {
-        tram__chunk_put(loop, chunk, sizeof *chunk + chunk->capacity);
-        return;
+/*
+ * ---- Shared buffers that were sent, or never will be ----
+ *
+ * The release function of a buffer may call anything. So it does not run while a queue is worked on, by whichever call
+ * of a transport's, but when no such call is on the stack any more.
+ */
+
+static void release_spent(tram_loop *loop) {
+    struct spent_chunks *spent = &transport_state(loop)->spent;
+    struct chunk *chunk = spent->first;
+    *spent = (struct spent_chunks){.releasing = true};
+    while (chunk) {
+        struct chunk *next = chunk->next;
+        tram_buffer_release(chunk->buffer);
+        memory_put(&loop->allocator, chunk, sizeof *chunk);
+        chunk = next;
     }
-    tram_buffer_release(chunk->buffer);
-    memory_put(&loop->allocator, chunk, sizeof *chunk);
+    spent->releasing = false;
+}
+
+static void release_run(tram_loop *loop, struct ready *ready) {
+    (void)ready;
+    release_spent(loop);
+}
+
+static void release_deferred(tram_loop *loop, struct deferred_free *deferred) {
+    (void)deferred;
+    release_spent(loop);
+}
+
+/* What a release function adds waits for the next tick, so that a tick ends. */
+static void spend(tram_loop *loop, struct chunk *chunk) {
+    struct spent_chunks *spent = &transport_state(loop)->spent;
+    chunk->next = NULL;
+    if (spent->first) {
+        spent->last->next = chunk;
+    } else {
+        spent->first = chunk;
+        if (loop->in_tick && !spent->releasing) {
+            tram__loop_free_later(loop, &spent->deferred, release_deferred);
+        } else {
+            spent->ready.run = release_run;
+            loop_ready(loop, &spent->ready);
+        }
+    }
+    spent->last = chunk;
+}
+
+static void chunk_free(tram_loop *loop, struct chunk *chunk) {
+    if (unlikely(chunk->buffer != NULL))
+        spend(loop, chunk);
+    else
+        tram__chunk_put(loop, chunk, sizeof *chunk + chunk->capacity);
 }
 
 static void append(struct write_queue *queue, struct chunk *chunk) {
@@ -64,6 +111,8 @@ static size_t room_in(const struct chunk *chunk) {
 
 int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const void *data, size_t size) {
     const char *from = data;
+    if (unlikely(size > SIZE_MAX - queue->size))
+        return -ENOMEM;
     while (size) {
         struct chunk *chunk = queue->last;
         if (!chunk || !room_in(chunk)) {
@@ -118,6 +167,8 @@ int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, cons
 }
 
 int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset) {
+    if (unlikely(tram_buffer_size(buffer) - offset > SIZE_MAX - queue->size))
+        return -ENOMEM;
     struct chunk *chunk = memory_get(&loop->allocator, sizeof *chunk);
     if (!chunk)
         return -ENOMEM;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+#include "core/base/memory.h"
 #include <tram/buffer.h>
 #include <tram/loop.h>
 
@@ -23,6 +24,20 @@ struct write_queue {
 
 static inline bool write_queue_empty(const struct write_queue *queue) {
     return queue->size == 0;
+}
+
+/*
+ * The sum of the pieces' sizes; false: it is no size, or one that the queue cannot count, or a piece with bytes has no
+ * address. The one place where pieces that come from outside are added up.
+ */
+static inline bool pieces_size(const struct write_queue *queue, const struct iovec *pieces, size_t count,
+                               size_t *ret_size) {
+    size_t total = queue->size;
+    for (size_t i = 0; i < count; i++)
+        if ((!pieces[i].iov_base && pieces[i].iov_len) || !size_add(&total, pieces[i].iov_len))
+            return false;
+    *ret_size = total - queue->size;
+    return true;
 }
 
 /* Appends a copy. -ENOMEM: part of it may be queued; the connection is to end. */
@@ -47,7 +62,10 @@ size_t tram__write_queue_descriptors(const struct write_queue *queue, const int 
  */
 size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *pieces, size_t count);
 
-/* Takes `size` bytes off the front. */
+/*
+ * Takes `size` bytes off the front. No code of the user's runs within: shared buffers are let go of at the end of the
+ * tick, outside of a tick in the next one.
+ */
 void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_t size);
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue);

@@ -23,8 +23,6 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 void tram__transport_maybe_resume(tram_transport *transport) {
     if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
         return;
-    if (unlikely(transport->flags & T_LOST_PENDING))
-        return; /* the release of a buffer that was just sent ended it (W-23) */
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
 }
@@ -150,13 +148,9 @@ int tram__transport_write(tram_transport *transport, const void *data, size_t si
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    size_t size = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!pieces[i].iov_base && pieces[i].iov_len)
-            return TRAM_EVALUE;
-        if (__builtin_add_overflow(size, pieces[i].iov_len, &size))
-            return TRAM_EVALUE;
-    }
+    size_t size;
+    if (unlikely(!pieces_size(&transport->queue, pieces, count, &size)))
+        return TRAM_EVALUE;
     PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
@@ -198,6 +192,14 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
     return 0;
 }
 
+/* Tells the kind that no more will be written; once, whoever asks again meanwhile. */
+static int end_writing(tram_transport *transport) {
+    if (transport->flags & T_WRITING_ENDED)
+        return 0;
+    transport->flags |= T_WRITING_ENDED;
+    return transport_kind_of(transport)->end_writing(transport);
+}
+
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
     if (transport_writer(transport) && !(transport->flags & T_CLOSING)) {
@@ -212,11 +214,15 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
         }
         tram__transport_call_lost(transport);
     } else if (transport->flags & T_WRITE_EOF) {
-        transport_kind_of(transport)->end_writing(transport);
+        end_writing(transport);
     }
 }
 
-static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
+bool tram__transport_idle(const tram_transport *transport) {
+    return write_queue_empty(&transport->queue) && !(transport->flags & T_WRITING_PAUSED);
+}
+
+void tram__transport_sent(tram_transport *transport, ssize_t result) {
     if (unlikely(result < 0)) {
         tram__transport_fatal(transport, (int)result, "send", NULL);
         return;
@@ -224,31 +230,35 @@ static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
     tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
     tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
     if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
-        tram__transport_drained(transport, within_loop);
+        tram__transport_drained(transport, true);
 }
 
-void tram__transport_sent(tram_transport *transport, ssize_t result) {
-    sent(transport, result, true);
+/* Sends what was held back, as far as the kernel takes it. False: the connection ended. */
+static bool send_held(tram_transport *transport) {
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    if (transport->io.wanted & IO_WRITE)
+        return true; /* the kernel is full */
+    size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
+    size_t size = taken(transport, io_try_send_pieces(&transport->io, pieces, count));
+    tram__write_queue_consume(loop_of(transport), &transport->queue, size);
+    return !died(transport);
 }
 
-/* Ends all corking and sends what it held back, as far as the kernel takes it. */
+/*
+ * Ends all corking and sends what it held back. No callback of the protocol's runs in here: if resume_writing is due it
+ * comes from the write event, and behind it all that waits for an empty queue (W-19).
+ */
 static void flush_corked(tram_transport *transport) {
     transport->corked = 0;
-    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_PENDING | T_LOST))
+    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_PENDING | T_LOST) || !send_held(transport))
         return;
-    struct iovec pieces[TRAM_WRITE_PIECES];
-    size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
-    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : io_try_send_pieces(&transport->io, pieces, count);
-    if (result != -EAGAIN) {
-        if (result > 0)
-            count_sent(loop_of(transport), result);
-        sent(transport, result, false);
+    if (tram__transport_idle(transport)) {
+        tram__transport_drained(transport, false);
+        return;
     }
-    if (!write_queue_empty(&transport->queue)) {
-        int status = tram__io_send_start(&transport->io);
-        if (unlikely(status))
-            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    }
+    int status = tram__io_send_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
 
 int tram__transport_cork(tram_transport *transport) {
@@ -277,7 +287,7 @@ int tram__transport_write_eof(tram_transport *transport) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
-    return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+    return write_queue_empty(&transport->queue) ? end_writing(transport) : 0;
 }
 
 void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer) {
@@ -286,6 +296,12 @@ void tram__transport_set_writer(tram_transport *transport, struct exclusive_writ
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
+}
+
+/* The write event that calls resume_writing goes on with the close (W-23). */
+static bool resume_is_due(const tram_transport *transport) {
+    return unlikely(transport->flags & T_WRITING_PAUSED) && transport->io.kind->gather &&
+           transport->io.wanted & IO_WRITE;
 }
 
 void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer) {
@@ -302,7 +318,7 @@ int tram__transport_close(tram_transport *transport) {
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
-    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING) && !resume_is_due(transport))
         tram__transport_schedule_lost(transport);
     return 0;
 }

@@ -14,7 +14,9 @@ struct custom {
     tram_transport transport;
     const tram_custom_ops *ops;
     void *state;
-    bool ends_itself; /* `close` said so */
+    struct ready sent;   /* queued by what was sent within an entry of the table */
+    unsigned in_entries; /* how many of them are at work */
+    bool ends_itself;    /* `close` said so */
 };
 
 static inline struct custom *custom_of(const tram_transport *transport) {
@@ -31,16 +33,21 @@ static int fatal(tram_transport *transport, int status, const char *operation) {
     return status;
 }
 
+/* An entry of the table, in which the user's half may call anything: what it reports as sent waits meanwhile. */
+static int call_entry(struct custom *custom, int (*entry)(tram_transport *, void *), const char *operation) {
+    custom->in_entries++;
+    int status = entry(&custom->transport, custom->state);
+    custom->in_entries--;
+    return fatal(&custom->transport, status, operation);
+}
+
 /* ---- What protocols call ---- */
 
 static int custom_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     struct custom *custom = custom_of(transport);
-    size_t size = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!pieces[i].iov_base && pieces[i].iov_len)
-            return TRAM_EVALUE;
-        size += pieces[i].iov_len;
-    }
+    size_t size;
+    if (!pieces_size(&transport->queue, pieces, count, &size))
+        return TRAM_EVALUE;
     if (!custom->ops->writelines)
         return -ENOTSUP;
     if (transport->flags & T_WRITE_EOF)
@@ -52,7 +59,9 @@ static int custom_writelines(tram_transport *transport, const struct iovec *piec
         return 0;
     }
     transport->queue.size += size;
+    custom->in_entries++;
     int status = custom->ops->writelines(transport, custom->state, pieces, count);
+    custom->in_entries--;
     if (fatal(transport, status, "write") == -ENOMEM)
         return -ENOMEM;
     if (!over(transport))
@@ -84,7 +93,7 @@ static int custom_pause_reading(tram_transport *transport) {
     bool reading = transport->io.wanted & IO_READ;
     tram__transport_pause_reading(transport);
     if (reading && !(transport->io.wanted & IO_READ) && custom->ops->pause_reading)
-        fatal(transport, custom->ops->pause_reading(transport, custom->state), "pause_reading");
+        call_entry(custom, custom->ops->pause_reading, "pause_reading");
     return 0;
 }
 
@@ -93,7 +102,7 @@ static int notify_reading(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF) || !custom->ops->resume_reading)
         return 0;
-    return fatal(transport, custom->ops->resume_reading(transport, custom->state), "resume_reading");
+    return call_entry(custom, custom->ops->resume_reading, "resume_reading");
 }
 
 static int custom_resume_reading(tram_transport *transport) {
@@ -104,22 +113,21 @@ static int custom_resume_reading(tram_transport *transport) {
     return 0;
 }
 
+static bool sent_is_queued(const struct custom *custom) {
+    return custom->sent.run && !list_empty(&custom->sent.link);
+}
+
 static int custom_close(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     if (transport->flags & T_CLOSING)
         return 0;
-    if (custom->ops->close) {
-        transport->flags |= T_CLOSING;
-        tram__io_receive_stop(&transport->io);
-        int status = custom->ops->close(transport, custom->state);
-        if (fatal(transport, status, "close") < 0 || over(transport))
-            return 0;
-        transport->flags &= ~(uint32_t)T_CLOSING;
-        custom->ends_itself = status > 0;
-    }
-    if (!custom->ends_itself)
-        return tram__transport_close(transport);
     transport->flags |= T_CLOSING;
+    tram__io_receive_stop(&transport->io);
+    int status = custom->ops->close ? call_entry(custom, custom->ops->close, "close") : 0;
+    custom->ends_itself = status > 0;
+    /* Where the rest was sent within the entry, sent_run() goes on. */
+    if (!status && !over(transport) && !transport->queue.size && !sent_is_queued(custom))
+        tram__transport_schedule_lost(transport);
     return 0;
 }
 
@@ -147,13 +155,15 @@ static void drop_queue(tram_transport *transport) {
 
 static int end_writing(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
-    fatal(transport, custom->ops->write_eof(transport, custom->state), "write_eof");
+    call_entry(custom, custom->ops->write_eof, "write_eof");
     return 0;
 }
 
 static void end(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     void *state = custom->state;
+    if (custom->sent.run)
+        list_remove(&custom->sent.link);
     tram__io_remove(&transport->io);
     custom->state = NULL;
     if (custom->ops->ended)
@@ -258,16 +268,35 @@ bool tram_custom_eof(tram_transport *transport) {
     return true;
 }
 
+/* What follows from a queue that shrank. */
+static void after_sent(tram_transport *transport) {
+    tram__transport_maybe_resume(transport);
+    bool ends_itself = transport->flags & T_CLOSING && custom_of(transport)->ends_itself;
+    if (!transport->queue.size && !over(transport) && !ends_itself)
+        tram__transport_drained(transport, false);
+}
+
+static void sent_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = &container_of(ready, struct custom, sent)->transport;
+    if (!over(transport))
+        after_sent(transport);
+}
+
 void tram_custom_sent(tram_transport *transport, size_t size) {
+    struct custom *custom = custom_of(transport);
     if (loop_enter(transport->io.loop, __func__) || over(transport) || !size)
         return;
     transport->queue.size -= size < transport->queue.size ? size : transport->queue.size;
     stats_add(&transport->io.loop->stats.writes, 1);
     stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)size);
-    tram__transport_maybe_resume(transport);
-    bool ends_itself = transport->flags & T_CLOSING && custom_of(transport)->ends_itself;
-    if (!transport->queue.size && !over(transport) && !ends_itself)
-        tram__transport_drained(transport, false);
+    bool waited_for = transport->flags & (T_WRITING_PAUSED | T_WRITE_EOF | T_CLOSING);
+    if (!custom->in_entries) {
+        after_sent(transport);
+    } else if (waited_for && !sent_is_queued(custom)) { /* the protocol is at work, and hears of it later (W-19) */
+        custom->sent.run = sent_run;
+        loop_ready(transport->io.loop, &custom->sent);
+    }
 }
 
 void tram_custom_lost(tram_transport *transport, const tram_error *error) {

@@ -257,13 +257,14 @@ static int pair_writelines(tram_transport *transport, void *state, const struct 
         size += pieces[i].iov_len;
     struct mail *mail = tram__mail_new(end->peer, &segment_kind);
     struct mail *credit = tram__mail_new(end->loop->mailbox, &credit_kind);
-    struct segment *segment = memory_get(allocator, sizeof *segment + size);
+    struct segment *segment = memory_get_with(allocator, sizeof *segment, size);
     if (!mail || !credit || !segment) {
         if (mail)
             tram__mail_free(end->peer, mail);
         if (credit)
             tram__mail_free(end->loop->mailbox, credit);
-        memory_put(allocator, segment, sizeof *segment + size);
+        if (segment)
+            memory_put(allocator, segment, sizeof *segment + size);
         return -ENOMEM;
     }
     *segment = (struct segment){.size = size, .credit = credit};
@@ -385,9 +386,7 @@ static int end_begin(struct end *end, tram_protocol *protocol) {
 
 /* Undoes an end that was begun a moment ago; its protocol stays the caller's. */
 static void end_undo(struct end *end) {
-    static const tram_protocol_ops no_ops;
-    tram_protocol nobody = {.ops = &no_ops};
-    end->transport->protocol = &nobody;
+    end->transport->protocol = NULL;
     tram__transport_withdraw(end->transport);
 }
 

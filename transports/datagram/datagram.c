@@ -84,8 +84,8 @@ static void taken(struct datagram_transport *self, size_t count) {
 /* What was held goes out, as far as the kernel takes it. Not from the loop: nothing ends here. */
 static void flush(struct datagram_transport *self) {
     struct io *io = &self->base.io;
-    struct io_datagram *datagrams = io->loop->datagrams->gathered;
     while (self->queue.count && !self->waiting && !dead(self)) {
+        struct io_datagram *datagrams = io->loop->datagrams->gathered; /* which goes with the loop */
         size_t count = tram__datagram_queue_gather(&self->queue, datagrams, TRAM_DATAGRAMS_OUT);
         ssize_t sent = io_try_send_datagrams(io, datagrams, count);
         if (likely(sent > 0)) {

@@ -41,7 +41,7 @@ static void leave(struct sendfile *sendfile) {
     bool was_told = sendfile->phase >= PHASE_READ;
     bool told_paused = sendfile->told_paused;
     tram__file_source_close(&sendfile->source);
-    if (write_queue_empty(&transport->queue))
+    if (tram__transport_idle(transport))
         tram__io_send_stop(&transport->io);
     tram__transport_clear_writer(transport);
     bool paused = transport->flags & T_WRITING_PAUSED;
@@ -256,8 +256,7 @@ int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int
         *ret_future = tram_future_hold(&sendfile->future);
     tram__future_hold(&sendfile->future);
     tram__transport_set_writer(transport, &sendfile->writer);
-    if (sendfile->future.state == FUTURE_PENDING && sendfile->phase == PHASE_FLUSH &&
-        write_queue_empty(&transport->queue))
+    if (sendfile->future.state == FUTURE_PENDING && sendfile->phase == PHASE_FLUSH && tram__transport_idle(transport))
         begin(sendfile, true);
     tram__future_drop(&sendfile->future);
     return 0;

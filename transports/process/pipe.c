@@ -30,12 +30,9 @@ static int write_bytes(tram_transport *transport, const void *data, size_t size)
 }
 
 static int write_lines(tram_transport *transport, const struct iovec *pieces, size_t count) {
-    size_t size = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!pieces[i].iov_base && pieces[i].iov_len)
-            return TRAM_EVALUE;
-        size += pieces[i].iov_len;
-    }
+    size_t size;
+    if (!pieces_size(&transport->queue, pieces, count, &size))
+        return TRAM_EVALUE;
     return refused(transport, size) ? 0 : tram__transport_writelines(transport, pieces, count);
 }
 

@@ -231,7 +231,7 @@ void tram__splice_learn(struct splice *splice, size_t size) {
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
-    const uint32_t state = T_MADE | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER;
+    const uint32_t state = T_MADE | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER | T_WRITING_PAUSED;
     return to && write_queue_empty(&to->queue) && !to->corked && !to->hard_limit && (to->flags & state) == T_MADE;
 }
 
