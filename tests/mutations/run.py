@@ -45,7 +45,7 @@ MUTATIONS = [
      "",
      "a post that was accepted while the loop closed is lost"),
     ("L-19", "core/loop/watch.c",
-     "    clear(&watch->workers[which]);\n    if (watch_events(watch))\n",
+     "    clear(&watch->registrations[which]);\n    if (watch_events(watch))\n",
      "    if (watch_events(watch))\n",
      "a removed callback goes on"),
     ("L-18", "core/loop/watch.c",
