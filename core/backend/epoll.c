@@ -211,7 +211,7 @@ static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
     return poller->sys->epoll_wait(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, (int)ms);
 }
 
-static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
+static bool epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
     (void)loop;
     int count;
     if (timeout_ns > 0 && !poller->no_pwait2) {
@@ -225,6 +225,7 @@ static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
         count = wait_rounded_up(poller, timeout_ns);
     }
     poller->collected = count > 0 ? count : 0; /* EINTR is an empty wait: the loop comes again */
+    return count > 0;
 }
 
 /* ---- Serving ---- */
@@ -431,7 +432,7 @@ static inline unsigned events_of(uint32_t events) {
 static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll_event *event) {
     uint32_t slot = (uint32_t)event->data.u64, generation = (uint32_t)(event->data.u64 >> 32);
     if (unlikely(slot == 0)) {
-        tram__mailbox_drain_wakeup(loop->mailbox);
+        tram__mailbox_drain_wakeup(loop->mailbox, poller->sys);
         stats_add(&loop->stats.wakeups, 1);
         return;
     }

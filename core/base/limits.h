@@ -4,6 +4,7 @@
 
 #define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
+#define TRAM_SPIN_POLL_NS          2000u          /* how often a loop that spins looks at its descriptors */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
 #define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */

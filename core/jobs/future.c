@@ -375,7 +375,8 @@ int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
     tram_future_hold(future);
     status = tram_loop_run_forever(loop);
     if (!status) {
-        tram_future_remove_done_callback(future, stop_when_done, NULL);
+        /* Where another stop ended the run in the tick that completed it, the callback is queued still. */
+        tram__future_unhook(future, stop_when_done, NULL);
         status = tram_future_result(future, NULL);
     }
     tram_future_release(future);

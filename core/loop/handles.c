@@ -125,10 +125,11 @@ static struct call *call_new(tram_loop *loop, enum call_state state, tram_callba
     return call;
 }
 
-/* Ends the generation; the slot may be used again at once. */
+/* Ends the generation; the slot may be used again at once, unless it had all: then a handle of old would name anew. */
 static void call_end(tram_loop *loop, struct call *call, bool cancelled) {
     call_mark(call, cancelled ? CALL_FREE | WAS_CANCELLED : CALL_FREE);
-    call->generation++;
+    if (unlikely(++call->generation == UINT32_MAX))
+        return;
     call->on.next_free = loop->calls->free;
     loop->calls->free = call->slot;
 }
@@ -347,16 +348,46 @@ static void posted_discard(struct mail *mail) {
 static const struct mail_kind posted_call = {.run = posted_run, .discard = posted_discard};
 static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .counted = true};
 
+static void tried_ready_run(tram_loop *loop, struct ready *ready) {
+    tram__mailbox_uncount(loop->mailbox);
+    ready_run(loop, ready);
+}
+
+/*
+ * From a callback of the loop itself: the call takes its place in the ready queue, as if it came by call_soon. Only
+ * while more mail waits than one tick runs, it goes behind that, so that the calls of this thread keep their order.
+ */
+__attribute__((noinline)) static int post_to_itself(tram_loop *loop, const struct mail_kind *kind,
+                                                    struct posted_call posted) {
+    if (loop->mailbox->unplanned) {
+        struct mail *mail = mail_new(loop->mailbox, kind);
+        if (!mail)
+            return -ENOMEM;
+        *(struct posted_call *)(void *)mail->payload = posted;
+        tram__mailbox_append(loop->mailbox, mail);
+        return 0;
+    }
+    struct call *call = call_new(loop, CALL_READY, posted.callback, posted.arg, posted.discard);
+    if (!call)
+        return -ENOMEM;
+    call->on.ready.run = kind->counted ? tried_ready_run : ready_run;
+    loop_ready(loop, &call->on.ready);
+    return 0;
+}
+
 static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callback callback, void *arg,
                      tram_discard discard) {
-    if (unlikely(*loop->guard == GUARD_FORKED))
+    if (unlikely(loop_guard(loop) == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))
         return TRAM_EVALUE;
+    struct posted_call posted = {callback, arg, discard};
+    if (unlikely(tram__mailbox_entered == loop->mailbox))
+        return post_to_itself(loop, kind, posted);
     struct mail *mail = mail_new(loop->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
-    *(struct posted_call *)(void *)mail->payload = (struct posted_call){callback, arg, discard};
+    *(struct posted_call *)(void *)mail->payload = posted;
     return tram__mailbox_send(loop->mailbox, mail);
 }
 

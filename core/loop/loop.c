@@ -33,15 +33,46 @@ static int64_t wait_time(const tram_loop *loop) {
     return (int64_t)(next - now < TRAM_POLL_LIMIT_NS ? next - now : TRAM_POLL_LIMIT_NS);
 }
 
-/* Polls without sleeping for a while, where the user pays CPU time for latency. True: something came. */
-static bool spin(tram_loop *loop) {
-    uint64_t end = time_after(tram__clock(loop), loop->spin_ns);
-    do {
-        if (!mailbox_empty(loop->mailbox))
-            return true;
+/* Mail or a signal that no tick has seen. */
+static bool mail_or_signal(const tram_loop *loop) {
+    const struct mailbox *mailbox = loop->mailbox;
+    return !mailbox_empty(mailbox) || atomic_load_explicit(&mailbox->signals, memory_order_relaxed);
+}
+
+/*
+ * Looks for something to do without sleeping, where the user pays CPU time for latency: at the mailbox all the time, at
+ * the descriptors every few microseconds, since that is a system call; until the next timer is due. True: events were
+ * collected. What is left of the time to wait is in *timeout_ns.
+ */
+static bool spin(tram_loop *loop, int64_t *timeout_ns) {
+    uint64_t begin = tram__clock(loop), now = begin, polled = begin;
+    uint64_t limit = *timeout_ns < 0 || (uint64_t)*timeout_ns > loop->spin_ns ? loop->spin_ns : (uint64_t)*timeout_ns;
+    while (now - begin < limit) {
+        if (mail_or_signal(loop)) {
+            *timeout_ns = 0;
+            return false;
+        }
+        if (now - polled >= TRAM_SPIN_POLL_NS) {
+            if (loop->poller_ops->wait(loop, loop->poller, 0))
+                return true;
+            polled = now;
+        }
         ck_pr_stall();
-    } while (tram__clock(loop) < end);
+        now = tram__clock(loop);
+    }
+    if (*timeout_ns > 0)
+        *timeout_ns = (uint64_t)*timeout_ns > now - begin ? *timeout_ns - (int64_t)(now - begin) : 0;
     return false;
+}
+
+/* Collects the events, and waits for the first if nothing else is to be done. */
+static void await_events(tram_loop *loop, int64_t timeout_ns) {
+    if (timeout_ns != 0 && loop->spin_ns && spin(loop, &timeout_ns))
+        return;
+    if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
+        timeout_ns = 0;
+    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    mailbox_awake(loop->mailbox);
 }
 
 static void run_batch(tram_loop *loop) {
@@ -52,17 +83,16 @@ static void run_batch(tram_loop *loop) {
     }
 }
 
-static void run_mail(tram_loop *loop) {
+/* Runs as many as were planned. */
+static void run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
-    struct mail *mail;
-    unsigned count = 0;
-    while (count < TRAM_MAIL_PER_TICK && (mail = mailbox_next(mailbox))) {
+    for (uint32_t left = count; left; left--) {
+        struct mail *mail = mailbox_next(mailbox);
         if (unlikely(mail->kind->counted))
             tram__mailbox_uncount(mailbox);
         mail->kind->run(loop, mail);
         mail_put_back(mailbox, &used, mail);
-        count++;
     }
     if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
         tram__mail_batch_send(mailbox, used);
@@ -70,6 +100,38 @@ static void run_mail(tram_loop *loop) {
     }
     mailbox->used = used;
     stats_add(&loop->stats.mails, count);
+}
+
+/* Stands in the ready queue for mail that came before what follows. */
+struct mail_place {
+    struct ready ready;
+    uint32_t count;
+};
+
+static void run_place(tram_loop *loop, struct ready *ready) {
+    struct mail_place *place = container_of(ready, struct mail_place, ready);
+    uint32_t count = place->count;
+    memory_put(&loop->allocator, place, sizeof *place);
+    if (likely(!loop->closing)) /* else it was discarded */
+        run_mail(loop, count);
+}
+
+void tram__loop_place_mail(tram_loop *loop) {
+    struct mail_place *place = memory_get(&loop->allocator, sizeof *place);
+    if (!place)
+        return; /* nothing is lost: it runs with what comes later */
+    list_init(&place->ready.link);
+    place->ready.run = run_place;
+    place->count = tram__mailbox_plan(loop->mailbox, TRAM_MAIL_PER_TICK - loop->mail_placed);
+    loop->mail_placed += place->count;
+    list_append(&loop->ready, &place->ready.link);
+}
+
+/* How much of the mail this tick runs behind its ready queue. */
+static uint32_t plan_mail(tram_loop *loop) {
+    uint32_t placed = loop->mail_placed;
+    loop->mail_placed = 0;
+    return tram__mailbox_plan(loop->mailbox, TRAM_MAIL_PER_TICK - placed);
 }
 
 static void run_due(tram_loop *loop) {
@@ -98,34 +160,27 @@ static void end_tick(tram_loop *loop, uint64_t began) {
 }
 
 /*
- * One turn. What runs is decided before anything does: the callbacks queued so far, the events collected, the mail
- * taken and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
+ * One turn. What runs is decided before anything does: the callbacks queued so far, the mail that is there, the events
+ * collected and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
  * one more poll (L-5).
  */
 static void tick(tram_loop *loop, bool may_block) {
     stats_add(&loop->stats.ticks, 1);
-    int64_t timeout_ns = may_block ? wait_time(loop) : 0;
-    if (timeout_ns != 0 && loop->spin_ns && spin(loop))
-        timeout_ns = 0;
-    if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
-        timeout_ns = 0;
-    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
-    mailbox_awake(loop->mailbox);
+    await_events(loop, may_block ? wait_time(loop) : 0);
     PROBE1(tick_begin, loop);
 
     bool measures = loop->measure_lag;
     uint64_t began = measures || loop->timers.count ? tram__clock(loop) : 0;
     loop->in_tick = true;
     list_move_all(&loop->ready, &loop->batch);
-    if (!mailbox_empty(loop->mailbox))
-        tram__mailbox_take(loop->mailbox);
+    uint32_t mail = mailbox_empty(loop->mailbox) ? 0 : plan_mail(loop);
     if (loop->timers.count)
         tram__timers_begin(&loop->timers, began);
 
     run_batch(loop);
+    if (mail)
+        run_mail(loop, mail);
     loop->poller_ops->serve(loop, loop->poller);
-    if (loop->mailbox->taken)
-        run_mail(loop);
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
@@ -229,6 +284,10 @@ int tram_loop_backend_fd(const tram_loop *loop) {
 
 /* ---- Beginning ---- */
 
+static void guard_set(tram_loop *loop) {
+    atomic_store_explicit(loop->guard, loop->debug ? GUARD_DEBUG : GUARD_PLAIN, memory_order_relaxed);
+}
+
 /* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
 static int guard_open(tram_loop *loop) {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
@@ -237,7 +296,7 @@ static int guard_open(tram_loop *loop) {
         return -errno;
     madvise(page, size, MADV_WIPEONFORK); /* without it (before Linux 4.14) forks go unnoticed */
     loop->guard = page;
-    *loop->guard = loop->debug ? GUARD_DEBUG : GUARD_PLAIN;
+    guard_set(loop);
     return 0;
 }
 
@@ -364,7 +423,7 @@ int tram_loop_close(tram_loop *loop) {
 int tram_loop_free(tram_loop *loop) {
     if (!loop)
         return 0;
-    if (*loop->guard != GUARD_FORKED) {
+    if (loop_guard(loop) != GUARD_FORKED) {
         int status = tram_loop_close(loop);
         if (status)
             return status;
@@ -433,7 +492,7 @@ int tram_loop_set_debug(tram_loop *loop, bool enabled) {
         return status;
     loop->debug = enabled;
     loop->timed = enabled || loop->time_callbacks;
-    *loop->guard = enabled ? GUARD_DEBUG : GUARD_PLAIN;
+    guard_set(loop);
     return 0;
 }
 

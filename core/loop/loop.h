@@ -9,7 +9,14 @@
 #include "core/loop/types.h"
 #include <tram/loop.h>
 
+/* Puts the mail that waits into the ready queue. */
+void tram__loop_place_mail(tram_loop *loop);
+
+/* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
+ */
 static inline void loop_ready(tram_loop *loop, struct ready *ready) {
+    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
+        tram__loop_place_mail(loop);
     list_append(&loop->ready, &ready->link);
 }
 

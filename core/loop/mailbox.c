@@ -6,9 +6,10 @@
 
 #include "core/base/compiler.h"
 #include "core/base/probes.h"
+#include "core/system/fault.h"
 
 /*
- * How to read this file: posters use tram__mail_new, _post and _wake; the owner uses _sleep, _drain_wakeup and _take.
+ * How to read this file: posters use tram__mail_new, _post and _wake; the owner uses _sleep, _drain_wakeup and _plan.
  * Stacks that many pop from one by one are popped by ck_stack_pop_mpmc; the others are only ever emptied as a whole.
  * Each memory-ordering argument stands beside its fence.
  *
@@ -33,10 +34,13 @@ void __tsan_release(void *address);
 #define ORDER_ACQUIRE(address) ((void)(address))
 #endif
 
-enum { RUNNING, SLEEPING, NOTIFIED };
-
+/*
+ * The release fence: Concurrency Kit's push orders stores only, so on a weakly ordered machine the poster's earlier
+ * loads might be satisfied after the node can be seen, and find what its receiver has changed. On x86 it costs nothing.
+ */
 static void push(ck_stack_t *stack, struct mail *mail) {
     ORDER_RELEASE(mail);
+    ck_pr_fence_release();
     HIDDEN_BEGIN();
     ck_stack_push_mpmc(stack, &mail->entry);
     HIDDEN_END();
@@ -56,20 +60,29 @@ static ck_stack_entry_t *pop_all(ck_stack_t *stack) {
     HIDDEN_BEGIN();
     ck_stack_entry_t *entry = ck_stack_batch_pop_upmc(stack);
     HIDDEN_END();
+    ck_pr_fence_acquire();
     return entry;
 }
 
-/* What is in the inbox, oldest first: the stack has the newest first. */
-static ck_stack_entry_t *pop_inbox(struct mailbox *mailbox) {
-    ck_stack_entry_t *entry = pop_all(&mailbox->inbox), *oldest = NULL;
+/* Nodes in order of arrival. */
+struct arrivals {
+    ck_stack_entry_t *first, *last;
+    uint32_t count;
+};
+
+/* What is in the inbox: the stack has the newest first. */
+static struct arrivals pop_inbox(struct mailbox *mailbox) {
+    ck_stack_entry_t *entry = pop_all(&mailbox->inbox), *oldest = NULL, *newest = entry;
+    uint32_t count = 0;
     while (entry) {
         ORDER_ACQUIRE(entry);
         ck_stack_entry_t *next = entry->next;
         entry->next = oldest;
         oldest = entry;
         entry = next;
+        count++;
     }
-    return oldest;
+    return (struct arrivals){oldest, newest, count};
 }
 
 /* ---- Life ---- */
@@ -93,13 +106,13 @@ static void *aligned(void *memory) {
 
 int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, uint32_t limit,
                       struct mailbox **ret_mailbox) {
-    void *memory = tram__memory_get_zero(allocator, MAILBOX_BYTES);
+    tram_allocator lasting = tram__faults_lasting(allocator);
+    void *memory = tram__memory_get_zero(&lasting, MAILBOX_BYTES);
     if (!memory)
         return -ENOMEM;
     struct mailbox *mailbox = aligned(memory);
     mailbox->memory = memory;
-    mailbox->allocator = *allocator;
-    mailbox->sys = sys;
+    mailbox->allocator = lasting;
     mailbox->limit = limit;
     ck_stack_init(&mailbox->inbox);
     ck_stack_init(&mailbox->shared_free);
@@ -109,7 +122,7 @@ int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, ui
     mailbox->eventfd = sys->eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (mailbox->eventfd < 0) {
         int status = -errno;
-        memory_put(allocator, memory, MAILBOX_BYTES);
+        memory_put(&lasting, memory, MAILBOX_BYTES);
         return status;
     }
     *ret_mailbox = mailbox;
@@ -128,9 +141,7 @@ static void discard(struct mailbox *mailbox, struct mail_batch *used, struct mai
     mail_put_back(mailbox, used, mail);
 }
 
-/* Discards what is in the inbox. Any thread, once the mailbox is closed. */
-static void discard_inbox(struct mailbox *mailbox) {
-    ck_stack_entry_t *entry = pop_inbox(mailbox);
+static void discard_all(struct mailbox *mailbox, ck_stack_entry_t *entry) {
     struct mail_batch used = {0};
     while (entry) {
         struct mail *mail = mail_of(entry);
@@ -138,6 +149,11 @@ static void discard_inbox(struct mailbox *mailbox) {
         discard(mailbox, &used, mail);
     }
     tram__mail_batch_send(mailbox, used);
+}
+
+/* Discards what is in the inbox. Any thread, once the mailbox is closed. */
+static void discard_inbox(struct mailbox *mailbox) {
+    discard_all(mailbox, pop_inbox(mailbox).first);
 }
 
 static void destroy(struct mailbox *mailbox) {
@@ -150,7 +166,7 @@ static void destroy(struct mailbox *mailbox) {
         mailbox->chunks = chunk->next;
         memory_put(&allocator, chunk, CHUNK_BYTES);
     }
-    mailbox->sys->close(mailbox->eventfd);
+    tram__sys.close(mailbox->eventfd);
     memory_put(&allocator, mailbox->memory, MAILBOX_BYTES);
 }
 
@@ -160,10 +176,6 @@ static void let_go(struct mailbox *mailbox, uint64_t references) {
 }
 
 void tram__mailbox_release(struct mailbox *mailbox) {
-    /* A post that passed the check before the close may have come after it; nobody else would find it now. */
-    ck_pr_fence_memory();
-    if (atomic_load_explicit(&mailbox->abandoned, memory_order_relaxed))
-        discard_inbox(mailbox);
     let_go(mailbox, 1);
 }
 
@@ -173,20 +185,21 @@ void tram__mailbox_release(struct mailbox *mailbox) {
  * the nodes that are out still. Until then OWNED keeps the sum above zero.
  */
 void tram__mailbox_abandon(struct mailbox *mailbox) {
-    atomic_store_explicit(&mailbox->abandoned, true, memory_order_relaxed);
-    ck_pr_fence_memory(); /* the other half of tram__mailbox_release() */
-    discard_inbox(mailbox);
+    discard_inbox(mailbox); /* there is something only in a forked child, where nobody closed the loop */
     let_go(mailbox, OWNED - mailbox->nodes_out);
 }
 
 void tram__mailbox_close(struct mailbox *mailbox) {
-    atomic_store_explicit(&mailbox->closed, true, memory_order_release);
-    struct mail_batch used = mailbox->used;
+    mailbox->announced = false;
+    atomic_store_explicit(&mailbox->state, MAILBOX_CLOSED, memory_order_relaxed);
+    /* As in tram__mailbox_sleep(): a poster that does not see the word has pushed what is found here. */
+    ck_pr_fence_store_load();
+    tram__mail_batch_send(mailbox, mailbox->used);
     mailbox->used = (struct mail_batch){0};
-    struct mail *mail;
-    while ((mail = mailbox_next(mailbox)))
-        discard(mailbox, &used, mail);
-    tram__mail_batch_send(mailbox, used);
+    ck_stack_entry_t *taken = mailbox->taken;
+    mailbox->taken = NULL;
+    mailbox->unplanned = 0;
+    discard_all(mailbox, taken);
     discard_inbox(mailbox);
 }
 
@@ -275,42 +288,57 @@ void tram__mail_free(struct mailbox *mailbox, struct mail *mail) {
     tram__mail_batch_send(mailbox, batch);
 }
 
+void tram__mail_drop(struct mail *mail) {
+    if (mail->owner_pool)
+        tram__mail_free(mail->owner_pool, mail);
+    else
+        memory_put(&tram__memory_default, mail, sizeof *mail);
+}
+
 /* ---- Posting ---- */
 
 static void wake_sleeper(struct mailbox *mailbox) {
-    uint32_t state = SLEEPING;
-    if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, NOTIFIED, memory_order_relaxed,
+    uint32_t state = MAILBOX_SLEEPING;
+    if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, MAILBOX_NOTIFIED, memory_order_relaxed,
                                                  memory_order_relaxed))
-        return; /* someone else wakes it, or it woke */
+        return; /* someone else wakes it, or it woke, or was closed */
     PROBE1(mailbox_wakeup, mailbox);
     int saved = errno;
     uint64_t one = 1;
-    while (mailbox->sys->write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
+    while (tram__sys.write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
         continue;
     errno = saved; /* signal handlers call this */
 }
 
-static inline void wake(struct mailbox *mailbox) {
-    /*
-     * What is to be seen was published by an atomic read-modify-write (the push, or a signal's bit); this keeps the
-     * look at the word behind it. The owner does the same the other way round in tram__mailbox_sleep(), so one of
-     * the two sees the other. On x86 it costs nothing.
-     */
+/*
+ * The state, looked at after something was published by an atomic read-modify-write (the push, or a signal's bit); the
+ * fence keeps the look behind it. The owner does the same the other way round, in tram__mailbox_sleep() and
+ * tram__mailbox_close(), so one of the two sees the other. On x86 it costs nothing.
+ */
+static inline uint32_t state_after_publishing(const struct mailbox *mailbox) {
     ck_pr_fence_atomic_load();
-    if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == SLEEPING))
-        wake_sleeper(mailbox);
+    return atomic_load_explicit(&mailbox->state, memory_order_relaxed);
 }
 
 void tram__mailbox_wake(struct mailbox *mailbox) {
-    wake(mailbox);
+    if (state_after_publishing(mailbox) == MAILBOX_SLEEPING)
+        wake_sleeper(mailbox);
+}
+
+/* The owner sleeps, and is to be woken, or has closed the mailbox, and may have emptied it before the push. */
+__attribute__((noinline)) static void finish_post(struct mailbox *mailbox) {
+    wake_sleeper(mailbox);
+    if (atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED)
+        discard_inbox(mailbox);
 }
 
 static inline int post(struct mailbox *mailbox, struct mail *mail) {
-    if (unlikely(atomic_load_explicit(&mailbox->closed, memory_order_acquire)))
+    if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED))
         return TRAM_ESTATE;
     PROBE2(mailbox_post, mailbox, mail);
     push(&mailbox->inbox, mail);
-    wake(mailbox);
+    if (unlikely(state_after_publishing(mailbox) >= MAILBOX_SLEEPING))
+        finish_post(mailbox);
     return 0;
 }
 
@@ -341,7 +369,7 @@ void tram__mailbox_uncount(struct mailbox *mailbox) {
 
 bool tram__mailbox_sleep(struct mailbox *mailbox) {
     mailbox->announced = true;
-    atomic_store_explicit(&mailbox->state, SLEEPING, memory_order_relaxed);
+    atomic_store_explicit(&mailbox->state, MAILBOX_SLEEPING, memory_order_relaxed);
     ck_pr_fence_store_load();
     if (likely(mailbox_empty(mailbox) && !atomic_load_explicit(&mailbox->signals, memory_order_relaxed)))
         return true;
@@ -349,13 +377,35 @@ bool tram__mailbox_sleep(struct mailbox *mailbox) {
     return false;
 }
 
-void tram__mailbox_drain_wakeup(struct mailbox *mailbox) {
+void tram__mailbox_drain_wakeup(struct mailbox *mailbox, const struct sys *sys) {
     uint64_t count;
-    while (mailbox->sys->read(mailbox->eventfd, &count, sizeof count) < 0 && errno == EINTR)
+    while (sys->read(mailbox->eventfd, &count, sizeof count) < 0 && errno == EINTR)
         continue;
 }
 
-void tram__mailbox_take(struct mailbox *mailbox) {
-    if (!mailbox->taken) /* else that is older than what is in the box */
-        mailbox->taken = pop_inbox(mailbox);
+static void take(struct mailbox *mailbox) {
+    struct arrivals came = pop_inbox(mailbox);
+    if (!came.first)
+        return;
+    if (mailbox->taken)
+        mailbox->taken_last->next = came.first;
+    else
+        mailbox->taken = came.first;
+    mailbox->taken_last = came.last;
+    mailbox->unplanned = came.count;
+}
+
+uint32_t tram__mailbox_plan(struct mailbox *mailbox, uint32_t limit) {
+    if (!mailbox->unplanned) /* else that is older than what is in the box */
+        take(mailbox);
+    uint32_t count = mailbox->unplanned < limit ? mailbox->unplanned : limit;
+    mailbox->unplanned -= count;
+    return count;
+}
+
+void tram__mailbox_append(struct mailbox *mailbox, struct mail *mail) {
+    mail->entry.next = NULL;
+    mailbox->taken_last->next = &mail->entry;
+    mailbox->taken_last = &mail->entry;
+    mailbox->unplanned++;
 }

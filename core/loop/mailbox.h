@@ -6,12 +6,14 @@
  * runs a loop takes nodes from its own mailbox, without atomics, and gets them back in batches; any other thread takes
  * them from the mailbox that it posts to.
  *
- * Sleeping. The word `state` is RUNNING, SLEEPING or NOTIFIED. The owner announces SLEEPING before it waits
- * and then looks once more into the box; a poster pushes first and then looks at the word: whichever comes
- * second sees the other. Only the poster that turns SLEEPING into NOTIFIED makes the system call that wakes.
+ * Sleeping and closing. The word `state` says what the owner does. It announces SLEEPING before it waits and CLOSED
+ * before it empties the box for the last time, and after either it looks into the box once more; a poster pushes first
+ * and then looks at the word once more: whichever comes second sees the other. Only the poster that turns SLEEPING
+ * into NOTIFIED makes the system call that wakes; a poster that finds CLOSED behind its push empties the box itself. So
+ * what was accepted is run or discarded, by the owner or by a poster. tests/model/mailbox.pml is the proof.
  *
- * A mailbox is counted and outlives its loop while someone may still post or has nodes of it; after
- * tram__mailbox_close() posts fail with TRAM_ESTATE. What was accepted is run or discarded.
+ * A mailbox is counted and outlives its loop while someone may still post or has nodes of it. So neither its memory nor
+ * its eventfd are of the loop's allocator and table of system calls, which end with the loop.
  */
 #ifndef TRAM_CORE_LOOP_MAILBOX_H
 #define TRAM_CORE_LOOP_MAILBOX_H
@@ -27,8 +29,8 @@
 
 struct mail;
 
-/* What a node does when it arrives. `run` is called on the owner's loop, or `discard` if the loop was closed
- * first; neither frees the node. */
+/* What a node does when it arrives. `run` is called on the owner's loop; or `discard` if the loop was closed first, on
+ * the closing thread or, within a post, on that of a poster. Neither frees the node. */
 struct mail_kind {
     void (*run)(tram_loop *loop, struct mail *mail);
     void (*discard)(struct mail *mail);
@@ -56,39 +58,43 @@ struct mail_batch {
 
 struct mail_chunk; /* memory of nodes */
 
+/* What the owner does. A poster has nothing to do after its push while the word is less than SLEEPING. */
+enum mailbox_state { MAILBOX_RUNNING = 0, MAILBOX_NOTIFIED = 1, MAILBOX_SLEEPING = 2, MAILBOX_CLOSED = 3 };
+
 struct mailbox {
     /* What a post touches, in one line. */
     _Alignas(64) ck_stack_t inbox;
-    _Atomic uint32_t state;
-    _Atomic bool closed;
+    _Atomic uint32_t state; /* enum mailbox_state */
     int eventfd;
-    const struct sys *sys;
 
     _Alignas(64) ck_stack_t shared_free;           /* nodes of threads without a loop, to use again; popped by many */
     _Alignas(64) ck_stack_t returned;              /* batches of nodes that were returned, by their first */
     _Atomic uint64_t references;                   /* holds, and nodes out: see tram__mailbox_abandon() */
     _Alignas(64) _Atomic uint32_t bounded_pending; /* counted nodes on the way */
     uint32_t limit;
-    _Atomic bool abandoned;
     _Atomic uint64_t signals; /* bit n - 1: signal n came */
 
     /* the owner's */
     _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
-    struct mail_batch used;               /* nodes that were run and go back to their owner together */
-    struct mail *nodes;                   /* its own, free */
-    ck_stack_entry_t *batches;            /* more of them, by the first of each batch */
-    uint64_t nodes_out;                   /* of its own, in all: those that came back through `back` included */
+    ck_stack_entry_t *taken_last;
+    uint32_t unplanned;        /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
+    bool announced;            /* sleep, and not ended it yet */
+    struct mail_batch used;    /* nodes that were run and go back to their owner together */
+    struct mail *nodes;        /* its own, free */
+    ck_stack_entry_t *batches; /* more of them, by the first of each batch */
+    uint64_t nodes_out;        /* of its own, in all: those that came back through `back` included */
     struct mail_chunk *chunks;
-    bool announced; /* sleep, and not ended it yet */
-    tram_allocator allocator;
-    void *memory; /* what was allocated: this struct is aligned in it */
+    tram_allocator allocator; /* one that outlives loops */
+    void *memory;             /* what was allocated: this struct is aligned in it */
 };
 
+/* `allocator` is the loop's, and `sys` its table of system calls; both are asked for the last time here, but for the
+ * faults that they are to have: see tram__faults_lasting(). */
 int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, uint32_t limit,
                       struct mailbox **ret_mailbox);
 struct mailbox *tram__mailbox_hold(struct mailbox *mailbox);
 
-/* The last release discards what is still inside and frees. Any thread. */
+/* Any thread. The last one frees. */
 void tram__mailbox_release(struct mailbox *mailbox);
 
 /* The owner's release, instead of tram__mailbox_release(): nobody runs its loop any more. */
@@ -120,6 +126,9 @@ static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_k
 /* Gives back a node that was not posted, or has been run. Any thread. */
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail);
 
+/* The same where its mailbox may be gone: only the owner whose node it is waits for it. */
+void tram__mail_drop(struct mail *mail);
+
 /* Posts a node of this mailbox. 0, or TRAM_ESTATE after close: the node stays the caller's. Any thread. */
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail);
 
@@ -144,29 +153,34 @@ static inline void mailbox_awake(struct mailbox *mailbox) {
     if (!mailbox->announced)
         return; /* without a look at the posters' line */
     mailbox->announced = false;
-    atomic_store_explicit(&mailbox->state, 0, memory_order_relaxed);
+    atomic_store_explicit(&mailbox->state, MAILBOX_RUNNING, memory_order_relaxed);
 }
 
-/* Empties the eventfd, after it polled readable and before the mail is taken. */
-void tram__mailbox_drain_wakeup(struct mailbox *mailbox);
+/* Empties the eventfd, after it polled readable. If that swallows a later call to wake, tram__mailbox_sleep() sees what
+ * it was about. */
+void tram__mailbox_drain_wakeup(struct mailbox *mailbox, const struct sys *sys);
 
 /* Nothing to take and nothing taken. A hint: a poster may be just about to push. */
 static inline bool mailbox_empty(const struct mailbox *mailbox) {
     return !mailbox->taken && !__atomic_load_n(&mailbox->inbox.head, __ATOMIC_RELAXED);
 }
 
-/* Takes what came, unless something is left of what was taken before: what mailbox_next() gives. */
-void tram__mailbox_take(struct mailbox *mailbox);
+/*
+ * Plans to run what came, at most `limit` nodes: their number, which is how often mailbox_next() may be called for
+ * them. While nodes are left that were taken and not planned, the inbox is left alone.
+ */
+uint32_t tram__mailbox_plan(struct mailbox *mailbox, uint32_t limit);
+
+/* Puts a node of the owner's own behind those that are taken, where some are not planned yet. */
+void tram__mailbox_append(struct mailbox *mailbox, struct mail *mail);
 
 static inline struct mail *mail_of(ck_stack_entry_t *entry) {
     return (struct mail *)(void *)entry;
 }
 
-/* The next node of those taken, in order of arrival for each poster, or NULL. Free it with mail_put_back(). */
+/* The next node of those planned, in order of arrival for each poster. Free it with mail_put_back(). */
 static inline struct mail *mailbox_next(struct mailbox *mailbox) {
     ck_stack_entry_t *entry = mailbox->taken;
-    if (!entry)
-        return NULL;
     mailbox->taken = entry->next;
     return mail_of(entry);
 }

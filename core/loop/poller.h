@@ -28,8 +28,8 @@ struct poller_ops {
     ssize_t (*try_send_descriptors)(struct io *io, const void *data, size_t size, const int *fds, size_t count);
     ssize_t (*try_send_range)(struct io *io, const struct io_range *range);
 
-    /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. */
-    void (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);
+    /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. False: there was nothing. */
+    bool (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);
     /* Serves what was collected. */
     void (*serve)(tram_loop *loop, struct poller *poller);
 };

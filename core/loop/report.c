@@ -244,7 +244,7 @@ int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exce
 /* ---- Calls that may not be made, and slow callbacks ---- */
 
 int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
-    if (*loop->guard == GUARD_FORKED)
+    if (loop_guard(loop) == GUARD_FORKED)
         return -ECHILD;
     if (!loop->owned || pthread_equal(loop->owner, pthread_self()))
         return 0;

@@ -12,7 +12,7 @@
 int tram__loop_enter_slow(const tram_loop *loop, const char *function);
 
 static inline int loop_enter(const tram_loop *loop, const char *function) {
-    if (likely(*loop->guard == GUARD_PLAIN))
+    if (likely(loop_guard(loop) == GUARD_PLAIN))
         return 0;
     return tram__loop_enter_slow(loop, function);
 }

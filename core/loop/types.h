@@ -91,6 +91,7 @@ struct tram_loop {
     /* the tick */
     struct list ready;                    /* queued callbacks */
     struct list batch;                    /* those that this tick runs */
+    uint32_t mail_placed;                 /* nodes that have a place in `ready`; see tram__loop_place_mail() */
     struct deferred_free *deferred_frees; /* freed when the tick ends */
     const struct poller_ops *poller_ops;
     struct poller *poller;
@@ -111,7 +112,7 @@ struct tram_loop {
     struct timers timers;
 
     /* What posting threads read: constant, and no neighbour of what changes in every tick. */
-    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
+    _Atomic unsigned char *guard; /* enum guard, on a page that fork() wipes; read by loop_guard() */
     struct mailbox *mailbox;
     const struct sys *sys;
     void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
@@ -154,6 +155,11 @@ struct tram_loop {
     tram_lag lag;
     tram_stats stats;
 };
+
+/* Any thread. */
+static inline enum guard loop_guard(const tram_loop *loop) {
+    return (enum guard)atomic_load_explicit(loop->guard, memory_order_relaxed);
+}
 
 static inline uint64_t tram__clock(const tram_loop *loop) {
     struct timespec now;

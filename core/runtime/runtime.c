@@ -24,7 +24,7 @@
 static _Thread_local const tram_runtime *runtime_of_thread;
 
 int tram__runtime_enter(const tram_runtime *runtime) {
-    return *runtime->workers[0].loop->guard == GUARD_FORKED ? -ECHILD : 0;
+    return loop_guard(runtime->workers[0].loop) == GUARD_FORKED ? -ECHILD : 0;
 }
 
 bool tram__runtime_is_worker(const tram_runtime *runtime) {

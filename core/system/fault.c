@@ -347,6 +347,20 @@ static void counted_release(void *context, void *memory, size_t size) {
     memory_put(&faults->base, memory, size);
 }
 
+static void *lasting_allocate(void *context, size_t size) {
+    (void)context;
+    size_t unused;
+    tram_faults *faults = atomic_load(&the_plan);
+    if (faults && decide(faults, TRAM_FAULT_ALLOCATE, &unused) > 0)
+        return NULL;
+    return memory_get(&tram__memory_default, size);
+}
+
+static void lasting_release(void *context, void *memory, size_t size) {
+    (void)context;
+    memory_put(&tram__memory_default, memory, size);
+}
+
 /* ---- For loops ---- */
 
 const struct sys *tram__faults_sys(const tram_faults *faults) {
@@ -357,6 +371,12 @@ int tram__faults_allocator(const tram_loop_options *options, tram_allocator *ret
     if (options->faults && options->allocator)
         return TRAM_EVALUE;
     return tram__memory_choose(options->faults ? &options->faults->allocator : options->allocator, ret_allocator);
+}
+
+tram_allocator tram__faults_lasting(const tram_allocator *allocator) {
+    if (allocator->allocate != faulty_allocate)
+        return tram__memory_default;
+    return (tram_allocator){.allocate = lasting_allocate, .release = lasting_release};
 }
 
 /* ---- The public face ---- */

@@ -14,4 +14,10 @@ const struct sys *tram__faults_sys(const tram_faults *faults);
  */
 int tram__faults_allocator(const tram_loop_options *options, tram_allocator *ret_allocator);
 
+/*
+ * For what may outlive a loop with this allocator, and so must not use it: the default allocator; where the loop's is
+ * the plan's, one that asks the plan as long as there is one.
+ */
+tram_allocator tram__faults_lasting(const tram_allocator *allocator);
+
 #endif

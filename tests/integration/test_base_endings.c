@@ -340,11 +340,18 @@ static void test_V_41_the_last_one_could_not_be_made(void **state) {
     int fds[4];
     for (size_t i = 0; i < 4; i++)
         assert_true((fds[i] = tcp_connect(house.port)) >= 0);
+    /* The first one collects them in its next tick, and waits again before it accepts. */
+    struct gate again = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    pthread_mutex_lock(&again.mutex);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, 0), wait_at_gate, &again, NULL),
+                     0);
+    pthread_mutex_unlock(&gates[0].mutex);
+    await(&again.waiting, 1);
     assert_int_equal(tram_runtime_server_close(house.server), 0);
     pthread_t thread;
     void *left;
     assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &house), 0);
-    pthread_mutex_unlock(&gates[0].mutex); /* it accepts, and hands over, before it hears of the close */
+    pthread_mutex_unlock(&again.mutex); /* it accepts, and hands over, before it hears of the close */
     tram_stats stats = {0};
     for (int i = 0; !stats.handed_over; i++) {
         assert_true(i < 20000);

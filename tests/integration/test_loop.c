@@ -60,6 +60,25 @@ static void test_L_1_run_until_complete_that_is_stopped_before_is_a_state_error(
     tram_future_release(future);
 }
 
+static int finish_and_stop(tram_loop *loop, void *arg) {
+    assert_int_equal(tram_future_set_result(arg, NULL), 0);
+    return tram_loop_stop(loop);
+}
+
+static void test_L_1_a_stop_in_the_tick_that_completes_the_future_is_used_up(void **state) {
+    struct world *world = *state;
+    tram_future *future, *second;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_loop_create_future(world->loop, &second), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, finish_and_stop, future, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    /* In the next run nothing is left of either: it goes on until its own future is done. */
+    assert_int_equal(tram_loop_call_later(world->loop, 1000000, finish_future, second, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, second), 0);
+    tram_future_release(future);
+    tram_future_release(second);
+}
+
 static int readable(tram_loop *loop, void *arg) {
     char byte;
     assert_int_equal(read(*(int *)arg, &byte, 1), 1);
@@ -67,20 +86,141 @@ static int readable(tram_loop *loop, void *arg) {
     return 0;
 }
 
-static void test_L_2_L_3_leftovers_then_io_then_mail_and_timers(void **state) {
+static int post(struct world *world, const char *word) {
+    return tram_loop_call_soon_threadsafe(world->loop, trace_callback, (void *)(uintptr_t)word, NULL);
+}
+
+static void test_L_2_L_3_what_was_queued_then_io_then_timers(void **state) {
     struct world *world = *state;
     int pair[2];
     unix_pair(pair);
     assert_int_equal(tram_loop_add_reader(world->loop, pair[0], readable, &pair[0]), 0);
     assert_int_equal(write(pair[1], "x", 1), 1);
     later(world, 0, "timer");
-    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, (void *)(uintptr_t) "mail", NULL), 0);
-    soon(world, "leftover");
+    soon(world, "first");
+    post(world, "mail");
     run_ticks(world, 1);
-    assert_trace(world, "leftover io mail timer");
+    assert_trace(world, "first mail io timer");
     tram_loop_remove_reader(world->loop, pair[0]);
     close(pair[0]);
     close(pair[1]);
+}
+
+/* rules: L-3, L-11 */
+static void test_L_11_posts_and_call_soon_are_one_queue(void **state) {
+    struct world *world = *state;
+    post(world, "a");
+    soon(world, "b");
+    post(world, "c");
+    post(world, "d");
+    soon(world, "e");
+    soon(world, "f");
+    post(world, "g");
+    run_ticks(world, 1);
+    assert_trace(world, "a b c d e f g");
+    run_ticks(world, 1);
+    assert_trace(world, "");
+}
+
+/* What a done callback or connection_lost is queued by is call_soon, too. */
+static void trace_future(tram_future *future, void *arg) {
+    trace(world_of(tram_future_get_loop(future)), "%s", (const char *)arg);
+}
+
+static void test_L_11_a_done_callback_keeps_its_place_behind_posts(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_future, (void *)(uintptr_t) "done"), 0);
+    post(world, "before");
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    post(world, "after");
+    run_ticks(world, 1);
+    assert_trace(world, "before done after");
+    tram_future_release(future);
+}
+
+static int mixed(tram_loop *loop, void *arg) {
+    struct world *world = world_of(loop);
+    (void)arg;
+    trace(world, "mixed");
+    post(world, "a");
+    soon(world, "b");
+    assert_int_equal(tram_loop_try_call_soon_threadsafe(loop, trace_callback, (void *)(uintptr_t) "c", NULL), 0);
+    soon(world, "d");
+    return 0;
+}
+
+static void test_L_11_posts_of_a_callback_to_its_own_loop_are_call_soon(void **state) {
+    struct world *world = *state;
+    world->options.mailbox_limit = 1;
+    world_reopen(world);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tram_loop_call_soon(world->loop, mixed, NULL, NULL, NULL), 0);
+        run_ticks(world, 1);
+        assert_trace(world, "mixed");
+        /* The one that may wait does. */
+        assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, trace_callback, NULL, NULL), -EAGAIN);
+        run_ticks(world, 1);
+        assert_trace(world, "a b c d");
+    }
+}
+
+static void trace_discard(void *arg) {
+    trace(arg, "discarded");
+}
+
+static int post_to_be_discarded(tram_loop *loop, void *arg) {
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, trace_callback, arg, trace_discard), 0);
+    return tram_loop_try_call_soon_threadsafe(loop, trace_callback, arg, trace_discard);
+}
+
+static void test_L_8_L_11_posts_of_a_callback_are_discarded_when_its_loop_closes(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon(world->loop, post_to_be_discarded, world, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discarded discarded");
+}
+
+/* What has a place in the queue already is discarded, too, and the place goes. */
+static void test_L_8_L_11_posts_before_a_call_soon_are_discarded_when_the_loop_closes(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, world, trace_discard), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, world, trace_discard, NULL), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, world, trace_discard), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discarded discarded discarded");
+}
+
+static int trace_number(tram_loop *loop, void *arg) {
+    trace(world_of(loop), "%u", (unsigned)(uintptr_t)arg);
+    return 0;
+}
+
+static unsigned next_post;
+
+static int post_number(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_call_soon_threadsafe(loop, trace_number, (void *)(uintptr_t)next_post++, NULL);
+}
+
+/* More posts wait than one tick runs, and a callback adds some: the calls of one thread keep their order all the same.
+ */
+static void test_L_11_posts_of_one_thread_keep_their_order_beyond_what_a_tick_runs(void **state) {
+    struct world *world = *state;
+    next_post = 0;
+    for (int i = 0; i < 300; i++)
+        assert_int_equal(post_number(world->loop, NULL), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, post_number, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(tram_loop_call_soon(world->loop, post_number, NULL, NULL, NULL), 0);
+    run_ticks(world, 3);
+    char expected[8192] = "", *end = expected;
+    for (unsigned i = 0; i < next_post; i++)
+        end += sprintf(end, i ? " %u" : "%u", i);
+    assert_int_equal(next_post, 302);
+    assert_trace(world, expected);
 }
 
 static int queue_more(tram_loop *loop, void *arg) {
@@ -528,7 +668,14 @@ int main(void) {
 #define DEBUG(name) cmocka_unit_test_setup_teardown(name, world_setup_debug, world_teardown)
         CASE(test_L_1_run_until_complete_returns_the_result_or_the_error),
         CASE(test_L_1_run_until_complete_that_is_stopped_before_is_a_state_error),
-        CASE(test_L_2_L_3_leftovers_then_io_then_mail_and_timers),
+        CASE(test_L_2_L_3_what_was_queued_then_io_then_timers),
+        CASE(test_L_11_posts_and_call_soon_are_one_queue),
+        CASE(test_L_11_a_done_callback_keeps_its_place_behind_posts),
+        CASE(test_L_11_posts_of_a_callback_to_its_own_loop_are_call_soon),
+        CASE(test_L_8_L_11_posts_of_a_callback_are_discarded_when_its_loop_closes),
+        CASE(test_L_8_L_11_posts_before_a_call_soon_are_discarded_when_the_loop_closes),
+        CASE(test_L_11_posts_of_one_thread_keep_their_order_beyond_what_a_tick_runs),
+        CASE(test_L_1_a_stop_in_the_tick_that_completes_the_future_is_used_up),
         CASE(test_L_4_L_5_callbacks_run_once_in_order_and_their_offspring_in_the_next_tick),
         CASE(test_L_5_a_callback_that_queues_itself_does_not_starve_io),
         CASE(test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done),

@@ -640,7 +640,7 @@ static void test_without_memory_for_a_thread_a_job_waits_for_another(void **stat
     gate_init(&gate);
     tram_future *first = submit(world, NULL, pass_gate, &gate);
     await(&gate.entered);
-    default_fail_after = 1; /* the job itself */
+    default_fail_after = 2; /* the job itself, and the node of its answer */
     tram_future *second = submit(world, NULL, count_run, &gate);
     default_fail_after = SIZE_MAX;
     sem_post(&gate.open);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
@@ -178,16 +179,21 @@ static void test_V_26_off_where_it_was_switched_off(void **state) {
 static void test_V_27_without_memory_it_is_served_where_it_was_accepted(void **state) {
     struct world *world = *state;
     const tram_server_options options = {.shard = TRAM_SHARD_HANDOFF};
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    world->options.allocator = NULL;
+    world->options.faults = faults;
     struct table *table = table_new(world, &options);
-    world->fail_after = 0;
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ALLOCATE, 1, 2, ENOMEM), 0);
     assert_false(accept_at(table, 0, 100));
     assert_false(accept_at(table, 0, 100));
+    assert_int_equal(tram_faults_injected(faults), 2);
     assert_loads(table, 2, 0, 0);
-    world->fail_after = SIZE_MAX;
     assert_true(accept_at(table, 0, 100));
     turn(table->loops[1]);
     turn(table->loops[2]);
     table_free(table);
+    tram_faults_free(faults);
 }
 
 static void test_V_27_nothing_goes_to_a_closed_place(void **state) {

@@ -346,7 +346,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
     PROBE2(write, transport, size);
-    if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
+    if (unlikely(loop_guard(loop_of(transport)) != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
                  transport->queue.size || transport->corked || !data || !size))
         return careful_write(transport, data, size);
     ssize_t sent = io_try_send(&transport->io, data, size);

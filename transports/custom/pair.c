@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/loop/loop.h"
+#include "core/system/fault.h"
 #include "transports/base/transport.h"
 #include <tram/custom.h>
 #include <tram/pair.h>
@@ -42,7 +43,7 @@ struct end {
 
 struct link {
     _Atomic unsigned references;
-    tram_allocator allocators[2]; /* of the loops: a segment is its sender's, a node its mailbox's */
+    tram_allocator allocator; /* of this and of segments: the loop's, but across two loops one that outlives both */
     struct end ends[2];
     tram_protocol_factory factory; /* of the second end, where it is on another loop */
     void *arg;
@@ -63,7 +64,7 @@ static void link_hold(struct link *link) {
 static void link_drop(struct link *link) {
     if (atomic_fetch_sub_explicit(&link->references, 1, memory_order_acq_rel) != 1)
         return;
-    tram_allocator allocator = link->allocators[0];
+    tram_allocator allocator = link->allocator;
     memory_put(&allocator, link, sizeof *link);
 }
 
@@ -74,24 +75,16 @@ static struct pair_message *message_of(struct mail *mail) {
     return (struct pair_message *)(void *)mail->payload;
 }
 
-/* A node that one of the sender's callbacks took goes back to its mailbox, which waits for it; else it is memory. */
-static void node_free(const tram_allocator *allocator, struct mail *mail) {
-    if (mail && mail->owner_pool)
-        tram__mail_free(mail->owner_pool, mail);
-    else
-        memory_put(allocator, mail, sizeof *mail);
-}
-
-static void segment_free(struct link *link, unsigned sender, struct segment *segment) {
-    const tram_allocator *allocator = &link->allocators[sender];
-    node_free(allocator, segment->credit);
-    memory_put(allocator, segment, sizeof *segment + segment->size);
+static void segment_free(struct link *link, struct segment *segment) {
+    if (segment->credit)
+        tram__mail_drop(segment->credit);
+    memory_put(&link->allocator, segment, sizeof *segment + segment->size);
 }
 
 static void discard_message(struct mail *mail) {
     struct pair_message *message = message_of(mail);
     if (message->segment)
-        segment_free(message->link, !message->side, message->segment);
+        segment_free(message->link, message->segment);
     link_drop(message->link);
 }
 
@@ -116,7 +109,7 @@ static void give_credit(struct link *link, unsigned side, struct segment *segmen
         post(link, !side, mail, (struct pair_message){.size = segment->size});
     else
         segment->credit = mail;
-    segment_free(link, !side, segment);
+    segment_free(link, segment);
 }
 
 /* ---- Delivering ---- */
@@ -190,7 +183,7 @@ static void run_segment(tram_loop *loop, struct mail *mail) {
     tram_transport *transport = arrived(mail, &message, &end);
     struct segment *segment = message.segment;
     if (!transport) {
-        segment_free(message.link, !message.side, segment);
+        segment_free(message.link, segment);
     } else if (tram_transport_is_closing(transport)) {
         give_credit(message.link, message.side, segment); /* nobody will read it, and the writer need not wait */
     } else {
@@ -249,7 +242,7 @@ static int pair_writelines(tram_transport *transport, void *state, const struct 
     (void)transport;
     struct end *end = state;
     struct link *link = link_of(end);
-    const tram_allocator *allocator = &link->allocators[end->side];
+    const tram_allocator *allocator = &link->allocator;
     if (end->peer_gone)
         return -EPIPE;
     size_t size = 0;
@@ -306,7 +299,7 @@ static void pair_abort(tram_transport *transport, void *state) {
     struct segment *segment;
     atomic_store_explicit(&end->aborted, true, memory_order_release);
     while ((segment = next_segment(end)))
-        segment_free(link_of(end), !end->side, segment);
+        segment_free(link_of(end), segment);
 }
 
 static void end_leave(struct end *end) {
@@ -349,7 +342,6 @@ static void end_init(struct link *link, unsigned side, tram_loop *loop, tram_loo
     end->peer = tram__mailbox_hold(other->mailbox);
     end->eof = tram__mail_new(end->peer, &eof_kind);
     end->gone = tram__mail_new(end->peer, &gone_kind);
-    link->allocators[side] = loop->allocator;
 }
 
 /* Before anybody has seen it. */
@@ -362,14 +354,16 @@ static void link_undo(struct link *link) {
             tram__mail_free(end->peer, end->gone);
         tram__mailbox_release(end->peer);
     }
-    tram_allocator allocator = link->allocators[0];
+    tram_allocator allocator = link->allocator;
     memory_put(&allocator, link, sizeof *link);
 }
 
 static struct link *link_new(tram_loop *loop, tram_loop *other) {
-    struct link *link = tram__memory_get_zero(&loop->allocator, sizeof *link);
+    tram_allocator allocator = loop == other ? loop->allocator : tram__faults_lasting(&loop->allocator);
+    struct link *link = tram__memory_get_zero(&allocator, sizeof *link);
     if (!link)
         return NULL;
+    link->allocator = allocator;
     atomic_init(&link->references, 2);
     end_init(link, 0, loop, other);
     end_init(link, 1, other, loop);
