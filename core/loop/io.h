@@ -13,6 +13,7 @@
 #ifndef TRAM_CORE_LOOP_IO_H
 #define TRAM_CORE_LOOP_IO_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -23,6 +24,12 @@
 
 struct io;
 
+/* The address of this machine at which a datagram came in, or from which it is to leave. */
+struct io_local {
+    struct in6_addr address; /* an IPv4 address is a mapped one; all zero: whatever the kernel chooses */
+    uint32_t interface;      /* 0: any */
+};
+
 /* One datagram, that came or that is to go. */
 struct io_datagram {
     void *data;
@@ -30,6 +37,9 @@ struct io_datagram {
     size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
     const struct sockaddr *address; /* sender, or destination; NULL: none, or the socket is connected */
     socklen_t address_size;
+    int16_t ttl;                  /* of one that came: time to live, or hop limit; -1: not known */
+    int16_t tos;                  /* … type of service, or traffic class, with its two bits of ECN; -1: not known */
+    const struct io_local *local; /* NULL: not known, or the kernel chooses */
 };
 
 /* What an owner of datagrams is told, in place of `received` … `sent` below. */

@@ -3,10 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
-/* A datagram in a block; its address and its data follow, each padded. */
+/* A datagram in a block; its local address, its address and its data follow, each padded. */
 struct record {
     size_t size;
-    size_t address_size;
+    uint32_t address_size;
+    uint32_t local_size; /* 0: it has none */
 };
 
 struct datagram_block {
@@ -22,7 +23,7 @@ static size_t padded(size_t size) {
 }
 
 static size_t record_size(const struct record *record) {
-    return sizeof *record + padded(record->address_size) + padded(record->size);
+    return sizeof *record + padded(record->local_size) + padded(record->address_size) + padded(record->size);
 }
 
 static struct record *record_at(const struct datagram_block *block, size_t offset) {
@@ -50,13 +51,20 @@ static struct datagram_block *block_with_room(tram_loop *loop, struct datagram_q
 }
 
 int tram__datagram_queue_add(tram_loop *loop, struct datagram_queue *queue, const struct io_datagram *datagram) {
-    struct record header = {.size = datagram->size, .address_size = datagram->address_size};
+    struct record header = {
+        .size = datagram->size,
+        .address_size = datagram->address_size,
+        .local_size = datagram->local ? sizeof *datagram->local : 0,
+    };
     struct datagram_block *block = block_with_room(loop, queue, record_size(&header));
     if (!block)
         return -ENOMEM;
     struct record *record = record_at(block, block->end);
     char *bytes = (char *)(record + 1);
     *record = header;
+    if (unlikely(header.local_size))
+        memcpy(bytes, datagram->local, header.local_size);
+    bytes += padded(header.local_size);
     if (header.address_size)
         memcpy(bytes, datagram->address, header.address_size);
     if (header.size)
@@ -71,8 +79,9 @@ size_t tram__datagram_queue_gather(const struct datagram_queue *queue, struct io
     for (const struct datagram_block *block = queue->first; block; block = block->next)
         for (size_t at = block->begin; at < block->end && filled < count; filled++) {
             struct record *record = record_at(block, at);
-            char *bytes = (char *)(record + 1);
+            char *local = (char *)(record + 1), *bytes = local + padded(record->local_size);
             datagrams[filled] = (struct io_datagram){
+                .local = record->local_size ? (const struct io_local *)(void *)local : NULL,
                 .data = bytes + padded(record->address_size),
                 .size = record->size,
                 .address = record->address_size ? (const struct sockaddr *)(void *)bytes : NULL,
