@@ -232,6 +232,7 @@ static void test_V_45_bad_sockets_stay_the_callers(void **state) {
     tram_runtime *runtime = runtime_new(world, 2);
     int fds[2], datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), none = open("/dev/null", O_RDONLY);
     listeners(fds, 1, true);
+    int fds_twice[] = {fds[0], fds[0]};
     int with_datagram[] = {fds[0], datagram}, with_none[] = {fds[0], none}, with_closed[] = {fds[0], -1};
     const struct {
         tram_server_options options;
@@ -240,6 +241,7 @@ static void test_V_45_bad_sockets_stay_the_callers(void **state) {
         {{.sockets = fds}, TRAM_EVALUE},
         {{.socket_count = 1}, TRAM_EVALUE},
         {{.sockets = fds, .socket_count = 1, .sock = fds}, TRAM_EVALUE},
+        {{.sockets = fds_twice, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_datagram, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_none, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_closed, .socket_count = 2}, -EBADF},

@@ -372,6 +372,28 @@ static void test_V_3_reuse_port_unsupported_is_a_bad_value(void **state) {
 }
 
 /* rules: V-4 */
+/* An address of IPv4, written as one of IPv6, takes IPv4. */
+static void test_V_4_a_mapped_address_is_one_of_ipv4(void **state) {
+    struct world *world = *state;
+    if (!have_ipv6())
+        skip();
+    tram_future *future;
+    void *server;
+    assert_int_equal(
+        tram_loop_create_server(world->loop, recorder_factory, world, "::ffff:127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
+    struct sockaddr_in6 address;
+    socklen_t size = sizeof address;
+    assert_int_equal(getsockname(socket_fd(server, 0), (struct sockaddr *)&address, &size), 0);
+    int fd = tcp_connect(ntohs(address.sin6_port));
+    assert_true(fd >= 0);
+    run_until_count(world, server, 1);
+    close(fd);
+    server_end(world, server);
+}
+
 static void test_V_4_ipv6_listeners_leave_ipv4_alone(void **state) {
     struct world *world = *state;
     if (!have_ipv6())
@@ -1229,6 +1251,7 @@ int main(void) {
         TEST(V_3_options_of_the_sockets),
         TEST(V_3_reuse_port_unsupported_is_a_bad_value),
         TEST(V_4_ipv6_listeners_leave_ipv4_alone),
+        TEST(V_4_a_mapped_address_is_one_of_ipv4),
         TEST(V_5_what_cannot_be_had_is_skipped),
         TEST(V_5_other_errors_of_bind_fail_with_the_address),
         TEST(V_5_no_address_left_is_an_error),
