@@ -127,8 +127,20 @@ static int fake_bind(int fd, const struct sockaddr *address, socklen_t size) {
     return tram__sys.bind(fd, address, size);
 }
 
+static bool refuse_transparent;
+
+static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    if (refuse_transparent &&
+        ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT))) {
+        errno = EPERM;
+        return -1;
+    }
+    return tram__sys.setsockopt(fd, level, name, value, size);
+}
+
 static void use_fake(struct world *world) {
     fake = tram__sys;
+    fake.setsockopt = fake_setsockopt;
     fake.bind = fake_bind;
     fake.clock_gettime = fake_clock;
     clock_ahead = 0;
@@ -714,6 +726,30 @@ static void test_C_10_all_errors_on_request(void **state) {
     tram_future_release(future);
 }
 
+/* rules: C-9, C-6 */
+static void test_what_may_not_be_transparent_fails(void **state) {
+    static const char *const hosts[] = {"127.0.0.1", "::1"};
+    struct world *world = *state;
+    use_fake(world);
+    refuse_transparent = true;
+    int before = open_descriptors();
+    for (size_t i = 0; i < 2; i++) {
+        int probe = socket(i ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (probe < 0)
+            continue;
+        close(probe);
+        const tram_connection_options options = {.transparent = true};
+        tram_future *future = create(world, hosts[i], own_port, &options);
+        const tram_error *error = failure_of(world, future, -EPERM);
+        assert_string_equal(error->operation, "IP_TRANSPARENT");
+        assert_non_null(strstr(error->detail, hosts[i]));
+        tram_future_release(future);
+        assert_int_equal(open_descriptors(), before);
+    }
+    refuse_transparent = false;
+    assert_string_equal(connects, ""); /* nobody was asked */
+}
+
 static void test_C_9_meeting_oneself_is_no_connection(void **state) {
     struct world *world = *state;
     uint16_t port = free_port();
@@ -1076,6 +1112,7 @@ int main(void) {
         TEST(C_8_interleave),
         TEST(C_9_one_error_or_all_the_same),
         TEST(C_9_different_errors_are_combined),
+        TEST(what_may_not_be_transparent_fails),
         TEST(C_9_meeting_oneself_is_no_connection),
         TEST(C_9_meeting_oneself_at_all_interfaces),
         TEST(C_6_a_local_port_can_be_had_again_at_once),
