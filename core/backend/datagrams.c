@@ -99,13 +99,6 @@ unsigned tram__datagrams_room(struct datagram_area *area, const struct io *io) {
     return count;
 }
 
-/* What the kernel said beside a message. */
-struct told {
-    size_t joined; /* the size of the datagrams that it joined to the message; 0: it is one */
-    bool more;     /* that, if there was any, was followed by more */
-    struct io_local local;
-};
-
 static int16_t number_of(const struct cmsghdr *control) {
     int value = 0;
     /* The type of service is one byte, the others are an int. */
@@ -115,68 +108,73 @@ static int16_t number_of(const struct cmsghdr *control) {
     return value >= 0 && value <= UINT8_MAX ? (int16_t)value : -1;
 }
 
-static void read_ipv4(const struct cmsghdr *control, struct told *told, struct io_datagram *datagram) {
+static void read_ipv4(const struct cmsghdr *control, struct io_ancillary *told) {
     struct in_pktinfo info;
     switch (control->cmsg_type) {
     case IP_PKTINFO: /* of a broadcast it names an address of this machine */
         memcpy(&info, CMSG_DATA(control), sizeof info);
-        told->local = (struct io_local){.interface = (uint32_t)info.ipi_ifindex};
-        memset(&told->local.address.s6_addr[10], 0xff, 2);
-        memcpy(&told->local.address.s6_addr[12], &info.ipi_spec_dst, sizeof info.ipi_spec_dst);
-        datagram->local = &told->local;
+        told->local = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
+        memcpy(&told->local.s6_addr[12], &info.ipi_spec_dst, sizeof info.ipi_spec_dst);
+        told->interface = (uint32_t)info.ipi_ifindex;
+        told->has_local = true;
         break;
     case IP_TTL:
-        datagram->ttl = number_of(control);
+        told->ttl = number_of(control);
         break;
     case IP_TOS:
-        datagram->tos = number_of(control);
+        told->tos = number_of(control);
         break;
     default:
         break;
     }
 }
 
-static void read_ipv6(const struct cmsghdr *control, struct told *told, struct io_datagram *datagram) {
+static void read_ipv6(const struct cmsghdr *control, struct io_ancillary *told) {
     struct in6_pktinfo info;
     switch (control->cmsg_type) {
     case IPV6_PKTINFO:
         memcpy(&info, CMSG_DATA(control), sizeof info);
-        told->local = (struct io_local){.address = info.ipi6_addr, .interface = info.ipi6_ifindex};
-        datagram->local = &told->local;
+        told->local = info.ipi6_addr;
+        told->interface = info.ipi6_ifindex;
+        told->has_local = true;
         break;
     case IPV6_HOPLIMIT:
-        datagram->ttl = number_of(control);
+        told->ttl = number_of(control);
         break;
     case IPV6_TCLASS:
-        datagram->tos = number_of(control);
+        told->tos = number_of(control);
         break;
     default:
         break;
     }
 }
 
-/* A socket of IPv6 that gets datagrams of IPv4 says both, the more telling one last. */
-static void read_control(struct msghdr *message, struct told *told, struct io_datagram *datagram) {
+/*
+ * What the kernel said beside a message: the size of the datagrams that it joined to it, 0: it is one; and what follows
+ * that, if anything does. A socket of IPv6 that gets datagrams of IPv4 says both, the more telling one last.
+ */
+static size_t read_control(struct msghdr *message, struct io_ancillary *told, struct io_datagram *datagram) {
+    size_t joined = 0;
     for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
-        int size;
         if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
+            int size;
             memcpy(&size, CMSG_DATA(control), sizeof size);
-            told->joined = size > 0 ? (size_t)size : 0;
-        } else if (control->cmsg_level == IPPROTO_IP) {
-            told->more = true;
-            read_ipv4(control, told, datagram);
-        } else if (control->cmsg_level == IPPROTO_IPV6) {
-            told->more = true;
-            read_ipv6(control, told, datagram);
+            joined = size > 0 ? (size_t)size : 0;
+        } else if (control->cmsg_level == IPPROTO_IP || control->cmsg_level == IPPROTO_IPV6) {
+            if (!datagram->ancillary)
+                *told = (struct io_ancillary){.ttl = -1, .tos = -1};
+            datagram->ancillary = told;
+            (control->cmsg_level == IPPROTO_IP ? read_ipv4 : read_ipv6)(control, told);
         }
     }
+    return joined;
 }
 
 /* What the kernel said was cut, maybe even the size of joined datagrams: then nobody knows where each of them ends. */
-__attribute__((noinline)) static bool boundaries_cut(const struct io *io, const struct told *told) {
+__attribute__((noinline)) static bool boundaries_cut(const struct io *io, const struct io_datagram *datagram) {
     int joins = 0;
     socklen_t size = sizeof joins;
-    if (told->joined || told->more)
+    if (datagram->ancillary) /* which comes behind that */
         return false;
     return io->loop->sys->getsockopt(io->fd, SOL_UDP, UDP_GRO, &joins, &size) == 0 && joins;
 }
@@ -190,21 +188,17 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
     tram_loop *loop = io->loop;
     struct msghdr *header = &message->msg_hdr;
     size_t left = message->msg_len < slot ? message->msg_len : slot;
-    struct told told = {.joined = 0, .more = false};
+    struct io_ancillary told;
     struct io_datagram datagram = {
         .data = header->msg_iov->iov_base,
         .address = header->msg_namelen ? header->msg_name : NULL,
         .address_size = header->msg_namelen,
-        .ttl = -1,
-        .tos = -1,
     };
-    if (header->msg_controllen)
-        read_control(header, &told, &datagram);
-    if (unlikely(header->msg_flags & MSG_CTRUNC) && boundaries_cut(io, &told)) {
+    size_t joined = header->msg_controllen ? read_control(header, &told, &datagram) : 0;
+    if (unlikely(header->msg_flags & MSG_CTRUNC) && !joined && boundaries_cut(io, &datagram)) {
         io->kind->datagrams->receive_failed(io, -ENOBUFS);
         return still_receives(io, loop, index, generation);
     }
-    size_t joined = told.joined;
     do {
         datagram.size = joined && joined < left ? joined : left;
         datagram.full_size = joined ? datagram.size : message->msg_len;
@@ -237,13 +231,14 @@ void tram__datagrams_deliver(struct io *io, unsigned count) {
 
 /* ---- Sending ---- */
 
-static bool same_local(const struct io_local *a, const struct io_local *b) {
-    return a == b || (a && b && memcmp(a, b, sizeof *a) == 0);
+static bool same_local(const struct io_ancillary *a, const struct io_ancillary *b) {
+    return a == b || (a && b && a->interface == b->interface && IN6_ARE_ADDR_EQUAL(&a->local, &b->local));
 }
 
 static bool same_ends(const struct io_datagram *a, const struct io_datagram *b) {
     return a->address_size == b->address_size &&
-           (!a->address_size || memcmp(a->address, b->address, a->address_size) == 0) && same_local(a->local, b->local);
+           (!a->address_size || memcmp(a->address, b->address, a->address_size) == 0) &&
+           same_local(a->ancillary, b->ancillary);
 }
 
 /* How many datagrams from the first on may be joined: all of one size, but for a smaller last one, to one peer. */
@@ -274,14 +269,14 @@ static void add_control(struct msghdr *message, union send_control *control, int
     message->msg_controllen += CMSG_SPACE(size);
 }
 
-static void add_local(struct msghdr *message, union send_control *control, const struct io_local *local) {
-    if (IN6_IS_ADDR_V4MAPPED(&local->address)) {
-        struct in_pktinfo info = {.ipi_ifindex = (int)local->interface};
-        memcpy(&info.ipi_spec_dst, &local->address.s6_addr[12], sizeof info.ipi_spec_dst);
+static void add_local(struct msghdr *message, union send_control *control, const struct io_ancillary *from) {
+    if (IN6_IS_ADDR_V4MAPPED(&from->local)) {
+        struct in_pktinfo info = {.ipi_ifindex = (int)from->interface};
+        memcpy(&info.ipi_spec_dst, &from->local.s6_addr[12], sizeof info.ipi_spec_dst);
         add_control(message, control, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
         return;
     }
-    struct in6_pktinfo info = {.ipi6_addr = local->address, .ipi6_ifindex = local->interface};
+    struct in6_pktinfo info = {.ipi6_addr = from->local, .ipi6_ifindex = from->interface};
     add_control(message, control, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 }
 
@@ -291,8 +286,8 @@ static void fill_control(struct msghdr *message, union send_control *control, co
     memset(control, 0, sizeof *control);
     if (message->msg_iovlen > 1)
         add_control(message, control, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
-    if (first->local)
-        add_local(message, control, first->local);
+    if (first->ancillary)
+        add_local(message, control, first->ancillary);
 }
 
 unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, const struct io_datagram *datagrams,
@@ -307,7 +302,7 @@ unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, c
             .msg_iov = &area->out_pieces[i],
             .msg_iovlen = joined,
         };
-        if (joined > 1 || unlikely(datagrams[i].local != NULL))
+        if (joined > 1 || unlikely(datagrams[i].ancillary != NULL))
             fill_control(message, &area->out_control[messages], &datagrams[i]);
         for (size_t end = i + joined; i < end; i++)
             area->out_pieces[i] = (struct iovec){.iov_base = datagrams[i].data, .iov_len = datagrams[i].size};

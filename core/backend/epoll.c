@@ -176,7 +176,7 @@ static ssize_t send_packed(struct io *io, const struct io_datagram *datagrams, s
 }
 
 static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
-    if (count == 1 && likely(!datagrams->local))
+    if (count == 1 && likely(!datagrams->ancillary))
         return send_one(io, datagrams);
     ssize_t sent = send_packed(io, datagrams, count);
     if (likely(sent > 0) || !tram__datagrams_joined_badly(io->loop->datagrams, (int)-sent))

@@ -24,10 +24,14 @@
 
 struct io;
 
-/* The address of this machine at which a datagram came in, or from which it is to leave. */
-struct io_local {
-    struct in6_addr address; /* an IPv4 address is a mapped one; all zero: whatever the kernel chooses */
-    uint32_t interface;      /* 0: any */
+/* What is known of a datagram that came, or is to be said of one that goes, beside its sender or destination. */
+struct io_ancillary {
+    struct in6_addr local; /* here it came in, or leaves; an IPv4 address is a mapped one; zero: as the kernel likes */
+    uint32_t interface;    /* there; 0: any */
+    /* Only of one that came: */
+    bool has_local;
+    int16_t ttl; /* time to live, or hop limit; -1: not known */
+    int16_t tos; /* type of service, or traffic class, with its two bits of ECN; -1: not known */
 };
 
 /* One datagram, that came or that is to go. */
@@ -37,9 +41,7 @@ struct io_datagram {
     size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
     const struct sockaddr *address; /* sender, or destination; NULL: none, or the socket is connected */
     socklen_t address_size;
-    int16_t ttl;                  /* of one that came: time to live, or hop limit; -1: not known */
-    int16_t tos;                  /* … type of service, or traffic class, with its two bits of ECN; -1: not known */
-    const struct io_local *local; /* NULL: not known, or the kernel chooses */
+    const struct io_ancillary *ancillary; /* NULL: nothing */
 };
 
 /* What an owner of datagrams is told, in place of `received` … `sent` below. */

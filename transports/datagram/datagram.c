@@ -20,14 +20,13 @@ struct datagram_transport {
     struct datagram_queue queue;
     size_t held; /* counts for what the end of the batch sends: to the user, as in CPython, that is sent already */
     struct deadline retry;
-    size_t full_size;           /* of the datagram that is being received */
-    bool delivering;            /* a batch is being received */
-    bool waiting;               /* the kernel has no room: the queue goes on when it has */
-    bool connected;             /* the kernel has the destination */
-    bool hears;                 /* a datagram is being received, also after a close */
-    bool has_local;             /* … and `local` is where it came in */
-    int16_t ttl, tos;           /* … as in struct io_datagram */
-    struct io_local local;      /* of the datagram that is being received */
+    size_t full_size; /* of the datagram that is being received */
+    bool delivering;  /* a batch is being received */
+    bool waiting;     /* the kernel has no room: the queue goes on when it has */
+    bool connected;   /* the kernel has the destination */
+    bool hears;       /* a datagram is being received, also after a close */
+    bool told;        /* … and `ancillary` is what is known of it */
+    struct io_ancillary ancillary;
     tram_socket_address remote; /* size 0: any */
     tram_socket_address peer;   /* whose datagram is being received */
 };
@@ -94,8 +93,7 @@ static void taken(struct datagram_transport *self, size_t count) {
 
 /* The queue shrank, but this is no place to call the protocol (W-19): the next writability does (sent()). */
 static void resume_later(struct datagram_transport *self) {
-    bool paused = self->base.flags & T_WRITING_PAUSED && self->base.queue.size <= self->base.low;
-    if (unlikely(paused) && !self->waiting && !dead(self))
+    if (self->base.queue.size <= self->base.low && !self->waiting && !dead(self))
         wait_for_room(self);
 }
 
@@ -119,7 +117,8 @@ static void flush(struct datagram_transport *self) {
     }
     if (self->queue.count && !dead(self))
         tram__transport_queue_grew(&self->base);
-    resume_later(self);
+    if (unlikely(self->base.flags & T_WRITING_PAUSED))
+        resume_later(self);
 }
 
 static size_t gather(struct io *io, struct io_datagram *datagrams, size_t count) {
@@ -157,8 +156,9 @@ static int keep(struct datagram_transport *self, const struct io_datagram *datag
     int status = tram__datagram_queue_add(self->base.io.loop, &self->queue, datagram);
     if (unlikely(status))
         return status;
-    bool batch = self->delivering && !self->waiting && !self->base.corked;
-    *(batch ? &self->held : &self->base.queue.size) += datagram->size + HEADER_COST;
+    self->held += datagram->size + HEADER_COST;
+    if (unlikely(self->waiting || self->base.corked))
+        count_held(self);
     if (unlikely(self->waiting))
         tram__transport_queue_grew(&self->base);
     else if (held_enough(self))
@@ -198,30 +198,30 @@ static int find_destination(const struct datagram_transport *self, const tram_so
 }
 
 /* An answer to the peer that is just being heard leaves from where it came in; of others the kernel decides. */
-static const struct io_local *default_source(const struct datagram_transport *self, const tram_socket_address *to,
-                                             struct io_local *answer) {
-    if (likely(!self->has_local) || self->connected || !tram__address_equal(to, &self->peer))
+__attribute__((noinline)) static const struct io_ancillary *
+answer_from(const struct datagram_transport *self, const tram_socket_address *to, struct io_ancillary *answer) {
+    if (!self->ancillary.has_local || self->connected || !tram__address_equal(to, &self->peer))
         return NULL;
-    *answer = self->local;
-    const struct in6_addr *address = &answer->address;
+    *answer = self->ancillary;
+    const struct in6_addr *address = &answer->local;
     /* The interface is the routes' choice, but for addresses that mean nothing without it. */
     if (!IN6_IS_ADDR_LINKLOCAL(address) && !IN6_IS_ADDR_MULTICAST(address))
         answer->interface = 0;
     if (IN6_IS_ADDR_MULTICAST(address))
-        answer->address = in6addr_any; /* nothing leaves from there */
+        answer->local = in6addr_any; /* nothing leaves from there */
     return answer;
 }
 
 /* `source` is as in struct io_datagram. */
-static int send_to(struct datagram_transport *self, const void *data, size_t size, const tram_socket_address *address,
-                   const struct io_local *source) {
+static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
+                          const tram_socket_address *address, const struct io_ancillary *source) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     if (unlikely(dead(self))) {
         tram__transport_drop_write(&self->base);
         return 0;
     }
-    struct io_datagram datagram = {.data = (void *)(uintptr_t)data, .size = size, .local = source};
+    struct io_datagram datagram = {.data = (void *)(uintptr_t)data, .size = size, .ancillary = source};
     if (!self->connected) {
         datagram.address = (const struct sockaddr *)&address->address;
         datagram.address_size = address->size;
@@ -232,9 +232,14 @@ static int send_to(struct datagram_transport *self, const void *data, size_t siz
 static int datagram_sendto(tram_transport *transport, const void *data, size_t size,
                            const tram_socket_address *address) {
     struct datagram_transport *self = of(transport);
-    struct io_local answer;
+    struct io_ancillary answer;
+    const struct io_ancillary *source = NULL;
     int status = find_destination(self, &address);
-    return unlikely(status) ? status : send_to(self, data, size, address, default_source(self, address, &answer));
+    if (unlikely(status))
+        return status;
+    if (unlikely(self->told))
+        source = answer_from(self, address, &answer);
+    return send_to(self, data, size, address, source);
 }
 
 static int datagram_uncork(tram_transport *transport) {
@@ -255,17 +260,15 @@ static void received(struct io *io, const struct io_datagram *datagram) {
     }
     self->delivering = self->hears = true;
     self->full_size = datagram->full_size;
-    self->ttl = datagram->ttl;
-    self->tos = datagram->tos;
-    self->has_local = datagram->local;
-    if (unlikely(self->has_local))
-        self->local = *datagram->local;
+    self->told = datagram->ancillary;
+    if (unlikely(self->told))
+        self->ancillary = *datagram->ancillary;
     tram__protocol_datagram_received(&self->base, datagram->data, datagram->size, peer);
 }
 
 static void received_all(struct io *io) {
     struct datagram_transport *self = of_io(io);
-    self->delivering = self->hears = self->has_local = false;
+    self->delivering = self->hears = self->told = false;
     self->full_size = 0;
     if (self->queue.count && !self->base.corked)
         flush(self);
@@ -400,19 +403,19 @@ int tram_transport_sendto(tram_transport *transport, const void *data, size_t si
 }
 
 /* False: no internet address. */
-static bool source_of(const tram_socket_address *address, struct io_local *ret_local) {
+static bool source_of(const tram_socket_address *address, struct io_ancillary *ret_source) {
     struct sockaddr_in6 ipv6;
     struct sockaddr_in ipv4;
-    *ret_local = (struct io_local){.interface = 0};
+    *ret_source = (struct io_ancillary){.interface = 0};
     switch (address_family(address)) {
     case AF_INET:
         memcpy(&ipv4, &address->address, sizeof ipv4);
-        memset(&ret_local->address.s6_addr[10], 0xff, 2);
-        memcpy(&ret_local->address.s6_addr[12], &ipv4.sin_addr, sizeof ipv4.sin_addr);
+        memset(&ret_source->local.s6_addr[10], 0xff, 2);
+        memcpy(&ret_source->local.s6_addr[12], &ipv4.sin_addr, sizeof ipv4.sin_addr);
         return true;
     case AF_INET6:
         memcpy(&ipv6, &address->address, sizeof ipv6);
-        *ret_local = (struct io_local){.address = ipv6.sin6_addr, .interface = ipv6.sin6_scope_id};
+        *ret_source = (struct io_ancillary){.local = ipv6.sin6_addr, .interface = ipv6.sin6_scope_id};
         return true;
     default:
         return false;
@@ -427,13 +430,13 @@ int tram_transport_sendto_from(tram_transport *transport, const void *data, size
     if (transport_kind_of(transport) != &datagram_kind)
         return -ENOTSUP;
     struct datagram_transport *self = of(transport);
-    struct io_local local;
+    struct io_ancillary from;
     status = find_destination(self, &address);
     if (status || !source)
         return status ? status : send_to(self, data, size, address, NULL);
-    if (!source_of(source, &local) || (!self->connected && address_family(source) != address_family(address)))
+    if (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address)))
         return TRAM_EVALUE;
-    return send_to(self, data, size, address, &local);
+    return send_to(self, data, size, address, &from);
 }
 
 /* The one whose datagram_received is running, or NULL. */
@@ -451,26 +454,26 @@ size_t tram_transport_datagram_size(const tram_transport *transport) {
 
 int tram_transport_datagram_ttl(const tram_transport *transport) {
     const struct datagram_transport *self = hearing(transport, __func__);
-    return self ? self->ttl : -1;
+    return self && self->told ? self->ancillary.ttl : -1;
 }
 
 int tram_transport_datagram_tos(const tram_transport *transport) {
     const struct datagram_transport *self = hearing(transport, __func__);
-    return self ? self->tos : -1;
+    return self && self->told ? self->ancillary.tos : -1;
 }
 
-static void set_host(tram_socket_address *address, const struct io_local *local) {
+static void set_host(tram_socket_address *address, const struct io_ancillary *told) {
     struct sockaddr_in6 ipv6;
     struct sockaddr_in ipv4;
     if (address_family(address) == AF_INET) {
         memcpy(&ipv4, &address->address, sizeof ipv4);
-        memcpy(&ipv4.sin_addr, &local->address.s6_addr[12], sizeof ipv4.sin_addr);
+        memcpy(&ipv4.sin_addr, &told->local.s6_addr[12], sizeof ipv4.sin_addr);
         memcpy(&address->address, &ipv4, sizeof ipv4);
         return;
     }
     memcpy(&ipv6, &address->address, sizeof ipv6);
-    ipv6.sin6_addr = local->address;
-    ipv6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&local->address) ? local->interface : 0;
+    ipv6.sin6_addr = told->local;
+    ipv6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&told->local) ? told->interface : 0;
     memcpy(&address->address, &ipv6, sizeof ipv6);
 }
 
@@ -482,7 +485,7 @@ int tram_transport_datagram_local(tram_transport *transport, tram_socket_address
     if (!name)
         return -ENOMEM;
     *ret_address = *name;
-    if (self->has_local)
-        set_host(ret_address, &self->local);
+    if (self->told && self->ancillary.has_local)
+        set_host(ret_address, &self->ancillary);
     return 0;
 }
