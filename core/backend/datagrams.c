@@ -41,6 +41,29 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
     return 0;
 }
 
+/* A socket of IPv6 may get datagrams of IPv4, too; where it cannot, the kernel does not mind being asked. */
+int tram__datagrams_ask(struct io *io, int family, unsigned details) {
+    static const struct {
+        unsigned detail;
+        int ipv4, ipv6;
+    } options[] = {
+        {DATAGRAM_LOCAL, IP_PKTINFO, IPV6_RECVPKTINFO},
+        {DATAGRAM_TTL, IP_RECVTTL, IPV6_RECVHOPLIMIT},
+        {DATAGRAM_TOS, IP_RECVTOS, IPV6_RECVTCLASS},
+    };
+    const struct sys *sys = io->loop->sys;
+    int on = 1;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (!(details & options[i].detail))
+            continue;
+        if (sys->setsockopt(io->fd, IPPROTO_IP, options[i].ipv4, &on, sizeof on) < 0)
+            return -errno;
+        if (family == AF_INET6 && sys->setsockopt(io->fd, IPPROTO_IPV6, options[i].ipv6, &on, sizeof on) < 0)
+            return -errno;
+    }
+    return 0;
+}
+
 /* ---- Receiving ---- */
 
 static unsigned messages_of(size_t slot) {
@@ -76,33 +99,111 @@ unsigned tram__datagrams_room(struct datagram_area *area, const struct io *io) {
     return count;
 }
 
-/* The size of the datagrams that the kernel joined to this message; 0: it is one. */
-static size_t joined_size(struct msghdr *message) {
-    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
-        if (control->cmsg_level != SOL_UDP || control->cmsg_type != UDP_GRO)
-            continue;
-        int size;
-        memcpy(&size, CMSG_DATA(control), sizeof size);
-        return size > 0 ? (size_t)size : 0;
+static int16_t number_of(const struct cmsghdr *control) {
+    int value = 0;
+    /* The type of service is one byte, the others are an int. */
+    if (control->cmsg_len == CMSG_LEN(1))
+        return *CMSG_DATA(control);
+    memcpy(&value, CMSG_DATA(control), sizeof value);
+    return value >= 0 && value <= UINT8_MAX ? (int16_t)value : -1;
+}
+
+static void read_ipv4(const struct cmsghdr *control, struct io_ancillary *told) {
+    struct in_pktinfo info;
+    switch (control->cmsg_type) {
+    case IP_PKTINFO: /* of a broadcast it names an address of this machine */
+        memcpy(&info, CMSG_DATA(control), sizeof info);
+        told->local = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
+        memcpy(&told->local.s6_addr[12], &info.ipi_spec_dst, sizeof info.ipi_spec_dst);
+        told->interface = (uint32_t)info.ipi_ifindex;
+        told->has_local = true;
+        break;
+    case IP_TTL:
+        told->ttl = number_of(control);
+        break;
+    case IP_TOS:
+        told->tos = number_of(control);
+        break;
+    default:
+        break;
     }
-    return 0;
+}
+
+static void read_ipv6(const struct cmsghdr *control, struct io_ancillary *told) {
+    struct in6_pktinfo info;
+    switch (control->cmsg_type) {
+    case IPV6_PKTINFO:
+        memcpy(&info, CMSG_DATA(control), sizeof info);
+        told->local = info.ipi6_addr;
+        told->interface = info.ipi6_ifindex;
+        told->has_local = true;
+        break;
+    case IPV6_HOPLIMIT:
+        told->ttl = number_of(control);
+        break;
+    case IPV6_TCLASS:
+        told->tos = number_of(control);
+        break;
+    default:
+        break;
+    }
+}
+
+/*
+ * What the kernel said beside a message: the size of the datagrams that it joined to it, 0: it is one; and what follows
+ * that, if anything does. A socket of IPv6 that gets datagrams of IPv4 says both, the more telling one last.
+ */
+static size_t read_control(struct msghdr *message, struct io_ancillary *told, struct io_datagram *datagram) {
+    size_t joined = 0;
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
+        if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(control), sizeof size);
+            joined = size > 0 ? (size_t)size : 0;
+        } else if (control->cmsg_level == IPPROTO_IP || control->cmsg_level == IPPROTO_IPV6) {
+            if (!datagram->ancillary)
+                *told = (struct io_ancillary){.ttl = -1, .tos = -1};
+            datagram->ancillary = told;
+            (control->cmsg_level == IPPROTO_IP ? read_ipv4 : read_ipv6)(control, told);
+        }
+    }
+    return joined;
+}
+
+/* What the kernel said was cut, maybe even the size of joined datagrams: then nobody knows where each of them ends. */
+__attribute__((noinline)) static bool boundaries_cut(const struct io *io, const struct io_datagram *datagram) {
+    int joins = 0;
+    socklen_t size = sizeof joins;
+    if (datagram->ancillary) /* which comes behind that */
+        return false;
+    return io->loop->sys->getsockopt(io->fd, SOL_UDP, UDP_GRO, &joins, &size) == 0 && joins;
+}
+
+static bool still_receives(const struct io *io, const tram_loop *loop, uint32_t index, uint32_t generation) {
+    return likely(io_still_there(loop, index, generation)) && likely(io->wanted & IO_READ);
 }
 
 /* One message, whole or cut. False: the owner does not receive any more. */
 static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_t index, uint32_t generation) {
+    tram_loop *loop = io->loop;
     struct msghdr *header = &message->msg_hdr;
     size_t left = message->msg_len < slot ? message->msg_len : slot;
-    size_t joined = header->msg_controllen ? joined_size(header) : 0;
+    struct io_ancillary told;
     struct io_datagram datagram = {
         .data = header->msg_iov->iov_base,
         .address = header->msg_namelen ? header->msg_name : NULL,
         .address_size = header->msg_namelen,
     };
+    size_t joined = header->msg_controllen ? read_control(header, &told, &datagram) : 0;
+    if (unlikely(header->msg_flags & MSG_CTRUNC) && !joined && boundaries_cut(io, &datagram)) {
+        io->kind->datagrams->receive_failed(io, -ENOBUFS);
+        return still_receives(io, loop, index, generation);
+    }
     do {
         datagram.size = joined && joined < left ? joined : left;
         datagram.full_size = joined ? datagram.size : message->msg_len;
         io->kind->datagrams->received(io, &datagram);
-        if (unlikely(!io_still_there(io->loop, index, generation) || !(io->wanted & IO_READ)))
+        if (!still_receives(io, loop, index, generation))
             return false;
         datagram.data = (char *)datagram.data + datagram.size;
         left -= datagram.size;
@@ -130,9 +231,14 @@ void tram__datagrams_deliver(struct io *io, unsigned count) {
 
 /* ---- Sending ---- */
 
-static bool same_peer(const struct io_datagram *a, const struct io_datagram *b) {
+static bool same_local(const struct io_ancillary *a, const struct io_ancillary *b) {
+    return a == b || (a && b && a->interface == b->interface && IN6_ARE_ADDR_EQUAL(&a->local, &b->local));
+}
+
+static bool same_ends(const struct io_datagram *a, const struct io_datagram *b) {
     return a->address_size == b->address_size &&
-           (!a->address_size || memcmp(a->address, b->address, a->address_size) == 0);
+           (!a->address_size || memcmp(a->address, b->address, a->address_size) == 0) &&
+           same_local(a->ancillary, b->ancillary);
 }
 
 /* How many datagrams from the first on may be joined: all of one size, but for a smaller last one, to one peer. */
@@ -144,7 +250,7 @@ static size_t joinable(const struct io *io, const struct io_datagram *datagrams,
         count = TRAM_SEGMENTS;
     for (; joined < count; joined++) {
         const struct io_datagram *next = &datagrams[joined];
-        if (next->size > size || !next->size || total + next->size > TRAM_SEGMENTS_SIZE || !same_peer(datagrams, next))
+        if (next->size > size || !next->size || total + next->size > TRAM_SEGMENTS_SIZE || !same_ends(datagrams, next))
             break;
         total += next->size;
         if (next->size < size)
@@ -153,17 +259,35 @@ static size_t joinable(const struct io *io, const struct io_datagram *datagrams,
     return joined;
 }
 
-static void notify_segment_size(struct msghdr *message, union segment_control *control, size_t size) {
-    uint16_t segment = (uint16_t)size;
-    memset(control, 0, sizeof *control); /* with its padding, which the kernel copies */
-    control->header = (struct cmsghdr){
-        .cmsg_level = SOL_UDP,
-        .cmsg_type = UDP_SEGMENT,
-        .cmsg_len = CMSG_LEN(sizeof segment),
-    };
-    memcpy(CMSG_DATA(&control->header), &segment, sizeof segment);
+/* Adds to what goes with a message, whose control is all zero: the kernel copies the padding, too. */
+static void add_control(struct msghdr *message, union send_control *control, int level, int type, const void *value,
+                        size_t size) {
+    struct cmsghdr *header = (struct cmsghdr *)(void *)(control->bytes + message->msg_controllen);
+    *header = (struct cmsghdr){.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(size)};
+    memcpy(CMSG_DATA(header), value, size);
     message->msg_control = control->bytes;
-    message->msg_controllen = sizeof control->bytes;
+    message->msg_controllen += CMSG_SPACE(size);
+}
+
+static void add_local(struct msghdr *message, union send_control *control, const struct io_ancillary *from) {
+    if (IN6_IS_ADDR_V4MAPPED(&from->local)) {
+        struct in_pktinfo info = {.ipi_ifindex = (int)from->interface};
+        memcpy(&info.ipi_spec_dst, &from->local.s6_addr[12], sizeof info.ipi_spec_dst);
+        add_control(message, control, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
+        return;
+    }
+    struct in6_pktinfo info = {.ipi6_addr = from->local, .ipi6_ifindex = from->interface};
+    add_control(message, control, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
+}
+
+/* What the kernel is told of a message that begins with this datagram. */
+static void fill_control(struct msghdr *message, union send_control *control, const struct io_datagram *first) {
+    uint16_t segment = (uint16_t)first->size;
+    memset(control, 0, sizeof *control);
+    if (message->msg_iovlen > 1)
+        add_control(message, control, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment);
+    if (first->ancillary)
+        add_local(message, control, first->ancillary);
 }
 
 unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, const struct io_datagram *datagrams,
@@ -178,8 +302,8 @@ unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, c
             .msg_iov = &area->out_pieces[i],
             .msg_iovlen = joined,
         };
-        if (joined > 1)
-            notify_segment_size(message, &area->out_control[messages], datagrams[i].size);
+        if (joined > 1 || unlikely(datagrams[i].ancillary != NULL))
+            fill_control(message, &area->out_control[messages], &datagrams[i]);
         for (size_t end = i + joined; i < end; i++)
             area->out_pieces[i] = (struct iovec){.iov_base = datagrams[i].data, .iov_len = datagrams[i].size};
     }
@@ -193,20 +317,15 @@ size_t tram__datagrams_packed(const struct datagram_area *area, unsigned count) 
     return datagrams;
 }
 
-bool tram__datagrams_unjoin(const struct datagram_area *area, struct io *io, int error) {
-    const struct msghdr *first = &area->out[0].msg_hdr;
-    if (first->msg_iovlen < 2)
+bool tram__datagrams_joined_badly(const struct datagram_area *area, int error) {
+    if (area->out[0].msg_hdr.msg_iovlen < 2)
         return false;
-    switch (error) {
-    case EMSGSIZE: /* larger than a packet on this path, which the kernel does not cut further */
-    case EINVAL:   /* the same, before Linux 6.12 */
-        io->segment_limit = (uint32_t)first->msg_iov->iov_len;
-        return true;
-    case EIO: /* no checksums by this device, or none at all */
-    case EOPNOTSUPP:
-        io->segment_limit = 0;
-        return true;
-    default:
-        return false;
-    }
+    return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP;
+}
+
+void tram__datagrams_unjoin(struct io *io, size_t size, int error) {
+    /* Larger than a packet on this path, which the kernel does not cut further: EINVAL before Linux 6.12. */
+    bool too_large = error == EMSGSIZE || error == EINVAL;
+    /* Else: no checksums by this device, or none at all. */
+    io->segment_limit = too_large ? (uint32_t)size : 0;
 }

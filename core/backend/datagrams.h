@@ -6,16 +6,23 @@
 #ifndef TRAM_CORE_BACKEND_DATAGRAMS_H
 #define TRAM_CORE_BACKEND_DATAGRAMS_H
 
+#include <netinet/in.h>
+
 #include "core/loop/loop.h"
 
-#define DATAGRAM_CONTROL_SIZE 128 /* for what the kernel says beside a message that came */
+/*
+ * For what the kernel says beside a message that came: the marks of time and count that a socket may be told to give
+ * stand before what is needed here. An odd number of cache lines: consecutive ones do not meet in the same lines.
+ */
+#define DATAGRAM_CONTROL_SIZE 320
 
 /* Large enough for the largest datagram; consecutive ones must not meet in the same lines of the cache. */
 #define DATAGRAM_STRIDE (TRAM_DATAGRAM_SLOT + 256u)
 
-union segment_control {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(uint16_t))];
+/* What is said to the kernel beside a message: where to cut it, and from where it leaves. */
+union send_control {
+    struct cmsghdr header; /* for its alignment */
+    char bytes[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 struct datagram_area {
@@ -27,7 +34,7 @@ struct datagram_area {
 
     struct mmsghdr out[TRAM_DATAGRAMS_OUT];
     struct iovec out_pieces[TRAM_DATAGRAMS_OUT];
-    union segment_control out_control[TRAM_DATAGRAMS_OUT];
+    union send_control out_control[TRAM_DATAGRAMS_OUT];
     struct io_datagram gathered[TRAM_DATAGRAMS_OUT];
 
     char bytes[TRAM_DATAGRAMS_IN * DATAGRAM_STRIDE];
@@ -38,6 +45,12 @@ struct datagram_area {
  * by us, so nobody else reads it who does not expect joined datagrams. 0 or -ENOMEM.
  */
 int tram__datagrams_prepare(struct io *io, bool ours);
+
+/* What the kernel may be asked to say of each datagram that comes. */
+enum datagram_detail { DATAGRAM_LOCAL = 1, DATAGRAM_TTL = 2, DATAGRAM_TOS = 4 };
+
+/* Has these told from now on, by a socket of this family. 0 or -errno. */
+int tram__datagrams_ask(struct io *io, int family, unsigned details);
 
 /* Lays out area->in for a receive; how many messages there is room for. */
 unsigned tram__datagrams_room(struct datagram_area *area, const struct io *io);
@@ -54,9 +67,12 @@ unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, c
 size_t tram__datagrams_packed(const struct datagram_area *area, unsigned count);
 
 /*
- * The first message of area->out failed. True: because its datagrams were joined, which will not happen to such any
- * more; pack again.
+ * The first message of area->out failed with this errno. True: that may be because its datagrams were joined, or it
+ * may be what the first one would meet alone (EINVAL: a destination with port 0). So send that one alone.
  */
-bool tram__datagrams_unjoin(const struct datagram_area *area, struct io *io, int error);
+bool tram__datagrams_joined_badly(const struct datagram_area *area, int error);
+
+/* … and alone it was sent, with so many bytes: such are not joined any more. */
+void tram__datagrams_unjoin(struct io *io, size_t size, int error);
 
 #endif

@@ -165,21 +165,27 @@ static ssize_t send_one(struct io *io, const struct io_datagram *datagram) {
     return likely(sent >= 0) ? 1 : -errno;
 }
 
-static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+static ssize_t send_packed(struct io *io, const struct io_datagram *datagrams, size_t count) {
     struct datagram_area *area = io->loop->datagrams;
-    if (count == 1)
+    unsigned messages = tram__datagrams_pack(area, io, datagrams, count);
+    int sent;
+    do
+        sent = io->loop->sys->sendmmsg(io->fd, area->out, messages, MSG_NOSIGNAL);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent > 0) ? (ssize_t)tram__datagrams_packed(area, (unsigned)sent) : -errno;
+}
+
+static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+    if (count == 1 && likely(!datagrams->ancillary))
         return send_one(io, datagrams);
-    for (;;) {
-        unsigned messages = tram__datagrams_pack(area, io, datagrams, count);
-        int sent;
-        do
-            sent = io->loop->sys->sendmmsg(io->fd, area->out, messages, MSG_NOSIGNAL);
-        while (unlikely(sent < 0) && errno == EINTR);
-        if (likely(sent > 0))
-            return (ssize_t)tram__datagrams_packed(area, (unsigned)sent);
-        if (!tram__datagrams_unjoin(area, io, errno))
-            return -errno;
-    }
+    ssize_t sent = send_packed(io, datagrams, count);
+    if (likely(sent > 0) || !tram__datagrams_joined_badly(io->loop->datagrams, (int)-sent))
+        return sent;
+    int error = (int)-sent;
+    sent = send_packed(io, datagrams, 1);
+    if (sent > 0)
+        tram__datagrams_unjoin(io, datagrams->size, error);
+    return sent;
 }
 
 static ssize_t send_from_pipe(struct io *io, const struct io_range *range) {

@@ -13,6 +13,7 @@
 #ifndef TRAM_CORE_LOOP_IO_H
 #define TRAM_CORE_LOOP_IO_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -23,6 +24,16 @@
 
 struct io;
 
+/* What is known of a datagram that came, or is to be said of one that goes, beside its sender or destination. */
+struct io_ancillary {
+    struct in6_addr local; /* here it came in, or leaves; an IPv4 address is a mapped one; zero: as the kernel likes */
+    uint32_t interface;    /* there; 0: any */
+    /* Only of one that came: */
+    bool has_local;
+    int16_t ttl; /* time to live, or hop limit; -1: not known */
+    int16_t tos; /* type of service, or traffic class, with its two bits of ECN; -1: not known */
+};
+
 /* One datagram, that came or that is to go. */
 struct io_datagram {
     void *data;
@@ -30,6 +41,7 @@ struct io_datagram {
     size_t full_size;               /* of one that came: what was sent, more than `size` where it was cut */
     const struct sockaddr *address; /* sender, or destination; NULL: none, or the socket is connected */
     socklen_t address_size;
+    const struct io_ancillary *ancillary; /* NULL: nothing */
 };
 
 /* What an owner of datagrams is told, in place of `received` … `sent` below. */

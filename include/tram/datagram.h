@@ -21,7 +21,7 @@ TRAM_BEGIN_DECLS
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_datagram_options {
-    const int *sock;         /* a datagram socket to use, without any other option; becomes the transport's */
+    const int *sock;         /* a datagram socket to use, with `receive_…` at most; becomes the transport's */
     const char *local_host;  /* bind to this address; NULL or "" with a local_port: all interfaces */
     const char *local_port;  /* text; "0" or NULL: the kernel chooses */
     const char *remote_host; /* connect to this address: only it is heard, and sent to */
@@ -35,6 +35,8 @@ typedef struct tram_datagram_options {
     int flags;             /* for getaddrinfo: AI_… */
     bool reuse_port;       /* SO_REUSEPORT; TRAM_EVALUE where there is none */
     bool allow_broadcast;  /* SO_BROADCAST; a remote address is then not connected to, only sent to */
+    bool receive_ttl;      /* tram_transport_datagram_ttl() tells; -ENOTSUP where the socket is no UDP one */
+    bool receive_tos;      /* tram_transport_datagram_tos() tells; the same */
     uintptr_t reserved[8]; /* must be 0 */
 } tram_datagram_options;
 
@@ -60,10 +62,37 @@ TRAM_API int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_f
  * Returns 0 also when the kernel refused for good, which error_received hears (too large: -EMSGSIZE; nobody there:
  * -ECONNREFUSED at some later call), and when the transport is gone and the datagram dropped. -ENOMEM: it could not be
  * queued, all else is as before. NULL data with a size: TRAM_EVALUE. A queued datagram counts for its size and 8 in
- * tram_transport_get_write_buffer_size().
+ * tram_transport_get_write_buffer_size(); one that was sent within datagram_received, only if the kernel refused it at
+ * the end of the batch.
  */
 TRAM_API int tram_transport_sendto(tram_transport *transport, const void *data, size_t size,
                                    const tram_socket_address *address);
+
+/*
+ * The same, leaving from `source`, an address of this machine of the same family; its port is not looked at, a scope
+ * (fe80::1%eth0) chooses the interface. NULL: the kernel chooses. An address that is not ours is an error of the system
+ * for error_received. TRAM_EVALUE: another family, no internet address; -ENOTSUP: no datagram transport.
+ *
+ * tram_transport_sendto() leaves the choice to the kernel, too, with one exception: an answer to the sender of the
+ * datagram that is just being received leaves from the address that the datagram came to. So on all interfaces a peer
+ * hears from whom it asked; who answers later keeps what tram_transport_datagram_local() told.
+ */
+TRAM_API int tram_transport_sendto_from(tram_transport *transport, const void *data, size_t size,
+                                        const tram_socket_address *address, const tram_socket_address *source);
+
+/*
+ * Within datagram_received: the address of this machine that the datagram came to, with the port of the socket. Where
+ * the socket is bound to all interfaces that is the kernel's word (IP_PKTINFO; of a broadcast it is the address of the
+ * interface), else the name of the socket. TRAM_ESTATE elsewhere; -ENOTSUP: no datagram transport; -ENOMEM.
+ */
+TRAM_API int tram_transport_datagram_local(tram_transport *transport, tram_socket_address *ret_address);
+
+/*
+ * Within datagram_received: its time to live or hop limit, where `receive_ttl` asks for it; its type of service or
+ * traffic class, the lowest two bits of which are ECN, where `receive_tos` does. -1: not known.
+ */
+TRAM_API int tram_transport_datagram_ttl(const tram_transport *transport);
+TRAM_API int tram_transport_datagram_tos(const tram_transport *transport);
 
 /*
  * Within datagram_received: the size that the datagram was sent with. More than what was delivered if it was cut, which

@@ -38,7 +38,7 @@ typedef enum tram_steer {
 typedef struct tram_server_options {
     const char *const *hosts; /* several hosts instead of the one argument; ended by NULL */
     const int *sock;          /* a bound stream socket instead of host and port; becomes the server's */
-    const int *sockets;       /* or several, `socket_count` of them, as tram/inherit.h gets them */
+    const int *sockets;       /* or several, `socket_count` different ones, as tram/inherit.h gets them */
     size_t socket_count;
     int family;             /* AF_INET, AF_INET6; 0: any */
     int flags;              /* for getaddrinfo; 0: AI_PASSIVE */

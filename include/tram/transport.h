@@ -134,8 +134,8 @@ struct tram_socket_address {
 };
 
 /*
- * Makes an address of a numeric host ("127.0.0.1", "::1") and a numeric port (NULL: 0). TRAM_EVALUE: one of them is
- * none; names go to the resolver (tram/resolver.h). Any thread.
+ * Makes an address of a numeric host ("127.0.0.1", "::1", "fe80::1%eth0") and a numeric port (NULL: 0). TRAM_EVALUE:
+ * one of them is none, or there is no such interface; names go to the resolver (tram/resolver.h). Any thread.
  */
 TRAM_API int tram_socket_address_inet(const char *host, const char *port, tram_socket_address *ret_address);
 
@@ -168,13 +168,14 @@ typedef struct tram_socket {
 TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback);
 
 /*
- * Writes an address as text, "127.0.0.1:80", "[::1]:80", "unix:/path"; always terminated, cut if `size` is
- * too small. Returns `text`. Any thread.
+ * Writes an address as text, "127.0.0.1:80", "[::1]:80", "unix:/path", "unix:@abstract"; always terminated, cut if
+ * `size` is too small. Peers choose the names of Unix sockets: in them a backslash is "\\", and what is not printable
+ * UTF-8 is "\x1b". Returns `text`. Any thread.
  */
 TRAM_API const char *tram_socket_address_text(const tram_socket_address *address, char *text, size_t size);
 
 /* Length of text that fits any address. */
-#define TRAM_ADDRESS_TEXT_SIZE 128
+#define TRAM_ADDRESS_TEXT_SIZE 448
 
 TRAM_END_DECLS
 

@@ -127,8 +127,20 @@ static int fake_bind(int fd, const struct sockaddr *address, socklen_t size) {
     return tram__sys.bind(fd, address, size);
 }
 
+static bool refuse_transparent;
+
+static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    if (refuse_transparent &&
+        ((level == IPPROTO_IP && name == IP_TRANSPARENT) || (level == IPPROTO_IPV6 && name == IPV6_TRANSPARENT))) {
+        errno = EPERM;
+        return -1;
+    }
+    return tram__sys.setsockopt(fd, level, name, value, size);
+}
+
 static void use_fake(struct world *world) {
     fake = tram__sys;
+    fake.setsockopt = fake_setsockopt;
     fake.bind = fake_bind;
     fake.clock_gettime = fake_clock;
     clock_ahead = 0;
@@ -716,6 +728,30 @@ static void test_C_10_all_errors_on_request(void **state) {
     tram_future_release(future);
 }
 
+/* rules: C-9, C-6 */
+static void test_what_may_not_be_transparent_fails(void **state) {
+    static const char *const hosts[] = {"127.0.0.1", "::1"};
+    struct world *world = *state;
+    use_fake(world);
+    refuse_transparent = true;
+    int before = open_descriptors();
+    for (size_t i = 0; i < 2; i++) {
+        int probe = socket(i ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (probe < 0)
+            continue;
+        close(probe);
+        const tram_connection_options options = {.transparent = true};
+        tram_future *future = create(world, hosts[i], own_port, &options);
+        const tram_error *error = failure_of(world, future, -EPERM);
+        assert_string_equal(error->operation, "IP_TRANSPARENT");
+        assert_non_null(strstr(error->detail, hosts[i]));
+        tram_future_release(future);
+        assert_int_equal(open_descriptors(), before);
+    }
+    refuse_transparent = false;
+    assert_string_equal(connects, ""); /* nobody was asked */
+}
+
 static void test_C_9_meeting_oneself_is_no_connection(void **state) {
     struct world *world = *state;
     uint16_t port = free_port();
@@ -723,6 +759,64 @@ static void test_C_9_meeting_oneself_is_no_connection(void **state) {
     snprintf(text, sizeof text, "%u", port);
     tram_connection_options options = {.local_host = "127.0.0.1", .local_port = text};
     assert_fails(world, create(world, "127.0.0.1", port, &options), -ECONNREFUSED);
+}
+
+/* These mean this machine as well. */
+static void test_C_9_meeting_oneself_at_all_interfaces(void **state) {
+    static const struct {
+        const char *local, *remote;
+    } list[] = {{"127.0.0.1", "0.0.0.0"}, {"::1", "::"}, {"::ffff:127.0.0.1", "::ffff:0.0.0.0"}};
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        char text[8];
+        tram_socket_address local;
+        uint16_t port = free_port();
+        snprintf(text, sizeof text, "%u", port);
+        assert_int_equal(tram_socket_address_inet(list[i].local, NULL, &local), 0);
+        int probe = socket(local.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool there = probe >= 0 && bind(probe, (struct sockaddr *)&local.address, local.size) == 0;
+        if (probe >= 0)
+            close(probe);
+        if (!there)
+            continue;
+        tram_connection_options options = {.local_host = list[i].local, .local_port = text};
+        assert_fails(world, create(world, list[i].remote, port, &options), -ECONNREFUSED);
+    }
+    /* Whoever listens there is met. */
+    uint16_t port;
+    int listener = tcp_listener(1, &port);
+    tram_future *future = create(world, "0.0.0.0", port, NULL);
+    void *transport;
+    run_until_done(world, future);
+    assert_int_equal(tram_future_result(future, &transport), 0);
+    assert_peer_is(transport, "127.0.0.1");
+    tram_transport_abort(transport);
+    tram_future_release(future);
+    run_until(world, &world_last_recorder(world)->was_released);
+    close(listener);
+}
+
+/* Whoever closes first keeps the port in TIME_WAIT for a minute, which is no reason to wait for. */
+static void test_C_6_a_local_port_can_be_had_again_at_once(void **state) {
+    struct world *world = *state;
+    char text[8];
+    snprintf(text, sizeof text, "%u", free_port());
+    tram_connection_options options = {.local_host = "127.0.0.1", .local_port = text};
+    for (int i = 0; i < 3; i++) {
+        uint16_t port;
+        int listener = tcp_listener(1, &port); /* another peer each time */
+        tram_future *future = create(world, "127.0.0.1", port, &options);
+        void *transport;
+        run_until_done(world, future);
+        assert_int_equal(tram_future_result(future, &transport), 0);
+        int peer = accept(listener, NULL, NULL);
+        tram_transport_close(transport);
+        tram_future_release(future);
+        run_until(world, &world_last_recorder(world)->was_released);
+        assert_true(receive_eof(world, peer));
+        close(peer);
+        close(listener);
+    }
 }
 
 /* rules: X-1 */
@@ -1021,7 +1115,10 @@ int main(void) {
         TEST(C_8_interleave),
         TEST(C_9_one_error_or_all_the_same),
         TEST(C_9_different_errors_are_combined),
+        TEST(what_may_not_be_transparent_fails),
         TEST(C_9_meeting_oneself_is_no_connection),
+        TEST(C_9_meeting_oneself_at_all_interfaces),
+        TEST(C_6_a_local_port_can_be_had_again_at_once),
         TEST(C_10_all_errors_on_request),
         TEST(X_1_time_runs_out),
         TEST(C_11_cancelled_while_resolving),

@@ -576,6 +576,99 @@ static void test_M_9_a_factory_that_fails_ends_the_first_end(void **state) {
     assert_int_equal(tram_loop_free(other), 0);
 }
 
+static void test_M_9_a_pair_across_needs_a_protocol(void **state) {
+    struct world *world = *state;
+    static tram_protocol no_ops;
+    struct echo echo = {0};
+    tram_loop *other;
+    size_t blocks = world->live_blocks;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, NULL, other, echo_factory, &echo, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_loop_create_pair_across(world->loop, &no_ops, other, echo_factory, &echo, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_loop_dispatch(other), 0); /* nothing was sent there */
+    assert_int_equal(world->live_blocks, blocks);
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
+/* ---- The last reference ---- */
+
+#define ENDINGS 300
+
+/* The far end goes at once, or once something came, or once the near end has gone. */
+struct far {
+    tram_protocol base;
+    unsigned how;
+};
+
+static _Atomic unsigned far_released;
+
+static int far_made(tram_protocol *protocol, tram_transport *transport) {
+    struct far *far = (struct far *)protocol;
+    if (far->how == 0)
+        return tram_transport_abort(transport);
+    return far->how == 1 ? tram_transport_write(transport, "far", 3) : 0;
+}
+
+static int far_data(tram_protocol *protocol, const void *data, size_t size) {
+    (void)data, (void)size;
+    return ((struct far *)protocol)->how == 2 ? tram_transport_close(protocol->transport) : 0;
+}
+
+static void far_free(tram_protocol *protocol) {
+    free(protocol);
+    far_released++;
+}
+
+static int far_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    static const tram_protocol_ops ops = {.connection_made = far_made, .data_received = far_data, .released = far_free};
+    (void)loop;
+    struct far *far = calloc(1, sizeof *far);
+    *far = (struct far){.base.ops = &ops, .how = (unsigned)(uintptr_t)arg};
+    *ret_protocol = &far->base;
+    return 0;
+}
+
+static int stop_loop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static bool all_far_released(void *arg) {
+    (void)arg;
+    return far_released == ENDINGS;
+}
+
+/*
+ * Both ends go at about the same time, each on its thread: whichever drops the last reference frees what they share,
+ * with what is still on its way. Sanitizers see to the rest.
+ */
+static void test_M_9_either_of_two_running_loops_may_go_last(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    pthread_t thread;
+    far_released = 0;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(pthread_create(&thread, NULL, run_loop, other), 0);
+    for (unsigned i = 0; i < ENDINGS; i++) {
+        struct recorder *near = recorder_new(world, NULL);
+        tram_transport *transport;
+        assert_int_equal(tram_loop_create_pair_across(world->loop, &near->base, other, far_factory,
+                                                      (void *)(uintptr_t)(i % 4), &transport),
+                         0);
+        assert_int_equal(tram_transport_write(transport, "near", 4), 0);
+        for (unsigned ticks = i % 7; ticks && !near->lost; ticks--)
+            run_ticks(world, 1);
+        if (!near->lost)
+            assert_int_equal(i % 3 ? tram_transport_abort(transport) : tram_transport_close(transport), 0);
+        run_until(world, &near->was_released);
+        world->trace[0] = '\0';
+    }
+    run_until_true(world, all_far_released, NULL);
+    assert_int_equal(tram_loop_call_soon_threadsafe(other, stop_loop, NULL, NULL), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
 
 int main(void) {
@@ -604,6 +697,8 @@ int main(void) {
         TEST(M_9_the_other_loop_closes),
         TEST(M_9_this_loop_closes_first),
         TEST(M_9_a_factory_that_fails_ends_the_first_end),
+        TEST(M_9_a_pair_across_needs_a_protocol),
+        TEST(M_9_either_of_two_running_loops_may_go_last),
         TEST(M_10_extra_info_is_the_default),
     };
     return cmocka_run_group_tests_name("pair", tests, NULL, NULL);

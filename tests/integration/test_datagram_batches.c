@@ -3,6 +3,7 @@
  * peer's sockets are plain ones, so what arrives there tells whether the cuts were right.
  */
 #include <errno.h>
+#include <linux/net_tstamp.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
@@ -61,6 +62,10 @@ static void send_corked(struct endpoint *endpoint, size_t count, size_t size, si
 static void expect_many(struct endpoint *endpoint, size_t count, size_t size, size_t offset) {
     for (size_t i = 0; i < count; i++)
         expect_pattern(endpoint, size, offset + i * size);
+}
+
+static bool has_kept_350(void *arg) {
+    return ((struct recorder *)arg)->kept >= 350;
 }
 
 static void peer_has_nothing(struct endpoint *endpoint) {
@@ -186,6 +191,60 @@ static void test_D_7_a_given_socket_is_not_told_to_join(void **state) {
     run_until(world, &recorder->was_released);
 }
 
+/* A socket is the user's to ask for more: what the kernel then says first must leave room for the rest. */
+static void test_D_7_marks_of_time_do_not_cost_the_boundaries(void **state) {
+    struct endpoint endpoint = endpoint_that_joins(*state);
+    const tram_socket *view = tram_transport_get_extra_info(endpoint.transport, "socket", NULL);
+    int on = 1, marks = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+    assert_int_equal(setsockopt(view->fileno, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on), 0);
+    assert_int_equal(setsockopt(view->fileno, SOL_SOCKET, SO_TIMESTAMPING, &marks, sizeof marks), 0);
+    setsockopt(view->fileno, SOL_SOCKET, 75 /* SO_RCVMARK, Linux 5.19 */, &on, sizeof on);
+    endpoint.recorder->keep = true;
+    peer_sends_joined(&endpoint, 350, 100);
+    run_until_true(endpoint.world, has_kept_350, endpoint.recorder);
+    assert_trace(endpoint.world, "datagram:100 datagram:100 datagram:100 datagram:50");
+    assert_pattern(endpoint.recorder->bytes, 350, 0);
+    endpoint_close(&endpoint);
+}
+
+static struct sys cutting;
+static unsigned cuts;
+
+static int cutting_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    int came = tram__sys.recvmmsg(fd, messages, count, flags, timeout);
+    for (int i = 0; i < came && cuts; i++, cuts--) {
+        messages[i].msg_hdr.msg_controllen = 0;
+        messages[i].msg_hdr.msg_flags |= MSG_CTRUNC;
+    }
+    return came;
+}
+
+/* Nobody can tell then where one datagram ends: better none than one that nobody sent. */
+static void test_D_7_boundaries_that_were_cut_off_are_an_error(void **state) {
+    struct world *world = *state;
+    cutting = *faults_sys();
+    cutting.recvmmsg = cutting_recvmmsg;
+    world_use_sys(world, &cutting);
+    struct endpoint endpoint = endpoint_that_joins(world);
+    cuts = 1;
+    peer_sends_joined(&endpoint, 350, 100);
+    peer_sends(&endpoint, 7, 0);
+    run_until_traced(world, "datagram:7");
+    assert_trace(world, "error:ENOBUFS datagram:7");
+    endpoint_close(&endpoint);
+
+    /* A socket that does not join has nothing to lose. */
+    tram_socket_address address;
+    int fd = udp_socket(&address);
+    tram_datagram_options options = {.sock = &fd};
+    struct endpoint given = endpoint_open_with(world, &options, udp_socket(&address));
+    cuts = 1;
+    peer_sends(&given, 9, 0);
+    run_until_traced(world, "datagram:9");
+    assert_trace(world, "datagram:9");
+    endpoint_close(&given);
+}
+
 /* ---- Sending within a batch ---- */
 
 static int echo(struct recorder *recorder, const char *event) {
@@ -262,6 +321,81 @@ static void test_D_12_little_is_held_and_held_is_not_paused(void **state) {
     for (int i = 0; i < 200; i++)
         assert_int_equal(peer_takes(&endpoint, &byte, 1), 1);
     endpoint_close(&endpoint);
+}
+
+static int answer_and_limit(struct recorder *recorder, const char *event) {
+    struct endpoint *endpoint = recorder->arg;
+    if (strcmp(event, "datagram") != 0)
+        return 0;
+    assert_int_equal(send_pattern(endpoint, 100, 0), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(endpoint->transport), 0);
+    assert_int_equal(tram_transport_set_write_buffer_limits(endpoint->transport, 0, 0), 0);
+    assert_int_equal(tram_transport_set_write_hard_limit(endpoint->transport, 10), 0);
+    return 0;
+}
+
+/* As in CPython, where it is sent at once. */
+static void test_D_13_what_a_batch_holds_is_not_queued(void **state) {
+    struct endpoint endpoint = endpoint_open(*state);
+    endpoint.recorder->on = answer_and_limit;
+    endpoint.recorder->arg = &endpoint;
+    peer_sends(&endpoint, 1, 0);
+    peer_sends(&endpoint, 1, 0);
+    run_to_rest(endpoint.world);
+    assert_trace(endpoint.world, "datagram:1 datagram:1");
+    for (int i = 0; i < 2; i++)
+        expect_pattern(&endpoint, 100, 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(endpoint.transport), 0);
+    endpoint_close(&endpoint);
+}
+
+static void test_D_14_who_pauses_while_corked_is_resumed(void **state) {
+    struct endpoint endpoint = endpoint_open(*state);
+    struct world *world = endpoint.world;
+    assert_int_equal(tram_transport_cork(endpoint.transport), 0);
+    assert_int_equal(send_pattern(&endpoint, 100, 0), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(endpoint.transport), 108);
+    assert_int_equal(tram_transport_set_write_buffer_limits(endpoint.transport, 0, 0), 0);
+    assert_trace(world, "pause");
+    assert_int_equal(tram_transport_uncork(endpoint.transport), 0);
+    assert_trace(world, ""); /* not within the call */
+    run_until_traced(world, "resume");
+    run_to_rest(world);
+    assert_trace(world, "resume");
+    expect_pattern(&endpoint, 100, 0);
+    endpoint_close(&endpoint);
+}
+
+static int echo_and_abort(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "datagram") != 0 || recorder->datagrams < 3)
+        return echo(recorder, event);
+    echo(recorder, event);
+    return tram_transport_abort(recorder->base.transport);
+}
+
+static void test_D_19_an_abort_within_a_batch_sends_what_it_held(void **state) {
+    struct endpoint endpoint = endpoint_open(*state);
+    endpoint.recorder->on = echo_and_abort;
+    endpoint.recorder->arg = &endpoint;
+    for (size_t i = 0; i < 5; i++)
+        peer_sends(&endpoint, 1, 0);
+    run_until(endpoint.world, &endpoint.recorder->was_released);
+    assert_trace(endpoint.world, "datagram:1 datagram:1 datagram:1 lost:0 released");
+    expect_many(&endpoint, 3, 10, 10);
+    peer_has_nothing(&endpoint);
+    endpoint_close(&endpoint);
+
+    /* What the kernel refused is queued, and dropped. */
+    struct endpoint full = endpoint_open(endpoint.world);
+    full.recorder->on = echo_and_abort;
+    full.recorder->arg = &full;
+    faults.datagram_budget = 0;
+    for (size_t i = 0; i < 3; i++)
+        peer_sends(&full, 1, 0);
+    run_until(full.world, &full.recorder->was_released);
+    faults.datagram_budget = SIZE_MAX;
+    peer_has_nothing(&full);
+    endpoint_close(&full);
 }
 
 /* ---- Corks ---- */
@@ -398,6 +532,60 @@ static void test_D_15_where_joining_fails_they_go_one_by_one(void **state) {
     endpoint_close(&endpoint);
 }
 
+/* Whoever forges the source of a question chooses where the answers go: to port 0, which the kernel refuses. */
+static void test_D_15_an_answer_to_port_0_changes_nothing_for_others(void **state) {
+    struct endpoint endpoint = endpoint_that_joins(*state);
+    tram_socket_address forged;
+    assert_int_equal(tram_socket_address_inet("127.0.0.1", "0", &forged), 0);
+    assert_int_equal(tram_transport_cork(endpoint.transport), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tram_transport_sendto(endpoint.transport, "abcdefg", 7, &forged), 0);
+    assert_int_equal(tram_transport_uncork(endpoint.transport), 0);
+    run_to_rest(endpoint.world);
+    assert_trace(endpoint.world, "error:EINVAL error:EINVAL");
+    faults.messages = 0;
+    send_corked(&endpoint, 5, 1000, 0);
+    assert_int_equal(faults.messages, 1);
+    assert_int_equal(faults.joined, 1);
+    expect_many(&endpoint, 5, 1000, 0);
+    endpoint_close(&endpoint);
+}
+
+/* Only what one datagram alone does not meet is the fault of joining. */
+static void test_D_15_each_error_of_joining_is_proved_by_a_single_one(void **state) {
+    static const struct {
+        int error;
+        bool smaller_too; /* they are not joined any more either */
+    } list[] = {{EMSGSIZE, false}, {EINVAL, false}, {EIO, true}, {EOPNOTSUPP, true}};
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct endpoint endpoint = endpoint_that_joins(world);
+        /* Alone it fails as well: that is its own fault. */
+        faults.joined = faults.messages = 0;
+        fail_next(&faults.send, list[i].error, 2);
+        send_corked(&endpoint, 3, 500, 0);
+        run_to_rest(world);
+        expect_many(&endpoint, 2, 500, 500);
+        assert_int_equal(faults.joined, 1);
+        world->trace[0] = '\0';
+        /* Alone it goes. */
+        faults.join_error = list[i].error;
+        send_corked(&endpoint, 3, 500, 0);
+        faults.join_error = 0;
+        expect_many(&endpoint, 3, 500, 0);
+        faults.joined = faults.messages = 0;
+        send_corked(&endpoint, 3, 500, 0);
+        assert_int_equal(faults.messages, 3);
+        send_corked(&endpoint, 3, 499, 0);
+        assert_int_equal(faults.joined, !list[i].smaller_too);
+        expect_many(&endpoint, 3, 500, 0);
+        expect_many(&endpoint, 3, 499, 0);
+        assert_trace(world, "");
+        endpoint_close(&endpoint);
+        world->trace[0] = '\0';
+    }
+}
+
 static void test_D_15_a_kernel_that_cannot_cut_is_not_asked_to(void **state) {
     faults.cannot_join = true;
     struct endpoint endpoint = endpoint_open(*state);
@@ -522,7 +710,14 @@ int main(void) {
         TEST_FAULTS(test_D_15_different_peers_are_not_joined),
         TEST_FAULTS(test_D_15_many_are_joined_in_several_messages),
         TEST_FAULTS(test_D_15_where_joining_fails_they_go_one_by_one),
+        TEST_FAULTS(test_D_15_an_answer_to_port_0_changes_nothing_for_others),
+        TEST_FAULTS(test_D_15_each_error_of_joining_is_proved_by_a_single_one),
         TEST_FAULTS(test_D_15_a_kernel_that_cannot_cut_is_not_asked_to),
+        TEST_FAULTS(test_D_7_marks_of_time_do_not_cost_the_boundaries),
+        TEST_FAULTS(test_D_7_boundaries_that_were_cut_off_are_an_error),
+        TEST_FAULTS(test_D_13_what_a_batch_holds_is_not_queued),
+        TEST_FAULTS(test_D_14_who_pauses_while_corked_is_resumed),
+        TEST_FAULTS(test_D_19_an_abort_within_a_batch_sends_what_it_held),
         TEST_FAULTS(test_an_error_at_the_end_of_a_cork_drops_that_one),
         TEST_FAULTS(test_an_error_of_the_socket_costs_one_of_the_joined),
         TEST_FAULTS(test_D_19_closing_ends_a_cork),

@@ -316,20 +316,50 @@ static void test_F_7_pipes_cannot_do_it(void **state) {
     close(file);
 }
 
+/* The connection has ended: it is not the sending alone that failed. */
+static void test_F_8_each_error_of_a_connection_ends_it(void **state) {
+    static const struct {
+        int error;
+        bool of_connection;
+    } list[] = {{ECONNRESET, true},   {EPIPE, true},       {ENOTCONN, true}, {ECONNABORTED, true}, {ETIMEDOUT, true},
+                {EHOSTUNREACH, true}, {ENETUNREACH, true}, {ENETDOWN, true}, {EIO, false},         {ENOMEM, false}};
+    struct world *world = *state;
+    int file = pattern_file(1000);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct stream stream = stream_open(world);
+        fail_next(&faults.sendfile, list[i].error, 1);
+        tram_future *future = send_file(&stream, file, 0, 1000);
+        run_until_true(world, is_done, future);
+        assert_true(tram_future_result(future, NULL) < 0);
+        tram_future_release(future);
+        run_to_rest(world);
+        assert_int_equal(stream.recorder->lost, list[i].of_connection);
+        if (list[i].of_connection)
+            assert_int_equal(stream.recorder->lost_code, -list[i].error);
+        stream_close(&stream);
+        world->trace[0] = '\0';
+    }
+    close(file);
+}
+
 static void test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
     tram_future *future;
     int file = pattern_file(100000), through[2];
-    fail_next(&faults.sendfile, ENOSYS, 1);
-    assert_int_equal(tram_loop_sendfile(world->loop, stream.transport, file, 10, 50000, &no_fallback, &future), 0);
-    expect_error(world, future, TRAM_ENOSENDFILE);
-    assert_int_equal(position(file), 1);
-    fail_next(&faults.sendfile, ENOSYS, 1);
-    future = send_file(&stream, file, 10, 50000);
-    read_pattern(&stream, 50000, 10);
-    expect_sent(world, future, 50000);
-    assert_int_equal(position(file), 50010);
+    static const int errors[] = {EINVAL, ENOSYS, EOPNOTSUPP, ESPIPE};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        off_t before = position(file);
+        fail_next(&faults.sendfile, errors[i], 1);
+        assert_int_equal(tram_loop_sendfile(world->loop, stream.transport, file, 10, 50000, &no_fallback, &future), 0);
+        expect_error(world, future, TRAM_ENOSENDFILE);
+        assert_int_equal(position(file), before);
+        fail_next(&faults.sendfile, errors[i], 1);
+        future = send_file(&stream, file, 10, 50000);
+        read_pattern(&stream, 50000, 10);
+        expect_sent(world, future, 50000);
+        assert_int_equal(position(file), 50010);
+    }
 
     /* A pipe has no positions. */
     assert_int_equal(pipe2(through, O_CLOEXEC), 0);
@@ -728,6 +758,7 @@ int main(void) {
         CASE(test_F_7_a_closing_transport_refuses),
         CASE(test_F_7_pipes_cannot_do_it),
         CASE(test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed),
+        CASE(test_F_8_each_error_of_a_connection_ends_it),
         CASE(test_F_8_files_that_cannot_be_read),
         CASE(test_F_9_blocks_heed_the_water_marks_and_the_protocol_rests),
         CASE(test_F_9_F_6_nobody_writes_between_the_blocks),

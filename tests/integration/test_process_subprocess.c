@@ -623,6 +623,66 @@ static void test_Z_23_without_debug_mode_nothing_is_reported(void **state) {
     process_free(process);
 }
 
+static struct sys immortal;
+static bool may_signal;
+static int waited_ms;
+
+static int no_signal(int pidfd, int number, siginfo_t *info, unsigned flags) {
+    (void)pidfd, (void)number, (void)info, (void)flags;
+    errno = EPERM;
+    return may_signal ? 0 : -1; /* it hears it, and does not die: as in an uninterruptible wait */
+}
+
+static int no_death(struct pollfd *fds, nfds_t count, int timeout_ms) {
+    (void)fds, (void)count;
+    waited_ms = timeout_ms;
+    return 0;
+}
+
+static int nobody_exited(idtype_t type, id_t id, siginfo_t *ret_info, int options) {
+    (void)type, (void)id, (void)ret_info, (void)options;
+    return 0;
+}
+
+static int not_ours(idtype_t type, id_t id, siginfo_t *ret_info, int options) {
+    (void)type, (void)id, (void)ret_info, (void)options;
+    errno = ECHILD;
+    return -1;
+}
+
+/* The loop waits a second for it, then lets go of it. */
+static void test_Z_23_a_child_that_neither_dies_nor_can_be_reaped(void **state) {
+    struct world *world = *state;
+    immortal = tram__sys;
+    immortal.pidfd_send_signal = no_signal;
+    immortal.poll = no_death;
+    for (int variant = 0; variant < 4; variant++) {
+        may_signal = variant & 1;
+        immortal.waitid = variant & 2 ? not_ours : nobody_exited;
+        waited_ms = 0;
+        world_use_sys(world, &immortal);
+        int before = open_descriptors();
+        struct process *process = process_new(world);
+        process_exec(process, cat, &no_pipes);
+        run_until_traced(world, "made");
+        tram_transport *transport =
+            tram_transport_hold(process->transport ? process->transport : process->base.transport);
+        const tram_subprocess *view = tram_transport_get_extra_info(transport, "subprocess", NULL);
+        pid_t pid = view->pid;
+        tram_transport_release(transport);
+        clear(world);
+        assert_int_equal(tram_loop_close(world->loop), 0);
+        assert_int_equal(waited_ms, may_signal ? 1000 : 0);
+        assert_true(process->exited && process->lost && process->was_released);
+        assert_int_equal(process->returncode, 255); /* nobody knows it */
+        assert_in_range(open_descriptors(), 0, before);
+        process_free(process);
+        /* It lived on, and is not ours any more. */
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+    }
+}
+
 /* A cancelled creation whose child the loop's end finds still dying. */
 static void test_Z_23_Z_19_a_loop_that_closes_amid_a_cancel(void **state) {
     struct world *world = *state;
@@ -687,6 +747,7 @@ int main(void) {
         TEST(test_Z_19_a_creation_that_is_done_cannot_be_cancelled),
         TEST(test_Z_23_a_loop_that_closes_ends_its_children_and_debug_mode_reports_them),
         TEST(test_Z_23_without_debug_mode_nothing_is_reported),
+        TEST(test_Z_23_a_child_that_neither_dies_nor_can_be_reaped),
         TEST(test_Z_23_Z_19_a_loop_that_closes_amid_a_cancel),
         TEST(test_E_5_Z_9_the_output_of_date_is_collected),
     };

@@ -232,6 +232,7 @@ static void test_V_45_bad_sockets_stay_the_callers(void **state) {
     tram_runtime *runtime = runtime_new(world, 2);
     int fds[2], datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), none = open("/dev/null", O_RDONLY);
     listeners(fds, 1, true);
+    int fds_twice[] = {fds[0], fds[0]};
     int with_datagram[] = {fds[0], datagram}, with_none[] = {fds[0], none}, with_closed[] = {fds[0], -1};
     const struct {
         tram_server_options options;
@@ -240,6 +241,7 @@ static void test_V_45_bad_sockets_stay_the_callers(void **state) {
         {{.sockets = fds}, TRAM_EVALUE},
         {{.socket_count = 1}, TRAM_EVALUE},
         {{.sockets = fds, .socket_count = 1, .sock = fds}, TRAM_EVALUE},
+        {{.sockets = fds_twice, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_datagram, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_none, .socket_count = 2}, TRAM_EVALUE},
         {{.sockets = with_closed, .socket_count = 2}, -EBADF},
@@ -310,6 +312,70 @@ static void test_V_45_U_5_a_unix_socket_with_its_file(void **state) {
         assert_int_equal(exists(path), keep);
         unlink(path);
     }
+}
+
+/* A server that never ran has its file to remove as well; but not one that stands there meanwhile. */
+static void test_U_5_the_file_of_a_given_socket_goes_with_it(void **state) {
+    enum { REMOVED, KEPT, REPLACED, VARIANTS };
+    for (int variant = 0; variant < VARIANTS; variant++) {
+        const char *path = in_folder("given");
+        tram_socket_address address;
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(tram_socket_address_unix(path, strlen(path), &address), 0);
+        assert_int_equal(bind(fd, (struct sockaddr *)&address.address, address.size), 0);
+        tram_runtime *runtime = runtime_new(*state, 2);
+        const tram_unix_server_options options = {.sock = &fd, .keep_socket_file = variant == KEPT};
+        serve_path(runtime, &new_name, NULL, &options);
+        if (variant == REPLACED) {
+            int file = unlink(path) ? -1 : open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+            assert_true(file >= 0);
+            close(file);
+        }
+        tram_runtime_free(runtime);
+        assert_int_equal(exists(path), variant != REMOVED);
+        unlink(path);
+    }
+}
+
+/* What fails has taken nothing: neither the socket nor its file. */
+static void test_U_5_a_call_that_fails_leaves_socket_and_file(void **state) {
+    struct world *world = *state;
+    const char *path = in_folder("given");
+    tram_socket_address address;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(tram_socket_address_unix(path, strlen(path), &address), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address.address, address.size), 0);
+    const tram_unix_server_options options = {.sock = &fd}, negative = {.sock = &fd, .backlog = -1};
+    tram_runtime *runtime = runtime_new(world, 2);
+    tram_future *future;
+    assert_int_equal(tram_runtime_create_unix_server(runtime, host_factory, &new_name, NULL, 0, &negative, NULL, NULL),
+                     TRAM_EVALUE);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_create_unix_server(runtime, host_factory, &new_name, NULL, 0, &options, NULL, NULL),
+                     TRAM_ESTATE);
+    tram_runtime_free(runtime);
+    assert_int_equal(tram_loop_create_unix_server(world->loop, host_factory, &new_name, NULL, 0, &negative, &future),
+                     TRAM_EVALUE);
+    for (size_t allocations = 0;; allocations++) { /* also for want of memory, as long as the call says so */
+        world->fail_after = allocations;
+        int status = tram_loop_create_unix_server(world->loop, host_factory, &new_name, NULL, 0, &options, &future);
+        world->fail_after = SIZE_MAX;
+        if (!status)
+            break;
+        assert_int_equal(status, -ENOMEM);
+        assert_true(is_open(fd));
+        assert_true(exists(path));
+    }
+    /* It has begun, and is the server's: what happens to it now happens to the file. */
+    int result = tram_loop_run_until_complete(world->loop, future);
+    void *server;
+    if (!result && !tram_future_result(future, &server)) {
+        tram_server_close(server);
+        tram_server_release(server);
+    }
+    tram_future_release(future);
+    assert_false(is_open(fd));
+    assert_false(exists(path));
 }
 
 /* ---- Socket activation ---- */
@@ -943,6 +1009,8 @@ int main(void) {
         CASE(test_V_45_bad_sockets_stay_the_callers),
         CASE(test_V_45_several_sockets_of_one_loop),
         CASE(test_V_45_U_5_a_unix_socket_with_its_file),
+        CASE(test_U_5_the_file_of_a_given_socket_goes_with_it),
+        CASE(test_U_5_a_call_that_fails_leaves_socket_and_file),
         CASE(test_V_46_sockets_of_systemd),
         CASE(test_V_47_from_one_to_the_next),
         CASE(test_V_47_V_17_the_queue_goes_along),

@@ -502,6 +502,46 @@ static void test_server_bad_input(void **state) {
 
 /* ---- The end ---- */
 
+static int late_made(tram_protocol *protocol, tram_transport *transport) {
+    (void)protocol, (void)transport;
+    made_count++;
+    return 0;
+}
+
+static const tram_protocol_ops late_ops = {.connection_made = late_made};
+static tram_protocol late[2] = {{.ops = &late_ops}, {.ops = &late_ops}};
+
+static int lost_makes_a_pair(tram_protocol *protocol, const tram_error *error) {
+    (void)error;
+    return tram_loop_create_pair(tram_transport_get_loop(protocol->transport), &late[0], &late[1], NULL, NULL);
+}
+
+static const tram_protocol_ops pair_on_loss_ops = {
+    .connection_made = flood_made, .connection_lost = lost_makes_a_pair, .released = echo_released};
+
+static int pair_on_loss_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = echo_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &pair_on_loss_ops;
+    return status;
+}
+
+/* The grace period ended one connection; the two that it made in connection_lost are aborted as well. */
+static void test_join_counts_what_was_made_in_connection_lost(void **state) {
+    tram_runtime_options options = options_for(*state, 1);
+    options.grace_ns = 1;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime, pair_on_loss_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fd = connect_to(server);
+    wait_for_count(&made_count, 1);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 3);
+    assert_int_equal(tram_runtime_join(runtime), 3);
+    assert_int_equal(released_count, 1);
+    tram_runtime_free(runtime);
+    close(fd);
+}
+
 static bool reads_eof(int fd) {
     return receive_eof(NULL, fd);
 }
@@ -821,6 +861,7 @@ int main(void) {
         TEST(V_3_shared_with_other_runtimes_on_request),
         TEST(server_bad_input),
         TEST(stop_closes_what_is_idle),
+        TEST(join_counts_what_was_made_in_connection_lost),
         TEST(V_17_stop_serves_who_got_through),
         TEST(stop_sends_what_is_queued),
         TEST(grace_period),

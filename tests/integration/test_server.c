@@ -180,11 +180,14 @@ static int fail_accept_count; /* how many */
 static unsigned accepts;      /* calls of accept4 */
 static unsigned listens;      /* calls of listen, and the last backlog */
 static int last_backlog;
-static uint64_t clock_ahead; /* nanoseconds added to the clock */
-static int refuse_family;    /* socket() of this family fails with EAFNOSUPPORT */
-static int fail_bind_family; /* bind() of this family fails … */
-static int fail_bind_error;  /* … with this */
-static int fail_option;      /* setsockopt() of this name fails */
+static uint64_t clock_ahead;  /* nanoseconds added to the clock */
+static int refuse_family;     /* socket() of this family fails with … */
+static int refuse_error;      /* … this */
+static int fail_bind_family;  /* bind() of this family fails … */
+static int fail_bind_error;   /* … with this */
+static int fail_option;       /* setsockopt() of this name, and … */
+static int fail_level;        /* … level, fails with … */
+static int fail_option_error; /* … this */
 
 static int fake_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     accepts++;
@@ -212,7 +215,7 @@ static int fake_clock(clockid_t clock, struct timespec *ret_time) {
 
 static int fake_socket(int family, int type, int protocol) {
     if (family == refuse_family) {
-        errno = EAFNOSUPPORT;
+        errno = refuse_error;
         return -1;
     }
     return tram__sys.socket(family, type, protocol);
@@ -227,8 +230,8 @@ static int fake_bind(int fd, const struct sockaddr *address, socklen_t size) {
 }
 
 static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
-    if (level == SOL_SOCKET && name == fail_option) {
-        errno = ENOPROTOOPT;
+    if (level == fail_level && name == fail_option) {
+        errno = fail_option_error;
         return -1;
     }
     return tram__sys.setsockopt(fd, level, name, value, size);
@@ -246,6 +249,9 @@ static void use_fake(struct world *world) {
     accepts = listens = 0;
     clock_ahead = 0;
     refuse_family = fail_bind_family = fail_bind_error = fail_option = -1;
+    refuse_error = EAFNOSUPPORT;
+    fail_level = SOL_SOCKET;
+    fail_option_error = ENOPROTOOPT;
     world_use_sys(world, &fake);
 }
 
@@ -372,6 +378,28 @@ static void test_V_3_reuse_port_unsupported_is_a_bad_value(void **state) {
 }
 
 /* rules: V-4 */
+/* An address of IPv4, written as one of IPv6, takes IPv4. */
+static void test_V_4_a_mapped_address_is_one_of_ipv4(void **state) {
+    struct world *world = *state;
+    if (!have_ipv6())
+        skip();
+    tram_future *future;
+    void *server;
+    assert_int_equal(
+        tram_loop_create_server(world->loop, recorder_factory, world, "::ffff:127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
+    struct sockaddr_in6 address;
+    socklen_t size = sizeof address;
+    assert_int_equal(getsockname(socket_fd(server, 0), (struct sockaddr *)&address, &size), 0);
+    int fd = tcp_connect(ntohs(address.sin6_port));
+    assert_true(fd >= 0);
+    run_until_count(world, server, 1);
+    close(fd);
+    server_end(world, server);
+}
+
 static void test_V_4_ipv6_listeners_leave_ipv4_alone(void **state) {
     struct world *world = *state;
     if (!have_ipv6())
@@ -398,17 +426,43 @@ static void test_V_4_ipv6_listeners_leave_ipv4_alone(void **state) {
 
 static void test_V_5_what_cannot_be_had_is_skipped(void **state) {
     struct world *world = *state;
+    static const int errors[] = {EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, EPROTOTYPE, EINVAL};
+    tram_server *server;
     use_fake(world);
     refuse_family = AF_INET6;
-    tram_server *server = server_with(world, recorder_factory, NULL, NULL);
-    assert_int_equal(tram_server_sockets(server, NULL, 0), 1);
-    server_end(world, server);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        refuse_error = errors[i];
+        server = server_with(world, recorder_factory, NULL, NULL);
+        assert_int_equal(tram_server_sockets(server, NULL, 0), 1);
+        server_end(world, server);
+    }
+    refuse_error = EMFILE; /* this is no question of families */
+    assert_create_fails(world, NULL, "0", NULL, -EMFILE, "[::]:0");
     refuse_family = -1;
     fail_bind_family = AF_INET6;
     fail_bind_error = EADDRNOTAVAIL;
     server = server_with(world, recorder_factory, NULL, NULL);
     assert_int_equal(tram_server_sockets(server, NULL, 0), 1);
     server_end(world, server);
+}
+
+static void test_what_may_not_be_transparent_fails(void **state) {
+    static const struct {
+        const char *host;
+        int level, option;
+    } list[] = {{"127.0.0.1", IPPROTO_IP, IP_TRANSPARENT}, {"::1", IPPROTO_IPV6, IPV6_TRANSPARENT}};
+    struct world *world = *state;
+    const tram_server_options options = {.transparent = true};
+    int before = open_descriptors();
+    for (size_t i = 0; i < 1u + have_ipv6(); i++) {
+        use_fake(world);
+        fail_level = list[i].level;
+        fail_option = list[i].option;
+        fail_option_error = EPERM;
+        assert_create_fails(world, list[i].host, "0", &options, -EPERM, list[i].host);
+        server_end(world, server_with(world, recorder_factory, "127.0.0.1", NULL)); /* who does not ask for it can */
+    }
+    assert_int_equal(open_descriptors(), before);
 }
 
 static void test_V_5_other_errors_of_bind_fail_with_the_address(void **state) {
@@ -922,6 +976,44 @@ static void test_V_17_who_got_through_is_served(void **state) {
     assert_int_equal(count_words(world, "data:1"), 20);
 }
 
+/* That one of those who wait has gone already is no reason to forget the others. */
+static void test_V_17_V_10_aborted_ones_do_not_keep_the_rest_out(void **state) {
+    struct world *world = *state;
+    static const int passing[] = {ECONNABORTED, EINTR}, others[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) {
+        use_fake(world);
+        tram_server *server = server_new(world, NULL);
+        int fds[5];
+        for (size_t j = 0; j < 5; j++)
+            fds[j] = connect_to(server);
+        wait_readable(socket_fd(server, 0));
+        fail_accept = passing[i];
+        fail_accept_count = 3;
+        assert_int_equal(tram_server_close(server), 0);
+        assert_int_equal(tram_server_connection_count(server), 5);
+        assert_int_equal(world->exceptions, 0);
+        for (size_t j = 0; j < 5; j++)
+            close(fds[j]);
+        server_end(world, server);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        use_fake(world);
+        unsigned exceptions = world->exceptions;
+        tram_server *server = server_new(world, NULL);
+        int fd = connect_to(server);
+        wait_readable(socket_fd(server, 0));
+        fail_accept = others[i];
+        fail_accept_count = 1000;
+        assert_int_equal(tram_server_close(server), 0);
+        assert_int_equal(accepts, 1);
+        assert_int_equal(world->exceptions, exceptions + 1);
+        assert_int_equal(world->exception_code, -others[i]);
+        assert_string_equal(world->exception, "accept failed while the server closed");
+        close(fd);
+        server_end(world, server);
+    }
+}
+
 static int trace_future(tram_future *future, void *arg) {
     int code = tram_future_result(future, NULL);
     trace(world_of(tram_future_get_loop(future)), "%s:%s", (const char *)arg, code ? tram_error_name(code) : "ok");
@@ -1230,8 +1322,10 @@ int main(void) {
         TEST(V_3_options_of_the_sockets),
         TEST(V_3_reuse_port_unsupported_is_a_bad_value),
         TEST(V_4_ipv6_listeners_leave_ipv4_alone),
+        TEST(V_4_a_mapped_address_is_one_of_ipv4),
         TEST(V_5_what_cannot_be_had_is_skipped),
         TEST(V_5_other_errors_of_bind_fail_with_the_address),
+        TEST(what_may_not_be_transparent_fails),
         TEST(V_5_no_address_left_is_an_error),
         TEST(V_5_failure_nobody_waits_for_is_reported),
         TEST(V_6_socket_of_the_user),
@@ -1255,6 +1349,7 @@ int main(void) {
         TEST(V_15_counted_from_creation_until_connection_lost_returned),
         TEST(V_16_close_leaves_connections_alone),
         TEST(V_17_who_got_through_is_served),
+        TEST(V_17_V_10_aborted_ones_do_not_keep_the_rest_out),
         TEST(V_18_wait_closed_after_close_and_last_connection),
         TEST(V_18_wait_closed_the_other_way_round),
         TEST(V_19_close_and_abort_clients),

@@ -364,6 +364,24 @@ static void test_U_3_trouble_with_a_stale_file_is_logged(void **state) {
     unlink(path);
 }
 
+/* Whoever names a file does not write the log. */
+static void test_U_3_a_path_is_one_line_of_the_log(void **state) {
+    struct world *world = *state;
+    const char *path = in_folder("a\x1b[2J\nerror: b");
+    watch_files(world);
+    watched.stat = failing_stat;
+    tram_server *server = server_at(world, path, NULL);
+    assert_non_null(strstr(world->log, "a\\x1b[2J\\x0aerror: b"));
+    assert_null(strstr(world->log, "\x1b"));
+    tram_socket sockets[1];
+    tram_socket_address name = {.size = sizeof name.address};
+    assert_int_equal(tram_server_sockets(server, sockets, 1), 1);
+    assert_int_equal(getsockname(sockets[0].fileno, (struct sockaddr *)&name.address, &name.size), 0);
+    assert_non_null(strstr(text_of(&name), "a\\x1b[2J\\x0aerror: b"));
+    close_server(server);
+    unlink(path);
+}
+
 /* ---- Path and socket ---- */
 
 static void test_U_4_path_or_socket(void **state) {
@@ -934,6 +952,7 @@ int main(void) {
         TEST(U_2_a_stale_socket_is_removed),
         TEST(U_2_anything_else_stays),
         TEST(U_3_trouble_with_a_stale_file_is_logged),
+        TEST(U_3_a_path_is_one_line_of_the_log),
         TEST(U_4_path_or_socket),
         TEST(U_5_closing_removes_the_file),
         TEST(U_5_only_the_file_that_it_made),

@@ -131,6 +131,55 @@ static void stop(tram_runtime *runtime) {
 
 /* ---- Tests ---- */
 
+static int tell_ttl(tram_protocol *protocol, const void *data, size_t size, const tram_socket_address *peer) {
+    (void)data, (void)size;
+    char answer[2] = {(char)tram_transport_datagram_ttl(protocol->transport),
+                      (char)tram_transport_datagram_tos(protocol->transport)};
+    return tram_transport_sendto(protocol->transport, answer, 2, peer);
+}
+
+static int make_teller(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    static const tram_protocol_ops ops = {.connection_made = echo_made,
+                                          .datagram_received = tell_ttl,
+                                          .connection_lost = echo_lost,
+                                          .released = echo_released};
+    int status = make_echo(loop, arg, ret_protocol);
+    if (!status)
+        (*ret_protocol)->ops = &ops;
+    return status;
+}
+
+/* rules: D-23, D-24 */
+static void test_each_worker_answers_from_where_it_was_asked_and_knows_how(void **state) {
+    tram_runtime *runtime = runtime_new(*state, 2);
+    const tram_datagram_options options = {
+        .local_host = "0.0.0.0", .local_port = "0", .receive_ttl = true, .receive_tos = true};
+    tram_runtime_datagram_endpoint *endpoint;
+    assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, make_teller, NULL, &options, &endpoint, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_socket_address address;
+    struct sockaddr_in to, from;
+    assert_int_equal(tram_runtime_datagram_endpoint_sockname(endpoint, &address), 0);
+    memcpy(&to, &address.address, sizeof to);
+    for (unsigned i = 0; i < SENDERS; i++) {
+        tram_socket_address own;
+        int fd = udp_socket(&own), ttl = 50, tos = 0x2e;
+        char bytes[2];
+        socklen_t size = sizeof from;
+        setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+        setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i);
+        assert_int_equal(sendto(fd, "?", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+        await_events(fd, POLLIN);
+        assert_int_equal(recvfrom(fd, bytes, 2, 0, (struct sockaddr *)&from, &size), 2);
+        assert_int_equal(from.sin_addr.s_addr, to.sin_addr.s_addr);
+        assert_int_equal(bytes[0], ttl);
+        assert_int_equal(bytes[1], tos);
+        close(fd);
+    }
+    stop(runtime);
+}
+
 /* rules: D-1, D-22 */
 static void test_every_worker_has_a_share_of_the_senders(void **state) {
     for (int before_start = 0; before_start < 2; before_start++) {
@@ -272,6 +321,7 @@ static void test_D_1_a_factory_that_fails_on_one_worker_ends_all(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_every_worker_has_a_share_of_the_senders),
+        TEST(test_each_worker_answers_from_where_it_was_asked_and_knows_how),
         TEST(test_D_19_closing_closes_all_shares),
         TEST(test_closed_before_the_workers_start_it_never_is),
         TEST(test_bad_options_are_refused),

@@ -67,7 +67,7 @@ int endpoint_error(struct world *world, const tram_datagram_options *options) {
     return status;
 }
 
-static struct endpoint opened(struct world *world, const tram_datagram_options *options, int peer) {
+struct endpoint endpoint_open_with(struct world *world, const tram_datagram_options *options, int peer) {
     struct endpoint endpoint = {.world = world, .recorder = recorder_new(world, NULL), .peer = peer};
     endpoint.transport = endpoint_new(world, endpoint.recorder, options);
     const tram_socket *view = tram_transport_get_extra_info(endpoint.transport, "socket", NULL);
@@ -80,7 +80,7 @@ static struct endpoint opened(struct world *world, const tram_datagram_options *
 struct endpoint endpoint_open(struct world *world) {
     tram_socket_address address;
     tram_datagram_options options = {.local_host = "127.0.0.1"};
-    return opened(world, &options, udp_socket(&address));
+    return endpoint_open_with(world, &options, udp_socket(&address));
 }
 
 struct endpoint endpoint_open_connected(struct world *world) {
@@ -91,14 +91,14 @@ struct endpoint endpoint_open_connected(struct world *world) {
     memcpy(&inet, &address.address, sizeof inet);
     snprintf(port, sizeof port, "%d", ntohs(inet.sin_port));
     tram_datagram_options options = {.remote_host = "127.0.0.1", .remote_port = port};
-    return opened(world, &options, peer);
+    return endpoint_open_with(world, &options, peer);
 }
 
 struct endpoint endpoint_open_unix(struct world *world) {
     int fds[2];
     unix_datagram_pair(fds);
     tram_datagram_options options = {.sock = &fds[0]};
-    return opened(world, &options, fds[1]);
+    return endpoint_open_with(world, &options, fds[1]);
 }
 
 void endpoint_close(struct endpoint *endpoint) {

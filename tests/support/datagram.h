@@ -34,6 +34,9 @@ struct endpoint endpoint_open(struct world *world);
 struct endpoint endpoint_open_connected(struct world *world);
 struct endpoint endpoint_open_unix(struct world *world);
 
+/* With these options, and whatever peer. */
+struct endpoint endpoint_open_with(struct world *world, const tram_datagram_options *options, int peer);
+
 /* Closes the peer, aborts the transport if it still lives, and runs to connection_lost. */
 void endpoint_close(struct endpoint *endpoint);
 

@@ -83,7 +83,7 @@ static ssize_t faulty_sendto(int fd, const void *data, size_t size, int flags, c
 /* How many go before the first that is joined, where such fail. */
 static unsigned before_joined(const struct mmsghdr *messages, unsigned count) {
     unsigned i = 0;
-    while (i < count && !messages[i].msg_hdr.msg_controllen)
+    while (i < count && messages[i].msg_hdr.msg_iovlen < 2)
         i++;
     return i;
 }

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "support/support.h"
+#include "transports/limits/siphash.h"
 #include "transports/limits/sources.h"
 
 static const struct sources_options two_of_each = {.most = 2, .bits_ipv4 = 32, .bits_ipv6 = 64};
@@ -40,6 +41,24 @@ static int enter(struct sources *sources, const char *text) {
 static void leave(struct sources *sources, const char *text) {
     struct sockaddr_in6 address = peer(text);
     tram__sources_leave(sources, &address);
+}
+
+/* With key 0: PYTHONHASHSEED=0 python3 -c 'print(hex(hash(bytes(16)) & 2**64 - 1))', where Python has siphash13. */
+static void test_known_answers_of_the_hash(void **state) {
+    (void)state;
+    static const uint64_t zero[2] = {0}, counted[2] = {0x0706050403020100, 0x0f0e0d0c0b0a0908};
+    static const struct {
+        uint64_t first, second, with_zero, with_counted;
+    } list[] = {
+        {0, 0, 0x76be999e3e25b2a0, 0x403e4b0d4f19f787},
+        {0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x8972188433a5c5b7, 0xcc4fdd1a7d908b66},
+        {0xc0000201, 2, 0xd3cee454c4493fb9, 0x9149713247f7a03a},
+        {UINT64_MAX, UINT64_MAX, 0x35029a3b6274a39b, 0x04c3a2db341281ec},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        assert_true(siphash_1_3(zero, list[i].first, list[i].second) == list[i].with_zero);
+        assert_true(siphash_1_3(counted, list[i].first, list[i].second) == list[i].with_counted);
+    }
 }
 
 static void test_V_33_so_many_of_each_and_no_more(void **state) {
@@ -251,15 +270,11 @@ static void test_V_32_V_33_several_workers_share_the_counts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(V_33_so_many_of_each_and_no_more),
-        TEST(V_33_a_network_of_ipv6_is_one_source),
-        TEST(V_33_ipv4_through_ipv6_is_the_same_source),
-        TEST(V_33_sources_of_as_many_bits_as_was_asked),
-        TEST(V_33_who_has_no_address_always_gets_in),
-        TEST(V_33_counts_are_right_whoever_comes_and_goes),
-        TEST(V_33_the_table_is_as_large_as_its_sources_make_it),
-        TEST(V_33_nobody_can_choose_addresses_that_meet),
-        TEST(X_1_without_memory_it_gets_crowded_and_then_refuses),
+        cmocka_unit_test(test_known_answers_of_the_hash),   TEST(V_33_so_many_of_each_and_no_more),
+        TEST(V_33_a_network_of_ipv6_is_one_source),         TEST(V_33_ipv4_through_ipv6_is_the_same_source),
+        TEST(V_33_sources_of_as_many_bits_as_was_asked),    TEST(V_33_who_has_no_address_always_gets_in),
+        TEST(V_33_counts_are_right_whoever_comes_and_goes), TEST(V_33_the_table_is_as_large_as_its_sources_make_it),
+        TEST(V_33_nobody_can_choose_addresses_that_meet),   TEST(X_1_without_memory_it_gets_crowded_and_then_refuses),
         TEST(V_32_V_33_several_workers_share_the_counts),
     };
     return cmocka_run_group_tests_name("sources", tests, NULL, NULL);

@@ -206,7 +206,7 @@ static void test_workers_and_servers_are_labelled(void **state) {
     assert_int_equal(
         tram_runtime_create_server(runtime, recorder_factory, world, "127.0.0.1", "0", &fixed, &server, NULL), 0);
     tram_socket_address address;
-    char line[256], name[TRAM_ADDRESS_TEXT_SIZE];
+    char line[TRAM_ADDRESS_TEXT_SIZE + 64], name[TRAM_ADDRESS_TEXT_SIZE];
     assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
     tram_socket_address_text(&address, name, sizeof name);
     tram_metrics_source sources[] = {{.runtime = runtime},

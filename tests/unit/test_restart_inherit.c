@@ -235,6 +235,14 @@ static void leave_no_descriptors(struct fake *fake) {
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
+static void send_nothing_but_descriptors(struct fake *fake) {
+    int fds[TRAM_INHERIT_BATCH];
+    for (size_t i = 0; i < TRAM_INHERIT_BATCH; i++)
+        fds[i] = fake->listener;
+    hear(fake);
+    say_raw(fake, "", 0, fds, TRAM_INHERIT_BATCH);
+}
+
 static void test_V_49_what_may_come_instead(void **state) {
     if (is_emulated())
         skip();
@@ -263,6 +271,7 @@ static void test_V_49_what_may_come_instead(void **state) {
         {send_another_version, -EPROTO},
         {send_an_unknown_kind, -EPROTO},
         {send_an_endless_name, -EPROTO},
+        {send_nothing_but_descriptors, -EPROTO},
         {leave_no_descriptors, -EMFILE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -308,14 +308,19 @@ static void attempt_ready(struct io *io, unsigned events) {
     tram_loop *loop = loop_of(connector);
     size_t index = (size_t)(attempt - connector->attempts);
     const tram_socket_address *remote = &connector->remote.list.items[index].address;
-    tram_socket_address local = {.size = sizeof local.address};
+    tram_socket_address local = {.size = sizeof local.address}, reached = *remote;
     int error = 0;
     socklen_t size = sizeof error;
     if (loop->sys->getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
     if (!error && loop->sys->getsockname(io->fd, (struct sockaddr *)&local.address, &local.size) < 0)
         error = errno;
-    if (!error && met_itself(&local, remote))
+    if (!error && !tram__address_concrete(remote)) { /* the kernel has made an address of this machine of it */
+        reached.size = sizeof reached.address;
+        if (loop->sys->getpeername(io->fd, (struct sockaddr *)&reached.address, &reached.size) < 0)
+            error = errno;
+    }
+    if (!error && met_itself(&local, &reached))
         error = ECONNREFUSED;
     int fd = attempt_leave(attempt);
     if (!error) {
@@ -345,6 +350,8 @@ static bool bind_local(struct connector *connector, size_t index, int fd, int fa
         int on = 1;
         if (!tram__address_port(local))
             sys->setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        else /* an earlier connection from there may be in TIME_WAIT, for a minute */
+            sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         if (sys->bind(fd, (const struct sockaddr *)&local->address, local->size) == 0)
             return true;
         note_address(connector, index, -errno, "bind", local);

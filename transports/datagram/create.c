@@ -18,6 +18,7 @@ struct creator {
     tram_protocol_factory factory;
     void *arg;
     struct datagram_plan plan;
+    bool receive_ttl, receive_tos;
     struct lookup local;
     struct lookup remote;
     unsigned lookups;          /* not answered yet */
@@ -117,6 +118,8 @@ static void open_and_attach(struct creator *creator) {
         .remote = remote.size ? &remote : NULL,
         .connected = remote.size && !creator->plan.allow_broadcast,
         .ours = true,
+        .receive_ttl = creator->receive_ttl,
+        .receive_tos = creator->receive_tos,
     };
     if (setup.connected)
         setup.peer = &remote;
@@ -208,8 +211,9 @@ static int abort_creation(struct creator *creator, int status, tram_future **ret
     return status;
 }
 
-static int use_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, tram_future **ret_future) {
-    int status = tram__socket_take(loop, fd, SOCK_DGRAM);
+static int use_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_datagram_options *options,
+                      tram_future **ret_future) {
+    int fd = *options->sock, status = tram__socket_take(loop, fd, SOCK_DGRAM);
     if (status)
         return status;
     struct creator *creator;
@@ -220,6 +224,8 @@ static int use_socket(tram_loop *loop, tram_protocol_factory factory, void *arg,
     tram_socket_address peer = {.size = sizeof peer.address};
     struct datagram_setup setup = {
         .connected = loop->sys->getpeername(fd, (struct sockaddr *)&peer.address, &peer.size) == 0,
+        .receive_ttl = options->receive_ttl,
+        .receive_tos = options->receive_tos,
     };
     if (setup.connected)
         setup.peer = &peer;
@@ -238,12 +244,14 @@ int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_factory fa
     if (status)
         return status;
     if (options->sock)
-        return use_socket(loop, factory, arg, *options->sock, ret_future);
+        return use_socket(loop, factory, arg, options, ret_future);
 
     struct creator *creator;
     status = creator_new(loop, factory, arg, ret_future, &creator);
     if (status)
         return status;
+    creator->receive_ttl = options->receive_ttl;
+    creator->receive_tos = options->receive_tos;
     creator->plan = (struct datagram_plan){
         .family = options->family,
         .protocol = options->protocol,

@@ -16,13 +16,17 @@
 #define HEADER_COST 8 /* what a queued datagram counts beside its bytes (D-13) */
 
 struct datagram_transport {
-    tram_transport base; /* queue.size counts what is in `queue` here */
+    tram_transport base; /* queue.size counts what is in `queue` here, but for `held` */
     struct datagram_queue queue;
+    size_t held; /* counts for what the end of the batch sends: to the user, as in CPython, that is sent already */
     struct deadline retry;
-    size_t full_size;           /* of the datagram that is being received */
-    bool delivering;            /* a batch is being received */
-    bool waiting;               /* the kernel has no room: the queue goes on when it has */
-    bool connected;             /* the kernel has the destination */
+    size_t full_size; /* of the datagram that is being received */
+    bool delivering;  /* a batch is being received */
+    bool waiting;     /* the kernel has no room: the queue goes on when it has */
+    bool connected;   /* the kernel has the destination */
+    bool hears;       /* a datagram is being received, also after a close */
+    bool told;        /* … and `ancillary` is what is known of it */
+    struct io_ancillary ancillary;
     tram_socket_address remote; /* size 0: any */
     tram_socket_address peer;   /* whose datagram is being received */
 };
@@ -68,6 +72,12 @@ static void wait_and_retry(struct datagram_transport *self) {
         tram__io_send_stop(&self->base.io);
 }
 
+/* What was held until the end of the batch is queued like all else. */
+static void count_held(struct datagram_transport *self) {
+    self->base.queue.size += self->held;
+    self->held = 0;
+}
+
 static void drop(struct datagram_transport *self, size_t count) {
     size_t bytes = tram__datagram_queue_drop(self->base.io.loop, &self->queue, count);
     self->base.queue.size -= bytes + count * HEADER_COST;
@@ -81,9 +91,16 @@ static void taken(struct datagram_transport *self, size_t count) {
     stats_add(&loop->stats.bytes_sent, before - self->base.queue.size - count * HEADER_COST);
 }
 
+/* The queue shrank, but this is no place to call the protocol (W-19): the next writability does (sent()). */
+static void resume_later(struct datagram_transport *self) {
+    if (self->base.queue.size <= self->base.low && !self->waiting && !dead(self))
+        wait_for_room(self);
+}
+
 /* What was held goes out, as far as the kernel takes it. Not from the loop: nothing ends here. */
 static void flush(struct datagram_transport *self) {
     struct io *io = &self->base.io;
+    count_held(self);
     while (self->queue.count && !self->waiting && !dead(self)) {
         struct io_datagram *datagrams = io->loop->datagrams->gathered; /* which goes with the loop */
         size_t count = tram__datagram_queue_gather(&self->queue, datagrams, TRAM_DATAGRAMS_OUT);
@@ -100,6 +117,8 @@ static void flush(struct datagram_transport *self) {
     }
     if (self->queue.count && !dead(self))
         tram__transport_queue_grew(&self->base);
+    if (unlikely(self->base.flags & T_WRITING_PAUSED))
+        resume_later(self);
 }
 
 static size_t gather(struct io *io, struct io_datagram *datagrams, size_t count) {
@@ -130,14 +149,16 @@ static void sent(struct io *io, ssize_t result) {
 
 /* More than this is not held back, whoever holds it. */
 static bool held_enough(const struct datagram_transport *self) {
-    return self->queue.count >= TRAM_DATAGRAMS_OUT || self->base.queue.size >= TRAM_DATAGRAMS_HELD;
+    return self->queue.count >= TRAM_DATAGRAMS_OUT || self->base.queue.size + self->held >= TRAM_DATAGRAMS_HELD;
 }
 
 static int keep(struct datagram_transport *self, const struct io_datagram *datagram) {
     int status = tram__datagram_queue_add(self->base.io.loop, &self->queue, datagram);
     if (unlikely(status))
         return status;
-    self->base.queue.size += datagram->size + HEADER_COST;
+    self->held += datagram->size + HEADER_COST;
+    if (unlikely(self->waiting || self->base.corked))
+        count_held(self);
     if (unlikely(self->waiting))
         tram__transport_queue_grew(&self->base);
     else if (held_enough(self))
@@ -163,28 +184,62 @@ static int send_datagram(struct datagram_transport *self, const struct io_datagr
     return dead(self) ? 0 : keep(self, datagram);
 }
 
-static int datagram_sendto(tram_transport *transport, const void *data, size_t size,
-                           const tram_socket_address *address) {
-    struct datagram_transport *self = of(transport);
-    if (unlikely((!data && size) || (address && address->size > sizeof address->address)))
+/* Where to: 0 or TRAM_EVALUE. */
+static int find_destination(const struct datagram_transport *self, const tram_socket_address **address) {
+    if (unlikely(*address && (*address)->size > sizeof(*address)->address))
         return TRAM_EVALUE;
     if (self->remote.size) {
-        if (address && !tram__address_equal(address, &self->remote))
+        if (*address && !tram__address_equal(*address, &self->remote))
             return TRAM_EVALUE;
-        address = &self->remote;
-    } else if (unlikely(!self->connected && (!address || !address->size))) {
-        return TRAM_EVALUE;
-    }
-    if (unlikely(dead(self))) {
-        tram__transport_drop_write(transport);
+        *address = &self->remote;
         return 0;
     }
-    struct io_datagram datagram = {.data = (void *)(uintptr_t)data, .size = size};
+    return unlikely(!self->connected && (!*address || !(*address)->size)) ? TRAM_EVALUE : 0;
+}
+
+/* An answer to the peer that is just being heard leaves from where it came in; of others the kernel decides. */
+__attribute__((noinline)) static const struct io_ancillary *
+answer_from(const struct datagram_transport *self, const tram_socket_address *to, struct io_ancillary *answer) {
+    if (!self->ancillary.has_local || self->connected || !tram__address_equal(to, &self->peer))
+        return NULL;
+    *answer = self->ancillary;
+    const struct in6_addr *address = &answer->local;
+    /* The interface is the routes' choice, but for addresses that mean nothing without it. */
+    if (!IN6_IS_ADDR_LINKLOCAL(address) && !IN6_IS_ADDR_MULTICAST(address))
+        answer->interface = 0;
+    if (IN6_IS_ADDR_MULTICAST(address))
+        answer->local = in6addr_any; /* nothing leaves from there */
+    return answer;
+}
+
+/* `source` is as in struct io_datagram. */
+static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
+                          const tram_socket_address *address, const struct io_ancillary *source) {
+    if (unlikely(!data && size))
+        return TRAM_EVALUE;
+    if (unlikely(dead(self))) {
+        tram__transport_drop_write(&self->base);
+        return 0;
+    }
+    struct io_datagram datagram = {.data = (void *)(uintptr_t)data, .size = size, .ancillary = source};
     if (!self->connected) {
         datagram.address = (const struct sockaddr *)&address->address;
         datagram.address_size = address->size;
     }
     return send_datagram(self, &datagram);
+}
+
+static int datagram_sendto(tram_transport *transport, const void *data, size_t size,
+                           const tram_socket_address *address) {
+    struct datagram_transport *self = of(transport);
+    struct io_ancillary answer;
+    const struct io_ancillary *source = NULL;
+    int status = find_destination(self, &address);
+    if (unlikely(status))
+        return status;
+    if (unlikely(self->told))
+        source = answer_from(self, address, &answer);
+    return send_to(self, data, size, address, source);
 }
 
 static int datagram_uncork(tram_transport *transport) {
@@ -203,14 +258,17 @@ static void received(struct io *io, const struct io_datagram *datagram) {
         memcpy(&self->peer.address, datagram->address, datagram->address_size);
         peer = &self->peer;
     }
-    self->delivering = true;
+    self->delivering = self->hears = true;
     self->full_size = datagram->full_size;
+    self->told = datagram->ancillary;
+    if (unlikely(self->told))
+        self->ancillary = *datagram->ancillary;
     tram__protocol_datagram_received(&self->base, datagram->data, datagram->size, peer);
 }
 
 static void received_all(struct io *io) {
     struct datagram_transport *self = of_io(io);
-    self->delivering = false;
+    self->delivering = self->hears = self->told = false;
     self->full_size = 0;
     if (self->queue.count && !self->base.corked)
         flush(self);
@@ -232,8 +290,17 @@ static int datagram_close(tram_transport *transport) {
     return tram__transport_close(transport);
 }
 
+/* What the batch alone holds back was sent, as far as anybody knows. */
+static int datagram_abort(tram_transport *transport) {
+    struct datagram_transport *self = of(transport);
+    if (self->held && !dead(self))
+        flush(self); /* error_received may abort, too */
+    return tram__transport_abort(transport);
+}
+
 static void drop_queue(tram_transport *transport) {
     struct datagram_transport *self = of(transport);
+    count_held(self);
     drop(self, self->queue.count);
     deadline_cancel(transport->io.loop, &self->retry);
 }
@@ -258,7 +325,7 @@ static const struct io_datagram_kind datagrams = {
 
 static const struct transport_overrides calls = {
     .close = datagram_close,
-    .abort = tram__transport_abort,
+    .abort = datagram_abort,
     .cork = tram__transport_cork,
     .uncork = datagram_uncork,
     .sendto = datagram_sendto,
@@ -282,6 +349,19 @@ static void keep_peer(struct datagram_transport *self, const tram_socket_address
         memcpy(&self->base.peer, &peer->address, peer->size);
 }
 
+/* What the kernel is to say of each datagram: what was asked for, and which of all local addresses it came to. */
+static int ask_for_details(struct io *io, const struct datagram_setup *setup) {
+    tram_socket_address local = {.size = sizeof local.address};
+    unsigned details = (setup->receive_ttl ? DATAGRAM_TTL : 0u) | (setup->receive_tos ? DATAGRAM_TOS : 0u);
+    if (io->flags & IO_LARGE) /* no UDP */
+        return details ? -ENOTSUP : 0;
+    if (io->loop->sys->getsockname(io->fd, (struct sockaddr *)&local.address, &local.size) < 0)
+        return -errno;
+    if (!setup->connected && !tram__address_concrete(&local))
+        details |= DATAGRAM_LOCAL;
+    return tram__datagrams_ask(io, address_family(&local), details);
+}
+
 int tram__datagram_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct datagram_setup *setup,
                        tram_transport **ret_transport) {
     struct datagram_transport *self = tram__memory_get_zero(&loop->allocator, sizeof *self);
@@ -290,6 +370,8 @@ int tram__datagram_new(tram_loop *loop, int fd, tram_protocol *protocol, const s
     int status = tram__io_add(&self->base.io, loop, &datagram_kind.io, fd);
     if (!status)
         status = tram__datagrams_prepare(&self->base.io, setup->ours);
+    if (!status)
+        status = ask_for_details(&self->base.io, setup);
     if (status) {
         if (io_added(&self->base.io))
             tram__io_remove(&self->base.io);
@@ -320,8 +402,90 @@ int tram_transport_sendto(tram_transport *transport, const void *data, size_t si
     return transport_kind_of(transport)->calls->sendto(transport, data, size, address);
 }
 
+/* False: no internet address. */
+static bool source_of(const tram_socket_address *address, struct io_ancillary *ret_source) {
+    struct sockaddr_in6 ipv6;
+    struct sockaddr_in ipv4;
+    *ret_source = (struct io_ancillary){.interface = 0};
+    switch (address_family(address)) {
+    case AF_INET:
+        memcpy(&ipv4, &address->address, sizeof ipv4);
+        memset(&ret_source->local.s6_addr[10], 0xff, 2);
+        memcpy(&ret_source->local.s6_addr[12], &ipv4.sin_addr, sizeof ipv4.sin_addr);
+        return true;
+    case AF_INET6:
+        memcpy(&ipv6, &address->address, sizeof ipv6);
+        *ret_source = (struct io_ancillary){.local = ipv6.sin6_addr, .interface = ipv6.sin6_scope_id};
+        return true;
+    default:
+        return false;
+    }
+}
+
+int tram_transport_sendto_from(tram_transport *transport, const void *data, size_t size,
+                               const tram_socket_address *address, const tram_socket_address *source) {
+    int status = loop_enter(transport->io.loop, __func__);
+    if (status)
+        return status;
+    if (transport_kind_of(transport) != &datagram_kind)
+        return -ENOTSUP;
+    struct datagram_transport *self = of(transport);
+    struct io_ancillary from;
+    status = find_destination(self, &address);
+    if (status || !source)
+        return status ? status : send_to(self, data, size, address, NULL);
+    if (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address)))
+        return TRAM_EVALUE;
+    return send_to(self, data, size, address, &from);
+}
+
+/* The one whose datagram_received is running, or NULL. */
+static const struct datagram_transport *hearing(const tram_transport *transport, const char *function) {
+    const struct datagram_transport *self = (const struct datagram_transport *)(const void *)transport;
+    if (loop_enter(transport->io.loop, function) || transport_kind_of(transport) != &datagram_kind)
+        return NULL;
+    return self->hears && !(transport->flags & T_LOST) ? self : NULL;
+}
+
 size_t tram_transport_datagram_size(const tram_transport *transport) {
-    if (loop_enter(transport->io.loop, __func__) || transport_kind_of(transport) != &datagram_kind)
-        return 0;
-    return ((const struct datagram_transport *)(const void *)transport)->full_size;
+    const struct datagram_transport *self = hearing(transport, __func__);
+    return self ? self->full_size : 0;
+}
+
+int tram_transport_datagram_ttl(const tram_transport *transport) {
+    const struct datagram_transport *self = hearing(transport, __func__);
+    return self && self->told ? self->ancillary.ttl : -1;
+}
+
+int tram_transport_datagram_tos(const tram_transport *transport) {
+    const struct datagram_transport *self = hearing(transport, __func__);
+    return self && self->told ? self->ancillary.tos : -1;
+}
+
+static void set_host(tram_socket_address *address, const struct io_ancillary *told) {
+    struct sockaddr_in6 ipv6;
+    struct sockaddr_in ipv4;
+    if (address_family(address) == AF_INET) {
+        memcpy(&ipv4, &address->address, sizeof ipv4);
+        memcpy(&ipv4.sin_addr, &told->local.s6_addr[12], sizeof ipv4.sin_addr);
+        memcpy(&address->address, &ipv4, sizeof ipv4);
+        return;
+    }
+    memcpy(&ipv6, &address->address, sizeof ipv6);
+    ipv6.sin6_addr = told->local;
+    ipv6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&told->local) ? told->interface : 0;
+    memcpy(&address->address, &ipv6, sizeof ipv6);
+}
+
+int tram_transport_datagram_local(tram_transport *transport, tram_socket_address *ret_address) {
+    const struct datagram_transport *self = hearing(transport, __func__);
+    if (!self)
+        return transport_kind_of(transport) == &datagram_kind ? TRAM_ESTATE : -ENOTSUP;
+    const tram_socket_address *name = tram__socket_extra_info(transport, "sockname");
+    if (!name)
+        return -ENOMEM;
+    *ret_address = *name;
+    if (self->told && self->ancillary.has_local)
+        set_host(ret_address, &self->ancillary);
+    return 0;
 }

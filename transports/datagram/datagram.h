@@ -10,6 +10,7 @@ struct datagram_setup {
     bool connected;                    /* the kernel has the destination */
     const tram_socket_address *peer;   /* … namely there, or NULL */
     bool ours;                         /* the socket was made by us */
+    bool receive_ttl, receive_tos;     /* as tram_datagram_options have them */
     tram_future *creator;
 };
 

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* A datagram in a block; its address and its data follow, each padded. */
+/* A datagram in a block; its address, what goes beside it, and its data follow, each padded. */
 struct record {
     size_t size;
-    size_t address_size;
+    uint32_t address_size;
+    uint16_t ancillary; /* where it is, from the record on; 0: there is none */
+    uint16_t data;      /* where that is */
 };
 
 struct datagram_block {
@@ -22,7 +24,11 @@ static size_t padded(size_t size) {
 }
 
 static size_t record_size(const struct record *record) {
-    return sizeof *record + padded(record->address_size) + padded(record->size);
+    return record->data + padded(record->size);
+}
+
+static void *part_of(const struct record *record, size_t offset) {
+    return (char *)(uintptr_t)record + offset;
 }
 
 static struct record *record_at(const struct datagram_block *block, size_t offset) {
@@ -50,17 +56,23 @@ static struct datagram_block *block_with_room(tram_loop *loop, struct datagram_q
 }
 
 int tram__datagram_queue_add(tram_loop *loop, struct datagram_queue *queue, const struct io_datagram *datagram) {
-    struct record header = {.size = datagram->size, .address_size = datagram->address_size};
+    size_t data = sizeof(struct record) + padded(datagram->address_size);
+    struct record header = {.size = datagram->size, .address_size = datagram->address_size, .data = (uint16_t)data};
+    if (unlikely(datagram->ancillary != NULL)) {
+        header.ancillary = (uint16_t)data;
+        header.data = (uint16_t)(data + padded(sizeof *datagram->ancillary));
+    }
     struct datagram_block *block = block_with_room(loop, queue, record_size(&header));
     if (!block)
         return -ENOMEM;
     struct record *record = record_at(block, block->end);
-    char *bytes = (char *)(record + 1);
     *record = header;
     if (header.address_size)
-        memcpy(bytes, datagram->address, header.address_size);
+        memcpy(record + 1, datagram->address, header.address_size);
+    if (unlikely(header.ancillary))
+        memcpy(part_of(record, header.ancillary), datagram->ancillary, sizeof *datagram->ancillary);
     if (header.size)
-        memcpy(bytes + padded(header.address_size), datagram->data, header.size);
+        memcpy(part_of(record, header.data), datagram->data, header.size);
     block->end += record_size(&header);
     queue->count++;
     return 0;
@@ -71,13 +83,12 @@ size_t tram__datagram_queue_gather(const struct datagram_queue *queue, struct io
     for (const struct datagram_block *block = queue->first; block; block = block->next)
         for (size_t at = block->begin; at < block->end && filled < count; filled++) {
             struct record *record = record_at(block, at);
-            char *bytes = (char *)(record + 1);
-            datagrams[filled] = (struct io_datagram){
-                .data = bytes + padded(record->address_size),
-                .size = record->size,
-                .address = record->address_size ? (const struct sockaddr *)(void *)bytes : NULL,
-                .address_size = (socklen_t)record->address_size,
-            };
+            struct io_datagram *datagram = &datagrams[filled];
+            datagram->data = part_of(record, record->data);
+            datagram->size = record->size;
+            datagram->address = record->address_size ? (const struct sockaddr *)(void *)(record + 1) : NULL;
+            datagram->address_size = record->address_size;
+            datagram->ancillary = unlikely(record->ancillary) ? part_of(record, record->ancillary) : NULL;
             at += record_size(record);
         }
     return filled;

@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 
 #include "core/base/compiler.h"
+#include "transports/limits/siphash.h"
 
 #define STRIPES      16
 #define SMALLEST     16 /* slots of a stripe that has any */
@@ -74,45 +75,7 @@ static bool same(const struct source *a, const struct source *b) {
     return a->network == b->network && a->family == b->family;
 }
 
-/* ---- SipHash-1-3 of two words ---- */
-
-static inline uint64_t rotate(uint64_t value, int bits) {
-    return value << bits | value >> (64 - bits);
-}
-
-static inline void sip_round(uint64_t v[4]) {
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[1];
-    v[0] += v[3];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] = rotate(v[2], 32);
-}
-
-static inline void sip_word(uint64_t v[4], uint64_t word) {
-    v[3] ^= word;
-    sip_round(v);
-    v[0] ^= word;
-}
-
-static uint64_t mix(const uint64_t secret[2], uint64_t first, uint64_t second) {
-    uint64_t v[4] = {
-        secret[0] ^ 0x736f6d6570736575u,
-        secret[1] ^ 0x646f72616e646f6du,
-        secret[0] ^ 0x6c7967656e657261u,
-        secret[1] ^ 0x7465646279746573u,
-    };
-    sip_word(v, first);
-    sip_word(v, second);
-    v[2] ^= 0xff;
-    for (int i = 0; i < 3; i++)
-        sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
+/* ---- Where it stands ---- */
 
 /* Of the random bytes that the kernel gives each process, which it does not show to anyone. */
 static void make_secret(struct sources *sources) {
@@ -121,11 +84,11 @@ static void make_secret(struct sources *sources) {
     if (bytes)
         memcpy(seed, bytes, sizeof seed);
     for (unsigned i = 0; i < 2; i++)
-        sources->secret[i] = mix(seed, (uintptr_t)sources, i);
+        sources->secret[i] = siphash_1_3(seed, (uintptr_t)sources, i);
 }
 
 static uint64_t hash_of(const struct sources *sources, const struct source *source) {
-    return mix(sources->secret, source->network, source->family);
+    return siphash_1_3(sources->secret, source->network, source->family);
 }
 
 /* ---- A stripe, with its lock held ---- */

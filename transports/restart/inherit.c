@@ -216,11 +216,13 @@ static int hear(int link, uint64_t end, struct received_message *ret_received) {
         size = sys->recvmsg(link, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
         /* One who closed without reading all has perhaps said why; the next turn tells. */
     } while (size < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET));
-    if (size <= 0)
-        return size < 0 ? -errno : TRAM_EINCOMPLETE;
-    bool whole = unpack(&header, ret_received);
+    if (size < 0)
+        return -errno;
+    bool whole = unpack(&header, ret_received); /* an empty message may have some as well */
     int status = 0;
-    if (header.msg_flags & MSG_CTRUNC)
+    if (!size && !ret_received->count)
+        status = TRAM_EINCOMPLETE;
+    else if (header.msg_flags & MSG_CTRUNC)
         status = ret_received->count < TRAM_INHERIT_BATCH ? -EMFILE : -EPROTO;
     else if (!whole || header.msg_flags & MSG_TRUNC || !tram__inherit_good(&ret_received->message, (size_t)size))
         status = -EPROTO;

@@ -165,10 +165,21 @@ static int poll_queue_up(struct creation *creation, const char *const *hosts, co
     return 0;
 }
 
+/* It would be closed twice: the second time perhaps when the number is somebody else's. */
+static bool given_twice(const int *sockets, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        for (size_t j = 0; j < i; j++)
+            if (sockets[i] == sockets[j])
+                return true;
+    return false;
+}
+
 int tram__server_check_options(const char *host, const char *port, const tram_server_options *options) {
     if (!options->sockets != !options->socket_count || (options->sock && options->sockets))
         return TRAM_EVALUE;
     if ((options->sock || options->sockets) && (host || port || options->hosts))
+        return TRAM_EVALUE;
+    if (given_twice(options->sockets, options->socket_count))
         return TRAM_EVALUE;
     if (options->hosts && (host || !options->hosts[0]))
         return TRAM_EVALUE;

@@ -14,6 +14,7 @@ struct tram_runtime_datagram_endpoint {
     struct shards shards;
     tram_protocol_factory factory;
     void *arg;
+    bool receive_ttl, receive_tos;
     tram_socket_address sockname;
     struct shard of_worker[];
 };
@@ -37,7 +38,11 @@ static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *
         tram__error_keep(ret_error, tram__raised(loop, status, "protocol_factory"));
         return status;
     }
-    struct datagram_setup setup = {.ours = true};
+    struct datagram_setup setup = {
+        .ours = true,
+        .receive_ttl = endpoint->receive_ttl,
+        .receive_tos = endpoint->receive_tos,
+    };
     tram_transport *transport;
     status = tram__datagram_new(loop, shard->fds[0], protocol, &setup, &transport);
     if (status) {
@@ -152,6 +157,8 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
         return plain_error(error, -ENOMEM);
     endpoint->factory = factory;
     endpoint->arg = arg;
+    endpoint->receive_ttl = options->receive_ttl;
+    endpoint->receive_tos = options->receive_tos;
     tram__shards_init(&endpoint->shards, runtime, &datagram_shard_ops, endpoint->of_worker);
     endpoint->shards.socket_count = 1;
     int status = tram__shards_make_room(&endpoint->shards, 1);

@@ -6,8 +6,11 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+
+#include "core/base/text.h"
 
 static const struct sockaddr_in *inet_of(const tram_socket_address *address) {
     return (const struct sockaddr_in *)(const void *)&address->address;
@@ -62,8 +65,38 @@ bool tram__address_numeric(const char *host, const char *port, int family, tram_
     return true;
 }
 
+/* An interface by its name or number; 0: there is none. */
+static uint32_t scope_of(const char *text) {
+    if (!*text || text[strspn(text, "0123456789")])
+        return if_nametoindex(text);
+    errno = 0;
+    unsigned long number = strtoul(text, NULL, 10);
+    return errno || number > UINT32_MAX ? 0 : (uint32_t)number;
+}
+
+/* "fe80::1%eth0": an address that is one of IPv6 without its scope. */
+static bool scoped(const char *host, const char *port, tram_socket_address *ret_address) {
+    char plain[INET6_ADDRSTRLEN];
+    const char *scope = host ? strchr(host, '%') : NULL;
+    if (!scope || (size_t)(scope - host) >= sizeof plain)
+        return false;
+    memcpy(plain, host, (size_t)(scope - host));
+    plain[scope - host] = '\0';
+    struct sockaddr_in6 inet6;
+    if (!tram__address_numeric(plain, port, AF_INET6, ret_address))
+        return false;
+    memcpy(&inet6, &ret_address->address, sizeof inet6);
+    inet6.sin6_scope_id = scope_of(scope + 1);
+    memcpy(&ret_address->address, &inet6, sizeof inet6);
+    return inet6.sin6_scope_id;
+}
+
 int tram_socket_address_inet(const char *host, const char *port, tram_socket_address *ret_address) {
-    return tram__address_numeric(host, port, AF_UNSPEC, ret_address) ? 0 : TRAM_EVALUE;
+    tram_socket_address address;
+    if (!tram__address_numeric(host, port, AF_UNSPEC, &address) && !scoped(host, port, &address))
+        return TRAM_EVALUE;
+    *ret_address = address;
+    return 0;
 }
 
 int tram_socket_address_unix(const char *path, size_t size, tram_socket_address *ret_address) {
@@ -108,15 +141,22 @@ bool tram__address_equal(const tram_socket_address *a, const tram_socket_address
     }
 }
 
+static const struct in6_addr mapped_any = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
+
 bool tram__address_concrete(const tram_socket_address *address) {
     switch (address_family(address)) {
     case AF_INET:
         return inet_of(address)->sin_addr.s_addr != htonl(INADDR_ANY);
     case AF_INET6:
-        return !IN6_IS_ADDR_UNSPECIFIED(&inet6_of(address)->sin6_addr);
+        return !IN6_IS_ADDR_UNSPECIFIED(&inet6_of(address)->sin6_addr) &&
+               memcmp(&inet6_of(address)->sin6_addr, &mapped_any, sizeof mapped_any) != 0;
     default:
         return true;
     }
+}
+
+bool tram__address_mapped(const tram_socket_address *address) {
+    return address_family(address) == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&inet6_of(address)->sin6_addr);
 }
 
 /* ---- Text ---- */
@@ -133,11 +173,16 @@ static void unix_text(const tram_socket_address *address, char *text, size_t siz
     const struct sockaddr_un *local = (const struct sockaddr_un *)(const void *)&address->address;
     size_t begin = offsetof(struct sockaddr_un, sun_path);
     size_t length = address->size > begin ? address->size - begin : 0;
+    char name[TEXT_ESCAPED_SIZE(sizeof local->sun_path)];
+    if (length > sizeof local->sun_path)
+        length = sizeof local->sun_path;
     /* The name space without files: its names begin with a NUL, and are shown with a @. */
-    if (length && !local->sun_path[0])
-        snprintf(text, size, "unix:@%.*s", (int)(length - 1), local->sun_path + 1);
+    bool abstract = length && !local->sun_path[0];
+    if (abstract)
+        tram__text_escape(name, sizeof name, local->sun_path + 1, length - 1);
     else
-        snprintf(text, size, "unix:%.*s", (int)length, local->sun_path);
+        tram__text_escape(name, sizeof name, local->sun_path, strnlen(local->sun_path, length));
+    snprintf(text, size, "unix:%s%s", abstract ? "@" : "", name);
 }
 
 const char *tram_socket_address_text(const tram_socket_address *address, char *text, size_t size) {

@@ -18,8 +18,11 @@ bool tram__address_numeric(const char *host, const char *port, int family, tram_
 
 bool tram__address_equal(const tram_socket_address *a, const tram_socket_address *b);
 
-/* False for 0.0.0.0 and ::, which say nothing about where a connection arrived. */
+/* False for 0.0.0.0 and ::, also as ::ffff:0.0.0.0, which say nothing about where a connection arrived. */
 bool tram__address_concrete(const tram_socket_address *address);
+
+/* An address of IPv4 in the clothes of one of IPv6: ::ffff:127.0.0.1. */
+bool tram__address_mapped(const tram_socket_address *address);
 
 /* The port in host order, 0 where the family has none. */
 unsigned tram__address_port(const tram_socket_address *address);

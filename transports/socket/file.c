@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/un.h>
+
+#include "core/base/text.h"
 
 /* NULL: the address has no file. The text ends within the storage, which is longer than any path. */
 static const char *path_of(const tram_socket_address *address) {
@@ -26,8 +29,11 @@ int tram__socket_file_clear(const struct sys *sys, const tram_socket_address *ad
 }
 
 static void log_trouble(tram_loop *loop, int status, const char *what, const tram_socket_address *address) {
+    char path[TEXT_ESCAPED_SIZE(sizeof((struct sockaddr_un *)0)->sun_path)];
     if (status)
-        tram__log(loop, TRAM_LOG_ERROR, "unable to %s at %s: %s", what, path_of(address), tram_error_text(status));
+        tram__log(loop, TRAM_LOG_ERROR, "unable to %s at %s: %s", what,
+                  tram__text_escape(path, sizeof path, path_of(address), strlen(path_of(address))),
+                  tram_error_text(status));
 }
 
 void tram__socket_file_remove_stale(tram_loop *loop, const tram_socket_address *address) {

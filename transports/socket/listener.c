@@ -15,9 +15,19 @@ int tram__address_error(struct kept_error *ret_error, int code, const char *oper
     return code;
 }
 
+static bool set_value(const struct sys *sys, int fd, int level, int name, int value) {
+    return sys->setsockopt(fd, level, name, &value, sizeof value) == 0;
+}
+
 static bool set_option(const struct sys *sys, int fd, int level, int name) {
-    int on = 1;
-    return sys->setsockopt(fd, level, name, &on, sizeof on) == 0;
+    return set_value(sys, fd, level, name, 1);
+}
+
+/* A socket of IPv6 stays with it (V-4), unless it is bound to an address of IPv4. */
+static bool set_family(const struct sys *sys, int fd, const tram_socket_address *address) {
+    if (address_family(address) != AF_INET6)
+        return true;
+    return set_value(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY, !tram__address_mapped(address));
 }
 
 /* A kernel without the family, or without any address of it, is no reason to fail (V-5). */
@@ -45,7 +55,7 @@ static int open_one(const struct sys *sys, const struct candidate *candidate, co
         code = -errno;
     else if (sharing == PORT_SHARED && !set_option(sys, fd, SOL_SOCKET, SO_REUSEPORT))
         code = TRAM_EVALUE;
-    else if (family == AF_INET6 && !set_option(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY))
+    else if (!set_family(sys, fd, address))
         code = -errno;
     else if (options->transparent && tram__socket_set_transparent(sys, fd, family) < 0)
         code = -errno;
