@@ -270,11 +270,11 @@ static void test_W_1_W_24_a_release_may_cork_and_write_while_its_queue_is_flushe
 }
 
 static void detach_in_release(struct shared *from) {
-    tram_detached detached;
+    tram_detached *detached;
     assert_false(in_a_call);
     assert_int_equal(tram_transport_detach(from->transport, &detached), 0);
-    close(detached.fileno);
-    tram_buffer_release(detached.unread);
+    close(tram_detached_take_fd(detached));
+    tram_detached_free(detached);
 }
 
 /* Outside of a tick too the transport stays in place while a call on it is on the stack. */
