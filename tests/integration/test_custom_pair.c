@@ -58,6 +58,19 @@ static void test_M_6_W_27_write_eof_in_the_resume_of_the_last_byte(void **state)
     pair_end(&pair);
 }
 
+/* A pair may be written to before its connection_made, which comes before all else. */
+static void test_P_1_W_16_pause_writing_waits_for_connection_made(void **state) {
+    struct world *world = *state;
+    struct pair pair = pair_new_of(world, recorder_new(world, "a"), recorder_new(world, "b"));
+    assert_int_equal(tram_transport_set_write_buffer_limits(pair.first, 2, 0), 0);
+    assert_int_equal(write_text(pair.first, "text"), 0);
+    assert_int_equal(tram_transport_set_write_buffer_limits(pair.first, 1, 0), 0);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_trace(world, "a.made a.pause b.made b.data:4 a.resume");
+    pair_end(&pair);
+}
+
 static void test_M_4_W_24_sizes_that_cannot_be_added_are_refused(void **state) {
     struct world *world = *state;
     struct pair pair = pair_new(world);
@@ -675,6 +688,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(M_6_W_27_write_eof_in_the_resume_of_the_last_byte),
         TEST(M_4_W_24_sizes_that_cannot_be_added_are_refused),
+        TEST(P_1_W_16_pause_writing_waits_for_connection_made),
         TEST(M_2_connection_made_is_queued_for_both_the_first_one_first),
         TEST(M_2_bytes_written_before_connection_made_wait_for_it),
         TEST(M_2_a_pair_that_cannot_be_made_leaves_the_protocols_alone),

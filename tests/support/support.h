@@ -107,6 +107,12 @@ struct calls {
 /* A loop that counts; the old one is freed. The counters are zeroed. */
 struct calls *world_count_calls(struct world *world);
 
+/*
+ * Set by a test that closes a descriptor behind the back of its owner: everywhere else a close of a descriptor that is
+ * not open ends the program (support/close.c).
+ */
+extern bool may_close_twice;
+
 /* How many descriptors this process has open. */
 int open_descriptors(void);
 

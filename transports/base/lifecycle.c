@@ -264,9 +264,12 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
 
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
-    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
-    if (unlikely(loop->debug))
+    if (unlikely(loop->debug)) { /* the log function may call anything: it is called before a state is read */
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
+        if (transport->flags & T_LOST)
+            return; /* withdrawn */
+    }
+    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
     uint32_t sealed_before = transport->flags & T_LOST_PENDING;
     tram__protocol_connection_made(transport);
     start(transport);

@@ -14,8 +14,9 @@
 /* ---- Water marks ---- */
 
 void tram__transport_maybe_pause(tram_transport *transport) {
-    if (transport->queue.size <= transport->high || transport->flags & T_WRITING_PAUSED)
-        return;
+    const uint32_t state = T_MADE | T_WRITING_PAUSED;
+    if (transport->queue.size <= transport->high || (transport->flags & state) != T_MADE)
+        return; /* a custom transport may be written to before connection_made, which comes first (P-1) */
     transport->flags |= T_WRITING_PAUSED;
     tram__protocol_pause_writing(transport);
 }

@@ -105,6 +105,12 @@ static int notify_reading(tram_transport *transport) {
     return call_entry(custom, custom->ops->resume_reading, "resume_reading");
 }
 
+/* connection_made has returned. */
+static int start(tram_transport *transport) {
+    tram__transport_maybe_pause(transport); /* for what was written before */
+    return over(transport) ? 0 : notify_reading(transport);
+}
+
 static int custom_resume_reading(tram_transport *transport) {
     bool reading = transport->io.wanted & IO_READ;
     tram__transport_resume_reading(transport);
@@ -196,7 +202,7 @@ static void dispose(tram_transport *transport) {
         .can_write_eof = half_close,                                                                                   \
         .drop_queue = drop_queue,                                                                                      \
         .end_writing = end_writing,                                                                                    \
-        .start = notify_reading,                                                                                       \
+        .start = start,                                                                                                \
         .end = end,                                                                                                    \
         .extra_info = extra_info,                                                                                      \
         .dispose = dispose,                                                                                            \
