@@ -101,8 +101,9 @@ static void resume_later(struct datagram_transport *self) {
 static void flush(struct datagram_transport *self) {
     struct io *io = &self->base.io;
     count_held(self);
+    /* A loop that was closed has no area any more, nor is anything queued there. */
+    struct io_datagram *datagrams = self->queue.count ? io->loop->datagrams->gathered : NULL;
     while (self->queue.count && !self->waiting && !dead(self)) {
-        struct io_datagram *datagrams = io->loop->datagrams->gathered;
         size_t count = tram__datagram_queue_gather(&self->queue, datagrams, TRAM_DATAGRAMS_OUT);
         ssize_t sent = io_try_send_datagrams(io, datagrams, count);
         if (likely(sent > 0)) {
@@ -166,7 +167,8 @@ static int keep(struct datagram_transport *self, const struct io_datagram *datag
     return 0;
 }
 
-static int send_datagram(struct datagram_transport *self, const struct io_datagram *datagram) {
+__attribute__((always_inline)) static inline int send_datagram(struct datagram_transport *self,
+                                                               const struct io_datagram *datagram) {
     tram_loop *loop = self->base.io.loop;
     if (self->queue.count || self->delivering || self->base.corked)
         return keep(self, datagram);
@@ -185,7 +187,8 @@ static int send_datagram(struct datagram_transport *self, const struct io_datagr
 }
 
 /* Where to: 0 or TRAM_EVALUE. */
-static int find_destination(const struct datagram_transport *self, const tram_socket_address **address) {
+__attribute__((always_inline)) static inline int find_destination(const struct datagram_transport *self,
+                                                                  const tram_socket_address **address) {
     if (unlikely(*address && (*address)->size > sizeof(*address)->address))
         return TRAM_EVALUE;
     if (self->remote.size) {
@@ -213,8 +216,9 @@ answer_from(const struct datagram_transport *self, const tram_socket_address *to
 }
 
 /* `source` is as in struct io_datagram. */
-static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
-                          const tram_socket_address *address, const struct io_ancillary *source) {
+__attribute__((always_inline)) static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
+                                                         const tram_socket_address *address,
+                                                         const struct io_ancillary *source) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     if (unlikely(dead(self))) {
@@ -255,7 +259,7 @@ static void received(struct io *io, const struct io_datagram *datagram) {
     const tram_socket_address *peer = NULL;
     if (likely(datagram->address_size)) {
         self->peer.size = datagram->address_size;
-        memcpy(&self->peer.address, datagram->address, datagram->address_size);
+        io_copy_address(&self->peer.address, datagram->address, datagram->address_size);
         peer = &self->peer;
     }
     self->delivering = self->hears = true;
@@ -432,11 +436,12 @@ int tram_transport_sendto_from(tram_transport *transport, const void *data, size
     struct datagram_transport *self = of(transport);
     struct io_ancillary from;
     status = find_destination(self, &address);
-    if (status || !source)
-        return status ? status : send_to(self, data, size, address, NULL);
-    if (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address)))
+    if (status)
+        return status;
+    if (source &&
+        (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address))))
         return TRAM_EVALUE;
-    return send_to(self, data, size, address, &from);
+    return send_to(self, data, size, address, source ? &from : NULL);
 }
 
 /* The one whose datagram_received is running, or NULL. */
