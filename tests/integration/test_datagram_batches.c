@@ -196,9 +196,9 @@ static void test_D_7_marks_of_time_do_not_cost_the_boundaries(void **state) {
     struct endpoint endpoint = endpoint_that_joins(*state);
     const tram_socket *view = tram_transport_get_extra_info(endpoint.transport, "socket", NULL);
     int on = 1, marks = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
-    assert_int_equal(setsockopt(view->fileno, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on), 0);
-    assert_int_equal(setsockopt(view->fileno, SOL_SOCKET, SO_TIMESTAMPING, &marks, sizeof marks), 0);
-    setsockopt(view->fileno, SOL_SOCKET, 75 /* SO_RCVMARK, Linux 5.19 */, &on, sizeof on);
+    assert_int_equal(setsockopt(view->fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on), 0);
+    assert_int_equal(setsockopt(view->fd, SOL_SOCKET, SO_TIMESTAMPING, &marks, sizeof marks), 0);
+    setsockopt(view->fd, SOL_SOCKET, 75 /* SO_RCVMARK, Linux 5.19 */, &on, sizeof on);
     endpoint.recorder->keep = true;
     peer_sends_joined(&endpoint, 350, 100);
     run_until_true(endpoint.world, has_kept_350, endpoint.recorder);

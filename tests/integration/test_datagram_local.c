@@ -65,7 +65,7 @@ static bool option(tram_transport *transport, int level, int name) {
     const tram_socket *view = tram_transport_get_extra_info(transport, "socket", NULL);
     int value = -1;
     socklen_t size = sizeof value;
-    assert_int_equal(getsockopt(view->fileno, level, name, &value, &size), 0);
+    assert_int_equal(getsockopt(view->fd, level, name, &value, &size), 0);
     return value != 0;
 }
 
