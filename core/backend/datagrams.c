@@ -149,17 +149,25 @@ static void read_ipv6(const struct cmsghdr *control, struct io_ancillary *told) 
     }
 }
 
+/* What the kernel said was cut, maybe even the size of joined datagrams: then nobody knows where each of them ends. */
+static bool boundaries_cut(const struct io *io, const struct msghdr *message, const struct io_datagram *datagram) {
+    int joins = 0;
+    socklen_t size = sizeof joins;
+    if (!(message->msg_flags & MSG_CTRUNC) || datagram->ancillary) /* which comes behind that size */
+        return false;
+    return io->loop->sys->getsockopt(io->fd, SOL_UDP, UDP_GRO, &joins, &size) == 0 && joins;
+}
+
 /*
- * What the kernel said beside a message: the size of the datagrams that it joined to it, 0: it is one; and what follows
- * that, if anything does. A socket of IPv6 that gets datagrams of IPv4 says both, the more telling one last.
+ * What the kernel said beside a message: the size of the datagrams that it joined to it, 0: it is one, -1: nobody
+ * knows. A socket of IPv6 that gets datagrams of IPv4 says both where it came in, the more telling one last.
  */
-static size_t read_control(struct msghdr *message, struct io_ancillary *told, struct io_datagram *datagram) {
-    size_t joined = 0;
+__attribute__((noinline)) static ssize_t read_control(const struct io *io, struct msghdr *message,
+                                                      struct io_ancillary *told, struct io_datagram *datagram) {
+    int joined = 0;
     for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control; control = CMSG_NXTHDR(message, control)) {
         if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
-            int size;
-            memcpy(&size, CMSG_DATA(control), sizeof size);
-            joined = size > 0 ? (size_t)size : 0;
+            memcpy(&joined, CMSG_DATA(control), sizeof joined);
         } else if (control->cmsg_level == IPPROTO_IP || control->cmsg_level == IPPROTO_IPV6) {
             if (!datagram->ancillary)
                 *told = (struct io_ancillary){.ttl = -1, .tos = -1};
@@ -167,16 +175,9 @@ static size_t read_control(struct msghdr *message, struct io_ancillary *told, st
             (control->cmsg_level == IPPROTO_IP ? read_ipv4 : read_ipv6)(control, told);
         }
     }
-    return joined;
-}
-
-/* What the kernel said was cut, maybe even the size of joined datagrams: then nobody knows where each of them ends. */
-__attribute__((noinline)) static bool boundaries_cut(const struct io *io, const struct io_datagram *datagram) {
-    int joins = 0;
-    socklen_t size = sizeof joins;
-    if (datagram->ancillary) /* which comes behind that */
-        return false;
-    return io->loop->sys->getsockopt(io->fd, SOL_UDP, UDP_GRO, &joins, &size) == 0 && joins;
+    if (joined > 0)
+        return joined;
+    return boundaries_cut(io, message, datagram) ? -1 : 0;
 }
 
 static bool still_receives(const struct io *io, const tram_loop *loop, uint32_t index, uint32_t generation) {
@@ -194,10 +195,14 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
         .address = header->msg_namelen ? header->msg_name : NULL,
         .address_size = header->msg_namelen,
     };
-    size_t joined = header->msg_controllen ? read_control(header, &told, &datagram) : 0;
-    if (unlikely(header->msg_flags & MSG_CTRUNC) && !joined && boundaries_cut(io, &datagram)) {
-        io->kind->datagrams->receive_failed(io, -ENOBUFS);
-        return still_receives(io, loop, index, generation);
+    size_t joined = 0;
+    if (header->msg_controllen || unlikely(header->msg_flags & MSG_CTRUNC)) {
+        ssize_t result = read_control(io, header, &told, &datagram);
+        if (unlikely(result < 0)) {
+            io->kind->datagrams->receive_failed(io, -ENOBUFS);
+            return still_receives(io, loop, index, generation);
+        }
+        joined = (size_t)result;
     }
     do {
         datagram.size = joined && joined < left ? joined : left;

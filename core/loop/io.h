@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -43,6 +44,14 @@ struct io_datagram {
     socklen_t address_size;
     const struct io_ancillary *ancillary; /* NULL: nothing */
 };
+
+/* Most are of IPv4: two moves instead of a call. */
+static inline void io_copy_address(void *to, const struct sockaddr *from, size_t size) {
+    if (size == sizeof(struct sockaddr_in))
+        memcpy(to, from, sizeof(struct sockaddr_in));
+    else
+        memcpy(to, from, size);
+}
 
 /* What an owner of datagrams is told, in place of `received` … `sent` below. */
 struct io_datagram_kind {

@@ -123,8 +123,9 @@ static void test_L_11_posts_and_call_soon_are_one_queue(void **state) {
 }
 
 /* What a done callback or connection_lost is queued by is call_soon, too. */
-static void trace_future(tram_future *future, void *arg) {
+static int trace_future(tram_future *future, void *arg) {
     trace(world_of(tram_future_get_loop(future)), "%s", (const char *)arg);
+    return 0;
 }
 
 static void test_L_11_a_done_callback_keeps_its_place_behind_posts(void **state) {

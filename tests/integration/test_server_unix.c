@@ -376,7 +376,7 @@ static void test_U_3_a_path_is_one_line_of_the_log(void **state) {
     tram_socket sockets[1];
     tram_socket_address name = {.size = sizeof name.address};
     assert_int_equal(tram_server_sockets(server, sockets, 1), 1);
-    assert_int_equal(getsockname(sockets[0].fileno, (struct sockaddr *)&name.address, &name.size), 0);
+    assert_int_equal(getsockname(sockets[0].fd, (struct sockaddr *)&name.address, &name.size), 0);
     assert_non_null(strstr(text_of(&name), "a\\x1b[2J\\x0aerror: b"));
     close_server(server);
     unlink(path);

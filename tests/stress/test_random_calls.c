@@ -998,13 +998,13 @@ static void call_send_descriptors(void) {
     tram_transport *transport = some_transport();
     int fds[2] = {some_fd(), some_fd()};
     if (transport && fds[0] >= 0)
-        tram_transport_send_descriptors(transport, bytes, some_size(), fds, 1 + below(2));
+        tram_transport_send_fds(transport, bytes, some_size(), fds, 1 + below(2));
 }
 
 static void call_take_descriptors(void) {
     tram_transport *transport = some_transport();
     int fds[4];
-    size_t count = transport ? tram_transport_take_descriptors(transport, fds, 4) : 0;
+    size_t count = transport ? tram_transport_take_fds(transport, fds, 4) : 0;
     for (size_t i = 0; i < count && i < 4; i++)
         keep_fd(fds[i]);
 }

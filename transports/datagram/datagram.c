@@ -166,7 +166,8 @@ static int keep(struct datagram_transport *self, const struct io_datagram *datag
     return 0;
 }
 
-static int send_datagram(struct datagram_transport *self, const struct io_datagram *datagram) {
+__attribute__((always_inline)) static inline int send_datagram(struct datagram_transport *self,
+                                                               const struct io_datagram *datagram) {
     tram_loop *loop = self->base.io.loop;
     if (self->queue.count || self->delivering || self->base.corked)
         return keep(self, datagram);
@@ -185,7 +186,8 @@ static int send_datagram(struct datagram_transport *self, const struct io_datagr
 }
 
 /* Where to: 0 or TRAM_EVALUE. */
-static int find_destination(const struct datagram_transport *self, const tram_socket_address **address) {
+__attribute__((always_inline)) static inline int find_destination(const struct datagram_transport *self,
+                                                                  const tram_socket_address **address) {
     if (unlikely(*address && (*address)->size > sizeof(*address)->address))
         return TRAM_EVALUE;
     if (self->remote.size) {
@@ -213,8 +215,9 @@ answer_from(const struct datagram_transport *self, const tram_socket_address *to
 }
 
 /* `source` is as in struct io_datagram. */
-static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
-                          const tram_socket_address *address, const struct io_ancillary *source) {
+__attribute__((always_inline)) static inline int send_to(struct datagram_transport *self, const void *data, size_t size,
+                                                         const tram_socket_address *address,
+                                                         const struct io_ancillary *source) {
     if (unlikely(!data && size))
         return TRAM_EVALUE;
     if (unlikely(dead(self))) {
@@ -255,7 +258,7 @@ static void received(struct io *io, const struct io_datagram *datagram) {
     const tram_socket_address *peer = NULL;
     if (likely(datagram->address_size)) {
         self->peer.size = datagram->address_size;
-        memcpy(&self->peer.address, datagram->address, datagram->address_size);
+        io_copy_address(&self->peer.address, datagram->address, datagram->address_size);
         peer = &self->peer;
     }
     self->delivering = self->hears = true;
@@ -432,11 +435,12 @@ int tram_transport_sendto_from(tram_transport *transport, const void *data, size
     struct datagram_transport *self = of(transport);
     struct io_ancillary from;
     status = find_destination(self, &address);
-    if (status || !source)
-        return status ? status : send_to(self, data, size, address, NULL);
-    if (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address)))
+    if (status)
+        return status;
+    if (source &&
+        (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address))))
         return TRAM_EVALUE;
-    return send_to(self, data, size, address, &from);
+    return send_to(self, data, size, address, source ? &from : NULL);
 }
 
 /* The one whose datagram_received is running, or NULL. */

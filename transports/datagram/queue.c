@@ -55,26 +55,29 @@ static struct datagram_block *block_with_room(tram_loop *loop, struct datagram_q
     return block;
 }
 
+/* Between the address and the data, where there is room for it. */
+__attribute__((noinline)) static void add_ancillary(struct record *record, const struct io_ancillary *ancillary) {
+    record->ancillary = (uint16_t)(sizeof *record + padded(record->address_size));
+    memcpy(part_of(record, record->ancillary), ancillary, sizeof *ancillary);
+}
+
 int tram__datagram_queue_add(tram_loop *loop, struct datagram_queue *queue, const struct io_datagram *datagram) {
     size_t data = sizeof(struct record) + padded(datagram->address_size);
-    struct record header = {.size = datagram->size, .address_size = datagram->address_size, .data = (uint16_t)data};
-    if (unlikely(datagram->ancillary != NULL)) {
-        header.ancillary = (uint16_t)data;
-        header.data = (uint16_t)(data + padded(sizeof *datagram->ancillary));
-    }
-    struct datagram_block *block = block_with_room(loop, queue, record_size(&header));
+    if (unlikely(datagram->ancillary != NULL))
+        data += padded(sizeof *datagram->ancillary);
+    struct datagram_block *block = block_with_room(loop, queue, data + padded(datagram->size));
     if (!block)
         return -ENOMEM;
     struct record *record = record_at(block, block->end);
-    *record = header;
-    if (header.address_size)
-        memcpy(record + 1, datagram->address, header.address_size);
-    if (unlikely(header.ancillary))
-        memcpy(part_of(record, header.ancillary), datagram->ancillary, sizeof *datagram->ancillary);
-    if (header.size)
-        memcpy(part_of(record, header.data), datagram->data, header.size);
-    block->end += record_size(&header);
+    *record = (struct record){.size = datagram->size, .address_size = datagram->address_size, .data = (uint16_t)data};
+    block->end += data + padded(datagram->size);
     queue->count++;
+    if (datagram->address_size)
+        io_copy_address(record + 1, datagram->address, datagram->address_size);
+    if (unlikely(datagram->ancillary != NULL))
+        add_ancillary(record, datagram->ancillary);
+    if (datagram->size)
+        memcpy(part_of(record, data), datagram->data, datagram->size);
     return 0;
 }
 
