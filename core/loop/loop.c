@@ -11,6 +11,7 @@
 
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
+#include "core/loop/raised.h"
 #include "core/system/fault.h"
 
 static _Thread_local tram_loop *running_loop;
@@ -94,6 +95,15 @@ static void end_tick(tram_loop *loop, uint64_t began) {
         stats_add(&loop->stats.slow_ticks, 1);
 }
 
+/* For hosts with one big lock: others may have it while we sleep. */
+__attribute__((noinline)) static void wait_between_hooks(tram_loop *loop, int64_t timeout_ns) {
+    if (loop->before_wait)
+        loop->before_wait(loop, loop->wait_arg);
+    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    if (loop->after_wait)
+        loop->after_wait(loop, loop->wait_arg);
+}
+
 /*
  * One turn. What runs is decided before anything does: the callbacks queued so far, the events collected, the mail
  * taken and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
@@ -106,7 +116,10 @@ static void tick(tram_loop *loop, bool may_block) {
         timeout_ns = 0;
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
         timeout_ns = 0;
-    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    if (unlikely(timeout_ns != 0 && loop->waits))
+        wait_between_hooks(loop, timeout_ns);
+    else
+        loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
     PROBE1(tick_begin, loop);
 
@@ -230,6 +243,7 @@ static void guard_close(tram_loop *loop) {
 }
 
 static void free_parts(tram_loop *loop) {
+    tram__raised_fini(loop);
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
     tram__timers_fini(&loop->timers);
@@ -286,6 +300,10 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->log_arg = options->log_arg;
     loop->slow_callback_ns = slow_callback_ns(options->slow_callback_ns);
     loop->spin_ns = options->spin_ns;
+    loop->before_wait = options->before_wait;
+    loop->after_wait = options->after_wait;
+    loop->wait_arg = options->wait_arg;
+    loop->waits = loop->before_wait || loop->after_wait;
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->close_hooks);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/loop/raised.h"
+
 /* ---- Ending ---- */
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
@@ -81,6 +83,7 @@ static void finish(tram_transport *transport) {
     count_out(transport);
     transport->protocol = NULL;
     tram__protocol_release(protocol);
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
 }
 
@@ -153,6 +156,7 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    raised_claim(loop, user);
     tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
     transport_kind_of(transport)->drop_queue(transport);
