@@ -115,6 +115,7 @@ static struct call *call_new(tram_loop *loop, enum call_state state, tram_callba
     if (unlikely(!calls) || (unlikely(!calls->free) && grow_calls(loop) < 0))
         return NULL;
     struct call *call = call_at_slot(calls, calls->free);
+    TRAM_DCHECK(call_state(call) == CALL_FREE);
     calls->free = call->on.next_free;
     call->callback = callback;
     call->arg = arg;
@@ -187,6 +188,39 @@ static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
         memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
     memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *calls->chunks);
     memory_put(&loop->allocator, calls, sizeof *calls);
+}
+
+/* ---- Checked builds ---- */
+
+static void call_validate(const struct call *call, uint32_t slot) {
+    TRAM_ASSERT(call->slot == slot && call->generation);
+    switch ((enum call_state)call_state(call)) {
+    case CALL_FREE:
+        break;
+    case CALL_READY:
+        TRAM_ASSERT(list_linked(&call->on.ready.link) && call->callback);
+        break;
+    case CALL_TIMER:
+        TRAM_ASSERT(call->on.deadline.timer.place != TIMER_IDLE && call->callback);
+        break;
+    }
+}
+
+void tram__loop_validate_calls(const tram_loop *loop) {
+    const struct call_slots *calls = loop->calls;
+    if (!calls)
+        return;
+    uint32_t slots = calls->chunk_count * CALLS_PER_CHUNK, free_count = 0, listed = 0;
+    for (uint32_t slot = 1; slot < slots; slot++) {
+        const struct call *call = call_at_slot(calls, slot);
+        free_count += call_state(call) == CALL_FREE;
+        call_validate(call, slot);
+    }
+    for (uint32_t slot = calls->free; slot; slot = call_at_slot(calls, slot)->on.next_free) {
+        TRAM_ASSERT(slot < slots && call_state(call_at_slot(calls, slot)) == CALL_FREE);
+        TRAM_ASSERT(++listed <= free_count);
+    }
+    TRAM_ASSERT(listed == free_count);
 }
 
 /* ---- The public calls ---- */

@@ -14,6 +14,9 @@
 #include "core/loop/raised.h"
 #include "core/system/fault.h"
 
+/* How often a checked build looks at every link. */
+#define VALIDATE_TICKS 256
+
 static _Thread_local tram_loop *running_loop;
 
 /* ---- The tick ---- */
@@ -145,9 +148,23 @@ static void tick(tram_loop *loop, bool may_block) {
     run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
+    if (TRAM_CHECKED && loop->stats.ticks % VALIDATE_TICKS == 0)
+        tram__loop_validate(loop);
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
+}
+
+void tram__loop_validate(const tram_loop *loop) {
+    list_validate(&loop->ready);
+    list_validate(&loop->batch);
+    list_validate(&loop->close_hooks);
+    tram__timers_validate(&loop->timers);
+    tram__loop_validate_ios(loop);
+    tram__loop_validate_calls(loop);
+    for (unsigned slot = 0; slot < LOOP_SLOT_COUNT; slot++)
+        if (loop->slots[slot] && loop->slots[slot]->validate)
+            loop->slots[slot]->validate(loop->slots[slot]);
 }
 
 /* ---- Running ---- */
@@ -242,17 +259,38 @@ static void guard_close(tram_loop *loop) {
         munmap((void *)(uintptr_t)loop->guard, (size_t)sysconf(_SC_PAGESIZE));
 }
 
+void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
+                           void (*free)(tram_loop *loop, struct loop_state *state)) {
+    struct loop_state *state = loop->slots[slot];
+    if (state)
+        return state;
+    state = tram__memory_get_zero(&loop->allocator, size);
+    if (!state)
+        return NULL;
+    *state = (struct loop_state){.free = free, .size = size};
+    return loop->slots[slot] = state;
+}
+
+static void free_slots(tram_loop *loop) {
+    for (unsigned slot = LOOP_SLOT_COUNT; slot-- > 0;) {
+        struct loop_state *state = loop->slots[slot];
+        if (state && state->free)
+            state->free(loop, state);
+        if (state)
+            memory_put(&loop->allocator, state, state->size);
+    }
+}
+
 static void free_parts(tram_loop *loop) {
     tram__raised_fini(loop);
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
+    free_slots(loop);
     tram__timers_fini(&loop->timers);
-    tram__pool_fini(&loop->transport_pool);
     const tram_allocator *allocator = &loop->allocator;
     memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
     memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
-    memory_put(allocator, loop->extra_info, loop->extra_info_size);
     if (loop->mailbox)
         tram__mailbox_abandon(loop->mailbox);
     guard_close(loop);

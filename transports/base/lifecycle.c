@@ -1,5 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
 #include "transports/base/entering.h"
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
     if (kind->dispose)
         kind->dispose(transport);
     else
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
 }
 
 static void dispose(tram_loop *loop, struct deferred_free *deferred) {
@@ -24,7 +25,7 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
     if (unlikely(kind->dispose || transport->more))
         dispose_with_care(loop, transport);
     else
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
 }
 
 static void let_go(tram_transport *transport) {
@@ -285,17 +286,15 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
     _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
-    if (unlikely(!loop->transport_pool.allocator))
-        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-    tram_transport *transport = pool_get(&loop->transport_pool);
-    if (!transport)
+    tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
+    if (unlikely(!transport))
         return -ENOMEM;
     zero(transport, sizeof transport->io, offsetof(tram_transport, peer));
     zero(transport, offsetof(tram_transport, peer), offsetof(tram_transport, hard_limit));
     zero(transport, offsetof(tram_transport, hard_limit), sizeof *transport);
     int status = tram__io_add(&transport->io, loop, &kind->io, fd);
     if (status)
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
     else
         *ret_transport = transport;
     return status;
@@ -336,6 +335,13 @@ bool tram__transport_withdraw(tram_transport *transport) {
     return true;
 }
 
+static void warn_still_open(const tram_transport *transport) {
+    char state[160];
+    tram__transport_describe(transport, state, sizeof state);
+    tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was still open when its loop closed (%s)",
+              (const void *)transport, state);
+}
+
 void tram__transport_drop(tram_transport *transport) {
     if (tram__transport_withdraw(transport))
         return;
@@ -347,7 +353,7 @@ void tram__transport_drop(tram_transport *transport) {
     else
         stop_io(transport);
     if (unlikely(loop->debug))
-        tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
+        warn_still_open(transport);
     transport_kind_of(transport)->drop_queue(transport);
     call_lost(transport);
 }
