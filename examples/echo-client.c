@@ -41,7 +41,7 @@ static const tram_protocol_ops client_ops = {
 };
 
 static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct client *client = arg;
+    struct client *client = (struct client *)arg;
     (void)loop;
     *ret_protocol = &client->base;
     return 0;
@@ -51,8 +51,7 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 static int talk(struct client *client, tram_future *future) {
     int status = tram_loop_run_until_complete(client->loop, future);
     if (status < 0) {
-        const tram_error *error = tram_future_error(future);
-        fprintf(stderr, "echo-client: %s\n", error->detail ? error->detail : tram_error_text(status));
+        fprintf(stderr, "echo-client: %s\n", tram_error_describe(tram_future_error(future), status));
     } else {
         tram_loop_run_forever(client->loop);
     }

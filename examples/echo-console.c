@@ -22,7 +22,7 @@ struct console {
 /* Sends whole lines. Returns false where "q" was typed. */
 static bool send_lines(struct console *console) {
     char *end;
-    while ((end = memchr(console->line, '\n', console->size)) != NULL) {
+    while ((end = (char *)memchr(console->line, '\n', console->size)) != NULL) {
         size_t length = (size_t)(end - console->line) + 1;
         if (length == 2 && console->line[0] == 'q')
             return false;
@@ -34,7 +34,7 @@ static bool send_lines(struct console *console) {
 }
 
 static int typed(tram_loop *loop, void *arg) {
-    struct console *console = arg;
+    struct console *console = (struct console *)arg;
     ssize_t count = read(STDIN_FILENO, console->line + console->size, sizeof console->line - console->size);
     if (count < 0 && errno == EINTR)
         return 0;
@@ -73,7 +73,7 @@ static const tram_protocol_ops console_ops = {
 };
 
 static int make_console(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct console *console = arg;
+    struct console *console = (struct console *)arg;
     (void)loop;
     *ret_protocol = &console->base;
     return 0;
@@ -81,7 +81,7 @@ static int make_console(tram_loop *loop, void *arg, tram_protocol **ret_protocol
 
 /* Without a connection nothing else would end the loop. */
 static int connected(tram_future *future, void *arg) {
-    struct console *console = arg;
+    struct console *console = (struct console *)arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         console->status = status;

@@ -35,9 +35,9 @@ static const tram_protocol_ops echo_ops = {
 static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
     (void)arg;
-    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    *ret_protocol = (tram_protocol *)calloc(1, sizeof **ret_protocol);
     if (!*ret_protocol)
-        return TRAM_EUSER;
+        return -ENOMEM;
     (*ret_protocol)->ops = &echo_ops;
     return 0;
 }
@@ -51,12 +51,10 @@ static int stop(tram_loop *loop, void *arg) {
 static int begin(tram_loop *loop, tram_future *future) {
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_socket_address name;
-    void *server;
-    tram_loop_run_until_complete(loop, future);
-    int status = tram_future_result(future, &server);
+    int status = tram_loop_run_until_complete(loop, future);
+    tram_server *server = tram_future_server(future);
     if (status < 0) {
-        const tram_error *error = tram_future_error(future);
-        fprintf(stderr, "echo-server: %s\n", error->detail ? error->detail : tram_error_text(status));
+        fprintf(stderr, "echo-server: %s\n", tram_error_describe(tram_future_error(future), status));
     } else {
         tram_server_sockname(server, 0, &name);
         printf("listening on %s\n", tram_socket_address_text(&name, text, sizeof text));

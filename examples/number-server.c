@@ -25,9 +25,7 @@ int main(int argc, char **argv) {
     int status = tram_loop_create_unix_server(loop, make_number_server, NULL, name, (size_t)size, NULL, &future);
     if (status == 0) {
         status = tram_loop_run_until_complete(loop, future);
-        void *server;
-        if (tram_future_result(future, &server) == 0)
-            tram_server_release(server); /* the loop closes it */
+        tram_server_release(tram_future_server(future)); /* the loop closes it; NULL: there is none */
         tram_future_release(future);
     }
     if (status == 0) {

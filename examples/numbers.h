@@ -94,9 +94,9 @@ static inline int make_number_server(tram_loop *loop, void *arg, tram_protocol *
     };
     (void)loop;
     (void)arg;
-    struct number_server *server = calloc(1, sizeof *server);
+    struct number_server *server = (struct number_server *)calloc(1, sizeof *server);
     if (!server)
-        return TRAM_EUSER;
+        return -ENOMEM;
     server->base.ops = &ops;
     *ret_protocol = &server->base;
     return 0;
@@ -138,7 +138,7 @@ static inline int make_number_client(tram_loop *loop, void *arg, tram_protocol *
         .data_received = number_client_received,
         .connection_lost = number_client_lost,
     };
-    struct number_client *client = arg;
+    struct number_client *client = (struct number_client *)arg;
     client->base.ops = &ops;
     client->loop = loop;
     *ret_protocol = &client->base;

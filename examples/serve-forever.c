@@ -27,16 +27,16 @@ static const tram_protocol_ops greeter_ops = {.connection_made = connection_made
 static int make_greeter(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
     (void)arg;
-    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    *ret_protocol = (tram_protocol *)calloc(1, sizeof **ret_protocol);
     if (!*ret_protocol)
-        return TRAM_EUSER;
+        return -ENOMEM;
     (*ret_protocol)->ops = &greeter_ops;
     return 0;
 }
 
 static int cancel(tram_loop *loop, void *arg) {
     (void)loop;
-    tram_future_cancel(arg);
+    tram_future_cancel((tram_future *)arg);
     return 0;
 }
 
@@ -62,14 +62,14 @@ int main(int argc, char **argv) {
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_loop *loop;
     tram_future *future;
-    void *server = NULL;
+    tram_server *server = NULL;
     if (tram_loop_new(NULL, &loop) < 0)
         return 1;
     int status =
         tram_loop_create_server(loop, make_greeter, NULL, "127.0.0.1", argc > 1 ? argv[1] : "0", &options, &future);
     if (status == 0) {
-        tram_loop_run_until_complete(loop, future);
-        status = tram_future_result(future, &server);
+        status = tram_loop_run_until_complete(loop, future);
+        server = tram_future_server(future);
         tram_future_release(future);
     }
     if (status == 0) {

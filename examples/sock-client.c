@@ -33,7 +33,7 @@ static int ask(tram_loop *loop, int fd, const char *line) {
     status = finish(loop, "receive", status, future);
     void *value = NULL;
     if (status == 0 && tram_future_result(future, &value) == 0) {
-        const tram_sock_data *answer = value;
+        const tram_sock_data *answer = (const tram_sock_data *)value;
         if (answer->size == 0)
             status = 1; /* the server ended */
         fwrite(answer->data, 1, answer->size, stdout);

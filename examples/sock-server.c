@@ -48,17 +48,17 @@ static void receive(struct client *client) {
 static int answered(tram_future *future, void *arg) {
     int status = tram_future_result(future, NULL);
     if (status < 0)
-        end(arg, status);
+        end((struct client *)arg, status);
     else
-        receive(arg);
+        receive((struct client *)arg);
     return 0;
 }
 
 static int received(tram_future *future, void *arg) {
-    struct client *client = arg;
-    void *value = NULL;
-    int status = tram_future_result(future, &value);
-    client->size = (size_t)(uintptr_t)value;
+    struct client *client = (struct client *)arg;
+    uint64_t count = 0;
+    int status = tram_future_count(future, &count);
+    client->size = (size_t)count;
     if (status < 0 || client->size == 0 || (client->size >= 4 && memcmp(client->message, "quit", 4) == 0)) {
         end(client, status);
         return 0;
@@ -78,14 +78,14 @@ struct server {
 static void accept_next(struct server *server);
 
 static int accepted(tram_future *future, void *arg) {
-    struct server *server = arg;
+    struct server *server = (struct server *)arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         fprintf(stderr, "sock-server: accept: %s\n", tram_error_text(status));
         tram_loop_stop(server->loop);
         return 0;
     }
-    struct client *client = calloc(1, sizeof *client);
+    struct client *client = (struct client *)calloc(1, sizeof *client);
     if (client) {
         client->loop = server->loop;
         client->fd = tram_future_fd(future); /* left there, it would be closed with the future */

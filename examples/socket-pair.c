@@ -39,7 +39,7 @@ static int connection_lost(tram_protocol *self, const tram_error *error) {
 static int factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     static const tram_protocol_ops ops = {.data_received = data_received, .connection_lost = connection_lost};
     (void)loop;
-    tram_protocol *protocol = arg;
+    tram_protocol *protocol = (tram_protocol *)arg;
     protocol->ops = &ops;
     *ret_protocol = protocol;
     return 0;

@@ -55,7 +55,7 @@ static const tram_protocol_ops date_ops = {
 };
 
 static int make_date(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct date *date = arg;
+    struct date *date = (struct date *)arg;
     date->loop = loop;
     *ret_protocol = &date->base;
     return 0;
@@ -63,7 +63,7 @@ static int make_date(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
 
 /* A child that was not to be had: nothing else would end the loop. */
 static int started(tram_future *future, void *arg) {
-    int *status = arg;
+    int *status = (int *)arg;
     *status = tram_future_result(future, NULL);
     if (*status)
         tram_loop_stop(tram_future_get_loop(future));
@@ -73,7 +73,7 @@ static int started(tram_future *future, void *arg) {
 int main(void) {
     const char *const argv[] = {"date", NULL};
     const tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_NULL}, .error = {.kind = TRAM_STDIO_INHERIT}};
-    struct date date = {.base.ops = &date_ops};
+    struct date date = {.base = {.ops = &date_ops}};
     tram_loop *loop;
     tram_future *future;
     int status = tram_loop_new(NULL, &loop);

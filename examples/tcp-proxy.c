@@ -32,7 +32,7 @@ static void target_released(tram_protocol *protocol) {
 static int target_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     static const tram_protocol_ops ops = {.released = target_released};
     (void)loop;
-    struct link *link = arg;
+    struct link *link = (struct link *)arg;
     link->users++;
     link->target.ops = &ops;
     *ret_protocol = &link->target;
@@ -40,7 +40,7 @@ static int target_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
 }
 
 static int connected(tram_future *future, void *arg) {
-    struct link *link = arg;
+    struct link *link = (struct link *)arg;
     tram_transport *client = link->client.transport, *target = link->target.transport; /* NULL: gone */
     int status = client && target ? tram_bridge(client, target, NULL, NULL) : -ECONNREFUSED;
     if (status != 0 && client)
@@ -80,7 +80,7 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
         .connection_made = client_made, .connection_lost = client_lost, .released = client_released};
     (void)loop;
     (void)arg;
-    struct link *link = calloc(1, sizeof(*link));
+    struct link *link = (struct link *)calloc(1, sizeof(*link));
     if (!link)
         return -ENOMEM;
     link->users = 1;

@@ -22,7 +22,7 @@ struct client {
 /* Sends whole lines. Returns false where "q" was typed. */
 static bool send_lines(struct client *client) {
     char *end;
-    while ((end = memchr(client->line, '\n', client->size)) != NULL) {
+    while ((end = (char *)memchr(client->line, '\n', client->size)) != NULL) {
         size_t length = (size_t)(end - client->line);
         if (length == 1 && client->line[0] == 'q')
             return false;
@@ -34,7 +34,7 @@ static bool send_lines(struct client *client) {
 }
 
 static int typed(tram_loop *loop, void *arg) {
-    struct client *client = arg;
+    struct client *client = (struct client *)arg;
     ssize_t count = read(STDIN_FILENO, client->line + client->size, sizeof client->line - client->size);
     if (count < 0 && errno == EINTR)
         return 0;
@@ -73,13 +73,13 @@ static int connection_lost(tram_protocol *self, const tram_error *error) {
 
 static const tram_protocol_ops client_ops = {
     .connection_made = connection_made,
+    .connection_lost = connection_lost,
     .datagram_received = datagram_received,
     .error_received = error_received,
-    .connection_lost = connection_lost,
 };
 
 static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct client *client = arg;
+    struct client *client = (struct client *)arg;
     (void)loop;
     *ret_protocol = &client->base;
     return 0;
@@ -87,7 +87,7 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 
 /* Without an endpoint nothing else would end the loop. */
 static int created(tram_future *future, void *arg) {
-    struct client *client = arg;
+    struct client *client = (struct client *)arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         client->status = status;

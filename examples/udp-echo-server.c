@@ -10,9 +10,12 @@
 
 static int connection_made(tram_protocol *self, tram_transport *transport) {
     char text[TRAM_ADDRESS_TEXT_SIZE];
-    const tram_socket_address *name = tram_transport_get_extra_info(transport, "sockname", NULL);
+    tram_socket_address name;
     (void)self;
-    printf("listening on %s\n", tram_socket_address_text(name, text, sizeof text));
+    int status = tram_transport_sockname(transport, &name);
+    if (status < 0)
+        return status;
+    printf("listening on %s\n", tram_socket_address_text(&name, text, sizeof text));
     fflush(stdout);
     return 0;
 }
@@ -36,7 +39,7 @@ static const tram_protocol_ops echo_ops = {
 
 static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
-    *ret_protocol = arg;
+    *ret_protocol = (tram_protocol *)arg;
     return 0;
 }
 

@@ -13,6 +13,7 @@ struct error_entry {
     { code, #code, text }
 
 static const struct error_entry entries[] = {
+    {0, "OK", "Success"},
     ENTRY(TRAM_ESTATE, "Not possible in this state"),
     ENTRY(TRAM_EVALUE, "Invalid value"),
     ENTRY(TRAM_ETYPE, "Object of the wrong kind"),
@@ -56,4 +57,10 @@ const char *tram_error_text(int code) {
     /* Unlike strerror() this is the same in every locale and safe in every thread. */
     const char *text = number > 0 ? strerrordesc_np(number) : NULL;
     return text ? text : "Unknown error";
+}
+
+const char *tram_error_describe(const tram_error *error, int status) {
+    if (error && error->detail)
+        return error->detail;
+    return tram_error_text(error ? error->code : status);
 }

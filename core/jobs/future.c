@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/loop/raised.h"
 #include <tram/stats.h>
 
 struct done_callback {
@@ -59,6 +60,7 @@ void tram__future_drop(tram_future *future) {
         future->let_go(future->value);
     if (future->kind->destroy)
         future->kind->destroy(future);
+    raised_drop(future->loop, future->error.user);
     memory_put(allocator, future->texts, future->texts_size);
     memory_put(allocator, future, future->size);
 }
@@ -155,11 +157,18 @@ static tram_error copy_error(char **texts, const tram_error *error) {
         .operation = operation ? operation : "future",
         .detail = copy_text(texts, error->detail),
         .user = error->user,
+        .resolver_code = error->resolver_code,
+        .option = error->option,
     };
 }
 
 static void keep_error(tram_future *future, const tram_error *error) {
-    future->error = (tram_error){.code = error->code, .operation = "future", .user = error->user};
+    raised_claim(future->loop, error->user);
+    future->error = (tram_error){.code = error->code,
+                                 .operation = "future",
+                                 .user = error->user,
+                                 .resolver_code = error->resolver_code,
+                                 .option = error->option};
     size_t size = texts_size(error);
     void *block = size ? memory_get(&future->loop->allocator, size) : NULL;
     if (!block)
@@ -245,6 +254,41 @@ int tram_future_result(const tram_future *future, void **ret_value) {
         break;
     }
     return TRAM_ECANCELLED;
+}
+
+/* The value of a future of this sort that has succeeded, or NULL. */
+static void *value_of(const tram_future *future, enum future_value value, const char *function) {
+    bool wanted = loop_enter(future->loop, function) == 0 && future->kind->value == value;
+    return wanted && future->state == FUTURE_RESULT ? future->value : NULL;
+}
+
+tram_transport *tram_future_transport(const tram_future *future) {
+    return value_of(future, FUTURE_VALUE_TRANSPORT, __func__);
+}
+
+tram_server *tram_future_server(const tram_future *future) {
+    return value_of(future, FUTURE_VALUE_SERVER, __func__);
+}
+
+int tram_future_count(const tram_future *future, uint64_t *ret_count) {
+    void *value;
+    if (future->kind->value != FUTURE_VALUE_COUNT)
+        return TRAM_ETYPE;
+    int status = tram_future_result(future, &value);
+    if (!status)
+        *ret_count = (uintptr_t)value;
+    return status;
+}
+
+int tram_future_set_user(tram_future *future, void *user) {
+    int status = loop_enter(future->loop, __func__);
+    if (!status)
+        future->user = user;
+    return status;
+}
+
+void *tram_future_user(const tram_future *future) {
+    return future->user;
 }
 
 const tram_error *tram_future_error(const tram_future *future) {

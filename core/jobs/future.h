@@ -10,9 +10,13 @@
 #include "core/loop/loop.h"
 #include <tram/future.h>
 
-/* What an operation adds to a future; both may be NULL. */
+/* What a future's value is, for the readers by type. */
+enum future_value { FUTURE_VALUE_OTHER, FUTURE_VALUE_TRANSPORT, FUTURE_VALUE_SERVER, FUTURE_VALUE_COUNT };
+
+/* What an operation adds to a future; both functions may be NULL. */
 struct future_kind {
     const char *name;
+    enum future_value value;
     /*
      * The user asks to cancel. The operation takes itself back and completes the future with
      * tram__future_finish_cancelled(), now or later. NULL: the future is cancelled at once.
@@ -34,6 +38,7 @@ struct tram_future {
     void *texts;                 /* NULL also where memory ran out: then the code alone tells */
     size_t texts_size;
     size_t size; /* of the whole object */
+    void *user;  /* the user's own */
     uint32_t references;
     uint8_t state;   /* enum future_state */
     bool cancelling; /* the operation was asked to cancel */

@@ -11,19 +11,24 @@
 /* What both kinds of lookup keep of a failure. */
 struct failure {
     int code; /* 0: none */
+    int gai;  /* the resolver's own */
     char detail[TRAM_ERROR_TEXT];
 };
 
 /* `gai` is a code of <netdb.h>, with errno as it was left. `subject`: what was asked. */
 static void failure_set(struct failure *failure, int gai, const char *subject) {
     int saved = errno;
+    failure->gai = gai;
     failure->code = gai == EAI_MEMORY ? -ENOMEM : TRAM_ERESOLVE;
     const char *reason = gai == EAI_SYSTEM ? tram_error_text(-saved) : gai_strerror(gai);
     snprintf(failure->detail, sizeof failure->detail, "%s%s%s", subject, *subject ? ": " : "", reason);
 }
 
 static void failure_report(const struct failure *failure, const char *operation, tram_future *future) {
-    tram_error error = {.code = failure->code, .operation = operation, .detail = failure->detail};
+    tram_error error = {.code = failure->code,
+                        .operation = operation,
+                        .detail = failure->detail,
+                        .resolver_code = failure->code == TRAM_ERESOLVE ? failure->gai : 0};
     tram__future_fail(future, &error);
 }
 

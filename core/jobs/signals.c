@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/loop/loop.h"
+#include "core/loop/discard.h"
 #include <tram/signal.h>
 
 #define SIGNALS 64
@@ -25,6 +25,7 @@ struct signal_record {
     struct signal_record *next;
     tram_callback callback;
     void *arg;
+    struct discard *discard; /* of `arg`; NULL: none */
     int number;
     bool queued;
 };
@@ -137,6 +138,7 @@ static void free_record(tram_loop *loop, struct signal_record **place) {
     *place = record->next;
     if (record->queued)
         list_remove(&record->ready.link);
+    tram__discard_soon(loop, record->discard);
     memory_put(&loop->allocator, record, sizeof *record);
 }
 
@@ -194,10 +196,7 @@ static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
 
 /* ---- The public face ---- */
 
-int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback, void *arg) {
-    int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
+static int add(tram_loop *loop, int signal_number, tram_callback callback, void *arg, struct discard *discard) {
     if (signal_number < 1 || signal_number > SIGNALS || !callback)
         return TRAM_EVALUE;
     if (signal_number == SIGKILL || signal_number == SIGSTOP)
@@ -217,20 +216,41 @@ int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callba
         loop_add_close_hook(loop, &loop->signal_hook, signals_ending);
     }
     pthread_mutex_lock(&registry.lock);
-    status = take_over(loop, signal_number);
+    int status = take_over(loop, signal_number);
     pthread_mutex_unlock(&registry.lock);
     if (status) {
         /* The C library keeps some signals to itself: for us there is no such signal. */
         memory_put(&loop->allocator, made, sizeof *record);
         return status == -EINVAL ? TRAM_EVALUE : status;
     }
+    tram__discard_soon(loop, record->discard);
     record->callback = callback;
     record->arg = arg;
+    record->discard = discard;
     if (made) {
         record->next = loop->signal_records;
         loop->signal_records = record;
     }
     return 0;
+}
+
+int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback, void *arg) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : add(loop, signal_number, callback, arg, NULL);
+}
+
+int tram_loop_add_signal_handler_with_discard(tram_loop *loop, int signal_number, tram_callback callback, void *arg,
+                                              tram_discard discard) {
+    struct discard *kept;
+    int status = loop_enter_open(loop, __func__);
+    if (!status)
+        status = tram__discard_new(loop, discard, arg, &kept);
+    if (status)
+        return status;
+    status = add(loop, signal_number, callback, arg, kept);
+    if (status)
+        tram__discard_forget(loop, kept);
+    return status;
 }
 
 int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {

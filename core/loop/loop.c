@@ -11,6 +11,7 @@
 
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
+#include "core/loop/raised.h"
 #include "core/system/fault.h"
 
 /* How often a checked build looks at every link. */
@@ -65,13 +66,25 @@ static bool spin(tram_loop *loop, int64_t *timeout_ns) {
     return false;
 }
 
+/* For hosts with one big lock: others may have it while we sleep. */
+__attribute__((noinline)) static void wait_between_hooks(tram_loop *loop, int64_t timeout_ns) {
+    if (loop->before_wait)
+        loop->before_wait(loop, loop->wait_arg);
+    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    if (loop->after_wait)
+        loop->after_wait(loop, loop->wait_arg);
+}
+
 /* Collects the events, and waits for the first if nothing else is to be done. */
 static void await_events(tram_loop *loop, int64_t timeout_ns) {
     if (timeout_ns != 0 && loop->spin_ns && spin(loop, &timeout_ns))
         return;
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
         timeout_ns = 0;
-    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    if (unlikely(timeout_ns != 0 && loop->waits))
+        wait_between_hooks(loop, timeout_ns);
+    else
+        loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
 }
 
@@ -328,6 +341,7 @@ static void free_slots(tram_loop *loop) {
 }
 
 static void free_parts(tram_loop *loop) {
+    tram__raised_fini(loop);
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
     free_slots(loop);
@@ -383,6 +397,10 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->log_arg = options->log_arg;
     loop->slow_callback_ns = slow_callback_ns(options->slow_callback_ns);
     loop->spin_ns = options->spin_ns;
+    loop->before_wait = options->before_wait;
+    loop->after_wait = options->after_wait;
+    loop->wait_arg = options->wait_arg;
+    loop->waits = loop->before_wait || loop->after_wait;
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->close_hooks);

@@ -23,6 +23,8 @@
 #include "core/system/sys.h"
 #include <tram/loop.h>
 
+struct raised_user;
+
 /* An entry of the ready queue, embedded in what it is about; it runs once per queueing (L-4). */
 struct ready {
     struct list link;
@@ -105,6 +107,7 @@ struct tram_loop {
     bool timed; /* callbacks are: in debug mode, or by option */
     bool time_callbacks;
     bool measure_lag;
+    bool waits; /* before_wait or after_wait is there */
     bool in_exception_handler;
     bool owned;
     pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
@@ -134,6 +137,7 @@ struct tram_loop {
 
     struct kept_error raised; /* what tram_loop_raise() remembers until the code comes back */
     bool raised_set;
+    struct raised_user *raised_users; /* raised.c; NULL: none */
 
     tram_exception_handler exception_handler;
     void *exception_arg;
@@ -141,6 +145,10 @@ struct tram_loop {
     void *log_arg;
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
+    void (*before_wait)(tram_loop *loop, void *arg);
+    void (*after_wait)(tram_loop *loop, void *arg);
+    void *wait_arg;
+    const char *wrong_option; /* of the last call that returned TRAM_EVALUE and said why */
 
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */

@@ -3,13 +3,14 @@
 
 #include <errno.h>
 
-#include "core/loop/loop.h"
+#include "core/loop/discard.h"
 
 /* Who is told of one direction: a callback of the user's, or a watcher; neither: nobody. */
 struct registration {
     tram_callback callback;
     void *arg;
     struct watcher *watcher;
+    struct discard *discard; /* of `arg`; NULL: none */
     uint64_t since; /* the tick of the registration: events that this tick collected are not for it (L-18, L-19) */
 };
 
@@ -44,10 +45,12 @@ static unsigned watch_events(const struct watch *watch) {
 
 /* ---- Ending ---- */
 
-static void clear(struct registration *registration) {
-    if (registration->watcher)
-        registration->watcher->watch = NULL;
-    *registration = (struct registration){0};
+static void clear(struct watch *watch, int which) {
+    struct registration registration = watch->registrations[which];
+    watch->registrations[which] = (struct registration){0};
+    if (registration.watcher)
+        registration.watcher->watch = NULL;
+    tram__discard_soon(watch->io.loop, registration.discard);
 }
 
 static void watch_dispose(tram_loop *loop, struct deferred_free *deferred) {
@@ -57,8 +60,8 @@ static void watch_dispose(tram_loop *loop, struct deferred_free *deferred) {
 
 static void watch_end(struct watch *watch) {
     tram__io_remove(&watch->io);
-    clear(&watch->registrations[0]);
-    clear(&watch->registrations[1]);
+    clear(watch, 0);
+    clear(watch, 1);
     tram__loop_free_later(watch->io.loop, &watch->deferred, watch_dispose);
 }
 
@@ -142,7 +145,7 @@ static int watch_get(tram_loop *loop, int fd, struct watch **ret_watch) {
 }
 
 static void watch_take(struct watch *watch, int which) {
-    clear(&watch->registrations[which]);
+    clear(watch, which);
     if (watch_events(watch))
         tram__io_watch(&watch->io, watch_events(watch));
     else
@@ -150,12 +153,12 @@ static void watch_take(struct watch *watch, int which) {
 }
 
 static int watch_put(struct watch *watch, int which, struct registration registration) {
-    clear(&watch->registrations[which]);
+    clear(watch, which);
     watch->registrations[which] = registration;
     watch->registrations[which].since = watch->io.loop->stats.ticks;
     int status = tram__io_watch(&watch->io, watch_events(watch));
     if (status) {
-        watch->registrations[which].watcher = NULL; /* it never was here */
+        watch->registrations[which] = (struct registration){0}; /* it never was here */
         watch_take(watch, which);
     }
     return status;
@@ -194,17 +197,25 @@ bool tram__descriptor_owned(const tram_loop *loop, int fd) {
 
 /* ---- The public calls ---- */
 
-static int add(tram_loop *loop, int fd, int which, tram_callback callback, void *arg, const char *function) {
+static int add(tram_loop *loop, int fd, int which, struct registration registration, tram_discard discard,
+               const char *function) {
     int status = loop_enter_open(loop, function);
     if (unlikely(status))
         return status;
     if (fd < 0)
         return -EBADF;
-    if (!callback)
+    if (!registration.callback)
         return TRAM_EVALUE;
+    status = tram__discard_new(loop, discard, registration.arg, &registration.discard);
+    if (status)
+        return status;
     struct watch *watch;
     status = watch_get(loop, fd, &watch);
-    return status ? status : watch_put(watch, which, (struct registration){.callback = callback, .arg = arg});
+    if (!status)
+        status = watch_put(watch, which, registration);
+    if (status)
+        tram__discard_forget(loop, registration.discard);
+    return status;
 }
 
 static int take_off(tram_loop *loop, int fd, int which, const char *function) {
@@ -221,11 +232,21 @@ static int take_off(tram_loop *loop, int fd, int which, const char *function) {
 }
 
 int tram_loop_add_reader(tram_loop *loop, int fd, tram_callback callback, void *arg) {
-    return add(loop, fd, 0, callback, arg, __func__);
+    return add(loop, fd, 0, (struct registration){.callback = callback, .arg = arg}, NULL, __func__);
 }
 
 int tram_loop_add_writer(tram_loop *loop, int fd, tram_callback callback, void *arg) {
-    return add(loop, fd, 1, callback, arg, __func__);
+    return add(loop, fd, 1, (struct registration){.callback = callback, .arg = arg}, NULL, __func__);
+}
+
+int tram_loop_add_reader_with_discard(tram_loop *loop, int fd, tram_callback callback, void *arg,
+                                      tram_discard discard) {
+    return add(loop, fd, 0, (struct registration){.callback = callback, .arg = arg}, discard, __func__);
+}
+
+int tram_loop_add_writer_with_discard(tram_loop *loop, int fd, tram_callback callback, void *arg,
+                                      tram_discard discard) {
+    return add(loop, fd, 1, (struct registration){.callback = callback, .arg = arg}, discard, __func__);
 }
 
 int tram_loop_remove_reader(tram_loop *loop, int fd) {

@@ -26,7 +26,9 @@ typedef struct tram_connection_options {
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[8]; /* must be 0 */
+    tram_discard discard;  /* called with the factory's `arg` once the factory will not be called (again) */
+    bool not_ours;         /* `sock` is given back at the end instead of closed; see tram_adopt_options */
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_connection_options;
 
 /*
@@ -61,6 +63,23 @@ TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_fa
  */
 TRAM_API int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
                              size_t unread_size, tram_future **ret_future);
+
+/* Zero-initialise; zero means the default. */
+typedef struct tram_adopt_options {
+    const void *unread; /* as above; copied */
+    size_t unread_size;
+    /*
+     * The socket is not the transport's but lent to it: at the end it is neither closed nor shut down, and the caller's
+     * again when connection_lost has returned, or the future has failed. It is non-blocking then.
+     */
+    bool not_ours;
+    tram_discard discard;  /* called with `arg` once the factory will not be called (again) */
+    uintptr_t reserved[8]; /* must be 0 */
+} tram_adopt_options;
+
+/* The same with options, which may be NULL. Where the call itself fails, `arg` stays the caller's, too. */
+TRAM_API int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
+                                    const tram_adopt_options *options, tram_future **ret_future);
 
 /* What a transport leaves behind: its socket, and what was received and not delivered yet. */
 typedef struct tram_detached tram_detached;

@@ -60,7 +60,11 @@ typedef struct tram_custom_ops {
     /* connection_lost has returned, or will never come: the last call, free the state here. */
     void (*ended)(tram_transport *transport, void *state);
 
-    uintptr_t reserved[8]; /* must be 0 */
+    /* What else it can do. TRAM_SENDFILE_TRY_NATIVE is TRAM_EVALUE: there is no descriptor. */
+    tram_sendfile_mode sendfile_mode;
+    bool start_tls_compatible;
+
+    uintptr_t reserved[7]; /* must be 0 */
 } tram_custom_ops;
 
 /*

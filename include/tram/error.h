@@ -48,11 +48,20 @@ typedef struct tram_error {
     uintptr_t reserved[6];
 } tram_error;
 
-/* The stable name of a code: "ECONNRESET", "TRAM_ESTATE". "UNKNOWN" for anything else. Any thread. */
+/* The stable name of a code: "ECONNRESET", "TRAM_ESTATE"; of 0, "OK". "UNKNOWN" for anything else. Any thread. */
 TRAM_API const char *tram_error_name(int code);
 
-/* The code in words: "Connection reset by peer". Never NULL. Any thread. */
+/* The code in words: "Connection reset by peer"; of 0, "Success". Never NULL. Any thread. */
 TRAM_API const char *tram_error_text(int code);
+
+/*
+ * What is known of a failure, in words for a message: the error's detail, or else the text of its code. Without an
+ * error (NULL) the text of `status`, so that both may be passed on as they came. Never NULL; valid as long as the
+ * error.
+ *
+ *     fprintf(stderr, "no server: %s\n", tram_error_describe(tram_future_error(future), status));
+ */
+TRAM_API const char *tram_error_describe(const tram_error *error, int status);
 
 TRAM_END_DECLS
 

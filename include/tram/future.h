@@ -35,6 +35,24 @@ TRAM_API bool tram_future_cancelled(const tram_future *future);
  */
 TRAM_API int tram_future_result(const tram_future *future, void **ret_value);
 
+/*
+ * The value by its type: of a future that has succeeded and stands for a transport, or a server; else NULL. As long as
+ * the future, which holds it; whose it is beyond that, says the call that returned the future.
+ */
+TRAM_API tram_transport *tram_future_transport(const tram_future *future);
+TRAM_API tram_server *tram_future_server(const tram_future *future);
+
+/*
+ * The same of a count, as of tram_loop_sock_recv_into(), tram_loop_sendfile() or tram_server_drain(). 0, or what
+ * tram_future_result() returns; TRAM_ETYPE: the future stands for something else. A descriptor is had from
+ * tram_future_fd() (tram/sock.h).
+ */
+TRAM_API int tram_future_count(const tram_future *future, uint64_t *ret_count);
+
+/* A pointer of the user's, which the library keeps and never looks at; NULL at first. */
+TRAM_API int tram_future_set_user(tram_future *future, void *user);
+TRAM_API void *tram_future_user(const tram_future *future);
+
 /* The error of a failed future, valid as long as the future; NULL if it has none (Future.exception). */
 TRAM_API const tram_error *tram_future_error(const tram_future *future);
 

@@ -37,7 +37,10 @@ typedef struct tram_faults tram_faults;
  */
 typedef int (*tram_callback)(tram_loop *loop, void *arg);
 
-/* Called instead of a callback that will not run because its loop was closed first; frees the argument. */
+/*
+ * Called instead of a callback that will not run, or not again; frees the argument. Must not call into the loop. Of a
+ * factory: protocols that it made may still be there.
+ */
 typedef void (*tram_discard)(void *arg);
 
 /* ---- Making and ending a loop ---- */
@@ -76,7 +79,13 @@ typedef struct tram_loop_options {
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
     tram_faults *faults;       /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
                                   allocator here */
-    uintptr_t reserved[7];     /* must be 0 */
+    /* Around every wait that may block, on the thread of the loop, for a host whose threads share one big lock: it is
+     * given away before and taken again after. They must not call into the loop. Not with tram_loop_dispatch(), which
+     * never waits. */
+    void (*before_wait)(tram_loop *loop, void *arg);
+    void (*after_wait)(tram_loop *loop, void *arg);
+    void *wait_arg;
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_loop_options;
 
 /*
@@ -207,6 +216,24 @@ TRAM_API int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callb
 TRAM_API int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg,
                                                 tram_discard discard);
 
+/*
+ * A call from any thread that any thread may take back (asyncio.Handle of call_soon_threadsafe). Counted: the caller's
+ * reference is given back by tram_threadsafe_handle_release(), before or after the call. It may outlive the loop.
+ */
+typedef struct tram_threadsafe_handle tram_threadsafe_handle;
+TRAM_API int tram_loop_call_soon_threadsafe_handle(tram_loop *loop, tram_callback callback, void *arg,
+                                                   tram_discard discard, tram_threadsafe_handle **ret_handle);
+
+/*
+ * After it returned 1, neither the callback nor `discard` is called: `arg` is the caller's again. 0: the callback has
+ * begun, was discarded, or was cancelled before. Any thread.
+ */
+TRAM_API int tram_threadsafe_handle_cancel(tram_threadsafe_handle *handle);
+TRAM_API bool tram_threadsafe_handle_cancelled(const tram_threadsafe_handle *handle);
+
+/* NULL is allowed. Any thread. */
+TRAM_API void tram_threadsafe_handle_release(tram_threadsafe_handle *handle);
+
 /* ---- Descriptors ---- */
 
 /*
@@ -217,6 +244,15 @@ TRAM_API int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback c
  */
 TRAM_API int tram_loop_add_reader(tram_loop *loop, int fd, tram_callback callback, void *arg);
 TRAM_API int tram_loop_add_writer(tram_loop *loop, int fd, tram_callback callback, void *arg);
+
+/*
+ * The same, and `discard` is called with `arg` when the callback is removed, replaced by another, or its loop closes;
+ * never while the callback runs. On failure `arg` stays the caller's.
+ */
+TRAM_API int tram_loop_add_reader_with_discard(tram_loop *loop, int fd, tram_callback callback, void *arg,
+                                               tram_discard discard);
+TRAM_API int tram_loop_add_writer_with_discard(tram_loop *loop, int fd, tram_callback callback, void *arg,
+                                               tram_discard discard);
 
 /* 1: was registered and is no more, 0: nothing was registered (loop.remove_reader). */
 TRAM_API int tram_loop_remove_reader(tram_loop *loop, int fd);
@@ -255,6 +291,20 @@ TRAM_API int tram_loop_call_exception_handler(tram_loop *loop, const tram_except
  *     return tram_loop_raise(loop, TRAM_EUSER, my_context, "no such account");
  */
 TRAM_API int tram_loop_raise(tram_loop *loop, int code, void *user, const char *detail);
+
+/*
+ * The same with a `user` that is given away: release(user) is called once, when everyone has seen the error: after the
+ * exception handler or connection_lost has returned, with the last reference to a future that failed with it, or soon
+ * if the code is not returned at all. Without memory it is called at once, and the error has no user pointer.
+ */
+TRAM_API int tram_loop_raise_with_release(tram_loop *loop, int code, void *user, void (*release)(void *user),
+                                          const char *detail);
+
+/*
+ * Which option or argument made no sense, after a call on this loop that returned TRAM_EVALUE: its name, "host",
+ * "sock", "reserved", a constant; NULL where the last one did not say. Calls that have a tram_error say it there.
+ */
+TRAM_API const char *tram_loop_wrong_option(const tram_loop *loop);
 
 /*
  * Debug mode (loop.set_debug): calls from a wrong thread are caught (and reported on that thread), slow callbacks

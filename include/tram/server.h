@@ -56,7 +56,8 @@ typedef struct tram_server_options {
     bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
     /* for all */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
-    uintptr_t reserved[5];            /* must be 0 */
+    tram_discard discard;  /* called with the factory's `arg` once no loop will call the factory any more; any thread */
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_server_options;
 
 /*
@@ -125,6 +126,10 @@ TRAM_API int tram_server_start_serving(tram_server *server, tram_future **ret_fu
  * wait. TRAM_ESTATE: closed, or asked twice.
  */
 TRAM_API int tram_server_serve_forever(tram_server *server, tram_future **ret_future);
+
+/* A pointer of the user's, which the library keeps and never looks at; NULL at first. */
+TRAM_API int tram_server_set_user(tram_server *server, void *user);
+TRAM_API void *tram_server_user(const tram_server *server);
 
 TRAM_API bool tram_server_is_serving(const tram_server *server);
 TRAM_API tram_loop *tram_server_get_loop(const tram_server *server);

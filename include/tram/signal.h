@@ -14,6 +14,13 @@ TRAM_BEGIN_DECLS
  */
 TRAM_API int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback, void *arg);
 
+/*
+ * The same, and `discard` is called with `arg` when the handler is removed, replaced by another of this loop, or the
+ * loop closes; never while the callback runs. On failure `arg` stays the caller's.
+ */
+TRAM_API int tram_loop_add_signal_handler_with_discard(tram_loop *loop, int signal_number, tram_callback callback,
+                                                       void *arg, tram_discard discard);
+
 /* Restores the signal's default action. 1: this loop had a handler for it, 0: it had none. */
 TRAM_API int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number);
 

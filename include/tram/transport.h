@@ -35,6 +35,13 @@ TRAM_API int tram_transport_abort(tram_transport *transport);
  */
 TRAM_API int tram_transport_reset(tram_transport *transport);
 
+/*
+ * As abort, but connection_lost gets an error with this one's code, operation (a constant; NULL: "abort") and user
+ * pointer, which must be there until then. TRAM_EVALUE: no error, or one whose code is not negative. Harmless once the
+ * end is certain: the first reason stays.
+ */
+TRAM_API int tram_transport_abort_with_error(tram_transport *transport, const tram_error *error);
+
 /* True from close, abort or a fatal error on (BaseTransport.is_closing). */
 TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
 
@@ -127,6 +134,13 @@ TRAM_API int tram_transport_set_protocol(tram_transport *transport, tram_protoco
 TRAM_API tram_protocol *tram_transport_get_protocol(const tram_transport *transport);
 TRAM_API tram_loop *tram_transport_get_loop(const tram_transport *transport);
 
+/*
+ * A pointer of the user's, which the library keeps and never looks at; NULL at first. It stays readable as long as the
+ * transport is held. An idle connection pays nothing for it: the first set takes memory, and fails with -ENOMEM.
+ */
+TRAM_API int tram_transport_set_user(tram_transport *transport, void *user);
+TRAM_API void *tram_transport_user(const tram_transport *transport);
+
 /* A socket's address, as get_extra_info gives it. */
 struct tram_socket_address {
     socklen_t size;
@@ -145,6 +159,9 @@ TRAM_API int tram_socket_address_inet(const char *host, const char *port, tram_s
  * NUL in it. Any thread.
  */
 TRAM_API int tram_socket_address_unix(const char *path, size_t size, tram_socket_address *ret_address);
+
+/* The port of an internet address, as a number; -EAFNOSUPPORT for any other. Any thread. */
+TRAM_API int tram_socket_address_port(const tram_socket_address *address);
 
 /* A view of a transport's socket: for options and names. Not to be closed, read or written. */
 typedef struct tram_socket {
@@ -166,6 +183,25 @@ typedef struct tram_socket {
  * The value is valid until the next call of this function on the same loop. Unknown or absent: `fallback`.
  */
 TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback);
+
+/*
+ * The two addresses as copies, which do not die with the next call: get_extra_info("peername") and ("sockname").
+ * -ENOTSUP: there is none, as with pipes and pairs.
+ */
+TRAM_API int tram_transport_peername(tram_transport *transport, tram_socket_address *ret_address);
+TRAM_API int tram_transport_sockname(tram_transport *transport, tram_socket_address *ret_address);
+
+/* How tram_loop_sendfile() sends through a transport (asyncio.constants._SendfileMode). */
+typedef enum tram_sendfile_mode {
+    TRAM_SENDFILE_UNSUPPORTED = 0,
+    TRAM_SENDFILE_FALLBACK = 1,   /* blocks are read and written */
+    TRAM_SENDFILE_TRY_NATIVE = 2, /* by the kernel; blocks where it refuses */
+} tram_sendfile_mode;
+TRAM_API tram_sendfile_mode tram_transport_sendfile_mode(const tram_transport *transport);
+
+/* Could TLS be laid over it (Transport._start_tls_compatible)? TCP and Unix streams, and custom transports that say so.
+ */
+TRAM_API bool tram_transport_start_tls_compatible(const tram_transport *transport);
 
 /*
  * Writes an address as text, "127.0.0.1:80", "[::1]:80", "unix:/path", "unix:@abstract"; always terminated, cut if

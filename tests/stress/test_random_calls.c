@@ -413,12 +413,13 @@ static int on_ready(tram_loop *loop, void *arg) {
     return leave(2);
 }
 
-static void on_done(tram_future *future, void *arg) {
+static int on_done(tram_future *future, void *arg) {
     CHECK(arg == &g);
     begin_callback("done", 0, true);
     CHECK(tram_future_done(future));
     some_calls(2);
     end_callback();
+    return 0;
 }
 
 static int on_signal(tram_loop *loop, void *arg) {
@@ -584,7 +585,7 @@ static void take_server(tram_future *creation) {
         tram_server_release(server);
 }
 
-static void server_made(tram_future *future, void *arg) {
+static int server_made(tram_future *future, void *arg) {
     CHECK(arg == &g);
     begin_callback("server made", 0, true);
     for (size_t i = 0; i < g.creation_count; i++)
@@ -595,6 +596,7 @@ static void server_made(tram_future *future, void *arg) {
         }
     some_calls(2);
     end_callback();
+    return 0;
 }
 
 static void keep_creation(int status, tram_future **ret_creation) {
@@ -816,7 +818,7 @@ ON_TRANSPORT(set_write_buffer_limits, below(3) * 1000, below(3) * 500)
 ON_TRANSPORT(set_write_hard_limit, one_in(4) ? 1 + below(200000) : 0)
 ON_TRANSPORT(terminate)
 ON_TRANSPORT(kill)
-ON_TRANSPORT(receive_descriptors, below(5))
+ON_TRANSPORT(receive_fds, below(5))
 
 static void call_writelines(void) {
     tram_transport *transport = some_transport();
@@ -929,7 +931,7 @@ static void call_set_protocol(void) {
 
 static void call_detach(void) {
     struct link *link = some_link();
-    tram_detached detached;
+    tram_detached *detached;
     unsigned number = link ? link->number : 0;
     if (!link || tram_transport_detach(link->transport, &detached))
         return;
@@ -937,15 +939,16 @@ static void call_detach(void) {
     link = find_link(number);
     CHECK(link);
     part(link);
-    tram_buffer_release(detached.unread);
+    int fd = tram_detached_take_fd(detached);
+    tram_detached_free(detached);
     tram_future *future;
     if (one_in(2) && !g.ending) {
-        int status = tram_loop_adopt(g.loop, factory, &g, detached.fileno, NULL, 0, maybe(&future));
+        int status = tram_loop_adopt(g.loop, factory, &g, fd, NULL, 0, maybe(&future));
         keep_future(status, &future);
         if (!status)
             return;
     }
-    keep_fd(detached.fileno);
+    keep_fd(fd);
 }
 
 /* Two transports of which we hear no more: they stay on the list because they are held. */
@@ -1377,7 +1380,7 @@ static const struct choice calls[] = {
     CHOICE(call_set_write_hard_limit, 1),
     CHOICE(call_terminate, 1),
     CHOICE(call_kill, 1),
-    CHOICE(call_receive_descriptors, 1),
+    CHOICE(call_receive_fds, 1),
     CHOICE(call_look, 2),
     CHOICE(call_pipe_of_process, 2),
     CHOICE(call_hold, 2),

@@ -35,11 +35,29 @@ static void test_X_1_errno_values_keep_their_names(void **state) {
 
 static void test_other_codes_are_unknown(void **state) {
     (void)state;
-    static const int codes[] = {0, 1, INT_MAX, INT_MIN, -4095, -4096, -5000, -5999};
+    static const int codes[] = {1, INT_MAX, INT_MIN, -4095, -4096, -5000, -5999};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         assert_string_equal(tram_error_name(codes[i]), "UNKNOWN");
         assert_string_equal(tram_error_text(codes[i]), "Unknown error");
     }
+}
+
+static void test_no_error_has_a_name_too(void **state) {
+    (void)state;
+    assert_string_equal(tram_error_name(0), "OK");
+    assert_string_equal(tram_error_text(0), "Success");
+}
+
+static void test_X_1_describe_says_the_most_there_is_and_never_nothing(void **state) {
+    (void)state;
+    tram_error detailed = {.code = -ENOENT, .operation = "bind", .detail = "/no/where"};
+    tram_error plain = {.code = -ENOENT, .operation = "bind"};
+    assert_string_equal(tram_error_describe(&detailed, 0), "/no/where");
+    assert_string_equal(tram_error_describe(&plain, -EIO), "No such file or directory");
+    assert_string_equal(tram_error_describe(NULL, -EIO), "Input/output error");
+    assert_string_equal(tram_error_describe(NULL, TRAM_ECANCELLED), "Cancelled");
+    assert_string_equal(tram_error_describe(NULL, 0), "Success");
+    assert_string_equal(tram_error_describe(NULL, INT_MIN), "Unknown error");
 }
 
 static void test_the_version_is_that_of_the_headers(void **state) {
@@ -52,6 +70,8 @@ int main(void) {
         cmocka_unit_test(test_X_1_every_code_has_a_name_and_a_text),
         cmocka_unit_test(test_X_1_errno_values_keep_their_names),
         cmocka_unit_test(test_other_codes_are_unknown),
+        cmocka_unit_test(test_no_error_has_a_name_too),
+        cmocka_unit_test(test_X_1_describe_says_the_most_there_is_and_never_nothing),
         cmocka_unit_test(test_the_version_is_that_of_the_headers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/loop/raised.h"
+
 /* ---- Ending ---- */
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
@@ -84,6 +86,7 @@ static tram_protocol *finish(tram_transport *transport) {
     transport_kind_of(transport)->end(transport);
     count_out(transport);
     transport->protocol = NULL;
+    raised_drop(loop_of(transport), transport->end.user);
     return protocol;
 }
 
@@ -157,6 +160,7 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    raised_claim(loop, user);
     tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
     transport_kind_of(transport)->drop_queue(transport);

@@ -82,6 +82,9 @@ bool tram__transport_withdraw(tram_transport *transport);
  */
 void tram__transport_detach_io(tram_transport *transport);
 
+/* Makes the part that few transports have. 0 or -ENOMEM. */
+int tram__transport_need_more(tram_transport *transport);
+
 /* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
 void tram__transport_drop_unread(tram_transport *transport);
 

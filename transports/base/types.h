@@ -74,6 +74,7 @@ struct transport_kind {
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
     void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
     const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
+    bool (*start_tls_compatible)(const tram_transport *transport);          /* NULL: it is not */
 };
 
 /* What ends a connection, kept until connection_lost: small, since nothing may be allocated on the way out. */
@@ -100,6 +101,7 @@ struct transport_more {
     tram_socket_address peer;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
+    void *user;              /* the user's own */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
     const int *descriptors;  /* the first of these */
 };
@@ -123,6 +125,7 @@ enum transport_flag {
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
+    T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
 };
 
 /* Bytes that were received before the transport was made, and come first (handover.c). */

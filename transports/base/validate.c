@@ -5,8 +5,9 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending",   "made",      "paused",  "eof",       "closing", "lost-pending", "lost",         "write-eof",
-    "writing-paused", "overrides", "creator", "exclusive", "writer",  "yields",       "server-close", "unread",
+    "made-pending", "made",      "paused",         "eof",       "closing",       "lost-pending",
+    "lost",         "write-eof", "writing-paused", "overrides", "creator",       "exclusive",
+    "writer",       "yields",    "server-close",   "unread",    "writing-ended", "not-ours",
 };
 
 void tram__transport_describe(const tram_transport *transport, char *text, size_t size) {

@@ -41,6 +41,7 @@ struct connector {
     struct close_hook hook;
     tram_protocol_factory factory;
     void *arg;
+    tram_discard discard; /* of `arg`, once the factory will not be called */
 
     struct lookup remote;
     struct lookup local;
@@ -51,6 +52,7 @@ struct connector {
     bool all_errors;
     bool keep_alive;
     bool transparent;
+    bool not_ours;      /* the socket is not closed whatever happens */
     bool out_of_memory; /* a failure could not be kept */
     int interleave;
     uint64_t stagger_ns;
@@ -72,6 +74,7 @@ static void connector_destroy(tram_future *future);
 
 static const struct future_kind connector_kind = {
     .name = "create_connection",
+    .value = FUTURE_VALUE_TRANSPORT,
     .cancel = connector_cancel,
     .destroy = connector_destroy,
 };
@@ -154,6 +157,14 @@ static void connector_cancel(tram_future *future) {
         tram_transport_close(transport);
 }
 
+/* Once: the factory was called, or never will be. */
+static void discard_arg(struct connector *connector) {
+    tram_discard discard = connector->discard;
+    connector->discard = NULL;
+    if (discard)
+        discard(connector->arg);
+}
+
 static void connector_destroy(tram_future *future) {
     struct connector *connector = (struct connector *)future;
     const tram_allocator *allocator = &future->loop->allocator;
@@ -163,6 +174,7 @@ static void connector_destroy(tram_future *future) {
         memory_put(allocator, failure, sizeof *failure);
     }
     tram__unread_free(future->loop, connector->unread);
+    discard_arg(connector);
     memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
 }
 
@@ -253,6 +265,11 @@ static void fail_all(struct connector *connector) {
 
 /* ---- Connected ---- */
 
+static void close_socket(struct connector *connector, int fd) {
+    if (!connector->not_ours)
+        loop_of(connector)->sys->close(fd);
+}
+
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
 static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
@@ -261,12 +278,13 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
     tram_future_hold(&connector->future);
     tram_protocol *protocol = NULL;
     int status = tram__protocol_make(loop, connector->factory, connector->arg, &protocol);
+    discard_arg(connector);
     if (connector->future.state != FUTURE_PENDING) {
         if (!status)
             tram__protocol_release_soon(loop, protocol);
-        loop->sys->close(fd);
+        close_socket(connector, fd);
     } else if (status < 0) {
-        loop->sys->close(fd);
+        close_socket(connector, fd);
         fail(connector, tram__raised(loop, status, "protocol_factory"));
     } else {
         struct stream_options options = {.creator = &connector->future};
@@ -277,10 +295,12 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
         status = tram__stream_new(loop, fd, protocol, &options, &connector->transport);
         if (!status && connector->unread)
             tram__unread_give(connector->transport, connector->unread);
+        if (!status && connector->not_ours)
+            connector->transport->flags |= T_NOT_OURS;
         connector->unread = status ? connector->unread : NULL;
         if (status < 0) {
             tram__protocol_release_soon(loop, protocol);
-            loop->sys->close(fd);
+            close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
             tram__future_drop(&connector->future); /* the transport has one of its own */
@@ -519,6 +539,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
     settle(connector);
+    connector->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);
         *ret_future = NULL;
@@ -527,34 +548,49 @@ static int abort_creation(struct connector *connector, int status, tram_future *
     return status;
 }
 
-/* C-2, C-3. */
-static int check_options(const char *host, const char *port, const tram_connection_options *options) {
-    bool named = host || port;
-    if (named == (options->sock != NULL))
-        return TRAM_EVALUE;
+/* The option or argument that makes no sense, or NULL (C-2, C-3). */
+static const char *wrong_option(tram_protocol_factory factory, const char *host, const char *port,
+                                const tram_connection_options *options) {
+    if (!factory)
+        return "factory";
+    if ((host || port) == (options->sock != NULL))
+        return options->sock ? "sock" : "host";
     if (options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
-        return TRAM_EVALUE;
-    if (!tram__family_known(options->family) || options->interleave < 0 || tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+        return options->server_hostname ? "server_hostname" : "tls_…_timeout_ns";
+    if (!tram__family_known(options->family))
+        return "family";
+    if (options->interleave < 0)
+        return "interleave";
     if (options->sock && (options->local_host || options->local_port))
-        return TRAM_EVALUE;
-    return 0;
+        return "local_host";
+    if (options->not_ours && !options->sock)
+        return "not_ours";
+    return tram__reserved_used(options->reserved, 6) ? "reserved" : NULL;
 }
 
-/* `unread` is taken, whatever becomes of it; it may be NULL. */
-static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
-                        struct unread *unread, tram_future **ret_future) {
+/* What may be asked of a socket that is connected already. */
+struct socket_wishes {
+    struct unread *unread; /* taken, whatever becomes of it; NULL: none */
+    tram_discard discard;  /* of the factory's argument, if the call succeeds */
+    bool keep_alive;
+    bool not_ours;
+};
+
+static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                        const struct socket_wishes *wishes, tram_future **ret_future) {
     struct connector *connector;
     int status = tram__socket_take(loop, fd, SOCK_STREAM);
     if (!status)
         status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status) {
-        tram__unread_free(loop, unread);
+        tram__unread_free(loop, wishes->unread);
         return status;
     }
-    connector->unread = unread;
+    connector->unread = wishes->unread;
+    connector->discard = wishes->discard;
+    connector->not_ours = wishes->not_ours;
     int on = 1;
-    if (keep_alive)
+    if (wishes->keep_alive)
         loop->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     attach(connector, fd, NULL);
     return 0;
@@ -562,7 +598,8 @@ static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *ar
 
 int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
                          tram_future **ret_future) {
-    return adopt_socket(loop, factory, arg, fd, keep_alive, NULL, ret_future);
+    const struct socket_wishes wishes = {.keep_alive = keep_alive};
+    return adopt_socket(loop, factory, arg, fd, &wishes, ret_future);
 }
 
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
@@ -589,11 +626,13 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
         return status;
     if (!options)
         options = &defaults;
-    status = factory ? check_options(host, port, options) : TRAM_EVALUE;
+    status = loop_check(loop, wrong_option(factory, host, port, options));
     if (status)
         return status;
+    const struct socket_wishes wishes = {
+        .discard = options->discard, .keep_alive = options->keep_alive, .not_ours = options->not_ours};
     if (options->sock)
-        return tram__connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
+        return adopt_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
 
     struct connector *connector;
     status = connector_new(loop, factory, arg, ret_future, &connector);
@@ -605,6 +644,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->all_errors = options->all_errors;
     connector->keep_alive = options->keep_alive;
     connector->transparent = options->transparent;
+    connector->discard = options->discard;
     status = look_up(connector, host, port, options);
     if (!status && options->timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, options->timeout_ns);
@@ -625,13 +665,29 @@ int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory fac
 
 int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
                     size_t unread_size, tram_future **ret_future) {
+    const tram_adopt_options options = {.unread = unread, .unread_size = unread_size};
+    return tram_loop_adopt_socket(loop, factory, arg, sock, &options, ret_future);
+}
+
+int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
+                           const tram_adopt_options *options, tram_future **ret_future) {
+    static const tram_adopt_options defaults;
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!factory || (!unread && unread_size))
-        return TRAM_EVALUE;
-    struct unread *first = unread_size ? tram__unread_new(loop, unread, unread_size) : NULL;
-    if (unread_size && !first)
-        return -ENOMEM;
-    return adopt_socket(loop, factory, arg, sock, false, first, ret_future);
+    if (!options)
+        options = &defaults;
+    status = loop_check(loop, !factory                                    ? "factory"
+                              : !options->unread && options->unread_size  ? "unread"
+                              : tram__reserved_used(options->reserved, 8) ? "reserved"
+                                                                          : NULL);
+    if (status)
+        return status;
+    struct socket_wishes wishes = {.discard = options->discard, .not_ours = options->not_ours};
+    if (options->unread_size) {
+        wishes.unread = tram__unread_new(loop, options->unread, options->unread_size);
+        if (!wishes.unread)
+            return -ENOMEM;
+    }
+    return adopt_socket(loop, factory, arg, sock, &wishes, ret_future);
 }

@@ -50,7 +50,7 @@ static int custom_writelines(tram_transport *transport, const struct iovec *piec
         return TRAM_EVALUE;
     if (!custom->ops->writelines)
         return -ENOTSUP;
-    if (transport->flags & T_WRITE_EOF)
+    if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
     if (!size)
         return 0;
@@ -191,8 +191,12 @@ static void dispose(tram_transport *transport) {
     memory_put(&transport->io.loop->allocator, transport, sizeof(struct custom));
 }
 
+static bool start_tls_compatible(const tram_transport *transport) {
+    return custom_of(transport)->ops->start_tls_compatible;
+}
+
 /* The one kind stands for protocols of both sorts: tram_custom_received() looks at the protocol. */
-#define CUSTOM_KIND(kind, writes, half_close)                                                                          \
+#define CUSTOM_KIND(kind, writes, half_close, sends)                                                                   \
     static const struct transport_kind kind = {                                                                        \
         .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
         .plain = &kind,                                                                                                \
@@ -200,6 +204,8 @@ static void dispose(tram_transport *transport) {
         .calls = &calls,                                                                                               \
         .no_writing = !(writes),                                                                                       \
         .can_write_eof = half_close,                                                                                   \
+        .sendfile = sends,                                                                                             \
+        .start_tls_compatible = start_tls_compatible,                                                                  \
         .drop_queue = drop_queue,                                                                                      \
         .end_writing = end_writing,                                                                                    \
         .start = start,                                                                                                \
@@ -208,9 +214,19 @@ static void dispose(tram_transport *transport) {
         .dispose = dispose,                                                                                            \
     }
 
-CUSTOM_KIND(read_only, false, false);
-CUSTOM_KIND(one_way_close, true, false);
-CUSTOM_KIND(half_close, true, true);
+CUSTOM_KIND(read_only, false, false, SENDFILE_NONE);
+CUSTOM_KIND(one_way_close, true, false, SENDFILE_NONE);
+CUSTOM_KIND(half_close, true, true, SENDFILE_NONE);
+CUSTOM_KIND(one_way_close_sending, true, false, SENDFILE_BLOCKS);
+CUSTOM_KIND(half_close_sending, true, true, SENDFILE_BLOCKS);
+
+static const struct transport_kind *kind_for(const tram_custom_ops *ops) {
+    if (!ops->writelines)
+        return &read_only;
+    if (ops->sendfile_mode == TRAM_SENDFILE_FALLBACK)
+        return ops->write_eof ? &half_close_sending : &one_way_close_sending;
+    return ops->write_eof ? &half_close : &one_way_close;
+}
 
 /* ---- What the user's half calls ---- */
 
@@ -219,14 +235,14 @@ int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *s
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!ops || tram__reserved_used(ops->reserved, 8))
+    if (!ops || tram__reserved_used(ops->reserved, 7) || (unsigned)ops->sendfile_mode > TRAM_SENDFILE_FALLBACK)
         return TRAM_EVALUE;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     struct custom *custom = transport_state_open(loop) ? NULL : tram__memory_get_zero(&loop->allocator, sizeof *custom);
     if (!custom)
         return -ENOMEM;
-    const struct transport_kind *kind = !ops->writelines ? &read_only : ops->write_eof ? &half_close : &one_way_close;
+    const struct transport_kind *kind = kind_for(ops);
     status = tram__io_add(&custom->transport.io, loop, &kind->io, -1);
     if (status) {
         memory_put(&loop->allocator, custom, sizeof *custom);

@@ -27,7 +27,8 @@ struct creator {
 
 static void creator_cancel(tram_future *future);
 
-static const struct future_kind creator_kind = {.name = "create_datagram_endpoint", .cancel = creator_cancel};
+static const struct future_kind creator_kind = {
+    .name = "create_datagram_endpoint", .value = FUTURE_VALUE_TRANSPORT, .cancel = creator_cancel};
 
 static tram_loop *loop_of(const struct creator *creator) {
     return creator->future.loop;
@@ -238,9 +239,8 @@ int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_factory fa
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!factory || !options)
-        return TRAM_EVALUE; /* there is no endpoint without any choice (D-3) */
-    status = tram__datagram_check_options(options);
+    /* There is no endpoint without any choice (D-3). */
+    status = loop_check(loop, !factory ? "factory" : !options ? "options" : tram__datagram_wrong_option(options));
     if (status)
         return status;
     if (options->sock)

@@ -15,21 +15,23 @@ static bool has_host(const tram_datagram_options *options) {
     return options->local_host || options->local_port || options->remote_host || options->remote_port;
 }
 
-int tram__datagram_check_options(const tram_datagram_options *options) {
+const char *tram__datagram_wrong_option(const tram_datagram_options *options) {
     if (tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+        return "reserved";
     if (options->sock) {
         bool more = has_path(options) || has_host(options) || options->family || options->protocol || options->flags ||
                     options->reuse_port || options->allow_broadcast;
-        return more ? TRAM_EVALUE : 0;
+        return more ? "sock" : NULL;
     }
     if (options->family != AF_UNIX && !tram__family_known(options->family))
-        return TRAM_EVALUE;
+        return "family";
+    if (has_path(options) && has_host(options))
+        return options->local_path ? "local_path" : "remote_path";
     if (has_path(options))
-        return has_host(options) || (options->family && options->family != AF_UNIX) ? TRAM_EVALUE : 0;
+        return options->family && options->family != AF_UNIX ? "family" : NULL;
     if (has_host(options))
-        return options->family == AF_UNIX ? TRAM_EVALUE : 0;
-    return options->family ? 0 : TRAM_EVALUE;
+        return options->family == AF_UNIX ? "family" : NULL;
+    return options->family ? NULL : "family";
 }
 
 int tram__datagram_add_path(struct address_list *list, const char *path, size_t size, int protocol) {

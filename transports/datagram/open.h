@@ -22,8 +22,8 @@ struct datagram_plan {
 int tram__datagram_open(const struct sys *sys, const struct datagram_plan *plan, tram_socket_address *ret_remote,
                         struct kept_error *ret_error);
 
-/* What must hold of the options before anything is tried: 0 or TRAM_EVALUE. */
-int tram__datagram_check_options(const tram_datagram_options *options);
+/* The option that makes no sense, before anything is tried, or NULL. */
+const char *tram__datagram_wrong_option(const tram_datagram_options *options);
 
 /* Adds the address of a Unix path, if there is one, as the options have it. 0, TRAM_EVALUE or -ENOMEM. */
 int tram__datagram_add_path(struct address_list *list, const char *path, size_t size, int protocol);

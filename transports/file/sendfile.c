@@ -80,7 +80,8 @@ static void sendfile_cancel(tram_future *future) {
     tram__future_drop(future);
 }
 
-static const struct future_kind sendfile_kind = {.name = "sendfile", .cancel = sendfile_cancel};
+static const struct future_kind sendfile_kind = {
+    .name = "sendfile", .value = FUTURE_VALUE_COUNT, .cancel = sendfile_cancel};
 
 /* ---- From memory ---- */
 

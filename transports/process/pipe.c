@@ -175,7 +175,8 @@ static void creation_cancel(tram_future *future) {
         tram_transport_close(transport);
 }
 
-static const struct future_kind creation_kind = {.name = "connect_pipe", .cancel = creation_cancel};
+static const struct future_kind creation_kind = {
+    .name = "connect_pipe", .value = FUTURE_VALUE_TRANSPORT, .cancel = creation_cancel};
 
 /* Protocol and transport. 0; the error of a factory that failed is the future's by then, and the descriptor closed. */
 static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd) {

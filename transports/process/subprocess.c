@@ -295,7 +295,8 @@ static void creation_cancel(tram_future *future) {
     await_exit(process);
 }
 
-static const struct future_kind creation_kind = {.name = "subprocess", .cancel = creation_cancel};
+static const struct future_kind creation_kind = {
+    .name = "subprocess", .value = FUTURE_VALUE_TRANSPORT, .cancel = creation_cancel};
 
 /* The two ends of a pipe: ours becomes a transport, the other is returned for the child. */
 static int open_pipe(struct subprocess *process, int number, int *ret_child_end) {

@@ -93,3 +93,14 @@ int tram_server_sockname(const tram_server *server, size_t index, tram_socket_ad
     *ret_address = server->listeners->items[index].address;
     return 0;
 }
+
+int tram_server_set_user(tram_server *server, void *user) {
+    int status = server->loop ? loop_enter(server->loop, __func__) : 0;
+    if (!status)
+        server->user = user;
+    return status;
+}
+
+void *tram_server_user(const tram_server *server) {
+    return server->user;
+}

@@ -12,6 +12,7 @@ static void creation_destroy(tram_future *future);
 
 static const struct future_kind creation_kind = {
     .name = "create_server",
+    .value = FUTURE_VALUE_SERVER,
     .cancel = creation_cancel,
     .destroy = creation_destroy,
 };
@@ -174,25 +175,40 @@ static bool given_twice(const int *sockets, size_t count) {
     return false;
 }
 
-int tram__server_check_options(const char *host, const char *port, const tram_server_options *options) {
+const char *tram__server_wrong_option(const char *host, const char *port, const tram_server_options *options) {
+    bool given = options->sock || options->sockets;
     if (!options->sockets != !options->socket_count || (options->sock && options->sockets))
-        return TRAM_EVALUE;
-    if ((options->sock || options->sockets) && (host || port || options->hosts))
-        return TRAM_EVALUE;
+        return "sockets";
     if (given_twice(options->sockets, options->socket_count))
-        return TRAM_EVALUE;
+        return "sockets";
+    if (given && (host || port || options->hosts))
+        return options->hosts ? "hosts" : host ? "host" : "port";
     if (options->hosts && (host || !options->hosts[0]))
-        return TRAM_EVALUE;
-    if (options->shard > TRAM_SHARD_FIXED || options->steer > TRAM_STEER_HASH ||
-        (options->steer && options->shard != TRAM_SHARD_REUSEPORT))
-        return TRAM_EVALUE;
-    if (!tram__family_known(options->family) || options->backlog < 0 || options->backlog == INT_MAX)
-        return TRAM_EVALUE;
-    return tram__reserved_used(options->reserved, 5) ? TRAM_EVALUE : tram__limits_check(options->limits);
+        return "hosts";
+    if (options->shard > TRAM_SHARD_FIXED)
+        return "shard";
+    if (options->steer > TRAM_STEER_HASH || (options->steer && options->shard != TRAM_SHARD_REUSEPORT))
+        return "steer";
+    if (!tram__family_known(options->family))
+        return "family";
+    if (options->backlog < 0 || options->backlog == INT_MAX)
+        return "backlog";
+    if (tram__limits_check(options->limits))
+        return "limits";
+    return tram__reserved_used(options->reserved, 4) ? "reserved" : NULL;
 }
 
-static bool sharded(const tram_server_options *options) {
-    return options->shard || options->shard_worker || options->steer || options->keep_where_accepted;
+/* What only a server of a runtime has, or NULL. */
+static const char *sharded(const tram_server_options *options) {
+    if (options->shard || options->shard_worker)
+        return options->shard ? "shard" : "shard_worker";
+    return options->steer ? "steer" : options->keep_where_accepted ? "keep_where_accepted" : NULL;
+}
+
+static const char *wrong_option(tram_protocol_factory factory, const char *host, const char *port,
+                                const tram_server_options *options) {
+    const char *wrong = factory ? sharded(options) : "factory";
+    return wrong ? wrong : tram__server_wrong_option(host, port, options);
 }
 
 int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
@@ -219,6 +235,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
 
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct creation *creation, int status, tram_future **ret_future) {
+    creation->op.server->discard = NULL; /* `arg` stays the caller's */
     tram__future_finish_cancelled(&creation->op.future);
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -236,14 +253,14 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         return status;
     if (!options)
         options = &defaults;
-    status = factory && !sharded(options) ? tram__server_check_options(host, port, options) : TRAM_EVALUE;
+    status = loop_check(loop, wrong_option(factory, host, port, options));
     const int *sockets = options->sock ? options->sock : options->sockets;
     size_t socket_count = options->sock ? 1 : options->socket_count;
     bool by_source = !status && options->limits && options->limits->max_per_source;
     for (size_t i = 0; !status && i < socket_count; i++) {
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
         if (!status && by_source && tram__socket_check_unix(loop->sys, sockets[i]) == 0)
-            status = TRAM_EVALUE; /* it has no sources */
+            status = loop_check(loop, "max_per_source"); /* it has no sources */
     }
     if (status)
         return status;
@@ -251,6 +268,7 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     status = tram__creation_new(loop, factory, arg, options, ret_future, &creation);
     if (status)
         return status;
+    creation->op.server->discard = options->discard;
     if (sockets) {
         tram__creation_use_sockets(creation, sockets, socket_count);
         return 0;

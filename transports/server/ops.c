@@ -12,7 +12,11 @@ void tram__server_free_if_over(tram_server *server) {
     if (!server->load)
         tram__limits_free(server->limits);
     tram_allocator allocator = server->allocator;
+    tram_discard discard = server->discard;
+    void *arg = server->arg;
     memory_put(&allocator, server, sizeof *server);
+    if (discard)
+        discard(arg);
 }
 
 void tram__server_put(tram_server *server) {

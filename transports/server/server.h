@@ -37,7 +37,7 @@ void tram__server_leave(tram_server *server);
 
 /* ---- server/create.c ---- */
 
-/* TRAM_EVALUE for what contradicts itself. */
-int tram__server_check_options(const char *host, const char *port, const tram_server_options *options);
+/* The option that contradicts itself or another, or NULL. */
+const char *tram__server_wrong_option(const char *host, const char *port, const tram_server_options *options);
 
 #endif

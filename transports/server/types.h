@@ -46,6 +46,8 @@ struct tram_server {
     bool closed;
     uint32_t holds; /* the user's, and those of operations under way */
     size_t connections;
+    void *user;           /* the user's own */
+    tram_discard discard; /* of `arg`, with the server's memory; not of a shard, whose runtime does it */
     struct list waiting;  /* operations that end when it is closed and has no connection */
     struct list starting; /* operations that end in the next tick */
     struct server_op *forever;

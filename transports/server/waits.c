@@ -27,7 +27,8 @@ static void drain_expired(tram_loop *loop, struct deadline *deadline) {
     tram__server_op_end(op);
 }
 
-static const struct future_kind drain_kind = {.name = "drain", .cancel = tram__server_op_cancel};
+static const struct future_kind drain_kind = {
+    .name = "drain", .value = FUTURE_VALUE_COUNT, .cancel = tram__server_op_cancel};
 
 int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future) {
     int status = server->loop ? loop_enter_open(server->loop, __func__) : TRAM_ESTATE;

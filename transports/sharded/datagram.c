@@ -137,13 +137,16 @@ static int resolve_and_open(tram_runtime_datagram_endpoint *endpoint, const tram
 
 /* ---- Creating ---- */
 
-static int check(const tram_runtime *runtime, tram_protocol_factory factory, const tram_datagram_options *options) {
-    if (!factory || !options || options->sock || options->remote_host || options->remote_port || options->local_path ||
-        options->remote_path || (!options->local_host && !options->local_port))
-        return TRAM_EVALUE;
-    if (tram__runtime_is_worker(runtime))
-        return TRAM_ESTATE;
-    return tram__datagram_check_options(options);
+static const char *wrong_option(tram_protocol_factory factory, const tram_datagram_options *options) {
+    if (!factory || !options)
+        return factory ? "options" : "factory";
+    if (options->sock || options->local_path)
+        return options->sock ? "sock" : "local_path";
+    if (options->remote_host || options->remote_port || options->remote_path)
+        return options->remote_path ? "remote_path" : options->remote_host ? "remote_host" : "remote_port";
+    if (!options->local_host && !options->local_port)
+        return "local_port";
+    return tram__datagram_wrong_option(options);
 }
 
 static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const tram_datagram_options *options,
@@ -179,10 +182,11 @@ int tram_runtime_create_datagram_endpoint(tram_runtime *runtime, tram_protocol_f
     int status = tram__runtime_enter(runtime);
     if (status)
         return status;
-    status = check(runtime, factory, options);
+    const char *wrong = wrong_option(factory, options);
+    status = wrong ? TRAM_EVALUE : tram__runtime_is_worker(runtime) ? TRAM_ESTATE : 0;
     if (status) {
         if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_datagram_endpoint"};
+            *ret_error = (tram_error){.code = status, .operation = "create_datagram_endpoint", .option = wrong};
         return status;
     }
     tram_runtime_datagram_endpoint *endpoint = NULL;

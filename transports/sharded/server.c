@@ -81,7 +81,11 @@ static void server_free(tram_runtime_server *server) {
     tram__balance_fini(&server->balance);
     tram__limits_free(server->limits);
     tram__addresses_free(&server->addresses);
+    tram_discard discard = server->discard;
+    void *arg = server->arg;
     memory_put(&runtime->allocator, server, server_size(runtime->count));
+    if (discard)
+        discard(arg);
 }
 
 static void shards_free(struct shards *shards) {
@@ -268,15 +272,23 @@ struct listen_target {
     size_t socket_count;
 };
 
-static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
-                 const tram_server_options *options) {
-    if (!factory || options->sock || options->defer_serving)
-        return TRAM_EVALUE; /* one socket cannot be on all workers; nobody could begin to serve later */
+static const char *wrong_option(const tram_runtime *runtime, tram_protocol_factory factory, const char *host,
+                                const char *port, const tram_server_options *options) {
+    if (!factory)
+        return "factory";
+    if (options->sock || options->defer_serving) /* one socket cannot be on all; nobody could begin to serve later */
+        return options->sock ? "sock" : "defer_serving";
     if (options->shard_worker >= runtime->count)
+        return "shard_worker";
+    return tram__server_wrong_option(host, port, options);
+}
+
+static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
+                 const tram_server_options *options, const char **ret_wrong) {
+    *ret_wrong = wrong_option(runtime, factory, host, port, options);
+    if (*ret_wrong)
         return TRAM_EVALUE;
-    if (tram__runtime_is_worker(runtime))
-        return TRAM_ESTATE;
-    return tram__server_check_options(host, port, options);
+    return tram__runtime_is_worker(runtime) ? TRAM_ESTATE : 0;
 }
 
 static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
@@ -347,20 +359,22 @@ static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, v
         return status;
     }
     status = tram__shards_begin(&server->shards);
-    if (!status)
+    if (!status) {
+        server->discard = options->discard; /* with the server */
         *ret_server = server;
+    }
     for (size_t i = 0; !status && i < target->socket_count; i++)
         runtime_sys(runtime)->close(target->sockets[i]); /* the workers have their own */
     return status; /* a server that failed later is freed with the runtime: a worker may still know it */
 }
 
-/* `status`: of the checks so far. */
+/* `status`: of the checks so far; `wrong`: the option that they found. */
 static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct listen_target *target,
-                  const tram_server_options *options, int status, tram_runtime_server **ret_server,
+                  const tram_server_options *options, int status, const char *wrong, tram_runtime_server **ret_server,
                   tram_error *ret_error) {
     if (status) {
         if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_server"};
+            *ret_error = (tram_error){.code = status, .operation = "create_server", .option = wrong};
         return status;
     }
     tram_runtime_server *server = NULL;
@@ -390,8 +404,9 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         .sockets = options->sockets,
         .socket_count = options->socket_count,
     };
-    status = check(runtime, factory, host, port, options);
-    return create(runtime, factory, arg, &target, options, status, ret_server, ret_error);
+    const char *wrong;
+    status = check(runtime, factory, host, port, options, &wrong);
+    return create(runtime, factory, arg, &target, options, status, wrong, ret_server, ret_error);
 }
 
 int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const void *path,
@@ -405,6 +420,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
         options = &defaults;
     tram_server_options common = {0};
     tram_socket_address local;
+    const char *wrong = NULL;
     const struct listen_target target = {
         .local = &local,
         .keep_file = options->keep_socket_file,
@@ -418,8 +434,8 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
         status = tram_socket_address_unix(path, path_size, &local);
     common.shard = TRAM_SHARD_SHARED;
     if (!status)
-        status = check(runtime, factory, NULL, NULL, &common);
-    return create(runtime, factory, arg, &target, &common, status, ret_server, ret_error);
+        status = check(runtime, factory, NULL, NULL, &common, &wrong);
+    return create(runtime, factory, arg, &target, &common, status, wrong, ret_server, ret_error);
 }
 
 int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index, tram_socket_address *ret_address) {

@@ -12,6 +12,7 @@ struct tram_runtime_server {
     struct limits *limits; /* or NULL */
     tram_protocol_factory factory;
     void *arg;
+    tram_discard discard;        /* of `arg`, with the server; NULL: none */
     tram_server_options options; /* what it points to is not valid any more */
     struct address_list addresses;
     struct socket_file file; /* of a Unix socket: removed by whoever closes first */

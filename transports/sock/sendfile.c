@@ -85,7 +85,7 @@ static void sendfile_end(struct sock_op *op) {
 }
 
 static const struct sock_op_kind sendfile_kind = {
-    .future = {.name = "sock_sendfile", .cancel = tram__sock_op_cancel},
+    .future = {.name = "sock_sendfile", .value = FUTURE_VALUE_COUNT, .cancel = tram__sock_op_cancel},
     .direction = IO_WRITE,
     .attempt = sendfile_attempt,
     .end = sendfile_end,

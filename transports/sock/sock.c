@@ -69,16 +69,16 @@ static void receive_destroy(tram_future *future) {
     memory_put(&future->loop->allocator, receive->own, receive->own_size);
 }
 
-#define RECEIVE_KIND(what)                                                                                             \
+#define RECEIVE_KIND(what, gives)                                                                                      \
     {                                                                                                                  \
-        .future = {.name = what, .cancel = tram__sock_op_cancel, .destroy = receive_destroy}, .direction = IO_READ,    \
-        .attempt = receive_attempt,                                                                                    \
+        .future = {.name = what, .value = gives, .cancel = tram__sock_op_cancel, .destroy = receive_destroy},          \
+        .direction = IO_READ, .attempt = receive_attempt,                                                              \
     }
 
-static const struct sock_op_kind recv_kind = RECEIVE_KIND("sock_recv");
-static const struct sock_op_kind recv_into_kind = RECEIVE_KIND("sock_recv_into");
-static const struct sock_op_kind recvfrom_kind = RECEIVE_KIND("sock_recvfrom");
-static const struct sock_op_kind recvfrom_into_kind = RECEIVE_KIND("sock_recvfrom_into");
+static const struct sock_op_kind recv_kind = RECEIVE_KIND("sock_recv", FUTURE_VALUE_OTHER);
+static const struct sock_op_kind recv_into_kind = RECEIVE_KIND("sock_recv_into", FUTURE_VALUE_COUNT);
+static const struct sock_op_kind recvfrom_kind = RECEIVE_KIND("sock_recvfrom", FUTURE_VALUE_OTHER);
+static const struct sock_op_kind recvfrom_into_kind = RECEIVE_KIND("sock_recvfrom_into", FUTURE_VALUE_OTHER);
 
 static int receive_begin(tram_loop *loop, int fd, const struct sock_op_kind *kind, void *into, size_t wanted,
                          tram_future **ret_future) {
@@ -162,7 +162,7 @@ static const struct sock_op_kind sendall_kind = {
 };
 
 static const struct sock_op_kind sendto_kind = {
-    .future = {.name = "sock_sendto", .cancel = tram__sock_op_cancel},
+    .future = {.name = "sock_sendto", .value = FUTURE_VALUE_COUNT, .cancel = tram__sock_op_cancel},
     .direction = IO_WRITE,
     .attempt = sendto_attempt,
 };

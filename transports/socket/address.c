@@ -307,3 +307,8 @@ void tram__addresses_free(struct address_list *list) {
     list->items = NULL;
     list->count = list->capacity = 0;
 }
+
+int tram_socket_address_port(const tram_socket_address *address) {
+    bool inet = address->address.ss_family == AF_INET || address->address.ss_family == AF_INET6;
+    return address->size && inet ? (int)tram__address_port(address) : -EAFNOSUPPORT;
+}

@@ -44,8 +44,8 @@ int tram__lookup_wait(const struct lookup_query *query, struct address_list *lis
         if (gai) {
             snprintf(ret_error->detail, sizeof ret_error->detail, "%s: %s", host ? host : query->port,
                      gai == EAI_SYSTEM ? tram_error_text(-errno) : gai_strerror(gai));
-            ret_error->error =
-                (tram_error){.code = TRAM_ERESOLVE, .operation = "getaddrinfo", .detail = ret_error->detail};
+            ret_error->error = (tram_error){
+                .code = TRAM_ERESOLVE, .operation = "getaddrinfo", .detail = ret_error->detail, .resolver_code = gai};
             return TRAM_ERESOLVE;
         }
         status = tram__addresses_add_answer(list, found);

@@ -61,9 +61,7 @@ static int prepare(tram_transport *transport) {
         return 0;
     if (!transport->io.kind->descriptors || !is_unix(transport))
         return -ENOTSUP;
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    if (!transport->more)
+    if (tram__transport_need_more(transport))
         return -ENOMEM;
     transport->io.flags |= IO_DESCRIPTORS;
     return 0;

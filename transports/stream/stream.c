@@ -49,9 +49,7 @@ static int end_writing(tram_transport *transport) {
 /* An address that is asked for once and then kept. NULL: not to be had. */
 static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
     const struct sys *sys = transport->io.loop->sys;
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    if (!transport->more)
+    if (tram__transport_need_more(transport))
         return NULL;
     tram_socket_address *address = of_peer ? &transport->more->peer : &transport->more->sock;
     if (!address->size && transport->io.fd >= 0) {
@@ -73,6 +71,8 @@ void tram__socket_end(tram_transport *transport) {
     }
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
+    if (transport->flags & T_NOT_OURS)
+        return;
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
     if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
@@ -141,6 +141,11 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
     return &values->socket;
 }
 
+static bool start_tls_compatible(const tram_transport *transport) {
+    (void)transport;
+    return true;
+}
+
 static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind, metered_buffered_kind;
 
 #define STREAM_KIND(plain_one, buffered_one, buffer_function, received_function, sent_function, range_function, table, \
@@ -162,6 +167,7 @@ static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind
         .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
         .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
         .end_writing = end_writing, .end = tram__socket_end, .extra_info = tram__socket_extra_info,                    \
+        .start_tls_compatible = start_tls_compatible,                                                                  \
     }
 
 #define COMMON_KIND(buffer, received)                                                                                  \

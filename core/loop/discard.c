@@ -1,0 +1,33 @@
+#include "core/loop/discard.h"
+
+#include <errno.h>
+
+int tram__discard_new(tram_loop *loop, tram_discard function, void *arg, struct discard **ret_discard) {
+    *ret_discard = NULL;
+    if (!function)
+        return 0;
+    struct discard *discard = memory_get(&loop->allocator, sizeof *discard);
+    if (!discard)
+        return -ENOMEM;
+    discard->function = function;
+    discard->arg = arg;
+    *ret_discard = discard;
+    return 0;
+}
+
+void tram__discard_forget(tram_loop *loop, struct discard *discard) {
+    memory_put(&loop->allocator, discard, sizeof *discard);
+}
+
+static void run(tram_loop *loop, struct deferred_free *deferred) {
+    struct discard *discard = container_of(deferred, struct discard, deferred);
+    tram_discard function = discard->function;
+    void *arg = discard->arg;
+    tram__discard_forget(loop, discard);
+    function(arg);
+}
+
+void tram__discard_soon(tram_loop *loop, struct discard *discard) {
+    if (discard)
+        tram__loop_free_later(loop, &discard->deferred, run);
+}

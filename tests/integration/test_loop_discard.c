@@ -1,0 +1,464 @@
+/* What a program gives to a loop comes back once: arguments of callbacks, users of errors, calls that are taken back.
+ */
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+static struct world *traced;
+
+static void discard(void *arg) {
+    trace(traced, "discard:%s", (const char *)arg);
+}
+
+static void *word(const char *text) {
+    return (void *)(uintptr_t)text;
+}
+
+/* ---- Readers, writers, signal handlers ---- */
+
+static int read_byte(tram_loop *loop, void *arg) {
+    trace(world_of(loop), "%s", (const char *)arg);
+    return 0;
+}
+
+static int fds[2];
+
+static int remove_itself(tram_loop *loop, void *arg) {
+    assert_int_equal(tram_loop_remove_reader(loop, fds[0]), 1);
+    trace(world_of(loop), "%s", (const char *)arg);
+    return 0;
+}
+
+static void test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes(void **state) {
+    struct world *world = traced = *state;
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fds[0], read_byte, word("a"), discard), 0);
+    assert_trace(world, "");
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fds[0], read_byte, word("b"), discard), 0);
+    assert_trace(world, "discard:a");
+    assert_int_equal(tram_loop_add_reader(world->loop, fds[0], read_byte, word("c")), 0);
+    assert_trace(world, "discard:b");
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fds[0], read_byte, word("d"), discard), 0);
+    assert_int_equal(tram_loop_remove_reader(world->loop, fds[0]), 1);
+    assert_int_equal(tram_loop_remove_reader(world->loop, fds[0]), 0);
+    assert_trace(world, "discard:d");
+    assert_int_equal(tram_loop_add_writer_with_discard(world->loop, fds[1], read_byte, word("e"), discard), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discard:e");
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_a_reader_that_removes_itself_has_its_argument_until_it_returned(void **state) {
+    struct world *world = traced = *state;
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fds[0], remove_itself, word("x"), discard), 0);
+    assert_int_equal(write(fds[1], "y", 1), 1);
+    run_ticks(world, 1);
+    assert_trace(world, "x discard:x");
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_a_reader_that_was_refused_keeps_its_argument(void **state) {
+    struct world *world = traced = *state;
+    FILE *file = tmpfile();
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fileno(file), read_byte, word("x"), discard),
+                     -EPERM);
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, -1, read_byte, word("x"), discard), -EBADF);
+    assert_int_equal(tram_loop_add_reader_with_discard(world->loop, 0, NULL, word("x"), discard), TRAM_EVALUE);
+    assert_int_equal(pipe(fds), 0);
+    int status = -ENOMEM;
+    for (size_t n = 0; status; n++) {
+        world->fail_after = n;
+        status = tram_loop_add_reader_with_discard(world->loop, fds[0], read_byte, word("x"), discard);
+        assert_true(!status || status == -ENOMEM);
+        assert_trace(world, "");
+    }
+    assert_true(world->failures > 1);
+    world->fail_after = SIZE_MAX;
+    tram_loop_remove_reader(world->loop, fds[0]);
+    assert_trace(world, "discard:x");
+    fclose(file);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void test_a_signal_handlers_argument_comes_back(void **state) {
+    struct world *world = traced = *state;
+    assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGKILL, read_byte, word("x"), discard),
+                     TRAM_ESTATE);
+    assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGUSR1, read_byte, word("a"), discard), 0);
+    assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGUSR1, read_byte, word("b"), discard), 0);
+    assert_trace(world, "discard:a");
+    raise(SIGUSR1);
+    run_until_traced(world, "b");
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 1);
+    assert_trace(world, "b discard:b");
+    assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGUSR1, read_byte, word("c"), discard), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discard:c");
+}
+
+/* ---- Calls that are taken back ---- */
+
+static void test_a_call_of_another_thread_is_cancelled_by_any(void **state) {
+    struct world *world = traced = *state;
+    tram_threadsafe_handle *runs, *cancelled, *discarded;
+    assert_int_equal(tram_loop_call_soon_threadsafe_handle(world->loop, read_byte, word("a"), discard, &runs), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe_handle(world->loop, read_byte, word("b"), discard, &cancelled), 0);
+    assert_int_equal(tram_threadsafe_handle_cancel(cancelled), 1);
+    assert_int_equal(tram_threadsafe_handle_cancel(cancelled), 0);
+    run_to_rest(world);
+    assert_trace(world, "a");
+    assert_int_equal(tram_threadsafe_handle_cancel(runs), 0);
+    assert_false(tram_threadsafe_handle_cancelled(runs));
+    assert_true(tram_threadsafe_handle_cancelled(cancelled));
+    assert_int_equal(tram_loop_call_soon_threadsafe_handle(world->loop, read_byte, word("c"), discard, &discarded), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe_handle(world->loop, NULL, NULL, NULL, &discarded), TRAM_EVALUE);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discard:c");
+    assert_int_equal(tram_threadsafe_handle_cancel(discarded), 0);
+    tram_threadsafe_handle *late;
+    assert_int_equal(tram_loop_call_soon_threadsafe_handle(world->loop, read_byte, word("d"), discard, &late),
+                     TRAM_ESTATE);
+    assert_trace(world, "");
+    tram_threadsafe_handle_release(runs);
+    tram_threadsafe_handle_release(cancelled);
+    tram_threadsafe_handle_release(discarded);
+    tram_threadsafe_handle_release(NULL);
+}
+
+#define CALLS 20000
+
+struct race {
+    tram_loop *loop;
+    unsigned ran;       /* by the loop */
+    unsigned cancelled; /* by the other thread */
+};
+
+static int count_run(tram_loop *loop, void *arg) {
+    (void)loop;
+    ((struct race *)arg)->ran++;
+    return 0;
+}
+
+static int stop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static void *post_and_cancel(void *arg) {
+    struct race *race = arg;
+    for (unsigned i = 0; i < CALLS; i++) {
+        tram_threadsafe_handle *handle;
+        if (tram_loop_call_soon_threadsafe_handle(race->loop, count_run, race, NULL, &handle))
+            abort();
+        race->cancelled += (unsigned)tram_threadsafe_handle_cancel(handle);
+        tram_threadsafe_handle_release(handle);
+    }
+    tram_loop_call_soon_threadsafe(race->loop, stop, NULL, NULL);
+    return NULL;
+}
+
+static void test_each_call_runs_or_was_cancelled_but_never_both(void **state) {
+    struct world *world = *state;
+    struct race race = {.loop = world->loop};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, post_and_cancel, &race), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    pthread_join(thread, NULL);
+    run_to_rest(world);
+    assert_int_equal(race.ran + race.cancelled, CALLS);
+}
+
+/* ---- Users of errors ---- */
+
+static void release_user(void *user) {
+    trace(traced, "release:%s", (const char *)user);
+}
+
+static int raise_user(tram_loop *loop, void *arg) {
+    return tram_loop_raise_with_release(loop, -EIO, arg, release_user, "detail");
+}
+
+static int raise_in_vain(tram_loop *loop, void *arg) {
+    raise_user(loop, arg);
+    return 0;
+}
+
+static int see_user(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)arg;
+    trace(world_of(loop), "seen:%s", (const char *)exception->error->user);
+    return 0;
+}
+
+static void test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen(void **state) {
+    struct world *world = traced = *state;
+    tram_loop_set_exception_handler(world->loop, see_user, NULL);
+    tram_loop_call_soon(world->loop, raise_user, word("a"), NULL, NULL);
+    tram_loop_call_soon(world->loop, raise_in_vain, word("b"), NULL, NULL);
+    run_to_rest(world);
+    assert_trace(world, "seen:a release:a release:b");
+    raise_user(world->loop, word("outside"));
+    run_to_rest(world);
+    assert_trace(world, "release:outside");
+    raise_user(world->loop, word("closed"));
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "release:closed");
+}
+
+static int fail_with_user(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0
+               ? tram_loop_raise_with_release(recorder->world->loop, -EIO, word("u"), release_user, NULL)
+               : 0;
+}
+
+static void test_P_15_connection_lost_sees_a_user_before_it_is_released(void **state) {
+    struct world *world = traced = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct wire wire = wire_new_made(world, recorder);
+    recorder->on = fail_with_user;
+    send_exactly(NULL, wire.peer, "x", 1);
+    run_until(world, &recorder->was_released);
+    run_ticks(world, 2);
+    assert_trace(world, "data:1 lost:EIO released release:u");
+    close(wire.peer);
+}
+
+static int fail_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)ret_protocol;
+    return tram_loop_raise_with_release(loop, -EIO, arg, release_user, NULL);
+}
+
+static void test_a_future_keeps_a_user_until_it_is_let_go(void **state) {
+    struct world *world = traced = *state;
+    tram_future *future;
+    int pair[2];
+    tcp_pair(pair);
+    assert_int_equal(tram_loop_connect_accepted_socket(world->loop, fail_factory, word("f"), pair[0], &future), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_future_result(future, NULL), -EIO);
+    assert_string_equal(tram_future_error(future)->user, "f");
+    assert_trace(world, "");
+    tram_future_release(future);
+    assert_trace(world, "release:f");
+    close(pair[1]);
+}
+
+/* ---- Factories ---- */
+
+static struct recorder *next;
+
+static int take_next(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    trace(world_of(loop), "factory:%s", (const char *)arg);
+    *ret_protocol = &next->base;
+    return 0;
+}
+
+static void test_a_connections_factory_gives_its_argument_back(void **state) {
+    struct world *world = traced = *state;
+    tram_connection_options options = {.discard = discard};
+    uint16_t port;
+    int listener = tcp_listener(5, &port);
+    char text[8];
+    tram_future *future;
+    snprintf(text, sizeof text, "%u", port);
+    next = recorder_new(world, NULL);
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, take_next, word("a"), "127.0.0.1", text, &options, &future), 0);
+    run_until(world, &next->made);
+    assert_trace(world, "factory:a discard:a made");
+    tram_future_release(future);
+    tram_transport_abort(next->base.transport);
+    run_until(world, &next->was_released);
+    world->trace[0] = '\0';
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, take_next, word("b"), "127.0.0.1", text, &options, &future), 0);
+    tram_future_cancel(future);
+    tram_future_release(future);
+    run_ticks(world, 2);
+    assert_trace(world, "discard:b");
+    options.interleave = -1;
+    assert_int_equal(tram_loop_create_connection(world->loop, take_next, word("c"), "127.0.0.1", text, &options, NULL),
+                     TRAM_EVALUE);
+    assert_trace(world, "");
+    close(listener);
+}
+
+static void test_a_servers_factory_gives_its_argument_back(void **state) {
+    struct world *world = traced = *state;
+    tram_server_options options = {.discard = discard};
+    tram_future *future;
+    assert_int_equal(tram_loop_create_server(world->loop, take_next, word("s"), "127.0.0.1", "0", &options, &future),
+                     0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_server *server = tram_future_server(future);
+    tram_socket_address address;
+    assert_int_equal(tram_server_sockname(server, 0, &address), 0);
+    next = recorder_new(world, NULL);
+    int client = tcp_connect((uint16_t)tram_socket_address_port(&address));
+    run_until(world, &next->made);
+    tram_future_release(future);
+    tram_server_close(server);
+    tram_server_release(server);
+    run_ticks(world, 2);
+    assert_trace(world, "factory:s made");
+    close(client);
+    run_until(world, &next->was_released);
+    run_ticks(world, 2);
+    assert_trace(world, "eof lost:0 discard:s released");
+    assert_int_equal(tram_loop_create_server(world->loop, take_next, word("t"), "127.0.0.1", "0", &options, NULL), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discard:t");
+}
+
+static unsigned discards;
+
+static void count_discard(void *arg) {
+    (void)arg;
+    discards++;
+}
+
+static void test_a_runtimes_server_gives_its_argument_back_once(void **state) {
+    struct world *world = *state;
+    tram_server_options options = {.discard = count_discard};
+    tram_runtime_options runtime_options = {.workers = 2, .loop = world->options};
+    tram_runtime *runtime;
+    tram_error error;
+    discards = 0;
+    assert_int_equal(tram_runtime_new(&runtime_options, &runtime), 0);
+    assert_int_equal(tram_runtime_create_server(runtime, take_next, NULL, "127.0.0.1", "0", &options, NULL, &error), 0);
+    options.shard_worker = 2;
+    assert_int_equal(tram_runtime_create_server(runtime, take_next, NULL, "127.0.0.1", "0", &options, NULL, &error),
+                     TRAM_EVALUE);
+    assert_string_equal(error.option, "shard_worker");
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(discards, 0);
+    tram_runtime_free(runtime);
+    assert_int_equal(discards, 1);
+}
+
+/* ---- Around the wait ---- */
+
+struct lock {
+    unsigned given, taken;
+    bool held;
+};
+
+static void give_lock(tram_loop *loop, void *arg) {
+    struct lock *lock = arg;
+    assert_non_null(loop);
+    assert_true(lock->held);
+    lock->held = false;
+    lock->given++;
+}
+
+static void take_lock(tram_loop *loop, void *arg) {
+    struct lock *lock = arg;
+    assert_non_null(loop);
+    assert_false(lock->held);
+    lock->held = true;
+    lock->taken++;
+}
+
+static int stop_with_lock(tram_loop *loop, void *arg) {
+    assert_true(((struct lock *)arg)->held);
+    return tram_loop_stop(loop);
+}
+
+static void test_a_host_gives_its_lock_away_while_the_loop_waits(void **state) {
+    struct world *world = *state;
+    struct lock lock = {.held = true};
+    world->options.before_wait = give_lock;
+    world->options.after_wait = take_lock;
+    world->options.wait_arg = &lock;
+    world_reopen(world);
+    tram_loop_call_soon(world->loop, stop_with_lock, &lock, NULL, NULL);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_int_equal(lock.given, 0); /* there was something to do at once */
+    tram_loop_call_later(world->loop, 5000000, stop_with_lock, &lock, NULL, NULL);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_true(lock.held && lock.given > 0 && lock.given == lock.taken);
+    unsigned given = lock.given;
+    assert_int_equal(tram_loop_dispatch(world->loop), 0);
+    assert_int_equal(lock.given, given);
+}
+
+/* ---- Which option, and what the resolver said ---- */
+
+static void test_X_1_the_wrong_option_is_named(void **state) {
+    struct world *world = *state;
+    static const struct {
+        tram_connection_options options;
+        const char *host, *wrong;
+    } cases[] = {
+        {{.family = 12345}, "127.0.0.1", "family"},
+        {{.interleave = -1}, "127.0.0.1", "interleave"},
+        {{.server_hostname = "x"}, "127.0.0.1", "server_hostname"},
+        {{.not_ours = true}, "127.0.0.1", "not_ours"},
+        {{.reserved = {1}}, "127.0.0.1", "reserved"},
+        {{.family = 0}, NULL, "host"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(tram_loop_create_connection(world->loop, take_next, NULL, cases[i].host,
+                                                     cases[i].host ? "1" : NULL, &cases[i].options, NULL),
+                         TRAM_EVALUE);
+        assert_string_equal(tram_loop_wrong_option(world->loop), cases[i].wrong);
+    }
+    tram_server_options server = {.backlog = -1};
+    assert_int_equal(tram_loop_create_server(world->loop, take_next, NULL, NULL, "0", &server, NULL), TRAM_EVALUE);
+    assert_string_equal(tram_loop_wrong_option(world->loop), "backlog");
+    server = (tram_server_options){.shard = TRAM_SHARD_FIXED};
+    assert_int_equal(tram_loop_create_server(world->loop, take_next, NULL, NULL, "0", &server, NULL), TRAM_EVALUE);
+    assert_string_equal(tram_loop_wrong_option(world->loop), "shard");
+    tram_datagram_options datagram = {.local_host = "127.0.0.1", .local_path = "/x"};
+    assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, take_next, NULL, &datagram, NULL), TRAM_EVALUE);
+    assert_string_equal(tram_loop_wrong_option(world->loop), "local_path");
+}
+
+static void test_X_1_the_resolvers_own_code(void **state) {
+    struct world *world = *state;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+    tram_future *future;
+    assert_int_equal(tram_loop_getaddrinfo(world->loop, "no number", "80", &hints, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ERESOLVE);
+    assert_int_equal(tram_future_error(future)->resolver_code, EAI_NONAME);
+    tram_future_release(future);
+    assert_int_equal(tram_loop_getaddrinfo(world->loop, "127.0.0.1", "99999", &hints, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ERESOLVE);
+    assert_int_equal(tram_future_error(future)->resolver_code, EAI_SERVICE);
+    tram_future_release(future);
+    tram_connection_options options = {.flags = AI_NUMERICHOST};
+    assert_int_equal(tram_loop_create_connection(world->loop, take_next, NULL, "no number", "80", &options, &future),
+                     0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ERESOLVE);
+    assert_int_equal(tram_future_error(future)->resolver_code, EAI_NONAME);
+    tram_future_release(future);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes),
+        TEST(test_a_reader_that_removes_itself_has_its_argument_until_it_returned),
+        TEST(test_a_reader_that_was_refused_keeps_its_argument),
+        TEST(test_a_signal_handlers_argument_comes_back),
+        TEST(test_a_call_of_another_thread_is_cancelled_by_any),
+        TEST(test_each_call_runs_or_was_cancelled_but_never_both),
+        TEST(test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen),
+        TEST(test_P_15_connection_lost_sees_a_user_before_it_is_released),
+        TEST(test_a_future_keeps_a_user_until_it_is_let_go),
+        TEST(test_a_connections_factory_gives_its_argument_back),
+        TEST(test_a_servers_factory_gives_its_argument_back),
+        TEST(test_a_runtimes_server_gives_its_argument_back_once),
+        TEST(test_a_host_gives_its_lock_away_while_the_loop_waits),
+        TEST(test_X_1_the_wrong_option_is_named),
+        TEST(test_X_1_the_resolvers_own_code),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
