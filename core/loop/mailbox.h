@@ -18,11 +18,11 @@
 #ifndef TRAM_CORE_LOOP_MAILBOX_H
 #define TRAM_CORE_LOOP_MAILBOX_H
 
-#include <ck_stack.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base/ck.h"
 #include "core/base/memory.h"
 #include "core/system/sys.h"
 #include <tram/loop.h>

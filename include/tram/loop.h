@@ -6,8 +6,8 @@
  * every call in the child fails with -ECHILD. A loop works alone, driven by tram_loop_run_forever() or by a
  * host's own loop; the runtime (tram/runtime.h) is many of them.
  *
- * One turn of a loop, a tick: wait for I/O no longer than the next timer allows, then run the callbacks that
- * were queued before, then I/O, then mail from other threads and due timers. What these queue runs in the
+ * One turn of a loop, a tick: wait for I/O no longer than the next timer allows, then run what is queued
+ * (callbacks and posts of other threads, in one order), then I/O, then due timers. What these queue runs in the
  * next tick.
  */
 #ifndef TRAM_LOOP_H
@@ -75,7 +75,8 @@ typedef struct tram_loop_options {
     bool measure_lag;          /* see tram_lag in tram/stats.h; two readings of the clock in a tick without timers */
     bool time_callbacks;       /* see tram_slow_site in tram/stats.h; two readings of the clock for each callback */
     uint64_t slow_callback_ns; /* 0: 100 ms */
-    uint64_t spin_ns;          /* poll this long before sleeping; 0: not at all. Burns CPU for latency. */
+    uint64_t spin_ns;          /* poll this long before sleeping, for posts, I/O and timers; 0: not at all. Burns CPU
+                                  for latency. */
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
     tram_faults *faults;       /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
                                   allocator here */
@@ -207,8 +208,11 @@ TRAM_API int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_
 
 /*
  * As tram_loop_call_soon(), from any thread (loop.call_soon_threadsafe). Wakes the loop if it sleeps; never
- * blocks; calls of one thread keep their order. What it accepted is run, or given to `discard` when the loop
- * closes (on the closing thread). -ENOMEM, TRAM_ESTATE after close: `arg` stays the caller's.
+ * blocks; calls of one thread keep their order. There is one queue: this call has its place among those of
+ * tram_loop_call_soon(), but for two cases: a call of another thread that comes within a tick runs behind what the
+ * tick's callbacks queued, and where more than 256 of them wait, the rest has its turn in later ticks. What it accepted
+ * is run, or given to `discard` when the loop closes: on the closing thread, or within this call on the calling one.
+ * -ENOMEM, TRAM_ESTATE after close: `arg` stays the caller's.
  */
 TRAM_API int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard);
 

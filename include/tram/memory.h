@@ -11,7 +11,8 @@ TRAM_BEGIN_DECLS
 /*
  * An allocator of the embedder's. Both functions may be called from any thread that uses the loop or runtime
  * they were given to, and from threads that post to it. `allocate` returns memory aligned for any type, or
- * NULL; `release` gets the size that was asked for.
+ * NULL; `release` gets the size that was asked for. What may outlive a loop (posts on their way, jobs of an executor, a
+ * pair across two loops) comes from the default instead.
  *
  * Without one, tram uses jemalloc where the program linked it, else the system's malloc.
  */

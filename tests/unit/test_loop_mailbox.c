@@ -1,8 +1,12 @@
 /* The mailbox under many posters: nothing lost, nothing doubled, order kept, no wake-up missed. */
 #include "support/support.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 
+#include "core/backend/backend.h"
 #include "core/loop/loop.h"
 
 #define POSTERS 4
@@ -159,9 +163,10 @@ static void test_L_11_posts_of_one_loop_to_another_arrive_in_order_and_their_cel
         assert_int_equal(tram_loop_run_forever(flood.to), 0);
     }
     /* Again: every node serves a second time. */
-    size_t allocations = world->allocations;
+    const void *chunks = world->loop->mailbox->chunks;
+    assert_non_null(chunks);
     run_ticks(world, 2);
-    assert_int_equal(world->allocations, allocations);
+    assert_ptr_equal(world->loop->mailbox->chunks, chunks);
     assert_int_equal(tram_loop_free(flood.to), 0);
     assert_int_equal(flood.discarded, flood.sent - flood.next);
     assert_int_equal(flood.discarded, 2000);
@@ -180,6 +185,166 @@ static void test_a_mailbox_outlives_its_loop_until_its_cells_are_home(void **sta
     assert_false(flood.broken);
     assert_int_equal(tram_loop_close(world->loop), 0);
     assert_int_equal(flood.discarded, 1000 - TRAM_MAIL_PER_TICK);
+}
+
+/* ---- The close, while others post ---- */
+
+#define CLOSERS_POSTERS 3
+
+struct closing {
+    tram_loop *loop;
+    _Atomic int run, discarded, accepted, posting;
+};
+
+static int closing_run(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct closing *closing = arg;
+    atomic_fetch_add(&closing->run, 1);
+    return 0;
+}
+
+static void closing_discard(void *arg) {
+    struct closing *closing = arg;
+    atomic_fetch_add(&closing->discarded, 1);
+}
+
+/* Until it is refused; some wait at a time. */
+static void *post_until_closed(void *arg) {
+    struct closing *closing = arg;
+    atomic_fetch_add(&closing->posting, 1);
+    while (tram_loop_call_soon_threadsafe(closing->loop, closing_run, closing, closing_discard) == 0) {
+        atomic_fetch_add(&closing->accepted, 1);
+        while (closing->accepted - closing->run - closing->discarded > 50)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void test_L_11_what_was_accepted_while_the_loop_closed_is_run_or_discarded(void **state) {
+    (void)state;
+    int rounds = getenv("TRAM_TEST_FULL") ? 5000 : 200;
+    for (int round = 0; round < rounds; round++) {
+        struct closing closing = {0};
+        pthread_t threads[CLOSERS_POSTERS];
+        assert_int_equal(tram_loop_new(NULL, &closing.loop), 0);
+        for (int i = 0; i < CLOSERS_POSTERS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, post_until_closed, &closing), 0);
+        while (closing.posting < CLOSERS_POSTERS || closing.accepted < round % 7)
+            sched_yield();
+        tram_loop_stop(closing.loop);
+        assert_int_equal(tram_loop_run_forever(closing.loop), 0);
+        assert_int_equal(tram_loop_close(closing.loop), 0);
+        for (int i = 0; i < CLOSERS_POSTERS; i++)
+            pthread_join(threads[i], NULL);
+        assert_int_equal(closing.run + closing.discarded, closing.accepted);
+        assert_int_equal(tram_loop_free(closing.loop), 0);
+    }
+}
+
+static struct mailbox *refusing;
+static bool was_discarded;
+
+static void seen_discard(struct mail *mail) {
+    (void)mail;
+    was_discarded = true;
+}
+
+static const struct mail_kind seen_kind = {.discard = seen_discard};
+
+static void test_L_11_a_refused_node_stays_the_posters(void **state) {
+    struct world *world = *state;
+    refusing = tram__mailbox_hold(world->loop->mailbox);
+    struct mail *mail = tram__mail_new(refusing, &seen_kind);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    was_discarded = false;
+    assert_int_equal(tram__mailbox_post(refusing, mail), TRAM_ESTATE);
+    assert_false(was_discarded);
+    tram__mail_free(refusing, mail);
+    tram__mailbox_release(refusing);
+}
+
+/* ---- A mailbox that outlives its loop ---- */
+
+/* All that a loop allocated goes with it, as a page does: what touches it later crashes. */
+struct arena {
+    char *memory;
+    size_t size, used;
+};
+
+#define ARENA_BYTES ((size_t)64 << 20)
+
+static void *arena_allocate(void *context, size_t size) {
+    struct arena *arena = context;
+    size_t begin = (arena->used + 63) & ~(size_t)63;
+    if (begin + size > arena->size)
+        return NULL;
+    arena->used = begin + size;
+    return arena->memory + begin;
+}
+
+static void arena_release(void *context, void *memory, size_t size) {
+    struct arena *arena = context;
+    assert_true((char *)memory >= arena->memory && (char *)memory + size <= arena->memory + arena->used);
+}
+
+static void arena_map(struct arena *arena) {
+    *arena = (struct arena){.size = ARENA_BYTES};
+    arena->memory = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(arena->memory, MAP_FAILED);
+}
+
+/* A loop whose memory and system calls end with it, while another has nodes of its mailbox. */
+static void test_a_mailbox_that_outlives_its_loop_uses_nothing_of_it(void **state) {
+    struct world *world = *state;
+    struct arena arena;
+    arena_map(&arena);
+    tram_allocator allocator = {.allocate = arena_allocate, .release = arena_release, .context = &arena};
+    tram_loop_options options = {.allocator = &allocator};
+    flood = (struct flood){.to = world->loop};
+    struct sys *sys = malloc(sizeof *sys);
+    *sys = tram__sys;
+    assert_int_equal(tram__loop_new(&options, sys, &flood.from), 0);
+    assert_int_equal(tram_loop_call_soon(flood.from, flood_send, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_stop(flood.from), 0);
+    assert_int_equal(tram_loop_run_forever(flood.from), 0);
+    struct mailbox *mailbox = tram__mailbox_hold(flood.from->mailbox);
+    uint64_t timeout_ns;
+    tram_loop_prepare(flood.from, &timeout_ns); /* a loop that seems to sleep */
+    assert_int_equal(tram_loop_free(flood.from), 0);
+    memset(sys, 0, sizeof *sys);
+    free(sys);
+    assert_int_equal(mprotect(arena.memory, ARENA_BYTES, PROT_NONE), 0);
+
+    tram__mailbox_wake(mailbox);
+    assert_null(tram__mailbox_entered);
+    struct mail *mail = tram__mail_new(mailbox, &seen_kind);
+    assert_non_null(mail);
+    assert_int_equal(tram__mailbox_send(mailbox, mail), TRAM_ESTATE);
+    run_ticks(world, 4);
+    assert_int_equal(flood.next, 1000);
+    assert_false(flood.broken);
+    tram__mailbox_release(mailbox);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_int_equal(munmap(arena.memory, ARENA_BYTES), 0);
+}
+
+/* The same of a plan of faults, which is freed after its loops. */
+static void test_a_mailbox_that_outlives_its_loop_asks_no_fault_plan(void **state) {
+    (void)state;
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    tram_loop_options options = {.faults = faults};
+    tram_loop *loop;
+    assert_int_equal(tram_loop_new(&options, &loop), 0);
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ALLOCATE, 1, 1, ENOMEM), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, flood_arrive, NULL, NULL), -ENOMEM);
+    struct mailbox *mailbox = tram__mailbox_hold(loop->mailbox);
+    assert_int_equal(tram_loop_free(loop), 0);
+    tram_faults_free(faults);
+    struct mail *mail = tram__mail_new(mailbox, &seen_kind);
+    assert_non_null(mail);
+    tram__mail_free(mailbox, mail);
+    tram__mailbox_release(mailbox);
 }
 
 static int count_run(tram_loop *loop, void *arg) {
@@ -262,12 +427,14 @@ static void test_cells_are_used_again(void **state) {
     int count = 0;
     tram_loop_call_soon_threadsafe(world->loop, count_run, &count, NULL);
     run_ticks(world, 1);
-    size_t before = world->allocations;
+    const void *node = world->loop->mailbox->shared_free.head;
+    assert_non_null(node);
     for (int i = 0; i < 1000; i++) {
         tram_loop_call_soon_threadsafe(world->loop, count_run, &count, NULL);
         run_ticks(world, 1);
     }
-    assert_int_equal(world->allocations, before);
+    assert_ptr_equal(world->loop->mailbox->shared_free.head, node);
+    assert_null(world->loop->mailbox->shared_free.head->next);
     assert_int_equal(count, 1001);
 }
 
@@ -279,6 +446,10 @@ int main(void) {
         CASE(test_L_11_posts_of_one_loop_to_another_arrive_in_order_and_their_cells_go_home),
         CASE(test_a_mailbox_outlives_its_loop_until_its_cells_are_home),
         CASE(test_L_8_L_11_accepted_posts_are_discarded_at_close_and_later_ones_refused),
+        CASE(test_L_11_what_was_accepted_while_the_loop_closed_is_run_or_discarded),
+        CASE(test_L_11_a_refused_node_stays_the_posters),
+        CASE(test_a_mailbox_that_outlives_its_loop_uses_nothing_of_it),
+        CASE(test_a_mailbox_that_outlives_its_loop_asks_no_fault_plan),
         CASE(test_try_posts_are_bounded_and_others_are_not),
         CASE(test_a_flood_of_mail_comes_in_portions_and_timers_run_between),
         CASE(test_a_busy_loop_is_not_woken_by_a_system_call),

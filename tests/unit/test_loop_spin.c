@@ -1,0 +1,154 @@
+/* A loop that spins before it sleeps (tram_loop_options.spin_ns), on a clock of the test's own. */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "core/backend/backend.h"
+#include "core/loop/loop.h"
+#include "support/support.h"
+
+#define SPIN_NS 200000000u
+#define LATE_NS 10000u /* what a loop that spins may take to see something */
+
+static uint64_t clock_ns;
+static uint64_t event_at; /* when something comes */
+static void (*event)(void);
+static bool slept;
+static int64_t sleep_ns; /* how long it was to be */
+
+/* Every reading takes a tenth of a microsecond. */
+static int own_clock(clockid_t clock, struct timespec *ret_time) {
+    (void)clock;
+    clock_ns += 100;
+    if (event && clock_ns >= event_at) {
+        void (*happens)(void) = event;
+        event = NULL;
+        happens();
+    }
+    *ret_time = (struct timespec){.tv_sec = (time_t)(clock_ns / 1000000000), .tv_nsec = (long)(clock_ns % 1000000000)};
+    return 0;
+}
+
+static int own_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
+    if (timeout_ms) {
+        slept = true;
+        sleep_ns = -1;
+        timeout_ms = 1000;
+    }
+    return tram__sys.epoll_wait(epoll, events, count, timeout_ms);
+}
+
+static int own_pwait2(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
+    const struct timespec now = {0};
+    slept = true;
+    sleep_ns = timeout->tv_sec * 1000000000 + timeout->tv_nsec;
+    clock_ns += (uint64_t)sleep_ns;
+    return tram__sys.epoll_pwait2(epoll, events, count, &now);
+}
+
+static struct world *world;
+static int pair[2];
+static uint64_t seen_at;
+
+static void set_up(void **state) {
+    static struct sys sys;
+    world = *state;
+    sys = tram__sys;
+    sys.clock_gettime = own_clock;
+    sys.epoll_wait = own_wait;
+    sys.epoll_pwait2 = own_pwait2;
+    clock_ns = 1000000;
+    event = NULL;
+    slept = false;
+    seen_at = 0;
+    world->options.spin_ns = SPIN_NS;
+    world_use_sys(world, &sys);
+}
+
+static int see(tram_loop *loop, void *arg) {
+    char byte;
+    seen_at = clock_ns;
+    if (arg)
+        assert_int_equal(read(*(int *)arg, &byte, 1), 1);
+    return tram_loop_stop(loop);
+}
+
+static void in(uint64_t delay_ns, void (*happens)(void)) {
+    event_at = clock_ns + delay_ns;
+    event = happens;
+}
+
+static void assert_seen_in_time(void) {
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_true(seen_at >= event_at && seen_at - event_at <= LATE_NS);
+    assert_false(slept);
+}
+
+static void write_byte(void) {
+    assert_int_equal(write(pair[1], "x", 1), 1);
+}
+
+static void test_spinning_sees_a_descriptor_at_once(void **state) {
+    set_up(state);
+    unix_pair(pair);
+    assert_int_equal(tram_loop_add_reader(world->loop, pair[0], see, &pair[0]), 0);
+    in(5000000, write_byte);
+    assert_seen_in_time();
+    tram_loop_remove_reader(world->loop, pair[0]);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void nothing(void) {}
+
+static void test_spinning_ends_with_the_next_timer(void **state) {
+    set_up(state);
+    in(1000000, nothing);
+    assert_int_equal(tram_loop_call_at(world->loop, event_at, see, NULL, NULL, NULL), 0);
+    assert_seen_in_time();
+}
+
+static void post(void) {
+    struct mailbox *entered = tram__mailbox_entered;
+    tram__mailbox_enter(NULL);
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, see, NULL, NULL), 0);
+    tram__mailbox_enter(entered);
+}
+
+static void test_spinning_sees_a_post_at_once(void **state) {
+    set_up(state);
+    in(3000000, post);
+    assert_seen_in_time();
+}
+
+static void raise_signal(void) {
+    raise(SIGUSR1);
+}
+
+static void test_spinning_sees_a_signal_at_once(void **state) {
+    set_up(state);
+    assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGUSR1, see, NULL), 0);
+    in(3000000, raise_signal);
+    assert_seen_in_time();
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 1);
+}
+
+static void test_after_spinning_it_sleeps_for_the_rest(void **state) {
+    set_up(state);
+    uint64_t when = clock_ns + SPIN_NS + 50000000;
+    assert_int_equal(tram_loop_call_at(world->loop, when, see, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_true(slept);
+    assert_true(sleep_ns <= 50000000 && sleep_ns > 49000000);
+    assert_true(seen_at >= when && seen_at - when <= LATE_NS);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+        CASE(test_spinning_sees_a_descriptor_at_once),    CASE(test_spinning_ends_with_the_next_timer),
+        CASE(test_spinning_sees_a_post_at_once),          CASE(test_spinning_sees_a_signal_at_once),
+        CASE(test_after_spinning_it_sleeps_for_the_rest),
+    };
+    return cmocka_run_group_tests_name("spin", tests, NULL, NULL);
+}
