@@ -5,6 +5,8 @@
 #define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
+#define TRAM_MAIL_PORTION          16             /* … and between two looks for signals and for a stop */
+#define TRAM_MAIL_WHILE_ENDING     32             /* … in one tick once a stop was asked for */
 #define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
 #define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
@@ -40,6 +42,7 @@
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
+#define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */
 #define TRAM_WORKERS_MAX           1024
 #define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
 #define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */

@@ -376,6 +376,8 @@ int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor, tram_exe
         return status;
     if (!function)
         return TRAM_EVALUE;
+    if (executor && tram__threads_forked(executor))
+        return -ECHILD;
     struct user_job *user;
     status = tram__job_new(loop, &user_job_kind, sizeof *user, &user);
     if (status)
@@ -396,8 +398,8 @@ int tram_executor_new(unsigned max_threads, const char *name, tram_executor **re
 }
 
 void tram_executor_free(tram_executor *executor) {
-    if (!executor)
-        return;
+    if (!executor || tram__threads_forked(executor))
+        return; /* in a child it has no thread, and maybe a lock that one of them held */
     tram__threads_join(executor);
     tram__threads_release(executor);
 }
@@ -408,6 +410,8 @@ int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor) {
         return status;
     if (!executor)
         return TRAM_EVALUE;
+    if (tram__threads_forked(executor))
+        return -ECHILD;
     struct executor_link *link;
     status = link_open(loop, &link);
     if (status)

@@ -6,14 +6,27 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
 #include "core/system/fault.h"
+#include "core/system/wiped.h"
 
 static _Thread_local tram_loop *running_loop;
+
+/*
+ * A child that was forked in a callback inherits what its thread was doing: it runs no loop. This is found out where a
+ * child begins to have loops of its own, or lets go of its parent's.
+ */
+static bool runs_loop(void) {
+    if (!running_loop)
+        return false;
+    if (likely(*running_loop->guard != GUARD_FORKED))
+        return true;
+    running_loop = NULL;
+    tram__mailbox_enter(NULL);
+    return false;
+}
 
 /* ---- The tick ---- */
 
@@ -53,20 +66,34 @@ static void run_mail(tram_loop *loop) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
     struct mail *mail;
-    unsigned count = 0;
-    while (count < TRAM_MAIL_PER_TICK && (mail = mailbox_next(mailbox))) {
-        if (unlikely(mail->kind->counted))
-            tram__mailbox_uncount(mailbox);
-        mail->kind->run(loop, mail);
-        mail_put_back(mailbox, &used, mail);
-        count++;
-    }
+    unsigned count = 0, limit = 0;
+    /* A signal, or a stop, waits for one portion, however much mail there is. */
+    do {
+        limit += TRAM_MAIL_PORTION;
+        while (count < limit && (mail = mailbox_next(mailbox))) {
+            if (unlikely(mail->kind->counted))
+                tram__mailbox_uncount(mailbox);
+            mail->kind->run(loop, mail);
+            mail_put_back(mailbox, &used, mail);
+            count++;
+        }
+    } while (unlikely(mailbox->taken && count < loop->mail_limit &&
+                      !atomic_load_explicit(&mailbox->signals, memory_order_relaxed)));
     if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
         tram__mail_batch_send(mailbox, used);
         used = (struct mail_batch){0};
     }
     mailbox->used = used;
     stats_add(&loop->stats.mails, count);
+}
+
+static void take_signals(tram_loop *loop) {
+    uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
+    if (came & MAILBOX_CONTROL && loop->on_control)
+        loop->on_control(loop, loop->worker);
+    came &= ~MAILBOX_CONTROL;
+    if (came)
+        loop->on_signals(loop, came);
 }
 
 static void run_due(tram_loop *loop) {
@@ -126,9 +153,9 @@ static void tick(tram_loop *loop, bool may_block) {
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
-        loop->on_signals(loop);
+        take_signals(loop);
     if (loop->on_wake)
-        loop->on_wake(loop, loop->on_wake_arg);
+        loop->on_wake(loop, loop->worker);
     run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
@@ -143,7 +170,7 @@ static int begin_running(tram_loop *loop, const char *function) {
     int status = loop_enter_open(loop, function);
     if (status)
         return status;
-    if (loop->running || running_loop)
+    if (loop->running || runs_loop())
         return TRAM_ESTATE;
     loop->running = true;
     loop->owner = pthread_self();
@@ -214,19 +241,28 @@ int tram_loop_backend_fd(const tram_loop *loop) {
 
 /* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
 static int guard_open(tram_loop *loop) {
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
+    loop->guard = tram__wiped_new(1);
+    if (!loop->guard)
         return -errno;
-    madvise(page, size, MADV_WIPEONFORK); /* without it (before Linux 4.14) forks go unnoticed */
-    loop->guard = page;
     *loop->guard = loop->debug ? GUARD_DEBUG : GUARD_PLAIN;
     return 0;
 }
 
 static void guard_close(tram_loop *loop) {
-    if (loop->guard)
-        munmap((void *)(uintptr_t)loop->guard, (size_t)sysconf(_SC_PAGESIZE));
+    tram__wiped_free((void *)(uintptr_t)loop->guard, 1);
+}
+
+/* In a forked child: what was posted is its parent's to run or to discard, and only the nodes are given back. */
+static void forget_mail(struct mailbox *mailbox) {
+    struct mail_batch used = mailbox->used;
+    struct mail *mail;
+    mailbox->used = (struct mail_batch){0};
+    do {
+        tram__mailbox_take(mailbox);
+        while ((mail = mailbox_next(mailbox)))
+            mail_put_back(mailbox, &used, mail);
+    } while (!mailbox_empty(mailbox));
+    tram__mail_batch_send(mailbox, used);
 }
 
 static void free_parts(tram_loop *loop) {
@@ -265,6 +301,7 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
 int tram__loop_create(const tram_loop_options *options, const struct sys *sys, const struct poller_ops *poller_ops,
                       tram_loop **ret_loop) {
     tram_allocator allocator;
+    runs_loop();
     int status = tram__faults_allocator(options, &allocator);
     if (status)
         return status;
@@ -282,6 +319,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->log_arg = options->log_arg;
     loop->slow_callback_ns = options->slow_callback_ns ? options->slow_callback_ns : TRAM_SLOW_CALLBACK_NS;
     loop->spin_ns = options->spin_ns;
+    loop->mail_limit = TRAM_MAIL_PER_TICK;
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->close_hooks);
@@ -324,6 +362,9 @@ int tram_loop_free(tram_loop *loop) {
         int status = tram_loop_close(loop);
         if (status)
             return status;
+    } else {
+        runs_loop();
+        forget_mail(loop->mailbox);
     }
     free_parts(loop);
     return 0;
@@ -375,7 +416,7 @@ bool tram_loop_is_closed(const tram_loop *loop) {
 }
 
 tram_loop *tram_loop_running(void) {
-    return running_loop;
+    return runs_loop() ? running_loop : NULL;
 }
 
 const char *tram_loop_backend_name(const tram_loop *loop) {

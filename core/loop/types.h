@@ -149,10 +149,13 @@ struct tram_loop {
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */
     struct close_hook signal_hook;
-    void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
+    void (*on_signals)(tram_loop *loop, uint64_t came); /* called with the signals in mailbox->signals */
 
-    void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
-    void *on_wake_arg;
+    /* The runtime's: called when somebody asked by mailbox_control(), and in every tick, if set. */
+    void (*on_control)(tram_loop *loop, void *arg);
+    void (*on_wake)(tram_loop *loop, void *arg);
+    void *worker;
+    unsigned mail_limit; /* in one tick */
 
     uint64_t tick_ended; /* by the clock, with measure_lag; 0: long ago */
     struct slow_sites slow_sites;

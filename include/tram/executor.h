@@ -6,7 +6,8 @@
 
 TRAM_BEGIN_DECLS
 
-/* A pool of threads, for one loop or for many. */
+/* A pool of threads, for one loop or for many. After fork() it has none in the child: calls with it are -ECHILD, and
+ * tram_executor_free() there leaves it alone. */
 typedef struct tram_executor tram_executor;
 
 /* The work, on a thread of the pool. 0 and the result, or a negative code. */

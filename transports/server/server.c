@@ -526,4 +526,10 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
 void tram__server_leave(tram_server *server) {
     if (server->load)
         tram__balance_leave(server->load);
+    if (server->connections)
+        return;
+    /* Its user may hold it longer than the runtime's server lives, which these belong to. */
+    server->load = NULL;
+    server->limits = NULL;
+    server->tally = NULL;
 }

@@ -51,6 +51,11 @@ static void shard_release(void *object) {
     tram_server_release(object);
 }
 
+static bool shard_drained(const struct shard *shard) {
+    const struct worker_load *load = &runtime_server_of(shard->shards)->balance.workers[shard->worker];
+    return atomic_load_explicit(&load->closed, memory_order_acquire) && balance_load(load) == 0;
+}
+
 static bool shard_expects(struct shard *shard) {
     return tram__balance_has_inbound(&runtime_server_of(shard->shards)->balance.workers[shard->worker]);
 }
@@ -93,6 +98,7 @@ static const struct shard_ops server_shard_ops = {
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
+    .drained = shard_drained,
     .expects = shard_expects,
     .describe = tram__runtime_server_describe,
     .free = shards_free,
@@ -104,6 +110,16 @@ int tram_runtime_server_close(tram_runtime_server *server) {
         return status;
     remove_file(server);
     return tram__shards_close(&server->shards);
+}
+
+int tram_runtime_server_release(tram_runtime_server *server) {
+    if (!server)
+        return 0;
+    int status = tram__runtime_enter(server->shards.runtime);
+    if (status)
+        return status;
+    remove_file(server);
+    return tram__shards_release(&server->shards);
 }
 
 /* ---- Opening the sockets ---- */
@@ -332,11 +348,11 @@ static int open_target(tram_runtime_server *server, const struct listen_target *
     return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
 }
 
-static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
-                         const struct listen_target *target, const tram_server_options *options,
-                         tram_runtime_server **ret_server) {
-    struct kept_error *error = &runtime->server_error;
-    if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
+static int create_here(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                       const struct listen_target *target, const tram_server_options *options,
+                       tram_runtime_server **ret_server) {
+    struct kept_error *error = tram__runtime_error();
+    if (tram__runtime_ends(runtime))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_server *server = server_alloc(runtime, factory, arg, options);
     if (!server)
@@ -351,7 +367,7 @@ static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, v
         *ret_server = server;
     for (size_t i = 0; !status && i < target->socket_count; i++)
         runtime_sys(runtime)->close(target->sockets[i]); /* the workers have their own */
-    return status; /* a server that failed later is freed with the runtime: a worker may still know it */
+    return status;
 }
 
 /* `status`: of the checks so far. */
@@ -364,11 +380,9 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
         return status;
     }
     tram_runtime_server *server = NULL;
-    pthread_mutex_lock(&runtime->control);
-    status = create_locked(runtime, factory, arg, target, options, &server);
+    status = create_here(runtime, factory, arg, target, options, &server);
     if (status && ret_error)
-        *ret_error = runtime->server_error.error;
-    pthread_mutex_unlock(&runtime->control);
+        *ret_error = tram__runtime_error()->error;
     if (!status && ret_server)
         *ret_server = server;
     return status;
