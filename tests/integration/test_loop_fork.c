@@ -95,7 +95,7 @@ static int fork_here(tram_loop *loop, void *arg) {
     _exit(0);
 }
 
-static void test_L_42_forked_in_a_callback(void **state) {
+static void test_L_41_forked_in_a_callback(void **state) {
     struct world *world = *state;
     int discarded = 0;
     assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, fork_here, &discarded, NULL), 0);
@@ -150,7 +150,7 @@ static int fork_worker(tram_loop *loop, void *arg) {
     _exit(0);
 }
 
-static void test_L_42_forked_on_a_worker(void **state) {
+static void test_L_41_forked_on_a_worker(void **state) {
     (void)state;
     tram_runtime_options options = {.workers = 2};
     tram_runtime *runtime;
@@ -164,7 +164,7 @@ static void test_L_42_forked_on_a_worker(void **state) {
 
 /* ---- Signals ---- */
 
-static void test_L_42_a_signal_of_the_parents_takes_its_default_action(void **state) {
+static void test_L_41_a_signal_of_the_parents_takes_its_default_action(void **state) {
     struct world *world = *state;
     int count = 0;
     assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGTERM, count_call, &count), 0);
@@ -235,7 +235,7 @@ static void *storm(void *arg) {
     return NULL;
 }
 
-static void test_L_42_no_lock_is_inherited(void **state) {
+static void test_L_41_no_lock_is_inherited(void **state) {
     (void)state;
     pthread_t thread;
     storm_ends = false;
@@ -259,7 +259,7 @@ static int job(void *arg, void **ret_result) {
     return 0;
 }
 
-static void test_L_42_an_executor_of_the_parents(void **state) {
+static void test_L_41_an_executor_of_the_parents(void **state) {
     struct world *world = *state;
     tram_executor *executor;
     tram_future *future;
@@ -286,15 +286,15 @@ static void test_L_42_an_executor_of_the_parents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_L_42_forked_in_a_callback, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_forked_in_a_callback, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
                                         world_teardown),
-        cmocka_unit_test_setup_teardown(test_L_42_forked_on_a_worker, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(test_L_42_a_signal_of_the_parents_takes_its_default_action, world_setup,
+        cmocka_unit_test_setup_teardown(test_L_41_forked_on_a_worker, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_signal_of_the_parents_takes_its_default_action, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_a_signal_of_the_parents_writes_nowhere, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(test_L_42_no_lock_is_inherited, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(test_L_42_an_executor_of_the_parents, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_no_lock_is_inherited, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_an_executor_of_the_parents, world_setup, world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

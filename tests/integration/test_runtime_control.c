@@ -375,6 +375,158 @@ static void test_V_51_two_signals_at_once_are_one(void **state) {
     sem_destroy(&flood.inside);
 }
 
+/* ---- Letting go ---- */
+
+static _Atomic size_t live_blocks;
+
+static void *count_allocate(void *arg, size_t size) {
+    (void)arg;
+    void *memory = malloc(size);
+    live_blocks += memory != NULL;
+    return memory;
+}
+
+static void count_free(void *arg, void *memory, size_t size) {
+    (void)arg;
+    (void)size;
+    live_blocks -= memory != NULL;
+    free(memory);
+}
+
+static const tram_allocator counting = {.allocate = count_allocate, .release = count_free};
+
+/* But for some nodes of mail, as many as were on their way at once. */
+static void await_blocks(size_t expected) {
+    for (int i = 0; i < 10000 && live_blocks > expected + 8; i++)
+        pause_ms(1);
+    assert_in_range(live_blocks, 0, expected + 8);
+}
+
+static int connect_to(const tram_runtime_server *server) {
+    tram_socket_address address;
+    struct sockaddr_in inet;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    memcpy(&inet, &address.address, sizeof inet);
+    int fd = tcp_connect(ntohs(inet.sin_port));
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static const tram_server_limits every_limit = {
+    .max_connections = 100, .max_per_source = 50, .idle_timeout_ns = 3600000000000};
+
+/* A proxy that reloads: servers come and go, and nothing of them stays. */
+static void test_V_52_released_servers_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *early = serve(runtime);
+    assert_int_equal(tram_runtime_server_release(early), 0); /* nobody has begun */
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_server_options limited = {.limits = &every_limit};
+    size_t before = 0;
+    for (int i = 0; i < 20; i++) {
+        tram_runtime_server *server;
+        assert_int_equal(tram_runtime_create_server(runtime, quiet_factory, NULL, "127.0.0.1", "0",
+                                                    i % 2 ? &limited : NULL, &server, NULL),
+                         0);
+        int fds[8];
+        for (int j = 0; j < 8; j++)
+            fds[j] = connect_to(server);
+        while (tram_runtime_server_connections(server, 0) + tram_runtime_server_connections(server, 1) < 8)
+            pause_ms(1);
+        assert_int_equal(tram_runtime_server_release(server), 0);
+        pause_ms(2); /* the connections go on, and the server with them */
+        for (int j = 0; j < 8; j++)
+            assert_int_equal(send(fds[j], "x", 1, MSG_NOSIGNAL), 1);
+        for (int j = 0; j < 8; j++)
+            close(fds[j]);
+        if (i == 3) { /* the caches of the loops are filled */
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(runtime);
+    assert_int_equal(live_blocks, 0);
+}
+
+static void test_V_52_released_endpoints_and_offers_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    struct offering offering = {.runtime = runtime_new(&options)};
+    snprintf(offering.path, sizeof offering.path, "/tmp/tram-offer-%d", (int)getpid());
+    assert_int_equal(tram_runtime_start(offering.runtime), 0);
+    size_t before = 0;
+    for (int i = 0; i < 20; i++) {
+        tram_runtime_datagram_endpoint *endpoint;
+        tram_datagram_options where = {.local_host = "127.0.0.1", .local_port = "0"};
+        tram_offer *offer;
+        assert_int_equal(
+            tram_runtime_create_datagram_endpoint(offering.runtime, quiet_factory, NULL, &where, &endpoint, NULL), 0);
+        assert_int_equal(tram_runtime_datagram_endpoint_release(endpoint), 0);
+        offering.server = serve(offering.runtime);
+        assert_int_equal(offer_listeners(&offering, &offer), 0);
+        assert_int_equal(tram_runtime_server_release(offering.server), 0); /* the offer goes on without it */
+        assert_int_equal(tram_offer_release(offer), 0);
+        if (i == 3) {
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(offering.runtime);
+    assert_int_equal(live_blocks, 0);
+}
+
+static int refuse_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)arg;
+    (void)ret_protocol;
+    return tram_loop_raise(loop, TRAM_EUSER, NULL, "no protocol today");
+}
+
+/* What failed is freed at once, and its error outlives the runtime. */
+static void test_V_52_failed_endpoints_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    size_t before = 0;
+    tram_error error = {0};
+    tram_datagram_options where = {.local_host = "127.0.0.1", .local_port = "0"};
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, refuse_protocol, NULL, &where, NULL, &error),
+                         TRAM_EUSER);
+        if (i == 3) {
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(runtime);
+    assert_int_equal(live_blocks, 0);
+    assert_string_equal(error.detail, "no protocol today");
+}
+
+static void test_the_error_of_a_server_outlives_the_runtime(void **state) {
+    (void)state;
+    uint16_t number;
+    int held = tcp_listener(5, &number);
+    char port[8];
+    snprintf(port, sizeof port, "%u", number);
+    tram_runtime_options options = {.workers = 2};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_error error = {0};
+    assert_int_equal(tram_runtime_create_server(runtime, quiet_factory, NULL, "127.0.0.1", port, NULL, NULL, &error),
+                     -EADDRINUSE);
+    tram_runtime_free(runtime);
+    assert_non_null(strstr(error.detail, port));
+    close(held);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_V_51_a_start_function_offers_listeners),
@@ -384,6 +536,10 @@ int main(void) {
         cmocka_unit_test(test_V_51_a_second_stop_does_not_wait_behind_posts),
         cmocka_unit_test(test_V_51_the_end_of_the_grace_does_not_wait_behind_posts),
         cmocka_unit_test(test_V_51_two_signals_at_once_are_one),
+        cmocka_unit_test(test_V_52_released_servers_leave_nothing),
+        cmocka_unit_test(test_V_52_released_endpoints_and_offers_leave_nothing),
+        cmocka_unit_test(test_V_52_failed_endpoints_leave_nothing),
+        cmocka_unit_test(test_the_error_of_a_server_outlives_the_runtime),
     };
     return cmocka_run_group_tests(tests, with_deadline, without_deadline);
 }
