@@ -43,6 +43,11 @@
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
 #define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */
+#define TRAM_LOG_PER_SECOND        10             /* lines of one site and loop; the rest is counted */
+#define TRAM_LOG_SITES             16             /* that are told apart within a second */
+#define TRAM_LOG_SAMPLE            160
+#define TRAM_ACCEPTS_PER_TICK      256            /* of one listener (V-9) */
+#define TRAM_STARVED_LONG_NS       60000000000ull /* after which want of descriptors is told anew (V-11) */
 #define TRAM_WORKERS_MAX           1024
 #define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
 #define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */

@@ -371,6 +371,7 @@ int tram_loop_close(tram_loop *loop) {
     list_move_all(&loop->ready, &loop->batch);
     run_batch(loop);
     run_deferred_frees(loop);
+    tram__log_flush(loop);
     loop->in_tick = false;
     loop->closing = false;
     return 0;

@@ -79,6 +79,22 @@ struct loop_state {
     size_t size;                                             /* of all of it */
 };
 
+/* What one site has logged within a second: report.c. */
+struct log_site {
+    uint64_t hash; /* of its format or message; 0: free */
+    uint32_t lines;
+    uint32_t left_out;
+    uint32_t level;
+    char sample[TRAM_LOG_SAMPLE]; /* the beginning of the last line */
+};
+
+struct log_limiter {
+    uint64_t began_ns; /* the second */
+    struct deadline deadline;
+    bool timed; /* the deadline runs: something was left out */
+    struct log_site sites[TRAM_LOG_SITES];
+};
+
 enum guard {
     GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
     GUARD_PLAIN = 1,
@@ -136,6 +152,7 @@ struct tram_loop {
     void *exception_arg;
     tram_log_function log;
     void *log_arg;
+    struct log_limiter log_limiter;
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
 

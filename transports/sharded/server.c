@@ -18,12 +18,12 @@
 
 /* ---- The shards ---- */
 
-/* What its end will cost the clients, where the administrator can do something about it. */
+/* What its end will cost the clients, where others may listen on: other processes, that share the port. */
 static void warn_of_resets(const tram_runtime_server *server, tram_loop *loop) {
-    if (server->options.shard == TRAM_SHARD_REUSEPORT && server->balance.count > 1 && !server->balance.migrates)
+    if (server->options.shard == TRAM_SHARD_REUSEPORT && server->options.reuse_port && !server->balance.migrates)
         tram__log(loop, TRAM_LOG_WARNING,
-                  "net.ipv4.tcp_migrate_req is off: a client that is about to connect as a worker stops listening is "
-                  "reset, though others listen on");
+                  "net.ipv4.tcp_migrate_req is off: a client that is about to connect as this server stops listening "
+                  "is reset, though other processes listen to the same port");
 }
 
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
