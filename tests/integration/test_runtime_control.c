@@ -242,7 +242,7 @@ static void check_posts_after_stops(unsigned workers, unsigned stops, bool conne
         assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
         memcpy(&inet, &address.address, sizeof inet);
         fd = tcp_connect(ntohs(inet.sin_port));
-        while (!tram_runtime_server_connections(server, 0))
+        while (!tram_runtime_server_connection_count(server, 0))
             pause_ms(1);
     }
     tram_loop *loop = tram_runtime_loop(runtime, 0);
@@ -314,7 +314,7 @@ static void test_V_51_the_end_of_the_grace_does_not_wait_behind_posts(void **sta
     assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
     memcpy(&inet, &address.address, sizeof inet);
     int fd = tcp_connect(ntohs(inet.sin_port));
-    while (!tram_runtime_server_connections(server, 0))
+    while (!tram_runtime_server_connection_count(server, 0))
         pause_ms(1);
     tram_loop *loop = tram_runtime_loop(runtime, 0);
     for (int i = 0; i < POSTS; i++)
@@ -342,7 +342,7 @@ static void test_V_51_two_signals_at_once_are_one(void **state) {
     assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
     memcpy(&inet, &address.address, sizeof inet);
     int fd = tcp_connect(ntohs(inet.sin_port));
-    while (!tram_runtime_server_connections(server, 0))
+    while (!tram_runtime_server_connection_count(server, 0))
         pause_ms(1);
     /* The loop is busy when the first one comes, and looks at the second one much later. */
     struct flood flood = {.ran = 0};
@@ -433,7 +433,7 @@ static void test_V_52_released_servers_leave_nothing(void **state) {
         int fds[8];
         for (int j = 0; j < 8; j++)
             fds[j] = connect_to(server);
-        while (tram_runtime_server_connections(server, 0) + tram_runtime_server_connections(server, 1) < 8)
+        while (tram_runtime_server_connection_count(server, 0) + tram_runtime_server_connection_count(server, 1) < 8)
             pause_ms(1);
         assert_int_equal(tram_runtime_server_release(server), 0);
         pause_ms(2); /* the connections go on, and the server with them */
