@@ -6,6 +6,8 @@
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
 #define TRAM_SPIN_POLL_NS          2000u          /* how often a loop that spins looks at its descriptors */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
+#define TRAM_MAIL_PORTION          16             /* … and between two looks for signals and for a stop */
+#define TRAM_MAIL_WHILE_ENDING     32             /* … in one tick once a stop was asked for */
 #define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
 #define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
@@ -41,6 +43,12 @@
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
+#define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */
+#define TRAM_LOG_PER_SECOND        10             /* lines of one site and loop; the rest is counted */
+#define TRAM_LOG_SITES             16             /* that are told apart within a second */
+#define TRAM_LOG_SAMPLE            160
+#define TRAM_ACCEPTS_PER_TICK      256            /* of one listener (V-9) */
+#define TRAM_STARVED_LONG_NS       60000000000ull /* after which want of descriptors is told anew (V-11) */
 #define TRAM_WORKERS_MAX           1024
 #define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
 #define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */

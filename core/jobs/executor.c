@@ -242,8 +242,10 @@ static void job_future_detach(tram_future *future) {
 
 static void job_future_destroy(tram_future *future) {
     struct job *job = ((struct job_future *)future)->job;
-    if (job)
-        job_release(job);
+    if (!job)
+        return;
+    job->result_taken = future->retrieved;
+    job_release(job);
 }
 
 static const struct future_kind job_future_kind = {
@@ -339,6 +341,7 @@ struct user_job {
     tram_executor_function function;
     void *arg;
     tram_discard discard;
+    tram_discard free_result;
     void *result;
     int code;
 };
@@ -360,6 +363,8 @@ static void user_job_destroy(struct job *job) {
     const struct user_job *user = (struct user_job *)job;
     if (!job->task.started && user->discard)
         user->discard(user->arg);
+    if (user->result && user->free_result && !job->result_taken)
+        user->free_result(user->result);
 }
 
 static const struct job_kind user_job_kind = {
@@ -371,18 +376,26 @@ static const struct job_kind user_job_kind = {
 
 int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor, tram_executor_function function, void *arg,
                               tram_discard discard, tram_future **ret_future) {
+    const tram_job job = {.function = function, .arg = arg, .discard = discard};
+    return tram_loop_run_job(loop, executor, &job, ret_future);
+}
+
+int tram_loop_run_job(tram_loop *loop, tram_executor *executor, const tram_job *work, tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!function)
+    if (!work || !work->function || work->reserved[0] || work->reserved[1] || work->reserved[2] || work->reserved[3])
         return TRAM_EVALUE;
+    if (executor && tram__threads_forked(executor))
+        return -ECHILD;
     struct user_job *user;
     status = tram__job_new(loop, &user_job_kind, sizeof *user, &user);
     if (status)
         return status;
-    user->function = function;
-    user->arg = arg;
-    user->discard = discard;
+    user->function = work->function;
+    user->arg = work->arg;
+    user->discard = work->discard;
+    user->free_result = work->free_result;
     status = tram__job_submit(loop, executor, &user->job, ret_future);
     if (status)
         tram__job_free(&user->job);
@@ -396,8 +409,8 @@ int tram_executor_new(unsigned max_threads, const char *name, tram_executor **re
 }
 
 void tram_executor_free(tram_executor *executor) {
-    if (!executor)
-        return;
+    if (!executor || tram__threads_forked(executor))
+        return; /* in a child it has no thread, and maybe a lock that one of them held */
     tram__threads_join(executor);
     tram__threads_release(executor);
 }
@@ -408,6 +421,8 @@ int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor) {
         return status;
     if (!executor)
         return TRAM_EVALUE;
+    if (tram__threads_forked(executor))
+        return -ECHILD;
     struct executor_link *link;
     status = link_open(loop, &link);
     if (status)

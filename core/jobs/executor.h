@@ -38,6 +38,7 @@ struct job {
     size_t size;
     _Atomic uint32_t references;
     bool on_default;
+    bool result_taken; /* by a reader of the future */
 };
 
 /* A zeroed object of `size` bytes that begins with a job, for this loop. -ENOMEM. */

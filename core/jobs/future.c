@@ -51,9 +51,33 @@ static void drop_callbacks(tram_future *future) {
     }
 }
 
+static void report_run(tram_loop *loop, struct ready *ready) {
+    tram_future *future = container_of(ready, tram_future, report);
+    tram_exception exception = {
+        .message = "future exception was never retrieved", .error = &future->error, .future = future, .fd = -1};
+    tram__report(loop, &exception);
+    tram__future_drop(future);
+}
+
+/* Nobody read the error, and nobody will: the handler hears of it, but not within what let go of the future. */
+static void report_unread(tram_future *future) {
+    tram_loop *loop = future->loop;
+    future->retrieved = true;
+    future->references = 1;
+    future->report.run = report_run;
+    if (loop->closing || loop->closed)
+        report_run(loop, &future->report);
+    else
+        loop_ready(loop, &future->report);
+}
+
 void tram__future_drop(tram_future *future) {
     if (--future->references > 0)
         return;
+    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved)) {
+        report_unread(future);
+        return;
+    }
     const tram_allocator *allocator = &future->loop->allocator;
     drop_callbacks(future);
     if (future->let_go)
@@ -237,6 +261,11 @@ bool tram_future_cancelled(const tram_future *future) {
     return loop_enter(future->loop, __func__) == 0 && future->state == FUTURE_CANCELLED;
 }
 
+/* Reading changes nothing but this. */
+static void mark_retrieved(const tram_future *future) {
+    ((tram_future *)(uintptr_t)future)->retrieved = true;
+}
+
 int tram_future_result(const tram_future *future, void **ret_value) {
     int status = loop_enter(future->loop, __func__);
     if (status)
@@ -245,10 +274,13 @@ int tram_future_result(const tram_future *future, void **ret_value) {
     case FUTURE_PENDING:
         return TRAM_ESTATE;
     case FUTURE_RESULT:
-        if (ret_value)
-            *ret_value = future->value;
+        if (!ret_value)
+            return 0;
+        *ret_value = future->value;
+        mark_retrieved(future);
         return 0;
     case FUTURE_ERROR:
+        mark_retrieved(future);
         return future->error.code;
     case FUTURE_CANCELLED:
         break;
@@ -294,6 +326,7 @@ void *tram_future_user(const tram_future *future) {
 const tram_error *tram_future_error(const tram_future *future) {
     if (loop_enter(future->loop, __func__) || future->state != FUTURE_ERROR)
         return NULL;
+    mark_retrieved(future);
     return &future->error;
 }
 

@@ -42,6 +42,8 @@ struct tram_future {
     uint32_t references;
     uint8_t state;   /* enum future_state */
     bool cancelling; /* the operation was asked to cancel */
+    bool retrieved;  /* somebody read the error, or the value */
+    struct ready report;
 };
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.

@@ -6,15 +6,21 @@
  *
  * `lock` guards the registry against loops on other threads; the handler never takes it. A mailbox that left
  * the registry is let go only when no handler can still be using it: `handlers` counts those.
+ *
+ * A child of fork() inherits the actions, and nothing else: its registry is wiped, with a lock and with counts that
+ * threads of its parent had. A signal that its parent handles takes its default action in the child.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "core/jobs/signals.h"
 #include "core/loop/discard.h"
+#include "core/system/wiped.h"
 #include <tram/signal.h>
 
 #define SIGNALS 64
@@ -30,59 +36,35 @@ struct signal_record {
     bool queued;
 };
 
-static struct {
-    pthread_mutex_t lock;
-    _Atomic pid_t process; /* a child of fork() inherits the handlers, and the descriptors they would write to */
+struct registry {
+    pthread_mutex_t lock; /* zeros are an unlocked mutex, on Linux */
+    _Atomic pid_t process;
     struct {
         struct mailbox *_Atomic mailbox; /* counted; NULL: not ours */
         _Atomic unsigned handlers;
+        _Atomic bool set_here;    /* by this process, once */
+        _Atomic uint64_t came_ns; /* the last time */
     } signals[SIGNALS + 1];
-} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+};
+
+static struct registry *_Atomic registry; /* wiped.h; made when the first handler is added, and never freed */
+
+static int registry_open(void) {
+    if (atomic_load(&registry))
+        return 0;
+    struct registry *made = tram__wiped_new(sizeof *made), *none = NULL;
+    if (!made)
+        return -ENOMEM;
+    if (!atomic_compare_exchange_strong(&registry, &none, made))
+        tram__wiped_free(made, sizeof *made); /* another thread's is the one */
+    return 0;
+}
 
 static uint64_t bit_of(int number) {
     return UINT64_C(1) << (number - 1);
 }
 
 /* ---- The handler ---- */
-
-static void handle(int number) {
-    int saved = errno;
-    if (getpid() == registry.process) {
-        /* Sequential consistency: either we see the mailbox gone, or who took it away sees us. */
-        atomic_fetch_add(&registry.signals[number].handlers, 1);
-        struct mailbox *mailbox = atomic_load(&registry.signals[number].mailbox);
-        if (mailbox) {
-            atomic_fetch_or(&mailbox->signals, bit_of(number));
-            tram__mailbox_wake(mailbox);
-        }
-        atomic_fetch_sub(&registry.signals[number].handlers, 1);
-    }
-    errno = saved;
-}
-
-/* ---- The registry: with the lock held ---- */
-
-static bool owns(const tram_loop *loop, int number) {
-    return atomic_load(&registry.signals[number].mailbox) == loop->mailbox;
-}
-
-/* Puts another mailbox, or none, in the place; returns the old one once no handler uses it. */
-static struct mailbox *replace(int number, struct mailbox *mailbox) {
-    struct mailbox *old = atomic_exchange(&registry.signals[number].mailbox, mailbox);
-    /* Handlers are a few instructions long, and never on this thread now. */
-    while (old && atomic_load(&registry.signals[number].handlers))
-        sched_yield();
-    return old;
-}
-
-/* A signal that came for a loop which has been replaced since goes to the one that has it now. */
-static void forward(int number) {
-    struct mailbox *mailbox = atomic_load(&registry.signals[number].mailbox);
-    if (mailbox) {
-        atomic_fetch_or(&mailbox->signals, bit_of(number));
-        tram__mailbox_wake(mailbox);
-    }
-}
 
 static int set_action(int number, void (*handler)(int)) {
     struct sigaction action;
@@ -93,11 +75,73 @@ static int set_action(int number, void (*handler)(int)) {
     return sigaction(number, &action, NULL) ? -errno : 0;
 }
 
+static uint64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void tell_owner(int number) {
+    atomic_store(&registry->signals[number].came_ns, monotonic_ns());
+    /* Sequential consistency: either we see the mailbox gone, or who took it away sees us. */
+    atomic_fetch_add(&registry->signals[number].handlers, 1);
+    struct mailbox *mailbox = atomic_load(&registry->signals[number].mailbox);
+    if (mailbox) {
+        atomic_fetch_or(&mailbox->signals, bit_of(number));
+        tram__mailbox_wake(mailbox);
+    }
+    atomic_fetch_sub(&registry->signals[number].handlers, 1);
+}
+
+/* In a child that has not set it: as if the parent had not either. The signal is blocked until the handler returns. */
+static void take_default(int number) {
+    set_action(number, SIG_DFL);
+    raise(number);
+}
+
+static void handle(int number) {
+    int saved = errno;
+    if (getpid() == registry->process && atomic_load(&registry->signals[number].set_here))
+        tell_owner(number);
+    else
+        take_default(number);
+    errno = saved;
+}
+
+uint64_t tram__signal_came_ns(int number) {
+    return registry ? atomic_load(&registry->signals[number].came_ns) : 0;
+}
+
+/* ---- The registry: with the lock held ---- */
+
+static bool owns(const tram_loop *loop, int number) {
+    return atomic_load(&registry->signals[number].mailbox) == loop->mailbox;
+}
+
+/* Puts another mailbox, or none, in the place; returns the old one once no handler uses it. */
+static struct mailbox *replace(int number, struct mailbox *mailbox) {
+    struct mailbox *old = atomic_exchange(&registry->signals[number].mailbox, mailbox);
+    /* Handlers are a few instructions long, and never on this thread now. */
+    while (old && atomic_load(&registry->signals[number].handlers))
+        sched_yield();
+    return old;
+}
+
+/* A signal that came for a loop which has been replaced since goes to the one that has it now. */
+static void forward(int number) {
+    struct mailbox *mailbox = atomic_load(&registry->signals[number].mailbox);
+    if (mailbox) {
+        atomic_fetch_or(&mailbox->signals, bit_of(number));
+        tram__mailbox_wake(mailbox);
+    }
+}
+
 /* Makes the loop the signal's owner. */
 static int take_over(tram_loop *loop, int number) {
-    registry.process = getpid();
     struct mailbox *mailbox = tram__mailbox_hold(loop->mailbox);
     struct mailbox *old = replace(number, mailbox);
+    registry->process = getpid();
+    atomic_store(&registry->signals[number].set_here, true);
     int status = set_action(number, handle);
     if (status) {
         /* Not a signal that can be caught, so nobody had it before either. */
@@ -145,11 +189,11 @@ static void free_record(tram_loop *loop, struct signal_record **place) {
 static void run_record(tram_loop *loop, struct ready *ready) {
     struct signal_record *record = container_of(ready, struct signal_record, ready);
     record->queued = false;
-    pthread_mutex_lock(&registry.lock);
+    pthread_mutex_lock(&registry->lock);
     bool ours = owns(loop, record->number);
     if (!ours)
         forward(record->number);
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_unlock(&registry->lock);
     if (!ours || loop->closing)
         return;
     /* The callback may replace or remove itself. */
@@ -164,8 +208,7 @@ static void run_record(tram_loop *loop, struct ready *ready) {
 
 /* ---- For the loop ---- */
 
-static void dispatch(tram_loop *loop) {
-    uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
+static void dispatch(tram_loop *loop, uint64_t came) {
     while (came) {
         int number = __builtin_ctzll(came) + 1;
         came &= came - 1;
@@ -182,7 +225,7 @@ static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
         return;
     tram_loop *loop = container_of(hook, tram_loop, signal_hook);
     list_remove(&hook->link);
-    pthread_mutex_lock(&registry.lock);
+    pthread_mutex_lock(&registry->lock);
     while (loop->signal_records) {
         int number = loop->signal_records->number;
         bool queued = loop->signal_records->queued;
@@ -191,7 +234,7 @@ static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
             forward(number);
         free_record(loop, &loop->signal_records);
     }
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_unlock(&registry->lock);
 }
 
 /* ---- The public face ---- */
@@ -211,13 +254,18 @@ static int add(tram_loop *loop, int signal_number, tram_callback callback, void 
         record->ready.run = run_record;
         list_init(&record->ready.link);
     }
+    int status = registry_open();
+    if (status) {
+        memory_put(&loop->allocator, made, sizeof *made);
+        return status;
+    }
     if (!loop->on_signals) {
         loop->on_signals = dispatch;
         loop_add_close_hook(loop, &loop->signal_hook, signals_ending);
     }
-    pthread_mutex_lock(&registry.lock);
-    int status = take_over(loop, signal_number);
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_lock(&registry->lock);
+    status = take_over(loop, signal_number);
+    pthread_mutex_unlock(&registry->lock);
     if (status) {
         /* The C library keeps some signals to itself: for us there is no such signal. */
         memory_put(&loop->allocator, made, sizeof *record);
@@ -262,11 +310,11 @@ int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {
     struct signal_record **place = find(loop, signal_number);
     if (!*place)
         return 0;
-    pthread_mutex_lock(&registry.lock);
+    pthread_mutex_lock(&registry->lock);
     bool had = give_up(loop, signal_number);
     if (!had && (*place)->queued)
         forward(signal_number); /* it came before another loop took the signal over */
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_unlock(&registry->lock);
     free_record(loop, place);
     return had;
 }

@@ -6,18 +6,31 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
 #include "core/loop/raised.h"
 #include "core/system/fault.h"
+#include "core/system/wiped.h"
 
 /* How often a checked build looks at every link. */
 #define VALIDATE_TICKS 256
 
 static _Thread_local tram_loop *running_loop;
+
+/*
+ * A child that was forked in a callback inherits what its thread was doing: it runs no loop. This is found out where a
+ * child begins to have loops of its own, or lets go of its parent's.
+ */
+static bool runs_loop(void) {
+    if (!running_loop)
+        return false;
+    if (likely(loop_guard(running_loop) != GUARD_FORKED))
+        return true;
+    running_loop = NULL;
+    tram__mailbox_enter(NULL);
+    return false;
+}
 
 /* ---- The tick ---- */
 
@@ -100,13 +113,18 @@ static void run_batch(tram_loop *loop) {
 static void run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
-    for (uint32_t left = count; left; left--) {
+    uint32_t left = count;
+    /* A signal, or a stop, waits for one portion, however much mail there is. */
+    while (left) {
         struct mail *mail = mailbox_next(mailbox);
         if (unlikely(mail->kind->counted))
             tram__mailbox_uncount(mailbox);
         mail->kind->run(loop, mail);
         mail_put_back(mailbox, &used, mail);
+        if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
+            break;
     }
+    mailbox->unplanned += left;
     if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
         tram__mail_batch_send(mailbox, used);
         used = (struct mail_batch){0};
@@ -130,12 +148,14 @@ static void run_place(tram_loop *loop, struct ready *ready) {
 }
 
 void tram__loop_place_mail(tram_loop *loop) {
+    if (loop->mail_placed >= loop->mail_limit)
+        return;
     struct mail_place *place = memory_get(&loop->allocator, sizeof *place);
     if (!place)
         return; /* nothing is lost: it runs with what comes later */
     list_init(&place->ready.link);
     place->ready.run = run_place;
-    place->count = tram__mailbox_plan(loop->mailbox, TRAM_MAIL_PER_TICK - loop->mail_placed);
+    place->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
     loop->mail_placed += place->count;
     list_append(&loop->ready, &place->ready.link);
 }
@@ -144,7 +164,16 @@ void tram__loop_place_mail(tram_loop *loop) {
 static uint32_t plan_mail(tram_loop *loop) {
     uint32_t placed = loop->mail_placed;
     loop->mail_placed = 0;
-    return tram__mailbox_plan(loop->mailbox, TRAM_MAIL_PER_TICK - placed);
+    return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
+}
+
+static void take_signals(tram_loop *loop) {
+    uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
+    if (came & MAILBOX_CONTROL && loop->on_control)
+        loop->on_control(loop, loop->worker);
+    came &= ~MAILBOX_CONTROL;
+    if (came)
+        loop->on_signals(loop, came);
 }
 
 static void run_due(tram_loop *loop) {
@@ -197,9 +226,9 @@ static void tick(tram_loop *loop, bool may_block) {
     run_due(loop);
 
     if (unlikely(atomic_load_explicit(&loop->mailbox->signals, memory_order_relaxed)))
-        loop->on_signals(loop);
+        take_signals(loop);
     if (loop->on_wake)
-        loop->on_wake(loop, loop->on_wake_arg);
+        loop->on_wake(loop, loop->worker);
     run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
@@ -228,7 +257,7 @@ static int begin_running(tram_loop *loop, const char *function) {
     int status = loop_enter_open(loop, function);
     if (status)
         return status;
-    if (loop->running || running_loop)
+    if (loop->running || runs_loop())
         return TRAM_ESTATE;
     loop->running = true;
     loop->owner = pthread_self();
@@ -303,19 +332,28 @@ static void guard_set(tram_loop *loop) {
 
 /* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
 static int guard_open(tram_loop *loop) {
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
+    loop->guard = tram__wiped_new(1);
+    if (!loop->guard)
         return -errno;
-    madvise(page, size, MADV_WIPEONFORK); /* without it (before Linux 4.14) forks go unnoticed */
-    loop->guard = page;
     guard_set(loop);
     return 0;
 }
 
 static void guard_close(tram_loop *loop) {
-    if (loop->guard)
-        munmap((void *)(uintptr_t)loop->guard, (size_t)sysconf(_SC_PAGESIZE));
+    tram__wiped_free((void *)(uintptr_t)loop->guard, 1);
+}
+
+/* In a forked child: what was posted is its parent's to run or to discard, and only the nodes are given back. */
+static void forget_mail(struct mailbox *mailbox) {
+    struct mail_batch used = mailbox->used;
+    mailbox->used = (struct mail_batch){0};
+    do {
+        while (mailbox->taken)
+            mail_put_back(mailbox, &used, mailbox_next(mailbox));
+        mailbox->unplanned = 0;
+        tram__mailbox_plan(mailbox, 0); /* takes what is in the inbox */
+    } while (mailbox->taken);
+    tram__mail_batch_send(mailbox, used);
 }
 
 void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
@@ -380,6 +418,7 @@ static uint64_t slow_callback_ns(uint64_t duration_ns) {
 int tram__loop_create(const tram_loop_options *options, const struct sys *sys, const struct poller_ops *poller_ops,
                       tram_loop **ret_loop) {
     tram_allocator allocator;
+    runs_loop();
     int status = tram__faults_allocator(options, &allocator);
     if (status)
         return status;
@@ -401,6 +440,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->after_wait = options->after_wait;
     loop->wait_arg = options->wait_arg;
     loop->waits = loop->before_wait || loop->after_wait;
+    loop->mail_limit = TRAM_MAIL_PER_TICK;
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->close_hooks);
@@ -433,6 +473,7 @@ int tram_loop_close(tram_loop *loop) {
         run_batch(loop);
         run_deferred_frees(loop);
     }
+    tram__log_flush(loop);
     loop->in_tick = false;
     loop->closing = false;
     return 0;
@@ -446,6 +487,9 @@ int tram_loop_free(tram_loop *loop) {
         if (status)
             return status;
         run_deferred_frees(loop); /* what was let go of since */
+    } else {
+        runs_loop();
+        forget_mail(loop->mailbox);
     }
     free_parts(loop);
     return 0;
@@ -497,7 +541,7 @@ bool tram_loop_is_closed(const tram_loop *loop) {
 }
 
 tram_loop *tram_loop_running(void) {
-    return running_loop;
+    return runs_loop() ? running_loop : NULL;
 }
 
 const char *tram_loop_backend_name(const tram_loop *loop) {

@@ -72,7 +72,7 @@ struct mailbox {
     _Atomic uint64_t references;                   /* holds, and nodes out: see tram__mailbox_abandon() */
     _Alignas(64) _Atomic uint32_t bounded_pending; /* counted nodes on the way */
     uint32_t limit;
-    _Atomic uint64_t signals; /* bit n - 1: signal n came */
+    _Atomic uint64_t signals; /* bit n - 1: signal n came; MAILBOX_CONTROL */
 
     /* the owner's */
     _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
@@ -142,6 +142,16 @@ void tram__mailbox_uncount(struct mailbox *mailbox);
 
 /* Wakes the owner if it sleeps. Any thread, and signal handlers. */
 void tram__mailbox_wake(struct mailbox *mailbox);
+
+/* A bit of `signals`: the loop's on_control is to be called. It cannot be a signal: the C library keeps 32 for itself.
+ */
+#define MAILBOX_CONTROL (UINT64_C(1) << 31)
+
+/* Asks for that, ahead of all mail; what is to be done must be seen from elsewhere. Any thread, and signal handlers. */
+static inline void mailbox_control(struct mailbox *mailbox) {
+    atomic_fetch_or(&mailbox->signals, MAILBOX_CONTROL);
+    tram__mailbox_wake(mailbox);
+}
 
 /* ---- for the owner ---- */
 

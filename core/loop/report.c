@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/base/probes.h"
+#include "core/loop/loop.h"
 #include "core/loop/report.h"
 
 /* A line longer than this is cut. */
@@ -43,6 +44,85 @@ static void line_add(struct line *line, const char *format, ...) {
     va_end(list);
 }
 
+/* ---- At most so many lines ---- */
+
+static uint64_t hash_of(const char *text) {
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash | 1;
+}
+
+/* The last place is for all that find none of their own. */
+static struct log_site *site_of(struct log_limiter *limiter, uint64_t hash) {
+    struct log_site *site = limiter->sites;
+    while (site < limiter->sites + TRAM_LOG_SITES - 1 && site->hash && site->hash != hash)
+        site++;
+    site->hash = hash;
+    return site;
+}
+
+static void tell_left_out(tram_loop *loop, const struct log_site *site) {
+    struct line line;
+    line.used = 0;
+    line_add(&line, "%u more lines within a second were left out, such as: %s", (unsigned)site->left_out, site->sample);
+    loop->log(loop->log_arg, (tram_log_level)site->level, line.text);
+}
+
+void tram__log_flush(tram_loop *loop) {
+    struct log_limiter *limiter = &loop->log_limiter;
+    if (limiter->timed)
+        deadline_cancel(loop, &limiter->deadline);
+    limiter->timed = false;
+    for (size_t i = 0; i < TRAM_LOG_SITES && limiter->sites[i].hash; i++) {
+        if (limiter->sites[i].left_out && loop->log)
+            tell_left_out(loop, &limiter->sites[i]);
+        limiter->sites[i] = (struct log_site){0};
+    }
+}
+
+static void second_over(tram_loop *loop, struct deadline *deadline) {
+    (void)deadline;
+    loop->log_limiter.timed = false;
+    tram__log_flush(loop);
+}
+
+static void leave_out(tram_loop *loop, struct log_site *site) {
+    struct log_limiter *limiter = &loop->log_limiter;
+    site->left_out++;
+    limiter->deadline.expire = second_over;
+    if (!limiter->timed && !loop->closed)
+        limiter->timed = tram__deadline_start(loop, &limiter->deadline, limiter->began_ns + 1000000000u) == 0;
+}
+
+/* Where the line is to be remembered, or NULL: it is left out. A call on the wrong thread, which no peer makes, is not
+ * bounded: the loop's thread counts. */
+static bool may_log(tram_loop *loop, tram_log_level level, const char *key, struct log_site **ret_site) {
+    struct log_limiter *limiter = &loop->log_limiter;
+    *ret_site = NULL;
+    if (loop->owned && !pthread_equal(loop->owner, pthread_self()))
+        return true;
+    uint64_t now = tram__clock(loop);
+    if (now - limiter->began_ns >= 1000000000u) {
+        tram__log_flush(loop);
+        limiter->began_ns = now;
+    }
+    struct log_site *site = site_of(limiter, hash_of(key));
+    if (site->lines == TRAM_LOG_PER_SECOND) {
+        leave_out(loop, site);
+        return false;
+    }
+    site->lines++;
+    site->level = level;
+    *ret_site = site;
+    return true;
+}
+
+static void remember(struct log_site *site, const struct line *line) {
+    if (site)
+        snprintf(site->sample, sizeof site->sample, "%.*s", TRAM_LOG_SAMPLE - 1, line->text);
+}
+
 /* Texts may come from a peer: they must not be able to forge another line. */
 static void line_send(tram_loop *loop, tram_log_level level, struct line *line) {
     for (size_t i = 0; i < line->used; i++) {
@@ -54,7 +134,8 @@ static void line_send(tram_loop *loop, tram_log_level level, struct line *line) 
 }
 
 void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) {
-    if (!loop->log)
+    struct log_site *site;
+    if (!loop->log || !may_log(loop, level, format, &site))
         return;
     struct line line;
     line.used = 0;
@@ -64,6 +145,7 @@ void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) {
     line_add_list(&line, format, list);
     va_end(list);
     line_send(loop, level, &line);
+    remember(site, &line);
 }
 
 void tram_log_to_stderr(void *arg, tram_log_level level, const char *line) {
@@ -168,7 +250,9 @@ static void line_add_record(struct line *line, const tram_exception *exception) 
 
 /* The default handler: one entry at error level (L-28). `context`: the record whose handling failed. */
 static void report_to_log(tram_loop *loop, const tram_exception *exception, const tram_exception *context) {
-    if (!loop->log)
+    struct log_site *site;
+    const char *key = exception->message ? exception->message : "";
+    if (!loop->log || !may_log(loop, TRAM_LOG_ERROR, key, &site))
         return;
     struct line line;
     line.used = 0;
@@ -178,6 +262,7 @@ static void report_to_log(tram_loop *loop, const tram_exception *exception, cons
         line_add_record(&line, context);
     }
     line_send(loop, TRAM_LOG_ERROR, &line);
+    remember(site, &line);
 }
 
 void tram__report(tram_loop *loop, const tram_exception *exception) {

@@ -47,7 +47,14 @@ static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *func
 
 /* ---- Records and the log ---- */
 
+/*
+ * One line. Peers must not be able to fill a disk: of each format, or message of a record, at most TRAM_LOG_PER_SECOND
+ * lines come within a second, and then one that tells how many were left out.
+ */
 void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) TRAM_PRINTF(3, 4);
+
+/* Tells what was left out so far: the loop closes. */
+void tram__log_flush(tram_loop *loop);
 
 /* Gives the record to the exception handler (L-27 to L-29). */
 void tram__report(tram_loop *loop, const tram_exception *exception);

@@ -83,6 +83,22 @@ struct loop_state {
     size_t size;                                             /* of all of it */
 };
 
+/* What one site has logged within a second: report.c. */
+struct log_site {
+    uint64_t hash; /* of its format or message; 0: free */
+    uint32_t lines;
+    uint32_t left_out;
+    uint32_t level;
+    char sample[TRAM_LOG_SAMPLE]; /* the beginning of the last line */
+};
+
+struct log_limiter {
+    uint64_t began_ns; /* the second */
+    struct deadline deadline;
+    bool timed; /* the deadline runs: something was left out */
+    struct log_site sites[TRAM_LOG_SITES];
+};
+
 enum guard {
     GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
     GUARD_PLAIN = 1,
@@ -143,6 +159,7 @@ struct tram_loop {
     void *exception_arg;
     tram_log_function log;
     void *log_arg;
+    struct log_limiter log_limiter;
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
     void (*before_wait)(tram_loop *loop, void *arg);
@@ -153,10 +170,13 @@ struct tram_loop {
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */
     struct close_hook signal_hook;
-    void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
+    void (*on_signals)(tram_loop *loop, uint64_t came); /* called with the signals in mailbox->signals */
 
-    void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
-    void *on_wake_arg;
+    /* The runtime's: called when somebody asked by mailbox_control(), and in every tick, if set. */
+    void (*on_control)(tram_loop *loop, void *arg);
+    void (*on_wake)(tram_loop *loop, void *arg);
+    void *worker;
+    unsigned mail_limit; /* in one tick */
 
     uint64_t tick_ended; /* by the clock, with measure_lag; 0: long ago */
     struct slow_sites slow_sites;

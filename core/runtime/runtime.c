@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/jobs/signals.h"
 #include "core/system/fault.h"
 
 #include <tram/signal.h>
@@ -31,10 +32,67 @@ bool tram__runtime_is_worker(const tram_runtime *runtime) {
     return runtime_of_thread == runtime;
 }
 
-void tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+struct kept_error *tram__runtime_error(void) {
+    static _Thread_local struct kept_error error;
+    return &error;
+}
+
+/* ---- Parts ---- */
+
+static bool ends(const tram_runtime *runtime) {
+    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+}
+
+bool tram__runtime_ends(tram_runtime *runtime) {
     pthread_mutex_lock(&runtime->lock);
-    list_append(&runtime->parts, &part->link);
+    bool result = ends(runtime);
     pthread_mutex_unlock(&runtime->lock);
+    return result;
+}
+
+int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+    pthread_mutex_lock(&runtime->lock);
+    int status = ends(runtime) ? TRAM_ESTATE : 0;
+    if (!status) {
+        part->holds = 1;
+        part->late = runtime->state != RUNTIME_NEW;
+        list_append(&runtime->parts, &part->link);
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    return status;
+}
+
+void tram__runtime_hold_part(tram_runtime *runtime, struct runtime_part *part) {
+    pthread_mutex_lock(&runtime->lock);
+    part->holds++;
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part) {
+    if (runtime->freeing)
+        return; /* all are freed, and this one may be already */
+    pthread_mutex_lock(&runtime->lock);
+    bool last = --part->holds == 0;
+    if (last)
+        list_remove(&part->link);
+    pthread_mutex_unlock(&runtime->lock);
+    if (last)
+        part->ops->free(part);
+}
+
+/* The part after `part`, or the first after NULL, held; lets go of `part`. The lock is held for no call of a part. */
+static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part *part) {
+    pthread_mutex_lock(&runtime->lock);
+    struct list *link = part ? part->link.next : runtime->parts.next;
+    struct runtime_part *next = NULL;
+    if (link != &runtime->parts) {
+        next = container_of(link, struct runtime_part, link);
+        next->holds++;
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    if (part)
+        tram__runtime_release_part(runtime, part);
+    return next;
 }
 
 /* ---- The end of a worker ---- */
@@ -56,12 +114,10 @@ static void take_a_turn(struct worker *worker) {
 
 /* Who is connected to the parts, as much as fits into a line. */
 static void describe_parts(struct worker *worker, char *text, size_t size) {
-    tram_runtime *runtime = worker->runtime;
+    struct runtime_part *part = NULL;
     size_t used = 0;
-    pthread_mutex_lock(&runtime->lock);
-    for (struct list *link = runtime->parts.next; link != &runtime->parts && size - used > 3; link = link->next) {
-        struct runtime_part *part = container_of(link, struct runtime_part, link);
-        if (!part->ops->describe)
+    while ((part = next_part(worker->runtime, part))) {
+        if (!part->ops->describe || size - used <= 3)
             continue;
         const char *gap = used ? ", " : ": ";
         part->ops->describe(part, worker->index, text + used + 2, size - used - 2);
@@ -70,7 +126,6 @@ static void describe_parts(struct worker *worker, char *text, size_t size) {
         used += text[used + 2] ? 2 + strlen(text + used + 2) : 0;
         text[used] = '\0';
     }
-    pthread_mutex_unlock(&runtime->lock);
 }
 
 static void log_aborting(struct worker *worker, uint64_t count) {
@@ -116,14 +171,11 @@ static void ask_again(struct worker *worker) {
 }
 
 static bool parts_expect(struct worker *worker) {
-    tram_runtime *runtime = worker->runtime;
+    struct runtime_part *part = NULL;
     bool expects = false;
-    pthread_mutex_lock(&runtime->lock);
-    for (struct list *link = runtime->parts.next; link != &runtime->parts && !expects; link = link->next) {
-        struct runtime_part *part = container_of(link, struct runtime_part, link);
-        expects = part->ops->expects && part->ops->expects(part, worker->index);
-    }
-    pthread_mutex_unlock(&runtime->lock);
+    while ((part = next_part(worker->runtime, part)))
+        if (!expects && part->ops->expects)
+            expects = part->ops->expects(part, worker->index);
     return expects;
 }
 
@@ -142,7 +194,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
     if (worker->phase == WORKER_EXITING) {
         if (must_stay(worker))
-            return; /* every worker that leaves sends a mail */
+            return; /* every worker that leaves calls for this one */
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
@@ -166,31 +218,20 @@ static void worker_tick(tram_loop *loop, void *arg) {
     take_a_turn(worker);
 }
 
-/* The second mail has only to wake the loop: worker_tick() counts. */
-static void stop_mail_run(tram_loop *loop, struct mail *mail) {
-    struct worker *worker;
-    memcpy(&worker, mail->payload, sizeof worker);
-    if (worker->phase != WORKER_SERVES)
+/*
+ * A stop was asked for, or another worker has left. Once the worker ends, all is looked at in worker_tick(), and mail
+ * comes in small portions: control never waits for long behind it.
+ */
+static void worker_control(tram_loop *loop, void *arg) {
+    struct worker *worker = arg;
+    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed))
         return;
     worker->phase = WORKER_DRAINING_INPUT;
     worker->turns = DRAIN_TICKS;
+    loop->mail_limit = TRAM_MAIL_WHILE_ENDING;
     loop->on_wake = worker_tick;
-    loop->on_wake_arg = worker;
     end_all(worker, IO_SHUTDOWN_STOP);
 }
-
-static void stop_mail_discard(struct mail *mail) {
-    (void)mail;
-}
-
-/* It has only to wake the loop: must_stay() counts. */
-static void left_mail_run(tram_loop *loop, struct mail *mail) {
-    (void)loop;
-    (void)mail;
-}
-
-static const struct mail_kind left_mail_kind = {.run = left_mail_run, .discard = stop_mail_discard};
-static const struct mail_kind stop_mail_kind = {.run = stop_mail_run, .discard = stop_mail_discard};
 
 /* Signal handlers call this: nothing but atomics and the write that wakes. */
 int tram_runtime_stop(tram_runtime *runtime) {
@@ -202,29 +243,35 @@ int tram_runtime_stop(tram_runtime *runtime) {
         atomic_store_explicit(&runtime->stops, 2, memory_order_relaxed);
         return 0;
     }
-    for (unsigned i = 0; i < runtime->count; i++) {
-        struct worker *worker = &runtime->workers[i];
-        struct mail *mail = worker->stop_mails[before];
-        if (tram__mailbox_post(worker->mailbox, mail))
-            tram__mail_free(worker->mailbox, mail);
-    }
+    for (unsigned i = 0; i < runtime->count; i++)
+        mailbox_control(runtime->workers[i].mailbox);
     return 0;
 }
 
+/*
+ * Who signals a process and then its group, as timeout(1) does, means to stop it once. What counts is when the signals
+ * came, not when the loop got to them.
+ */
 static int stop_on_signal(tram_loop *loop, void *arg) {
     (void)loop;
-    return tram_runtime_stop(arg);
+    tram_runtime *runtime = arg;
+    uint64_t term_ns = tram__signal_came_ns(SIGTERM), int_ns = tram__signal_came_ns(SIGINT);
+    uint64_t came_ns = term_ns > int_ns ? term_ns : int_ns;
+    uint64_t before_ns = atomic_load_explicit(&runtime->signalled_ns, memory_order_relaxed);
+    if (before_ns && came_ns - before_ns < TRAM_SIGNALS_MERGE_NS)
+        return 0;
+    atomic_store_explicit(&runtime->signalled_ns, came_ns, memory_order_relaxed);
+    return tram_runtime_stop(runtime);
 }
 
 /* ---- The thread ---- */
 
 static int start_parts(struct worker *worker) {
-    struct list *parts = &worker->runtime->parts; /* nobody adds to it before the verdict */
+    struct runtime_part *part = NULL;
     int status = 0;
-    for (struct list *link = parts->next; link != parts && !status; link = link->next) {
-        struct runtime_part *part = container_of(link, struct runtime_part, link);
-        status = part->ops->start(part, worker->index, worker->loop);
-    }
+    while ((part = next_part(worker->runtime, part)))
+        if (!status && !part->late)
+            status = part->ops->start(part, worker->index, worker->loop);
     return status;
 }
 
@@ -254,18 +301,14 @@ static void worker_end(struct worker *worker) {
     const tram_runtime_options *options = &runtime->options;
     if (worker->started && options->stop)
         options->stop(runtime, worker->index, worker->loop, &worker->state, options->arg);
-    pthread_mutex_lock(&runtime->lock);
-    for (struct list *link = runtime->parts.next; link != &runtime->parts; link = link->next) {
-        struct runtime_part *part = container_of(link, struct runtime_part, link);
+    struct runtime_part *part = NULL;
+    while ((part = next_part(runtime, part)))
         part->ops->stop(part, worker->index);
-    }
-    pthread_mutex_unlock(&runtime->lock);
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
     tram_loop_close(worker->loop);
     atomic_fetch_add_explicit(&runtime->left, 1, memory_order_relaxed);
-    if (worker->left_mail && tram__mailbox_post(runtime->workers[0].mailbox, worker->left_mail) == 0)
-        worker->left_mail = NULL;
+    mailbox_control(runtime->workers[0].mailbox);
 }
 
 /* Reports how the start went and waits for the others. True: go. */
@@ -387,10 +430,12 @@ int tram_runtime_start(tram_runtime *runtime) {
         return status;
     if (tram__runtime_is_worker(runtime))
         return TRAM_ESTATE;
-    pthread_mutex_lock(&runtime->control);
-    status = runtime->state == RUNTIME_NEW ? start_workers(runtime) : TRAM_ESTATE;
-    pthread_mutex_unlock(&runtime->control);
-    return status;
+    pthread_mutex_lock(&runtime->lock);
+    bool first = runtime->state == RUNTIME_NEW;
+    if (first)
+        runtime->state = RUNTIME_STARTS;
+    pthread_mutex_unlock(&runtime->lock);
+    return first ? start_workers(runtime) : TRAM_ESTATE;
 }
 
 int tram_runtime_join(tram_runtime *runtime) {
@@ -398,7 +443,7 @@ int tram_runtime_join(tram_runtime *runtime) {
     if (status)
         return status;
     pthread_mutex_lock(&runtime->lock);
-    bool never_ran = runtime->state == RUNTIME_NEW;
+    bool never_ran = runtime->state == RUNTIME_NEW || runtime->state == RUNTIME_STARTS;
     pthread_mutex_unlock(&runtime->lock);
     if (never_ran || tram__runtime_is_worker(runtime))
         return TRAM_ESTATE;
@@ -432,23 +477,12 @@ static int worker_open(struct worker *worker, const tram_loop_options *options) 
     if (status)
         return status;
     worker->mailbox = tram__mailbox_hold(worker->loop->mailbox);
-    for (size_t i = 0; i < 2; i++) {
-        struct mail *mail = tram__mail_new(worker->mailbox, &stop_mail_kind);
-        if (!mail)
-            return -ENOMEM;
-        memcpy(mail->payload, &worker, sizeof worker);
-        worker->stop_mails[i] = mail;
-    }
-    if (worker->index == 0)
-        return 0;
-    worker->left_mail = tram__mail_new(worker->runtime->workers[0].mailbox, &left_mail_kind);
-    return worker->left_mail ? 0 : -ENOMEM;
+    worker->loop->on_control = worker_control;
+    worker->loop->worker = worker;
+    return 0;
 }
 
-static void worker_free(struct worker *worker, unsigned stops) {
-    for (unsigned i = stops; worker->mailbox && i < 2; i++)
-        if (worker->stop_mails[i])
-            tram__mail_free(worker->mailbox, worker->stop_mails[i]);
+static void worker_free(struct worker *worker) {
     tram_loop_free(worker->loop);
     if (worker->mailbox)
         tram__mailbox_release(worker->mailbox);
@@ -459,26 +493,26 @@ static size_t runtime_size(unsigned count) {
 }
 
 static void free_all(tram_runtime *runtime, bool forked) {
-    /* Mail of the parts that came while a loop closed: it may refer to them. */
-    for (unsigned i = 0; i < runtime->count; i++)
-        if (runtime->workers[i].loop && runtime->workers[i].loop->closed)
-            tram__mailbox_close(runtime->workers[i].mailbox);
+    /* Mail may refer to the parts, also what came while a loop closed. */
+    for (unsigned i = 0; !forked && i < runtime->count && runtime->workers[i].mailbox; i++) {
+        tram_loop_close(runtime->workers[i].loop);
+        tram__mailbox_close(runtime->workers[i].mailbox);
+    }
+    runtime->freeing = true;
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);
         list_remove(&part->link);
         part->ops->free(part);
     }
     for (unsigned i = 0; i < runtime->count; i++)
-        if (runtime->workers[i].left_mail)
-            tram__mail_free(runtime->workers[0].mailbox, runtime->workers[i].left_mail);
-    for (unsigned i = 0; i < runtime->count; i++)
-        worker_free(&runtime->workers[i], atomic_load_explicit(&runtime->stops, memory_order_relaxed));
+        worker_free(&runtime->workers[i]);
+    if (runtime_of_thread == runtime)
+        runtime_of_thread = NULL; /* in a child that was forked on a worker */
     /* In a forked child this would wait for threads that are not there. */
     if (!forked) {
         pthread_cond_destroy(&runtime->changed);
         pthread_mutex_destroy(&runtime->lock);
         pthread_mutex_destroy(&runtime->joining);
-        pthread_mutex_destroy(&runtime->control);
     }
     tram_allocator allocator = runtime->allocator;
     memory_put(&allocator, runtime, runtime_size(runtime->count));
@@ -505,7 +539,6 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
     runtime->count = count;
     snprintf(runtime->name, sizeof runtime->name, "%s", options->name ? options->name : "tram");
     list_init(&runtime->parts);
-    pthread_mutex_init(&runtime->control, NULL);
     pthread_mutex_init(&runtime->joining, NULL);
     pthread_mutex_init(&runtime->lock, NULL);
     pthread_cond_init(&runtime->changed, NULL);

@@ -11,7 +11,8 @@
 struct runtime_part;
 
 struct runtime_part_ops {
-    /* On the worker's thread, before its loop runs: 0 or a negative code, which fails the start of the runtime. */
+    /* On the worker's thread, before its loop runs: 0 or a negative code, which fails the start of the runtime. Not
+     * called for a part that is late. */
     int (*start)(struct runtime_part *part, unsigned worker, tram_loop *loop);
     /* On the worker's thread, after its loop ended and before it is closed. */
     void (*stop)(struct runtime_part *part, unsigned worker);
@@ -22,13 +23,16 @@ struct runtime_part_ops {
     bool (*expects)(struct runtime_part *part, unsigned worker);
     /* On the worker's thread: writes who still has a connection there, as far as it fits; NULL: nobody. */
     void (*describe)(struct runtime_part *part, unsigned worker, char *text, size_t size);
-    /* With the runtime, when no worker runs any more. */
+    /* When nobody holds it any more; or with the runtime, when no worker runs any more. */
     void (*free)(struct runtime_part *part);
 };
 
+/* Made zeroed, but for `ops`. Counted: it stays in the list until the last hold goes. */
 struct runtime_part {
     struct list link;
     const struct runtime_part_ops *ops;
+    unsigned holds; /* guarded by the runtime's lock */
+    bool late;      /* the workers had begun to start: it is handed over by mail */
 };
 
 /* How far a worker is with its end. */
@@ -44,9 +48,7 @@ struct worker {
     tram_runtime *runtime;
     unsigned index;
     tram_loop *loop;
-    struct mailbox *mailbox;    /* held: a stop may come after the loop was closed */
-    struct mail *stop_mails[2]; /* made beforehand, so that a signal handler can post them */
-    struct mail *left_mail;     /* to worker 0: this one has left; NULL once it is posted */
+    struct mailbox *mailbox; /* held: a stop may come after the loop was closed */
     pthread_t thread;
     bool created;
     bool joined;
@@ -63,24 +65,24 @@ struct worker {
     uint64_t aborted;
 };
 
-enum runtime_state { RUNTIME_NEW, RUNTIME_RUNS, RUNTIME_ENDED };
+enum runtime_state { RUNTIME_NEW, RUNTIME_STARTS, RUNTIME_RUNS, RUNTIME_ENDED };
 enum runtime_verdict { VERDICT_OPEN, VERDICT_RUN, VERDICT_GIVE_UP };
 
 struct tram_runtime {
     tram_allocator allocator;
     tram_runtime_options options; /* `name` and `loop` are not valid any more */
     char name[16];
-    pthread_mutex_t control; /* one at a time: starting, and adding a part */
-    pthread_mutex_t joining;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t joining; /* held while workers are waited for: no worker may take it */
+    pthread_mutex_t lock;    /* of what follows; held for some instructions, and while nothing is called */
     pthread_cond_t changed;
     enum runtime_state state;
     enum runtime_verdict verdict; /* on the start */
     unsigned reported;            /* workers that know whether they can start */
     struct list parts;
-    _Atomic unsigned stops;         /* how often a stop was asked for */
-    _Atomic unsigned left;          /* workers whose loop has ended */
-    struct kept_error server_error; /* of the last tram_runtime_create_server() that failed */
+    bool freeing;
+    _Atomic unsigned stops;        /* how often a stop was asked for */
+    _Atomic unsigned left;         /* workers whose loop has ended */
+    _Atomic uint64_t signalled_ns; /* when the last signal came that counted as a stop */
     unsigned count;
     struct worker workers[];
 };
@@ -91,7 +93,20 @@ int tram__runtime_enter(const tram_runtime *runtime);
 /* Is the calling thread one of its workers? */
 bool tram__runtime_is_worker(const tram_runtime *runtime);
 
-/* Adds a part, with `control` held; it is started with the workers, or not at all if they run already. */
-void tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part);
+/*
+ * Adds a part, with one hold, the caller's. 0: it is started with the workers, or, if it is late now, by mail that the
+ * caller sends them; or TRAM_ESTATE: the runtime ends. Any thread.
+ */
+int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part);
+
+/* Does it end, or has it ended, so that nothing can be added? Any thread. */
+bool tram__runtime_ends(tram_runtime *runtime);
+
+/* Any thread. Without any hold the part is freed. */
+void tram__runtime_hold_part(tram_runtime *runtime, struct runtime_part *part);
+void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part);
+
+/* Where calls that fail keep the texts of an error for their caller: valid until the next one on this thread. */
+struct kept_error *tram__runtime_error(void);
 
 #endif

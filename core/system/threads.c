@@ -9,9 +9,11 @@
 
 #include "core/base/compiler.h"
 #include "core/base/memory.h"
+#include "core/system/wiped.h"
 #include <tram/runtime.h>
 
 struct tram_executor {
+    volatile unsigned char *here; /* 1, or 0 in a forked child: wiped.h */
     _Atomic uint32_t references;
     unsigned threads_max;
     unsigned lookups_max;
@@ -51,6 +53,12 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
         unsigned cpus = tram_available_cpus().count;
         max_threads = cpus + 4 < 32 ? cpus + 4 : 32;
     }
+    executor->here = tram__wiped_new(1);
+    if (!executor->here) {
+        memory_put(&tram__memory_default, executor, sizeof *executor);
+        return -ENOMEM;
+    }
+    *executor->here = 1;
     atomic_init(&executor->references, 1);
     executor->threads_max = max_threads;
     executor->lookups_max = max_threads > 1 ? max_threads / 2 : 1;
@@ -74,7 +82,12 @@ void tram__threads_release(tram_executor *executor) {
         return;
     pthread_cond_destroy(&executor->work);
     pthread_mutex_destroy(&executor->lock);
+    tram__wiped_free((void *)(uintptr_t)executor->here, 1);
     memory_put(&tram__memory_default, executor, sizeof *executor);
+}
+
+bool tram__threads_forked(const tram_executor *executor) {
+    return !*executor->here;
 }
 
 /* ---- On a thread of the pool ---- */

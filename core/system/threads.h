@@ -26,6 +26,10 @@ struct task {
 /* One reference. `max_threads` 0 and `name` NULL: the defaults. -ENOMEM. */
 int tram__threads_new(unsigned max_threads, const char *name, tram_executor **ret_executor);
 tram_executor *tram__threads_hold(tram_executor *executor);
+
+/* Is this a child of fork(), where it has no threads? */
+bool tram__threads_forked(const tram_executor *executor);
+
 void tram__threads_release(tram_executor *executor);
 
 /* Queues a task. TRAM_ESTATE after close; -ENOMEM, -EAGAIN: no thread at all. */

@@ -127,6 +127,9 @@ TRAM_API int tram_runtime_datagram_endpoint_sockname(const tram_runtime_datagram
 /* Closes the transports of all workers, as tram_transport_close(), soon. Any thread. */
 TRAM_API int tram_runtime_datagram_endpoint_close(tram_runtime_datagram_endpoint *endpoint);
 
+/* The same, and frees it, soon: it is not to be used any more. -ENOMEM: call it again. NULL is allowed. Any thread. */
+TRAM_API int tram_runtime_datagram_endpoint_release(tram_runtime_datagram_endpoint *endpoint);
+
 TRAM_END_DECLS
 
 #endif

@@ -6,7 +6,8 @@
 
 TRAM_BEGIN_DECLS
 
-/* A pool of threads, for one loop or for many. */
+/* A pool of threads, for one loop or for many. After fork() it has none in the child: calls with it are -ECHILD, and
+ * tram_executor_free() there leaves it alone. */
 typedef struct tram_executor tram_executor;
 
 /* The work, on a thread of the pool. 0 and the result, or a negative code. */
@@ -30,6 +31,22 @@ TRAM_API void tram_executor_free(tram_executor *executor);
  */
 TRAM_API int tram_loop_run_in_executor(tram_loop *loop, tram_executor *executor, tram_executor_function function,
                                        void *arg, tram_discard discard, tram_future **ret_future);
+
+/* A job with all that can be said of it. Zero-initialise. */
+typedef struct tram_job {
+    tram_executor_function function;
+    void *arg;
+    tram_discard discard; /* gets `arg` if the function will never run */
+    /* Gets the result, unless it is NULL, where nobody can: the future was cancelled while the function ran, or
+     * released with its value unread, or the loop was closed. Any thread; it must not wait for one. NULL: nothing is
+     * done. */
+    tram_discard free_result;
+    uintptr_t reserved[4]; /* must be 0 */
+} tram_job;
+
+/* The same as tram_loop_run_in_executor(). A result that was read (tram_future_result() with a place for it) is the
+ * reader's to free. */
+TRAM_API int tram_loop_run_job(tram_loop *loop, tram_executor *executor, const tram_job *job, tram_future **ret_future);
 
 /* Uses `executor` for this loop from now on; it stays the caller's and must outlive the loop. */
 TRAM_API int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor);

@@ -82,7 +82,7 @@ TRAM_API void tram_listeners_close(tram_listener *listeners, size_t count);
 
 /* ---- Offering ---- */
 
-/* Freed with its runtime. */
+/* Freed with its runtime, or by tram_offer_release(). */
 typedef struct tram_offer tram_offer;
 
 /* A server, and what its listeners are to be called: at most 255 characters. */
@@ -119,6 +119,9 @@ TRAM_API int tram_runtime_offer_listeners(tram_runtime *runtime, const void *pat
 
 /* Ends the offer, soon; a successor in progress is refused. Any thread. */
 TRAM_API int tram_offer_close(tram_offer *offer);
+
+/* The same, and frees it: it is not to be used any more. -ENOMEM: call it again. NULL is allowed. Any thread. */
+TRAM_API int tram_offer_release(tram_offer *offer);
 
 TRAM_END_DECLS
 

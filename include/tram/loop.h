@@ -104,7 +104,9 @@ TRAM_API int tram_loop_close(tram_loop *loop);
 
 /*
  * Closes the loop if that was not done, and frees it. No thread may use `loop` any more. NULL is allowed. In
- * a forked child this only forgets the loop. TRAM_ESTATE while it runs.
+ * a forked child this only forgets the loop: nothing is called, not even what discards posts. A child that was forked
+ * in a callback may do so, and then run loops of its own, but must not return from the callback: it ends by _exit(2)
+ * or exec(3). TRAM_ESTATE while it runs.
  */
 TRAM_API int tram_loop_free(tram_loop *loop);
 

@@ -20,7 +20,7 @@ TRAM_BEGIN_DECLS
 
 typedef struct tram_runtime tram_runtime;
 
-/* A server with one shard on every worker. Freed with its runtime. */
+/* A server with one shard on every worker. Freed with its runtime, or by tram_runtime_server_release(). */
 typedef struct tram_runtime_server tram_runtime_server;
 
 /*
@@ -37,8 +37,9 @@ typedef struct tram_runtime_options {
     const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
     size_t stack_size;
     uint64_t grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; TRAM_NOW: none at all */
-    /* SIGTERM and SIGINT stop the runtime; a second one ends the grace. For one runtime of a process at a time: the
-     * last to start has them, and at its end they get their default action (tram/signal.h). */
+    /* SIGTERM and SIGINT stop the runtime; a second one ends the grace, but for those that come within 100 ms, which
+     * are one. For one runtime of a process at a time: the last to start has them, and at its end they get their
+     * default action (tram/signal.h). */
     bool handle_signals;
     tram_worker_function start;
     tram_worker_function stop;
@@ -63,7 +64,7 @@ TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime 
  * workers (with the options of tram_loop_create_server(); backlog 4096). Resolves and binds in the calling thread and
  * returns when every worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this
  * runtime (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid until
- * the next call of this function on the same runtime.
+ * the calling thread's next call of a function that makes something of a runtime, whatever becomes of the runtime.
  *
  * With options->sockets each of these is listened to by some worker, and every worker listens where options->shard says
  * that all do; fewer sockets of an address than workers make TRAM_SHARD_SHARED of TRAM_SHARD_REUSEPORT. They become the
@@ -103,6 +104,13 @@ TRAM_API int tram_runtime_server_sharding(const tram_runtime_server *server, tra
 /* Closes every shard, as tram_server_close(), soon. Any thread. */
 TRAM_API int tram_runtime_server_close(tram_runtime_server *server);
 
+/*
+ * Closes it, and frees it when its last connection has ended, at the latest with the runtime: the server is not to be
+ * used any more. An offer of its listeners goes on without it. -ENOMEM: call it again. NULL is allowed. Never waits.
+ * Any thread.
+ */
+TRAM_API int tram_runtime_server_release(tram_runtime_server *server);
+
 /* Close, or abort, every connection of the server, on every worker, soon. New ones still come. Any thread. */
 TRAM_API int tram_runtime_server_close_clients(tram_runtime_server *server);
 TRAM_API int tram_runtime_server_abort_clients(tram_runtime_server *server);
@@ -126,11 +134,15 @@ TRAM_API int tram_runtime_start(tram_runtime *runtime);
 /*
  * Asks for the end: every worker stops accepting, closes its connections (what is queued is sent), waits for
  * them up to the grace period, aborts the rest, of which the log gets a line for each worker, and ends. Any thread, and
- * signal handlers; returns at once. A second call ends the grace period.
+ * signal handlers; returns at once. A second call ends the grace period. Neither waits behind what was posted: a worker
+ * takes few posts while it ends, and discards those that are left (tram_loop_call_soon_threadsafe()).
  */
 TRAM_API int tram_runtime_stop(tram_runtime *runtime);
 
-/* Waits until all workers have ended. Returns how many connections had to be aborted. Not from a worker. */
+/*
+ * Waits until all workers have ended. Returns how many connections had to be aborted. Not from a worker, and not while
+ * tram_runtime_start() is at work: TRAM_ESTATE.
+ */
 TRAM_API int tram_runtime_join(tram_runtime *runtime);
 
 /* start and join: serves until someone calls tram_runtime_stop(). */

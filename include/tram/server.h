@@ -48,7 +48,7 @@ typedef struct tram_server_options {
     bool keep_alive;        /* SO_KEEPALIVE on accepted connections */
     bool transparent;       /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
     bool defer_serving;     /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
-    unsigned accept_budget; /* connections accepted in one tick, at most; 0: backlog + 1 */
+    unsigned accept_budget; /* connections accepted in one tick, at most; 0: backlog + 1, and no more than 256 */
     /* for servers of a runtime only; TRAM_EVALUE elsewhere */
     tram_shard shard;
     unsigned shard_worker;    /* who accepts with HANDOFF and FIXED */

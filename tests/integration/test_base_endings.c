@@ -503,10 +503,10 @@ static void count_warning(void *arg, tram_log_level level, const char *line) {
     warnings += (unsigned)(level == TRAM_LOG_WARNING && strstr(line, "tcp_migrate_req") != NULL);
 }
 
-static unsigned warnings_of(struct world *world, unsigned workers, tram_shard shard, bool *ret_migrates) {
-    tram_runtime_options options = {.workers = workers,
+static unsigned warnings_of(struct world *world, bool reuse_port, tram_shard shard, bool *ret_migrates) {
+    tram_runtime_options options = {.workers = 3,
                                     .loop = {.allocator = world->options.allocator, .log = count_warning}};
-    tram_server_options server_options = {.shard = shard};
+    tram_server_options server_options = {.shard = shard, .reuse_port = reuse_port};
     tram_sharding info;
     tram_runtime *runtime;
     tram_runtime_server *server;
@@ -524,11 +524,12 @@ static unsigned warnings_of(struct world *world, unsigned workers, tram_shard sh
 
 static void test_V_44_one_warning_where_handshakes_do_not_move(void **state) {
     bool migrates;
-    unsigned count = warnings_of(*state, 3, TRAM_SHARD_REUSEPORT, &migrates);
+    unsigned count = warnings_of(*state, true, TRAM_SHARD_REUSEPORT, &migrates);
     assert_int_equal(count, migrates ? 0 : 1);
-    assert_int_equal(warnings_of(*state, 1, TRAM_SHARD_REUSEPORT, &migrates), 0);
-    assert_int_equal(warnings_of(*state, 3, TRAM_SHARD_SHARED, &migrates), 0);
-    assert_int_equal(warnings_of(*state, 3, TRAM_SHARD_HANDOFF, &migrates), 0);
+    /* Where no other process can listen on, nobody is to blame, and newcomers are not greeted with it. */
+    assert_int_equal(warnings_of(*state, false, TRAM_SHARD_REUSEPORT, &migrates), 0);
+    assert_int_equal(warnings_of(*state, true, TRAM_SHARD_SHARED, &migrates), 0);
+    assert_int_equal(warnings_of(*state, true, TRAM_SHARD_HANDOFF, &migrates), 0);
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, world_setup, world_teardown)

@@ -673,6 +673,104 @@ static void test_V_9_accepts_backlog_plus_one_per_tick(void **state) {
     server_end(world, server);
 }
 
+/* A peer that sends much and goes makes one line, which tells who it was. */
+static int answer_each_line(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "data"))
+        return 0;
+    tram_transport_abort(recorder->base.transport);
+    for (int i = 0; i < 2000; i++)
+        tram_transport_write(recorder->base.transport, "\n", 1);
+    return 0;
+}
+
+static void test_W_6_dropped_answers_make_one_line_for_each_peer(void **state) {
+    struct world *world = *state;
+    tram_server *server = server_new(world, NULL);
+    for (unsigned i = 1; i <= 5; i++) {
+        int fd = connect_to(server);
+        run_until_count(world, server, 1);
+        struct recorder *recorder = world_last_recorder(world);
+        recorder->on = answer_each_line;
+        struct sockaddr_in name;
+        socklen_t size = sizeof name;
+        char expected[64];
+        assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+        send_exactly(world, fd, "\n", 1);
+        run_until(world, &recorder->was_released);
+        assert_int_equal(world->warnings, i);
+        snprintf(expected, sizeof expected, " of 127.0.0.1:%u were dropped", ntohs(name.sin_port));
+        assert_non_null(strstr(world->log, "2000 writes to connection"));
+        assert_non_null(strstr(world->log, expected));
+        close(fd);
+    }
+    server_end(world, server);
+}
+
+/* And never more than 256, so that others have their turn. */
+static void test_V_9_accepts_at_most_256_per_tick(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    tram_server_options options = {.backlog = 1000};
+    tram_server *server = server_new(world, &options);
+    int fds[300];
+    for (size_t i = 0; i < 300; i++)
+        fds[i] = connect_to(server);
+    wait_readable(socket_fd(server, 0));
+    accepts = 0;
+    run_ticks(world, 1);
+    assert_int_equal(accepts, 256);
+    run_ticks(world, 1);
+    assert_int_equal(tram_server_connection_count(server), 300);
+    for (size_t i = 0; i < 300; i++)
+        close(fds[i]);
+    run_until_count(world, server, 0);
+    server_end(world, server);
+}
+
+/* rules: V-11 */
+static void test_V_11_long_starvation_is_told_ever_more_seldom(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, NULL, NULL), 0); /* the log */
+    tram_server *server = server_new(world, NULL);
+    int fd = connect_to(server);
+    wait_readable(socket_fd(server, 0));
+    fail_accept = EMFILE;
+    fail_accept_count = 1000;
+    for (int i = 0; i < 64; i++) {
+        run_ticks(world, 3);
+        clock_ahead += 1100000000;
+    }
+    assert_in_range(world->errors, 6, 7); /* 1, 2, 4, 8, 16, 32, 64 */
+    assert_non_null(strstr(world->log, "ulimit -n"));
+    unsigned errors = world->errors;
+    fail_accept_count = 0;
+    run_until_count(world, server, 1);
+    close(fd);
+    run_until_count(world, server, 0);
+    /* After a good minute it is news. */
+    clock_ahead += 61000000000;
+    fd = connect_to(server);
+    wait_readable(socket_fd(server, 0));
+    fail_accept_count = 1;
+    run_ticks(world, 3);
+    assert_int_equal(world->errors, errors + 1);
+    clock_ahead += 1100000000;
+    run_until_count(world, server, 1);
+    close(fd);
+    run_until_count(world, server, 0);
+    server_end(world, server);
+}
+
+/* rules: V-8 */
+static void test_V_8_an_unread_server_is_not_leaked(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_future_release(future); /* the fixture counts what is left */
+}
+
 static void test_V_10_aborted_connections_are_skipped(void **state) {
     struct world *world = *state;
     use_fake(world);
@@ -1336,6 +1434,10 @@ int main(void) {
         TEST(X_3_cancelled_creation_leaves_nothing),
         TEST(L_37_unknown_host_is_a_resolver_error),
         TEST(V_9_accepts_backlog_plus_one_per_tick),
+        TEST(V_9_accepts_at_most_256_per_tick),
+        TEST(W_6_dropped_answers_make_one_line_for_each_peer),
+        TEST(V_11_long_starvation_is_told_ever_more_seldom),
+        TEST(V_8_an_unread_server_is_not_leaked),
         TEST(V_10_aborted_connections_are_skipped),
         TEST(V_11_one_report_and_one_timer_per_incident),
         TEST(V_11_full_descriptor_table),

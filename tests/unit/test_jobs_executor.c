@@ -315,6 +315,62 @@ static void test_L_33_cancelling_a_running_job_detaches_it(void **state) {
     gate_fini(&gate);
 }
 
+static int give_memory(void *arg, void **ret_result) {
+    int status = pass_gate(arg, ret_result);
+    *ret_result = malloc(1);
+    return status;
+}
+
+static sem_t results_freed;
+
+static void free_result(void *result) {
+    free(result);
+    sem_post(&results_freed);
+}
+
+/* The loop has to hear of the job's end first. */
+static void await_freed(struct world *world) {
+    while (sem_trywait(&results_freed))
+        run_ticks(world, 1);
+}
+
+/* rules: L-33 */
+static void test_L_33_the_result_of_a_cancelled_job_is_freed(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    gate_init(&gate);
+    sem_init(&results_freed, 0, 0);
+    const tram_job job = {.function = give_memory, .arg = &gate, .free_result = free_result};
+    tram_future *future;
+    assert_int_equal(tram_loop_run_job(world->loop, NULL, &job, &future), 0);
+    await(&gate.entered);
+    assert_int_equal(tram_future_cancel(future), 1);
+    sem_post(&gate.open);
+    tram_future_release(future);
+    await_freed(world);
+    /* Released unread, or without a future: the same. One that is read is the reader's. */
+    for (int i = 0; i < 3; i++) {
+        void *result = NULL;
+        assert_int_equal(tram_loop_run_job(world->loop, NULL, &job, i == 1 ? NULL : &future), 0);
+        await(&gate.entered);
+        sem_post(&gate.open);
+        if (i != 1) {
+            assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+            if (i == 2)
+                assert_int_equal(tram_future_result(future, &result), 0);
+            tram_future_release(future);
+        }
+        int freed = 0;
+        if (i != 2)
+            await_freed(world);
+        sem_getvalue(&results_freed, &freed);
+        assert_int_equal(freed, 0);
+        free(result);
+    }
+    sem_destroy(&results_freed);
+    gate_fini(&gate);
+}
+
 static void test_X_3_cancelling_a_queued_job_takes_it_back(void **state) {
     struct world *world = *state;
     struct gate gate, never;
@@ -711,6 +767,7 @@ int main(void) {
         TEST(test_freeing_an_executor_runs_what_is_queued),
         TEST(test_a_future_may_outlive_its_executor),
         TEST(test_L_33_cancelling_a_running_job_detaches_it),
+        TEST(test_L_33_the_result_of_a_cancelled_job_is_freed),
         TEST(test_X_3_cancelling_a_queued_job_takes_it_back),
         TEST(test_L_32_L_34_shutdown_waits_for_the_pool_and_lets_nothing_in),
         TEST(test_L_34_shutdown_of_no_pool_is_done_at_once),

@@ -117,6 +117,51 @@ static void test_X_5_an_error_is_kept_with_texts_and_causes(void **state) {
     tram_future_release(future);
 }
 
+/* rules: X-11 */
+static void test_X_11_an_error_that_nobody_read_is_reported(void **state) {
+    struct world *world = *state;
+    const tram_error error = {.code = -EPROTO, .operation = "greet", .detail = "nonsense"};
+    tram_future *future;
+    for (int read = 0; read < 3; read++) {
+        world->exceptions = 0;
+        assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+        assert_int_equal(tram_future_set_error(future, &error), 0);
+        if (read == 1)
+            assert_int_equal(tram_future_result(future, NULL), -EPROTO);
+        if (read == 2)
+            assert_non_null(tram_future_error(future));
+        tram_future_release(future);
+        assert_int_equal(world->exceptions, 0); /* not within the release */
+        run_ticks(world, 1);
+        assert_int_equal(world->exceptions, read == 0);
+    }
+    assert_int_equal(world->exception_code, -EPROTO);
+    assert_string_equal(world->exception, "future exception was never retrieved");
+    /* At the end of the loop, too. */
+    world->exceptions = 0;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_future_set_error(future, &error), 0);
+    tram_future_release(future);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_int_equal(world->exceptions, 1);
+    world->exceptions = 0;
+}
+
+/* rules: X-11 */
+static void test_X_11_an_operation_without_a_future_that_fails_is_reported(void **state) {
+    struct world *world = *state;
+    int held;
+    char port[8];
+    snprintf(port, sizeof port, "%u", hold_port(&held));
+    assert_int_equal(tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, NULL),
+                     0);
+    while (!world->exceptions)
+        run_ticks(world, 1);
+    assert_int_equal(world->exception_code, -ECONNREFUSED);
+    close(held);
+    world->exceptions = 0;
+}
+
 static void test_an_error_needs_a_code(void **state) {
     struct world *world = *state;
     tram_future *future = future_new(world);
@@ -389,6 +434,9 @@ static void test_L_31_debug_mode_catches_calls_on_a_wrong_thread(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_X_11_an_error_that_nobody_read_is_reported, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_X_11_an_operation_without_a_future_that_fails_is_reported, world_setup,
+                                        world_teardown),
         TEST(test_X_5_a_failing_done_callback_is_reported_and_the_next_one_runs),
         TEST(test_a_future_is_pending_first),
         TEST(test_a_result_is_set_once),

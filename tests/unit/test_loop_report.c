@@ -27,6 +27,38 @@ static int fail_plainly(tram_loop *loop, void *arg) {
     return -EIO;
 }
 
+/* rules: L-42 */
+static void test_L_42_a_site_logs_so_many_lines_a_second(void **state) {
+    struct world *world = *state;
+    for (int i = 0; i < 1000; i++)
+        tram__log(world->loop, TRAM_LOG_WARNING, "peer %d sent nonsense", i);
+    if (world->warnings > 2 * TRAM_LOG_PER_SECOND + 1) /* a second may have ended meanwhile */
+        fail_msg("%u lines", world->warnings);
+    unsigned before = world->warnings;
+    tram__log(world->loop, TRAM_LOG_WARNING, "another site"); /* has its own */
+    assert_int_equal(world->warnings, before + 1);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(tram_loop_call_soon(world->loop, fail_plainly, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_in_range(world->errors, TRAM_LOG_PER_SECOND, 2 * TRAM_LOG_PER_SECOND + 1); /* the default handler's */
+    world->log[0] = '\0';
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_log_has(world, "more lines within a second were left out, such as: peer ");
+    world_reopen(world);
+}
+
+/* The count comes also where nothing more is logged. */
+static void test_L_42_what_was_left_out_is_counted_a_second_later(void **state) {
+    struct world *world = *state;
+    for (int i = 0; i < 30; i++)
+        tram__log(world->loop, TRAM_LOG_WARNING, "peer %d sent nonsense", i);
+    unsigned before = world->warnings;
+    while (!strstr(world->log, "lines within a second were left out"))
+        run_ticks(world, 1);
+    assert_int_equal(world->warnings, before + 1);
+}
+
 static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void **state) {
     struct world *world = *state;
     assert_int_equal(tram_loop_call_soon(world->loop, fail_with_detail, world, NULL, NULL), 0);
@@ -238,6 +270,9 @@ static void test_the_log_may_go_to_standard_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_L_42_a_site_logs_so_many_lines_a_second, setup_default, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_42_what_was_left_out_is_counted_a_second_later, setup_default,
+                                        world_teardown),
         TEST(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),
         TEST_DEFAULT(test_L_28_the_default_handler_logs_one_entry_with_all_fields),
         TEST_DEFAULT(test_L_28_fields_that_do_not_apply_are_left_out),

@@ -28,9 +28,24 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
         pool_put(&transport_state(loop)->pool, transport);
 }
 
+/* One line for each connection (W-6), with its peer as long as its socket is there. */
+__attribute__((noinline)) static void log_dropped(tram_transport *transport, bool open) {
+    unsigned count = transport->dropped_writes - 1u; /* the first is the end itself, as CPython counts */
+    const void *peer = open ? tram_transport_get_extra_info(transport, "peername", NULL) : NULL;
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    transport->dropped_writes = 1;
+    tram__log(loop_of(transport), TRAM_LOG_WARNING,
+              "%u%s writes to connection %p%s%s were dropped: the connection was gone", count,
+              count + 1 == UINT16_MAX ? " or more" : "", (void *)transport, peer ? " of " : "",
+              peer ? tram_socket_address_text(peer, text, sizeof text) : "");
+}
+
 static void let_go(tram_transport *transport) {
-    if (--transport->holds == 0)
-        tram__loop_free_later(loop_of(transport), &transport->on.deferred, dispose);
+    if (--transport->holds > 0)
+        return;
+    if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
+        log_dropped(transport, false);
+    tram__loop_free_later(loop_of(transport), &transport->on.deferred, dispose);
 }
 
 static tram_future *take_creator(tram_transport *transport) {
@@ -99,6 +114,8 @@ static void call_lost(tram_transport *transport) {
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   end->code ? tram_error_text(end->code) : "clean end");
     tram__protocol_connection_lost(transport, end->code ? &error : NULL);
+    if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
+        log_dropped(transport, true);
     tram__protocol_release(finish(transport));
     let_go(transport);
 }

@@ -145,7 +145,7 @@ struct tram_transport {
     struct io io;
     tram_protocol *protocol; /* NULL once it was released */
     uint32_t flags;          /* enum transport_flag */
-    uint16_t dropped_writes; /* counted until it is time to log them */
+    uint16_t dropped_writes; /* told in one line at the end */
     uint16_t corked;
     struct write_queue queue;
     uint32_t holds;           /* one of the open connection, and the user's */

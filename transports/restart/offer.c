@@ -348,9 +348,21 @@ static void offer_shut(tram_offer *offer) {
     offer->fd = -1;
 }
 
+/* The servers whose sockets are offered stay for as long. */
+static void hold_servers(tram_offer *offer) {
+    for (size_t i = 0; i < offer->count; i++)
+        tram__runtime_hold_part(offer->runtime, &offer->servers[i].server->shards.part);
+}
+
+static void release_servers(tram_offer *offer) {
+    for (size_t i = 0; i < offer->count && !offer->runtime->freeing; i++)
+        tram__runtime_release_part(offer->runtime, &offer->servers[i].server->shards.part);
+}
+
 static void offer_free(tram_offer *offer) {
     tram_runtime *runtime = offer->runtime;
     offer_shut(offer);
+    release_servers(offer);
     memory_put(&runtime->allocator, offer, offer_size(offer->count));
 }
 
@@ -388,6 +400,26 @@ int tram_offer_close(tram_offer *offer) {
     return status == TRAM_ESTATE ? 0 : status; /* the worker has ended, and the offer with it */
 }
 
+static void release_discard(void *arg) {
+    tram_offer *offer = arg;
+    tram__runtime_release_part(offer->runtime, &offer->part);
+}
+
+static int release_call(tram_loop *loop, void *arg) {
+    close_call(loop, arg);
+    release_discard(arg);
+    return 0;
+}
+
+int tram_offer_release(tram_offer *offer) {
+    if (!offer)
+        return 0;
+    int status = tram__runtime_enter(offer->runtime);
+    if (!status)
+        status = tram_loop_call_soon_threadsafe(loop_of(offer), release_call, offer, release_discard);
+    return status == TRAM_ESTATE ? 0 : status; /* freed with the runtime, whose workers have ended */
+}
+
 /* ---- Making ---- */
 
 static int offer_error(struct kept_error *ret_error, int code) {
@@ -414,8 +446,8 @@ static int offer_open(tram_offer *offer, struct kept_error *ret_error) {
 
 static int offer_new(tram_runtime *runtime, const tram_socket_address *address, const tram_offered *servers,
                      size_t count, const tram_offer_options *options, tram_offer **ret_offer) {
-    struct kept_error *error = &runtime->server_error;
-    if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
+    struct kept_error *error = tram__runtime_error();
+    if (tram__runtime_ends(runtime))
         return offer_error(error, TRAM_ESTATE);
     tram_offer *offer = tram__memory_get_zero(&runtime->allocator, offer_size(count));
     if (!offer)
@@ -430,16 +462,21 @@ static int offer_new(tram_runtime *runtime, const tram_socket_address *address, 
         offer->servers[i].server = servers[i].server;
         memcpy(offer->servers[i].name, servers[i].name, strlen(servers[i].name));
     }
+    hold_servers(offer);
     int status = offer_open(offer, error);
+    if (!status) {
+        status = tram__runtime_add_part(runtime, &offer->part);
+        if (status)
+            offer_error(error, status);
+    }
     if (status) {
         offer_free(offer);
         return status;
     }
-    tram__runtime_add_part(runtime, &offer->part);
-    if (runtime->state == RUNTIME_RUNS)
+    if (offer->part.late)
         status = tram_loop_call_soon_threadsafe(loop_of(offer), begin_call, offer, NULL);
     if (status == -ENOMEM) {
-        offer_shut(offer);
+        tram__runtime_release_part(runtime, &offer->part);
         return offer_error(error, status);
     }
     *ret_offer = offer; /* also where the runtime has just ended */
@@ -480,10 +517,8 @@ int tram_runtime_offer_listeners(tram_runtime *runtime, const void *path, size_t
     if (status) {
         offer_error(&wrong, status);
     } else {
-        pthread_mutex_lock(&runtime->control);
-        error = &runtime->server_error.error;
+        error = &tram__runtime_error()->error;
         status = offer_new(runtime, &address, servers, count, options, &offer);
-        pthread_mutex_unlock(&runtime->control);
     }
     if (status && ret_error)
         *ret_error = *error;

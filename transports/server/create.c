@@ -25,6 +25,8 @@ static struct creation *creation_of(tram_future *future) {
 
 static void creation_destroy(tram_future *future) {
     struct creation *creation = creation_of(future);
+    if (creation->held && !future->retrieved)
+        tram__server_put(future->value); /* nobody else will: it serves without a holder */
     for (size_t i = 0; i < creation->host_count; i++)
         tram__lookup_end(&creation->lookups[i]);
     memory_put(&future->loop->allocator, creation->lookups, creation->host_count * sizeof *creation->lookups);
@@ -57,11 +59,6 @@ static bool awaited(const struct creation *creation) {
 }
 
 void tram__creation_fail(struct creation *creation, const tram_error *error) {
-    tram_loop *loop = creation->op.future.loop;
-    if (!awaited(creation)) {
-        tram_exception exception = {.message = "a server could not be made", .error = error, .fd = -1};
-        tram__report(loop, &exception);
-    }
     tram__future_fail(&creation->op.future, error);
     give_up(creation);
 }
@@ -77,8 +74,8 @@ static void created(tram_loop *loop, struct ready *ready) {
     struct creation *creation = (struct creation *)(void *)container_of(ready, struct server_op, ready);
     tram_server *server = creation->op.server;
     server->opening = NULL;
-    if (awaited(creation))
-        server->holds++; /* the caller's */
+    creation->held = awaited(creation);
+    server->holds += creation->held; /* the caller's, once it is read */
     tram__future_finish(&creation->op.future, server);
     tram__server_op_end(&creation->op);
 }

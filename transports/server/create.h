@@ -15,6 +15,7 @@ struct creation {
     size_t unanswered;
     tram_server_options options; /* for the sockets */
     bool defer_serving;
+    bool held; /* the server, for whoever reads the future */
 };
 
 /* `options` are checked already. On failure there is neither an operation nor a future. */

@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* ---- Memory ---- */
 
@@ -194,8 +196,8 @@ static void admit(tram_server *server, const struct accepted_socket *accepted, b
 
 /* ---- Accepting ---- */
 
-static void report_accept(struct listener *listener, int code, const char *message) {
-    tram_error error = {.code = code, .operation = "accept"};
+static void report_accept(struct listener *listener, int code, const char *message, const char *detail) {
+    tram_error error = {.code = code, .operation = "accept", .detail = detail};
     tram_exception exception = {
         .message = message,
         .error = &error,
@@ -214,6 +216,32 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
+/* Which limit it was. */
+static const char *exhaustion_text(int code, char *text, size_t size) {
+    struct rlimit limit;
+    if (code == -EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        snprintf(text, size, "this process may have %llu descriptors (ulimit -n, LimitNOFILE=)",
+                 (unsigned long long)limit.rlim_cur);
+    else if (code == -ENFILE)
+        snprintf(text, size, "the limit of all processes together is reached (fs.file-max)");
+    else
+        return NULL;
+    return text;
+}
+
+/* Told the first time, and then ever more seldom, until there was enough for a minute. */
+static void report_starving(struct listener *listener, int code) {
+    uint64_t now = tram__clock(listener->io.loop);
+    if (now - listener->starved_ns > TRAM_STARVED_LONG_NS)
+        listener->starvations = 0;
+    listener->starved_ns = now;
+    unsigned count = ++listener->starvations;
+    if (count & (count - 1))
+        return;
+    char text[128];
+    report_accept(listener, code, "accept is out of system resources", exhaustion_text(code, text, sizeof text));
+}
+
 /* One report and one timer, however often it is noticed before the timer has run (V-11). */
 static void starve(struct listener *listener, int code) {
     tram_loop *loop = listener->io.loop;
@@ -225,7 +253,7 @@ static void starve(struct listener *listener, int code) {
         tram__io_accept_stop(&listener->io);
     }
     stats_add(&loop->stats.accept_pauses, 1);
-    report_accept(listener, code, "accept is out of system resources");
+    report_starving(listener, code);
 }
 
 static inline void on_accepted(struct listener *listener, int fd, const struct sockaddr_storage *peer,
@@ -247,7 +275,7 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
     else if (is_exhaustion(result))
         starve(listener, result);
     else
-        report_accept(listener, result, "accept failed");
+        report_accept(listener, result, "accept failed", NULL);
 }
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
@@ -296,7 +324,7 @@ static void accept_rest(struct listener *listener) {
         if (errno == ECONNABORTED || errno == EINTR)
             continue;
         if (errno != EAGAIN && !listener->starved)
-            report_accept(listener, -errno, "accept failed while the server closed");
+            report_accept(listener, -errno, "accept failed while the server closed", NULL);
         return;
     }
 }
@@ -436,7 +464,8 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
     uint32_t waiting = (uint32_t)server->backlog + 1;
     uint32_t budget = options->accept_budget;
-    server->accept_limit = budget && budget < waiting ? budget : waiting;
+    uint32_t most = waiting < TRAM_ACCEPTS_PER_TICK ? waiting : TRAM_ACCEPTS_PER_TICK;
+    server->accept_limit = budget && budget < waiting ? budget : most;
     server->exclusive = options->shard == TRAM_SHARD_SHARED;
     server->keep_alive = options->keep_alive;
     list_init(&server->waiting);
@@ -526,4 +555,10 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
 void tram__server_leave(tram_server *server) {
     if (server->load)
         tram__balance_leave(server->load);
+    if (server->connections)
+        return;
+    /* Its user may hold it longer than the runtime's server lives, which these belong to. */
+    server->load = NULL;
+    server->limits = NULL;
+    server->tally = NULL;
 }

@@ -14,7 +14,9 @@ struct listener {
     tram_server *server;
     struct deadline retry; /* runs while accepting pauses for want of descriptors or memory (V-11) */
     bool starved;
-    bool no_delay; /* what it accepts has TCP_NODELAY already */
+    unsigned starvations; /* since it was last told anew */
+    uint64_t starved_ns;  /* the last time */
+    bool no_delay;        /* what it accepts has TCP_NODELAY already */
     tram_socket_address address;
     struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
 };

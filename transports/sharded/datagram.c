@@ -151,8 +151,8 @@ static const char *wrong_option(tram_protocol_factory factory, const tram_datagr
 
 static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const tram_datagram_options *options,
                   tram_runtime_datagram_endpoint **ret_endpoint) {
-    struct kept_error *error = &runtime->server_error;
-    if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
+    struct kept_error *error = tram__runtime_error();
+    if (tram__runtime_ends(runtime))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_datagram_endpoint *endpoint =
         tram__memory_get_zero(&runtime->allocator, endpoint_size(runtime->count));
@@ -173,7 +173,7 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
     status = tram__shards_begin(&endpoint->shards);
     if (!status)
         *ret_endpoint = endpoint;
-    return status; /* one that failed later is freed with the runtime: a worker may still know it */
+    return status;
 }
 
 int tram_runtime_create_datagram_endpoint(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
@@ -190,11 +190,9 @@ int tram_runtime_create_datagram_endpoint(tram_runtime *runtime, tram_protocol_f
         return status;
     }
     tram_runtime_datagram_endpoint *endpoint = NULL;
-    pthread_mutex_lock(&runtime->control);
     status = create(runtime, factory, arg, options, &endpoint);
     if (status && ret_error)
-        *ret_error = runtime->server_error.error;
-    pthread_mutex_unlock(&runtime->control);
+        *ret_error = tram__runtime_error()->error;
     if (!status && ret_endpoint)
         *ret_endpoint = endpoint;
     return status;
@@ -208,4 +206,8 @@ int tram_runtime_datagram_endpoint_sockname(const tram_runtime_datagram_endpoint
 
 int tram_runtime_datagram_endpoint_close(tram_runtime_datagram_endpoint *endpoint) {
     return tram__shards_close(&endpoint->shards);
+}
+
+int tram_runtime_datagram_endpoint_release(tram_runtime_datagram_endpoint *endpoint) {
+    return endpoint ? tram__shards_release(&endpoint->shards) : 0;
 }

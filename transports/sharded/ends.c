@@ -29,10 +29,8 @@ static bool closing(struct worker_load *load) {
 }
 
 static void on_drained(struct worker_load *load) {
-    struct shards *shards = &server_of_load(load)->shards;
-    pthread_mutex_lock(&shards->lock);
-    pthread_cond_broadcast(&shards->changed);
-    pthread_mutex_unlock(&shards->lock);
+    tram_runtime_server *server = server_of_load(load);
+    tram__shard_drained(&server->of_worker[load - server->balance.workers]);
 }
 
 const struct balance_watch tram__runtime_server_watch = {.closing = closing, .on_drained = on_drained};
@@ -97,9 +95,9 @@ static int survey_worker(tram_loop *loop, void *arg) {
 }
 
 static bool runs(tram_runtime *runtime) {
-    pthread_mutex_lock(&runtime->control);
-    bool runs = runtime->state == RUNTIME_RUNS;
-    pthread_mutex_unlock(&runtime->control);
+    pthread_mutex_lock(&runtime->lock);
+    bool runs = runtime->state == RUNTIME_STARTS || runtime->state == RUNTIME_RUNS;
+    pthread_mutex_unlock(&runtime->lock);
     return runs;
 }
 

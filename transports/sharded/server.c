@@ -18,12 +18,12 @@
 
 /* ---- The shards ---- */
 
-/* What its end will cost the clients, where the administrator can do something about it. */
+/* What its end will cost the clients, where others may listen on: other processes, that share the port. */
 static void warn_of_resets(const tram_runtime_server *server, tram_loop *loop) {
-    if (server->options.shard == TRAM_SHARD_REUSEPORT && server->balance.count > 1 && !server->balance.migrates)
+    if (server->options.shard == TRAM_SHARD_REUSEPORT && server->options.reuse_port && !server->balance.migrates)
         tram__log(loop, TRAM_LOG_WARNING,
-                  "net.ipv4.tcp_migrate_req is off: a client that is about to connect as a worker stops listening is "
-                  "reset, though others listen on");
+                  "net.ipv4.tcp_migrate_req is off: a client that is about to connect as this server stops listening "
+                  "is reset, though other processes listen to the same port");
 }
 
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
@@ -49,6 +49,11 @@ static int shard_close(void *object) {
 static void shard_release(void *object) {
     tram__server_leave(object);
     tram_server_release(object);
+}
+
+static bool shard_drained(const struct shard *shard) {
+    const struct worker_load *load = &runtime_server_of(shard->shards)->balance.workers[shard->worker];
+    return atomic_load_explicit(&load->closed, memory_order_acquire) && balance_load(load) == 0;
 }
 
 static bool shard_expects(struct shard *shard) {
@@ -97,6 +102,7 @@ static const struct shard_ops server_shard_ops = {
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
+    .drained = shard_drained,
     .expects = shard_expects,
     .describe = tram__runtime_server_describe,
     .free = shards_free,
@@ -108,6 +114,16 @@ int tram_runtime_server_close(tram_runtime_server *server) {
         return status;
     remove_file(server);
     return tram__shards_close(&server->shards);
+}
+
+int tram_runtime_server_release(tram_runtime_server *server) {
+    if (!server)
+        return 0;
+    int status = tram__runtime_enter(server->shards.runtime);
+    if (status)
+        return status;
+    remove_file(server);
+    return tram__shards_release(&server->shards);
 }
 
 /* ---- Opening the sockets ---- */
@@ -344,11 +360,11 @@ static int open_target(tram_runtime_server *server, const struct listen_target *
     return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
 }
 
-static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
-                         const struct listen_target *target, const tram_server_options *options,
-                         tram_runtime_server **ret_server) {
-    struct kept_error *error = &runtime->server_error;
-    if (runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed))
+static int create_here(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                       const struct listen_target *target, const tram_server_options *options,
+                       tram_runtime_server **ret_server) {
+    struct kept_error *error = tram__runtime_error();
+    if (tram__runtime_ends(runtime))
         return plain_error(error, TRAM_ESTATE);
     tram_runtime_server *server = server_alloc(runtime, factory, arg, options);
     if (!server)
@@ -365,7 +381,7 @@ static int create_locked(tram_runtime *runtime, tram_protocol_factory factory, v
     }
     for (size_t i = 0; !status && i < target->socket_count; i++)
         runtime_sys(runtime)->close(target->sockets[i]); /* the workers have their own */
-    return status; /* a server that failed later is freed with the runtime: a worker may still know it */
+    return status;
 }
 
 /* `status`: of the checks so far; `wrong`: the option that they found. */
@@ -378,11 +394,9 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
         return status;
     }
     tram_runtime_server *server = NULL;
-    pthread_mutex_lock(&runtime->control);
-    status = create_locked(runtime, factory, arg, target, options, &server);
+    status = create_here(runtime, factory, arg, target, options, &server);
     if (status && ret_error)
-        *ret_error = runtime->server_error.error;
-    pthread_mutex_unlock(&runtime->control);
+        *ret_error = tram__runtime_error()->error;
     if (!status && ret_server)
         *ret_server = server;
     return status;

@@ -61,17 +61,53 @@ static int part_start(struct runtime_part *part, unsigned worker, tram_loop *loo
     return begin(&shards_of(part)->shard[worker], loop, &error);
 }
 
-static void part_stop(struct runtime_part *part, unsigned worker) {
-    struct shards *shards = shards_of(part);
-    struct shard *shard = &shards->shard[worker];
+static void release_part(struct shards *shards) {
+    tram__runtime_release_part(shards->runtime, &shards->part);
+}
+
+static void flush_discard(void *arg) {
+    release_part(arg);
+}
+
+static int flush(tram_loop *loop, void *arg) {
+    (void)loop;
+    release_part(arg);
+    return 0;
+}
+
+/*
+ * No worker knows it any more, but mail on its way may: calls behind all of that let go of it. A worker whose loop is
+ * closed, or out of memory, keeps it until the runtime is freed.
+ */
+static void free_behind_mail(struct shards *shards) {
+    tram_runtime *runtime = shards->runtime;
+    for (unsigned i = 0; i < runtime->count; i++) {
+        tram__runtime_hold_part(runtime, &shards->part);
+        tram_loop_call_soon_threadsafe(runtime->workers[i].loop, flush, shards, flush_discard);
+    }
+    release_part(shards);
+}
+
+static void forget(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    if (shard->forgotten)
+        return;
+    shard->forgotten = true;
     if (shard->object)
         shards->ops->release(shard->object);
     shard->object = NULL;
     pthread_mutex_lock(&shards->lock);
     if (shard->state != SHARD_BOUND)
         shard->state = SHARD_ENDED;
+    bool last = --shards->known == 0 && shards->released;
     pthread_cond_broadcast(&shards->changed);
     pthread_mutex_unlock(&shards->lock);
+    if (last)
+        free_behind_mail(shards);
+}
+
+static void part_stop(struct runtime_part *part, unsigned worker) {
+    forget(&shards_of(part)->shard[worker]);
 }
 
 static bool part_expects(struct runtime_part *part, unsigned worker) {
@@ -133,6 +169,59 @@ int tram__shards_close(struct shards *shards) {
     return tram__shards_call(shards, shard_close);
 }
 
+/* ---- Letting go ---- */
+
+static void let_go_discard(void *arg) {
+    const struct shard *shard = arg;
+    release_part(shard->shards);
+}
+
+static int let_go(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct shard *shard = arg;
+    struct shards *shards = shard->shards;
+    if (!shard->object || !shards->ops->drained || shards->ops->drained(shard))
+        forget(shard);
+    release_part(shards);
+    return 0;
+}
+
+static void post_let_go(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    tram_runtime *runtime = shards->runtime;
+    tram__runtime_hold_part(runtime, &shards->part);
+    if (tram_loop_call_soon_threadsafe(runtime->workers[shard->worker].loop, let_go, shard, let_go_discard))
+        release_part(shards); /* that worker forgets it when it ends, or has done so */
+}
+
+void tram__shard_drained(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    pthread_mutex_lock(&shards->lock);
+    pthread_cond_broadcast(&shards->changed);
+    bool released = shards->released;
+    pthread_mutex_unlock(&shards->lock);
+    if (released)
+        post_let_go(shard);
+}
+
+int tram__shards_release(struct shards *shards) {
+    tram_runtime *runtime = shards->runtime;
+    int status = tram__shards_close(shards);
+    if (status)
+        return status;
+    tram__runtime_hold_part(runtime, &shards->part);
+    pthread_mutex_lock(&shards->lock);
+    shards->released = true;
+    bool forgotten = shards->known == 0;
+    pthread_mutex_unlock(&shards->lock);
+    if (forgotten)
+        free_behind_mail(shards);
+    for (unsigned i = 0; i < runtime->count && !forgotten; i++)
+        post_let_go(&shards->shard[i]);
+    release_part(shards);
+    return 0;
+}
+
 void tram__shards_fini(struct shards *shards) {
     for (unsigned i = 0; i < shards->runtime->count; i++)
         close_bound(&shards->shard[i]);
@@ -192,7 +281,7 @@ static int hand_over(struct shards *shards) {
     int status = shards->status;
     pthread_mutex_unlock(&shards->lock);
     if (status)
-        tram__shards_close(shards);
+        tram__shards_release(shards);
     return status;
 }
 
@@ -202,8 +291,13 @@ int tram__shards_begin(struct shards *shards) {
         shards->shard[i].fds = shard_fds(shards, i);
         shards->shard[i].state = SHARD_BOUND;
     }
-    tram__runtime_add_part(runtime, &shards->part);
-    return runtime->state == RUNTIME_RUNS ? hand_over(shards) : 0;
+    int status = tram__runtime_add_part(runtime, &shards->part);
+    if (status) {
+        shards->ret_error->error = (tram_error){.code = status, .operation = shards->ops->operation};
+        shards->ops->free(shards);
+        return status;
+    }
+    return shards->part.late ? hand_over(shards) : 0;
 }
 
 /* ---- Making ---- */
@@ -213,7 +307,8 @@ void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struc
     shards->part.ops = &part_ops;
     shards->runtime = runtime;
     shards->ops = ops;
-    shards->ret_error = &runtime->server_error;
+    shards->ret_error = tram__runtime_error();
+    shards->known = runtime->count;
     shards->shard = shard;
     pthread_mutex_init(&shards->lock, NULL);
     pthread_condattr_t monotonic;

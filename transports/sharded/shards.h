@@ -19,10 +19,12 @@ struct shard_ops {
     int (*begin)(struct shard *shard, tram_loop *loop, struct kept_error *ret_error);
     int (*close)(void *object);
     void (*release)(void *object);
+    /* May it be released, since it was closed and nobody is connected any more? NULL: yes. */
+    bool (*drained)(const struct shard *shard);
     /* See struct runtime_part_ops; NULL: never, nobody. */
     bool (*expects)(struct shard *shard);
     void (*describe)(struct shard *shard, char *text, size_t size);
-    /* With the runtime, after tram__shards_fini(): frees the whole thing. */
+    /* Any thread, when no worker knows it any more: tram__shards_fini(), and frees the whole thing. */
     void (*free)(struct shards *shards);
 };
 
@@ -39,6 +41,7 @@ struct shard {
     enum shard_state state; /* guarded by the lock */
     int *fds;               /* at most socket_count of them; the rest is -1 */
     void *object;           /* of the worker's thread */
+    bool forgotten;         /* by its worker; of its thread */
 };
 
 struct shards {
@@ -54,10 +57,12 @@ struct shards {
     int status;             /* of the first that could not */
     struct kept_error *ret_error;
     bool closed;
+    bool released;       /* by the user */
+    unsigned known;      /* to how many workers */
     struct shard *shard; /* one per worker */
 };
 
-/* `shard` has room for all workers of the runtime. Errors go where the runtime keeps them. */
+/* `shard` has room for all workers of the runtime. Errors go to tram__runtime_error() of this thread. */
 void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struct shard_ops *ops, struct shard *shard);
 
 /* Room for that many sockets on each worker; all are -1. 0 or -ENOMEM. */
@@ -76,11 +81,20 @@ static inline size_t shard_socket_count(const struct shard *shard) {
     return count;
 }
 
-/* With all sockets open and `control` held: hands them over. On failure everything is closed. */
+/* With all sockets open: hands them over. On failure everything is closed and freed, soon. */
 int tram__shards_begin(struct shards *shards);
 
 /* Closes every shard, soon. Any thread. */
 int tram__shards_close(struct shards *shards);
+
+/*
+ * Closes it, and frees it once no worker knows it and nobody is connected; at the latest with the runtime. 0 or
+ * -ENOMEM, and then it is to be called again. Any thread.
+ */
+int tram__shards_release(struct shards *shards);
+
+/* A shard was drained: it is forgotten, soon, if all was released. Any thread that knows another shard. */
+void tram__shard_drained(struct shard *shard);
 
 /* Calls `function` with each shard on its worker, soon; its object may be NULL. 0 or -ENOMEM. Any thread. */
 int tram__shards_call(struct shards *shards, tram_callback function);

@@ -1,0 +1,300 @@
+/*
+ * Children of fork(), wherever they were forked. A child may free its parent's loops and make its own; calls on the
+ * parent's are -ECHILD; and nothing of the parent's comes alive in it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+/* ---- What children do: they answer by their exit status, the line of what went wrong ---- */
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            _exit(__LINE__ % 255 + 1);                                                                                 \
+    } while (0)
+
+static int stop_loop(tram_loop *loop, void *arg) {
+    ++*(int *)arg;
+    return tram_loop_stop(loop);
+}
+
+static int post_again(tram_loop *loop, void *arg) {
+    return tram_loop_call_soon_threadsafe(loop, stop_loop, arg, NULL);
+}
+
+/* A loop of its own, with mail, a signal and a job. */
+static void live(void) {
+    tram_loop *loop;
+    int count = 0;
+    CHECK(tram_loop_running() == NULL);
+    CHECK(tram_loop_new(NULL, &loop) == 0);
+    CHECK(tram_loop_call_soon_threadsafe(loop, post_again, &count, NULL) == 0);
+    CHECK(tram_loop_run_forever(loop) == 0);
+    CHECK(count == 1);
+    CHECK(tram_loop_add_signal_handler(loop, SIGUSR1, stop_loop, &count) == 0);
+    CHECK(raise(SIGUSR1) == 0);
+    CHECK(tram_loop_run_forever(loop) == 0);
+    CHECK(count == 2);
+    CHECK(tram_loop_free(loop) == 0);
+}
+
+static void assert_child(pid_t child, int expected) {
+    int status;
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, expected);
+}
+
+static pid_t fork_timed(void) {
+    pid_t child = fork();
+    if (child == 0) {
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL); /* a worker takes none */
+        alarm(30);
+    }
+    return child;
+}
+
+/* ---- In a callback ---- */
+
+static void count_discard(void *arg) {
+    ++*(int *)arg;
+}
+
+static int count_call(tram_loop *loop, void *arg) {
+    (void)loop;
+    ++*(int *)arg;
+    return 0;
+}
+
+static pid_t forked;
+
+static int fork_here(tram_loop *loop, void *arg) {
+    int *discarded = arg;
+    forked = fork_timed();
+    if (forked)
+        return tram_loop_stop(loop);
+    CHECK(tram_loop_stop(loop) == -ECHILD);
+    CHECK(tram_loop_call_soon_threadsafe(loop, count_call, arg, NULL) == -ECHILD);
+    CHECK(tram_loop_run_forever(loop) == -ECHILD);
+    CHECK(tram_loop_free(loop) == 0);
+    CHECK(*discarded == 0); /* the parent's */
+    live();
+    _exit(0);
+}
+
+static void test_L_41_forked_in_a_callback(void **state) {
+    struct world *world = *state;
+    int discarded = 0;
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, fork_here, &discarded, NULL), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, count_call, &discarded, count_discard), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_int_equal(discarded, 3); /* they ran */
+    assert_child(forked, 0);
+}
+
+static int fork_and_keep(tram_loop *loop, void *arg) {
+    (void)arg;
+    forked = fork_timed();
+    if (forked)
+        return tram_loop_stop(loop);
+    live();
+    CHECK(tram_loop_call_soon_threadsafe(loop, count_call, arg, NULL) == -ECHILD);
+    CHECK(tram_loop_free(loop) == 0);
+    live();
+    _exit(0);
+}
+
+static void test_forked_in_a_callback_with_the_parents_loop_kept(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon(world->loop, fork_and_keep, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_child(forked, 0);
+}
+
+static int nobody(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    (void)ret_protocol;
+    return TRAM_EUSER;
+}
+
+static int fork_worker(tram_loop *loop, void *arg) {
+    (void)loop;
+    tram_runtime *runtime = arg, *mine;
+    forked = fork_timed();
+    if (forked)
+        return tram_runtime_stop(runtime);
+    CHECK(tram_runtime_stop(runtime) == -ECHILD);
+    tram_runtime_free(runtime);
+    /* Not a worker of what may have the same address. */
+    tram_runtime_options options = {.workers = 2};
+    CHECK(tram_runtime_new(&options, &mine) == 0);
+    CHECK(tram_runtime_start(mine) == 0);
+    CHECK(tram_runtime_create_server(mine, nobody, NULL, "127.0.0.1", "0", NULL, NULL, NULL) == 0);
+    tram_runtime_free(mine);
+    live();
+    _exit(0);
+}
+
+static void test_L_41_forked_on_a_worker(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 1), fork_worker, runtime, NULL), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+    assert_child(forked, 0);
+}
+
+/* ---- Signals ---- */
+
+static void test_L_41_a_signal_of_the_parents_takes_its_default_action(void **state) {
+    struct world *world = *state;
+    int count = 0;
+    assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGTERM, count_call, &count), 0);
+    pid_t child = fork_timed();
+    if (child == 0) {
+        raise(SIGTERM);
+        _exit(1);
+    }
+    assert_child(child, SIGTERM);
+    child = fork_timed();
+    if (child == 0) {
+        live(); /* has handlers of its own, for another signal */
+        raise(SIGTERM);
+        _exit(1);
+    }
+    assert_child(child, SIGTERM);
+    run_ticks(world, 2);
+    assert_int_equal(count, 0);
+    raise(SIGTERM);
+    run_ticks(world, 2);
+    assert_int_equal(count, 1);
+}
+
+/* The descriptor that woke the parent's loop may be somebody else's in the child. */
+static void test_a_signal_of_the_parents_writes_nowhere(void **state) {
+    struct world *world = *state;
+    int count = 0, ends[2];
+    assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGWINCH, count_call, &count), 0);
+    uint64_t timeout;
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout), 0); /* it sleeps: who signals writes */
+    assert_true(timeout == TRAM_FOREVER);
+    assert_int_equal(pipe(ends), 0);
+    set_blocking(ends[0], false);
+    pid_t child = fork_timed();
+    if (child == 0) {
+        for (int fd = 3; fd < 64; fd++)
+            if (fd != ends[0] && fd != ends[1])
+                dup2(ends[1], fd);
+        tram_loop *loop;
+        CHECK(tram_loop_new(NULL, &loop) == 0);
+        CHECK(tram_loop_add_signal_handler(loop, SIGUSR1, stop_loop, &count) == 0);
+        raise(SIGWINCH);
+        char byte;
+        CHECK(read(ends[0], &byte, 1) < 0 && errno == EAGAIN);
+        _exit(0);
+    }
+    assert_child(child, 0);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(tram_loop_dispatch(world->loop), 0);
+    assert_int_equal(count, 0);
+}
+
+static _Atomic bool storm_ends;
+
+/* Takes the lock of the signals, and has handlers at work, as often as can be. */
+static void *storm(void *arg) {
+    (void)arg;
+    tram_loop *loop;
+    int count = 0;
+    assert_int_equal(tram_loop_new(NULL, &loop), 0);
+    while (!storm_ends) {
+        assert_int_equal(tram_loop_add_signal_handler(loop, SIGUSR1, count_call, &count), 0);
+        pthread_kill(pthread_self(), SIGUSR1);
+        tram_loop_remove_signal_handler(loop, SIGUSR1);
+    }
+    assert_int_equal(tram_loop_free(loop), 0);
+    return NULL;
+}
+
+static void test_L_41_no_lock_is_inherited(void **state) {
+    (void)state;
+    pthread_t thread;
+    storm_ends = false;
+    assert_int_equal(pthread_create(&thread, NULL, storm, NULL), 0);
+    for (int i = 0; i < 100; i++) {
+        pid_t child = fork_timed();
+        if (child == 0) {
+            live();
+            _exit(0);
+        }
+        assert_child(child, 0);
+    }
+    storm_ends = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* ---- Executors ---- */
+
+static int job(void *arg, void **ret_result) {
+    *ret_result = arg;
+    return 0;
+}
+
+static void test_L_41_an_executor_of_the_parents(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    tram_future *future;
+    assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
+    assert_int_equal(tram_loop_run_in_executor(world->loop, executor, job, NULL, NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_future_release(future);
+    pid_t child = fork_timed();
+    if (child == 0) {
+        tram_loop *loop;
+        CHECK(tram_loop_new(NULL, &loop) == 0);
+        CHECK(tram_loop_run_in_executor(loop, executor, job, NULL, NULL, &future) == -ECHILD);
+        CHECK(tram_loop_set_default_executor(loop, executor) == -ECHILD);
+        tram_executor_free(executor);
+        CHECK(tram_loop_run_in_executor(loop, NULL, job, NULL, NULL, &future) == 0);
+        CHECK(tram_loop_run_until_complete(loop, future) == 0);
+        tram_future_release(future);
+        CHECK(tram_loop_free(loop) == 0);
+        _exit(0);
+    }
+    assert_child(child, 0);
+    tram_executor_free(executor);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_L_41_forked_in_a_callback, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_forked_on_a_worker, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_signal_of_the_parents_takes_its_default_action, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_a_signal_of_the_parents_writes_nowhere, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_no_lock_is_inherited, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_an_executor_of_the_parents, world_setup, world_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,545 @@
+/* What a runtime's control may not wait for: locks that workers want, posts, and signals that come in pairs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+/* ---- Helpers ---- */
+
+static int keep_quiet(tram_protocol *self, const void *data, size_t size) {
+    (void)self;
+    (void)data;
+    (void)size;
+    return 0;
+}
+
+static void free_protocol(tram_protocol *self) {
+    free(self);
+}
+
+static const tram_protocol_ops quiet_ops = {.data_received = keep_quiet, .released = free_protocol};
+
+static int quiet_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    (*ret_protocol)->ops = &quiet_ops;
+    return 0;
+}
+
+static tram_runtime *runtime_new(const tram_runtime_options *options) {
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(options, &runtime), 0);
+    return runtime;
+}
+
+static tram_runtime_server *serve(tram_runtime *runtime) {
+    tram_runtime_server *server;
+    assert_int_equal(tram_runtime_create_server(runtime, quiet_factory, NULL, "127.0.0.1", "0", NULL, &server, NULL),
+                     0);
+    return server;
+}
+
+static void pause_ms(long ms) {
+    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* A deadlock ends the program, and so fails it. */
+static int with_deadline(void **state) {
+    (void)state;
+    alarm(120);
+    return 0;
+}
+
+static int without_deadline(void **state) {
+    (void)state;
+    alarm(0);
+    return 0;
+}
+
+/* ---- Locks ---- */
+
+struct offering {
+    tram_runtime_server *server;
+    tram_runtime *runtime;
+    char path[64];
+    _Atomic unsigned offers;
+    _Atomic bool ends;
+};
+
+static int offer_listeners(struct offering *offering, tram_offer **ret_offer) {
+    const tram_offered offered = {.name = "echo", .server = offering->server};
+    return tram_runtime_offer_listeners(offering->runtime, offering->path, strlen(offering->path), &offered, 1, NULL,
+                                        ret_offer, NULL);
+}
+
+static int offer_at_start(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)loop;
+    (void)state;
+    struct offering *offering = arg;
+    if (worker != 1)
+        return 0;
+    int status = offer_listeners(offering, NULL);
+    offering->offers += status == 0;
+    return status;
+}
+
+static void test_V_51_a_start_function_offers_listeners(void **state) {
+    (void)state;
+    struct offering offering = {0};
+    snprintf(offering.path, sizeof offering.path, "/tmp/tram-offer-%d", (int)getpid());
+    tram_runtime_options options = {.workers = 2, .start = offer_at_start, .arg = &offering};
+    offering.runtime = runtime_new(&options);
+    offering.server = serve(offering.runtime);
+    assert_int_equal(tram_runtime_start(offering.runtime), 0);
+    assert_int_equal(offering.offers, 1);
+    /* It is there, and served: the path speaks the protocol of offers. */
+    tram_listener found[4];
+    int link = -1;
+    assert_int_equal(tram_listeners_inherit(offering.path, strlen(offering.path), NULL, found, 4, &link), 2);
+    tram_listeners_close(found, 2);
+    close(link);
+    tram_runtime_free(offering.runtime);
+    assert_int_not_equal(access(offering.path, F_OK), 0);
+}
+
+static int offer_again(tram_loop *loop, void *arg) {
+    struct offering *offering = arg;
+    tram_offer *offer;
+    if (offering->ends)
+        return 0;
+    if (offer_listeners(offering, &offer) == 0) {
+        offering->offers++;
+        tram_offer_release(offer);
+    }
+    return tram_loop_call_soon(loop, offer_again, offering, NULL, NULL);
+}
+
+static void test_V_51_callbacks_offer_while_others_create(void **state) {
+    (void)state;
+    struct offering offering = {0};
+    snprintf(offering.path, sizeof offering.path, "/tmp/tram-offer-%d", (int)getpid());
+    tram_runtime_options options = {.workers = 2};
+    offering.runtime = runtime_new(&options);
+    offering.server = serve(offering.runtime);
+    assert_int_equal(tram_runtime_start(offering.runtime), 0);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(
+            tram_loop_call_soon_threadsafe(tram_runtime_loop(offering.runtime, i), offer_again, &offering, NULL), 0);
+    while (offering.offers < 100)
+        assert_int_equal(tram_runtime_server_release(serve(offering.runtime)), 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(tram_runtime_server_release(serve(offering.runtime)), 0);
+    offering.ends = true;
+    tram_runtime_free(offering.runtime);
+}
+
+/* What the runtime calls on a worker's thread as it ends may call the runtime. */
+static void call_the_runtime(void *arg, tram_log_level level, const char *line) {
+    (void)level;
+    (void)line;
+    struct offering *offering = arg;
+    offering->offers++;
+    offer_listeners(offering, NULL); /* refused: it ends */
+    tram_runtime_server_release(NULL);
+    tram_runtime_stop(offering->runtime);
+}
+
+static int lose_directory(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime;
+    (void)loop;
+    (void)state;
+    struct offering *offering = arg;
+    char directory[64], elsewhere[72];
+    if (worker != 0)
+        return 0;
+    snprintf(directory, sizeof directory, "/tmp/tram-offers-%d", (int)getpid());
+    snprintf(elsewhere, sizeof elsewhere, "%s.moved", directory);
+    (void)offering;
+    return rename(directory, elsewhere);
+}
+
+static void test_V_51_a_log_function_calls_the_runtime_that_ends(void **state) {
+    (void)state;
+    struct offering offering = {0};
+    char directory[48], elsewhere[64], file[96];
+    snprintf(directory, sizeof directory, "/tmp/tram-offers-%d", (int)getpid());
+    snprintf(elsewhere, sizeof elsewhere, "%s.moved", directory);
+    snprintf(offering.path, sizeof offering.path, "%s/x", directory);
+    snprintf(file, sizeof file, "%s/x", elsewhere);
+    assert_int_equal(mkdir(directory, 0700), 0);
+    tram_runtime_options options = {.workers = 2, .stop = lose_directory, .arg = &offering, .handle_signals = false};
+    options.loop.log = call_the_runtime;
+    options.loop.log_arg = &offering;
+    offering.runtime = runtime_new(&options);
+    offering.server = serve(offering.runtime);
+    assert_int_equal(offer_listeners(&offering, NULL), 0);
+    assert_int_equal(tram_runtime_start(offering.runtime), 0);
+    tram_runtime_stop(offering.runtime);
+    assert_int_equal(tram_runtime_join(offering.runtime), 0);
+    tram_runtime_free(offering.runtime);
+    unlink(file);
+    rmdir(elsewhere);
+}
+
+/* ---- Posts ---- */
+
+struct flood {
+    sem_t gate;
+    sem_t inside;
+    _Atomic unsigned ran;
+    _Atomic unsigned discarded;
+};
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct flood *flood = arg;
+    sem_post(&flood->inside);
+    while (sem_wait(&flood->gate))
+        continue;
+    return 0;
+}
+
+static int work(tram_loop *loop, void *arg) {
+    (void)loop;
+    ((struct flood *)arg)->ran++;
+    return 0;
+}
+
+static void discard_work(void *arg) {
+    ((struct flood *)arg)->discarded++;
+}
+
+#define POSTS 5000
+
+static void check_posts_after_stops(unsigned workers, unsigned stops, bool connected) {
+    struct flood flood = {.ran = 0};
+    sem_init(&flood.gate, 0, 0);
+    sem_init(&flood.inside, 0, 0);
+    tram_runtime_options options = {.workers = workers, .grace_ns = 100000000};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server = serve(runtime);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    int fd = -1;
+    if (connected) {
+        tram_socket_address address;
+        struct sockaddr_in inet;
+        assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+        memcpy(&inet, &address.address, sizeof inet);
+        fd = tcp_connect(ntohs(inet.sin_port));
+        while (!tram_runtime_server_connection_count(server, 0))
+            pause_ms(1);
+    }
+    tram_loop *loop = tram_runtime_loop(runtime, 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, wait_at_gate, &flood, NULL), 0);
+    sem_wait(&flood.inside);
+    for (int i = 0; i < POSTS; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(loop, work, &flood, discard_work), 0);
+    for (unsigned i = 0; i < stops; i++)
+        assert_int_equal(tram_runtime_stop(runtime), 0);
+    sem_post(&flood.gate);
+    assert_true(tram_runtime_join(runtime) >= 0);
+    tram_runtime_free(runtime);
+    if (flood.ran > 256)
+        fail_msg("%u posts ran after the stop", flood.ran);
+    assert_int_equal(flood.ran + flood.discarded, POSTS);
+    sem_destroy(&flood.gate);
+    sem_destroy(&flood.inside);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void test_V_51_a_stop_does_not_wait_behind_posts(void **state) {
+    (void)state;
+    check_posts_after_stops(1, 1, false);
+    check_posts_after_stops(2, 1, false);
+    check_posts_after_stops(1, 1, true);
+}
+
+static void test_V_51_a_second_stop_does_not_wait_behind_posts(void **state) {
+    (void)state;
+    check_posts_after_stops(1, 2, false);
+    check_posts_after_stops(1, 2, true);
+}
+
+static int slow_work(tram_loop *loop, void *arg) {
+    pause_ms(1);
+    return work(loop, arg);
+}
+
+static int flood_made(tram_protocol *protocol, tram_transport *transport) {
+    static const char bytes[65536];
+    (void)protocol;
+    for (size_t sent = 0; sent < (32u << 20); sent += sizeof bytes)
+        if (tram_transport_write(transport, bytes, sizeof bytes))
+            return TRAM_EUSER;
+    return 0;
+}
+
+static const tram_protocol_ops flood_ops = {.connection_made = flood_made, .released = free_protocol};
+
+static int flood_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = quiet_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &flood_ops;
+    return status;
+}
+
+/* The grace ends by the clock, too: with a peer that never reads, and posts of a millisecond each. */
+static void test_V_51_the_end_of_the_grace_does_not_wait_behind_posts(void **state) {
+    (void)state;
+    struct flood flood = {.ran = 0};
+    tram_runtime_options options = {.workers = 1, .grace_ns = 100000000};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server;
+    assert_int_equal(tram_runtime_create_server(runtime, flood_factory, NULL, "127.0.0.1", "0", NULL, &server, NULL),
+                     0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_socket_address address;
+    struct sockaddr_in inet;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    memcpy(&inet, &address.address, sizeof inet);
+    int fd = tcp_connect(ntohs(inet.sin_port));
+    while (!tram_runtime_server_connection_count(server, 0))
+        pause_ms(1);
+    tram_loop *loop = tram_runtime_loop(runtime, 0);
+    for (int i = 0; i < POSTS; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(loop, slow_work, &flood, discard_work), 0);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 1);
+    tram_runtime_free(runtime);
+    assert_in_range(flood.ran, 0, 1000); /* some hundred, and not all */
+    close(fd);
+}
+
+/* ---- Signals ---- */
+
+/* As timeout(1) does: the child, and then its group. */
+static void test_V_51_two_signals_at_once_are_one(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .grace_ns = 3600000000000, .handle_signals = true};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server;
+    assert_int_equal(tram_runtime_create_server(runtime, flood_factory, NULL, "127.0.0.1", "0", NULL, &server, NULL),
+                     0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_socket_address address;
+    struct sockaddr_in inet;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    memcpy(&inet, &address.address, sizeof inet);
+    int fd = tcp_connect(ntohs(inet.sin_port));
+    while (!tram_runtime_server_connection_count(server, 0))
+        pause_ms(1);
+    /* The loop is busy when the first one comes, and looks at the second one much later. */
+    struct flood flood = {.ran = 0};
+    sem_init(&flood.gate, 0, 0);
+    sem_init(&flood.inside, 0, 0);
+    tram_loop *loop = tram_runtime_loop(runtime, 0);
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    assert_int_equal(kill(getpid(), SIGINT), 0);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    bool together = (to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec < 50000000;
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, wait_at_gate, &flood, NULL), 0);
+    sem_wait(&flood.inside);
+    sem_post(&flood.gate);
+    /* What is queued is still sent, to the last byte: the grace goes on. */
+    size_t received = 0;
+    static char bytes[65536];
+    pause_ms(20);
+    for (ssize_t size; (size = read(fd, bytes, sizeof bytes)) > 0;)
+        received += (size_t)size;
+    close(fd);
+    int aborted = tram_runtime_join(runtime);
+    if (together) {
+        assert_int_equal(received, 32u << 20);
+        assert_int_equal(aborted, 0);
+    }
+    tram_runtime_free(runtime);
+    sem_destroy(&flood.gate);
+    sem_destroy(&flood.inside);
+}
+
+/* ---- Letting go ---- */
+
+static _Atomic size_t live_blocks;
+
+static void *count_allocate(void *arg, size_t size) {
+    (void)arg;
+    void *memory = malloc(size);
+    live_blocks += memory != NULL;
+    return memory;
+}
+
+static void count_free(void *arg, void *memory, size_t size) {
+    (void)arg;
+    (void)size;
+    live_blocks -= memory != NULL;
+    free(memory);
+}
+
+static const tram_allocator counting = {.allocate = count_allocate, .release = count_free};
+
+/* But for some nodes of mail, as many as were on their way at once. */
+static void await_blocks(size_t expected) {
+    for (int i = 0; i < 10000 && live_blocks > expected + 8; i++)
+        pause_ms(1);
+    assert_in_range(live_blocks, 0, expected + 8);
+}
+
+static int connect_to(const tram_runtime_server *server) {
+    tram_socket_address address;
+    struct sockaddr_in inet;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    memcpy(&inet, &address.address, sizeof inet);
+    int fd = tcp_connect(ntohs(inet.sin_port));
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static const tram_server_limits every_limit = {
+    .max_connections = 100, .max_per_source = 50, .idle_timeout_ns = 3600000000000};
+
+/* A proxy that reloads: servers come and go, and nothing of them stays. */
+static void test_V_52_released_servers_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *early = serve(runtime);
+    assert_int_equal(tram_runtime_server_release(early), 0); /* nobody has begun */
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_server_options limited = {.limits = &every_limit};
+    size_t before = 0;
+    for (int i = 0; i < 20; i++) {
+        tram_runtime_server *server;
+        assert_int_equal(tram_runtime_create_server(runtime, quiet_factory, NULL, "127.0.0.1", "0",
+                                                    i % 2 ? &limited : NULL, &server, NULL),
+                         0);
+        int fds[8];
+        for (int j = 0; j < 8; j++)
+            fds[j] = connect_to(server);
+        while (tram_runtime_server_connection_count(server, 0) + tram_runtime_server_connection_count(server, 1) < 8)
+            pause_ms(1);
+        assert_int_equal(tram_runtime_server_release(server), 0);
+        pause_ms(2); /* the connections go on, and the server with them */
+        for (int j = 0; j < 8; j++)
+            assert_int_equal(send(fds[j], "x", 1, MSG_NOSIGNAL), 1);
+        for (int j = 0; j < 8; j++)
+            close(fds[j]);
+        if (i == 3) { /* the caches of the loops are filled */
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(runtime);
+    assert_int_equal(live_blocks, 0);
+}
+
+static void test_V_52_released_endpoints_and_offers_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    struct offering offering = {.runtime = runtime_new(&options)};
+    snprintf(offering.path, sizeof offering.path, "/tmp/tram-offer-%d", (int)getpid());
+    assert_int_equal(tram_runtime_start(offering.runtime), 0);
+    size_t before = 0;
+    for (int i = 0; i < 20; i++) {
+        tram_runtime_datagram_endpoint *endpoint;
+        tram_datagram_options where = {.local_host = "127.0.0.1", .local_port = "0"};
+        tram_offer *offer;
+        assert_int_equal(
+            tram_runtime_create_datagram_endpoint(offering.runtime, quiet_factory, NULL, &where, &endpoint, NULL), 0);
+        assert_int_equal(tram_runtime_datagram_endpoint_release(endpoint), 0);
+        offering.server = serve(offering.runtime);
+        assert_int_equal(offer_listeners(&offering, &offer), 0);
+        assert_int_equal(tram_runtime_server_release(offering.server), 0); /* the offer goes on without it */
+        assert_int_equal(tram_offer_release(offer), 0);
+        if (i == 3) {
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(offering.runtime);
+    assert_int_equal(live_blocks, 0);
+}
+
+static int refuse_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)arg;
+    (void)ret_protocol;
+    return tram_loop_raise(loop, TRAM_EUSER, NULL, "no protocol today");
+}
+
+/* What failed is freed at once, and its error outlives the runtime. */
+static void test_V_52_failed_endpoints_leave_nothing(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .loop = {.allocator = &counting}};
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    size_t before = 0;
+    tram_error error = {0};
+    tram_datagram_options where = {.local_host = "127.0.0.1", .local_port = "0"};
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, refuse_protocol, NULL, &where, NULL, &error),
+                         TRAM_EUSER);
+        if (i == 3) {
+            pause_ms(100);
+            before = live_blocks;
+        }
+        if (i > 3)
+            await_blocks(before);
+    }
+    tram_runtime_free(runtime);
+    assert_int_equal(live_blocks, 0);
+    assert_string_equal(error.detail, "no protocol today");
+}
+
+static void test_the_error_of_a_server_outlives_the_runtime(void **state) {
+    (void)state;
+    uint16_t number;
+    int held = tcp_listener(5, &number);
+    char port[8];
+    snprintf(port, sizeof port, "%u", number);
+    tram_runtime_options options = {.workers = 2};
+    tram_runtime *runtime = runtime_new(&options);
+    tram_error error = {0};
+    assert_int_equal(tram_runtime_create_server(runtime, quiet_factory, NULL, "127.0.0.1", port, NULL, NULL, &error),
+                     -EADDRINUSE);
+    tram_runtime_free(runtime);
+    assert_non_null(strstr(error.detail, port));
+    close(held);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_V_51_a_start_function_offers_listeners),
+        cmocka_unit_test(test_V_51_callbacks_offer_while_others_create),
+        cmocka_unit_test(test_V_51_a_log_function_calls_the_runtime_that_ends),
+        cmocka_unit_test(test_V_51_a_stop_does_not_wait_behind_posts),
+        cmocka_unit_test(test_V_51_a_second_stop_does_not_wait_behind_posts),
+        cmocka_unit_test(test_V_51_the_end_of_the_grace_does_not_wait_behind_posts),
+        cmocka_unit_test(test_V_51_two_signals_at_once_are_one),
+        cmocka_unit_test(test_V_52_released_servers_leave_nothing),
+        cmocka_unit_test(test_V_52_released_endpoints_and_offers_leave_nothing),
+        cmocka_unit_test(test_V_52_failed_endpoints_leave_nothing),
+        cmocka_unit_test(test_the_error_of_a_server_outlives_the_runtime),
+    };
+    return cmocka_run_group_tests(tests, with_deadline, without_deadline);
+}
