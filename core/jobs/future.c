@@ -357,10 +357,9 @@ int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
         return status;
     tram_future_hold(future);
     status = tram_loop_run_forever(loop);
-    if (!status) {
-        tram_future_remove_done_callback(future, stop_when_done, NULL);
+    tram_future_remove_done_callback(future, stop_when_done, NULL);
+    if (!status)
         status = tram_future_result(future, NULL);
-    }
     tram_future_release(future);
     return status;
 }

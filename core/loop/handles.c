@@ -232,14 +232,21 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
     return 0;
 }
 
+/* A time that has passed keeps its order, too. */
+static uint64_t after(uint64_t now, int64_t delay_ns) {
+    if (delay_ns >= 0)
+        return now + (uint64_t)delay_ns;
+    uint64_t ago = 0 - (uint64_t)delay_ns;
+    return ago < now ? now - ago : 0;
+}
+
 int tram_loop_call_later(tram_loop *loop, int64_t delay_ns, tram_callback callback, void *arg, tram_discard discard,
                          tram_handle *ret_handle) {
     int status = loop_enter_open(loop, __func__);
     if (unlikely(status))
         return status;
     uint64_t now = tram__clock(loop);
-    uint64_t delay = delay_ns > 0 ? (uint64_t)delay_ns : 0;
-    return tram_loop_call_at(loop, now + delay, callback, arg, discard, ret_handle);
+    return tram_loop_call_at(loop, after(now, delay_ns), callback, arg, discard, ret_handle);
 }
 
 /* The record that the handle names now or named last; NULL if it names something else by now. */

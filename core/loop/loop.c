@@ -94,19 +94,26 @@ static void end_tick(tram_loop *loop, uint64_t began) {
         stats_add(&loop->stats.slow_ticks, 1);
 }
 
+/* A loop that cannot wait cannot run: somebody has closed the descriptor by which it does. */
+__attribute__((noinline)) static void report_wait(tram_loop *loop, int code) {
+    tram_error error = {.code = code, .operation = "epoll_wait"};
+    tram_exception exception = {.message = "the loop cannot wait for events", .error = &error, .fd = -1};
+    tram__report(loop, &exception);
+}
+
 /*
  * One turn. What runs is decided before anything does: the callbacks queued so far, the events collected, the mail
  * taken and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
- * one more poll (L-5).
+ * one more poll (L-5). 0, or why the loop could not wait.
  */
-static void tick(tram_loop *loop, bool may_block) {
+static int tick(tram_loop *loop, bool may_block) {
     stats_add(&loop->stats.ticks, 1);
     int64_t timeout_ns = may_block ? wait_time(loop) : 0;
     if (timeout_ns != 0 && loop->spin_ns && spin(loop))
         timeout_ns = 0;
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
         timeout_ns = 0;
-    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    int status = loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
     PROBE1(tick_begin, loop);
 
@@ -119,6 +126,8 @@ static void tick(tram_loop *loop, bool may_block) {
     if (loop->timers.count)
         tram__timers_begin(&loop->timers, began);
 
+    if (unlikely(status))
+        report_wait(loop, status);
     run_batch(loop);
     loop->poller_ops->serve(loop, loop->poller);
     if (loop->mailbox->taken)
@@ -135,6 +144,7 @@ static void tick(tram_loop *loop, bool may_block) {
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
+    return status;
 }
 
 /* ---- Running ---- */
@@ -166,11 +176,11 @@ int tram_loop_run_forever(tram_loop *loop) {
     if (status)
         return status;
     do
-        tick(loop, true);
-    while (!loop->stopping);
+        status = tick(loop, true);
+    while (!loop->stopping && likely(!status));
     loop->stopping = false;
     end_running(loop);
-    return 0;
+    return status;
 }
 
 int tram_loop_stop(tram_loop *loop) {
@@ -197,12 +207,12 @@ int tram_loop_dispatch(tram_loop *loop) {
     int status = begin_running(loop, __func__);
     if (status)
         return status;
-    tick(loop, false);
+    status = tick(loop, false);
     end_running(loop);
     loop->owned = true; /* by the thread that drives it */
     int stopped = loop->stopping;
     loop->stopping = false;
-    return stopped;
+    return status ? status : stopped;
 }
 
 int tram_loop_backend_fd(const tram_loop *loop) {

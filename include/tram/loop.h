@@ -142,7 +142,7 @@ TRAM_API int tram_loop_prepare(tram_loop *loop, int64_t *ret_timeout_ns);
 /* A descriptor that polls readable when the loop has something to do. Owned by the loop. */
 TRAM_API int tram_loop_backend_fd(const tram_loop *loop);
 
-/* One tick. 1: tram_loop_stop() was called, 0: go on; TRAM_ESTATE as run_forever. */
+/* One tick. 1: tram_loop_stop() was called, 0: go on; otherwise as run_forever. */
 TRAM_API int tram_loop_dispatch(tram_loop *loop);
 
 /* ---- Callbacks and timers ---- */

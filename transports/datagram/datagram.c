@@ -280,6 +280,8 @@ static void keep_peer(struct datagram_transport *self, const tram_socket_address
     int family = peer ? address_family(peer) : AF_UNSPEC;
     if ((family == AF_INET || family == AF_INET6) && peer->size <= sizeof self->base.peer)
         memcpy(&self->base.peer, &peer->address, peer->size);
+    else if (peer)
+        tram__socket_keep_peer(&self->base, peer);
 }
 
 int tram__datagram_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct datagram_setup *setup,

@@ -214,23 +214,40 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
 }
 
-/* One report and one timer, however often it is noticed before the timer has run (V-11). */
-static void starve(struct listener *listener, int code) {
+/*
+ * One report and one timer, however often it is noticed before the timer has run (V-11). Should even the timer find no
+ * memory, the listener goes on without a pause.
+ */
+static void pause_accepting(struct listener *listener, uint64_t pause_ns, int code, const char *message) {
     tram_loop *loop = listener->io.loop;
     if (listener->starved)
         return;
-    /* Should even the timer find no memory, the listener goes on without a pause. */
-    if (tram__deadline_start(loop, &listener->retry, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS) == 0) {
+    if (tram__deadline_start(loop, &listener->retry, tram__clock(loop) + pause_ns) == 0) {
         listener->starved = true;
         tram__io_accept_stop(&listener->io);
     }
     stats_add(&loop->stats.accept_pauses, 1);
-    report_accept(listener, code, "accept is out of system resources");
+    report_accept(listener, code, message);
+}
+
+/*
+ * A failure that takes the connection with it happens once. One that comes again is the listener's own: it was shut
+ * down, or is refused by a policy, and that may last (V-12).
+ */
+static void accept_failed(struct listener *listener, int code) {
+    unsigned before = listener->failures;
+    if (listener->failures < TRAM_ACCEPT_DOUBLINGS + 1)
+        listener->failures++;
+    if (before)
+        pause_accepting(listener, TRAM_ACCEPT_RETRY_NS << (before - 1), code, "accept keeps failing");
+    else
+        report_accept(listener, code, "accept failed");
 }
 
 static inline void on_accepted(struct listener *listener, int fd, const struct sockaddr_storage *peer,
                                socklen_t peer_size) {
     tram_server *server = listener->server;
+    listener->failures = 0;
     struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
     if (!server->load || !balance_hand_over(server->load, &accepted))
         serve_here(server, &accepted);
@@ -245,18 +262,20 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
     if (likely(result >= 0))
         on_accepted(listener, result, peer, peer_size);
     else if (is_exhaustion(result))
-        starve(listener, result);
+        pause_accepting(listener, TRAM_ACCEPT_RETRY_NS, result, "accept is out of system resources");
     else
-        report_accept(listener, result, "accept failed");
+        accept_failed(listener, result);
 }
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
-    if (likely(result >= 0))
-        admit(listener->server, &accepted, true);
-    else
+    if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
+        return;
+    }
+    listener->failures = 0;
+    admit(listener->server, &accepted, true);
 }
 
 static const struct io_kind listener_kind = {

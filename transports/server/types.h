@@ -14,7 +14,8 @@ struct listener {
     tram_server *server;
     struct deadline retry; /* runs while accepting pauses for want of descriptors or memory (V-11) */
     bool starved;
-    bool no_delay; /* what it accepts has TCP_NODELAY already */
+    uint8_t failures; /* of accept, since it last succeeded */
+    bool no_delay;    /* what it accepts has TCP_NODELAY already */
     tram_socket_address address;
     struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
 };

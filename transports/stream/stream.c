@@ -41,16 +41,34 @@ static void metered_range_sent(struct io *io, ssize_t result) {
     range_sent(io, result);
 }
 
+/*
+ * Where the peer has finished, and where a bridge waits for its other side, no read would ever find the error. Whoever
+ * paused reading by himself reads first what came before it (R-9).
+ */
+static bool hears_errors(const struct io *io) {
+    const tram_transport *transport = (const tram_transport *)(const void *)io;
+    return !(transport->flags & (T_LOST_PENDING | T_LOST)) && (transport->flags & T_EOF || tram__bridged(transport));
+}
+
 static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+static bool have_more(tram_transport *transport) {
+    if (!transport->more)
+        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
+    return transport->more;
+}
+
+void tram__socket_keep_peer(tram_transport *transport, const tram_socket_address *peer) {
+    if (have_more(transport))
+        transport->more->peer = *peer;
 }
 
 /* An address that is asked for once and then kept. NULL: not to be had. */
 static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
     const struct sys *sys = transport->io.loop->sys;
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    if (!transport->more)
+    if (!have_more(transport))
         return NULL;
     tram_socket_address *address = of_peer ? &transport->more->peer : &transport->more->sock;
     if (!address->size && transport->io.fd >= 0) {
@@ -160,6 +178,7 @@ static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_function,                                                                           \
+               .hears_errors = hears_errors,                                                                           \
                .ending = tram__bytes_ending},                                                                          \
         .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
         .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
