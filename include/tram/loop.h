@@ -110,7 +110,7 @@ TRAM_API const char *tram_loop_backend_name(const tram_loop *loop);
 
 /*
  * Runs ticks until tram_loop_stop() (loop.run_forever). TRAM_ESTATE: closed, already running, or another loop
- * runs on this thread.
+ * runs on this thread. -errno: somebody has closed the descriptor by which the loop waits, which is reported, too.
  */
 TRAM_API int tram_loop_run_forever(tram_loop *loop);
 

@@ -1,6 +1,7 @@
 /* Bulk through a bridge between TCP sockets, which the kernel moves from socket to socket by way of a pipe. */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -497,6 +498,42 @@ static void test_resets(void **state) {
     end(&coupling);
 }
 
+/* One of the sockets can be written to no more: SIGPIPE would come. */
+static void test_W_12_a_splice_to_nobody_is_EPIPE_and_no_signal(void **state) {
+    struct world *world = *state;
+    struct sigaction before, deadly = {.sa_handler = SIG_DFL};
+    assert_int_equal(sigaction(SIGPIPE, &deadly, &before), 0);
+    sigset_t only, mask, pending, blocked;
+    sigemptyset(&only);
+    sigaddset(&only, SIGPIPE);
+    for (int pends = 0; pends < 2; pends++) {
+        if (pends) {
+            pthread_sigmask(SIG_BLOCK, &only, &mask);
+            raise(SIGPIPE);
+        }
+        struct coupling coupling = coupled(world);
+        warm_up(&coupling);
+        const tram_socket *sock = tram_transport_get_extra_info(coupling.b, "socket", NULL);
+        unsigned moved = outs;
+        assert_int_equal(shutdown(sock->fileno, SHUT_WR), 0);
+        while (!tram_future_done(coupling.future)) {
+            push(&coupling);
+            run_ticks(world, 1);
+        }
+        assert_true(outs > moved);
+        assert_ended(&coupling, TRAM_BRIDGE_FAILED, 1, -EPIPE);
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        sigpending(&pending);
+        assert_int_equal(sigismember(&blocked, SIGPIPE), pends);
+        assert_int_equal(sigismember(&pending, SIGPIPE), pends);
+        end(&coupling);
+    }
+    int number;
+    sigwait(&only, &number);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    sigaction(SIGPIPE, &before, NULL);
+}
+
 static void test_an_idle_bridge_ends_with_bytes_in_a_pipe(void **state) {
     struct coupling coupling = coupled_with(*state, tcp_pair, 300000000);
     choke(&coupling);
@@ -648,6 +685,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(bulk_goes_through_a_pipe_and_arrives_whole),
         TEST(L_41_urgent_data_does_not_stop_what_follows),
+        TEST(W_12_a_splice_to_nobody_is_EPIPE_and_no_signal),
         TEST(both_ways_at_once),
         TEST(a_slow_reader_costs_a_pipe_and_no_memory),
         TEST(small_messages_are_copied_again),

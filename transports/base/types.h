@@ -122,6 +122,7 @@ enum transport_flag {
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
+    T_FD_KNOWN = 1 << 16,      /* the user knows the descriptor, and may have set options of it */
 };
 
 /* Bytes that were received before the transport was made, and come first (handover.c). */

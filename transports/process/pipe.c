@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "transports/base/state.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
 #include <tram/pipe.h>
 
@@ -70,7 +71,10 @@ static void end(tram_transport *transport) {
     int fd = transport->io.fd;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
-    transport->io.loop->sys->close(fd);
+    if (transport->io.flags & IO_NO_SOCKET)
+        transport->io.loop->sys->close(fd);
+    else
+        tram__socket_close(transport->io.loop->sys, fd);
 }
 
 static const void *extra_info(tram_transport *transport, const char *name) {

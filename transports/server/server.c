@@ -6,6 +6,7 @@
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
 
 #include <errno.h>
@@ -345,6 +346,7 @@ static void listener_open(struct listener *listener) {
     const struct sys *sys = server->loop->sys;
     int fd = listener->io.fd, on = 1;
     listener->retry.expire = retry_expired;
+    tram__socket_forbid_linger(sys, fd);
     listener->address.size = sizeof listener->address.address;
     if (sys->getsockname(fd, (struct sockaddr *)&listener->address.address, &listener->address.size) < 0)
         listener->address.size = 0;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "transports/sock/op.h"
+#include "transports/socket/socket.h"
 #include <tram/sock.h>
 
 /* ---- Receiving ---- */
@@ -223,7 +224,7 @@ static int accept_attempt(struct sock_op *op, void **ret_value) {
 static void accept_destroy(tram_future *future) {
     struct accept_op *accept = (struct accept_op *)future;
     if (accept->accepted >= 0)
-        future->loop->sys->close(accept->accepted);
+        tram__socket_close(future->loop->sys, accept->accepted);
 }
 
 static const struct sock_op_kind accept_kind = {

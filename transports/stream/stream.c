@@ -5,6 +5,7 @@
 
 #include "transports/base/state.h"
 #include "transports/proxy/bridge.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
 #include "transports/stream/descriptors.h"
 #include "transports/stream/metering.h"
@@ -94,7 +95,10 @@ void tram__socket_end(tram_transport *transport) {
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
     if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
-    loop->sys->close(fd);
+    if (unlikely(transport->flags & T_FD_KNOWN))
+        tram__socket_close(loop->sys, fd);
+    else
+        loop->sys->close(fd);
 }
 
 struct extra_values {
@@ -150,6 +154,7 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
         return peer_credentials(transport, values);
     if (strcmp(name, "socket") != 0)
         return NULL;
+    transport->flags |= T_FD_KNOWN;
     values->socket = (tram_socket){
         .fileno = transport->io.fd,
         .family = socket_option(transport, SO_DOMAIN),
@@ -237,6 +242,8 @@ ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, 
     if (!options->no_delay_set)
         set_no_delay(transport);
     tram__transport_begin(transport, protocol, options->owner, options->creator);
+    if (unlikely(!options->owner))
+        transport->flags |= T_FD_KNOWN; /* it may have been given */
     if (ret_transport)
         *ret_transport = transport;
     return 0;
