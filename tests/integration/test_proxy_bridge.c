@@ -486,8 +486,8 @@ static void test_a_slow_reader_is_no_idleness(void **state) {
     struct world *world = *state;
     shift_clock(world);
     struct coupling coupling = sockets_between(world, unix_pair);
-    tram_transport_set_write_buffer_limits(coupling.b, 1 << 22, 1 << 21);
-    fill(coupling.b, 2000000);
+    tram_transport_set_write_buffer_limits(coupling.b, 1 << 25, 1 << 24);
+    fill(coupling.b, 16000000);
     world->trace[0] = '\0';
     couple(&coupling, IDLE);
     static char bytes[65536];
@@ -497,6 +497,7 @@ static void test_a_slow_reader_is_no_idleness(void **state) {
         while (tram_transport_get_write_buffer_size(coupling.b) == before) {
             recv(coupling.right, bytes, sizeof bytes, MSG_DONTWAIT);
             run_ticks(world, 1);
+            assert_false(tram_future_done(coupling.future));
         }
         run_ticks(world, 2);
         assert_false(tram_future_done(coupling.future));
