@@ -27,6 +27,7 @@
 #include <tram/sock.h>
 #include <tram/stats.h>
 #include <tram/subprocess.h>
+#include <tram/time.h>
 #include <tram/transport.h>
 #include <tram/unix.h>
 #include <tram/version.h>

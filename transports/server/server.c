@@ -212,7 +212,7 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     if (tram__io_accept_start(&listener->io, listener->server->accept_limit) == 0)
         return;
     listener->starved = true;
-    tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
+    tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
 /*
@@ -223,7 +223,7 @@ static void pause_accepting(struct listener *listener, uint64_t pause_ns, int co
     tram_loop *loop = listener->io.loop;
     if (listener->starved)
         return;
-    if (tram__deadline_start(loop, &listener->retry, tram__clock(loop) + pause_ns) == 0) {
+    if (tram__deadline_start_after(loop, &listener->retry, pause_ns) == 0) {
         listener->starved = true;
         tram__io_accept_stop(&listener->io);
     }

@@ -156,7 +156,7 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
         return NULL;
     transport->flags |= T_FD_KNOWN;
     values->socket = (tram_socket){
-        .fileno = transport->io.fd,
+        .fd = transport->io.fd,
         .family = socket_option(transport, SO_DOMAIN),
         .type = socket_option(transport, SO_TYPE),
         .protocol = socket_option(transport, SO_PROTOCOL),
