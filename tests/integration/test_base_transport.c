@@ -1139,7 +1139,7 @@ static void test_T_11_a_time_of_SO_LINGER_does_not_hold_the_loop(void **state) {
         run_ticks(world, 1);
         if (!given) {
             const tram_socket *sock = tram_transport_get_extra_info(transport, "socket", NULL);
-            assert_int_equal(setsockopt(sock->fileno, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+            assert_int_equal(setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
         }
         fill(transport, 1);
         uint64_t start = tram_loop_time(world->loop);

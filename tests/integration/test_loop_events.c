@@ -60,7 +60,7 @@ static void shut_down_elsewhere(int fd, int how) {
 
 static int fd_of(tram_transport *transport) {
     const tram_socket *sock = tram_transport_get_extra_info(transport, "socket", NULL);
-    return sock->fileno;
+    return sock->fd;
 }
 
 /* ---- Streams ---- */

@@ -515,7 +515,7 @@ static void test_W_12_a_splice_to_nobody_is_EPIPE_and_no_signal(void **state) {
         warm_up(&coupling);
         const tram_socket *sock = tram_transport_get_extra_info(coupling.b, "socket", NULL);
         unsigned moved = outs;
-        assert_int_equal(shutdown(sock->fileno, SHUT_WR), 0);
+        assert_int_equal(shutdown(sock->fd, SHUT_WR), 0);
         while (!tram_future_done(coupling.future)) {
             push(&coupling);
             run_ticks(world, 1);
