@@ -1,6 +1,11 @@
 /*
  * The epoll backend: level-triggered, one system call for what one event asks. An event is served when its turn to run
- * comes, not when it is collected, so what callbacks change in between (pause, close, set_protocol) counts.
+ * comes, not when it is collected, so what callbacks change in between (pause, close, set_protocol) counts; but what
+ * they start anew waits for the next tick (L-2).
+ *
+ * An error and a hang-up are reported whether they are asked for or not, for as long as they last. Where nobody could
+ * be told of one, and nothing was taken that would end it, the descriptor becomes edge-triggered until somebody is told
+ * something or wants something else: so no state of a descriptor keeps the loop awake.
  */
 #include "core/backend/backend.h"
 
@@ -10,6 +15,7 @@
 
 #include "core/backend/datagrams.h"
 #include "core/backend/descriptors.h"
+#include "core/backend/error_queue.h"
 #include "core/base/probes.h"
 #include "core/loop/loop.h"
 #include "core/system/sigpipe.h"
@@ -20,12 +26,22 @@ struct poller {
     int epoll;
     int collected;
     bool no_pwait2; /* a kernel before 5.11 */
+    bool lost;      /* somebody closed its descriptor, whose number may be anybody's by now */
     struct epoll_event events[TRAM_EVENTS_PER_TICK];
 };
 
 static inline uint64_t event_name(uint32_t slot, uint32_t generation) {
     return (uint64_t)generation << 32 | slot;
 }
+
+/*
+ * In the generation of an event of an edge-triggered io. Generations never have this bit, so it is taken for one of an
+ * io that is gone, and is looked at apart: what is level-triggered pays nothing for the difference.
+ */
+#define EDGE_MARK (IO_GENERATION_LAST + 1u)
+
+/* What is reported without having been asked for. */
+#define TROUBLE ((uint32_t)(EPOLLERR | EPOLLHUP))
 
 static int epoll_open(tram_loop *loop, struct poller **ret_poller) {
     struct poller *poller = memory_get(&loop->allocator, sizeof *poller);
@@ -46,7 +62,8 @@ static int epoll_open(tram_loop *loop, struct poller **ret_poller) {
 }
 
 static void epoll_close(tram_loop *loop, struct poller *poller) {
-    poller->sys->close(poller->epoll);
+    if (!poller->lost)
+        poller->sys->close(poller->epoll);
     memory_put(&loop->allocator, poller, sizeof *poller);
 }
 
@@ -87,8 +104,7 @@ __attribute__((noinline)) static int change_again(struct poller *poller, struct 
     return status < 0 ? -errno : 0;
 }
 
-static int epoll_change(struct poller *poller, struct io *io) {
-    struct epoll_event event = wanted_event(poller, io);
+static int change_to(struct poller *poller, struct io *io, struct epoll_event event) {
     if (unlikely(io->flags & IO_EXCLUSIVE)) {
         event.events |= EPOLLEXCLUSIVE;
         if (io->flags & IO_IN_KERNEL)
@@ -105,6 +121,22 @@ static int epoll_change(struct poller *poller, struct io *io) {
     io->flags |= IO_IN_KERNEL;
     io->armed = io->wanted;
     return 0;
+}
+
+static int epoll_change(struct poller *poller, struct io *io) {
+    return change_to(poller, io, wanted_event(poller, io));
+}
+
+/* From now on only what is new is reported. Where the kernel refuses even that, it is to forget the descriptor. */
+__attribute__((noinline)) static void make_edge_triggered(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
+    event.events = (event.events & ~(uint32_t)EPOLLONESHOT) | (uint32_t)EPOLLET;
+    event.data.u64 |= (uint64_t)EDGE_MARK << 32;
+    io->armed = 0;
+    if ((io->flags & IO_IN_KERNEL || io->wanted) && change_to(poller, io, event) < 0)
+        epoll_forget(poller, io);
+    else
+        io->armed |= IO_EDGE;
 }
 
 /* The kernel knows a descriptor by its number and its open file: another file of the same number is unknown to it. */
@@ -217,7 +249,7 @@ static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
     return poller->sys->epoll_wait(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, (int)ms);
 }
 
-static bool epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
+static int epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
     (void)loop;
     int count;
     if (timeout_ns > 0 && !poller->no_pwait2) {
@@ -230,8 +262,22 @@ static bool epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t t
     } else {
         count = wait_rounded_up(poller, timeout_ns);
     }
-    poller->collected = count > 0 ? count : 0; /* EINTR is an empty wait: the loop comes again */
-    return count > 0;
+    poller->collected = count > 0 ? count : 0;
+    if (likely(count >= 0) || errno == EINTR)
+        return poller->collected; /* an interrupted wait is an empty one: the loop comes again */
+    poller->lost = errno == EBADF || errno == EINVAL;
+    return -errno;
+}
+
+static void epoll_discard(struct poller *poller, const struct io *io) {
+    for (int i = 0; i < poller->collected; i++) {
+        struct epoll_event *event = &poller->events[i];
+        if ((uint32_t)event->data.u64 != io->slot)
+            continue;
+        bool writable = io->wanted & IO_WRITE && event->events & (EPOLLOUT | TROUBLE);
+        bool readable = io->wanted & IO_READ && event->events & (EPOLLIN | TROUBLE);
+        event->events = (writable ? (uint32_t)EPOLLOUT : 0) | (readable ? (uint32_t)EPOLLIN : 0);
+    }
 }
 
 /* ---- Serving ---- */
@@ -243,50 +289,67 @@ static void count_received(tram_loop *loop, ssize_t received) {
     }
 }
 
-__attribute__((noinline)) static void receive_descriptors(tram_loop *loop, struct io *io, void *memory, size_t size) {
+/*
+ * The functions below that return a bool tell whether somebody was told something. Where nobody was there was nothing
+ * to receive, to send or to accept, whatever the kernel had said.
+ */
+
+__attribute__((noinline)) static bool receive_descriptors(tram_loop *loop, struct io *io, void *memory, size_t size) {
     struct descriptors came;
     ssize_t received = tram__descriptors_receive(io, memory, size, &came);
     if (received == -EAGAIN)
-        return;
+        return false;
     count_received(loop, received);
     io->kind->descriptors->received(io, memory, received, came.fds, came.count, came.cut);
+    return true;
 }
 
-static void receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io *io, int pipe) {
+/*
+ * Nothing, or the end of the stream, is no answer of splice(2), which does not get past urgent data: a receive, which
+ * does, decides.
+ */
+static bool receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io *io, int pipe) {
     ssize_t received;
     do
         received = sys->splice(io->fd, NULL, pipe, NULL, TRAM_SPLICE_SIZE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     while (received < 0 && errno == EINTR);
-    count_received(loop, received);
-    io->kind->spliced(io, received < 0 ? -errno : received);
+    bool answer = received > 0 || (received < 0 && errno != EAGAIN);
+    if (answer)
+        count_received(loop, received);
+    io->kind->spliced(io, received > 0 ? received : answer ? -errno : -EAGAIN);
+    return answer;
+}
+
+/* Where the next bytes go: the loop's memory, or the owner's. False: nowhere, the owner does not receive now. */
+static bool find_memory(tram_loop *loop, struct io *io, void **ret_memory, size_t *ret_size) {
+    *ret_memory = loop->receive_buffer;
+    *ret_size = TRAM_RECEIVE_SIZE;
+    return !io->kind->buffer || io->kind->buffer(io, ret_memory, ret_size) >= 0;
 }
 
 /*
  * A receive that is not the common one: into memory of the owner's, from no socket, into a pipe, with descriptors, or
  * one that was interrupted.
  */
-__attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
+__attribute__((noinline)) static bool receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
     int pipe = io->flags & IO_SPLICES ? io->kind->pipe(io) : -1;
-    if (pipe >= 0) {
-        receive_into_pipe(loop, sys, io, pipe);
-        return;
-    }
-    void *memory = loop->receive_buffer;
-    size_t size = TRAM_RECEIVE_SIZE;
-    if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
-        return;
-    if (io->flags & IO_DESCRIPTORS) {
-        receive_descriptors(loop, io, memory, size);
-        return;
-    }
+    if (pipe >= 0 && receive_into_pipe(loop, sys, io, pipe))
+        return true;
+    void *memory;
+    size_t size;
+    if (!find_memory(loop, io, &memory, &size))
+        return true;
+    if (io->flags & IO_DESCRIPTORS)
+        return receive_descriptors(loop, io, memory, size);
     ssize_t received;
     do
         received = io->flags & IO_NO_SOCKET ? sys->read(io->fd, memory, size) : sys->recv(io->fd, memory, size, 0);
     while (received < 0 && errno == EINTR);
     if (received < 0 && errno == EAGAIN)
-        return;
+        return false;
     count_received(loop, received);
     io->kind->received(io, memory, received < 0 ? -errno : received);
+    return true;
 }
 
 /* What a failed receive means to the owner: an interrupted one is made again. */
@@ -322,36 +385,36 @@ static void count_sent(tram_loop *loop, ssize_t sent) {
     }
 }
 
-static void flush_file(tram_loop *loop, struct io *io) {
+static bool flush_file(tram_loop *loop, struct io *io) {
     struct io_range range;
     io->kind->next_range(io, &range);
     ssize_t sent = epoll_try_send_range(io, &range);
     if (sent == -EAGAIN)
-        return;
+        return false;
     count_sent(loop, sent);
     io->kind->range_sent(io, sent);
+    return true;
 }
 
-static void flush(tram_loop *loop, struct io *io) {
-    if (unlikely(io->flags & IO_SENDS_FILE)) {
-        flush_file(loop, io);
-        return;
-    }
+static bool flush(tram_loop *loop, struct io *io) {
+    if (unlikely(io->flags & IO_SENDS_FILE))
+        return flush_file(loop, io);
     struct iovec pieces[TRAM_WRITE_PIECES];
     size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
     if (unlikely(!count)) {
         io->kind->sent(io, 0);
-        return;
+        return true;
     }
     ssize_t sent = epoll_try_send_pieces(io, pieces, count);
     if (sent == -EAGAIN)
-        return;
+        return false;
     count_sent(loop, sent);
     io->kind->sent(io, sent);
+    return true;
 }
 
 /* One batch: what is left is reported again. */
-static void receive_datagrams(tram_loop *loop, const struct sys *sys, struct io *io) {
+static bool receive_datagrams(tram_loop *loop, const struct sys *sys, struct io *io) {
     struct datagram_area *area = loop->datagrams;
     unsigned room = tram__datagrams_room(area, io);
     int count;
@@ -362,10 +425,13 @@ static void receive_datagrams(tram_loop *loop, const struct sys *sys, struct io 
         tram__datagrams_deliver(io, (unsigned)count);
     else if (count < 0 && errno != EAGAIN)
         io->kind->datagrams->receive_failed(io, -errno);
+    else
+        return false;
+    return true;
 }
 
 /* Until the kernel refuses, or one fails (D-15, D-18). */
-static void flush_datagrams(tram_loop *loop, struct io *io) {
+static bool flush_datagrams(tram_loop *loop, struct io *io) {
     struct datagram_area *area = loop->datagrams;
     uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
     bool some = false;
@@ -373,24 +439,18 @@ static void flush_datagrams(tram_loop *loop, struct io *io) {
     do {
         size_t count = io->kind->datagrams->gather(io, area->gathered, TRAM_DATAGRAMS_OUT);
         sent = count ? io_try_send_datagrams(io, area->gathered, count) : 0;
-        if (some && sent == -EAGAIN)
-            return;
-        some = true;
+        if (sent == -EAGAIN && some)
+            return true;
+        some = sent != -EAGAIN;
         io->kind->datagrams->sent(io, sent);
     } while (sent > 0 && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE));
-}
-
-static void serve_datagrams(tram_loop *loop, const struct sys *sys, struct io *io, unsigned happened) {
-    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
-    if (happened & IO_READ)
-        receive_datagrams(loop, sys, io);
-    if (happened & IO_WRITE && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
-        flush_datagrams(loop, io);
+    return some;
 }
 
 /* A batch of connections (V-9, V-10). */
-static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
+static bool accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
     uint32_t slot = io->slot, generation = loop->io_slots[slot].generation, limit = io->accept_limit;
+    bool told = false;
     for (uint32_t i = 0; i < limit; i++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
@@ -398,41 +458,114 @@ static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
         if (unlikely(fd < 0)) {
             if (errno == ECONNABORTED)
                 continue;
-            if (errno != EAGAIN && errno != EINTR)
+            if (errno != EAGAIN && errno != EINTR) {
+                told = true;
                 io->kind->accepted(io, -errno, NULL, 0);
+            }
             break;
         }
+        told = true;
         stats_add(&loop->stats.accepted, 1);
         PROBE3(accept, loop, io->fd, fd);
         io->kind->accepted(io, fd, &peer, size);
         if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
-            return;
+            return true;
     }
     if (io_still_there(loop, slot, generation) && io->kind->accept_done)
         io->kind->accept_done(io);
+    return told;
 }
 
-/* Something was reported that nobody wants to know. */
-static void unwanted(struct poller *poller, struct io *io, uint32_t events) {
-    if (events & (EPOLLERR | EPOLLHUP)) {
-        /* Cannot be masked and would be reported for ever. The next interest tells the kernel anew. */
-        epoll_forget(poller, io);
-    } else {
-        epoll_change(poller, io);
-    }
+/* An operation that waits on a descriptor is told nothing by being called: it may find that it has to wait on. */
+static bool call_ready(struct io *io, unsigned happened) {
+    bool once = io->wanted & IO_ONCE;
+    if (once && !(io->armed & IO_EDGE))
+        io->armed = 0;
+    io->kind->ready(io, happened);
+    return !once;
+}
+
+/* The error of a socket that wants neither to receive nor to send, where its owner wants to hear of it all the same. */
+static bool tell_error(const struct sys *sys, struct io *io) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (!io->kind->hears_errors || !io->kind->hears_errors(io) ||
+        sys->getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || !error)
+        return false;
+    io->kind->received(io, NULL, -error);
+    return true;
 }
 
 static inline unsigned events_of(uint32_t events) {
-    if (likely(events == EPOLLIN))
-        return IO_READ;
     unsigned happened = 0;
-    if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+    if (events & (EPOLLIN | TROUBLE))
         happened |= IO_READ;
-    if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+    if (events & (EPOLLOUT | TROUBLE))
         happened |= IO_WRITE;
-    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+    if (events & (EPOLLRDHUP | TROUBLE))
         happened |= IO_HANGUP;
     return happened;
+}
+
+static bool receive_kind(tram_loop *loop, struct poller *poller, struct io *io) {
+    return io->kind->datagrams ? receive_datagrams(loop, poller->sys, io) : receive_with_care(loop, poller->sys, io);
+}
+
+static bool flush_kind(tram_loop *loop, struct io *io) {
+    return io->kind->datagrams ? flush_datagrams(loop, io) : flush(loop, io);
+}
+
+static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io, uint32_t events) {
+    const struct io_kind *kind = io->kind;
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    unsigned happened = events_of(events) & io->wanted;
+    if (kind->accepted)
+        return accept_batch(loop, poller->sys, io);
+    if (kind->ready)
+        return call_ready(io, happened);
+    if (happened & IO_HANGUP) {
+        kind->hangup(io, !(events & TROUBLE));
+        return true;
+    }
+    bool told = happened & IO_READ && receive_kind(loop, poller, io);
+    if (happened & IO_WRITE && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+        told |= flush_kind(loop, io);
+    return told;
+}
+
+/* An event that is not just "readable", or of an edge-triggered io. */
+__attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct poller *poller, struct io *io,
+                                                      uint32_t events) {
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    uint8_t wanted = io->wanted;
+    bool trouble = events & TROUBLE, told;
+    if (events_of(events) & wanted)
+        told = serve_happened(loop, poller, io, events);
+    else if (trouble)
+        told = events & EPOLLERR && tell_error(poller->sys, io);
+    else {
+        if (events)
+            epoll_change(poller, io);
+        return;
+    }
+    if (!io_still_there(loop, slot, generation))
+        return;
+    bool taken = events & EPOLLERR && (!told || io->kind->datagrams) && tram__error_queue_take(io);
+    if (told || taken || io->wanted != wanted) {
+        if (io->armed & IO_EDGE)
+            epoll_change(poller, io);
+    } else if (trouble && !(io->armed & IO_EDGE)) {
+        make_edge_triggered(poller, io);
+    }
+}
+
+/* No io has this slot in this generation. */
+__attribute__((noinline)) static void serve_stale(tram_loop *loop, struct poller *poller, uint32_t slot,
+                                                  uint32_t generation, uint32_t events) {
+    struct io *io = loop->io_slots[slot].io;
+    if (io_still_there(loop, slot, generation ^ EDGE_MARK) && io)
+        serve_with_care(loop, poller, io, events);
+    /* else a callback of this tick ended it */
 }
 
 static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll_event *event) {
@@ -443,31 +576,22 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         return;
     }
     struct io *io = loop->io_slots[slot].io;
-    if (unlikely(!io_still_there(loop, slot, generation) || !io))
-        return; /* a callback of this tick ended it */
-    unsigned happened = events_of(event->events) & io->wanted;
-    if (unlikely(!happened)) {
-        unwanted(poller, io, event->events);
+    if (unlikely(!io_still_there(loop, slot, generation) || !io)) {
+        serve_stale(loop, poller, slot, generation, event->events);
         return;
     }
-    if (likely(io->kind->received)) {
-        if (likely(happened & IO_READ))
-            receive(loop, poller->sys, io);
-        if (unlikely(happened & IO_WRITE) && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
-            flush(loop, io);
-    } else if (io->kind->datagrams) {
-        serve_datagrams(loop, poller->sys, io, happened);
-    } else if (io->kind->accepted) {
-        accept_batch(loop, poller->sys, io);
-    } else if (happened & IO_HANGUP) {
-        io->kind->hangup(io);
-    } else if (io->kind->sent) {
-        flush(loop, io);
-    } else {
-        if (io->wanted & IO_ONCE)
-            io->armed = 0;
-        io->kind->ready(io, happened);
+    if (unlikely(event->events != EPOLLIN || !(io->wanted & IO_READ))) {
+        serve_with_care(loop, poller, io, event->events);
+        return;
     }
+    if (likely(io->kind->received))
+        receive(loop, poller->sys, io);
+    else if (io->kind->datagrams)
+        receive_datagrams(loop, poller->sys, io);
+    else if (io->kind->accepted)
+        accept_batch(loop, poller->sys, io);
+    else
+        call_ready(io, IO_READ);
 }
 
 /*
@@ -497,6 +621,7 @@ const struct poller_ops tram__poller_epoll = {
     .change = epoll_change,
     .renew = epoll_renew,
     .forget = epoll_forget,
+    .discard = epoll_discard,
     .try_send = epoll_try_send,
     .try_send_pieces = epoll_try_send_pieces,
     .try_send_datagrams = epoll_try_send_datagrams,

@@ -41,6 +41,7 @@
 #define TRAM_SOCK_BACKOFF_MAX_NS   128000000ull    /* … the longest */
 #define TRAM_BACKLOG_RUNTIME       4096
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
+#define TRAM_ACCEPT_DOUBLINGS      6              /* of the same, where accept keeps failing (V-12) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
 #define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */

@@ -152,6 +152,11 @@ static const char *search_path(const struct child_spec *spec) {
     return DEFAULT_PATH;
 }
 
+/* It is not the program's, nor its directory's: it would come again in every other one. */
+static bool ends_search(int error) {
+    return error == 0 || error == EAGAIN || error == ENOMEM || error == E2BIG;
+}
+
 /* Tries the directories in turn. What one of them has, but cannot be run, is remembered, and the search goes on. */
 static int search(struct launch *launch, const char *name) {
     int directory_fd = launch->cwd >= 0 ? launch->cwd : AT_FDCWD, remembered = ENOENT;
@@ -160,13 +165,13 @@ static int search(struct launch *launch, const char *name) {
         char path[4096];
         int length = snprintf(path, sizeof path, "%.*s%s%s", (int)(end - directory), directory,
                               end > directory ? "/" : "", name);
-        if (length >= (int)sizeof path)
-            continue;
         /* Asking is cheaper than starting a child in vain. */
-        int error = launch->sys->faccessat(directory_fd, path, F_OK, 0) < 0 ? errno : run(launch, path);
-        if (error != ENOENT && error != ENOTDIR && error != EACCES)
+        int error = length >= (int)sizeof path                                ? ENAMETOOLONG
+                    : launch->sys->faccessat(directory_fd, path, F_OK, 0) < 0 ? errno
+                                                                              : run(launch, path);
+        if (ends_search(error))
             return error;
-        if (error == EACCES)
+        if (remembered == ENOENT && error != ENOTDIR)
             remembered = error;
     }
     return remembered;

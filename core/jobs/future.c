@@ -451,11 +451,10 @@ int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
         return status;
     tram_future_hold(future);
     status = tram_loop_run_forever(loop);
-    if (!status) {
-        /* Where another stop ended the run in the tick that completed it, the callback is queued still. */
-        tram__future_unhook(future, stop_when_done, NULL);
+    /* Where another stop ended the run in the tick that completed it, the callback is queued still. */
+    tram__future_unhook(future, stop_when_done, NULL);
+    if (!status)
         status = tram_future_result(future, NULL);
-    }
     tram_future_release(future);
     return status;
 }

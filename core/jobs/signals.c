@@ -302,7 +302,7 @@ int tram_loop_add_signal_handler_with_discard(tram_loop *loop, int signal_number
 }
 
 int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {
-    int status = loop_enter_open(loop, __func__);
+    int status = loop_enter(loop, __func__);
     if (status)
         return status;
     if (signal_number < 1 || signal_number > SIGNALS)

@@ -113,7 +113,7 @@ void tram__io_remove(struct io *io) {
     struct io_slot *slot = &loop->io_slots[io->slot];
     TRAM_DCHECK(slot->io == io);
     slot->io = NULL;
-    slot->generation++;
+    slot->generation = (slot->generation + 1) & IO_GENERATION_LAST;
     slot->next_free = loop->io_slot_free;
     loop->io_slot_free = io->slot;
     if (io->fd >= 0)
@@ -122,7 +122,14 @@ void tram__io_remove(struct io *io) {
     io->wanted = io->armed = 0;
 }
 
+/* What was collected before it was wanted is not for the owner: it is reported again in the next tick (L-2, L-5). */
+static inline void begin_to_want(struct io *io, unsigned events) {
+    if (unlikely(io->flags & IO_IN_KERNEL && events & ~io->wanted & (IO_READ | IO_WRITE) && io->loop->in_tick))
+        io->loop->poller_ops->discard(io->loop->poller, io);
+}
+
 static int want(struct io *io, unsigned events) {
+    begin_to_want(io, events);
     io->wanted = (uint8_t)events;
     if (io->fd < 0)
         io->armed = io->wanted; /* nothing to ask of the kernel */
@@ -132,9 +139,11 @@ static int want(struct io *io, unsigned events) {
 }
 
 int tram__io_receive_start(struct io *io) {
+    if (!(io->armed & IO_READ) || io->armed & IO_EDGE)
+        return want(io, io->wanted | IO_READ);
+    begin_to_want(io, IO_READ); /* it is armed still: stopping is lazy */
     io->wanted |= IO_READ;
-    /* It may be armed still: stopping is lazy. */
-    return io->armed & IO_READ ? 0 : want(io, io->wanted);
+    return 0;
 }
 
 /* The kernel is told only if it reports something nobody wants: whoever pauses and resumes soon pays no system call. */
@@ -153,6 +162,10 @@ void tram__io_send_stop(struct io *io) {
 
 int tram__io_hangup_start(struct io *io) {
     return want(io, io->wanted | IO_HANGUP);
+}
+
+void tram__io_hangup_stop(struct io *io) {
+    want(io, io->wanted & ~(unsigned)IO_HANGUP);
 }
 
 int tram__io_accept_start(struct io *io, uint32_t limit) {

@@ -91,6 +91,7 @@ enum io_event {
      * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
      */
     IO_ONCE = 8,
+    IO_EDGE = 16, /* the backend's, in `armed`: only what is new is told */
 };
 
 /* Part of a file that is to be sent. */
@@ -146,8 +147,17 @@ struct io_kind {
     void (*next_range)(struct io *io, struct io_range *ret_range);
     void (*range_sent)(struct io *io, ssize_t result);
 
-    /* See tram__io_hangup_start(). The owner is expected to end the io. */
-    void (*hangup)(struct io *io);
+    /*
+     * Does the owner of a socket want to hear of its error also where it neither receives nor sends? Then `received`
+     * tells. NULL: no; it learns at the next receive or send.
+     */
+    bool (*hears_errors)(const struct io *io);
+
+    /*
+     * See tram__io_hangup_start(). `half`: the other end sends nothing more, but may still receive. The owner is
+     * expected to end the io, or to stop listening.
+     */
+    void (*hangup)(struct io *io, bool half);
 
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
@@ -199,6 +209,9 @@ enum io_flag {
  */
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
 
+/* Generations of a slot begin again after this one. */
+#define IO_GENERATION_LAST 0x7fffffffu
+
 /* Ends all interest, tells the kernel (before any close of the descriptor), frees the slot. Idempotent. */
 void tram__io_remove(struct io *io);
 
@@ -218,6 +231,7 @@ void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
 int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
+void tram__io_hangup_stop(struct io *io);
 int tram__io_accept_start(struct io *io, uint32_t limit);
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */

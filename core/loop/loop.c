@@ -55,20 +55,21 @@ static bool mail_or_signal(const tram_loop *loop) {
 
 /*
  * Looks for something to do without sleeping, where the user pays CPU time for latency: at the mailbox all the time, at
- * the descriptors every few microseconds, since that is a system call; until the next timer is due. True: events were
- * collected. What is left of the time to wait is in *timeout_ns.
+ * the descriptors every few microseconds, since that is a system call; until the next timer is due. As the poller's
+ * `wait`, which need not be called again where this is not 0. What is left of the time to wait is in *timeout_ns.
  */
-static bool spin(tram_loop *loop, int64_t *timeout_ns) {
+static int spin(tram_loop *loop, int64_t *timeout_ns) {
     uint64_t begin = tram__clock(loop), now = begin, polled = begin;
     uint64_t limit = *timeout_ns < 0 || (uint64_t)*timeout_ns > loop->spin_ns ? loop->spin_ns : (uint64_t)*timeout_ns;
     while (now - begin < limit) {
         if (mail_or_signal(loop)) {
             *timeout_ns = 0;
-            return false;
+            return 0;
         }
         if (now - polled >= TRAM_SPIN_POLL_NS) {
-            if (loop->poller_ops->wait(loop, loop->poller, 0))
-                return true;
+            int count = loop->poller_ops->wait(loop, loop->poller, 0);
+            if (count)
+                return count;
             polled = now;
         }
         ck_pr_stall();
@@ -76,29 +77,32 @@ static bool spin(tram_loop *loop, int64_t *timeout_ns) {
     }
     if (*timeout_ns > 0)
         *timeout_ns = (uint64_t)*timeout_ns > now - begin ? *timeout_ns - (int64_t)(now - begin) : 0;
-    return false;
+    return 0;
 }
 
 /* For hosts with one big lock: others may have it while we sleep. */
-__attribute__((noinline)) static void wait_between_hooks(tram_loop *loop, int64_t timeout_ns) {
+__attribute__((noinline)) static int wait_between_hooks(tram_loop *loop, int64_t timeout_ns) {
     if (loop->before_wait)
         loop->before_wait(loop, loop->wait_arg);
-    loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+    int count = loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     if (loop->after_wait)
         loop->after_wait(loop, loop->wait_arg);
+    return count;
 }
 
-/* Collects the events, and waits for the first if nothing else is to be done. */
-static void await_events(tram_loop *loop, int64_t timeout_ns) {
-    if (timeout_ns != 0 && loop->spin_ns && spin(loop, &timeout_ns))
-        return;
+/* Collects the events, and waits for the first if nothing else is to be done. As the poller's `wait`. */
+static int await_events(tram_loop *loop, int64_t timeout_ns) {
+    int count = timeout_ns != 0 && loop->spin_ns ? spin(loop, &timeout_ns) : 0;
+    if (count)
+        return count;
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
         timeout_ns = 0;
     if (unlikely(timeout_ns != 0 && loop->waits))
-        wait_between_hooks(loop, timeout_ns);
+        count = wait_between_hooks(loop, timeout_ns);
     else
-        loop->poller_ops->wait(loop, loop->poller, timeout_ns);
+        count = loop->poller_ops->wait(loop, loop->poller, timeout_ns);
     mailbox_awake(loop->mailbox);
+    return count;
 }
 
 static void run_batch(tram_loop *loop) {
@@ -201,14 +205,21 @@ static void end_tick(tram_loop *loop, uint64_t began) {
         stats_add(&loop->stats.slow_ticks, 1);
 }
 
+/* A loop that cannot wait cannot run: somebody has closed the descriptor by which it does. */
+__attribute__((noinline)) static void report_wait(tram_loop *loop, int code) {
+    tram_error error = {.code = code, .operation = "epoll_wait"};
+    tram_exception exception = {.message = "the loop cannot wait for events", .error = &error, .fd = -1};
+    tram__report(loop, &exception);
+}
+
 /*
  * One turn. What runs is decided before anything does: the callbacks queued so far, the mail that is there, the events
  * collected and the timers due at this moment, in this order (L-2, L-3); what they queue waits for the next turn, after
- * one more poll (L-5).
+ * one more poll (L-5). 0, or why the loop could not wait.
  */
-static void tick(tram_loop *loop, bool may_block) {
+static int tick(tram_loop *loop, bool may_block) {
     stats_add(&loop->stats.ticks, 1);
-    await_events(loop, may_block ? wait_time(loop) : 0);
+    int status = await_events(loop, may_block ? wait_time(loop) : 0);
     PROBE1(tick_begin, loop);
 
     bool measures = loop->measure_lag;
@@ -219,6 +230,8 @@ static void tick(tram_loop *loop, bool may_block) {
     if (loop->timers.count)
         tram__timers_begin(&loop->timers, began);
 
+    if (unlikely(status < 0))
+        report_wait(loop, status);
     run_batch(loop);
     if (mail)
         run_mail(loop, mail);
@@ -237,6 +250,7 @@ static void tick(tram_loop *loop, bool may_block) {
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
+    return status < 0 ? status : 0;
 }
 
 void tram__loop_validate(const tram_loop *loop) {
@@ -280,11 +294,11 @@ int tram_loop_run_forever(tram_loop *loop) {
     if (status)
         return status;
     do
-        tick(loop, true);
-    while (!loop->stopping);
+        status = tick(loop, true);
+    while (!loop->stopping && likely(!status));
     loop->stopping = false;
     end_running(loop);
-    return 0;
+    return status;
 }
 
 int tram_loop_stop(tram_loop *loop) {
@@ -311,12 +325,12 @@ int tram_loop_dispatch(tram_loop *loop) {
     int status = begin_running(loop, __func__);
     if (status)
         return status;
-    tick(loop, false);
+    status = tick(loop, false);
     end_running(loop);
     loop->owned = true; /* by the thread that drives it */
     int stopped = loop->stopping;
     loop->stopping = false;
-    return stopped;
+    return status ? status : stopped;
 }
 
 int tram_loop_backend_fd(const tram_loop *loop) {

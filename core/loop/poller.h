@@ -21,6 +21,8 @@ struct poller_ops {
     int (*renew)(struct poller *poller, struct io *io);
     /* Makes the kernel forget the io. */
     void (*forget)(struct poller *poller, struct io *io);
+    /* Of what was collected for the io and not served yet, nothing but what is wanted now remains. */
+    void (*discard)(struct poller *poller, const struct io *io);
     /* See io_try_send() and its like. */
     ssize_t (*try_send)(struct io *io, const void *data, size_t size);
     ssize_t (*try_send_pieces)(struct io *io, const struct iovec *pieces, size_t count);
@@ -28,8 +30,11 @@ struct poller_ops {
     ssize_t (*try_send_descriptors)(struct io *io, const void *data, size_t size, const int *fds, size_t count);
     ssize_t (*try_send_range)(struct io *io, const struct io_range *range);
 
-    /* Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. False: there was nothing. */
-    bool (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);
+    /*
+     * Waits at most `timeout_ns` (negative: for ever) and collects; nothing runs yet. How many events there were, or
+     * -errno where it cannot wait any more, since somebody has closed its descriptor.
+     */
+    int (*wait)(tram_loop *loop, struct poller *poller, int64_t timeout_ns);
     /* Serves what was collected. */
     void (*serve)(tram_loop *loop, struct poller *poller);
 };

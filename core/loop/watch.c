@@ -219,7 +219,7 @@ static int add(tram_loop *loop, int fd, int which, struct registration registrat
 }
 
 static int take_off(tram_loop *loop, int fd, int which, const char *function) {
-    int status = loop_enter_open(loop, function);
+    int status = loop_enter(loop, function);
     if (unlikely(status))
         return status;
     if (tram__descriptor_owned(loop, fd))

@@ -123,7 +123,7 @@ TRAM_API const char *tram_loop_backend_name(const tram_loop *loop);
 
 /*
  * Runs ticks until tram_loop_stop() (loop.run_forever). TRAM_ESTATE: closed, already running, or another loop
- * runs on this thread.
+ * runs on this thread. -errno: somebody has closed the descriptor by which the loop waits, which is reported, too.
  */
 TRAM_API int tram_loop_run_forever(tram_loop *loop);
 
@@ -155,7 +155,7 @@ TRAM_API int tram_loop_prepare(tram_loop *loop, uint64_t *ret_timeout_ns);
 /* A descriptor that polls readable when the loop has something to do. Owned by the loop. */
 TRAM_API int tram_loop_backend_fd(const tram_loop *loop);
 
-/* One tick. 1: tram_loop_stop() was called, 0: go on; TRAM_ESTATE as run_forever. */
+/* One tick. 1: tram_loop_stop() was called, 0: go on; otherwise as run_forever. */
 TRAM_API int tram_loop_dispatch(tram_loop *loop);
 
 /* ---- Callbacks and timers ---- */

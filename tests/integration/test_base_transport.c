@@ -1130,10 +1130,38 @@ static void test_X_10_a_transport_open_when_its_loop_is_closed_is_closed_and_rep
     close(second.peer);
 }
 
+/* close(2) would wait for a peer that reads nothing, blocking or not. */
+static void test_T_11_a_time_of_SO_LINGER_does_not_hold_the_loop(void **state) {
+    struct world *world = *state;
+    const struct linger linger = {.l_onoff = 1, .l_linger = 5};
+    for (int given = 0; given < 2; given++) {
+        int fds[2];
+        tcp_pair(fds);
+        if (given)
+            assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+        struct recorder *recorder = recorder_new(world, NULL);
+        tram_transport *transport = transport_new(world, fds[0], recorder);
+        run_ticks(world, 1);
+        if (!given) {
+            const tram_socket *sock = tram_transport_get_extra_info(transport, "socket", NULL);
+            assert_int_equal(setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+        }
+        fill(transport, 1);
+        uint64_t start = tram_loop_time(world->loop);
+        tram_transport_abort(transport);
+        run_until(world, &recorder->was_released);
+        assert_true(tram_loop_time(world->loop) - start < 2500000000u);
+        close(fds[1]);
+        world->trace[0] = '\0';
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name)  cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 #define DEBUG(name) cmocka_unit_test_setup_teardown(name, world_setup_debug, world_teardown)
+        cmocka_unit_test_setup_teardown(test_T_11_a_time_of_SO_LINGER_does_not_hold_the_loop, world_setup,
+                                        world_teardown),
         CASE(test_T_1_close_stops_reading_sends_what_is_buffered_then_ends),
         CASE(test_T_1_close_sends_all_that_was_written),
         CASE(test_T_2_is_closing_is_true_from_the_end_s_beginning_for_ever),

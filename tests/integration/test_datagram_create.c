@@ -662,8 +662,33 @@ static void test_D_22_reuse_port_shares_and_its_lack_is_told(void **state) {
     assert_int_equal(endpoint_error(world, &options), TRAM_EVALUE);
 }
 
+static void test_T_10_the_name_of_a_unix_peer_that_has_gone(void **state) {
+    struct world *world = *state;
+    char directory[] = "/tmp/tram-test-XXXXXX", path[64];
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/peer", directory);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    strcpy(name.sun_path, path);
+    int peer = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(peer, (struct sockaddr *)&name, sizeof name), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_datagram_options options = {.sock = &fd};
+    tram_transport *transport = endpoint_new(world, recorder, &options);
+    close(peer);
+    assert_int_equal(tram_transport_sendto(transport, "x", 1, NULL), 0); /* which ends the connection */
+    const tram_socket_address *found = tram_transport_get_extra_info(transport, "peername", NULL);
+    assert_non_null(found);
+    assert_string_equal(((const struct sockaddr_un *)(const void *)&found->address)->sun_path, path);
+    unlink(path);
+    rmdir(directory);
+    tram_transport_abort(transport);
+    run_until(world, &recorder->was_released);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_T_10_the_name_of_a_unix_peer_that_has_gone, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_gives_transport_and_protocol, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_takes_names_families_and_a_port_alone, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_bad_options_are_refused_at_once, world_setup, world_teardown),

@@ -4,6 +4,7 @@
 #include "support/support.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -535,16 +536,41 @@ static void test_F_10_broken_pipes_become_a_connection_error(void **state) {
         assert_trace(world, expected);
         stream_close(&stream);
     }
-    /* A real one, with SIGPIPE at its default: this process goes on. */
-    struct stream stream = stream_open(world);
-    faults.sendfile_at_most = SIZE_MAX;
-    tram_transport_pause_reading(stream.transport);
-    close(stream.peer);
-    stream.peer = -1;
-    expect_error(world, send_file(&stream, file, 0, TRAM_SENDFILE_ALL), -ECONNRESET);
-    run_until_traced(world, "released");
-    assert_trace(world, "lost:EPIPE released");
-    stream_close(&stream);
+    close(file);
+}
+
+/* A real one, with SIGPIPE at its default. What the program has blocked, and what pends of it, stays its own. */
+static void test_W_12_sendfile_to_nobody_is_EPIPE_and_no_signal(void **state) {
+    struct world *world = *state;
+    struct sigaction before, deadly = {.sa_handler = SIG_DFL};
+    assert_int_equal(sigaction(SIGPIPE, &deadly, &before), 0);
+    int file = pattern_file(100000);
+    sigset_t only, mask, pending;
+    sigemptyset(&only);
+    sigaddset(&only, SIGPIPE);
+    for (int pends = 0; pends < 2; pends++) {
+        if (pends) {
+            pthread_sigmask(SIG_BLOCK, &only, &mask);
+            raise(SIGPIPE);
+        }
+        struct stream stream = stream_open(world);
+        tram_transport_pause_reading(stream.transport);
+        close(stream.peer);
+        stream.peer = -1;
+        expect_error(world, send_file(&stream, file, 0, TRAM_SENDFILE_ALL), -ECONNRESET);
+        run_until_traced(world, "released");
+        assert_trace(world, "lost:EPIPE released");
+        stream_close(&stream);
+        sigset_t blocked;
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        sigpending(&pending);
+        assert_int_equal(sigismember(&blocked, SIGPIPE), pends);
+        assert_int_equal(sigismember(&pending, SIGPIPE), pends);
+    }
+    int number;
+    sigwait(&only, &number);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    sigaction(SIGPIPE, &before, NULL);
     close(file);
 }
 
@@ -764,6 +790,7 @@ int main(void) {
         CASE(test_F_9_F_6_nobody_writes_between_the_blocks),
         CASE(test_F_10_W_12_a_lost_connection_fails_it),
         CASE(test_F_10_broken_pipes_become_a_connection_error),
+        CASE(test_W_12_sendfile_to_nobody_is_EPIPE_and_no_signal),
         CASE(test_F_10_a_close_ends_it_where_bytes_wait_before_it),
         CASE(test_F_12_X_3_cancelling_leaves_the_transport_open),
         CASE(test_F_13_one_system_call_per_event_and_others_go_on),

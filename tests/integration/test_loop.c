@@ -2,6 +2,7 @@
 #include "support/support.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +89,24 @@ static int readable(tram_loop *loop, void *arg) {
 
 static int post(struct world *world, const char *word) {
     return tram_loop_call_soon_threadsafe(world->loop, trace_callback, (void *)(uintptr_t)word, NULL);
+}
+
+static int at(struct world *world, uint64_t when_ns, const char *word) {
+    return tram_loop_call_at(world->loop, when_ns, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
+}
+
+/* As CPython's heap sorts them; there is no negative delay, but there are times in the past. */
+static void test_L_13_timers_in_the_past_run_in_order_of_their_deadlines(void **state) {
+    struct world *world = *state;
+    uint64_t now = tram_loop_time(world->loop);
+    at(world, now - 1000000, "1");
+    at(world, now - 2000000, "2");
+    at(world, now, "0");
+    at(world, now - 3000000, "3");
+    at(world, 0, "first");
+    at(world, 0, "second");
+    run_ticks(world, 1);
+    assert_trace(world, "first second 3 2 1 0");
 }
 
 static void test_L_2_L_3_what_was_queued_then_io_then_timers(void **state) {
@@ -353,7 +372,9 @@ static void test_L_8_close_discards_what_is_queued_and_refuses_the_rest(void **s
     assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, never, world, NULL), TRAM_ESTATE);
     assert_int_equal(tram_loop_add_reader(world->loop, 0, never, world), TRAM_ESTATE);
     assert_int_equal(tram_loop_add_writer(world->loop, 0, never, world), TRAM_ESTATE);
-    assert_int_equal(tram_loop_remove_reader(world->loop, 0), TRAM_ESTATE);
+    assert_int_equal(tram_loop_remove_reader(world->loop, 0), 0);
+    assert_int_equal(tram_loop_remove_writer(world->loop, 0), 0);
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 0);
     assert_int_equal(tram_loop_run_forever(world->loop), TRAM_ESTATE);
     assert_int_equal(tram_loop_stop(world->loop), TRAM_ESTATE);
     assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), TRAM_ESTATE);
@@ -677,6 +698,7 @@ int main(void) {
         CASE(test_L_8_L_11_posts_before_a_call_soon_are_discarded_when_the_loop_closes),
         CASE(test_L_11_posts_of_one_thread_keep_their_order_beyond_what_a_tick_runs),
         CASE(test_L_1_a_stop_in_the_tick_that_completes_the_future_is_used_up),
+        CASE(test_L_13_timers_in_the_past_run_in_order_of_their_deadlines),
         CASE(test_L_4_L_5_callbacks_run_once_in_order_and_their_offspring_in_the_next_tick),
         CASE(test_L_5_a_callback_that_queues_itself_does_not_starve_io),
         CASE(test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done),

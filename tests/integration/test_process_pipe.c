@@ -332,24 +332,30 @@ static void test_the_end_is_queued_and_what_eof_received_says_is_ignored(void **
     assert_trace(world, "eof lost:0 released");
 }
 
+static int eof_code;
+
 static int fail_at_eof(struct recorder *recorder, const char *event) {
-    return strcmp(event, "eof") == 0 ? tram_loop_raise(recorder->world->loop, TRAM_EUSER, recorder, NULL) : 0;
+    return strcmp(event, "eof") == 0 ? tram_loop_raise(recorder->world->loop, eof_code, recorder, NULL) : 0;
 }
 
 /* rules: I-5, T-16 */
-static void test_a_failing_eof_received_is_reported_and_the_end_stays_clean(void **state) {
+static void test_P_17_a_failing_eof_received_is_reported_and_the_end_stays_clean(void **state) {
     struct world *world = *state;
-    int fds[2];
-    open_pipe(fds);
-    struct recorder *recorder = recorder_new(world, NULL);
-    recorder->on = fail_at_eof;
-    connected(recorder, tram_loop_connect_read_pipe, fds[0]);
-    close(fds[1]);
-    run_until(world, &recorder->was_released);
-    assert_trace(world, "eof lost:0 released");
-    assert_int_equal(world->exceptions, 1);
-    assert_int_equal(world->exception_code, TRAM_EUSER);
-    assert_ptr_equal(world->exception_protocol, recorder);
+    const int codes[] = {TRAM_EUSER, -EIO}; /* what looks like an error of the system, too */
+    for (unsigned i = 0; i < 2; i++) {
+        int fds[2];
+        open_pipe(fds);
+        struct recorder *recorder = recorder_new(world, NULL);
+        recorder->on = fail_at_eof;
+        eof_code = codes[i];
+        connected(recorder, tram_loop_connect_read_pipe, fds[0]);
+        close(fds[1]);
+        run_until(world, &recorder->was_released);
+        assert_trace(world, "eof lost:0 released");
+        assert_int_equal(world->exceptions, i + 1);
+        assert_int_equal(world->exception_code, codes[i]);
+        assert_ptr_equal(world->exception_protocol, recorder);
+    }
 }
 
 static void test_I_5_a_loop_that_closes_before_the_end_was_told_tells_it(void **state) {
@@ -702,6 +708,28 @@ static void test_W_12_a_write_to_nobody_is_EPIPE_and_no_signal(void **state) {
     sigaction(SIGPIPE, &before, NULL);
 }
 
+static void test_I_13_writing_resumes_at_the_low_mark(void **state) {
+    struct world *world = *state;
+    int fds[2];
+    open_pipe(fds);
+    set_blocking(fds[0], false);
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport = connected(recorder, tram_loop_connect_write_pipe, fds[1]);
+    assert_int_equal(tram_transport_set_write_buffer_limits(transport, 400000, 300000), 0);
+    write_until_queued(transport, 400000);
+    assert_trace(world, "pause");
+    static char bytes[4096];
+    while (!strstr(world->trace, "resume")) {
+        ssize_t taken = read(fds[0], bytes, sizeof bytes);
+        assert_true(taken > 0 || errno == EAGAIN);
+        run_ticks(world, 1);
+    }
+    assert_in_range(tram_transport_get_write_buffer_size(transport), 200000, 300000);
+    close(fds[0]);
+    tram_transport_abort(transport);
+    run_until(world, &recorder->was_released);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
@@ -716,7 +744,8 @@ int main(void) {
         TEST(test_I_2_without_memory_the_descriptor_stays_the_callers),
         TEST(test_I_4_one_read_takes_256_KiB_and_pausing_holds_the_rest),
         TEST(test_the_end_is_queued_and_what_eof_received_says_is_ignored),
-        TEST(test_a_failing_eof_received_is_reported_and_the_end_stays_clean),
+        TEST(test_I_13_writing_resumes_at_the_low_mark),
+        TEST(test_P_17_a_failing_eof_received_is_reported_and_the_end_stays_clean),
         TEST(test_I_5_a_loop_that_closes_before_the_end_was_told_tells_it),
         TEST(test_I_6_a_terminal_that_was_closed_ends_with_EIO_unreported),
         TEST(test_I_7_each_has_its_own_direction_only),

@@ -617,9 +617,41 @@ static void test_asyncio_echoes_through_pipes(void **state) {
     process_free(process);
 }
 
+/* A directory that leads to itself, and one with a name that is too long for a path, are none with the program. */
+static void test_Z_2_the_search_goes_on_behind_bad_directories(void **state) {
+    struct world *world = *state;
+    char directory[] = "/tmp/tram-test-XXXXXX", path[64], component[301], rest[5001];
+    static char variable[8192];
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/loop", directory);
+    assert_int_equal(symlink(path, path), 0);
+    memset(component, 'c', 300);
+    memset(rest, 'r', 5000);
+    component[300] = rest[5000] = '\0';
+    const char *const argv[] = {"true", NULL}, *const env[] = {variable, NULL};
+    tram_subprocess_options options = {.env = env};
+    snprintf(variable, sizeof variable, "PATH=%s:/tmp/%s:/%s:/bin:/usr/bin", path, component, rest);
+    struct process *process = process_new(world);
+    process_exec(process, argv, &options);
+    process_wait(process);
+    assert_int_equal(process->returncode, 0);
+    process_free(process);
+    world->trace[0] = '\0';
+    /* Nowhere else: the first of them is told. */
+    const char *const nowhere[] = {"tram-no-such-program", NULL};
+    snprintf(variable, sizeof variable, "PATH=%s:/tmp/%s:/bin", path, component);
+    assert_fails(world, nowhere, &options, -ELOOP, "tram-no-such-program");
+    snprintf(variable, sizeof variable, "PATH=/bin:/%s:%s", rest, path);
+    assert_fails(world, nowhere, &options, -ENAMETOOLONG, "tram-no-such-program");
+    unlink(path);
+    rmdir(directory);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_Z_2_the_search_goes_on_behind_bad_directories, world_setup,
+                                        world_teardown),
         TEST(test_Z_1_null_device_and_descriptors),
         TEST(test_Z_1_inherited_and_error_joined_to_it),
         TEST(test_Z_1_descriptors_that_change_places),

@@ -1,6 +1,7 @@
 /* Bulk through a bridge between TCP sockets, which the kernel moves from socket to socket by way of a pipe. */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -249,6 +250,34 @@ static void test_bulk_goes_through_a_pipe_and_arrives_whole(void **state) {
     end(&coupling);
 }
 
+/* Only a receive gets past an urgent byte, which is not part of the stream. */
+static void test_L_43_urgent_data_does_not_stop_what_follows(void **state) {
+    struct world *world = *state;
+    for (int finished = 0; finished < 2; finished++) {
+        struct coupling coupling = coupled(world);
+        warm_up(&coupling);
+        while (coupling.got < coupling.sent) {
+            run_ticks(world, 1);
+            pull(&coupling, SIZE_MAX);
+        }
+        assert_int_equal(send(coupling.left, "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+        push(&coupling);
+        if (finished)
+            shutdown(coupling.left, SHUT_WR);
+        while (coupling.got < coupling.sent) {
+            run_ticks(world, 1);
+            pull(&coupling, SIZE_MAX);
+        }
+        run_to_rest(world);
+        shutdown(coupling.left, SHUT_WR);
+        pull_to_the_end(&coupling);
+        assert_int_equal(coupling.got, coupling.sent);
+        shutdown(coupling.right, SHUT_WR);
+        assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0);
+        end(&coupling);
+    }
+}
+
 static void test_both_ways_at_once(void **state) {
     struct coupling there = coupled(*state), back = there;
     back.left = there.right;
@@ -461,18 +490,48 @@ static void test_resets(void **state) {
     assert_false(receive_eof(*state, coupling.left));
     assert_int_equal(errno, ECONNRESET);
     end(&coupling);
-    /* Of the side that is not read: noticed in its turn. */
+    /* Of the side that is not read, while nobody reads at the other. */
     coupling = choked(*state);
     close_with_reset(coupling.left);
     coupling.left = dup(coupling.right);
-    run_to_rest(*state);
-    assert_false(tram_future_done(coupling.future));
-    while (!tram_future_done(coupling.future)) {
-        pull(&coupling, SIZE_MAX);
-        run_ticks(*state, 1);
-    }
     assert_ended(&coupling, TRAM_BRIDGE_FAILED, 0, -ECONNRESET);
     end(&coupling);
+}
+
+/* One of the sockets can be written to no more: SIGPIPE would come. */
+static void test_W_12_a_splice_to_nobody_is_EPIPE_and_no_signal(void **state) {
+    struct world *world = *state;
+    struct sigaction before, deadly = {.sa_handler = SIG_DFL};
+    assert_int_equal(sigaction(SIGPIPE, &deadly, &before), 0);
+    sigset_t only, mask, pending, blocked;
+    sigemptyset(&only);
+    sigaddset(&only, SIGPIPE);
+    for (int pends = 0; pends < 2; pends++) {
+        if (pends) {
+            pthread_sigmask(SIG_BLOCK, &only, &mask);
+            raise(SIGPIPE);
+        }
+        struct coupling coupling = coupled(world);
+        warm_up(&coupling);
+        const tram_socket *sock = tram_transport_get_extra_info(coupling.b, "socket", NULL);
+        unsigned moved = outs;
+        assert_int_equal(shutdown(sock->fd, SHUT_WR), 0);
+        while (!tram_future_done(coupling.future)) {
+            push(&coupling);
+            run_ticks(world, 1);
+        }
+        assert_true(outs > moved);
+        assert_ended(&coupling, TRAM_BRIDGE_FAILED, 1, -EPIPE);
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        sigpending(&pending);
+        assert_int_equal(sigismember(&blocked, SIGPIPE), pends);
+        assert_int_equal(sigismember(&pending, SIGPIPE), pends);
+        end(&coupling);
+    }
+    int number;
+    sigwait(&only, &number);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    sigaction(SIGPIPE, &before, NULL);
 }
 
 static void test_an_idle_bridge_ends_with_bytes_in_a_pipe(void **state) {
@@ -627,6 +686,8 @@ static void test_more_readers_that_are_slow_than_pipes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(bulk_goes_through_a_pipe_and_arrives_whole),
+        TEST(L_43_urgent_data_does_not_stop_what_follows),
+        TEST(W_12_a_splice_to_nobody_is_EPIPE_and_no_signal),
         TEST(both_ways_at_once),
         TEST(a_slow_reader_costs_a_pipe_and_no_memory),
         TEST(small_messages_are_copied_again),

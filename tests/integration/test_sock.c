@@ -867,10 +867,45 @@ static void test_L_8_closing_the_loop_takes_waiting_operations_back(void **state
     close_pair(pair);
 }
 
+static void test_O_8_nothing_is_received_at_once_where_nothing_is_asked_for(void **state) {
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    for (int waiting = 0; waiting < 2; waiting++) {
+        tram_future *future = recv_on(world, pair[0], 0);
+        void *value;
+        assert_true(tram_future_done(future));
+        assert_int_equal(tram_future_result(future, &value), 0);
+        assert_int_equal(((const tram_sock_data *)value)->size, 0);
+        tram_future_release(future);
+        assert_int_equal(tram_loop_sock_recv_into(world->loop, pair[0], &value, 0, &future), 0);
+        assert_true(tram_future_done(future));
+        assert_int_equal(expect_count(world, future), 0);
+        tram_future_release(future);
+        assert_int_equal(send(pair[1], "x", 1, 0), 1);
+    }
+    char bytes[4];
+    assert_int_equal(recv(pair[0], bytes, sizeof bytes, 0), 2);
+    /* Of datagrams it takes one. */
+    int udp[2];
+    struct sockaddr_in names[2];
+    udp_pair(udp, names);
+    tram_future *future;
+    assert_int_equal(tram_loop_sock_recvfrom(world->loop, udp[0], 0, &future), 0);
+    assert_false(tram_future_done(future));
+    assert_int_equal(sendto(udp[1], "x", 1, 0, (struct sockaddr *)&names[0], sizeof names[0]), 1);
+    assert_int_equal(expect_data(world, future)->size, 0);
+    tram_future_release(future);
+    close_pair(udp);
+    close_pair(pair);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name)       cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 #define FAULT_CASE(name) cmocka_unit_test_setup_teardown(name, world_setup_faults, world_teardown)
+        cmocka_unit_test_setup_teardown(test_O_8_nothing_is_received_at_once_where_nothing_is_asked_for, world_setup,
+                                        world_teardown),
         CASE(test_O_1_O_13_a_conversation_on_sockets_of_the_user),
         CASE(test_O_13_a_connection_that_nobody_took_is_closed_with_its_future),
         cmocka_unit_test_setup_teardown(test_O_2_L_31_debug_mode_refuses_blocking_sockets, world_setup_debug,

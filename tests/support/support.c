@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,10 +109,32 @@ struct world *world_of(tram_loop *loop) {
     return the_world;
 }
 
+static bool same_signals(const sigset_t *now, const sigset_t *before, const char *what) {
+    bool same = true;
+    for (int number = 1; number < NSIG; number++)
+        if (sigismember(now, number) != sigismember(before, number)) {
+            print_error("signal %d is %s, unlike before\n", number, sigismember(now, number) ? what : "free");
+            same = false;
+        }
+    return same;
+}
+
+static void note_signals(sigset_t *ret_blocked, sigset_t *ret_pending) {
+    pthread_sigmask(SIG_SETMASK, NULL, ret_blocked);
+    sigpending(ret_pending);
+}
+
+static bool signals_are_as(const sigset_t *blocked_before, const sigset_t *pending_before) {
+    sigset_t blocked, pending;
+    note_signals(&blocked, &pending);
+    return same_signals(&blocked, blocked_before, "blocked") && same_signals(&pending, pending_before, "pending");
+}
+
 static int setup(void **state, bool debug) {
     struct world *world = calloc(1, sizeof *world);
     world->fail_after = SIZE_MAX;
     world->descriptors = open_descriptors();
+    note_signals(&world->blocked, &world->pending);
     world->allocator = (tram_allocator){counted_allocate, counted_release, world};
     world->options = (tram_loop_options){
         .allocator = &world->allocator,
@@ -179,6 +202,7 @@ static struct owned_recorder *recorders;
 int world_teardown(void **state) {
     struct world *world = *state;
     may_close_twice = false; /* and so close.c is linked to each */
+    sigset_t blocked = world->blocked, pending = world->pending;
     world->fail_after = SIZE_MAX;
     int status = tram_loop_free(world->loop);
     size_t leaked = world->live_blocks, leaked_bytes = world->live_bytes;
@@ -196,7 +220,7 @@ int world_teardown(void **state) {
     }
     free(world);
     the_world = NULL;
-    bool clean = !status && !leaked && !leaked_bytes && !descriptors;
+    bool clean = !status && !leaked && !leaked_bytes && !descriptors && signals_are_as(&blocked, &pending);
     if (!clean)
         print_error("left behind: loop %d, %zu blocks, %zd bytes, %d descriptors\n", status, leaked,
                     (ssize_t)leaked_bytes, descriptors);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,14 +24,16 @@
 
 struct world {
     tram_loop *loop;
-    size_t live_blocks;  /* allocated by the loop and not freed */
-    size_t live_bytes;   /* … and their sizes */
-    size_t peak_bytes;   /* the highest live_bytes since the test last set it */
-    size_t allocations;  /* ever */
-    size_t fail_after;   /* allocations that still succeed; SIZE_MAX: all */
-    bool fail_once;      /* only one fails then, and not all that follow */
-    size_t failures;     /* allocations that failed so */
-    int descriptors;     /* open when the test began */
+    size_t live_blocks; /* allocated by the loop and not freed */
+    size_t live_bytes;  /* … and their sizes */
+    size_t peak_bytes;  /* the highest live_bytes since the test last set it */
+    size_t allocations; /* ever */
+    size_t fail_after;  /* allocations that still succeed; SIZE_MAX: all */
+    bool fail_once;     /* only one fails then, and not all that follow */
+    size_t failures;    /* allocations that failed so */
+    int descriptors;    /* open when the test began */
+    sigset_t blocked;   /* signals, then */
+    sigset_t pending;
     char trace[8192];    /* what recorders and steps wrote down, separated by spaces */
     unsigned exceptions; /* records that the exception handler got */
     int exception_code;  /* of the last one */
@@ -50,7 +53,9 @@ struct world {
 
 /*
  * cmocka fixtures: setup gives *state a struct world with a loop; teardown frees the loop and checks that all memory
- * went back and no descriptor was left. world_reopen() makes a fresh loop after changes of world->options.
+ * went back, that no descriptor was left, and that what the thread has blocked of signals and what pends is as it was
+ * before the test: whoever blocks SIGPIPE around a call gives it back. world_reopen() makes a fresh loop after changes
+ * of world->options.
  */
 int world_setup(void **state);
 int world_setup_debug(void **state);

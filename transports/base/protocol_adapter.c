@@ -173,11 +173,11 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
         call_connection_lost(transport, error);
 }
 
-/* A failing data_received ends a connection (P-15); a kind that lives on only tells (P-17). */
-__attribute__((noinline)) static int receiving_failed(tram_transport *transport, int status) {
+/* A failing data_received or eof_received ends a connection (P-15); a kind that lives on only tells (P-17). */
+__attribute__((noinline)) static int receiving_failed(tram_transport *transport, int status, const char *operation) {
     if (!transport_kind_of(transport)->lives_on)
-        return fail(transport, status, "data_received");
-    report_failure(transport, status, "data_received");
+        return fail(transport, status, operation);
+    report_failure(transport, status, operation);
     return 0;
 }
 
@@ -189,7 +189,7 @@ __attribute__((noinline)) static int received_with_care(tram_transport *transpor
     uint64_t start = slow_begin(loop);
     int status = ops->data_received(transport->protocol, data, size);
     slow_end(loop, start, FUNCTION(ops->data_received), "data_received");
-    return status >= 0 ? 0 : receiving_failed(transport, status);
+    return status >= 0 ? 0 : receiving_failed(transport, status, "data_received");
 }
 
 /* The hottest callback: what timing it needs stays out of the way. */
@@ -200,7 +200,7 @@ int tram__protocol_received(tram_transport *transport, const void *data, size_t 
     if (unlikely(!data_received || transport->io.loop->timed))
         return received_with_care(transport, data, size);
     int status = data_received(protocol, data, size);
-    return likely(status >= 0) ? 0 : receiving_failed(transport, status);
+    return likely(status >= 0) ? 0 : receiving_failed(transport, status, "data_received");
 }
 
 int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
@@ -237,7 +237,7 @@ __attribute__((noinline)) static int call_eof_received(tram_transport *transport
     uint64_t start = slow_begin(loop);
     int keep_open = ops->eof_received(protocol);
     slow_end(loop, start, FUNCTION(ops->eof_received), "eof_received");
-    return likely(keep_open >= 0) ? keep_open : fail(transport, keep_open, "eof_received");
+    return likely(keep_open >= 0) ? keep_open : receiving_failed(transport, keep_open, "eof_received");
 }
 
 int tram__protocol_eof(tram_transport *transport) {

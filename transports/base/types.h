@@ -126,6 +126,7 @@ enum transport_flag {
     T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
+    T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
 };
 
 /* Bytes that were received before the transport was made, and come first (handover.c). */

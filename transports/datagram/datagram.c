@@ -350,6 +350,8 @@ static void keep_peer(struct datagram_transport *self, const tram_socket_address
     int family = peer ? address_family(peer) : AF_UNSPEC;
     if ((family == AF_INET || family == AF_INET6) && peer->size <= sizeof self->base.peer)
         memcpy(&self->base.peer, &peer->address, peer->size);
+    else if (peer)
+        tram__socket_keep_peer(&self->base, peer);
 }
 
 /* What the kernel is to say of each datagram: what was asked for, and which of all local addresses it came to. */

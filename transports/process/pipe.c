@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "transports/base/state.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
 #include <tram/pipe.h>
 
@@ -46,10 +47,16 @@ static int listen_to_reader(tram_transport *transport) {
     return tram__io_hangup_start(&transport->io);
 }
 
-/* Without its reader a pipe serves no purpose; that is an error only for bytes that nobody will get (I-9). */
-static void reader_gone(struct io *io) {
+/*
+ * Without its reader a pipe serves no purpose; that is an error only for bytes that nobody will get (I-9). The reader
+ * of a socket that has ended its own stream may still take what is queued.
+ */
+static void reader_gone(struct io *io, bool half) {
     tram_transport *transport = (tram_transport *)(void *)io;
-    if (transport->queue.size)
+    if (half) {
+        tram__io_hangup_stop(io);
+        tram__transport_close(transport);
+    } else if (transport->queue.size)
         tram__transport_fatal(transport, -EPIPE, "write", NULL);
     else
         tram__transport_abort(transport);
@@ -61,7 +68,10 @@ static void end(tram_transport *transport) {
     int fd = transport->io.fd;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
-    transport->io.loop->sys->close(fd);
+    if (transport->io.flags & IO_NO_SOCKET)
+        transport->io.loop->sys->close(fd);
+    else
+        tram__socket_close(transport->io.loop->sys, fd);
 }
 
 static const void *extra_info(tram_transport *transport, const char *name) {

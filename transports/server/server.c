@@ -6,6 +6,7 @@
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
 
 #include <errno.h>
@@ -242,23 +243,45 @@ static void report_starving(struct listener *listener, int code) {
     report_accept(listener, code, "accept is out of system resources", exhaustion_text(code, text, sizeof text));
 }
 
-/* One report and one timer, however often it is noticed before the timer has run (V-11). */
-static void starve(struct listener *listener, int code) {
+/*
+ * One timer, however often it is noticed before the timer has run (V-11). Should even the timer find no memory, the
+ * listener goes on without a pause. False: it pauses already.
+ */
+static bool pause_accepting(struct listener *listener, uint64_t pause_ns) {
     tram_loop *loop = listener->io.loop;
     if (listener->starved)
-        return;
-    /* Should even the timer find no memory, the listener goes on without a pause. */
-    if (tram__deadline_start_after(loop, &listener->retry, TRAM_ACCEPT_RETRY_NS) == 0) {
+        return false;
+    if (tram__deadline_start_after(loop, &listener->retry, pause_ns) == 0) {
         listener->starved = true;
         tram__io_accept_stop(&listener->io);
     }
     stats_add(&loop->stats.accept_pauses, 1);
-    report_starving(listener, code);
+    return true;
+}
+
+static void starve(struct listener *listener, int code) {
+    if (pause_accepting(listener, TRAM_ACCEPT_RETRY_NS))
+        report_starving(listener, code);
+}
+
+/*
+ * A failure that takes the connection with it happens once. One that comes again is the listener's own: it was shut
+ * down, or is refused by a policy, and that may last (V-12).
+ */
+static void accept_failed(struct listener *listener, int code) {
+    unsigned before = listener->failures;
+    if (listener->failures < TRAM_ACCEPT_DOUBLINGS + 1)
+        listener->failures++;
+    if (!before)
+        report_accept(listener, code, "accept failed", NULL);
+    else if (pause_accepting(listener, TRAM_ACCEPT_RETRY_NS << (before - 1)))
+        report_accept(listener, code, "accept keeps failing", NULL);
 }
 
 static inline void on_accepted(struct listener *listener, int fd, const struct sockaddr_storage *peer,
                                socklen_t peer_size) {
     tram_server *server = listener->server;
+    listener->failures = 0;
     struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
     if (!server->load || !balance_hand_over(server->load, &accepted))
         serve_here(server, &accepted);
@@ -275,16 +298,18 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
     else if (is_exhaustion(result))
         starve(listener, result);
     else
-        report_accept(listener, result, "accept failed", NULL);
+        accept_failed(listener, result);
 }
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
-    if (likely(result >= 0))
-        admit(listener->server, &accepted, true);
-    else
+    if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
+        return;
+    }
+    listener->failures = 0;
+    admit(listener->server, &accepted, true);
 }
 
 static const struct io_kind listener_kind = {
@@ -354,6 +379,7 @@ static void listener_open(struct listener *listener) {
     const struct sys *sys = server->loop->sys;
     int fd = listener->io.fd, on = 1;
     listener->retry.expire = retry_expired;
+    tram__socket_forbid_linger(sys, fd);
     listener->address.size = sizeof listener->address.address;
     if (sys->getsockname(fd, (struct sockaddr *)&listener->address.address, &listener->address.size) < 0)
         listener->address.size = 0;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "transports/sock/op.h"
+#include "transports/socket/socket.h"
 #include <tram/sock.h>
 
 /* ---- Receiving ---- */
@@ -40,6 +41,12 @@ static int receive_attempt(struct sock_op *op, void **ret_value) {
     struct receive_op *receive = (struct receive_op *)op;
     tram_loop *loop = op->future.loop;
     tram_socket_address *address = receive->addressed ? &receive->data.address : NULL;
+    bool counts = op->future.kind == &recv_into_kind.future;
+    if (!receive->wanted && !receive->addressed) { /* nothing was asked for, and nothing is what comes */
+        receive->data.data = "";
+        *ret_value = counts ? sock_count(0) : &receive->data;
+        return SOCK_DONE;
+    }
     void *memory = receive->into ? receive->into : memory_get(&loop->allocator, receive->room);
     if (!memory)
         return -ENOMEM;
@@ -59,7 +66,6 @@ static int receive_attempt(struct sock_op *op, void **ret_value) {
         address->size = size <= sizeof address->address ? size : (socklen_t)sizeof address->address;
     if (!receive->into)
         trim(receive, memory, (size_t)received);
-    bool counts = op->future.kind == &recv_into_kind.future;
     *ret_value = counts ? sock_count((uint64_t)received) : &receive->data;
     return SOCK_DONE;
 }
@@ -218,7 +224,7 @@ static int accept_attempt(struct sock_op *op, void **ret_value) {
 static void accept_destroy(tram_future *future) {
     struct accept_op *accept = (struct accept_op *)future;
     if (accept->accepted >= 0)
-        future->loop->sys->close(accept->accepted);
+        tram__socket_close(future->loop->sys, accept->accepted);
 }
 
 static const struct sock_op_kind accept_kind = {

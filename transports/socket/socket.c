@@ -20,6 +20,20 @@ int tram__socket_take(tram_loop *loop, int fd, int type) {
     return 0;
 }
 
+void tram__socket_forbid_linger(const struct sys *sys, int fd) {
+    struct linger linger = {0};
+    socklen_t size = sizeof linger;
+    if (sys->getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) < 0 || !linger.l_onoff || !linger.l_linger)
+        return;
+    linger.l_onoff = 0;
+    sys->setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+void tram__socket_close(const struct sys *sys, int fd) {
+    tram__socket_forbid_linger(sys, fd);
+    sys->close(fd);
+}
+
 int tram__socket_check_unix(const struct sys *sys, int fd) {
     int family = 0;
     socklen_t size = sizeof family;

@@ -10,6 +10,15 @@
  */
 int tram__socket_take(tram_loop *loop, int fd, int type);
 
+/*
+ * Closes a socket on which somebody may have set SO_LINGER. With a time, close(2) would wait for the peer, blocking or
+ * not; the kernel sends what is left without us.
+ */
+void tram__socket_close(const struct sys *sys, int fd);
+
+/* No time of SO_LINGER on it, nor on what a listener accepts. */
+void tram__socket_forbid_linger(const struct sys *sys, int fd);
+
 /* TRAM_EVALUE: not a Unix socket. */
 int tram__socket_check_unix(const struct sys *sys, int fd);
 

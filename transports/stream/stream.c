@@ -5,6 +5,7 @@
 
 #include "transports/base/state.h"
 #include "transports/proxy/bridge.h"
+#include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
 #include "transports/stream/descriptors.h"
 #include "transports/stream/metering.h"
@@ -42,8 +43,28 @@ static void metered_range_sent(struct io *io, ssize_t result) {
     range_sent(io, result);
 }
 
+/*
+ * Where the peer has finished, and where a bridge waits for its other side, no read would ever find the error. Whoever
+ * paused reading by himself reads first what came before it (R-9).
+ */
+static bool hears_errors(const struct io *io) {
+    const tram_transport *transport = (const tram_transport *)(const void *)io;
+    return !(transport->flags & (T_LOST_PENDING | T_LOST)) && (transport->flags & T_EOF || tram__bridged(transport));
+}
+
 static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+static bool have_more(tram_transport *transport) {
+    if (!transport->more)
+        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
+    return transport->more;
+}
+
+void tram__socket_keep_peer(tram_transport *transport, const tram_socket_address *peer) {
+    if (have_more(transport))
+        transport->more->peer = *peer;
 }
 
 /* An address that is asked for once and then kept. NULL: not to be had. */
@@ -76,7 +97,10 @@ void tram__socket_end(tram_transport *transport) {
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
     if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
-    loop->sys->close(fd);
+    if (unlikely(transport->flags & T_FD_KNOWN))
+        tram__socket_close(loop->sys, fd);
+    else
+        loop->sys->close(fd);
 }
 
 struct extra_values {
@@ -132,6 +156,7 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
         return peer_credentials(transport, values);
     if (strcmp(name, "socket") != 0)
         return NULL;
+    transport->flags |= T_FD_KNOWN;
     values->socket = (tram_socket){
         .fd = transport->io.fd,
         .family = socket_option(transport, SO_DOMAIN),
@@ -163,6 +188,7 @@ static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind
                .descriptors = &tram__stream_descriptors,                                                               \
                .next_range = next_range,                                                                               \
                .range_sent = range_function,                                                                           \
+               .hears_errors = hears_errors,                                                                           \
                .ending = tram__bytes_ending},                                                                          \
         .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
         .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
@@ -224,6 +250,8 @@ ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, 
     if (!options->no_delay_set)
         set_no_delay(transport);
     tram__transport_begin(transport, protocol, options->owner, options->creator);
+    if (unlikely(!options->owner))
+        transport->flags |= T_FD_KNOWN; /* it may have been given */
     if (ret_transport)
         *ret_transport = transport;
     return 0;

@@ -28,6 +28,8 @@ int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, c
 
 /* What every transport over a socket has: transport_kind.end and .extra_info. */
 void tram__socket_end(tram_transport *transport);
+/* For "peername", where the kernel forgets the address with the peer. */
+void tram__socket_keep_peer(tram_transport *transport, const tram_socket_address *peer);
 const void *tram__socket_extra_info(tram_transport *transport, const char *name);
 
 #endif
