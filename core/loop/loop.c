@@ -171,7 +171,7 @@ static uint32_t plan_mail(tram_loop *loop) {
     return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
 }
 
-static void take_signals(tram_loop *loop) {
+__attribute__((noinline)) static void take_signals(tram_loop *loop) {
     uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
     if (came & MAILBOX_CONTROL && loop->on_control)
         loop->on_control(loop, loop->worker);
