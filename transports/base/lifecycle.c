@@ -93,7 +93,7 @@ static void count_out(tram_transport *transport) {
 
 /*
  * Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). The protocol
- * is the caller's to release, who gives the hold of the open connection back after that.
+ * is the caller's to release, who gives the user of the error and the hold of the open connection back after that.
  */
 static tram_protocol *finish(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
@@ -101,7 +101,6 @@ static tram_protocol *finish(tram_transport *transport) {
     transport_kind_of(transport)->end(transport);
     count_out(transport);
     transport->protocol = NULL;
-    raised_drop(loop_of(transport), transport->end.user);
     return protocol;
 }
 
@@ -117,6 +116,7 @@ static void call_lost(tram_transport *transport) {
     if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
         log_dropped(transport, true);
     tram__protocol_release(finish(transport));
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
 }
 
@@ -357,6 +357,7 @@ bool tram__transport_withdraw(tram_transport *transport) {
     tram_protocol *protocol = finish(transport);
     if (protocol) /* a creation that is undone keeps its own */
         tram__protocol_release_soon(loop_of(transport), protocol);
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
     return true;
 }
