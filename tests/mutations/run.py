@@ -21,12 +21,12 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 # rule, file, what stands there, what stands there instead, what that breaks
 MUTATIONS = [
     ("L-3", "core/loop/loop.c",
-     "    run_batch(loop);\n    if (mail)\n        run_mail(loop, mail);\n    loop->poller_ops->serve(loop, loop->poller);\n",
-     "    loop->poller_ops->serve(loop, loop->poller);\n    run_batch(loop);\n    if (mail)\n        run_mail(loop, mail);\n",
+     "    run_batch(loop);\n    if (mail)\n        tram__loop_run_mail(loop, mail);\n    loop->poller_ops->serve(loop, loop->poller);\n",
+     "    loop->poller_ops->serve(loop, loop->poller);\n    run_batch(loop);\n    if (mail)\n        tram__loop_run_mail(loop, mail);\n",
      "I/O runs before what was queued earlier"),
     ("L-3", "core/loop/loop.c",
-     "    if (mail)\n        run_mail(loop, mail);\n    loop->poller_ops->serve(loop, loop->poller);\n",
-     "    loop->poller_ops->serve(loop, loop->poller);\n    if (mail)\n        run_mail(loop, mail);\n",
+     "    if (mail)\n        tram__loop_run_mail(loop, mail);\n    loop->poller_ops->serve(loop, loop->poller);\n",
+     "    loop->poller_ops->serve(loop, loop->poller);\n    if (mail)\n        tram__loop_run_mail(loop, mail);\n",
      "I/O runs before the posts that woke the loop"),
     ("L-11", "core/loop/loop.h",
      "    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))\n        tram__loop_place_mail(loop);\n",

@@ -31,7 +31,7 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
 /* One line for each connection (W-6), with its peer as long as its socket is there. */
 __attribute__((noinline)) static void log_dropped(tram_transport *transport, bool open) {
     unsigned count = transport->dropped_writes - 1u; /* the first is the end itself, as CPython counts */
-    const void *peer = open ? tram_transport_get_extra_info(transport, "peername", NULL) : NULL;
+    const void *peer = open ? transport_kind_of(transport)->extra_info(transport, "peername") : NULL;
     char text[TRAM_ADDRESS_TEXT_SIZE];
     transport->dropped_writes = 1;
     tram__log(loop_of(transport), TRAM_LOG_WARNING,
