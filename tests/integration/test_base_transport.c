@@ -1156,6 +1156,136 @@ static void test_T_11_a_time_of_SO_LINGER_does_not_hold_the_loop(void **state) {
     }
 }
 
+/* ---- The log function of debug mode may call anything ---- */
+
+/* Calls `call` when a line with `word` comes, and counts these lines. */
+struct logger {
+    struct world *world;
+    const char *word;
+    void (*call)(void);
+    tram_transport *transport;
+    tram_future *creation;
+    unsigned lines;
+};
+
+static struct logger logger; /* the loop has it until it is freed, after the test */
+
+static void log_and_call(void *arg, tram_log_level level, const char *line) {
+    (void)arg;
+    (void)level;
+    if (!strstr(line, logger.word))
+        return;
+    logger.lines++;
+    logger.call();
+}
+
+static void abort_it(void) {
+    assert_int_equal(tram_transport_abort(logger.transport), 0);
+}
+
+/* Its end is queued once: between two times the other would be lost. */
+static void abort_it_and_make_another(void) {
+    static const tram_custom_ops ops = {.writelines = NULL};
+    struct recorder *other = recorder_new(logger.world, "other");
+    abort_it();
+    logger.word = "nothing else";
+    assert_int_equal(tram_loop_create_custom(logger.world->loop, &ops, NULL, &other->base, NULL), 0);
+}
+
+static void close_it(void) {
+    assert_int_equal(tram_transport_close(logger.transport), 0);
+}
+
+/* More than the high mark. */
+static void write_much(void) {
+    static const char bytes[300000];
+    assert_int_equal(tram_transport_write(logger.transport, bytes, sizeof bytes), 0);
+}
+
+static void cancel_it(void) {
+    assert_int_equal(tram_future_cancel(logger.creation), 1);
+}
+
+static void reopen_with_logger(struct world *world) {
+    world->options.log = log_and_call;
+    world->options.log_arg = NULL;
+    world_reopen(world);
+}
+
+static int sink_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    (void)transport, (void)state, (void)pieces, (void)count;
+    return 0; /* all of it is queued for ever */
+}
+
+/* Of a custom transport its maker knows before connection_made. */
+static void custom_new(struct world *world) {
+    static const tram_custom_ops ops = {.writelines = sink_writelines};
+    reopen_with_logger(world);
+    struct recorder *recorder = recorder_new(world, NULL);
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &logger.transport), 0);
+}
+
+static void test_P_1_T_3_the_log_function_may_end_a_transport_that_is_being_made(void **state) {
+    struct world *world = *state;
+    void (*const calls[])(void) = {abort_it, close_it, abort_it_and_make_another};
+    for (size_t i = 0; i < 3; i++) {
+        logger = (struct logger){.world = world, .word = "made on", .call = calls[i]};
+        custom_new(world);
+        run_to_rest(world);
+        assert_int_equal(logger.lines, 1);
+        assert_trace(world, i < 2 ? "made lost:0 released" : "made other.made lost:0 released");
+    }
+}
+
+static void test_P_1_what_the_log_function_writes_pauses_after_connection_made(void **state) {
+    struct world *world = *state;
+    logger = (struct logger){.word = "made on", .call = write_much};
+    custom_new(world);
+    run_to_rest(world);
+    assert_int_equal(logger.lines, 1);
+    assert_trace(world, "made pause");
+    assert_int_equal(tram_transport_abort(logger.transport), 0);
+    run_to_rest(world);
+    assert_trace(world, "lost:0 released");
+}
+
+static void test_P_1_the_log_function_may_cancel_a_creation(void **state) {
+    struct world *world = *state;
+    logger = (struct logger){.word = "made on", .call = cancel_it};
+    reopen_with_logger(world);
+    int fds[2];
+    unix_pair(fds);
+    assert_int_equal(tram_loop_connect_accepted_socket(world->loop, recorder_factory, world, fds[0], &logger.creation),
+                     0);
+    run_to_rest(world);
+    assert_int_equal(logger.lines, 1);
+    assert_true(tram_future_cancelled(logger.creation));
+    assert_trace(world, "released"); /* it was never made */
+    assert_true(receive_eof(world, fds[1]));
+    tram_future_release(logger.creation);
+    close(fds[1]);
+}
+
+static void test_T_3_the_log_function_may_call_an_end_that_is_there(void **state) {
+    struct world *world = *state;
+    void (*const calls[])(void) = {abort_it, close_it, write_much};
+    for (size_t i = 0; i < 6; i++) {
+        bool at_close = i % 2; /* of the loop, where it says that the connection is still open too */
+        logger = (struct logger){.word = "lost:", .call = calls[i / 2]};
+        custom_new(world);
+        run_to_rest(world);
+        assert_trace(world, "made");
+        if (at_close)
+            logger.word = "connection";
+        else
+            abort_it();
+        run_ticks(world, at_close ? 0 : 2);
+        assert_int_equal(tram_loop_close(world->loop), 0);
+        assert_int_equal(logger.lines, at_close ? 2 : 1);
+        assert_trace(world, "lost:0 released");
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name)  cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -1190,6 +1320,10 @@ int main(void) {
         CASE(test_T_17_a_hard_limit_that_was_exceeded_is_reported),
         DEBUG(test_T_17_debug_mode_logs_errors_of_the_system),
         DEBUG(test_T_16_T_17_debug_mode_logs_them_after_the_end_is_certain_too),
+        DEBUG(test_P_1_T_3_the_log_function_may_end_a_transport_that_is_being_made),
+        DEBUG(test_P_1_what_the_log_function_writes_pauses_after_connection_made),
+        DEBUG(test_P_1_the_log_function_may_cancel_a_creation),
+        DEBUG(test_T_3_the_log_function_may_call_an_end_that_is_there),
         CASE(test_T_18_a_descriptor_in_use_is_refused_and_left_alone),
         CASE(test_T_19_a_close_or_abort_by_another_transport_stops_a_collected_event),
         CASE(test_T_19_R_3_a_pause_by_another_transport_stops_a_collected_event),

@@ -965,13 +965,16 @@ static void call_bridge(void) {
     b->holds++;
     tram_transport_hold(transports[0]);
     tram_transport_hold(transports[1]);
+    struct fuzz_protocol *protocols[2] = {a->protocol, b->protocol};
+    bool unsure[2] = {a->protocol->unsure, b->protocol->unsure};
+    protocols[0]->unsure = protocols[1]->unsure = true; /* for one that a callback in the call sets behind it */
     int status = tram_bridge(transports[0], transports[1], &options, maybe(&future));
-    for (int i = 0; i < 2 && !status; i++) {
+    for (int i = 0; i < 2; i++) {
         struct link *link = find_link(numbers[i]);
-        if (link && link->protocol) {
-            link->protocol->link = NULL;
-            link->protocol = NULL;
-        }
+        if (status)
+            protocols[i]->unsure = unsure[i];
+        else if (link)
+            part(link); /* its hold may have been given back in a callback */
     }
     keep_future(status, &future);
 }
