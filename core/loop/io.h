@@ -220,6 +220,9 @@ void tram__io_remove(struct io *io);
 /* The io that has the descriptor on this loop, or NULL. */
 struct io *tram__io_of_descriptor(const tram_loop *loop, int fd);
 
+/* At the end of the loop: the table of descriptors. */
+void tram__loop_free_descriptors(tram_loop *loop);
+
 static inline bool io_added(const struct io *io) {
     return io->slot != 0;
 }

@@ -342,7 +342,7 @@ static void free_parts(tram_loop *loop) {
     tram__timers_fini(&loop->timers);
     const tram_allocator *allocator = &loop->allocator;
     memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
-    memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
+    tram__loop_free_descriptors(loop);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
     if (loop->mailbox)
         tram__mailbox_abandon(loop->mailbox);
