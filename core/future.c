@@ -8,16 +8,19 @@
 #include <string.h>
 
 struct done_callback {
-    struct ready ready;
-    tram_future *future;
+    struct future_watch watch;
     tram_future_callback callback;
     void *arg;
 };
 
 static const struct future_kind plain_kind = {.name = "future"};
 
-static struct done_callback *callback_of(struct list *link) {
-    return container_of(link, struct done_callback, ready.link);
+static struct future_watch *watch_of(struct list *link) {
+    return container_of(link, struct future_watch, ready.link);
+}
+
+static struct done_callback *callback_of(struct future_watch *watch) {
+    return container_of(watch, struct done_callback, watch);
 }
 
 /* ---- Life ---- */
@@ -36,15 +39,16 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
 }
 
 static void free_callback(struct done_callback *record) {
-    memory_put(&record->future->loop->allocator, record, sizeof *record);
+    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
 }
 
 /* Frees the callbacks that wait, unrun. */
 static void drop_callbacks(tram_future *future) {
     while (!list_empty(&future->callbacks)) {
-        struct done_callback *record = callback_of(future->callbacks.next);
-        list_remove(&record->ready.link);
-        free_callback(record);
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        if (!watch->embedded)
+            free_callback(callback_of(watch));
     }
 }
 
@@ -64,8 +68,8 @@ void tram__future_drop(tram_future *future) {
 /* ---- Completion ---- */
 
 static void run_callback(tram_loop *loop, struct ready *ready) {
-    struct done_callback *record = container_of(ready, struct done_callback, ready);
-    tram_future *future = record->future;
+    struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
+    tram_future *future = record->watch.future;
     tram_future_callback callback = record->callback;
     void *arg = record->arg;
     free_callback(record);
@@ -77,10 +81,10 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     tram__future_drop(future);
 }
 
-static void queue_callback(struct done_callback *record) {
-    record->future->references++;
-    record->ready.run = run_callback;
-    loop_ready(record->future->loop, &record->ready);
+static void queue_watch(struct future_watch *watch) {
+    if (!watch->embedded)
+        watch->future->references++;
+    loop_ready(watch->future->loop, &watch->ready);
 }
 
 static void complete(tram_future *future, enum future_state state) {
@@ -90,9 +94,9 @@ static void complete(tram_future *future, enum future_state state) {
         return;
     }
     while (!list_empty(&future->callbacks)) {
-        struct done_callback *record = callback_of(future->callbacks.next);
-        list_remove(&record->ready.link);
-        queue_callback(record);
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        queue_watch(watch);
     }
 }
 
@@ -212,6 +216,11 @@ bool tram_future_cancelled(const tram_future *future) {
     return loop_enter(future->loop, __func__) == 0 && future->state == FUTURE_CANCELLED;
 }
 
+/* Looking is no change to who looks, so the public calls take a constant. */
+static void mark_retrieved(const tram_future *future) {
+    ((tram_future *)(uintptr_t)future)->retrieved = true;
+}
+
 int tram_future_result(const tram_future *future, void **ret_value) {
     int status = loop_enter(future->loop, __func__);
     if (status)
@@ -224,6 +233,7 @@ int tram_future_result(const tram_future *future, void **ret_value) {
             *ret_value = future->value;
         return 0;
     case FUTURE_ERROR:
+        mark_retrieved(future);
         return future->error.code;
     case FUTURE_CANCELLED:
         break;
@@ -234,6 +244,7 @@ int tram_future_result(const tram_future *future, void **ret_value) {
 const tram_error *tram_future_error(const tram_future *future) {
     if (loop_enter(future->loop, __func__) || future->state != FUTURE_ERROR)
         return NULL;
+    mark_retrieved(future);
     return &future->error;
 }
 
@@ -269,8 +280,11 @@ int tram_future_cancel(tram_future *future) {
     int status = loop_enter(future->loop, __func__);
     if (status)
         return status;
+    future->retrieved = true; /* who cancels is not interested in an error */
     if (future->state != FUTURE_PENDING)
         return 0;
+    if (future->kind->request)
+        return future->kind->request(future);
     if (future->cancelling)
         return 1;
     future->cancelling = true;
@@ -279,6 +293,18 @@ int tram_future_cancel(tram_future *future) {
     else
         tram__future_finish_cancelled(future);
     return 1;
+}
+
+static void add_watch(tram_future *future, struct future_watch *watch) {
+    if (future->state == FUTURE_PENDING)
+        list_append(&future->callbacks, &watch->ready.link);
+    else
+        queue_watch(watch);
+}
+
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *)) {
+    *watch = (struct future_watch){.ready.run = run, .future = future, .embedded = true};
+    add_watch(future, watch);
 }
 
 int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
@@ -290,13 +316,10 @@ int tram_future_add_done_callback(tram_future *future, tram_future_callback call
     struct done_callback *record = memory_get(&future->loop->allocator, sizeof *record);
     if (!record)
         return -ENOMEM;
-    record->future = future;
+    record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
     record->callback = callback;
     record->arg = arg;
-    if (future->state == FUTURE_PENDING)
-        list_append(&future->callbacks, &record->ready.link);
-    else
-        queue_callback(record);
+    add_watch(future, &record->watch);
     return 0;
 }
 
@@ -307,8 +330,8 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
     int count = 0;
     for (struct list *link = future->callbacks.next, *next; link != &future->callbacks; link = next) {
         next = link->next;
-        struct done_callback *record = callback_of(link);
-        if (record->callback != callback || record->arg != arg)
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.embedded || record->callback != callback || record->arg != arg)
             continue;
         list_remove(link);
         free_callback(record);
@@ -320,8 +343,8 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
 static void unhook_queued(struct list *queue, tram_future *future, tram_future_callback callback, void *arg) {
     for (struct list *link = queue->next, *next; link != queue; link = next) {
         next = link->next;
-        struct done_callback *record = callback_of(link);
-        if (record->ready.run != run_callback || record->future != future || record->callback != callback ||
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.ready.run != run_callback || record->watch.future != future || record->callback != callback ||
             record->arg != arg)
             continue;
         list_remove(link);

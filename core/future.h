@@ -18,6 +18,9 @@ struct future_kind {
      * tram__future_finish_cancelled(), now or later. NULL: the future is cancelled at once.
      */
     void (*cancel)(tram_future *future);
+    /* Instead of `cancel`, for what counts requests: called for each one while the future is pending; 1 or 0, as
+     * tram_future_cancel() returns. */
+    int (*request)(tram_future *future);
     /* The last reference went: free what the operation and the value need, not the future itself. */
     void (*destroy)(tram_future *future);
 };
@@ -37,7 +40,26 @@ struct tram_future {
     uint32_t references;
     uint8_t state;   /* enum future_state */
     bool cancelling; /* the operation was asked to cancel */
+    bool retrieved;  /* somebody looked at its error */
 };
+
+/*
+ * Waits for a future without an allocation: embedded in its owner, who holds the future meanwhile. `ready.run` is
+ * called as a done callback is, once the future is done.
+ */
+struct future_watch {
+    struct ready ready;
+    tram_future *future;
+    bool embedded; /* false: part of a struct done_callback, future.c */
+};
+
+/* Once the future is done, or at once if it is, `run` joins the ready queue. */
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *));
+
+/* `run` does not come any more; harmless if it came. */
+static inline void future_unwatch(struct future_watch *watch) {
+    list_remove(&watch->ready.link);
+}
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
  */

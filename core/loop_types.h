@@ -151,6 +151,8 @@ struct tram_loop {
     struct seat signal_seat;
     void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
 
+    void *upper; /* what an upper floor keeps for the loop */
+
     void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
     void *on_wake_arg;
 
