@@ -47,7 +47,7 @@ struct task_scope {
 };
 
 struct task_loop;
-struct task_local;
+struct task_locals;
 struct tram_group;
 
 #define TASK_NAME 32
@@ -68,7 +68,7 @@ struct tram_task {
     bool started;
     bool returned;
     struct list scopes;
-    struct task_local *locals;
+    struct task_locals *locals;
     void *cpp_exceptions[2]; /* what C++ keeps for each thread, while the task does not run */
 
     struct list link; /* among all of the loop */
@@ -147,8 +147,8 @@ static inline tram_task *task_of(tram_future *future) {
 }
 
 /* Values of a task: locals.c. */
-struct task_local *tram__locals_hold(struct task_local *locals);
-void tram__locals_drop(struct task_local *locals);
+struct task_locals *tram__locals_hold(struct task_locals *locals);
+void tram__locals_drop(struct task_locals *locals);
 
 /* Gives the thread what tram_task_report_overflows() needs of it; once per task, so cheap where nobody asked:
  * overflow.c. */
