@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/compiler.h"
+#include "core/base/compiler.h"
 
 #if !defined(__x86_64__) && !(defined(__aarch64__) && defined(__AARCH64EL__))
 #ifndef TRAM_UCONTEXT

@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/compiler.h"
-#include "core/limits.h"
+#include "core/base/compiler.h"
+#include "core/base/limits.h"
 #include <tram/error.h>
 
 #if defined(TRAM_ASAN)

@@ -298,15 +298,15 @@ static void cancel_all(struct task_loop *tasks) {
         tram__task_request(container_of(link, tram_task, link));
 }
 
-static void tasks_ending(struct seat *seat, enum io_ending ending) {
-    struct task_loop *tasks = container_of(seat, struct task_loop, seat);
+static void tasks_ending(struct close_hook *hook, enum shutdown_mode mode) {
+    struct task_loop *tasks = container_of(hook, struct task_loop, hook);
     tram_loop *loop = tasks->loop;
-    if (ending == IO_ENDING_ABORT)
+    if (mode == IO_SHUTDOWN_ABORT)
         cancel_all(tasks);
-    if (ending != IO_ENDING_DROP)
+    if (mode != IO_SHUTDOWN_NOW)
         return;
     abandon_all(tasks);
-    list_remove(&seat->link);
+    list_remove(&hook->link);
     tram__stack_pool_fini(&tasks->stacks);
     loop->upper = NULL;
     memory_put(&loop->allocator, tasks, sizeof *tasks);
@@ -322,7 +322,7 @@ struct task_loop *tram__task_loop(tram_loop *loop) {
     tasks->loop = loop;
     list_init(&tasks->all);
     loop->upper = tasks;
-    loop_seat(loop, &tasks->seat, tasks_ending);
+    loop_add_close_hook(loop, &tasks->hook, tasks_ending);
     return tasks;
 }
 

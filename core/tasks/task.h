@@ -7,8 +7,8 @@
 #ifndef TRAM_CORE_TASKS_TASK_H
 #define TRAM_CORE_TASKS_TASK_H
 
-#include "core/future.h"
-#include "core/loop.h"
+#include "core/jobs/future.h"
+#include "core/loop/loop.h"
 #include "core/tasks/context.h"
 #include "core/tasks/stack.h"
 #include <tram/task.h>
@@ -82,7 +82,7 @@ struct tram_task {
 
 /* What a loop keeps for tasks. */
 struct task_loop {
-    struct seat seat;
+    struct close_hook hook;
     tram_loop *loop;
     struct context context; /* of the loop, while a task runs */
     struct list all;

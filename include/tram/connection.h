@@ -53,8 +53,7 @@ TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory 
 TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                                tram_future **ret_future);
 
-/* ---- Handing connections over
- * ------------------------------------------------------------------------------------ */
+/* ---- Handing connections over ---- */
 
 /*
  * The same for a connection whose first bytes were read already, by tram_loop_peek(), by a transport that was detached,

@@ -46,8 +46,8 @@ typedef struct tram_custom_ops {
 
     /*
      * The transport was closed: nothing is delivered any more, what is in the write buffer still is to be sent. 0:
-     * connection_lost follows as soon as that is done. Positive: you have a farewell to say, and end the connection by
-     * tram_custom_lost(). NULL: 0.
+     * connection_lost follows as soon as that is done. Positive: you still have bytes to send, for example
+     * close_notify, and end the connection by tram_custom_lost(). NULL: 0.
      */
     int (*close)(tram_transport *transport, void *state);
 

@@ -71,8 +71,7 @@ TRAM_API int tram_transport_sendto(tram_transport *transport, const void *data, 
  */
 TRAM_API size_t tram_transport_datagram_size(const tram_transport *transport);
 
-/* ---- Over all cores
- * ------------------------------------------------------------------------------------------- */
+/* ---- Over all cores ---- */
 
 /* An endpoint with a socket and a protocol on every worker. Freed with its runtime. */
 typedef struct tram_runtime_datagram_endpoint tram_runtime_datagram_endpoint;

@@ -45,7 +45,7 @@ TRAM_API int tram_future_set_error(tram_future *future, const tram_error *error)
 
 /*
  * Asks for cancellation (Future.cancel). 1: asked; a future of the caller's own is done with TRAM_ECANCELLED
- * on return, one that stands for an operation as soon as that is taken back. 0: it was done already.
+ * on return, one that stands for an operation as soon as that is withdrawn. 0: it was done already.
  */
 TRAM_API int tram_future_cancel(tram_future *future);
 

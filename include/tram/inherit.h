@@ -22,8 +22,7 @@
 
 TRAM_BEGIN_DECLS
 
-/* ---- Receiving: any thread
- * ------------------------------------------------------------------------------------ */
+/* ---- Receiving: any thread ---- */
 
 #define TRAM_LISTENER_NAME_SIZE 256
 
@@ -80,8 +79,7 @@ TRAM_API size_t tram_listeners_take(tram_listener *listeners, size_t count, cons
 /* Closes those that were not taken. */
 TRAM_API void tram_listeners_close(tram_listener *listeners, size_t count);
 
-/* ---- Offering
- * ------------------------------------------------------------------------------------------------- */
+/* ---- Offering ---- */
 
 /* Freed with its runtime. */
 typedef struct tram_offer tram_offer;
@@ -117,7 +115,7 @@ TRAM_API int tram_runtime_offer_listeners(tram_runtime *runtime, const void *pat
                                           const tram_offered *servers, size_t count, const tram_offer_options *options,
                                           tram_offer **ret_offer, tram_error *ret_error);
 
-/* Ends the offer, soon; who is just taking over is turned away. Any thread. */
+/* Ends the offer, soon; a successor in progress is refused. Any thread. */
 TRAM_API int tram_offer_close(tram_offer *offer);
 
 TRAM_END_DECLS

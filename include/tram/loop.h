@@ -39,8 +39,7 @@ typedef int (*tram_callback)(tram_loop *loop, void *arg);
 /* Called instead of a callback that will not run because its loop was closed first; frees the argument. */
 typedef void (*tram_discard)(void *arg);
 
-/* ---- Making and ending a loop
- * --------------------------------------------------------------------------------- */
+/* ---- Making and ending a loop ---- */
 
 /* How a loop talks to the kernel. The environment variable TRAM_BACKEND (epoll) decides where this is AUTO.
  */
@@ -107,8 +106,7 @@ TRAM_API tram_loop *tram_loop_running(void);
 /* "epoll". Any thread. */
 TRAM_API const char *tram_loop_backend_name(const tram_loop *loop);
 
-/* ---- Running
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Running ---- */
 
 /*
  * Runs ticks until tram_loop_stop() (loop.run_forever). TRAM_ESTATE: closed, already running, or another loop
@@ -147,8 +145,7 @@ TRAM_API int tram_loop_backend_fd(const tram_loop *loop);
 /* One tick. 1: tram_loop_stop() was called, 0: go on; TRAM_ESTATE as run_forever. */
 TRAM_API int tram_loop_dispatch(tram_loop *loop);
 
-/* ---- Callbacks and timers
- * ------------------------------------------------------------------------------------- */
+/* ---- Callbacks and timers ---- */
 
 /*
  * Names a scheduled callback or timer (asyncio.Handle, TimerHandle). A value: copy it, keep it for ever; once
@@ -208,8 +205,7 @@ TRAM_API int tram_loop_call_soon_threadsafe(tram_loop *loop, tram_callback callb
 TRAM_API int tram_loop_try_call_soon_threadsafe(tram_loop *loop, tram_callback callback, void *arg,
                                                 tram_discard discard);
 
-/* ---- Descriptors
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Descriptors ---- */
 
 /*
  * Calls `callback` in every tick in which `fd` is readable (or has an error or a hang-up) until it is removed
@@ -224,8 +220,7 @@ TRAM_API int tram_loop_add_writer(tram_loop *loop, int fd, tram_callback callbac
 TRAM_API int tram_loop_remove_reader(tram_loop *loop, int fd);
 TRAM_API int tram_loop_remove_writer(tram_loop *loop, int fd);
 
-/* ---- When something goes wrong
- * -------------------------------------------------------------------------------- */
+/* ---- When something goes wrong ---- */
 
 /* The record that an exception handler gets; what does not apply is NULL, zero, or -1 for `fd`. */
 typedef struct tram_exception {

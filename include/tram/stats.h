@@ -43,8 +43,7 @@ typedef struct tram_stats {
  * atomic. */
 TRAM_API void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats);
 
-/* ---- How late a loop is
- * --------------------------------------------------------------------------------------- */
+/* ---- How late a loop is ---- */
 
 #define TRAM_LAG_BUCKETS 24
 
@@ -67,8 +66,7 @@ TRAM_API uint64_t tram_lag_bound(unsigned bucket);
 /* Reads the lag. Any thread, as tram_loop_stats(). False: this loop does not measure it, all is zero. */
 TRAM_API bool tram_loop_lag(const tram_loop *loop, tram_lag *ret_lag);
 
-/* ---- Slow callbacks
- * ------------------------------------------------------------------------------------------- */
+/* ---- Slow callbacks ---- */
 
 /*
  * A function that was slow as a callback, once or more: took slow_callback_ns of tram_loop_options or longer. Kept in

@@ -19,8 +19,7 @@
 
 TRAM_BEGIN_DECLS
 
-/* ---- Ending
- * --------------------------------------------------------------------------------------------------- */
+/* ---- Ending ---- */
 
 /*
  * Stops reading at once, sends what is queued, then connection_lost(NULL) (Transport.close). Repeated calls
@@ -48,8 +47,7 @@ TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
 TRAM_API tram_transport *tram_transport_hold(tram_transport *transport);
 TRAM_API void tram_transport_release(tram_transport *transport);
 
-/* ---- Reading
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 /*
  * No data_received, eof_received or get_buffer from now on, even if the bytes are here already
@@ -62,8 +60,7 @@ TRAM_API int tram_transport_resume_reading(tram_transport *transport);
 /* Neither paused, nor closing, nor past the peer's EOF (ReadTransport.is_reading). */
 TRAM_API bool tram_transport_is_reading(const tram_transport *transport);
 
-/* ---- Writing
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 /*
  * Sends `size` bytes, in order, never blocking: at once what the kernel takes if nothing is queued, a private
@@ -116,8 +113,7 @@ TRAM_API int tram_transport_set_write_hard_limit(tram_transport *transport, size
 /* Bytes accepted and not yet taken by the kernel (WriteTransport.get_write_buffer_size). */
 TRAM_API size_t tram_transport_get_write_buffer_size(const tram_transport *transport);
 
-/* ---- Who is at the ends
- * --------------------------------------------------------------------------------------- */
+/* ---- Who is at the ends ---- */
 
 /*
  * Switches the protocol at once (BaseTransport.set_protocol): no connection_made for the new one, no

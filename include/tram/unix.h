@@ -15,8 +15,7 @@
 
 TRAM_BEGIN_DECLS
 
-/* ---- Servers
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Servers ---- */
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_unix_server_options {
@@ -51,8 +50,7 @@ TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protoco
                                              const tram_unix_server_options *options, tram_runtime_server **ret_server,
                                              tram_error *ret_error);
 
-/* ---- Connections
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Connections ---- */
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_unix_connection_options {
@@ -75,8 +73,7 @@ TRAM_API int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_fac
                                               const void *path, size_t path_size,
                                               const tram_unix_connection_options *options, tram_future **ret_future);
 
-/* ---- Who is there
- * --------------------------------------------------------------------------------------------- */
+/* ---- Who is there ---- */
 
 /*
  * What tram_transport_get_extra_info(transport, "peercred", …) points to: the process at the other end, as the kernel
@@ -88,8 +85,7 @@ typedef struct tram_peer_credentials {
     gid_t gid;
 } tram_peer_credentials;
 
-/* ---- Descriptors
- * ----------------------------------------------------------------------------------------------- */
+/* ---- Descriptors ---- */
 
 /*
  * An extension: open files go from process to process with the bytes of a Unix stream. Each call here is -ENOTSUP on

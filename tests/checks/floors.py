@@ -3,7 +3,7 @@
 
 Reads the includes of every source file, and, where TRAM_BUILD_DIR holds a build, the symbols of the
 objects: a call upward that was declared by hand is found too. Public headers count to the floor whose
-folder has a file of the same name (include/tram/server.h belongs to transports/server.c).
+folder has a file of the same name (include/tram/server.h belongs to transports/server/server.c).
 
 No objects call each other in a circle.
 """
@@ -16,6 +16,7 @@ import sys
 
 ROOT = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
 FLOORS = ["core", "transports", "protocols"] # from the ground up
+MOST_ENTRIES = {"core": 8, "transports": 16}
 PROGRAMS = ["tools", "examples", "bench"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
@@ -53,7 +54,7 @@ def includes(path):
 
 def floor_of_public(path):
     for floor in FLOORS:
-        if any((ROOT / floor / (path.stem + suffix)).is_file() for suffix in (".c", ".h")):
+        if any(True for _ in (ROOT / floor).rglob(path.stem + ".[ch]")):
             return floor
     return None
 
@@ -135,49 +136,109 @@ def reaches(calls, start, end):
     return False
 
 
-def check_objects(build):
-    """What each object defines and what it wants, from nm."""
+def folder_of(path):
+    """core/loop of core/loop/loop.c; files that lie directly on a floor would be in no folder."""
+    parts = path.parts
+    if len(parts) < 3:
+        problems.append(f"{path}: a source file lies in a folder of its floor")
+    return "/".join(parts[:2])
+
+
+def object_calls(build):
+    """{(source, source): symbols}: who wants what of whom, from nm. Sources are paths below ROOT."""
     folder = build / "CMakeFiles/tram-objects.dir"
-    objects = [path for floor in FLOORS for path in sorted((folder / floor).glob("*.o"))
-               if (ROOT / floor / path.name.removesuffix(".o")).is_file()]
+    objects = [path for floor in FLOORS for path in sorted((folder / floor).rglob("*.o"))
+               if (ROOT / path.relative_to(folder).with_suffix("")).is_file()]
     defined, wanted = {}, {}
     for path in objects:
+        source = path.relative_to(folder).with_suffix("")
         output = subprocess.run(["nm", "-P", "-g", path], check=True, capture_output=True, text=True).stdout
         for line in output.splitlines():
             symbol, kind = line.split()[:2]
             if not symbol.startswith("tram_"):
                 continue
             if kind == "U":
-                wanted.setdefault(path, set()).add(symbol)
+                wanted.setdefault(source, set()).add(symbol)
             elif kind not in "wv":
-                defined[symbol] = path
+                defined[symbol] = source
     edges = {}
-    for path, symbols in wanted.items():
+    for source, symbols in wanted.items():
         for symbol in symbols:
-            target = defined.get(symbol)
-            if target is None:
-                continue
-            here, there = path.parent.name, target.parent.name
-            if FLOORS.index(there) > FLOORS.index(here):
-                problems.append(f"{here}/{path.stem}: {here} calls {symbol} of {there}/{target.stem}")
-            edges.setdefault((path, target), set()).add(symbol)
+            if symbol in defined:
+                edges.setdefault((source, defined[symbol]), set()).add(symbol)
+    return edges, len(objects)
+
+
+def check_objects(edges):
     calls = {}
-    for here, there in edges:
+    for (here, there), symbols in edges.items():
         calls.setdefault(here, set()).add(there)
+        if FLOORS.index(there.parts[0]) > FLOORS.index(here.parts[0]):
+            problems.append(f"{here}: {here.parts[0]} calls {', '.join(sorted(symbols))} of {there}")
     for (here, there), symbols in sorted(edges.items()):
         if reaches(calls, there, here):
-            problems.append(f"circle: {here.parent.name}/{here.stem} wants {', '.join(sorted(symbols))} of "
-                            f"{there.parent.name}/{there.stem}, which comes back to it")
-    return len(objects)
+            problems.append(f"circle: {here} wants {', '.join(sorted(symbols))} of {there}, which comes back to it")
+
+
+def folder_arrows(edges):
+    """{(folder, folder): {why}} of includes and calls between folders."""
+    arrows = {}
+    for path in (path for floor in FLOORS for path in sources(floor)):
+        here = path.relative_to(ROOT)
+        for spelling, target in includes(path):
+            if target is not None and target.relative_to(ROOT).parts[0] in FLOORS:
+                there = target.relative_to(ROOT)
+                arrows.setdefault((folder_of(here), folder_of(there)), set()).add(f"{here} includes {spelling}")
+    for (here, there), symbols in edges.items():
+        arrows.setdefault((folder_of(here), folder_of(there)), set()).add(f"{here} calls {min(symbols)}")
+    return {pair: why for pair, why in arrows.items() if pair[0] != pair[1]}
+
+
+def check_folders(arrows):
+    below = {}
+    for here, there in arrows:
+        below.setdefault(here, set()).add(there)
+    for (here, there), why in sorted(arrows.items()):
+        if reaches(below, there, here):
+            problems.append(f"circle of folders: {here} stands on {there} ({'; '.join(sorted(why)[:3])}), "
+                            "which comes back to it")
+
+
+def check_entries():
+    """A floor is taken in at one look."""
+    for floor, most in MOST_ENTRIES.items():
+        count = sum(1 for _ in (ROOT / floor).iterdir())
+        if count > most:
+            problems.append(f"{floor}/ has {count} entries, more than {most}")
+
+
+def draw(arrows):
+    folders = sorted({folder_of(path.relative_to(ROOT)) for floor in FLOORS for path in sources(floor)})
+    below = {folder: {there for here, there in arrows if here == folder} for folder in folders}
+    placed = []
+    while len(placed) < len(folders):
+        ready = [folder for folder in folders if folder not in placed and below[folder] <= set(placed)]
+        if not ready:
+            return # a circle: reported
+        ready.sort(key=lambda folder: (FLOORS.index(folder.split("/")[0]), folder))
+        placed.append(ready[0])
+    for folder in placed:
+        print(f"{folder}: {', '.join(sorted(below[folder])) or 'stands on nothing'}")
 
 
 count = check_includes()
 check_include_circles()
-objects = 0
+check_entries()
+edges, objects = {}, 0
 build_dir = os.environ.get("TRAM_BUILD_DIR")
 if build_dir:
-    objects = check_objects(pathlib.Path(build_dir))
+    edges, objects = object_calls(pathlib.Path(build_dir))
+    check_objects(edges)
+arrows = folder_arrows(edges)
+check_folders(arrows)
+if "--quiet" not in sys.argv:
+    draw(arrows)
 for problem in dict.fromkeys(problems):
     print(problem)
-print(f"{count} includes, {objects} objects: {len(set(problems))} problems")
+print(f"{count} includes, {objects} objects, {len(arrows)} arrows between folders: {len(set(problems))} problems")
 sys.exit(1 if problems else 0)

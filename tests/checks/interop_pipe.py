@@ -2,7 +2,7 @@
 """tram's pipe transports against those of Python's asyncio, as subprocess and over FIFOs, and against a shell's pipes.
 
 tram's side is interop_pipe.c, built here: what comes out of one pipe goes into another. The other way round, tram as
-the parent of an asyncio that reads and writes pipes, is test_asyncio_echoes_through_pipes of test_subprocess_start.c.
+the parent of an asyncio that reads and writes pipes, is test_asyncio_echoes_through_pipes of test_process_subprocess_start.c.
 """
 # tram-check: release-only
 

@@ -7,7 +7,7 @@
 
 #include "support/faults.h"
 #include "support/support.h"
-#include "transports/transport.h"
+#include "transports/base/transport.h"
 
 #define SECOND 1000000000ull
 
@@ -48,12 +48,12 @@ static void pass(struct world *world, uint64_t ns) {
 
 /* ---- A server of recorders, whose ends tell the operation too ---- */
 
-static tram_protocol_ops telling_ops, telling_buffered_ops;
+static tram_protocol_ops metered_ops, metered_buffered_ops;
 static int (*recorder_lost)(tram_protocol *protocol, const tram_error *error);
 static bool refuse_all;
 static bool buffered;
 
-static int telling_lost(tram_protocol *protocol, const tram_error *error) {
+static int metered_lost(tram_protocol *protocol, const tram_error *error) {
     int status = recorder_lost(protocol, error);
     if (error)
         trace(((struct recorder *)(void *)protocol)->world, "(%s)", error->operation);
@@ -65,10 +65,10 @@ static int factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     if (refuse_all)
         return -EXDEV;
     struct recorder *recorder = buffered ? recorder_new_buffered(arg, NULL) : recorder_new(arg, NULL);
-    tram_protocol_ops *ops = buffered ? &telling_buffered_ops : &telling_ops;
+    tram_protocol_ops *ops = buffered ? &metered_buffered_ops : &metered_ops;
     *ops = *recorder->base.ops;
     recorder_lost = ops->connection_lost;
-    ops->connection_lost = telling_lost;
+    ops->connection_lost = metered_lost;
     recorder->base.ops = ops;
     recorder->eof_returns = 1;
     *ret_protocol = &recorder->base;

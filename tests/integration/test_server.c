@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "core/sys.h"
+#include "core/system/sys.h"
 #include "support/support.h"
 
 /* ---- Helpers ---- */

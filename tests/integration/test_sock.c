@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "core/loop.h"
+#include "core/loop/loop.h"
 
 /* ---- Helpers ---- */
 

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/loop.h"
+#include "core/loop/loop.h"
 
 static int pattern_file(size_t size) {
     int file = memfd_create("tram-test", MFD_CLOEXEC);

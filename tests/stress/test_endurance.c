@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/compiler.h"
+#include "core/base/compiler.h"
 #include "support/support.h"
 #include "support/witness.h"
 

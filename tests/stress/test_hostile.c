@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/compiler.h"
+#include "core/base/compiler.h"
 #include "support/support.h"
 #include "support/witness.h"
 

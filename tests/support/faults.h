@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "core/sys.h"
+#include "core/system/sys.h"
 
 /* One system call: `skip` calls go through, then `fail` calls fail with `error`, then all go through again. */
 struct fault {

@@ -12,8 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/loop.h"
-#include "transports/stream.h"
+#include "core/backend/backend.h"
+#include "core/loop/loop.h"
+#include "transports/stream/stream.h"
 
 #define PATIENCE_NS 20000000000ull
 #define HOUR_NS     3600000000000ull

@@ -57,7 +57,7 @@ int world_setup_debug(void **state);
 int world_teardown(void **state);
 void world_reopen(struct world *world);
 
-/* A loop with another system-call table (core/sys.h); the old one is freed. */
+/* A loop with another system-call table (core/system/sys.h); the old one is freed. */
 struct sys;
 void world_use_sys(struct world *world, const struct sys *sys);
 

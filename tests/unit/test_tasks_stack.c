@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/limits.h"
+#include "core/base/limits.h"
 #include "core/tasks/context.h"
 #include "core/tasks/stack.h"
 #include "support/support.h"

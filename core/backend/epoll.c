@@ -1,0 +1,500 @@
+/*
+ * The epoll backend: level-triggered, one system call for what one event asks. An event is served when its turn to run
+ * comes, not when it is collected, so what callbacks change in between (pause, close, set_protocol) counts.
+ */
+#include "core/backend/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "core/backend/datagrams.h"
+#include "core/backend/descriptors.h"
+#include "core/base/probes.h"
+#include "core/loop/loop.h"
+#include "core/system/sigpipe.h"
+
+struct poller {
+    const struct sys *sys;
+    tram_loop *loop;
+    int epoll;
+    int collected;
+    bool no_pwait2; /* a kernel before 5.11 */
+    struct epoll_event events[TRAM_EVENTS_PER_TICK];
+};
+
+static inline uint64_t event_name(uint32_t slot, uint32_t generation) {
+    return (uint64_t)generation << 32 | slot;
+}
+
+static int epoll_open(tram_loop *loop, struct poller **ret_poller) {
+    struct poller *poller = memory_get(&loop->allocator, sizeof *poller);
+    if (!poller)
+        return -ENOMEM;
+    *poller = (struct poller){.sys = loop->sys, .loop = loop};
+    poller->epoll = poller->sys->epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = event_name(0, 0)};
+    if (poller->epoll < 0 || poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, loop->mailbox->eventfd, &event) < 0) {
+        int status = -errno;
+        if (poller->epoll >= 0)
+            poller->sys->close(poller->epoll);
+        memory_put(&loop->allocator, poller, sizeof *poller);
+        return status;
+    }
+    *ret_poller = poller;
+    return 0;
+}
+
+static void epoll_close(tram_loop *loop, struct poller *poller) {
+    poller->sys->close(poller->epoll);
+    memory_put(&loop->allocator, poller, sizeof *poller);
+}
+
+static int epoll_fd(const struct poller *poller) {
+    return poller->epoll;
+}
+
+static inline struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
+    static const uint32_t both_ways[] = {0, EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT};
+    struct epoll_event event = {
+        .events = both_ways[io->wanted & (IO_READ | IO_WRITE)],
+        .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
+    };
+    if (unlikely(io->wanted & (IO_HANGUP | IO_ONCE))) {
+        event.events |= io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0;
+        event.events |= io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0;
+    }
+    return event;
+}
+
+__attribute__((noinline)) static void epoll_forget(struct poller *poller, struct io *io) {
+    struct epoll_event unused = {0};
+    poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_DEL, io->fd, &unused);
+    io->flags &= (uint8_t)~IO_IN_KERNEL;
+    io->armed = 0;
+}
+
+/* After a change that failed, which left errno. */
+__attribute__((noinline)) static int change_again(struct poller *poller, struct io *io, struct epoll_event event,
+                                                  bool known) {
+    int status = -1;
+    /* The kernel may have lost it, where the descriptor was closed and its number came back. */
+    if (known && errno == ENOENT)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_ADD, io->fd, &event);
+    /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
+    else if (!known && errno == EEXIST)
+        status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
+    return status < 0 ? -errno : 0;
+}
+
+static int epoll_change(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
+    if (unlikely(io->flags & IO_EXCLUSIVE)) {
+        event.events |= EPOLLEXCLUSIVE;
+        if (io->flags & IO_IN_KERNEL)
+            epoll_forget(poller, io); /* the kernel does not change what is exclusive */
+    }
+    bool known = io->flags & IO_IN_KERNEL;
+    if (!known && !io->wanted)
+        return 0;
+    int status = poller->sys->epoll_ctl(poller->epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, io->fd, &event);
+    if (unlikely(status < 0))
+        status = change_again(poller, io, event, known);
+    if (unlikely(status < 0))
+        return status;
+    io->flags |= IO_IN_KERNEL;
+    io->armed = io->wanted;
+    return 0;
+}
+
+/* The kernel knows a descriptor by its number and its open file: another file of the same number is unknown to it. */
+static int epoll_renew(struct poller *poller, struct io *io) {
+    struct epoll_event event = wanted_event(poller, io);
+    if (poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event) < 0)
+        return errno == ENOENT ? -EBADF : -errno;
+    io->armed = io->wanted;
+    return 0;
+}
+
+__attribute__((noinline)) static ssize_t send_with_care(struct io *io, const void *data, size_t size) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    ssize_t sent;
+    do
+        sent = io->flags & IO_NO_SOCKET ? tram__io_write(io, &piece, 1)
+                                        : io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent >= 0 ? sent : -errno;
+}
+
+static ssize_t epoll_try_send(struct io *io, const void *data, size_t size) {
+    if (unlikely(io->flags & IO_NO_SOCKET))
+        return send_with_care(io, data, size);
+    ssize_t sent = io->loop->sys->send(io->fd, data, size, MSG_NOSIGNAL);
+    if (likely(sent >= 0))
+        return sent;
+    return errno == EINTR ? send_with_care(io, data, size) : -errno;
+}
+
+static ssize_t epoll_try_send_descriptors(struct io *io, const void *data, size_t size, const int *fds, size_t count) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    return tram__descriptors_send(io, &piece, 1, fds, count);
+}
+
+static ssize_t epoll_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    const int *fds;
+    size_t fd_count = unlikely(io->flags & IO_DESCRIPTORS) ? io->kind->descriptors->gather(io, &fds) : 0;
+    if (unlikely(fd_count))
+        return tram__descriptors_send(io, pieces, count, fds, fd_count);
+    if (count == 1)
+        return epoll_try_send(io, pieces[0].iov_base, pieces[0].iov_len);
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = count};
+    ssize_t sent;
+    do
+        sent = likely(!(io->flags & IO_NO_SOCKET)) ? io->loop->sys->sendmsg(io->fd, &message, MSG_NOSIGNAL)
+                                                   : tram__io_write(io, pieces, count);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
+}
+
+static ssize_t send_one(struct io *io, const struct io_datagram *datagram) {
+    ssize_t sent;
+    do
+        sent = io->loop->sys->sendto(io->fd, datagram->data, datagram->size, MSG_NOSIGNAL, datagram->address,
+                                     datagram->address_size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? 1 : -errno;
+}
+
+static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+    struct datagram_area *area = io->loop->datagrams;
+    if (count == 1)
+        return send_one(io, datagrams);
+    for (;;) {
+        unsigned messages = tram__datagrams_pack(area, io, datagrams, count);
+        int sent;
+        do
+            sent = io->loop->sys->sendmmsg(io->fd, area->out, messages, MSG_NOSIGNAL);
+        while (unlikely(sent < 0) && errno == EINTR);
+        if (likely(sent > 0))
+            return (ssize_t)tram__datagrams_packed(area, (unsigned)sent);
+        if (!tram__datagrams_unjoin(area, io, errno))
+            return -errno;
+    }
+}
+
+static ssize_t send_from_pipe(struct io *io, const struct io_range *range) {
+    struct sigpipe_guard guard;
+    ssize_t sent;
+    sigpipe_block(&guard);
+    do
+        sent = io->loop->sys->splice(range->file, NULL, io->fd, NULL, range->size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (unlikely(sent < 0) && errno == EINTR);
+    sigpipe_restore(&guard, sent < 0 ? errno == EPIPE : (size_t)sent < range->size);
+    return likely(sent >= 0) ? sent : -errno;
+}
+
+static ssize_t epoll_try_send_range(struct io *io, const struct io_range *range) {
+    off_t offset = range->offset;
+    ssize_t sent;
+    if (range->offset < 0)
+        return send_from_pipe(io, range);
+    do
+        sent = io->loop->sys->sendfile(io->fd, range->file, &offset, range->size);
+    while (unlikely(sent < 0) && errno == EINTR);
+    return likely(sent >= 0) ? sent : -errno;
+}
+
+/* ---- Waiting ---- */
+
+static int wait_rounded_up(struct poller *poller, int64_t timeout_ns) {
+    int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + 999999) / 1000000;
+    return poller->sys->epoll_wait(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, (int)ms);
+}
+
+static void epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t timeout_ns) {
+    (void)loop;
+    int count;
+    if (timeout_ns > 0 && !poller->no_pwait2) {
+        struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+        count = poller->sys->epoll_pwait2(poller->epoll, poller->events, TRAM_EVENTS_PER_TICK, &timeout);
+        if (count < 0 && errno == ENOSYS) {
+            poller->no_pwait2 = true;
+            count = wait_rounded_up(poller, timeout_ns);
+        }
+    } else {
+        count = wait_rounded_up(poller, timeout_ns);
+    }
+    poller->collected = count > 0 ? count : 0; /* EINTR is an empty wait: the loop comes again */
+}
+
+/* ---- Serving ---- */
+
+static void count_received(tram_loop *loop, ssize_t received) {
+    if (received >= 0) {
+        stats_add(&loop->stats.reads, 1);
+        stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    }
+}
+
+__attribute__((noinline)) static void receive_descriptors(tram_loop *loop, struct io *io, void *memory, size_t size) {
+    struct descriptors came;
+    ssize_t received = tram__descriptors_receive(io, memory, size, &came);
+    if (received == -EAGAIN)
+        return;
+    count_received(loop, received);
+    io->kind->descriptors->received(io, memory, received, came.fds, came.count, came.cut);
+}
+
+static void receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io *io, int pipe) {
+    ssize_t received;
+    do
+        received = sys->splice(io->fd, NULL, pipe, NULL, TRAM_SPLICE_SIZE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (received < 0 && errno == EINTR);
+    count_received(loop, received);
+    io->kind->spliced(io, received < 0 ? -errno : received);
+}
+
+/*
+ * A receive that is not the common one: into memory of the owner's, from no socket, into a pipe, with descriptors, or
+ * one that was interrupted.
+ */
+__attribute__((noinline)) static void receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
+    int pipe = io->flags & IO_SPLICES ? io->kind->pipe(io) : -1;
+    if (pipe >= 0) {
+        receive_into_pipe(loop, sys, io, pipe);
+        return;
+    }
+    void *memory = loop->receive_buffer;
+    size_t size = TRAM_RECEIVE_SIZE;
+    if (io->kind->buffer && io->kind->buffer(io, &memory, &size) < 0)
+        return;
+    if (io->flags & IO_DESCRIPTORS) {
+        receive_descriptors(loop, io, memory, size);
+        return;
+    }
+    ssize_t received;
+    do
+        received = io->flags & IO_NO_SOCKET ? sys->read(io->fd, memory, size) : sys->recv(io->fd, memory, size, 0);
+    while (received < 0 && errno == EINTR);
+    if (received < 0 && errno == EAGAIN)
+        return;
+    count_received(loop, received);
+    io->kind->received(io, memory, received < 0 ? -errno : received);
+}
+
+/* What a failed receive means to the owner: an interrupted one is made again. */
+__attribute__((noinline)) static void receive_failed(tram_loop *loop, const struct sys *sys, struct io *io) {
+    if (errno == EINTR)
+        receive_with_care(loop, sys, io);
+    else if (errno != EAGAIN)
+        io->kind->received(io, NULL, -errno);
+}
+
+static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
+    const struct io_kind *kind = io->kind;
+    if (unlikely(kind->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS | IO_SPLICES))) {
+        receive_with_care(loop, sys, io);
+        return;
+    }
+    /* It is there by the time that the kernel has received. */
+    __builtin_prefetch(*(void **)(void *)((char *)io + kind->reads_first));
+    ssize_t received = sys->recv(io->fd, loop->receive_buffer, TRAM_RECEIVE_SIZE, 0);
+    if (unlikely(received < 0)) {
+        receive_failed(loop, sys, io);
+        return;
+    }
+    stats_add(&loop->stats.reads, 1);
+    stats_add(&loop->stats.bytes_received, (uint64_t)received);
+    kind->received(io, loop->receive_buffer, received);
+}
+
+static void count_sent(tram_loop *loop, ssize_t sent) {
+    if (sent > 0) {
+        stats_add(&loop->stats.writes, 1);
+        stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+    }
+}
+
+static void flush_file(tram_loop *loop, struct io *io) {
+    struct io_range range;
+    io->kind->next_range(io, &range);
+    ssize_t sent = epoll_try_send_range(io, &range);
+    if (sent == -EAGAIN)
+        return;
+    count_sent(loop, sent);
+    io->kind->range_sent(io, sent);
+}
+
+static void flush(tram_loop *loop, struct io *io) {
+    if (unlikely(io->flags & IO_SENDS_FILE)) {
+        flush_file(loop, io);
+        return;
+    }
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = io->kind->gather(io, pieces, TRAM_WRITE_PIECES);
+    if (unlikely(!count)) {
+        tram__io_send_stop(io);
+        return;
+    }
+    ssize_t sent = epoll_try_send_pieces(io, pieces, count);
+    if (sent == -EAGAIN)
+        return;
+    count_sent(loop, sent);
+    io->kind->sent(io, sent);
+}
+
+/* One batch: what is left is reported again. */
+static void receive_datagrams(tram_loop *loop, const struct sys *sys, struct io *io) {
+    struct datagram_area *area = loop->datagrams;
+    unsigned room = tram__datagrams_room(area, io);
+    int count;
+    do
+        count = sys->recvmmsg(io->fd, area->in, room, MSG_TRUNC, NULL);
+    while (unlikely(count < 0) && errno == EINTR);
+    if (likely(count > 0))
+        tram__datagrams_deliver(io, (unsigned)count);
+    else if (count < 0 && errno != EAGAIN)
+        io->kind->datagrams->receive_failed(io, -errno);
+}
+
+/* Until the kernel refuses, or one fails (D-15, D-18). */
+static void flush_datagrams(tram_loop *loop, struct io *io) {
+    struct datagram_area *area = loop->datagrams;
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    bool some = false;
+    ssize_t sent;
+    do {
+        size_t count = io->kind->datagrams->gather(io, area->gathered, TRAM_DATAGRAMS_OUT);
+        sent = count ? io_try_send_datagrams(io, area->gathered, count) : 0;
+        if (some && sent == -EAGAIN)
+            return;
+        some = true;
+        io->kind->datagrams->sent(io, sent);
+    } while (sent > 0 && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE));
+}
+
+static void serve_datagrams(tram_loop *loop, const struct sys *sys, struct io *io, unsigned happened) {
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    if (happened & IO_READ)
+        receive_datagrams(loop, sys, io);
+    if (happened & IO_WRITE && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+        flush_datagrams(loop, io);
+}
+
+/* A batch of connections (V-9, V-10). */
+static void accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
+    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation, limit = io->accept_limit;
+    for (uint32_t i = 0; i < limit; i++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        int fd = sys->accept4(io->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (unlikely(fd < 0)) {
+            if (errno == ECONNABORTED)
+                continue;
+            if (errno != EAGAIN && errno != EINTR)
+                io->kind->accepted(io, -errno, NULL, 0);
+            break;
+        }
+        stats_add(&loop->stats.accepted, 1);
+        PROBE3(accept, loop, io->fd, fd);
+        io->kind->accepted(io, fd, &peer, size);
+        if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
+            return;
+    }
+    if (io_still_there(loop, slot, generation) && io->kind->accept_done)
+        io->kind->accept_done(io);
+}
+
+/* Something was reported that nobody wants to know. */
+static void unwanted(struct poller *poller, struct io *io, uint32_t events) {
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        /* Cannot be masked and would be reported for ever. The next interest tells the kernel anew. */
+        epoll_forget(poller, io);
+    } else {
+        epoll_change(poller, io);
+    }
+}
+
+static inline unsigned events_of(uint32_t events) {
+    if (likely(events == EPOLLIN))
+        return IO_READ;
+    unsigned happened = 0;
+    if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+        happened |= IO_READ;
+    if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+        happened |= IO_WRITE;
+    if (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+        happened |= IO_HANGUP;
+    return happened;
+}
+
+static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll_event *event) {
+    uint32_t slot = (uint32_t)event->data.u64, generation = (uint32_t)(event->data.u64 >> 32);
+    if (unlikely(slot == 0)) {
+        tram__mailbox_drain_wakeup(loop->mailbox);
+        stats_add(&loop->stats.wakeups, 1);
+        return;
+    }
+    struct io *io = loop->io_slots[slot].io;
+    if (unlikely(!io_still_there(loop, slot, generation) || !io))
+        return; /* a callback of this tick ended it */
+    unsigned happened = events_of(event->events) & io->wanted;
+    if (unlikely(!happened)) {
+        unwanted(poller, io, event->events);
+        return;
+    }
+    if (likely(io->kind->received)) {
+        if (likely(happened & IO_READ))
+            receive(loop, poller->sys, io);
+        if (unlikely(happened & IO_WRITE) && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+            flush(loop, io);
+    } else if (io->kind->datagrams) {
+        serve_datagrams(loop, poller->sys, io, happened);
+    } else if (io->kind->accepted) {
+        accept_batch(loop, poller->sys, io);
+    } else if (happened & IO_HANGUP) {
+        io->kind->hangup(io);
+    } else if (io->kind->sent) {
+        flush(loop, io);
+    } else {
+        if (io->wanted & IO_ONCE)
+            io->armed = 0;
+        io->kind->ready(io, happened);
+    }
+}
+
+/*
+ * With many connections nothing of the next ones is in a near cache. What they need is brought while this one is
+ * served: the slot of the next but one, by which in the next step its io is found. See receive(), too.
+ */
+static inline void prefetch(const tram_loop *loop, const struct epoll_event *events, int left) {
+    if (likely(left > 2))
+        __builtin_prefetch(&loop->io_slots[(uint32_t)events[2].data.u64]);
+    if (likely(left > 1))
+        __builtin_prefetch(loop->io_slots[(uint32_t)events[1].data.u64].io);
+}
+
+static void epoll_serve(tram_loop *loop, struct poller *poller) {
+    for (int i = 0; i < poller->collected; i++) {
+        prefetch(loop, &poller->events[i], poller->collected - i);
+        serve_one(loop, poller, &poller->events[i]);
+    }
+    poller->collected = 0;
+}
+
+const struct poller_ops tram__poller_epoll = {
+    .name = "epoll",
+    .open = epoll_open,
+    .close = epoll_close,
+    .fd = epoll_fd,
+    .change = epoll_change,
+    .renew = epoll_renew,
+    .forget = epoll_forget,
+    .try_send = epoll_try_send,
+    .try_send_pieces = epoll_try_send_pieces,
+    .try_send_datagrams = epoll_try_send_datagrams,
+    .try_send_descriptors = epoll_try_send_descriptors,
+    .try_send_range = epoll_try_send_range,
+    .wait = epoll_wait_collect,
+    .serve = epoll_serve,
+};

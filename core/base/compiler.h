@@ -1,0 +1,37 @@
+/* What the compilers offer beyond C11. */
+#ifndef TRAM_CORE_BASE_COMPILER_H
+#define TRAM_CORE_BASE_COMPILER_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
+/* For what is compiled once for each constant that it is called with. */
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+
+/* The struct of which `pointer` is a member. */
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+
+/* An invariant that costs O(1) on a slow path: stays on in release builds. Never for bad input. */
+#define TRAM_ASSERT(condition) (likely(condition) ? (void)0 : abort())
+
+#if defined(__SANITIZE_THREAD__)
+#define TRAM_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TRAM_TSAN 1
+#endif
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define TRAM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TRAM_ASAN 1
+#endif
+#endif
+
+#endif

@@ -1,0 +1,49 @@
+/* Every bound of the library that is not an option, by name. */
+#ifndef TRAM_CORE_BASE_LIMITS_H
+#define TRAM_CORE_BASE_LIMITS_H
+
+#define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
+#define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
+#define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
+#define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
+#define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
+#define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
+#define TRAM_SLOW_CALLBACK_NS      100000000ull                   /* what is slow in debug mode (L-30) */
+#define TRAM_WRITE_HIGH            65536u                         /* water marks (W-13) */
+#define TRAM_WRITE_LOW             16384u
+#define TRAM_DROPPED_WRITES_SILENT 5               /* counts from which a dropped write is logged (W-6) */
+#define TRAM_WRITE_PIECES          64              /* chunks handed to one gathering send */
+#define TRAM_DATAGRAMS_IN          32              /* received by one system call (D-7) */
+#define TRAM_DATAGRAMS_OUT         128             /* handed to one system call */
+#define TRAM_DATAGRAM_SLOT         65536u          /* room for one of UDP, or for some that were joined */
+#define TRAM_DATAGRAM_SLOT_LARGE   262144u         /* … of other families (D-7) */
+#define TRAM_DATAGRAMS_HELD        262144u         /* bytes that a cork holds back */
+#define TRAM_SEGMENTS              64              /* datagrams that the kernel cuts from one (UDP_MAX_SEGMENTS) */
+#define TRAM_SEGMENTS_SIZE         65400u          /* … and their bytes: 64 KiB less headers with options */
+#define TRAM_DATAGRAM_RETRY_NS     1000000ull      /* after the kernel refused what it had asked for */
+#define TRAM_SPLICE_SIZE           (1024u * 1024u) /* one splice moves at most this, and a pipe holds it */
+#define TRAM_SPLICE_BEGIN          (128u * 1024u)  /* receives of at least this are bulk, … */
+#define TRAM_SPLICE_END            (64u * 1024u)   /* … of less than this no more */
+#define TRAM_SPLICE_AFTER          (1024u * 1024u) /* of bulk, before the kernel moves it */
+#define TRAM_PIPES                 8               /* that a loop has for that */
+#define TRAM_DESCRIPTORS_MAX       253             /* that go with one byte (SCM_MAX_FD) */
+#define TRAM_CHUNKS_KEPT           64              /* free chunks of each size that a loop keeps */
+#define TRAM_BACKLOG               100             /* of a listener (V-6) */
+#define TRAM_SENDFILE_SIZE         (1024u * 1024u) /* one sendfile(2) sends at most this (F-13) */
+#define TRAM_SENDFILE_BLOCK        (16u * 1024u)   /* read and written at once where the kernel cannot (F-9) */
+#define TRAM_SOCK_SENDFILE_BLOCK   (256u * 1024u)  /* … on plain sockets (F-11) */
+#define TRAM_SOCK_LOOK_NS          125000000ull    /* the first look for a closed descriptor (O-15), and … */
+#define TRAM_SOCK_LOOK_MAX_NS      8000000000ull   /* … the longest time between two */
+#define TRAM_SOCK_BACKOFF_NS       1000000ull      /* the first pause where the kernel will not tell, and … */
+#define TRAM_SOCK_BACKOFF_MAX_NS   128000000ull    /* … the longest */
+#define TRAM_BACKLOG_RUNTIME       4096
+#define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
+#define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
+#define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
+#define TRAM_WORKERS_MAX           1024
+#define TRAM_ERROR_TEXT            256            /* detail text kept with an error */
+#define TRAM_TASK_STACK            (128u * 1024u) /* of a task, guard included: libc's deepest calls fit, see stack.h */
+#define TRAM_TASK_STACKS_KEPT      256            /* free stacks that a loop keeps */
+#define TRAM_CHILD_DEATH_MS        1000           /* how long a killed child may take to die while its loop closes */
+
+#endif

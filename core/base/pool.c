@@ -1,0 +1,57 @@
+#include "core/base/pool.h"
+
+#include <stdint.h>
+
+#include "core/base/compiler.h"
+
+/* A chunk is one allocation of about this size: small enough to be no burden, large enough to be rare. */
+#define CHUNK_BYTES 16384
+
+/* Objects of whole cache lines begin with one: what is used together is then in as few as it can be. */
+#define CACHE_LINE 64
+
+struct pool_chunk {
+    struct pool_chunk *next;
+    void *reserved; /* keeps the objects aligned to 16 bytes */
+};
+
+void tram__pool_init(struct pool *pool, const tram_allocator *allocator, size_t size) {
+    size = (size + 15) & ~(size_t)15;
+    size_t per_chunk = (CHUNK_BYTES - sizeof(struct pool_chunk) - CACHE_LINE) / size;
+    *pool = (struct pool){.allocator = allocator, .size = size, .per_chunk = per_chunk ? per_chunk : 1};
+}
+
+static size_t chunk_bytes(const struct pool *pool) {
+    return sizeof(struct pool_chunk) + CACHE_LINE + pool->per_chunk * pool->size;
+}
+
+void tram__pool_fini(struct pool *pool) {
+    while (pool->chunks) {
+        struct pool_chunk *chunk = pool->chunks;
+        pool->chunks = chunk->next;
+        memory_put(pool->allocator, chunk, chunk_bytes(pool));
+    }
+    pool->free = NULL;
+}
+
+/* Where the objects of a chunk begin. */
+static char *first_object(const struct pool *pool, struct pool_chunk *chunk) {
+    char *first = (char *)(chunk + 1);
+    return pool->size % CACHE_LINE ? first : first + (-(uintptr_t)first) % CACHE_LINE;
+}
+
+/* Adds a chunk; returns the head of the free list, still on it. */
+void *tram__pool_grow(struct pool *pool) {
+    struct pool_chunk *chunk = memory_get(pool->allocator, chunk_bytes(pool));
+    if (!chunk)
+        return NULL;
+    chunk->next = pool->chunks;
+    pool->chunks = chunk;
+    char *object = first_object(pool, chunk) + pool->per_chunk * pool->size;
+    for (size_t i = 0; i < pool->per_chunk; i++) {
+        object -= pool->size;
+        *(void **)(void *)object = pool->free;
+        pool->free = object;
+    }
+    return pool->free;
+}

@@ -1,0 +1,389 @@
+/*
+ * Futures. A callback is a record that waits in the future's list and, once the future is done, in the ready
+ * queue of the loop; there it holds the future.
+ */
+#include "core/jobs/future.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct done_callback {
+    struct future_watch watch;
+    tram_future_callback callback;
+    void *arg;
+};
+
+static const struct future_kind plain_kind = {.name = "future"};
+
+static struct future_watch *watch_of(struct list *link) {
+    return container_of(link, struct future_watch, ready.link);
+}
+
+static struct done_callback *callback_of(struct future_watch *watch) {
+    return container_of(watch, struct done_callback, watch);
+}
+
+/* ---- Life ---- */
+
+int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future) {
+    tram_future *future = tram__memory_get_zero(&loop->allocator, size);
+    if (!future)
+        return -ENOMEM;
+    future->kind = kind;
+    future->loop = loop;
+    future->size = size;
+    future->references = 1;
+    list_init(&future->callbacks);
+    memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
+    return 0;
+}
+
+static void free_callback(struct done_callback *record) {
+    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
+}
+
+/* Frees the callbacks that wait, unrun. */
+static void drop_callbacks(tram_future *future) {
+    while (!list_empty(&future->callbacks)) {
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        if (!watch->embedded)
+            free_callback(callback_of(watch));
+    }
+}
+
+void tram__future_drop(tram_future *future) {
+    if (--future->references > 0)
+        return;
+    const tram_allocator *allocator = &future->loop->allocator;
+    drop_callbacks(future);
+    if (future->let_go)
+        future->let_go(future->value);
+    if (future->kind->destroy)
+        future->kind->destroy(future);
+    memory_put(allocator, future->texts, future->texts_size);
+    memory_put(allocator, future, future->size);
+}
+
+/* ---- Completion ---- */
+
+static void run_callback(tram_loop *loop, struct ready *ready) {
+    struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
+    tram_future *future = record->watch.future;
+    tram_future_callback callback = record->callback;
+    void *arg = record->arg;
+    free_callback(record);
+    if (likely(!loop->closing)) {
+        uint64_t start = slow_begin(loop);
+        callback(future, arg);
+        slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
+    }
+    tram__future_drop(future);
+}
+
+static void queue_watch(struct future_watch *watch) {
+    if (!watch->embedded)
+        watch->future->references++;
+    loop_ready(watch->future->loop, &watch->ready);
+}
+
+static void complete(tram_future *future, enum future_state state) {
+    future->state = (uint8_t)state;
+    if (unlikely(future->loop->closing || future->loop->closed)) {
+        drop_callbacks(future);
+        return;
+    }
+    while (!list_empty(&future->callbacks)) {
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        queue_watch(watch);
+    }
+}
+
+void tram__future_finish(tram_future *future, void *value) {
+    if (future->state != FUTURE_PENDING)
+        return;
+    future->value = value;
+    complete(future, FUTURE_RESULT);
+}
+
+void tram__future_finish_cancelled(tram_future *future) {
+    if (future->state != FUTURE_PENDING)
+        return;
+    complete(future, FUTURE_CANCELLED);
+}
+
+/* ---- Errors: a copy with its texts and its causes in one block ---- */
+
+static size_t text_size(const char *text) {
+    return text ? strlen(text) + 1 : 0;
+}
+
+static size_t texts_size(const tram_error *error) {
+    size_t size = text_size(error->operation) + text_size(error->detail);
+    for (unsigned i = 0; i < error->cause_count; i++) {
+        const tram_error *cause = error->causes[i];
+        size += sizeof cause + sizeof *cause + text_size(cause->operation) + text_size(cause->detail);
+    }
+    return size;
+}
+
+static const char *copy_text(char **texts, const char *text) {
+    if (!text)
+        return NULL;
+    char *copy = *texts;
+    *texts = stpcpy(copy, text) + 1;
+    return copy;
+}
+
+static tram_error copy_error(char **texts, const tram_error *error) {
+    const char *operation = copy_text(texts, error->operation);
+    return (tram_error){
+        .code = error->code,
+        .operation = operation ? operation : "future",
+        .detail = copy_text(texts, error->detail),
+        .user = error->user,
+    };
+}
+
+static void keep_error(tram_future *future, const tram_error *error) {
+    future->error = (tram_error){.code = error->code, .operation = "future", .user = error->user};
+    size_t size = texts_size(error);
+    void *block = size ? memory_get(&future->loop->allocator, size) : NULL;
+    if (!block)
+        return;
+    future->texts = block;
+    future->texts_size = size;
+    /* What needs alignment comes first: the array of causes, the causes, then all texts. */
+    unsigned count = error->cause_count;
+    const tram_error **causes = block;
+    tram_error *copies = (tram_error *)(void *)(causes + count);
+    char *texts = (char *)(copies + count);
+    future->error = copy_error(&texts, error);
+    for (unsigned i = 0; i < count; i++) {
+        copies[i] = copy_error(&texts, error->causes[i]); /* the causes of causes are not kept */
+        causes[i] = &copies[i];
+    }
+    if (count) {
+        future->error.causes = causes;
+        future->error.cause_count = count;
+    }
+}
+
+void tram__future_fail(tram_future *future, const tram_error *error) {
+    if (future->state != FUTURE_PENDING)
+        return;
+    keep_error(future, error);
+    complete(future, FUTURE_ERROR);
+}
+
+void tram__future_fail_code(tram_future *future, int code, const char *operation) {
+    if (future->state != FUTURE_PENDING)
+        return;
+    future->error = (tram_error){.code = code, .operation = operation};
+    complete(future, FUTURE_ERROR);
+}
+
+/* ---- The public face ---- */
+
+int tram_loop_create_future(tram_loop *loop, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    return tram__future_new(loop, &plain_kind, sizeof(tram_future), ret_future);
+}
+
+tram_future *tram_future_hold(tram_future *future) {
+    if (loop_enter(future->loop, __func__) == 0)
+        future->references++;
+    return future;
+}
+
+void tram_future_release(tram_future *future) {
+    if (future && loop_enter(future->loop, __func__) == 0)
+        tram__future_drop(future);
+}
+
+tram_loop *tram_future_get_loop(const tram_future *future) {
+    return future->loop;
+}
+
+bool tram_future_done(const tram_future *future) {
+    return loop_enter(future->loop, __func__) == 0 && future->state != FUTURE_PENDING;
+}
+
+bool tram_future_cancelled(const tram_future *future) {
+    return loop_enter(future->loop, __func__) == 0 && future->state == FUTURE_CANCELLED;
+}
+
+/* Looking is no change to who looks, so the public calls take a constant. */
+static void mark_retrieved(const tram_future *future) {
+    ((tram_future *)(uintptr_t)future)->retrieved = true;
+}
+
+int tram_future_result(const tram_future *future, void **ret_value) {
+    int status = loop_enter(future->loop, __func__);
+    if (status)
+        return status;
+    switch ((enum future_state)future->state) {
+    case FUTURE_PENDING:
+        return TRAM_ESTATE;
+    case FUTURE_RESULT:
+        if (ret_value)
+            *ret_value = future->value;
+        return 0;
+    case FUTURE_ERROR:
+        mark_retrieved(future);
+        return future->error.code;
+    case FUTURE_CANCELLED:
+        break;
+    }
+    return TRAM_ECANCELLED;
+}
+
+const tram_error *tram_future_error(const tram_future *future) {
+    if (loop_enter(future->loop, __func__) || future->state != FUTURE_ERROR)
+        return NULL;
+    mark_retrieved(future);
+    return &future->error;
+}
+
+/* Only a future of the caller's own is the caller's to complete. */
+static int may_set(tram_future *future, const char *function) {
+    int status = loop_enter_open(future->loop, function);
+    if (status)
+        return status;
+    if (future->kind != &plain_kind)
+        return TRAM_ETYPE;
+    return future->state == FUTURE_PENDING ? 0 : TRAM_ESTATE;
+}
+
+int tram_future_set_result(tram_future *future, void *value) {
+    int status = may_set(future, __func__);
+    if (status)
+        return status;
+    tram__future_finish(future, value);
+    return 0;
+}
+
+int tram_future_set_error(tram_future *future, const tram_error *error) {
+    int status = may_set(future, __func__);
+    if (status)
+        return status;
+    if (!error || error->code >= 0 || (error->cause_count && !error->causes))
+        return TRAM_EVALUE;
+    tram__future_fail(future, error);
+    return 0;
+}
+
+int tram_future_cancel(tram_future *future) {
+    int status = loop_enter(future->loop, __func__);
+    if (status)
+        return status;
+    future->retrieved = true; /* who cancels is not interested in an error */
+    if (future->state != FUTURE_PENDING)
+        return 0;
+    if (future->kind->request)
+        return future->kind->request(future);
+    if (future->cancelling)
+        return 1;
+    future->cancelling = true;
+    if (future->kind->cancel)
+        future->kind->cancel(future);
+    else
+        tram__future_finish_cancelled(future);
+    return 1;
+}
+
+static void add_watch(tram_future *future, struct future_watch *watch) {
+    if (future->state == FUTURE_PENDING)
+        list_append(&future->callbacks, &watch->ready.link);
+    else
+        queue_watch(watch);
+}
+
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *)) {
+    *watch = (struct future_watch){.ready.run = run, .future = future, .embedded = true};
+    add_watch(future, watch);
+}
+
+int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
+    int status = loop_enter_open(future->loop, __func__);
+    if (status)
+        return status;
+    if (!callback)
+        return TRAM_EVALUE;
+    struct done_callback *record = memory_get(&future->loop->allocator, sizeof *record);
+    if (!record)
+        return -ENOMEM;
+    record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
+    record->callback = callback;
+    record->arg = arg;
+    add_watch(future, &record->watch);
+    return 0;
+}
+
+int tram_future_remove_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
+    int status = loop_enter(future->loop, __func__);
+    if (status)
+        return status;
+    int count = 0;
+    for (struct list *link = future->callbacks.next, *next; link != &future->callbacks; link = next) {
+        next = link->next;
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.embedded || record->callback != callback || record->arg != arg)
+            continue;
+        list_remove(link);
+        free_callback(record);
+        count++;
+    }
+    return count;
+}
+
+static void unhook_queued(struct list *queue, tram_future *future, tram_future_callback callback, void *arg) {
+    for (struct list *link = queue->next, *next; link != queue; link = next) {
+        next = link->next;
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.ready.run != run_callback || record->watch.future != future || record->callback != callback ||
+            record->arg != arg)
+            continue;
+        list_remove(link);
+        free_callback(record);
+        tram__future_drop(future);
+    }
+}
+
+void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg) {
+    tram_loop *loop = future->loop;
+    tram_future_hold(future);
+    tram_future_remove_done_callback(future, callback, arg);
+    unhook_queued(&loop->ready, future, callback, arg);
+    unhook_queued(&loop->batch, future, callback, arg);
+    tram__future_drop(future);
+}
+
+/* ---- Running a loop until a future is done ---- */
+
+static void stop_when_done(tram_future *future, void *arg) {
+    (void)arg;
+    tram_future_get_loop(future)->stopping = true;
+}
+
+int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (loop->running || tram_loop_running() || tram_future_get_loop(future) != loop)
+        return TRAM_ESTATE;
+    status = tram_future_add_done_callback(future, stop_when_done, NULL);
+    if (status)
+        return status;
+    tram_future_hold(future);
+    status = tram_loop_run_forever(loop);
+    if (!status) {
+        tram_future_remove_done_callback(future, stop_when_done, NULL);
+        status = tram_future_result(future, NULL);
+    }
+    tram_future_release(future);
+    return status;
+}

@@ -1,0 +1,86 @@
+/*
+ * Futures from the inside: an operation embeds a tram_future as its first member and completes it once.
+ *
+ * Reference counting is plain: futures never leave their loop's thread. A pending operation holds its own
+ * future.
+ */
+#ifndef TRAM_CORE_JOBS_FUTURE_H
+#define TRAM_CORE_JOBS_FUTURE_H
+
+#include "core/loop/loop.h"
+#include <tram/future.h>
+
+/* What an operation adds to a future; both may be NULL. */
+struct future_kind {
+    const char *name;
+    /*
+     * The user asks to cancel. The operation takes itself back and completes the future with
+     * tram__future_finish_cancelled(), now or later. NULL: the future is cancelled at once.
+     */
+    void (*cancel)(tram_future *future);
+    /* Instead of `cancel`, for what counts requests: called for each one while the future is pending; 1 or 0, as
+     * tram_future_cancel() returns. */
+    int (*request)(tram_future *future);
+    /* The last reference went: free what the operation and the value need, not the future itself. */
+    void (*destroy)(tram_future *future);
+};
+
+enum future_state { FUTURE_PENDING, FUTURE_RESULT, FUTURE_ERROR, FUTURE_CANCELLED };
+
+struct tram_future {
+    const struct future_kind *kind;
+    tram_loop *loop;
+    struct list callbacks; /* struct done_callback, future.c */
+    void *value;
+    void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
+    tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
+    void *texts;                 /* NULL also where memory ran out: then the code alone tells */
+    size_t texts_size;
+    size_t size; /* of the whole object */
+    uint32_t references;
+    uint8_t state;   /* enum future_state */
+    bool cancelling; /* the operation was asked to cancel */
+    bool retrieved;  /* somebody looked at its error */
+};
+
+/*
+ * Waits for a future without an allocation: embedded in its owner, who holds the future meanwhile. `ready.run` is
+ * called as a done callback is, once the future is done.
+ */
+struct future_watch {
+    struct ready ready;
+    tram_future *future;
+    bool embedded; /* false: part of a struct done_callback, future.c */
+};
+
+/* Once the future is done, or at once if it is, `run` joins the ready queue. */
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *));
+
+/* `run` does not come any more; harmless if it came. */
+static inline void future_unwatch(struct future_watch *watch) {
+    list_remove(&watch->ready.link);
+}
+
+/* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
+ */
+int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future);
+
+static inline tram_future *tram__future_hold(tram_future *future) {
+    future->references++;
+    return future;
+}
+void tram__future_drop(tram_future *future);
+
+/*
+ * Complete it; harmless if it is done already. Callbacks are queued (X-2, L-40), or dropped once the loop is
+ * closing. An error's texts are copied, but for `operation` of fail_code, which is a constant.
+ */
+void tram__future_finish(tram_future *future, void *value);
+void tram__future_fail(tram_future *future, const tram_error *error);
+void tram__future_fail_code(tram_future *future, int code, const char *operation);
+void tram__future_finish_cancelled(tram_future *future);
+
+/* As tram_future_remove_done_callback(), but takes off also what is in the ready queue: afterwards it does not come. */
+void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg);
+
+#endif

@@ -1,0 +1,252 @@
+/*
+ * Signals. The registry below is the one thing in the library that belongs to the process: for each signal,
+ * the mailbox of the loop that registered last. The handler does two things only, which any thread may do at
+ * any moment: it sets the signal's bit in that mailbox and wakes the loop. The tick then queues the loop's
+ * record of the signal like any other callback.
+ *
+ * `lock` guards the registry against loops on other threads; the handler never takes it. A mailbox that left
+ * the registry is let go only when no handler can still be using it: `handlers` counts those.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/loop/loop.h"
+#include <tram/signal.h>
+
+#define SIGNALS 64
+
+/* A signal of one loop; used on its thread only. */
+struct signal_record {
+    struct ready ready;
+    struct signal_record *next;
+    tram_callback callback;
+    void *arg;
+    int number;
+    bool queued;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    _Atomic pid_t process; /* a child of fork() inherits the handlers, and the descriptors they would write to */
+    struct {
+        struct mailbox *_Atomic mailbox; /* counted; NULL: not ours */
+        _Atomic unsigned handlers;
+    } signals[SIGNALS + 1];
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint64_t bit_of(int number) {
+    return UINT64_C(1) << (number - 1);
+}
+
+/* ---- The handler ---- */
+
+static void handle(int number) {
+    int saved = errno;
+    if (getpid() == registry.process) {
+        /* Sequential consistency: either we see the mailbox gone, or who took it away sees us. */
+        atomic_fetch_add(&registry.signals[number].handlers, 1);
+        struct mailbox *mailbox = atomic_load(&registry.signals[number].mailbox);
+        if (mailbox) {
+            atomic_fetch_or(&mailbox->signals, bit_of(number));
+            tram__mailbox_wake(mailbox);
+        }
+        atomic_fetch_sub(&registry.signals[number].handlers, 1);
+    }
+    errno = saved;
+}
+
+/* ---- The registry: with the lock held ---- */
+
+static bool owns(const tram_loop *loop, int number) {
+    return atomic_load(&registry.signals[number].mailbox) == loop->mailbox;
+}
+
+/* Puts another mailbox, or none, in the place; returns the old one once no handler uses it. */
+static struct mailbox *replace(int number, struct mailbox *mailbox) {
+    struct mailbox *old = atomic_exchange(&registry.signals[number].mailbox, mailbox);
+    /* Handlers are a few instructions long, and never on this thread now. */
+    while (old && atomic_load(&registry.signals[number].handlers))
+        sched_yield();
+    return old;
+}
+
+/* A signal that came for a loop which has been replaced since goes to the one that has it now. */
+static void forward(int number) {
+    struct mailbox *mailbox = atomic_load(&registry.signals[number].mailbox);
+    if (mailbox) {
+        atomic_fetch_or(&mailbox->signals, bit_of(number));
+        tram__mailbox_wake(mailbox);
+    }
+}
+
+static int set_action(int number, void (*handler)(int)) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = handler == SIG_DFL ? 0 : SA_RESTART | SA_ONSTACK;
+    sigfillset(&action.sa_mask);
+    return sigaction(number, &action, NULL) ? -errno : 0;
+}
+
+/* Makes the loop the signal's owner. */
+static int take_over(tram_loop *loop, int number) {
+    registry.process = getpid();
+    struct mailbox *mailbox = tram__mailbox_hold(loop->mailbox);
+    struct mailbox *old = replace(number, mailbox);
+    int status = set_action(number, handle);
+    if (status) {
+        /* Not a signal that can be caught, so nobody had it before either. */
+        replace(number, old);
+        tram__mailbox_release(mailbox);
+        return status;
+    }
+    if (old) {
+        if (old != mailbox && (atomic_fetch_and(&old->signals, ~bit_of(number)) & bit_of(number)))
+            forward(number);
+        tram__mailbox_release(old);
+    }
+    return 0;
+}
+
+/* True if the signal was the loop's. */
+static bool give_up(tram_loop *loop, int number) {
+    if (!owns(loop, number))
+        return false;
+    set_action(number, SIG_DFL);
+    struct mailbox *old = replace(number, NULL);
+    atomic_fetch_and(&old->signals, ~bit_of(number));
+    tram__mailbox_release(old);
+    return true;
+}
+
+/* ---- Records ---- */
+
+static struct signal_record **find(tram_loop *loop, int number) {
+    struct signal_record **place = &loop->signal_records;
+    while (*place && (*place)->number != number)
+        place = &(*place)->next;
+    return place;
+}
+
+static void free_record(tram_loop *loop, struct signal_record **place) {
+    struct signal_record *record = *place;
+    *place = record->next;
+    if (record->queued)
+        list_remove(&record->ready.link);
+    memory_put(&loop->allocator, record, sizeof *record);
+}
+
+static void run_record(tram_loop *loop, struct ready *ready) {
+    struct signal_record *record = container_of(ready, struct signal_record, ready);
+    record->queued = false;
+    pthread_mutex_lock(&registry.lock);
+    bool ours = owns(loop, record->number);
+    if (!ours)
+        forward(record->number);
+    pthread_mutex_unlock(&registry.lock);
+    if (!ours || loop->closing)
+        return;
+    /* The callback may replace or remove itself. */
+    tram_callback callback = record->callback;
+    const void *function = (const void *)(uintptr_t)callback;
+    uint64_t start = slow_begin(loop);
+    int status = callback(loop, record->arg);
+    slow_end(loop, start, function, "signal handler");
+    if (status < 0)
+        tram__report_callback(loop, status, function, "Error in a signal handler", (tram_handle){0, 0});
+}
+
+/* ---- For the loop ---- */
+
+static void dispatch(tram_loop *loop) {
+    uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
+    while (came) {
+        int number = __builtin_ctzll(came) + 1;
+        came &= came - 1;
+        struct signal_record *record = *find(loop, number);
+        if (record && !record->queued) {
+            record->queued = true;
+            loop_ready(loop, &record->ready);
+        }
+    }
+}
+
+static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
+        return;
+    tram_loop *loop = container_of(hook, tram_loop, signal_hook);
+    list_remove(&hook->link);
+    pthread_mutex_lock(&registry.lock);
+    while (loop->signal_records) {
+        int number = loop->signal_records->number;
+        bool queued = loop->signal_records->queued;
+        bool came = atomic_fetch_and(&loop->mailbox->signals, ~bit_of(number)) & bit_of(number);
+        if (!give_up(loop, number) && (came || queued))
+            forward(number);
+        free_record(loop, &loop->signal_records);
+    }
+    pthread_mutex_unlock(&registry.lock);
+}
+
+/* ---- The public face ---- */
+
+int tram_loop_add_signal_handler(tram_loop *loop, int signal_number, tram_callback callback, void *arg) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (signal_number < 1 || signal_number > SIGNALS || !callback)
+        return TRAM_EVALUE;
+    if (signal_number == SIGKILL || signal_number == SIGSTOP)
+        return TRAM_ESTATE;
+    struct signal_record *record = *find(loop, signal_number);
+    struct signal_record *made = NULL;
+    if (!record) {
+        made = record = tram__memory_get_zero(&loop->allocator, sizeof *record);
+        if (!record)
+            return -ENOMEM;
+        record->number = signal_number;
+        record->ready.run = run_record;
+        list_init(&record->ready.link);
+    }
+    if (!loop->on_signals) {
+        loop->on_signals = dispatch;
+        loop_add_close_hook(loop, &loop->signal_hook, signals_ending);
+    }
+    pthread_mutex_lock(&registry.lock);
+    status = take_over(loop, signal_number);
+    pthread_mutex_unlock(&registry.lock);
+    if (status) {
+        /* The C library keeps some signals to itself: for us there is no such signal. */
+        memory_put(&loop->allocator, made, sizeof *record);
+        return status == -EINVAL ? TRAM_EVALUE : status;
+    }
+    record->callback = callback;
+    record->arg = arg;
+    if (made) {
+        record->next = loop->signal_records;
+        loop->signal_records = record;
+    }
+    return 0;
+}
+
+int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (signal_number < 1 || signal_number > SIGNALS)
+        return TRAM_EVALUE;
+    struct signal_record **place = find(loop, signal_number);
+    if (!*place)
+        return 0;
+    pthread_mutex_lock(&registry.lock);
+    bool had = give_up(loop, signal_number);
+    if (!had && (*place)->queued)
+        forward(signal_number); /* it came before another loop took the signal over */
+    pthread_mutex_unlock(&registry.lock);
+    free_record(loop, place);
+    return had;
+}

@@ -1,0 +1,216 @@
+#include "core/loop/io.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/loop/loop.h"
+#include "core/system/sigpipe.h"
+
+/* Doubles an array of the loop's; the new part is zeroed. */
+static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
+    char *grown = memory_get(&loop->allocator, new_count * size);
+    if (!grown)
+        return -ENOMEM;
+    if (count)
+        memcpy(grown, *array, count * size);
+    memset(grown + count * size, 0, (new_count - count) * size);
+    memory_put(&loop->allocator, *array, count * size);
+    *array = grown;
+    return 0;
+}
+
+/* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
+static int grow_slots(tram_loop *loop) {
+    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
+    struct io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
+    if (!slots)
+        return -ENOMEM;
+    if (count)
+        memcpy(slots, loop->io_slots, count * sizeof *slots);
+    memory_put(&loop->allocator, loop->io_slots, count * sizeof *slots);
+    loop->io_slots = slots;
+    loop->io_slot_capacity = new_count;
+    return 0;
+}
+
+/* One that was never used, or 0. */
+__attribute__((noinline)) static uint32_t slot_unused(tram_loop *loop) {
+    if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
+        return 0;
+    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
+    if (!loop->io_slot_count)
+        loop->io_slots[loop->io_slot_count++] = (struct io_slot){0};
+    uint32_t slot = loop->io_slot_count++;
+    loop->io_slots[slot] = (struct io_slot){0};
+    return slot;
+}
+
+/* A slot that is free, or 0. */
+static inline uint32_t slot_new(tram_loop *loop) {
+    uint32_t slot = loop->io_slot_free;
+    if (unlikely(!slot))
+        return slot_unused(loop);
+    loop->io_slot_free = loop->io_slots[slot].next_free;
+    return slot;
+}
+
+static int grow_descriptors(tram_loop *loop, int fd) {
+    uint32_t new_count = loop->descriptor_count ? loop->descriptor_count : 64;
+    while (new_count <= (uint32_t)fd)
+        new_count *= 2;
+    void *descriptors = loop->descriptors;
+    int status = grow(loop, &descriptors, loop->descriptor_count, new_count, sizeof *loop->descriptors);
+    if (status)
+        return status;
+    loop->descriptors = descriptors;
+    loop->descriptor_count = new_count;
+    return 0;
+}
+
+struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
+    if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
+        return NULL;
+    uint32_t slot = loop->descriptors[fd];
+    return slot ? loop->io_slots[slot].io : NULL;
+}
+
+/* Sees to it that there is a place for the descriptor in the table, and that it is free. */
+__attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
+    if (fd < -1)
+        return -EBADF;
+    struct io *present = tram__io_of_descriptor(loop, fd);
+    if (present) {
+        if (!present->kind->yields)
+            return TRAM_ESTATE;
+        present->kind->ending(present, IO_SHUTDOWN_NOW);
+    }
+    return fd >= 0 && (uint32_t)fd >= loop->descriptor_count ? grow_descriptors(loop, fd) : 0;
+}
+
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    if (unlikely((uint32_t)fd >= loop->descriptor_count || loop->descriptors[fd])) {
+        int status = make_place(loop, fd);
+        if (status)
+            return status;
+    }
+    uint32_t slot = slot_new(loop);
+    if (unlikely(!slot))
+        return -ENOMEM;
+
+    loop->io_slots[slot].io = io;
+    if (fd >= 0)
+        loop->descriptors[fd] = slot;
+    *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
+    return 0;
+}
+
+void tram__io_remove(struct io *io) {
+    tram_loop *loop = io->loop;
+    if (!io_added(io))
+        return;
+    if (io->flags & IO_IN_KERNEL)
+        loop->poller_ops->forget(loop->poller, io);
+    struct io_slot *slot = &loop->io_slots[io->slot];
+    slot->io = NULL;
+    slot->generation++;
+    slot->next_free = loop->io_slot_free;
+    loop->io_slot_free = io->slot;
+    if (io->fd >= 0)
+        loop->descriptors[io->fd] = 0;
+    io->slot = 0;
+    io->wanted = io->armed = 0;
+}
+
+static int want(struct io *io, unsigned events) {
+    io->wanted = (uint8_t)events;
+    if (io->fd < 0)
+        io->armed = io->wanted; /* nothing to ask of the kernel */
+    if (io->wanted == io->armed)
+        return 0;
+    return io->loop->poller_ops->change(io->loop->poller, io);
+}
+
+int tram__io_receive_start(struct io *io) {
+    io->wanted |= IO_READ;
+    /* It may be armed still: stopping is lazy. */
+    return io->armed & IO_READ ? 0 : want(io, io->wanted);
+}
+
+/* The kernel is told only if it reports something nobody wants: whoever pauses and resumes soon pays no system call. */
+void tram__io_receive_stop(struct io *io) {
+    io->wanted &= (uint8_t)~IO_READ;
+}
+
+int tram__io_send_start(struct io *io) {
+    return want(io, io->wanted | IO_WRITE);
+}
+
+void tram__io_send_stop(struct io *io) {
+    if (io->wanted & IO_WRITE)
+        want(io, io->wanted & ~(unsigned)IO_WRITE);
+}
+
+int tram__io_hangup_start(struct io *io) {
+    return want(io, io->wanted | IO_HANGUP);
+}
+
+int tram__io_accept_start(struct io *io, uint32_t limit) {
+    io->accept_limit = limit;
+    return want(io, IO_READ);
+}
+
+void tram__io_accept_stop(struct io *io) {
+    want(io, 0);
+}
+
+int tram__io_watch(struct io *io, unsigned events) {
+    return want(io, events);
+}
+
+int tram__io_renew(struct io *io) {
+    return io->loop->poller_ops->renew(io->loop->poller, io);
+}
+
+/* ---- Writing without SIGPIPE ---- */
+
+#ifndef RWF_NOSIGNAL /* Linux 6.18 */
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+static ssize_t write_masked(struct io *io, const struct iovec *pieces, size_t count) {
+    struct sigpipe_guard guard;
+    sigpipe_block(&guard);
+    ssize_t written = io->loop->sys->writev(io->fd, pieces, (int)count);
+    sigpipe_restore(&guard, written < 0 && errno == EPIPE);
+    return written;
+}
+
+ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) {
+    if (likely(!(io->flags & IO_NO_QUIET))) {
+        ssize_t written = io->loop->sys->pwritev2(io->fd, pieces, (int)count, -1, RWF_NOSIGNAL);
+        if (likely(written >= 0) || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL))
+            return written;
+        io->flags |= IO_NO_QUIET; /* an older kernel, or a device that takes no flags */
+    }
+    return write_masked(io, pieces, count);
+}
+
+/* ---- Ending ---- */
+
+void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
+    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+        struct io *io = loop->io_slots[slot].io;
+        if (io && io->kind->ending)
+            io->kind->ending(io, ending);
+    }
+    /* Each leaves the list of those to hear before it does: it may end itself, or others. */
+    struct list pending;
+    list_init(&pending);
+    list_move_all(&loop->close_hooks, &pending);
+    while (!list_empty(&pending)) {
+        struct close_hook *hook = container_of(pending.next, struct close_hook, link);
+        list_remove(&hook->link);
+        list_append(&loop->close_hooks, &hook->link);
+        hook->ending(hook, ending);
+    }
+}

@@ -1,0 +1,72 @@
+/*
+ * The loop's inside: what the files of core and the transports ask of it. The types are in loop/types.h; what every
+ * public call does first, and reporting, in report.h.
+ */
+#ifndef TRAM_CORE_LOOP_LOOP_H
+#define TRAM_CORE_LOOP_LOOP_H
+
+#include "core/loop/report.h"
+#include "core/loop/types.h"
+#include <tram/loop.h>
+
+static inline void loop_ready(tram_loop *loop, struct ready *ready) {
+    list_append(&loop->ready, &ready->link);
+}
+
+/*
+ * Try to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none now. The
+ * kernel is not asked to tell when it will.
+ */
+static inline ssize_t io_try_send(struct io *io, const void *data, size_t size) {
+    return io->loop->poller_ops->try_send(io, data, size);
+}
+
+static inline ssize_t io_try_send_pieces(struct io *io, const struct iovec *pieces, size_t count) {
+    return io->loop->poller_ops->try_send_pieces(io, pieces, count);
+}
+
+/* The same for datagrams: how many were taken, or why the first one was not. `count` is at most TRAM_DATAGRAMS_OUT. */
+static inline ssize_t io_try_send_datagrams(struct io *io, const struct io_datagram *datagrams, size_t count) {
+    return io->loop->poller_ops->try_send_datagrams(io, datagrams, count);
+}
+
+/* The same of bytes with descriptors, at least one of each, which go with the first byte. */
+static inline ssize_t io_try_send_descriptors(struct io *io, const void *data, size_t size, const int *fds,
+                                              size_t count) {
+    return io->loop->poller_ops->try_send_descriptors(io, data, size, fds, count);
+}
+
+/* Is the io still there that had the slot? For whoever called its owner, which may have ended it. */
+static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
+    return loop->io_slots[slot].generation == generation;
+}
+
+/* The same of a file; 0 at its end. */
+static inline ssize_t io_try_send_range(struct io *io, const struct io_range *range) {
+    return io->loop->poller_ops->try_send_range(io, range);
+}
+
+/* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
+int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns);
+static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
+    tram__timers_cancel(&loop->timers, &deadline->timer);
+}
+
+/* Frees by `dispose` at the end of the tick, or at once outside of one. */
+void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
+                           void (*dispose)(tram_loop *loop, struct deferred_free *deferred));
+
+static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
+                                       void (*ending)(struct close_hook *, enum shutdown_mode)) {
+    hook->ending = ending;
+    list_append(&loop->close_hooks, &hook->link);
+}
+
+/* Asks every io and every hook of the loop to end; see enum shutdown_mode. */
+void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending);
+
+/* Makes a loop that waits by this backend; `sys` must outlive it. See core/backend/backend.h for who chooses. */
+int tram__loop_create(const tram_loop_options *options, const struct sys *sys, const struct poller_ops *poller_ops,
+                      tram_loop **ret_loop);
+
+#endif

@@ -1,0 +1,361 @@
+#include "core/loop/mailbox.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "core/base/compiler.h"
+#include "core/base/probes.h"
+
+/*
+ * How to read this file: posters use tram__mail_new, _post and _wake; the owner uses _sleep, _drain_wakeup and _take.
+ * Stacks that many pop from one by one are popped by ck_stack_pop_mpmc; the others are only ever emptied as a whole.
+ * Each memory-ordering argument stands beside its fence.
+ *
+ * ThreadSanitizer cannot see into Concurrency Kit's assembly. Under it the stack operations are hidden, and what
+ * they order (a node's content, from poster to owner and back) is told by hand.
+ */
+#ifdef TRAM_TSAN
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define HIDDEN_BEGIN()         (AnnotateIgnoreReadsBegin(__FILE__, __LINE__), AnnotateIgnoreWritesBegin(__FILE__, __LINE__))
+#define HIDDEN_END()           (AnnotateIgnoreWritesEnd(__FILE__, __LINE__), AnnotateIgnoreReadsEnd(__FILE__, __LINE__))
+#define ORDER_RELEASE(address) __tsan_release(address)
+#define ORDER_ACQUIRE(address) __tsan_acquire(address)
+#else
+#define HIDDEN_BEGIN()         ((void)0)
+#define HIDDEN_END()           ((void)0)
+#define ORDER_RELEASE(address) ((void)(address))
+#define ORDER_ACQUIRE(address) ((void)(address))
+#endif
+
+enum { RUNNING, SLEEPING, NOTIFIED };
+
+static void push(ck_stack_t *stack, struct mail *mail) {
+    ORDER_RELEASE(mail);
+    HIDDEN_BEGIN();
+    ck_stack_push_mpmc(stack, &mail->entry);
+    HIDDEN_END();
+}
+
+static struct mail *pop(ck_stack_t *stack) {
+    HIDDEN_BEGIN();
+    ck_stack_entry_t *entry = ck_stack_pop_mpmc(stack);
+    HIDDEN_END();
+    if (entry)
+        ORDER_ACQUIRE(entry);
+    return entry ? mail_of(entry) : NULL;
+}
+
+/* The newest entry and, linked to it, all others. */
+static ck_stack_entry_t *pop_all(ck_stack_t *stack) {
+    HIDDEN_BEGIN();
+    ck_stack_entry_t *entry = ck_stack_batch_pop_upmc(stack);
+    HIDDEN_END();
+    return entry;
+}
+
+/* What is in the inbox, oldest first: the stack has the newest first. */
+static ck_stack_entry_t *pop_inbox(struct mailbox *mailbox) {
+    ck_stack_entry_t *entry = pop_all(&mailbox->inbox), *oldest = NULL;
+    while (entry) {
+        ORDER_ACQUIRE(entry);
+        ck_stack_entry_t *next = entry->next;
+        entry->next = oldest;
+        oldest = entry;
+        entry = next;
+    }
+    return oldest;
+}
+
+/* ---- Life ---- */
+
+#define CELLS_PER_CHUNK 63 /* with the header and the rest that aligns it 4 KiB */
+
+struct mail_chunk {
+    struct mail_chunk *next;
+};
+
+#define CHUNK_BYTES ((CELLS_PER_CHUNK + 1) * sizeof(struct mail))
+
+/* More than nodes ever come back; see tram__mailbox_abandon(). */
+#define OWNED (1ull << 62)
+
+static void *aligned(void *memory) {
+    return (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+}
+
+#define MAILBOX_BYTES (sizeof(struct mailbox) + 63)
+
+int tram__mailbox_new(const tram_allocator *allocator, const struct sys *sys, uint32_t limit,
+                      struct mailbox **ret_mailbox) {
+    void *memory = tram__memory_get_zero(allocator, MAILBOX_BYTES);
+    if (!memory)
+        return -ENOMEM;
+    struct mailbox *mailbox = aligned(memory);
+    mailbox->memory = memory;
+    mailbox->allocator = *allocator;
+    mailbox->sys = sys;
+    mailbox->limit = limit;
+    ck_stack_init(&mailbox->inbox);
+    ck_stack_init(&mailbox->shared_free);
+    ck_stack_init(&mailbox->returned);
+    mailbox->shared_free.generation = (char *)1; /* pops count up this pointer, and nothing may be added to NULL */
+    atomic_init(&mailbox->references, OWNED);
+    mailbox->eventfd = sys->eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (mailbox->eventfd < 0) {
+        int status = -errno;
+        memory_put(allocator, memory, MAILBOX_BYTES);
+        return status;
+    }
+    *ret_mailbox = mailbox;
+    return 0;
+}
+
+struct mailbox *tram__mailbox_hold(struct mailbox *mailbox) {
+    atomic_fetch_add_explicit(&mailbox->references, 1, memory_order_relaxed);
+    return mailbox;
+}
+
+static void discard(struct mailbox *mailbox, struct mail_batch *used, struct mail *mail) {
+    if (mail->kind->counted)
+        tram__mailbox_uncount(mailbox);
+    mail->kind->discard(mail);
+    mail_put_back(mailbox, used, mail);
+}
+
+/* Discards what is in the inbox. Any thread, once the mailbox is closed. */
+static void discard_inbox(struct mailbox *mailbox) {
+    ck_stack_entry_t *entry = pop_inbox(mailbox);
+    struct mail_batch used = {0};
+    while (entry) {
+        struct mail *mail = mail_of(entry);
+        entry = entry->next;
+        discard(mailbox, &used, mail);
+    }
+    tram__mail_batch_send(mailbox, used);
+}
+
+static void destroy(struct mailbox *mailbox) {
+    tram_allocator allocator = mailbox->allocator;
+    struct mail *mail;
+    while ((mail = pop(&mailbox->shared_free)))
+        memory_put(&allocator, mail, sizeof *mail);
+    while (mailbox->chunks) {
+        struct mail_chunk *chunk = mailbox->chunks;
+        mailbox->chunks = chunk->next;
+        memory_put(&allocator, chunk, CHUNK_BYTES);
+    }
+    mailbox->sys->close(mailbox->eventfd);
+    memory_put(&allocator, mailbox->memory, MAILBOX_BYTES);
+}
+
+static void let_go(struct mailbox *mailbox, uint64_t references) {
+    if (atomic_fetch_sub_explicit(&mailbox->references, references, memory_order_acq_rel) == references)
+        destroy(mailbox);
+}
+
+void tram__mailbox_release(struct mailbox *mailbox) {
+    /* A post that passed the check before the close may have come after it; nobody else would find it now. */
+    ck_pr_fence_memory();
+    if (atomic_load_explicit(&mailbox->abandoned, memory_order_relaxed))
+        discard_inbox(mailbox);
+    let_go(mailbox, 1);
+}
+
+/*
+ * The owner gives nodes out without counting them in `references`; who brings some back from another thread takes
+ * their number off. The two meet here: with what the owner counted for itself, what is left is exactly the holds and
+ * the nodes that are out still. Until then OWNED keeps the sum above zero.
+ */
+void tram__mailbox_abandon(struct mailbox *mailbox) {
+    atomic_store_explicit(&mailbox->abandoned, true, memory_order_relaxed);
+    ck_pr_fence_memory(); /* the other half of tram__mailbox_release() */
+    discard_inbox(mailbox);
+    let_go(mailbox, OWNED - mailbox->nodes_out);
+}
+
+void tram__mailbox_close(struct mailbox *mailbox) {
+    atomic_store_explicit(&mailbox->closed, true, memory_order_release);
+    struct mail_batch used = mailbox->used;
+    mailbox->used = (struct mail_batch){0};
+    struct mail *mail;
+    while ((mail = mailbox_next(mailbox)))
+        discard(mailbox, &used, mail);
+    tram__mail_batch_send(mailbox, used);
+    discard_inbox(mailbox);
+}
+
+/* ---- Nodes ---- */
+
+_Thread_local struct mailbox *tram__mailbox_entered;
+
+void tram__mailbox_enter(struct mailbox *mailbox) {
+    tram__mailbox_entered = mailbox;
+}
+
+/* Makes more of the owner's own nodes; next to each other, which is how the other end will read them. */
+static bool grow_nodes(struct mailbox *mailbox) {
+    struct mail_chunk *chunk = memory_get(&mailbox->allocator, CHUNK_BYTES);
+    if (!chunk)
+        return false;
+    chunk->next = mailbox->chunks;
+    mailbox->chunks = chunk;
+    struct mail *nodes = aligned(chunk + 1);
+    for (size_t i = CELLS_PER_CHUNK; i-- > 0;) {
+        nodes[i].owner_pool = mailbox;
+        nodes[i].next_free = mailbox->nodes;
+        mailbox->nodes = &nodes[i];
+    }
+    return true;
+}
+
+/* No free node is at hand: the next batch that came home, or new ones. False: out of memory. */
+static bool more_nodes(struct mailbox *mailbox) {
+    if (!mailbox->batches)
+        mailbox->batches = pop_all(&mailbox->returned);
+    ck_stack_entry_t *entry = mailbox->batches;
+    if (!entry)
+        return grow_nodes(mailbox);
+    ORDER_ACQUIRE(entry);
+    mailbox->batches = entry->next;
+    mailbox->nodes = mail_of(entry);
+    return true;
+}
+
+static struct mail *spare_node(struct mailbox *mailbox) {
+    struct mail *mail = pop(&mailbox->shared_free);
+    if (unlikely(!mail)) {
+        mail = memory_get(&mailbox->allocator, sizeof *mail);
+        if (mail)
+            mail->owner_pool = NULL;
+    }
+    return mail;
+}
+
+struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
+    _Static_assert(sizeof(struct mail) == 64, "a node is a cache line");
+    struct mailbox *own = tram__mailbox_entered;
+    if (own)
+        return own->nodes || more_nodes(own) ? mail_new(mailbox, kind) : NULL;
+    struct mail *mail = spare_node(mailbox);
+    if (likely(mail))
+        mail->kind = kind;
+    return mail;
+}
+
+void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
+    struct mailbox *owner_pool = batch.owner_pool;
+    struct mail *mail = batch.first;
+    if (!mail)
+        return;
+    if (!owner_pool) {
+        while (mail) {
+            struct mail *next = mail->next_free;
+            push(&mailbox->shared_free, mail);
+            mail = next;
+        }
+    } else if (owner_pool == tram__mailbox_entered) {
+        batch.last->next_free = owner_pool->nodes;
+        owner_pool->nodes = mail;
+        owner_pool->nodes_out -= batch.count;
+    } else {
+        push(&owner_pool->returned, mail);
+        let_go(owner_pool, batch.count);
+    }
+}
+
+void tram__mail_free(struct mailbox *mailbox, struct mail *mail) {
+    struct mail_batch batch = {0};
+    mail_put_back(mailbox, &batch, mail);
+    tram__mail_batch_send(mailbox, batch);
+}
+
+/* ---- Posting ---- */
+
+static void wake_sleeper(struct mailbox *mailbox) {
+    uint32_t state = SLEEPING;
+    if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, NOTIFIED, memory_order_relaxed,
+                                                 memory_order_relaxed))
+        return; /* someone else wakes it, or it woke */
+    PROBE1(mailbox_wakeup, mailbox);
+    int saved = errno;
+    uint64_t one = 1;
+    while (mailbox->sys->write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
+        continue;
+    errno = saved; /* signal handlers call this */
+}
+
+static inline void wake(struct mailbox *mailbox) {
+    /*
+     * What is to be seen was published by an atomic read-modify-write (the push, or a signal's bit); this keeps the
+     * look at the word behind it. The owner does the same the other way round in tram__mailbox_sleep(), so one of
+     * the two sees the other. On x86 it costs nothing.
+     */
+    ck_pr_fence_atomic_load();
+    if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == SLEEPING))
+        wake_sleeper(mailbox);
+}
+
+void tram__mailbox_wake(struct mailbox *mailbox) {
+    wake(mailbox);
+}
+
+static inline int post(struct mailbox *mailbox, struct mail *mail) {
+    if (unlikely(atomic_load_explicit(&mailbox->closed, memory_order_acquire)))
+        return TRAM_ESTATE;
+    PROBE2(mailbox_post, mailbox, mail);
+    push(&mailbox->inbox, mail);
+    wake(mailbox);
+    return 0;
+}
+
+int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail) {
+    return post(mailbox, mail);
+}
+
+int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
+    int status = post(mailbox, mail);
+    if (unlikely(status))
+        tram__mail_free(mailbox, mail);
+    return status;
+}
+
+int tram__mailbox_count(struct mailbox *mailbox) {
+    uint32_t before = atomic_fetch_add_explicit(&mailbox->bounded_pending, 1, memory_order_relaxed);
+    if (before < mailbox->limit)
+        return 0;
+    tram__mailbox_uncount(mailbox);
+    return -EAGAIN;
+}
+
+void tram__mailbox_uncount(struct mailbox *mailbox) {
+    atomic_fetch_sub_explicit(&mailbox->bounded_pending, 1, memory_order_relaxed);
+}
+
+/* ---- Owning ---- */
+
+bool tram__mailbox_sleep(struct mailbox *mailbox) {
+    mailbox->announced = true;
+    atomic_store_explicit(&mailbox->state, SLEEPING, memory_order_relaxed);
+    ck_pr_fence_store_load();
+    if (likely(mailbox_empty(mailbox) && !atomic_load_explicit(&mailbox->signals, memory_order_relaxed)))
+        return true;
+    mailbox_awake(mailbox);
+    return false;
+}
+
+void tram__mailbox_drain_wakeup(struct mailbox *mailbox) {
+    uint64_t count;
+    while (mailbox->sys->read(mailbox->eventfd, &count, sizeof count) < 0 && errno == EINTR)
+        continue;
+}
+
+void tram__mailbox_take(struct mailbox *mailbox) {
+    if (!mailbox->taken) /* else that is older than what is in the box */
+        mailbox->taken = pop_inbox(mailbox);
+}

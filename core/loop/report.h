@@ -1,0 +1,59 @@
+/*
+ * What goes wrong and who hears of it: calls that may not be made, callbacks that fail or are slow. The loop's thread.
+ */
+#ifndef TRAM_CORE_LOOP_REPORT_H
+#define TRAM_CORE_LOOP_REPORT_H
+
+#include "core/loop/types.h"
+
+/* ---- Entering: what every public call does first ---- */
+
+/* 0, -ECHILD in a forked child, or in debug mode TRAM_ESTATE on a wrong thread, which is reported. */
+int tram__loop_enter_slow(const tram_loop *loop, const char *function);
+
+static inline int loop_enter(const tram_loop *loop, const char *function) {
+    if (likely(*loop->guard == GUARD_PLAIN))
+        return 0;
+    return tram__loop_enter_slow(loop, function);
+}
+
+/* The same for calls that schedule or register: TRAM_ESTATE once the loop is closed. */
+static inline int loop_enter_open(const tram_loop *loop, const char *function) {
+    int status = loop_enter(loop, function);
+    if (unlikely(status))
+        return status;
+    return unlikely(loop->closed) ? TRAM_ESTATE : 0;
+}
+
+/* ---- Slow callbacks ---- */
+
+/* Around a callback where they are timed: remembers it if it was slow, and logs it in debug mode (L-30). */
+void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what);
+
+static inline uint64_t slow_begin(const tram_loop *loop) {
+    return unlikely(loop->timed) ? tram__clock(loop) : 0;
+}
+
+static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
+    if (unlikely(start_ns))
+        tram__slow_callback(loop, start_ns, function, what);
+}
+
+/* ---- Records and the log ---- */
+
+void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) TRAM_PRINTF(3, 4);
+
+/* Gives the record to the exception handler (L-27 to L-29). */
+void tram__report(tram_loop *loop, const tram_exception *exception);
+
+/* The error that a callback's negative `code` stands for, with what tram_loop_raise() left. Valid until the next
+ * callback. */
+const tram_error *tram__raised(tram_loop *loop, int code, const char *operation);
+
+/* Reports the failure of a loop callback. */
+void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message, tram_handle handle);
+
+/* Copies an error with its texts. */
+void tram__error_keep(struct kept_error *kept, const tram_error *error);
+
+#endif

@@ -1,0 +1,171 @@
+/*
+ * What a loop consists of, shared by the files of core and the transports. All fields belong to the loop's thread but
+ * for `mailbox`, `guard`, and what comes from `slow_sites` on. Types only: what is done with them is in the files of
+ * the same names.
+ */
+#ifndef TRAM_CORE_LOOP_TYPES_H
+#define TRAM_CORE_LOOP_TYPES_H
+
+#include <pthread.h>
+
+#include "core/base/compiler.h"
+#include "core/base/limits.h"
+#include "core/base/list.h"
+#include "core/base/memory.h"
+#include "core/base/pool.h"
+#include "core/loop/io.h"
+#include "core/loop/mailbox.h"
+#include "core/loop/poller.h"
+#include "core/loop/slow_sites.h"
+#include "core/loop/stats.h"
+#include "core/loop/timers.h"
+#include "core/system/sys.h"
+#include <tram/loop.h>
+
+/* An entry of the ready queue, embedded in what it is about; it runs once per queueing (L-4). */
+struct ready {
+    struct list link;
+    void (*run)(tram_loop *loop, struct ready *ready);
+};
+
+/* A timer of the library's own: `expire` runs in order with the user's. */
+struct deadline {
+    struct timer timer;
+    void (*expire)(tram_loop *loop, struct deadline *deadline);
+};
+
+/* Something to free at the end of the tick, when no event or callback on the stack can refer to it any more. */
+struct deferred_free {
+    struct deferred_free *next;
+    void (*dispose)(tram_loop *loop, struct deferred_free *deferred);
+};
+
+/*
+ * Something of a loop that has no descriptor, or not always, and must hear when the loop ends: an operation between two
+ * steps, a server. Heard after every io; see enum shutdown_mode.
+ */
+struct close_hook {
+    struct list link;
+    void (*ending)(struct close_hook *hook, enum shutdown_mode ending);
+};
+
+/* An error that is kept: texts included. */
+struct kept_error {
+    tram_error error;
+    char detail[TRAM_ERROR_TEXT];
+};
+
+/* io slots: what the generation in an event is compared with. */
+struct io_slot {
+    struct io *io;       /* NULL: free */
+    uint32_t generation; /* changes when the io leaves */
+    uint32_t next_free;
+};
+
+/* Free chunks of one size, kept for reuse. */
+struct chunk_cache {
+    struct free_chunk *free;
+    unsigned count;
+};
+
+enum guard {
+    GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
+    GUARD_PLAIN = 1,
+    GUARD_DEBUG = 2,
+};
+
+/* Pipes through which the kernel moves bytes from socket to socket: splice.c. */
+struct pipe_cache {
+    int (*free)[2]; /* the empty ones; room for all */
+    unsigned free_count;
+    unsigned count;  /* of all, in use or free */
+    bool impossible; /* they are not to be had */
+    struct close_hook hook;
+};
+
+struct tram_loop {
+    /* the tick */
+    struct list ready;                    /* queued callbacks */
+    struct list batch;                    /* those that this tick runs */
+    struct deferred_free *deferred_frees; /* freed when the tick ends */
+    const struct poller_ops *poller_ops;
+    struct poller *poller;
+
+    bool running;
+    bool in_tick;
+    bool stopping; /* stop was asked for */
+    bool closing;  /* tram_loop_close() is at work */
+    bool closed;
+    bool debug;
+    bool timed; /* callbacks are: in debug mode, or by option */
+    bool time_callbacks;
+    bool measure_lag;
+    bool in_exception_handler;
+    bool owned;
+    pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
+
+    struct timers timers;
+
+    /* What posting threads read: constant, and no neighbour of what changes in every tick. */
+    volatile unsigned char *guard; /* enum guard, on a page that fork() wipes */
+    struct mailbox *mailbox;
+    const struct sys *sys;
+    void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
+    struct datagram_area *datagrams; /* datagrams.h; NULL before the first io that has some */
+    struct close_hook datagram_hook;
+    tram_allocator allocator;
+
+    /* slots */
+    struct io_slot *io_slots;
+    uint32_t io_slot_count; /* used so far, slot 0 included */
+    uint32_t io_slot_capacity;
+    uint32_t io_slot_free;
+    uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
+    uint32_t descriptor_count;
+    struct list close_hooks;
+    struct call_slots *calls; /* handles.c */
+
+    /* for the transports, which set them up at first use */
+    struct pool transport_pool;
+    struct chunk_cache chunk_cache[2]; /* chunks.c */
+    struct close_hook chunk_hook;
+    struct pipe_cache pipes;
+    struct ready release_ready; /* queued while `released` is not empty */
+    tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */
+    tram_protocol *released_last;
+
+    struct kept_error raised; /* what tram_loop_raise() remembers until the code comes back */
+    bool raised_set;
+
+    tram_exception_handler exception_handler;
+    void *exception_arg;
+    tram_log_function log;
+    void *log_arg;
+    uint64_t slow_callback_ns;
+    uint64_t spin_ns;
+
+    void *extra_info; /* where get_extra_info puts its answer: transports */
+    size_t extra_info_size;
+    struct executor_link *executor;       /* the default executor: executor.c */
+    struct signal_record *signal_records; /* signals.c */
+    struct close_hook signal_hook;
+    void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
+
+    void *upper; /* what an upper floor keeps for the loop */
+
+    void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */
+    void *on_wake_arg;
+
+    uint64_t tick_ended; /* by the clock, with measure_lag; 0: long ago */
+    struct slow_sites slow_sites;
+    tram_lag lag;
+    tram_stats stats;
+};
+
+static inline uint64_t tram__clock(const tram_loop *loop) {
+    struct timespec now;
+    loop->sys->clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#endif

@@ -1,0 +1,556 @@
+/*
+ * The runtime: N loops, each on a thread of its own.
+ *
+ * Loops are made before their threads, so that what can go wrong goes wrong in tram_runtime_new(). Workers start
+ * together or not at all: each reports, and waits for the verdict. The end of a worker is a little state machine that
+ * is looked at in every tick once a stop was asked for: worker_tick().
+ */
+#include "core/runtime/runtime.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/system/fault.h"
+
+#include <tram/signal.h>
+
+/* Turns between closing the servers and closing the connections: one for connection_made, one for what is there. */
+#define DRAIN_TICKS 2
+
+static _Thread_local const tram_runtime *runtime_of_thread;
+
+int tram__runtime_enter(const tram_runtime *runtime) {
+    return *runtime->workers[0].loop->guard == GUARD_FORKED ? -ECHILD : 0;
+}
+
+bool tram__runtime_is_worker(const tram_runtime *runtime) {
+    return runtime_of_thread == runtime;
+}
+
+void tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+    pthread_mutex_lock(&runtime->lock);
+    list_append(&runtime->parts, &part->link);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+/* ---- The end of a worker ---- */
+
+static void end_all(struct worker *worker, enum shutdown_mode ending) {
+    worker->connections = worker->loop->stats.connections;
+    tram__loop_end_all(worker->loop, ending);
+}
+
+static void turn_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    (void)ready; /* that a turn comes without sleeping is all */
+}
+
+static void take_a_turn(struct worker *worker) {
+    worker->turn.run = turn_run;
+    loop_ready(worker->loop, &worker->turn);
+}
+
+/* Who is connected to the parts, as much as fits into a line. */
+static void describe_parts(struct worker *worker, char *text, size_t size) {
+    tram_runtime *runtime = worker->runtime;
+    size_t used = 0;
+    pthread_mutex_lock(&runtime->lock);
+    for (struct list *link = runtime->parts.next; link != &runtime->parts && size - used > 3; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        if (!part->ops->describe)
+            continue;
+        const char *gap = used ? ", " : ": ";
+        part->ops->describe(part, worker->index, text + used + 2, size - used - 2);
+        if (text[used + 2])
+            memcpy(text + used, gap, 2);
+        used += text[used + 2] ? 2 + strlen(text + used + 2) : 0;
+        text[used] = '\0';
+    }
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+static void log_aborting(struct worker *worker, uint64_t count) {
+    char who[512] = "";
+    describe_parts(worker, who, sizeof who);
+    tram__log(worker->loop, TRAM_LOG_WARNING, "worker %u: the grace period is over, %llu connections are aborted%s",
+              worker->index, (unsigned long long)count, who);
+}
+
+static void abort_all(struct worker *worker) {
+    uint64_t count = worker->loop->stats.connections_now;
+    deadline_cancel(worker->loop, &worker->grace);
+    worker->phase = WORKER_ABORTS;
+    worker->aborted += count;
+    if (count)
+        log_aborting(worker, count);
+    end_all(worker, IO_SHUTDOWN_ABORT);
+}
+
+static void grace_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    abort_all(container_of(deadline, struct worker, grace));
+}
+
+static void close_all(struct worker *worker) {
+    const tram_runtime *runtime = worker->runtime;
+    uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
+    uint64_t now = tram__clock(worker->loop), end = grace_ns < UINT64_MAX - now ? now + grace_ns : UINT64_MAX;
+    worker->phase = WORKER_CLOSES;
+    end_all(worker, IO_SHUTDOWN_CLOSE);
+    worker->grace.expire = grace_expired;
+    if (grace_ns == UINT64_MAX || tram__deadline_start(worker->loop, &worker->grace, end))
+        abort_all(worker);
+}
+
+/* Whoever made a connection since all were asked to end has not heard of it. */
+static void ask_again(struct worker *worker) {
+    uint64_t fresh = worker->loop->stats.connections - worker->connections;
+    if (!fresh)
+        return;
+    if (worker->phase == WORKER_ABORTS)
+        worker->aborted += fresh;
+    end_all(worker, worker->phase == WORKER_ABORTS ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
+}
+
+static bool parts_expect(struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    bool expects = false;
+    pthread_mutex_lock(&runtime->lock);
+    for (struct list *link = runtime->parts.next; link != &runtime->parts && !expects; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        expects = part->ops->expects && part->ops->expects(part, worker->index);
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    return expects;
+}
+
+/*
+ * The worker that has the signals is the last to leave: with its loop they go back to their default action, and the
+ * next one, which is to end the grace of the others, would end the process instead.
+ */
+static bool must_stay(const struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    return worker->index == 0 && runtime->options.handle_signals &&
+           atomic_load_explicit(&runtime->left, memory_order_relaxed) < runtime->count - 1;
+}
+
+/* Called at the end of every tick once a stop was asked for. */
+static void worker_tick(tram_loop *loop, void *arg) {
+    struct worker *worker = arg;
+    if (worker->phase == WORKER_EXITING) {
+        if (must_stay(worker))
+            return; /* every worker that leaves sends a mail */
+        loop->on_wake = NULL;
+        tram_loop_stop(loop);
+        return;
+    }
+    if (worker->phase == WORKER_DRAINING_INPUT) {
+        if (parts_expect(worker))
+            worker->turns = DRAIN_TICKS;
+        if (worker->turns-- > 0) {
+            take_a_turn(worker);
+            return;
+        }
+        close_all(worker);
+    }
+    if (worker->phase == WORKER_CLOSES && atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
+        abort_all(worker);
+    ask_again(worker);
+    if (loop->stats.connections_now)
+        return;
+    deadline_cancel(loop, &worker->grace);
+    worker->phase = WORKER_EXITING;
+    take_a_turn(worker);
+}
+
+/* The second mail has only to wake the loop: worker_tick() counts. */
+static void stop_mail_run(tram_loop *loop, struct mail *mail) {
+    struct worker *worker;
+    memcpy(&worker, mail->payload, sizeof worker);
+    if (worker->phase != WORKER_SERVES)
+        return;
+    worker->phase = WORKER_DRAINING_INPUT;
+    worker->turns = DRAIN_TICKS;
+    loop->on_wake = worker_tick;
+    loop->on_wake_arg = worker;
+    end_all(worker, IO_SHUTDOWN_STOP);
+}
+
+static void stop_mail_discard(struct mail *mail) {
+    (void)mail;
+}
+
+/* It has only to wake the loop: must_stay() counts. */
+static void left_mail_run(tram_loop *loop, struct mail *mail) {
+    (void)loop;
+    (void)mail;
+}
+
+static const struct mail_kind left_mail_kind = {.run = left_mail_run, .discard = stop_mail_discard};
+static const struct mail_kind stop_mail_kind = {.run = stop_mail_run, .discard = stop_mail_discard};
+
+/* Signal handlers call this: nothing but atomics and the write that wakes. */
+int tram_runtime_stop(tram_runtime *runtime) {
+    int status = tram__runtime_enter(runtime);
+    if (status)
+        return status;
+    unsigned before = atomic_fetch_add_explicit(&runtime->stops, 1, memory_order_relaxed);
+    if (before > 1) {
+        atomic_store_explicit(&runtime->stops, 2, memory_order_relaxed);
+        return 0;
+    }
+    for (unsigned i = 0; i < runtime->count; i++) {
+        struct worker *worker = &runtime->workers[i];
+        struct mail *mail = worker->stop_mails[before];
+        if (tram__mailbox_post(worker->mailbox, mail))
+            tram__mail_free(worker->mailbox, mail);
+    }
+    return 0;
+}
+
+static int stop_on_signal(tram_loop *loop, void *arg) {
+    (void)loop;
+    return tram_runtime_stop(arg);
+}
+
+/* ---- The thread ---- */
+
+static int start_parts(struct worker *worker) {
+    struct list *parts = &worker->runtime->parts; /* nobody adds to it before the verdict */
+    int status = 0;
+    for (struct list *link = parts->next; link != parts && !status; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        status = part->ops->start(part, worker->index, worker->loop);
+    }
+    return status;
+}
+
+static int handle_signals(struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    if (!runtime->options.handle_signals || worker->index != 0)
+        return 0;
+    int status = tram_loop_add_signal_handler(worker->loop, SIGTERM, stop_on_signal, runtime);
+    return status < 0 ? status : tram_loop_add_signal_handler(worker->loop, SIGINT, stop_on_signal, runtime);
+}
+
+static int worker_start(struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    const tram_runtime_options *options = &runtime->options;
+    int status = 0;
+    if (options->start)
+        status = options->start(runtime, worker->index, worker->loop, &worker->state, options->arg);
+    if (status < 0)
+        return status;
+    worker->started = true;
+    status = start_parts(worker);
+    return status < 0 ? status : handle_signals(worker);
+}
+
+static void worker_end(struct worker *worker) {
+    tram_runtime *runtime = worker->runtime;
+    const tram_runtime_options *options = &runtime->options;
+    if (worker->started && options->stop)
+        options->stop(runtime, worker->index, worker->loop, &worker->state, options->arg);
+    pthread_mutex_lock(&runtime->lock);
+    for (struct list *link = runtime->parts.next; link != &runtime->parts; link = link->next) {
+        struct runtime_part *part = container_of(link, struct runtime_part, link);
+        part->ops->stop(part, worker->index);
+    }
+    pthread_mutex_unlock(&runtime->lock);
+    worker->loop->on_wake = NULL;
+    deadline_cancel(worker->loop, &worker->grace);
+    tram_loop_close(worker->loop);
+    atomic_fetch_add_explicit(&runtime->left, 1, memory_order_relaxed);
+    if (worker->left_mail && tram__mailbox_post(runtime->workers[0].mailbox, worker->left_mail) == 0)
+        worker->left_mail = NULL;
+}
+
+/* Reports how the start went and waits for the others. True: go. */
+static bool await_verdict(struct worker *worker, int status) {
+    tram_runtime *runtime = worker->runtime;
+    pthread_mutex_lock(&runtime->lock);
+    worker->status = status;
+    runtime->reported++;
+    pthread_cond_broadcast(&runtime->changed);
+    while (runtime->verdict == VERDICT_OPEN)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    bool go = runtime->verdict == VERDICT_RUN;
+    pthread_mutex_unlock(&runtime->lock);
+    return go;
+}
+
+static void *worker_main(void *arg) {
+    struct worker *worker = arg;
+    char name[16], number[12]; /* the kernel keeps 15 characters: the number matters more than the name */
+    int digits = snprintf(number, sizeof number, "-%u", worker->index % TRAM_WORKERS_MAX);
+    size_t room = sizeof name - 1 - (size_t)digits, length = strnlen(worker->runtime->name, room);
+    memcpy(name, worker->runtime->name, length);
+    memcpy(name + length, number, (size_t)digits + 1);
+    pthread_setname_np(pthread_self(), name);
+    runtime_of_thread = worker->runtime;
+    if (await_verdict(worker, worker_start(worker)))
+        tram_loop_run_forever(worker->loop);
+    worker_end(worker);
+    runtime_of_thread = NULL;
+    return NULL;
+}
+
+/* ---- Starting ---- */
+
+/* Signals are the host's affair; only what the runtime was asked to handle may interrupt a worker. */
+static void worker_signals(const struct worker *worker, sigset_t *ret_blocked) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigfillset(ret_blocked);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(ret_blocked, own[i]);
+    if (worker->runtime->options.handle_signals && worker->index == 0) {
+        sigdelset(ret_blocked, SIGTERM);
+        sigdelset(ret_blocked, SIGINT);
+    }
+}
+
+/* The `index`-th CPU of the mask, going round. */
+static bool pick_cpu(unsigned index, cpu_set_t *ret_cpu) {
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) < 0 || CPU_COUNT(&mask) == 0)
+        return false;
+    unsigned skip = index % (unsigned)CPU_COUNT(&mask);
+    CPU_ZERO(ret_cpu);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &mask) && skip-- == 0) {
+            CPU_SET(cpu, ret_cpu);
+            break;
+        }
+    return true;
+}
+
+static int create_thread(struct worker *worker) {
+    const tram_runtime_options *options = &worker->runtime->options;
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+    if (error)
+        return -error;
+    sigset_t blocked;
+    cpu_set_t cpu;
+    worker_signals(worker, &blocked);
+    error = pthread_attr_setsigmask_np(&attributes, &blocked);
+    if (!error && options->stack_size)
+        error = pthread_attr_setstacksize(&attributes, options->stack_size);
+    if (!error && options->pin && pick_cpu(worker->index, &cpu))
+        error = pthread_attr_setaffinity_np(&attributes, sizeof cpu, &cpu);
+    if (!error)
+        error = pthread_create(&worker->thread, &attributes, worker_main, worker);
+    pthread_attr_destroy(&attributes);
+    worker->created = error == 0;
+    return -error;
+}
+
+static void join_all(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->joining);
+    for (unsigned i = 0; i < runtime->count; i++) {
+        struct worker *worker = &runtime->workers[i];
+        if (worker->created && !worker->joined)
+            pthread_join(worker->thread, NULL);
+        worker->joined = true;
+    }
+    pthread_mutex_unlock(&runtime->joining);
+}
+
+/* All workers run, or none is left. */
+static int start_workers(tram_runtime *runtime) {
+    unsigned created = 0;
+    int status = 0;
+    while (created < runtime->count && !status) {
+        status = create_thread(&runtime->workers[created]);
+        created += status == 0;
+    }
+    pthread_mutex_lock(&runtime->lock);
+    while (runtime->reported < created)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    for (unsigned i = 0; i < created && !status; i++)
+        status = runtime->workers[i].status;
+    runtime->verdict = status ? VERDICT_GIVE_UP : VERDICT_RUN;
+    runtime->state = status ? RUNTIME_ENDED : RUNTIME_RUNS;
+    pthread_cond_broadcast(&runtime->changed);
+    pthread_mutex_unlock(&runtime->lock);
+    if (status)
+        join_all(runtime);
+    return status;
+}
+
+int tram_runtime_start(tram_runtime *runtime) {
+    int status = tram__runtime_enter(runtime);
+    if (status)
+        return status;
+    if (tram__runtime_is_worker(runtime))
+        return TRAM_ESTATE;
+    pthread_mutex_lock(&runtime->control);
+    status = runtime->state == RUNTIME_NEW ? start_workers(runtime) : TRAM_ESTATE;
+    pthread_mutex_unlock(&runtime->control);
+    return status;
+}
+
+int tram_runtime_join(tram_runtime *runtime) {
+    int status = tram__runtime_enter(runtime);
+    if (status)
+        return status;
+    pthread_mutex_lock(&runtime->lock);
+    bool never_ran = runtime->state == RUNTIME_NEW;
+    pthread_mutex_unlock(&runtime->lock);
+    if (never_ran || tram__runtime_is_worker(runtime))
+        return TRAM_ESTATE;
+    join_all(runtime);
+    uint64_t aborted = 0;
+    for (unsigned i = 0; i < runtime->count; i++)
+        aborted += runtime->workers[i].aborted;
+    return aborted < INT_MAX ? (int)aborted : INT_MAX;
+}
+
+int tram_runtime_run(tram_runtime *runtime) {
+    int status = tram_runtime_start(runtime);
+    return status ? status : tram_runtime_join(runtime);
+}
+
+/* ---- Making and freeing ---- */
+
+static int check_options(const tram_runtime_options *options) {
+    if (options->workers > TRAM_WORKERS_MAX)
+        return TRAM_EVALUE;
+    if (options->stack_size && options->stack_size < (size_t)PTHREAD_STACK_MIN)
+        return TRAM_EVALUE;
+    for (size_t i = 0; i < sizeof options->reserved / sizeof *options->reserved; i++)
+        if (options->reserved[i])
+            return TRAM_EVALUE;
+    return 0;
+}
+
+static int worker_open(struct worker *worker, const tram_loop_options *options) {
+    int status = tram_loop_new(options, &worker->loop);
+    if (status)
+        return status;
+    worker->mailbox = tram__mailbox_hold(worker->loop->mailbox);
+    for (size_t i = 0; i < 2; i++) {
+        struct mail *mail = tram__mail_new(worker->mailbox, &stop_mail_kind);
+        if (!mail)
+            return -ENOMEM;
+        memcpy(mail->payload, &worker, sizeof worker);
+        worker->stop_mails[i] = mail;
+    }
+    if (worker->index == 0)
+        return 0;
+    worker->left_mail = tram__mail_new(worker->runtime->workers[0].mailbox, &left_mail_kind);
+    return worker->left_mail ? 0 : -ENOMEM;
+}
+
+static void worker_free(struct worker *worker, unsigned stops) {
+    for (unsigned i = stops; worker->mailbox && i < 2; i++)
+        if (worker->stop_mails[i])
+            tram__mail_free(worker->mailbox, worker->stop_mails[i]);
+    tram_loop_free(worker->loop);
+    if (worker->mailbox)
+        tram__mailbox_release(worker->mailbox);
+}
+
+static size_t runtime_size(unsigned count) {
+    return sizeof(tram_runtime) + count * sizeof(struct worker);
+}
+
+static void free_all(tram_runtime *runtime, bool forked) {
+    /* Mail of the parts that came while a loop closed: it may refer to them. */
+    for (unsigned i = 0; i < runtime->count; i++)
+        if (runtime->workers[i].loop && runtime->workers[i].loop->closed)
+            tram__mailbox_close(runtime->workers[i].mailbox);
+    while (!list_empty(&runtime->parts)) {
+        struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);
+        list_remove(&part->link);
+        part->ops->free(part);
+    }
+    for (unsigned i = 0; i < runtime->count; i++)
+        if (runtime->workers[i].left_mail)
+            tram__mail_free(runtime->workers[0].mailbox, runtime->workers[i].left_mail);
+    for (unsigned i = 0; i < runtime->count; i++)
+        worker_free(&runtime->workers[i], atomic_load_explicit(&runtime->stops, memory_order_relaxed));
+    /* In a forked child this would wait for threads that are not there. */
+    if (!forked) {
+        pthread_cond_destroy(&runtime->changed);
+        pthread_mutex_destroy(&runtime->lock);
+        pthread_mutex_destroy(&runtime->joining);
+        pthread_mutex_destroy(&runtime->control);
+    }
+    tram_allocator allocator = runtime->allocator;
+    memory_put(&allocator, runtime, runtime_size(runtime->count));
+}
+
+int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_runtime) {
+    static const tram_runtime_options defaults;
+    if (!options)
+        options = &defaults;
+    tram_allocator allocator;
+    int status = check_options(options);
+    if (!status)
+        status = tram__faults_allocator(&options->loop, &allocator);
+    if (status)
+        return status;
+    unsigned count = options->workers ? options->workers : tram_available_cpus().count;
+    if (count > TRAM_WORKERS_MAX)
+        count = TRAM_WORKERS_MAX;
+    tram_runtime *runtime = tram__memory_get_zero(&allocator, runtime_size(count));
+    if (!runtime)
+        return -ENOMEM;
+    runtime->allocator = allocator;
+    runtime->options = *options;
+    runtime->count = count;
+    snprintf(runtime->name, sizeof runtime->name, "%s", options->name ? options->name : "tram");
+    list_init(&runtime->parts);
+    pthread_mutex_init(&runtime->control, NULL);
+    pthread_mutex_init(&runtime->joining, NULL);
+    pthread_mutex_init(&runtime->lock, NULL);
+    pthread_cond_init(&runtime->changed, NULL);
+    for (unsigned i = 0; i < count && !status; i++) {
+        runtime->workers[i].runtime = runtime;
+        runtime->workers[i].index = i;
+        status = worker_open(&runtime->workers[i], &options->loop);
+    }
+    if (status)
+        free_all(runtime, false);
+    else
+        *ret_runtime = runtime;
+    return status;
+}
+
+void tram_runtime_free(tram_runtime *runtime) {
+    if (!runtime)
+        return;
+    bool forked = tram__runtime_enter(runtime) != 0; /* then the threads are not here to be joined */
+    if (!forked && runtime->state == RUNTIME_RUNS) {
+        if (!runtime->workers[0].joined)
+            tram_runtime_stop(runtime);
+        join_all(runtime);
+    }
+    free_all(runtime, forked);
+}
+
+/* ---- Questions ---- */
+
+unsigned tram_runtime_workers(const tram_runtime *runtime) {
+    return runtime->count;
+}
+
+tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker) {
+    return worker < runtime->count ? runtime->workers[worker].loop : NULL;
+}
+
+void *tram_runtime_state(const tram_runtime *runtime, unsigned worker) {
+    return worker < runtime->count ? runtime->workers[worker].state : NULL;
+}
+
+int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats) {
+    if (worker >= runtime->count)
+        return TRAM_EVALUE;
+    tram_loop_stats(runtime->workers[worker].loop, ret_stats);
+    return 0;
+}

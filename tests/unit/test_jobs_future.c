@@ -1,0 +1,378 @@
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/jobs/future.h"
+#include "support/support.h"
+
+static void trace_done(tram_future *future, void *arg) {
+    void *value = NULL;
+    int status = tram_future_result(future, &value);
+    trace(world_of(tram_future_get_loop(future)), "%s:%s", (const char *)arg, status ? tram_error_name(status) : "ok");
+}
+
+static tram_future *future_new(struct world *world) {
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    return future;
+}
+
+static void test_a_future_is_pending_first(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_ptr_equal(tram_future_get_loop(future), world->loop);
+    assert_false(tram_future_done(future));
+    assert_false(tram_future_cancelled(future));
+    assert_int_equal(tram_future_result(future, NULL), TRAM_ESTATE);
+    assert_null(tram_future_error(future));
+    tram_future_release(future);
+    tram_future_release(NULL);
+}
+
+static void test_a_result_is_set_once(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    int value;
+    void *result;
+    assert_int_equal(tram_future_set_result(future, &value), 0);
+    assert_true(tram_future_done(future));
+    assert_int_equal(tram_future_result(future, &result), 0);
+    assert_ptr_equal(result, &value);
+    assert_int_equal(tram_future_set_result(future, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_future_set_error(future, &(tram_error){.code = -EIO}), TRAM_ESTATE);
+    assert_int_equal(tram_future_cancel(future), 0);
+    assert_int_equal(tram_future_result(future, &result), 0);
+    assert_ptr_equal(result, &value);
+    assert_null(tram_future_error(future));
+    tram_future_release(future);
+}
+
+static void test_X_5_an_error_is_kept_with_texts_and_causes(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    char operation[] = "connect", detail[] = "127.0.0.1:1", cause_detail[] = "::1";
+    tram_error cause = {.code = -ECONNREFUSED, .operation = operation, .detail = cause_detail};
+    tram_error other = {.code = -ENETUNREACH, .operation = operation};
+    const tram_error *causes[] = {&cause, &other};
+    tram_error error = {.code = TRAM_EMULTIPLE,
+                        .operation = operation,
+                        .detail = detail,
+                        .user = &world,
+                        .causes = causes,
+                        .cause_count = 2};
+    assert_int_equal(tram_future_set_error(future, &error), 0);
+    memset(operation, 'x', sizeof operation - 1);
+    memset(detail, 'x', sizeof detail - 1);
+    memset(cause_detail, 'x', sizeof cause_detail - 1);
+    memset(&cause, 0, sizeof cause);
+    memset(causes, 0, sizeof causes);
+
+    assert_int_equal(tram_future_result(future, NULL), TRAM_EMULTIPLE);
+    const tram_error *kept = tram_future_error(future);
+    assert_non_null(kept);
+    assert_int_equal(kept->code, TRAM_EMULTIPLE);
+    assert_string_equal(kept->operation, "connect");
+    assert_string_equal(kept->detail, "127.0.0.1:1");
+    assert_ptr_equal(kept->user, &world);
+    assert_int_equal(kept->cause_count, 2);
+    assert_int_equal(kept->causes[0]->code, -ECONNREFUSED);
+    assert_string_equal(kept->causes[0]->operation, "connect");
+    assert_string_equal(kept->causes[0]->detail, "::1");
+    assert_int_equal(kept->causes[1]->code, -ENETUNREACH);
+    assert_null(kept->causes[1]->detail);
+    tram_future_release(future);
+}
+
+static void test_an_error_needs_a_code(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_set_error(future, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_future_set_error(future, &(tram_error){.code = 0}), TRAM_EVALUE);
+    assert_int_equal(tram_future_set_error(future, &(tram_error){.code = -EIO, .cause_count = 1}), TRAM_EVALUE);
+    assert_false(tram_future_done(future));
+    assert_int_equal(tram_future_set_error(future, &(tram_error){.code = -EIO}), 0);
+    assert_non_null(tram_future_error(future)->operation);
+    tram_future_release(future);
+}
+
+static void test_an_error_without_memory_for_its_texts_is_still_one(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    tram_error error = {.code = -EIO, .operation = "read", .detail = "text", .user = world};
+    world->fail_after = 0;
+    assert_int_equal(tram_future_set_error(future, &error), 0);
+    world->fail_after = SIZE_MAX;
+    assert_int_equal(tram_future_error(future)->code, -EIO);
+    assert_ptr_equal(tram_future_error(future)->user, world);
+    assert_non_null(tram_future_error(future)->operation);
+    tram_future_release(future);
+}
+
+static void test_X_2_L_40_callbacks_come_from_the_loop_in_order(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "b"), 0);
+    run_ticks(world, 2);
+    assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, "before", NULL, NULL), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "c"), 0);
+    assert_trace(world, "");
+    run_ticks(world, 1);
+    assert_trace(world, "before a:ok b:ok c:ok");
+    run_ticks(world, 2);
+    assert_trace(world, "");
+    tram_future_release(future);
+}
+
+static void add_another(tram_future *future, void *arg) {
+    trace_done(future, arg);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "inner"), 0);
+}
+
+static void test_X_2_a_callback_added_in_a_callback_runs_in_the_next_tick(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_future_add_done_callback(future, add_another, "outer"), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "outer:ok");
+    run_ticks(world, 1);
+    assert_trace(world, "inner:ok");
+    tram_future_release(future);
+}
+
+static void test_X_2_the_loop_holds_a_done_future_for_its_callbacks(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    tram_future_release(future);
+    run_ticks(world, 1);
+    assert_trace(world, "a:ok");
+}
+
+static void test_a_pending_future_that_is_let_go_calls_nothing(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0);
+    assert_ptr_equal(tram_future_hold(future), future);
+    tram_future_release(future);
+    tram_future_release(future);
+    run_ticks(world, 2);
+    assert_trace(world, "");
+}
+
+static void test_removed_callbacks_do_not_run(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    char a[] = "a", b[] = "b";
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, b), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, a), 2);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, a), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "b:ok");
+    tram_future_release(future);
+}
+
+static void test_X_3_cancelling_completes_once(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0);
+    assert_int_equal(tram_future_cancel(future), 1);
+    assert_true(tram_future_done(future));
+    assert_true(tram_future_cancelled(future));
+    assert_int_equal(tram_future_cancel(future), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_future_result(future, NULL), TRAM_ECANCELLED);
+    assert_null(tram_future_error(future));
+    run_ticks(world, 2);
+    assert_trace(world, "a:TRAM_ECANCELLED");
+    tram_future_release(future);
+}
+
+struct operation {
+    tram_future future;
+    struct world *world;
+};
+
+static void operation_cancel(tram_future *future) {
+    trace(((struct operation *)future)->world, "cancel");
+}
+
+static void operation_destroy(tram_future *future) {
+    trace(((struct operation *)future)->world, "destroy");
+}
+
+static const struct future_kind operation_kind = {"operation", operation_cancel, operation_destroy};
+
+static struct operation *operation_new(struct world *world) {
+    struct operation *operation;
+    assert_int_equal(tram__future_new(world->loop, &operation_kind, sizeof *operation, &operation), 0);
+    operation->world = world;
+    return operation;
+}
+
+static void test_X_3_cancelling_an_operation_is_a_request(void **state) {
+    struct world *world = *state;
+    struct operation *operation = operation_new(world);
+    assert_int_equal(tram_future_cancel(&operation->future), 1);
+    assert_int_equal(tram_future_cancel(&operation->future), 1);
+    assert_false(tram_future_done(&operation->future));
+    assert_trace(world, "cancel");
+    tram__future_finish_cancelled(&operation->future);
+    tram__future_finish(&operation->future, NULL);
+    assert_int_equal(tram_future_result(&operation->future, NULL), TRAM_ECANCELLED);
+    tram_future_release(&operation->future);
+    assert_trace(world, "destroy");
+}
+
+static void test_an_operations_future_is_not_the_users_to_complete(void **state) {
+    struct world *world = *state;
+    struct operation *operation = operation_new(world);
+    assert_int_equal(tram_future_set_result(&operation->future, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_future_set_error(&operation->future, &(tram_error){.code = -EIO}), TRAM_ETYPE);
+    tram__future_fail_code(&operation->future, -EPIPE, "send");
+    assert_int_equal(tram_future_error(&operation->future)->code, -EPIPE);
+    assert_string_equal(tram_future_error(&operation->future)->operation, "send");
+    tram_future_release(&operation->future);
+}
+
+static void test_L_8_closing_drops_callbacks_without_a_leak(void **state) {
+    struct world *world = *state;
+    tram_future *queued = future_new(world), *pending = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(queued, trace_done, "queued"), 0);
+    assert_int_equal(tram_future_add_done_callback(pending, trace_done, "pending"), 0);
+    assert_int_equal(tram_future_set_result(queued, NULL), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    tram_future_release(queued);
+    assert_int_equal(tram_future_add_done_callback(pending, trace_done, "late"), TRAM_ESTATE);
+    assert_int_equal(tram_future_set_result(pending, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_future_cancel(pending), 1);
+    assert_true(tram_future_cancelled(pending));
+    tram_future_release(pending);
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), TRAM_ESTATE);
+    assert_trace(world, "");
+}
+
+static void test_out_of_memory_changes_nothing(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    world->fail_after = 0;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    future = future_new(world);
+    world->fail_after = 0;
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), -ENOMEM);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    world->fail_after = SIZE_MAX;
+    assert_int_equal(tram_future_add_done_callback(future, NULL, NULL), TRAM_EVALUE);
+    run_ticks(world, 1);
+    assert_trace(world, "");
+    tram_future_release(future);
+}
+
+static int no_callback(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return 0;
+}
+
+static int no_job(void *arg, void **ret_result) {
+    (void)arg;
+    (void)ret_result;
+    return 0;
+}
+
+/* Makes every call of a loop's thread that is proved here; true if all fail with `code`. */
+static bool all_calls_fail(tram_loop *loop, tram_future *future, int code) {
+    tram_future *made;
+    tram_error error = {.code = -EIO};
+    tram_exception exception = {.message = "x", .fd = -1};
+    bool fail = tram_future_set_result(future, NULL) == code && tram_future_set_error(future, &error) == code &&
+                tram_future_cancel(future) == code && tram_future_result(future, NULL) == code &&
+                tram_future_add_done_callback(future, trace_done, NULL) == code &&
+                tram_future_remove_done_callback(future, trace_done, NULL) == code &&
+                tram_loop_create_future(loop, &made) == code;
+    fail = fail && tram_loop_run_in_executor(loop, NULL, no_job, NULL, NULL, &made) == code &&
+           tram_loop_shutdown_default_executor(loop, 0, &made) == code &&
+           tram_loop_getaddrinfo(loop, "127.0.0.1", "1", NULL, &made) == code &&
+           tram_loop_add_signal_handler(loop, SIGUSR1, no_callback, NULL) == code &&
+           tram_loop_remove_signal_handler(loop, SIGUSR1) == code;
+    fail = fail && tram_loop_raise(loop, -EIO, NULL, NULL) == code &&
+           tram_loop_set_exception_handler(loop, NULL, NULL) == code &&
+           tram_loop_call_exception_handler(loop, &exception) == code;
+    tram_future_hold(future);
+    tram_future_release(future);
+    return fail && !tram_future_done(future) && !tram_future_error(future) && !tram_future_cancelled(future);
+}
+
+static void test_after_fork_every_call_fails(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(all_calls_fail(world->loop, future, -ECHILD) ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    tram_future_release(future);
+}
+
+static void *call_from_elsewhere(void *arg) {
+    tram_future *future = arg;
+    return all_calls_fail(tram_future_get_loop(future), future, TRAM_ESTATE) ? arg : NULL;
+}
+
+static int start_elsewhere(tram_loop *loop, void *arg) {
+    (void)loop;
+    pthread_t thread;
+    void *result;
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, arg);
+    return 0;
+}
+
+static void test_L_31_debug_mode_catches_calls_on_a_wrong_thread(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_loop_call_soon(world->loop, start_elsewhere, future, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_true(world->exceptions > 15);
+    assert_int_equal(world->exception_code, TRAM_ESTATE);
+    tram_future_release(future);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_future_is_pending_first),
+        TEST(test_a_result_is_set_once),
+        TEST(test_X_5_an_error_is_kept_with_texts_and_causes),
+        TEST(test_an_error_needs_a_code),
+        TEST(test_an_error_without_memory_for_its_texts_is_still_one),
+        TEST(test_X_2_L_40_callbacks_come_from_the_loop_in_order),
+        TEST(test_X_2_a_callback_added_in_a_callback_runs_in_the_next_tick),
+        TEST(test_X_2_the_loop_holds_a_done_future_for_its_callbacks),
+        TEST(test_a_pending_future_that_is_let_go_calls_nothing),
+        TEST(test_removed_callbacks_do_not_run),
+        TEST(test_X_3_cancelling_completes_once),
+        TEST(test_X_3_cancelling_an_operation_is_a_request),
+        TEST(test_an_operations_future_is_not_the_users_to_complete),
+        TEST(test_L_8_closing_drops_callbacks_without_a_leak),
+        TEST(test_out_of_memory_changes_nothing),
+        TEST(test_after_fork_every_call_fails),
+        cmocka_unit_test_setup_teardown(test_L_31_debug_mode_catches_calls_on_a_wrong_thread, world_setup_debug,
+                                        world_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,256 @@
+#include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/loop/loop.h"
+#include "support/support.h"
+
+/* Back to the default handler, which logs. */
+static int setup_default(void **state) {
+    int status = world_setup(state);
+    struct world *world = *state;
+    return status ? status : tram_loop_set_exception_handler(world->loop, NULL, NULL);
+}
+
+static void assert_log_has(const struct world *world, const char *text) {
+    if (!strstr(world->log, text))
+        fail_msg("'%s' is not in '%s'", text, world->log);
+}
+
+static int fail_with_detail(tram_loop *loop, void *arg) {
+    return tram_loop_raise(loop, TRAM_EUSER, arg, "no such account");
+}
+
+static int fail_plainly(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return -EIO;
+}
+
+static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_with_detail, world, NULL, NULL), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, "next", NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "next");
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_EUSER);
+    assert_ptr_equal(world->exception_user, world);
+    assert_int_equal(world->errors, 0);
+    tram_stats stats;
+    tram_loop_stats(world->loop, &stats);
+    assert_int_equal(stats.exceptions, 1);
+}
+
+static void test_L_28_the_default_handler_logs_one_entry_with_all_fields(void **state) {
+    struct world *world = *state;
+    tram_error cause = {.code = -ECONNREFUSED, .operation = "connect", .detail = "[::1]:9"};
+    const tram_error *causes[] = {&cause};
+    tram_error error = {.code = TRAM_EMULTIPLE,
+                        .operation = "create_connection",
+                        .detail = "both failed",
+                        .user = (void *)0x77,
+                        .causes = causes,
+                        .cause_count = 1};
+    tram_exception exception = {
+        .message = "Something happened",
+        .error = &error,
+        .handle = {3, 4},
+        .callback = "my_callback",
+        .transport = (tram_transport *)0x11,
+        .protocol = (tram_protocol *)0x22,
+        .server = (tram_server *)0x33,
+        .future = (tram_future *)0x44,
+        .fd = 5,
+    };
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
+    assert_int_equal(world->errors, 1);
+    assert_int_equal(world->warnings + world->debugs, 0);
+    assert_string_equal(world->log, "Something happened; error: TRAM_EMULTIPLE (Several attempts failed) in "
+                                    "create_connection: both failed; user: 0x77; cause: ECONNREFUSED (Connection "
+                                    "refused) in connect: [::1]:9; callback: my_callback; handle: 3.4; transport: "
+                                    "0x11; protocol: 0x22; server: 0x33; future: 0x44; fd: 5");
+}
+
+static void test_L_28_fields_that_do_not_apply_are_left_out(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &(tram_exception){.message = "bare", .fd = -1}), 0);
+    assert_string_equal(world->log, "bare");
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, NULL), TRAM_EVALUE);
+}
+
+static void test_L_27_L_28_a_failing_callback_is_logged_with_its_detail(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_with_detail, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(world->errors, 1);
+    assert_log_has(world, "TRAM_EUSER");
+    assert_log_has(world, "no such account");
+    assert_log_has(world, "callback: ");
+    assert_log_has(world, "handle: ");
+}
+
+static int failing_handler(tram_loop *loop, const tram_exception *exception, void *arg) {
+    trace(arg, "handler:%s", tram_error_name(exception->error->code));
+    return tram_loop_raise(loop, TRAM_EVALUE, NULL, "handler is broken");
+}
+
+static void test_L_29_a_failing_handler_goes_to_the_log(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, failing_handler, world), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_with_detail, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, "next", NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "handler:TRAM_EUSER next");
+    assert_int_equal(world->errors, 1);
+    assert_log_has(world, "Unhandled error in exception handler; error: TRAM_EVALUE");
+    assert_log_has(world, "handler is broken");
+    assert_log_has(world, "while handling: ");
+    assert_log_has(world, "no such account");
+}
+
+static int recursive_handler(tram_loop *loop, const tram_exception *exception, void *arg) {
+    trace(arg, "handler");
+    return tram_loop_call_exception_handler(loop, exception);
+}
+
+static void test_L_29_a_report_inside_the_handler_does_not_recurse(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, recursive_handler, world), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_plainly, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "handler");
+    assert_int_equal(world->errors, 1);
+    assert_log_has(world, "EIO");
+}
+
+static int raising_handler(tram_loop *loop, const tram_exception *exception, void *arg) {
+    tram_loop_raise(loop, TRAM_EVALUE, NULL, "something else");
+    trace(arg, "%s", exception->error->detail ? exception->error->detail : "nothing");
+    return 0;
+}
+
+static void test_L_29_what_a_handler_raises_does_not_change_its_record(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, raising_handler, world), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_with_detail, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_plainly, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "no such account nothing");
+}
+
+static void test_X_5_raise_gives_its_code_back(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_raise(world->loop, -EIO, world, NULL), -EIO);
+    const tram_error *error = tram__raised(world->loop, -EIO, "data_received");
+    assert_int_equal(error->code, -EIO);
+    assert_ptr_equal(error->user, world);
+    assert_string_equal(error->operation, "data_received");
+    assert_null(error->detail);
+    /* It is remembered once, and for its own code only. */
+    assert_null(tram__raised(world->loop, -EIO, "data_received")->user);
+    tram_loop_raise(world->loop, -EIO, world, "text");
+    assert_null(tram__raised(world->loop, -EPIPE, "data_received")->detail);
+    /* Who raises fails, whatever the code. */
+    assert_int_equal(tram_loop_raise(world->loop, 0, NULL, NULL), TRAM_EUSER);
+}
+
+static void test_long_texts_are_cut(void **state) {
+    struct world *world = *state;
+    char text[2 * TRAM_ERROR_TEXT];
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    tram_loop_raise(world->loop, -EIO, NULL, text);
+    assert_int_equal(strlen(tram__raised(world->loop, -EIO, "test")->detail), TRAM_ERROR_TEXT - 1);
+    static char message[10000];
+    memset(message, 'y', sizeof message - 1);
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &(tram_exception){.message = message, .fd = 1}), 0);
+    assert_int_equal(world->errors, 1);
+}
+
+static void test_a_text_cannot_forge_a_line(void **state) {
+    struct world *world = *state;
+    tram_exception exception = {.message = "evil\nerror: \x1b[2Jall is well\r", .fd = -1};
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
+    assert_string_equal(world->log, "evil error:  [2Jall is well ");
+}
+
+static int exported_or_not(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return 0;
+}
+
+static void test_functions_are_named_or_placed(void **state) {
+    (void)state;
+    char text[128];
+    /* A static function has no name at run time: never that of a neighbour. */
+    const char *name = tram_function_name((const void *)(uintptr_t)exported_or_not, text, sizeof text);
+    assert_non_null(strstr(name, "+0x"));
+    name = tram_function_name((const void *)16, text, sizeof text);
+    assert_string_equal(name, "0x10");
+    name = tram_function_name(dlsym(RTLD_DEFAULT, "getppid"), text, sizeof text);
+    assert_string_equal(name, "getppid");
+}
+
+static void test_nothing_is_written_without_a_log_function(void **state) {
+    struct world *world = *state;
+    world->options.log = NULL;
+    world_reopen(world);
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, NULL, NULL), 0);
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    int saved_out = dup(STDOUT_FILENO), saved_error = dup(STDERR_FILENO);
+    dup2(pipe_fds[1], STDOUT_FILENO);
+    dup2(pipe_fds[1], STDERR_FILENO);
+    close(pipe_fds[1]);
+    tram_loop_call_soon(world->loop, fail_with_detail, NULL, NULL, NULL);
+    run_ticks(world, 1);
+    tram__log(world->loop, TRAM_LOG_ERROR, "nobody reads this");
+    dup2(saved_out, STDOUT_FILENO);
+    dup2(saved_error, STDERR_FILENO);
+    close(saved_out);
+    close(saved_error);
+    char byte;
+    assert_int_equal(read(pipe_fds[0], &byte, 1), 0);
+    close(pipe_fds[0]);
+}
+
+static void test_the_log_may_go_to_standard_error(void **state) {
+    (void)state;
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    int saved = dup(STDERR_FILENO);
+    dup2(pipe_fds[1], STDERR_FILENO);
+    close(pipe_fds[1]);
+    tram_log_to_stderr(NULL, TRAM_LOG_WARNING, "a line");
+    tram_log_to_stderr(NULL, TRAM_LOG_ERROR, "another");
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    char text[100] = "";
+    assert_true(read(pipe_fds[0], text, sizeof text - 1) > 0);
+    assert_string_equal(text, "tram: warning: a line\ntram: error: another\n");
+    close(pipe_fds[0]);
+}
+
+#define TEST(name)         cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+#define TEST_DEFAULT(name) cmocka_unit_test_setup_teardown(name, setup_default, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),
+        TEST_DEFAULT(test_L_28_the_default_handler_logs_one_entry_with_all_fields),
+        TEST_DEFAULT(test_L_28_fields_that_do_not_apply_are_left_out),
+        TEST_DEFAULT(test_L_27_L_28_a_failing_callback_is_logged_with_its_detail),
+        TEST(test_L_29_a_failing_handler_goes_to_the_log),
+        TEST(test_L_29_a_report_inside_the_handler_does_not_recurse),
+        TEST(test_L_29_what_a_handler_raises_does_not_change_its_record),
+        TEST(test_X_5_raise_gives_its_code_back),
+        TEST_DEFAULT(test_long_texts_are_cut),
+        TEST_DEFAULT(test_a_text_cannot_forge_a_line),
+        TEST(test_functions_are_named_or_placed),
+        TEST(test_nothing_is_written_without_a_log_function),
+        TEST(test_the_log_may_go_to_standard_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

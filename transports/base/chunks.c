@@ -1,0 +1,51 @@
+#include "transports/base/chunks.h"
+
+struct free_chunk {
+    struct free_chunk *next;
+};
+
+static const size_t chunk_sizes[2] = {CHUNK_SMALL, CHUNK_LARGE};
+
+static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_NOW)
+        return;
+    tram_loop *loop = container_of(hook, tram_loop, chunk_hook);
+    list_remove(&hook->link);
+    for (unsigned class = 0; class < 2; class ++) {
+        struct chunk_cache *cache = &loop->chunk_cache[class];
+        while (cache->free) {
+            struct free_chunk *chunk = cache->free;
+            cache->free = chunk->next;
+            memory_put(&loop->allocator, chunk, chunk_sizes[class]);
+        }
+        cache->count = 0;
+    }
+}
+
+void *tram__chunk_get(tram_loop *loop, size_t *size) {
+    if (*size > CHUNK_LARGE)
+        return memory_get(&loop->allocator, *size);
+    unsigned class = *size > CHUNK_SMALL;
+    struct chunk_cache *cache = &loop->chunk_cache[class];
+    struct free_chunk *chunk = cache->free;
+    *size = chunk_sizes[class];
+    if (!chunk)
+        return memory_get(&loop->allocator, *size);
+    cache->free = chunk->next;
+    cache->count--;
+    return chunk;
+}
+
+void tram__chunk_put(tram_loop *loop, void *memory, size_t size) {
+    struct chunk_cache *cache = &loop->chunk_cache[size > CHUNK_SMALL];
+    if (size > CHUNK_LARGE || cache->count >= TRAM_CHUNKS_KEPT || loop->closing) {
+        memory_put(&loop->allocator, memory, size);
+        return;
+    }
+    if (!loop->chunk_hook.ending)
+        loop_add_close_hook(loop, &loop->chunk_hook, cache_ending);
+    struct free_chunk *chunk = memory;
+    chunk->next = cache->free;
+    cache->free = chunk;
+    cache->count++;
+}

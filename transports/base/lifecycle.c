@@ -1,0 +1,349 @@
+/* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
+#include "transports/base/entering.h"
+#include "transports/base/transport.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- Ending ---- */
+
+__attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    memory_put(&loop->allocator, transport->more, sizeof *transport->more);
+    if (kind->dispose)
+        kind->dispose(transport);
+    else
+        pool_put(&loop->transport_pool, transport);
+}
+
+static void dispose(tram_loop *loop, struct deferred_free *deferred) {
+    tram_transport *transport = container_of(deferred, tram_transport, on.deferred);
+    const struct transport_kind *kind = transport_kind_of(transport);
+    if (unlikely(kind->dispose || transport->more))
+        dispose_with_care(loop, transport);
+    else
+        pool_put(&loop->transport_pool, transport);
+}
+
+static void let_go(tram_transport *transport) {
+    if (--transport->holds == 0)
+        tram__loop_free_later(loop_of(transport), &transport->on.deferred, dispose);
+}
+
+static tram_future *take_creator(tram_transport *transport) {
+    if (!(transport->flags & T_HAS_CREATOR))
+        return NULL;
+    tram_future **place = unlikely(transport->flags & T_UNREAD) ? &transport->unread->creator : &transport->creator;
+    tram_future *creator = *place;
+    *place = NULL;
+    transport->flags &= ~(uint32_t)T_HAS_CREATOR;
+    return creator;
+}
+
+/* The creator learns that there will be no transport for it. */
+static void abandon_creator(tram_transport *transport) {
+    tram_future *creator = take_creator(transport);
+    if (!creator)
+        return;
+    tram__future_finish_cancelled(creator);
+    tram_future_release(creator);
+}
+
+static void dispose_unread(tram_loop *loop, struct deferred_free *deferred) {
+    struct unread *unread = container_of(deferred, struct unread, deferred);
+    memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
+}
+
+void tram__transport_drop_unread(tram_transport *transport) {
+    if (likely(!(transport->flags & T_UNREAD)))
+        return;
+    struct unread *unread = transport->unread;
+    transport->flags &= ~(uint32_t)T_UNREAD;
+    transport->creator = unread->creator;
+    list_remove(&unread->ready.link);
+    tram__loop_free_later(loop_of(transport), &unread->deferred, dispose_unread);
+}
+
+static void count_out(tram_transport *transport) {
+    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
+    tram__transport_drop_unread(transport);
+    struct transport_owner *owner = transport->owner; /* a creator has been told by now */
+    transport->owner = NULL;
+    if (owner)
+        owner->detached(owner, transport);
+}
+
+/* Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). */
+static void finish(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    transport->flags |= T_LOST;
+    transport_kind_of(transport)->end(transport);
+    count_out(transport);
+    transport->protocol = NULL;
+    tram__protocol_release(protocol);
+    let_go(transport);
+}
+
+/* connection_lost, here and now: only from the loop (T-5). */
+static void call_lost(tram_transport *transport) {
+    const struct transport_end *end = &transport->end;
+    tram_error error = {.code = end->code, .operation = end->operation, .user = end->user};
+    transport->flags |= T_LOST;
+    if (unlikely(loop_of(transport)->debug))
+        tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
+                  end->code ? tram_error_text(end->code) : "clean end");
+    tram__protocol_connection_lost(transport, end->code ? &error : NULL);
+    finish(transport);
+}
+
+static void ended_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    tram__protocol_eof(transport); /* the end is certain: what it answers changes nothing */
+    call_lost(transport);
+}
+
+static void lost_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    call_lost(container_of(ready, tram_transport, on.ready));
+}
+
+static void queue_lost(tram_transport *transport) {
+    transport->on.ready.run = lost_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
+}
+
+/* From here on the end is certain: nothing is read or sent any more. */
+static void stop_io(tram_transport *transport) {
+    transport->flags |= T_CLOSING | T_LOST_PENDING;
+    transport->dropped_writes++;
+    tram__io_receive_stop(&transport->io);
+    tram__io_send_stop(&transport->io);
+    struct exclusive_writer *writer = transport_writer(transport);
+    if (unlikely(writer != NULL)) {
+        tram__transport_clear_writer(transport);
+        writer->lost(writer);
+    }
+}
+
+void tram__transport_detach_io(tram_transport *transport) {
+    tram_protocol *protocol = transport->protocol;
+    stop_io(transport);
+    transport->flags |= T_LOST;
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    abandon_creator(transport);
+    count_out(transport);
+    transport->protocol = NULL;
+    tram__protocol_release_soon(loop_of(transport), protocol);
+    let_go(transport);
+}
+
+void tram__transport_schedule_lost(tram_transport *transport) {
+    stop_io(transport);
+    if (!(transport->flags & T_MADE_PENDING))
+        queue_lost(transport);
+}
+
+void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
+        return;
+    transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    tram__transport_schedule_lost(transport);
+    /* A shared buffer's release may call anything: the end is set by then. */
+    transport_kind_of(transport)->drop_queue(transport);
+}
+
+void tram__transport_fail(tram_transport *transport, int code) {
+    const struct transport_end end = transport->end; /* not this failure's if the transport ended before */
+    tram__transport_fatal(transport, code, end.operation ? end.operation : "callback", end.user);
+}
+
+void tram__transport_call_lost(tram_transport *transport) {
+    stop_io(transport);
+    call_lost(transport);
+}
+
+int tram__transport_abort(tram_transport *transport) {
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
+        return 0;
+    tram__transport_schedule_lost(transport);
+    transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
+    return 0;
+}
+
+void tram__transport_ended(tram_transport *transport) {
+    stop_io(transport);
+    transport->on.ready.run = ended_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
+}
+
+/* ---- Holds ---- */
+
+tram_transport *tram_transport_hold(tram_transport *transport) {
+    if (enter(transport, __func__) == 0)
+        transport->holds++;
+    return transport;
+}
+
+void tram_transport_release(tram_transport *transport) {
+    if (!transport || enter(transport, __func__))
+        return;
+    /* A release too many gives back the hold of the open connection, which needs it until its end. */
+    if (unlikely(transport->holds == 1 && transport->protocol)) {
+        if (unlikely(loop_of(transport)->debug))
+            tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was released while open", (void *)transport);
+        transport->io.kind->ending(&transport->io, IO_SHUTDOWN_CLOSE);
+        return;
+    }
+    let_go(transport);
+}
+
+/* ---- Beginning ---- */
+
+/* They come first, but not before the creator goes on (P-4). */
+static void queue_unread(tram_transport *transport) {
+    struct unread *unread = transport->unread;
+    if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
+        loop_ready(loop_of(transport), &unread->ready);
+}
+
+void tram__transport_start_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE) || !(transport->flags & T_MADE))
+        return; /* reading starts after connection_made */
+    if (unlikely(transport->flags & T_UNREAD)) {
+        queue_unread(transport);
+        return;
+    }
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+}
+
+void tram__transport_clear_writer(tram_transport *transport) {
+    transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
+    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    tram__transport_start_reading(transport);
+}
+
+/* Begins to listen to what the other end does. */
+static void start(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    int status = 0;
+    if (unlikely(kind->start) && !(transport->flags & T_LOST_PENDING))
+        status = kind->start(transport);
+    if (unlikely(status))
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    tram__transport_start_reading(transport);
+}
+
+static void value_let_go(void *value) {
+    tram_transport_release(value);
+}
+
+/* The connection may be lost before a done callback runs: what it gets is inert then, not gone. */
+__attribute__((noinline)) static void notify_creator(tram_transport *transport) {
+    tram_future *creator = take_creator(transport);
+    if (!creator)
+        return;
+    if (creator->state == FUTURE_PENDING) {
+        transport->holds++;
+        creator->let_go = value_let_go;
+        tram__future_finish(creator, transport);
+    }
+    tram_future_release(creator);
+}
+
+static void made_run(tram_loop *loop, struct ready *ready) {
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
+    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
+    tram__protocol_connection_made(transport);
+    start(transport);
+    if (unlikely(transport->flags & T_HAS_CREATOR))
+        notify_creator(transport);
+    if (unlikely(transport->flags & T_UNREAD))
+        tram__transport_start_reading(transport);
+    if (unlikely(sealed_before))
+        queue_lost(transport);
+}
+
+/* Pieces of up to a cache line become plain stores; of a whole transport compilers make a `rep stos`, which is slow. */
+static inline void zero(tram_transport *transport, size_t from, size_t to) {
+    memset((char *)transport + from, 0, to - from);
+}
+
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
+    if (unlikely(!loop->transport_pool.allocator))
+        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
+    tram_transport *transport = pool_get(&loop->transport_pool);
+    if (!transport)
+        return -ENOMEM;
+    zero(transport, sizeof transport->io, offsetof(tram_transport, peer));
+    zero(transport, offsetof(tram_transport, peer), offsetof(tram_transport, hard_limit));
+    zero(transport, offsetof(tram_transport, hard_limit), sizeof *transport);
+    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
+    if (status)
+        pool_put(&loop->transport_pool, transport);
+    else
+        *ret_transport = transport;
+    return status;
+}
+
+void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
+                           tram_future *creator) {
+    tram_loop *loop = loop_of(transport);
+    transport->protocol = protocol;
+    transport->holds++;
+    transport->high = TRAM_WRITE_HIGH;
+    transport->low = TRAM_WRITE_LOW;
+    TRAM_ASSERT(!owner || !creator);
+    transport->owner = owner;
+    if (creator)
+        transport->creator = tram_future_hold(creator);
+    transport->on.ready.run = made_run;
+    const struct transport_kind *kind = transport_kind_of(transport);
+    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags = T_MADE_PENDING | (kind->calls ? (uint32_t)T_HAS_OVERRIDES : 0) |
+                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
+    stats_add(&loop->stats.connections, 1);
+    stats_add(&loop->stats.connections_now, 1);
+    loop_ready(loop, &transport->on.ready);
+    if (owner)
+        owner->attached(owner, transport);
+}
+
+bool tram__transport_withdraw(tram_transport *transport) {
+    if (!(transport->flags & T_MADE_PENDING))
+        return false;
+    list_remove(&transport->on.ready.link);
+    stop_io(transport);
+    transport->flags &= ~(uint32_t)T_MADE_PENDING;
+    transport_kind_of(transport)->drop_queue(transport);
+    abandon_creator(transport);
+    finish(transport);
+    return true;
+}
+
+void tram__transport_drop(tram_transport *transport) {
+    if (tram__transport_withdraw(transport))
+        return;
+    if (transport->flags & T_LOST)
+        return;
+    tram_loop *loop = loop_of(transport);
+    if (transport->flags & T_LOST_PENDING)
+        list_remove(&transport->on.ready.link);
+    else
+        stop_io(transport);
+    if (unlikely(loop->debug))
+        tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
+    transport_kind_of(transport)->drop_queue(transport);
+    call_lost(transport);
+}

@@ -1,0 +1,45 @@
+/*
+ * The adapter between transports and protocols: the only place where a protocol's callback is called and its answer
+ * judged (P-14 to P-17).
+ */
+#ifndef TRAM_TRANSPORTS_BASE_PROTOCOL_ADAPTER_H
+#define TRAM_TRANSPORTS_BASE_PROTOCOL_ADAPTER_H
+
+#include "transports/base/types.h"
+
+/*
+ * Calls a factory: a protocol, or a negative code. A factory that returns success without a protocol, or with one
+ * that has no ops, is TRAM_ETYPE.
+ */
+int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol);
+
+/* Queues `released` of a protocol that no transport has any more (X-4, S-5). Never fails. */
+void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
+void tram__protocol_release(tram_protocol *protocol);
+
+/* Takes that back, for a protocol that a transport has again. Harmless for any other. */
+void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol);
+
+void tram__protocol_connection_made(tram_transport *transport);
+void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error);
+/*
+ * A negative return of the next four is a failure that ends the connection (P-15); it was reported where it has to be,
+ * and stands in transport->end: go on with tram__transport_fail().
+ */
+int tram__protocol_received(tram_transport *transport, const void *data, size_t size);
+int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size);
+int tram__protocol_buffer_updated(tram_transport *transport, size_t size);
+/* 0: close; positive: stay half open. */
+int tram__protocol_eof(tram_transport *transport);
+/* Of subprocesses: whatever fails is reported and changes nothing. */
+void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size);
+void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error);
+void tram__protocol_process_exited(tram_transport *transport);
+
+void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
+                                      const tram_socket_address *address);
+void tram__protocol_error_received(tram_transport *transport, const tram_error *error);
+void tram__protocol_pause_writing(tram_transport *transport);
+void tram__protocol_resume_writing(tram_transport *transport);
+
+#endif

@@ -1,0 +1,138 @@
+/* The calls of a transport that are not about writing, the same for every kind that has no way of its own. */
+#include "transports/base/transport.h"
+
+#include "transports/base/entering.h"
+
+/* ---- Reading ---- */
+
+int tram__transport_pause_reading(tram_transport *transport) {
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
+        return 0;
+    transport->flags |= T_PAUSED;
+    tram__io_receive_stop(&transport->io);
+    return 0;
+}
+
+int tram__transport_resume_reading(tram_transport *transport) {
+    if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
+        return 0;
+    transport->flags &= ~(uint32_t)T_PAUSED;
+    tram__transport_start_reading(transport);
+    return 0;
+}
+
+bool tram_transport_is_reading(const tram_transport *transport) {
+    enter(transport, __func__);
+    return !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE));
+}
+
+/* ---- Ending ---- */
+
+void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
+    switch (ending) {
+    case IO_SHUTDOWN_STOP:
+        break;
+    case IO_SHUTDOWN_CLOSE:
+        tram__transport_close_gracefully(transport);
+        break;
+    case IO_SHUTDOWN_ABORT:
+        tram_transport_abort(transport);
+        break;
+    case IO_SHUTDOWN_NOW:
+        tram__transport_drop(transport);
+        break;
+    }
+}
+
+static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
+    bool owned = !(transport->flags & (T_HAS_CREATOR | T_UNREAD)) && transport->owner;
+    return owned && transport->owner->whole == whole;
+}
+
+void tram__transport_close_gracefully(tram_transport *transport) {
+    transport->flags |= T_SERVER_CLOSE;
+    tram_transport_close(transport);
+}
+
+void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+                          void (*visit)(tram_transport *transport, void *arg), void *arg) {
+    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+        struct io *io = loop->io_slots[slot].io;
+        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
+            visit((tram_transport *)(void *)io, arg);
+    }
+}
+
+/* ---- The public calls ---- */
+
+int tram_transport_close(tram_transport *transport) {
+    DISPATCH(transport, close, transport);
+}
+
+int tram_transport_abort(tram_transport *transport) {
+    DISPATCH(transport, abort, transport);
+}
+
+int tram_transport_reset(tram_transport *transport) {
+    const struct io *io = &transport->io;
+    struct linger linger = {.l_onoff = 1};
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
+        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    return tram_transport_abort(transport);
+}
+
+int tram_transport_pause_reading(tram_transport *transport) {
+    DISPATCH(transport, pause_reading, transport);
+}
+
+int tram_transport_resume_reading(tram_transport *transport) {
+    DISPATCH(transport, resume_reading, transport);
+}
+
+bool tram_transport_is_closing(const tram_transport *transport) {
+    enter(transport, __func__);
+    return transport->flags & T_CLOSING;
+}
+
+/* ---- Who is at the ends ---- */
+
+int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol) {
+    int status = enter(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    transport_flush_writer(transport);
+    tram_protocol *old = transport->protocol;
+    if (!old)
+        return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
+    const struct transport_kind *kind = transport_kind_of(transport);
+    transport->protocol = protocol;
+    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    if (transport->flags & T_MADE)
+        protocol->transport = transport;
+    if (old != protocol) {
+        tram__protocol_reclaim(loop_of(transport), protocol);
+        tram__protocol_release_soon(loop_of(transport), old);
+    }
+    return 0;
+}
+
+tram_protocol *tram_transport_get_protocol(const tram_transport *transport) {
+    enter(transport, __func__);
+    return transport->protocol;
+}
+
+tram_loop *tram_transport_get_loop(const tram_transport *transport) {
+    return transport->io.loop;
+}
+
+const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback) {
+    if (enter(transport, __func__) || !name)
+        return fallback;
+    const void *value = transport_kind_of(transport)->extra_info(transport, name);
+    return value ? value : fallback;
+}

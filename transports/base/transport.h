@@ -1,0 +1,122 @@
+/*
+ * The state machine that all kinds of transports share: how one begins, writes and ends. A kind (stream.c …) puts its
+ * table into base/types.h's terms and calls down here; this calls base/protocol_adapter.h.
+ */
+#ifndef TRAM_TRANSPORTS_BASE_TRANSPORT_H
+#define TRAM_TRANSPORTS_BASE_TRANSPORT_H
+
+#include "transports/base/protocol_adapter.h"
+#include "transports/base/types.h"
+
+/* The public calls as byte streams have them, for kinds to put into their transport_overrides. */
+int tram__transport_close(tram_transport *transport);
+int tram__transport_abort(tram_transport *transport);
+int tram__transport_pause_reading(tram_transport *transport);
+int tram__transport_resume_reading(tram_transport *transport);
+int tram__transport_write(tram_transport *transport, const void *data, size_t size);
+int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count);
+int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer);
+int tram__transport_cork(tram_transport *transport);
+int tram__transport_uncork(tram_transport *transport);
+int tram__transport_write_eof(tram_transport *transport);
+
+/* Bytes joined the write queue: asks for writability, heeds the limits. */
+void tram__transport_queued(tram_transport *transport);
+
+/* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
+void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
+void tram__transport_maybe_pause(tram_transport *transport);
+void tram__transport_maybe_resume(tram_transport *transport);
+
+/* The water marks that are meant where one or both are TRAM_LIMIT_DEFAULT (W-13). TRAM_EVALUE: they are none. */
+int tram__transport_water_marks(size_t *high, size_t *low);
+
+/* A write after the end: dropped, counted, and logged from the fifth on (W-6). */
+void tram__transport_drop_write(tram_transport *transport);
+
+/*
+ * The queue became empty: ends a closing transport, or the writing side where write_eof waits. `within_loop`:
+ * connection_lost may be called here.
+ */
+void tram__transport_drained(tram_transport *transport, bool within_loop);
+
+/*
+ * Gives the writing side to a writer, which is told when the queue is empty unless it is already; and takes it away
+ * again: reading starts again unless it was paused meanwhile. The interest in writability stays as it is.
+ */
+void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer);
+void tram__transport_clear_writer(tram_transport *transport);
+
+/*
+ * Has a writer's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,
+ * closes or takes the transport, before whom it gives way.
+ */
+void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer);
+
+/*
+ * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
+ * descriptor belongs to a transport.
+ */
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
+
+/* Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+ */
+void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
+                           tram_future *creator);
+
+/*
+ * Withdraws a transport whose connection_made was not called yet (C-11): it never will be. The protocol is released,
+ * the descriptor closed. False: connection_made was called, nothing happened.
+ */
+bool tram__transport_withdraw(tram_transport *transport);
+
+/*
+ * Parts with the descriptor, which stays open, and with the protocol, which hears no connection_lost but `released`.
+ * The transport is inert from here on.
+ */
+void tram__transport_detach_io(tram_transport *transport);
+
+/* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
+void tram__transport_drop_unread(tram_transport *transport);
+
+/* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
+void tram__transport_start_reading(tram_transport *transport);
+
+/* connection_lost soon; while connection_made is still queued, it takes over (C-16). */
+void tram__transport_schedule_lost(tram_transport *transport);
+
+/* connection_lost within this call: only from the loop (T-5). */
+void tram__transport_call_lost(tram_transport *transport);
+
+/* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
+void tram__transport_drop(tram_transport *transport);
+
+/* A fatal error (T-16). Does nothing if the end is certain already. */
+void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
+
+/* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message);
+
+/* The same for the failure of a protocol, of which base/protocol_adapter.h has put the rest into transport->end. */
+void tram__transport_fail(tram_transport *transport, int code);
+
+/* The kernel took bytes of the queue, or failed. For the loop: connection_lost may be called within. */
+void tram__transport_sent(tram_transport *transport, ssize_t result);
+
+/* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
+void tram__transport_ended(tram_transport *transport);
+
+/* See enum shutdown_mode. */
+void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending);
+
+/*
+ * Closes it, for a server or a loop that ends: what the peer sends meanwhile does not turn the end of the stream into a
+ * reset.
+ */
+void tram__transport_close_gracefully(tram_transport *transport);
+
+/* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
+void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+                          void (*visit)(tram_transport *transport, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,180 @@
+/* What every transport consists of. Types only. */
+#ifndef TRAM_TRANSPORTS_BASE_TYPES_H
+#define TRAM_TRANSPORTS_BASE_TYPES_H
+
+#include <netinet/in.h>
+
+#include "core/jobs/future.h"
+#include "core/loop/loop.h"
+#include "transports/base/write_queue.h"
+#include <tram/transport.h>
+
+/* The public calls of a kind that is not a plain byte stream both ways; NULL: -ENOTSUP. */
+struct transport_overrides {
+    int (*close)(tram_transport *transport);
+    int (*abort)(tram_transport *transport);
+    int (*pause_reading)(tram_transport *transport);
+    int (*resume_reading)(tram_transport *transport);
+    int (*write)(tram_transport *transport, const void *data, size_t size);
+    int (*writelines)(tram_transport *transport, const struct iovec *pieces, size_t count);
+    int (*write_buffer)(tram_transport *transport, tram_buffer *buffer);
+    int (*cork)(tram_transport *transport);
+    int (*uncork)(tram_transport *transport);
+    int (*write_eof)(tram_transport *transport);
+    int (*sendto)(tram_transport *transport, const void *data, size_t size, const tram_socket_address *address);
+};
+
+/*
+ * Has the writing side of a transport to itself for a while, and nothing is read: writes are TRAM_ESTATE (F-6). It
+ * leaves by tram__transport_clear_writer().
+ */
+struct exclusive_writer {
+    void (*drained)(
+        struct exclusive_writer *writer); /* what was queued before is gone; asks for or against writability itself */
+    /* The queue grew above or shrank to its water mark. False: the protocol is to hear it. */
+    bool (*on_watermark)(struct exclusive_writer *writer, bool paused);
+    void (*lost)(
+        struct exclusive_writer *writer); /* the end of the connection is certain, and the writer is off already */
+    void (*next_range)(struct exclusive_writer *writer,
+                       struct io_range *ret_range); /* see io_kind, with IO_SENDS_FILE */
+    void (*range_sent)(struct exclusive_writer *writer, ssize_t result);
+    /* Of a writer with T_WRITER_YIELDS: puts what it has into the write queue and leaves. */
+    void (*yield_writer)(struct exclusive_writer *writer);
+    size_t held; /* bytes that it has, and which count as the write buffer */
+};
+
+enum traffic { TRAFFIC_IN, TRAFFIC_OUT };
+
+/* How a kind of transport sends files. */
+enum sendfile_mode {
+    SENDFILE_NONE,
+    SENDFILE_BLOCKS, /* by its write */
+    SENDFILE_NATIVE, /* by next_range and range_sent */
+};
+
+/* What a kind of transport does in its own way. */
+struct transport_kind {
+    struct io_kind io;                       /* first: a transport's io.kind leads here */
+    const struct transport_kind *plain;      /* the same kind for protocols with data_received … */
+    const struct transport_kind *buffered;   /* … and with get_buffer */
+    const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
+    bool can_write_eof;
+    bool detachable;
+    enum sendfile_mode sendfile;
+    bool no_reading; /* it has no reading side: is_reading is false */
+    bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
+    int (*start)(tram_transport *transport);
+    /* Bytes moved otherwise than by the functions of this table; NULL: nobody wants to know. */
+    void (*moved)(tram_transport *transport, enum traffic direction);
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
+    void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
+    int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
+    void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
+    void (*dispose)(tram_transport *transport);    /* frees the memory; NULL: it is from tram__transport_new() */
+    const void *(*extra_info)(tram_transport *transport, const char *name); /* NULL: unknown */
+};
+
+/* What ends a connection, kept until connection_lost: small, since nothing may be allocated on the way out. */
+struct transport_end {
+    const char *operation;
+    void *user;
+    int code; /* 0: a clean end */
+};
+
+/* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
+struct transport_owner {
+    void (*attached)(struct transport_owner *owner, tram_transport *transport);
+    /* After connection_lost has returned and the descriptor is closed (V-15). */
+    void (*detached)(struct transport_owner *owner, tram_transport *transport);
+    /* Bytes moved, of a transport that tells (metering.h). */
+    void (*moved)(struct transport_owner *owner, enum traffic direction);
+    struct transport_owner *whole; /* the server's; itself, if this is it */
+};
+
+/* What few transports have. */
+struct transport_more {
+    /* Addresses that the kernel was asked for; of size 0: not yet. */
+    tram_socket_address sock;
+    tram_socket_address peer;
+    /* Descriptors that come with the bytes: descriptors.c. */
+    size_t descriptors_room; /* for so many */
+    size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
+    const int *descriptors;  /* the first of these */
+};
+
+/* One bit each; the state of a transport is a set of them. */
+enum transport_flag {
+    T_MADE_PENDING = 1 << 0,   /* connection_made is in the ready queue */
+    T_MADE = 1 << 1,           /* connection_made was called */
+    T_PAUSED = 1 << 2,         /* pause_reading */
+    T_EOF = 1 << 3,            /* the peer's EOF was seen: no more reading */
+    T_CLOSING = 1 << 4,        /* close, abort or an error: is_closing */
+    T_LOST_PENDING = 1 << 5,   /* connection_lost is certain: writes are dropped */
+    T_LOST = 1 << 6,           /* connection_lost was called */
+    T_WRITE_EOF = 1 << 7,      /* write_eof was called */
+    T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
+    T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
+    T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
+    T_EXCLUSIVE = 1 << 11,     /* a writer is at work: nobody else writes, nothing is read */
+    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
+    T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
+    T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
+    T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
+};
+
+/* Bytes that were received before the transport was made, and come first (handover.c). */
+struct unread {
+    struct ready ready; /* queued when reading starts */
+    struct deferred_free deferred;
+    tram_transport *transport;
+    tram_future *creator; /* as in tram_transport */
+    size_t taken;         /* by the protocol */
+    size_t size;
+    char bytes[];
+};
+
+/* Of the bench's 256 bytes for an idle connection this is the most: the order leaves no gaps. */
+struct tram_transport {
+    /* The first 64 bytes are what a message needs that is received and answered at once. */
+    struct io io;
+    tram_protocol *protocol; /* NULL once it was released */
+    uint32_t flags;          /* enum transport_flag */
+    uint16_t dropped_writes; /* counted until it is time to log them */
+    uint16_t corked;
+    struct write_queue queue;
+    uint32_t holds;           /* one of the open connection, and the user's */
+    struct sockaddr_in6 peer; /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
+    size_t high;
+    size_t low;
+    size_t hard_limit; /* 0: none */
+    union {
+        struct ready ready;              /* connection_made, later connection_lost */
+        struct exclusive_writer *writer; /* between the two, with T_HAS_WRITER */
+        struct deferred_free deferred;   /* after that */
+    } on;
+    struct transport_end end;
+    union {
+        struct transport_owner *owner; /* of an accepted one; may be NULL */
+        tram_future *creator;          /* T_HAS_CREATOR: completed after connection_made */
+        struct unread *unread;         /* T_UNREAD: then the creator is in there */
+    };
+    struct transport_more *more; /* or NULL: none of it */
+};
+
+static inline const struct transport_kind *transport_kind_of(const tram_transport *transport) {
+    return (const struct transport_kind *)transport->io.kind;
+}
+
+static inline struct exclusive_writer *transport_writer(const tram_transport *transport) {
+    return unlikely(transport->flags & T_HAS_WRITER) ? transport->on.writer : NULL;
+}
+
+/* Before anybody but a writer of T_WRITER_YIELDS does something to the queue. */
+static inline void transport_flush_writer(tram_transport *transport) {
+    if (unlikely(transport->flags & T_WRITER_YIELDS))
+        transport->on.writer->yield_writer(transport->on.writer);
+}
+
+#endif

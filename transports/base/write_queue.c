@@ -1,0 +1,173 @@
+#include "transports/base/write_queue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "transports/base/chunks.h"
+
+struct chunk {
+    struct chunk *next;
+    const char *data;    /* the first byte not sent yet */
+    size_t size;         /* bytes not sent yet */
+    tram_buffer *buffer; /* whose bytes they are; NULL: copied behind this header */
+    uint32_t capacity;   /* of the bytes behind the header; 0 for a reference */
+    uint32_t fd_count;   /* descriptors that go with the first byte; they are at the front of `bytes` */
+    char bytes[];
+};
+
+static struct chunk *chunk_new(tram_loop *loop, size_t wanted) {
+    size_t size = sizeof(struct chunk) + wanted;
+    if (size > CHUNK_LARGE)
+        size = CHUNK_LARGE; /* the rest goes into more of them */
+    struct chunk *chunk = tram__chunk_get(loop, &size);
+    if (chunk)
+        *chunk = (struct chunk){.data = chunk->bytes, .capacity = (uint32_t)(size - sizeof *chunk)};
+    return chunk;
+}
+
+/* They were sent, or never will be. */
+static void close_descriptors(tram_loop *loop, struct chunk *chunk) {
+    const int *fds = (const int *)(void *)chunk->bytes;
+    for (uint32_t i = 0; i < chunk->fd_count; i++)
+        loop->sys->close(fds[i]);
+    chunk->fd_count = 0;
+}
+
+static void chunk_free(tram_loop *loop, struct chunk *chunk) {
+    if (!chunk->buffer) {
+        tram__chunk_put(loop, chunk, sizeof *chunk + chunk->capacity);
+        return;
+    }
+    tram_buffer_release(chunk->buffer);
+    memory_put(&loop->allocator, chunk, sizeof *chunk);
+}
+
+static void append(struct write_queue *queue, struct chunk *chunk) {
+    if (queue->last)
+        queue->last->next = chunk;
+    else
+        queue->first = chunk;
+    queue->last = chunk;
+}
+
+static void join(struct write_queue *queue, const struct write_queue *added) {
+    append(queue, added->first);
+    queue->last = added->last;
+    queue->size += added->size;
+}
+
+/* How many bytes still fit behind those of the last chunk. */
+static size_t room_in(const struct chunk *chunk) {
+    return chunk->capacity ? (size_t)(chunk->bytes + chunk->capacity - (chunk->data + chunk->size)) : 0;
+}
+
+int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const void *data, size_t size) {
+    const char *from = data;
+    while (size) {
+        struct chunk *chunk = queue->last;
+        if (!chunk || !room_in(chunk)) {
+            chunk = chunk_new(loop, size);
+            if (!chunk)
+                return -ENOMEM;
+            append(queue, chunk);
+        }
+        size_t part = room_in(chunk) < size ? room_in(chunk) : size;
+        memcpy(chunk->bytes + (chunk->data + chunk->size - chunk->bytes), from, part);
+        chunk->size += part;
+        queue->size += part;
+        from += part;
+        size -= part;
+    }
+    return 0;
+}
+
+/* 0 or -errno, and then nothing was kept. */
+static int copy_descriptors(tram_loop *loop, struct chunk *chunk, const int *fds, size_t count) {
+    int *copies = (int *)(void *)chunk->bytes;
+    for (; chunk->fd_count < count; chunk->fd_count++) {
+        copies[chunk->fd_count] = loop->sys->fcntl(fds[chunk->fd_count], F_DUPFD_CLOEXEC, 0);
+        if (copies[chunk->fd_count] < 0) {
+            int status = -errno;
+            close_descriptors(loop, chunk);
+            return status;
+        }
+    }
+    chunk->data = chunk->bytes + count * sizeof *fds;
+    return 0;
+}
+
+int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, const void *data, size_t size,
+                                const int *fds, size_t count) {
+    struct chunk *chunk = chunk_new(loop, count * sizeof *fds + size);
+    if (!chunk)
+        return -ENOMEM;
+    int status = copy_descriptors(loop, chunk, fds, count);
+    if (status) {
+        chunk_free(loop, chunk);
+        return status;
+    }
+    struct write_queue added = {0};
+    append(&added, chunk);
+    status = tram__write_queue_copy(loop, &added, data, size);
+    if (status)
+        tram__write_queue_clear(loop, &added);
+    else
+        join(queue, &added);
+    return status;
+}
+
+int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset) {
+    struct chunk *chunk = memory_get(&loop->allocator, sizeof *chunk);
+    if (!chunk)
+        return -ENOMEM;
+    *chunk = (struct chunk){
+        .data = (const char *)tram_buffer_data(buffer) + offset,
+        .size = tram_buffer_size(buffer) - offset,
+        .buffer = tram_buffer_hold(buffer),
+    };
+    append(queue, chunk);
+    queue->size += chunk->size;
+    return 0;
+}
+
+size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *pieces, size_t count) {
+    size_t filled = 0;
+    for (const struct chunk *chunk = queue->first; chunk && filled < count; chunk = chunk->next) {
+        if (unlikely(chunk->fd_count && filled))
+            break; /* they go with the first byte of a send */
+        pieces[filled++] = (struct iovec){.iov_base = (void *)(uintptr_t)chunk->data, .iov_len = chunk->size};
+    }
+    return filled;
+}
+
+size_t tram__write_queue_descriptors(const struct write_queue *queue, const int **ret_fds) {
+    const struct chunk *chunk = queue->first;
+    if (!chunk || !chunk->fd_count)
+        return 0;
+    *ret_fds = (const int *)(const void *)chunk->bytes;
+    return chunk->fd_count;
+}
+
+void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_t size) {
+    queue->size -= size;
+    while (size) {
+        struct chunk *chunk = queue->first;
+        if (unlikely(chunk->fd_count))
+            close_descriptors(loop, chunk);
+        if (size < chunk->size) {
+            chunk->data += size;
+            chunk->size -= size;
+            return;
+        }
+        size -= chunk->size;
+        queue->first = chunk->next;
+        if (!queue->first)
+            queue->last = NULL;
+        chunk_free(loop, chunk);
+    }
+}
+
+void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue) {
+    tram__write_queue_consume(loop, queue, queue->size);
+}

@@ -1,0 +1,424 @@
+/*
+ * The writing side of a transport, the same for every kind.
+ *
+ * Reading order: tram_transport_write() at the end, whose short way is what most writes take; tram__transport_write()
+ * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
+ */
+#include "core/base/probes.h"
+#include "transports/base/entering.h"
+#include "transports/base/transport.h"
+
+#include <errno.h>
+#include <limits.h>
+
+/* ---- Water marks ---- */
+
+void tram__transport_maybe_pause(tram_transport *transport) {
+    if (transport->queue.size <= transport->high || transport->flags & T_WRITING_PAUSED)
+        return;
+    transport->flags |= T_WRITING_PAUSED;
+    tram__protocol_pause_writing(transport);
+}
+
+void tram__transport_maybe_resume(tram_transport *transport) {
+    if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
+        return;
+    if (unlikely(transport->flags & T_LOST_PENDING))
+        return; /* the release of a buffer that was just sent ended it (W-23) */
+    transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
+    tram__protocol_resume_writing(transport);
+}
+
+static void count_sent(tram_loop *loop, ssize_t sent) {
+    stats_add(&loop->stats.writes, 1);
+    stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+}
+
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
+    tram__transport_fatal(transport, TRAM_ELIMIT, operation, NULL);
+    tram_error error = {.code = TRAM_ELIMIT, .operation = operation};
+    tram_exception exception = {
+        .message = message,
+        .error = &error,
+        .transport = transport,
+        .protocol = transport->protocol,
+        .fd = transport->io.fd,
+    };
+    tram__report(loop_of(transport), &exception);
+}
+
+__attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
+        stats_add(&loop_of(transport)->stats.over_write_limit, 1);
+    tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
+}
+
+void tram__transport_queue_grew(tram_transport *transport) {
+    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+        over_hard_limit(transport);
+        return;
+    }
+    tram__transport_maybe_pause(transport);
+}
+
+void tram__transport_queued(tram_transport *transport) {
+    if (!transport->corked) {
+        int status = tram__io_send_start(&transport->io);
+        if (unlikely(status)) {
+            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+            return;
+        }
+    }
+    tram__transport_queue_grew(transport);
+}
+
+static int out_of_memory(tram_transport *transport) {
+    tram__transport_fatal(transport, -ENOMEM, "write", NULL);
+    return -ENOMEM;
+}
+
+/* The connection is gone: the bytes are dropped, and counted (W-6). */
+void tram__transport_drop_write(tram_transport *transport) {
+    tram_loop *loop = loop_of(transport);
+    stats_add(&loop->stats.dropped_writes, 1);
+    if (transport->dropped_writes >= TRAM_DROPPED_WRITES_SILENT)
+        tram__log(loop, TRAM_LOG_WARNING, "a write to connection %p was dropped: the connection is gone",
+                  (void *)transport);
+    if (transport->dropped_writes < TRAM_DROPPED_WRITES_SILENT)
+        transport->dropped_writes++;
+}
+
+#define T_NO_WRITING (T_WRITE_EOF | T_LOST_PENDING | T_LOST | T_EXCLUSIVE)
+
+static int may_not_write(tram_transport *transport, size_t size) {
+    transport_flush_writer(transport);
+    if (!(transport->flags & T_NO_WRITING))
+        return size != 0;
+    if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
+        return TRAM_ESTATE;
+    if (size)
+        tram__transport_drop_write(transport);
+    return 0;
+}
+
+/* What stands before any write. 1: go on; 0: nothing to do; negative: misuse. */
+static inline int may_write(tram_transport *transport, size_t size) {
+    if (likely(!(transport->flags & (T_NO_WRITING | T_WRITER_YIELDS))))
+        return size != 0;
+    return may_not_write(transport, size);
+}
+
+/* Nothing is queued before it: the kernel may take it at once. */
+static inline bool goes_at_once(const tram_transport *transport) {
+    return likely(write_queue_empty(&transport->queue)) && likely(!transport->corked);
+}
+
+/* What the kernel took of a send; 0 also where the connection just died. */
+static inline size_t taken(tram_transport *transport, ssize_t sent) {
+    if (likely(sent >= 0)) {
+        count_sent(loop_of(transport), sent);
+        return (size_t)sent;
+    }
+    if (sent != -EAGAIN)
+        tram__transport_fatal(transport, (int)sent, "send", NULL);
+    return 0;
+}
+
+static bool died(const tram_transport *transport) {
+    return transport->flags & T_LOST_PENDING;
+}
+
+static int keep_rest(tram_transport *transport, const void *data, size_t size) {
+    if (died(transport))
+        return 0;
+    if (tram__write_queue_copy(loop_of(transport), &transport->queue, data, size) < 0)
+        return out_of_memory(transport);
+    tram__transport_queued(transport);
+    return 0;
+}
+
+int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
+    if (unlikely(!data && size))
+        return TRAM_EVALUE;
+    int status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, data, size));
+    return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
+}
+
+int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!pieces[i].iov_base && pieces[i].iov_len)
+            return TRAM_EVALUE;
+        if (__builtin_add_overflow(size, pieces[i].iov_len, &size))
+            return TRAM_EVALUE;
+    }
+    PROBE2(write, transport, size);
+    int status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX));
+    if (likely(sent == size) || died(transport))
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
+        sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
+        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
+                                   pieces[i].iov_len - skip) < 0)
+            return out_of_memory(transport);
+    }
+    tram__transport_queued(transport);
+    return 0;
+}
+
+int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    if (unlikely(!buffer))
+        return TRAM_EVALUE;
+    size_t size = tram_buffer_size(buffer);
+    PROBE2(write, transport, size);
+    int status = may_write(transport, size);
+    if (unlikely(status <= 0))
+        return status;
+    size_t sent = 0;
+    if (goes_at_once(transport))
+        sent = taken(transport, io_try_send(&transport->io, tram_buffer_data(buffer), size));
+    if (likely(sent == size) || died(transport))
+        return 0;
+    if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
+        return out_of_memory(transport);
+    tram__transport_queued(transport);
+    return 0;
+}
+
+/* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
+void tram__transport_drained(tram_transport *transport, bool within_loop) {
+    if (transport_writer(transport) && !(transport->flags & T_CLOSING)) {
+        transport_writer(transport)->drained(transport_writer(transport));
+        return;
+    }
+    tram__io_send_stop(&transport->io);
+    if (transport->flags & T_CLOSING) {
+        if (!within_loop) {
+            tram__transport_schedule_lost(transport);
+            return;
+        }
+        tram__transport_call_lost(transport);
+    } else if (transport->flags & T_WRITE_EOF) {
+        transport_kind_of(transport)->end_writing(transport);
+    }
+}
+
+static void sent(tram_transport *transport, ssize_t result, bool within_loop) {
+    if (unlikely(result < 0)) {
+        tram__transport_fatal(transport, (int)result, "send", NULL);
+        return;
+    }
+    tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
+    tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
+        tram__transport_drained(transport, within_loop);
+}
+
+void tram__transport_sent(tram_transport *transport, ssize_t result) {
+    sent(transport, result, true);
+}
+
+/* Ends all corking and sends what it held back, as far as the kernel takes it. */
+static void flush_corked(tram_transport *transport) {
+    transport->corked = 0;
+    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_PENDING | T_LOST))
+        return;
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
+    ssize_t result = transport->io.wanted & IO_WRITE ? -EAGAIN : io_try_send_pieces(&transport->io, pieces, count);
+    if (result != -EAGAIN) {
+        if (result > 0)
+            count_sent(loop_of(transport), result);
+        sent(transport, result, false);
+    }
+    if (!write_queue_empty(&transport->queue)) {
+        int status = tram__io_send_start(&transport->io);
+        if (unlikely(status))
+            tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    }
+}
+
+int tram__transport_cork(tram_transport *transport) {
+    if (transport->corked == UINT16_MAX)
+        return TRAM_ELIMIT;
+    transport->corked++;
+    return 0;
+}
+
+int tram__transport_uncork(tram_transport *transport) {
+    if (!transport->corked)
+        return 0; /* close() ended it */
+    if (--transport->corked == 0)
+        flush_corked(transport);
+    return 0;
+}
+
+int tram__transport_write_eof(tram_transport *transport) {
+    if (transport->flags & (T_CLOSING | T_WRITE_EOF))
+        return 0;
+    if (transport->flags & T_EXCLUSIVE)
+        return TRAM_ESTATE;
+    transport_flush_writer(transport);
+    transport->flags |= T_WRITE_EOF;
+    if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
+        flush_corked(transport); /* which ends the writing side when nothing is left */
+        return 0;
+    }
+    return write_queue_empty(&transport->queue) ? transport_kind_of(transport)->end_writing(transport) : 0;
+}
+
+void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer) {
+    transport->on.writer = writer;
+    transport->flags |= T_EXCLUSIVE | T_HAS_WRITER;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
+void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer) {
+    transport->on.writer = writer;
+    transport->flags |= T_HAS_WRITER | T_WRITER_YIELDS;
+    transport->io.flags |= IO_SENDS_FILE;
+}
+
+int tram__transport_close(tram_transport *transport) {
+    if (transport->flags & T_CLOSING)
+        return 0;
+    transport_flush_writer(transport);
+    transport->flags |= T_CLOSING;
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
+        tram__transport_schedule_lost(transport);
+    return 0;
+}
+
+bool tram_transport_can_write_eof(const tram_transport *transport) {
+    return transport_kind_of(transport)->can_write_eof;
+}
+
+/* ---- The public calls ---- */
+
+/* What the kernel did not take of a write, or its error. */
+__attribute__((noinline)) static int short_write(tram_transport *transport, const void *data, size_t size,
+                                                 ssize_t sent) {
+    size_t done = taken(transport, sent);
+    return keep_rest(transport, (const char *)data + done, size - done);
+}
+
+__attribute__((noinline)) static int careful_write(tram_transport *transport, const void *data, size_t size) {
+    DISPATCH(transport, write, transport, data, size);
+}
+
+/* What keeps a write from the short way. */
+#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS)
+
+/* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
+int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
+    PROBE2(write, transport, size);
+    if (unlikely(*loop_of(transport)->guard != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
+                 transport->queue.size || transport->corked || !data || !size))
+        return careful_write(transport, data, size);
+    ssize_t sent = io_try_send(&transport->io, data, size);
+    if (unlikely(sent != (ssize_t)size))
+        return short_write(transport, data, size, sent);
+    count_sent(loop_of(transport), sent);
+    return 0;
+}
+
+int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    if (unlikely(!pieces && count))
+        return TRAM_EVALUE;
+    DISPATCH(transport, writelines, transport, pieces, count);
+}
+
+int tram_transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    DISPATCH(transport, write_buffer, transport, buffer);
+}
+
+int tram_transport_cork(tram_transport *transport) {
+    DISPATCH(transport, cork, transport);
+}
+
+int tram_transport_uncork(tram_transport *transport) {
+    DISPATCH(transport, uncork, transport);
+}
+
+int tram_transport_write_eof(tram_transport *transport) {
+    DISPATCH(transport, write_eof, transport);
+}
+
+/* ---- Limits ---- */
+
+/* What stands before the calls about the queue, which not every kind has. */
+static int enter_queue(const tram_transport *transport, const char *function) {
+    int status = enter(transport, function);
+    return likely(!status) && unlikely(transport_kind_of(transport)->no_writing) ? -ENOTSUP : status;
+}
+
+int tram__transport_water_marks(size_t *high, size_t *low) {
+    if (*high == TRAM_LIMIT_DEFAULT) {
+        if (*low == TRAM_LIMIT_DEFAULT)
+            *high = TRAM_WRITE_HIGH;
+        else if (*low > SIZE_MAX / 4)
+            return TRAM_EVALUE;
+        else
+            *high = 4 * *low;
+    }
+    if (*low == TRAM_LIMIT_DEFAULT)
+        *low = *high / 4;
+    return *high < *low ? TRAM_EVALUE : 0;
+}
+
+int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {
+    int status = enter_queue(transport, __func__);
+    if (likely(!status))
+        status = tram__transport_water_marks(&high, &low);
+    if (unlikely(status))
+        return status;
+    transport->high = high;
+    transport->low = low;
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
+        tram__transport_maybe_pause(transport);
+    return 0;
+}
+
+int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
+    int status = enter_queue(transport, __func__);
+    if (unlikely(status))
+        return status;
+    if (ret_low)
+        *ret_low = transport->low;
+    if (ret_high)
+        *ret_high = transport->high;
+    return 0;
+}
+
+int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit) {
+    int status = enter_queue(transport, __func__);
+    if (unlikely(status))
+        return status;
+    transport->hard_limit = limit;
+    tram__transport_queue_grew(transport);
+    return 0;
+}
+
+size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
+    enter(transport, __func__);
+    const struct exclusive_writer *writer = transport_writer(transport);
+    return transport->queue.size + (unlikely(writer != NULL) ? writer->held : 0);
+}

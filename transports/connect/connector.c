@@ -1,0 +1,630 @@
+/*
+ * Connecting: loop.create_connection and loop.connect_accepted_socket.
+ *
+ * The operation is its own future and goes one way: look the names up, try the addresses (in turn, or as a staggered
+ * race), make protocol and transport. Every attempt that fails leaves a record; what the caller gets when all did is
+ * decided at the end (C-9, C-10). Whatever ends the operation goes through settle().
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/jobs/future.h"
+#include "transports/base/handover.h"
+#include "transports/connect/connector.h"
+#include "transports/socket/lookup.h"
+#include "transports/socket/socket.h"
+#include "transports/stream/stream.h"
+#include <tram/connection.h>
+
+struct connector;
+
+/* One socket on its way to one address. */
+struct attempt {
+    struct io io;
+    struct deferred_free deferred;
+    struct connector *connector;
+};
+
+/* What one attempt complained about: it may be more than one thing, where several local addresses were tried. */
+struct failure {
+    struct failure *next;
+    size_t attempt;
+    tram_error error;
+    char text[TRAM_ERROR_TEXT];
+};
+
+struct connector {
+    tram_future future;
+    struct close_hook hook;
+    tram_protocol_factory factory;
+    void *arg;
+
+    struct lookup remote;
+    struct lookup local;
+    unsigned lookups; /* not answered yet */
+    bool bind_local;
+
+    bool race;
+    bool all_errors;
+    bool keep_alive;
+    bool transparent;
+    bool out_of_memory; /* a failure could not be kept */
+    int interleave;
+    uint64_t stagger_ns;
+    struct deadline stagger; /* of the next attempt in a race */
+    struct deadline timeout;
+
+    struct attempt *attempts; /* one per remote address */
+    size_t attempt_count;
+    size_t started;
+    size_t active;
+    struct failure *failures; /* in order of attempt */
+
+    struct unread *unread;     /* for the transport; NULL: none */
+    tram_transport *transport; /* once it is made, until the future is done */
+};
+
+static void connector_cancel(tram_future *future);
+static void connector_destroy(tram_future *future);
+
+static const struct future_kind connector_kind = {
+    .name = "create_connection",
+    .cancel = connector_cancel,
+    .destroy = connector_destroy,
+};
+
+static void attempt_ready(struct io *io, unsigned events);
+
+static const struct io_kind attempt_kind = {
+    .name = "connect",
+    .ready = attempt_ready,
+};
+
+static tram_loop *loop_of(const struct connector *connector) {
+    return connector->future.loop;
+}
+
+/* ---- Ending ---- */
+
+/* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
+static void attempt_dispose(tram_loop *loop, struct deferred_free *deferred) {
+    (void)loop;
+    tram__future_drop(&container_of(deferred, struct attempt, deferred)->connector->future);
+}
+
+/* Takes the descriptor away from the attempt. */
+static int attempt_leave(struct attempt *attempt) {
+    struct connector *connector = attempt->connector;
+    int fd = attempt->io.fd;
+    tram__io_remove(&attempt->io);
+    connector->active--;
+    tram_future_hold(&connector->future);
+    tram__loop_free_later(loop_of(connector), &attempt->deferred, attempt_dispose);
+    return fd;
+}
+
+/* Ends whatever is under way; the future is left to be completed. */
+static void settle(struct connector *connector) {
+    tram_loop *loop = loop_of(connector);
+    list_remove(&connector->hook.link);
+    tram__lookup_end(&connector->remote);
+    tram__lookup_end(&connector->local);
+    deadline_cancel(loop, &connector->stagger);
+    deadline_cancel(loop, &connector->timeout);
+    for (size_t i = 0; i < connector->started; i++)
+        if (io_added(&connector->attempts[i].io))
+            loop->sys->close(attempt_leave(&connector->attempts[i]));
+}
+
+static void fail(struct connector *connector, const tram_error *error) {
+    settle(connector);
+    tram__future_fail(&connector->future, error);
+    tram__future_drop(&connector->future);
+}
+
+static void fail_code(struct connector *connector, int code, const char *operation, const char *detail) {
+    tram_error error = {.code = code, .operation = operation, .detail = detail};
+    fail(connector, &error);
+}
+
+static void cancel_now(struct connector *connector) {
+    settle(connector);
+    tram__future_finish_cancelled(&connector->future);
+    tram__future_drop(&connector->future);
+}
+
+static void connector_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    if (ending != IO_SHUTDOWN_STOP)
+        cancel_now(container_of(hook, struct connector, hook));
+}
+
+/* Once the transport is made it is the one that holds the future; made and lost come as a pair or not at all (C-11). */
+static void connector_cancel(tram_future *future) {
+    struct connector *connector = (struct connector *)future;
+    tram_transport *transport = connector->transport;
+    if (!transport) {
+        cancel_now(connector);
+        return;
+    }
+    tram__future_finish_cancelled(future);
+    if (!tram__transport_withdraw(transport))
+        tram_transport_close(transport);
+}
+
+static void connector_destroy(tram_future *future) {
+    struct connector *connector = (struct connector *)future;
+    const tram_allocator *allocator = &future->loop->allocator;
+    while (connector->failures) {
+        struct failure *failure = connector->failures;
+        connector->failures = failure->next;
+        memory_put(allocator, failure, sizeof *failure);
+    }
+    tram__unread_free(future->loop, connector->unread);
+    memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
+}
+
+static void timeout_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    struct connector *connector = container_of(deadline, struct connector, timeout);
+    fail_code(connector, TRAM_ETIMEOUT, "create_connection", "no connection within the time that was given");
+}
+
+/* ---- What went wrong ---- */
+
+static void note(struct connector *connector, size_t attempt, int code, const char *operation, const char *format, ...)
+    TRAM_PRINTF(5, 6);
+
+static void note(struct connector *connector, size_t attempt, int code, const char *operation, const char *format,
+                 ...) {
+    struct failure *failure = memory_get(&loop_of(connector)->allocator, sizeof *failure);
+    if (!failure) {
+        connector->out_of_memory = true;
+        return;
+    }
+    va_list list;
+    va_start(list, format);
+    vsnprintf(failure->text, sizeof failure->text, format, list);
+    va_end(list);
+    failure->error = (tram_error){.code = code, .operation = operation, .detail = failure->text};
+    failure->attempt = attempt;
+    struct failure **place = &connector->failures;
+    while (*place && (*place)->attempt <= attempt)
+        place = &(*place)->next;
+    failure->next = *place;
+    *place = failure;
+}
+
+static void note_address(struct connector *connector, size_t attempt, int code, const char *operation,
+                         const tram_socket_address *address) {
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    note(connector, attempt, code, operation, "%s %s: %s", operation,
+         tram_socket_address_text(address, text, sizeof text), tram_error_text(code));
+}
+
+static bool all_the_same(const struct failure *first) {
+    for (const struct failure *failure = first->next; failure; failure = failure->next)
+        if (failure->error.code != first->error.code || strcmp(failure->text, first->text) != 0)
+            return false;
+    return true;
+}
+
+/* One error that lists the texts of all. False: out of memory. */
+static bool fail_combined(struct connector *connector, unsigned count) {
+    static const char head[] = "all attempts failed: ";
+    const tram_allocator *allocator = &loop_of(connector)->allocator;
+    size_t causes_size = count * sizeof(tram_error *), text_size = sizeof head;
+    for (struct failure *failure = connector->failures; failure; failure = failure->next)
+        text_size += strlen(failure->text) + 2;
+    char *block = memory_get(allocator, causes_size + text_size);
+    if (!block)
+        return false;
+    const tram_error **causes = (const tram_error **)(void *)block;
+    char *text = block + causes_size, *end = stpcpy(text, head);
+    for (struct failure *failure = connector->failures; failure; failure = failure->next) {
+        *causes++ = &failure->error;
+        end = stpcpy(stpcpy(end, failure->text), failure->next ? "; " : "");
+    }
+    tram_error error = {.code = TRAM_EMULTIPLE, .operation = "connect", .detail = text};
+    if (connector->all_errors) {
+        error.causes = (const tram_error *const *)(void *)block;
+        error.cause_count = count;
+    }
+    settle(connector);
+    tram__future_fail(&connector->future, &error);
+    memory_put(allocator, block, causes_size + text_size);
+    tram__future_drop(&connector->future);
+    return true;
+}
+
+static void fail_all(struct connector *connector) {
+    unsigned count = 0;
+    for (struct failure *failure = connector->failures; failure; failure = failure->next)
+        count++;
+    if (!count || connector->out_of_memory)
+        fail_code(connector, -ENOMEM, "connect", NULL);
+    else if (!connector->all_errors && all_the_same(connector->failures))
+        fail(connector, &connector->failures->error);
+    else if (!fail_combined(connector, count))
+        fail_code(connector, -ENOMEM, "connect", NULL);
+}
+
+/* ---- Connected ---- */
+
+/* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
+static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
+    tram_loop *loop = loop_of(connector);
+    settle(connector);
+    /* The factory may cancel the operation. */
+    tram_future_hold(&connector->future);
+    tram_protocol *protocol = NULL;
+    int status = tram__protocol_make(loop, connector->factory, connector->arg, &protocol);
+    if (connector->future.state != FUTURE_PENDING) {
+        if (!status)
+            tram__protocol_release_soon(loop, protocol);
+        loop->sys->close(fd);
+    } else if (status < 0) {
+        loop->sys->close(fd);
+        fail(connector, tram__raised(loop, status, "protocol_factory"));
+    } else {
+        struct stream_options options = {.creator = &connector->future};
+        if (peer && tram__address_concrete(peer)) {
+            options.peer = &peer->address;
+            options.peer_size = peer->size;
+        }
+        status = tram__stream_new(loop, fd, protocol, &options, &connector->transport);
+        if (!status && connector->unread)
+            tram__unread_give(connector->transport, connector->unread);
+        connector->unread = status ? connector->unread : NULL;
+        if (status < 0) {
+            tram__protocol_release_soon(loop, protocol);
+            loop->sys->close(fd);
+            fail_code(connector, status, "create_connection", NULL);
+        } else {
+            tram__future_drop(&connector->future); /* the transport has one of its own */
+        }
+    }
+    tram__future_drop(&connector->future);
+}
+
+/* ---- Attempts ---- */
+
+static void start_attempts(struct connector *connector);
+
+/*
+ * A socket that connects to a local port which nobody listens to may be given that very port and meet itself; to the
+ * user that is no server (design notes, names and connects).
+ */
+static bool met_itself(const tram_socket_address *local, const tram_socket_address *remote) {
+    return tram__address_port(local) == tram__address_port(remote) && tram__address_equal(local, remote);
+}
+
+static void attempt_ready(struct io *io, unsigned events) {
+    (void)events;
+    struct attempt *attempt = container_of(io, struct attempt, io);
+    struct connector *connector = attempt->connector;
+    tram_loop *loop = loop_of(connector);
+    size_t index = (size_t)(attempt - connector->attempts);
+    const tram_socket_address *remote = &connector->remote.list.items[index].address;
+    tram_socket_address local = {.size = sizeof local.address};
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (loop->sys->getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        error = errno;
+    if (!error && loop->sys->getsockname(io->fd, (struct sockaddr *)&local.address, &local.size) < 0)
+        error = errno;
+    if (!error && met_itself(&local, remote))
+        error = ECONNREFUSED;
+    int fd = attempt_leave(attempt);
+    if (!error) {
+        tram_socket_address peer = *remote; /* the list ends with the operation */
+        attach(connector, fd, &peer);
+        return;
+    }
+    loop->sys->close(fd);
+    note_address(connector, index, -error, "connect", remote);
+    /* In a race the next one has started already, unless this was the latest (C-7). */
+    if (index + 1 == connector->started)
+        start_attempts(connector);
+    else if (!connector->active && connector->started == connector->attempt_count)
+        fail_all(connector);
+}
+
+/* Binds to the first local address of the family that can be had (C-6). False: none, and the attempt is over. */
+static bool bind_local(struct connector *connector, size_t index, int fd, int family) {
+    const struct sys *sys = loop_of(connector)->sys;
+    bool tried = false;
+    for (size_t i = 0; i < connector->local.list.count; i++) {
+        const tram_socket_address *local = &connector->local.list.items[i].address;
+        if (address_family(local) != family)
+            continue;
+        tried = true;
+        /* Without it the kernel would choose a port that is free for all peers, of which it soon runs out. */
+        int on = 1;
+        if (!tram__address_port(local))
+            sys->setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+        if (sys->bind(fd, (const struct sockaddr *)&local->address, local->size) == 0)
+            return true;
+        note_address(connector, index, -errno, "bind", local);
+    }
+    if (!tried)
+        note(connector, index, -EADDRNOTAVAIL, "bind", "no local address of the family of the remote one");
+    return false;
+}
+
+/*
+ * A Unix socket whose listener's queue is full: the kernel would let a blocking caller wait and tells nobody else when
+ * there is room, so the attempt is made again and again until then (L-38). False: no memory for the timer.
+ */
+static bool attempt_later(struct connector *connector) {
+    tram_loop *loop = loop_of(connector);
+    if (tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + TRAM_CONNECT_RETRY_NS))
+        return false;
+    connector->started--;
+    return true;
+}
+
+/* A socket that connects, or one that will try again; false with the reason noted. */
+static bool begin_attempt(struct connector *connector, size_t index) {
+    tram_loop *loop = loop_of(connector);
+    const struct sys *sys = loop->sys;
+    const struct candidate *candidate = &connector->remote.list.items[index];
+    struct attempt *attempt = &connector->attempts[index];
+    int family = address_family(&candidate->address);
+    int fd = sys->socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, candidate->protocol);
+    if (fd < 0) {
+        note_address(connector, index, -errno, "socket", &candidate->address);
+        return false;
+    }
+    int on = 1;
+    if (connector->keep_alive)
+        sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (connector->transparent && tram__socket_set_transparent(sys, fd, family) < 0) {
+        note_address(connector, index, -errno, "IP_TRANSPARENT", &candidate->address);
+        sys->close(fd);
+        return false;
+    }
+    if (connector->bind_local && !bind_local(connector, index, fd, family)) {
+        sys->close(fd);
+        return false;
+    }
+    const struct sockaddr *address = (const struct sockaddr *)&candidate->address.address;
+    int status = sys->connect(fd, address, candidate->address.size) < 0 ? -errno : 0;
+    /* Interrupted or not, the connecting goes on behind the scenes. */
+    if (!status || status == -EINPROGRESS || status == -EINTR) {
+        attempt->connector = connector;
+        status = tram__io_add(&attempt->io, loop, &attempt_kind, fd);
+        if (!status)
+            connector->active++;
+        if (!status && !(status = tram__io_watch(&attempt->io, IO_WRITE)))
+            return true;
+    }
+    sys->close(io_added(&attempt->io) ? attempt_leave(attempt) : fd);
+    if (status == -EAGAIN && family == AF_UNIX) {
+        if (attempt_later(connector))
+            return true;
+        status = -ENOMEM;
+    }
+    note_address(connector, index, status, "connect", &candidate->address);
+    return false;
+}
+
+static void stagger_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    start_attempts(container_of(deadline, struct connector, stagger));
+}
+
+/* Starts the next attempt that can be started; if none can and none is under way, all is over. */
+static void start_attempts(struct connector *connector) {
+    tram_loop *loop = loop_of(connector);
+    deadline_cancel(loop, &connector->stagger);
+    while (connector->started < connector->attempt_count) {
+        if (!begin_attempt(connector, connector->started++))
+            continue;
+        /* Should memory lack for the timer, the next attempt waits for this one to fail. */
+        if (connector->race && connector->started < connector->attempt_count)
+            tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + connector->stagger_ns);
+        return;
+    }
+    if (!connector->active)
+        fail_all(connector);
+}
+
+static void begin_connecting(struct connector *connector) {
+    struct address_list *list = &connector->remote.list;
+    const tram_allocator *allocator = &loop_of(connector)->allocator;
+    size_t first_count = connector->interleave ? (size_t)connector->interleave : connector->race;
+    if (first_count && tram__addresses_interleave(list, first_count)) {
+        fail_code(connector, -ENOMEM, "create_connection", NULL);
+        return;
+    }
+    connector->attempts = tram__memory_get_zero(allocator, list->count * sizeof *connector->attempts);
+    if (!connector->attempts) {
+        fail_code(connector, -ENOMEM, "create_connection", NULL);
+        return;
+    }
+    connector->attempt_count = list->count;
+    start_attempts(connector);
+}
+
+/* ---- Beginning ---- */
+
+static void looked_up(struct connector *connector, const tram_error *error) {
+    if (error)
+        fail(connector, error);
+    else if (--connector->lookups == 0)
+        begin_connecting(connector);
+}
+
+static void remote_found(struct lookup *lookup, const tram_error *error) {
+    looked_up(container_of(lookup, struct connector, remote), error);
+}
+
+static void local_found(struct lookup *lookup, const tram_error *error) {
+    looked_up(container_of(lookup, struct connector, local), error);
+}
+
+/* Asks for all names; what needs no asking is there at once. 0 or a negative code. */
+static int look_up(struct connector *connector, const char *host, const char *port,
+                   const tram_connection_options *options) {
+    tram_loop *loop = loop_of(connector);
+    struct lookup_query remote = {
+        .host = host, .port = port, .family = options->family, .protocol = options->protocol, .flags = options->flags};
+    struct lookup_query local = {.host = options->local_host,
+                                 .port = options->local_port,
+                                 .family = options->family,
+                                 .protocol = options->protocol,
+                                 .flags = options->flags,
+                                 .any = true};
+    int status = tram__lookup_start(&connector->remote, loop, &remote, remote_found);
+    if (status < 0)
+        return status;
+    connector->lookups += status == 0;
+    connector->bind_local = options->local_host || options->local_port;
+    if (!connector->bind_local)
+        return 0;
+    status = tram__lookup_start(&connector->local, loop, &local, local_found);
+    if (status < 0)
+        return status;
+    connector->lookups += status == 0;
+    return 0;
+}
+
+static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_future **ret_future,
+                         struct connector **ret_connector) {
+    struct connector *connector;
+    int status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
+    if (status)
+        return status;
+    connector->factory = factory;
+    connector->arg = arg;
+    connector->stagger.expire = stagger_expired;
+    connector->timeout.expire = timeout_expired;
+    loop_add_close_hook(loop, &connector->hook, connector_ending);
+    if (ret_future)
+        *ret_future = tram_future_hold(&connector->future);
+    *ret_connector = connector;
+    return 0;
+}
+
+/* Nobody has seen the operation yet: it never was. */
+static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
+    settle(connector);
+    if (ret_future) {
+        tram_future_release(*ret_future);
+        *ret_future = NULL;
+    }
+    tram__future_drop(&connector->future);
+    return status;
+}
+
+/* C-2, C-3. */
+static int check_options(const char *host, const char *port, const tram_connection_options *options) {
+    bool named = host || port;
+    if (named == (options->sock != NULL))
+        return TRAM_EVALUE;
+    if (options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
+        return TRAM_EVALUE;
+    if (!tram__family_known(options->family) || options->interleave < 0 || tram__reserved_used(options->reserved, 8))
+        return TRAM_EVALUE;
+    if (options->sock && (options->local_host || options->local_port))
+        return TRAM_EVALUE;
+    return 0;
+}
+
+/* `unread` is taken, whatever becomes of it; it may be NULL. */
+static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
+                        struct unread *unread, tram_future **ret_future) {
+    struct connector *connector;
+    int status = tram__socket_take(loop, fd, SOCK_STREAM);
+    if (!status)
+        status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status) {
+        tram__unread_free(loop, unread);
+        return status;
+    }
+    connector->unread = unread;
+    int on = 1;
+    if (keep_alive)
+        loop->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    attach(connector, fd, NULL);
+    return 0;
+}
+
+int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
+                         tram_future **ret_future) {
+    return adopt_socket(loop, factory, arg, fd, keep_alive, NULL, ret_future);
+}
+
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
+                          uint64_t timeout_ns, tram_future **ret_future) {
+    struct connector *connector;
+    int status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status)
+        return status;
+    connector->remote.list.allocator = &loop->allocator;
+    status = tram__addresses_add(&connector->remote.list, address, 0);
+    if (!status && timeout_ns)
+        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + timeout_ns);
+    if (status)
+        return abort_creation(connector, status, ret_future);
+    begin_connecting(connector);
+    return 0;
+}
+
+int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host,
+                                const char *port, const tram_connection_options *options, tram_future **ret_future) {
+    static const tram_connection_options defaults;
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!options)
+        options = &defaults;
+    status = factory ? check_options(host, port, options) : TRAM_EVALUE;
+    if (status)
+        return status;
+    if (options->sock)
+        return tram__connect_socket(loop, factory, arg, *options->sock, options->keep_alive, ret_future);
+
+    struct connector *connector;
+    status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (status)
+        return status;
+    connector->race = options->happy_eyeballs_delay_ns != 0;
+    connector->stagger_ns = options->happy_eyeballs_delay_ns;
+    connector->interleave = options->interleave;
+    connector->all_errors = options->all_errors;
+    connector->keep_alive = options->keep_alive;
+    connector->transparent = options->transparent;
+    status = look_up(connector, host, port, options);
+    if (!status && options->timeout_ns)
+        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + options->timeout_ns);
+    if (status)
+        return abort_creation(connector, status, ret_future);
+    if (!connector->lookups)
+        begin_connecting(connector);
+    return 0;
+}
+
+int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
+                                      tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
+}
+
+int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
+                    size_t unread_size, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!factory || (!unread && unread_size))
+        return TRAM_EVALUE;
+    struct unread *first = unread_size ? tram__unread_new(loop, unread, unread_size) : NULL;
+    if (unread_size && !first)
+        return -ENOMEM;
+    return adopt_socket(loop, factory, arg, sock, false, first, ret_future);
+}

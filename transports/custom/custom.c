@@ -1,0 +1,279 @@
+/*
+ * Custom transports: the state machine of transport.c on top, a table of the user's below, no descriptor. The calls of
+ * the first part come from protocols, those of the last from the user's half.
+ */
+#include <errno.h>
+
+#include "transports/base/handover.h"
+#include "transports/base/transport.h"
+#include "transports/socket/socket.h"
+#include <tram/custom.h>
+
+struct custom {
+    tram_transport transport;
+    const tram_custom_ops *ops;
+    void *state;
+    bool ends_itself; /* `close` said so */
+};
+
+static inline struct custom *custom_of(const tram_transport *transport) {
+    return (struct custom *)(uintptr_t)transport;
+}
+
+static inline bool over(const tram_transport *transport) {
+    return transport->flags & (T_LOST_PENDING | T_LOST);
+}
+
+static int fatal(tram_transport *transport, int status, const char *operation) {
+    if (status < 0)
+        tram__transport_fatal(transport, status, operation, NULL);
+    return status;
+}
+
+/* ---- What protocols call ---- */
+
+static int custom_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    struct custom *custom = custom_of(transport);
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!pieces[i].iov_base && pieces[i].iov_len)
+            return TRAM_EVALUE;
+        size += pieces[i].iov_len;
+    }
+    if (!custom->ops->writelines)
+        return -ENOTSUP;
+    if (transport->flags & T_WRITE_EOF)
+        return TRAM_ESTATE;
+    if (!size)
+        return 0;
+    if (over(transport)) {
+        tram__transport_drop_write(transport);
+        return 0;
+    }
+    transport->queue.size += size;
+    int status = custom->ops->writelines(transport, custom->state, pieces, count);
+    if (fatal(transport, status, "write") == -ENOMEM)
+        return -ENOMEM;
+    if (!over(transport))
+        tram__transport_queue_grew(transport);
+    return 0;
+}
+
+static int custom_write(tram_transport *transport, const void *data, size_t size) {
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    return custom_writelines(transport, &piece, 1);
+}
+
+static int custom_write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    return buffer ? custom_write(transport, tram_buffer_data(buffer), tram_buffer_size(buffer)) : TRAM_EVALUE;
+}
+
+/* There is no system call to save. */
+static int custom_cork(tram_transport *transport) {
+    (void)transport;
+    return 0;
+}
+
+static int custom_write_eof(tram_transport *transport) {
+    return custom_of(transport)->ops->write_eof ? tram__transport_write_eof(transport) : -ENOTSUP;
+}
+
+static int custom_pause_reading(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    bool reading = transport->io.wanted & IO_READ;
+    tram__transport_pause_reading(transport);
+    if (reading && !(transport->io.wanted & IO_READ) && custom->ops->pause_reading)
+        fatal(transport, custom->ops->pause_reading(transport, custom->state), "pause_reading");
+    return 0;
+}
+
+/* Tells the transport that reading has started, if it has. */
+static int notify_reading(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF) || !custom->ops->resume_reading)
+        return 0;
+    return fatal(transport, custom->ops->resume_reading(transport, custom->state), "resume_reading");
+}
+
+static int custom_resume_reading(tram_transport *transport) {
+    bool reading = transport->io.wanted & IO_READ;
+    tram__transport_resume_reading(transport);
+    if (!reading && transport->io.wanted & IO_READ)
+        notify_reading(transport);
+    return 0;
+}
+
+static int custom_close(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    if (transport->flags & T_CLOSING)
+        return 0;
+    if (custom->ops->close) {
+        transport->flags |= T_CLOSING;
+        tram__io_receive_stop(&transport->io);
+        int status = custom->ops->close(transport, custom->state);
+        if (fatal(transport, status, "close") < 0 || over(transport))
+            return 0;
+        transport->flags &= ~(uint32_t)T_CLOSING;
+        custom->ends_itself = status > 0;
+    }
+    if (!custom->ends_itself)
+        return tram__transport_close(transport);
+    transport->flags |= T_CLOSING;
+    return 0;
+}
+
+static const struct transport_overrides calls = {
+    .close = custom_close,
+    .abort = tram__transport_abort,
+    .pause_reading = custom_pause_reading,
+    .resume_reading = custom_resume_reading,
+    .write = custom_write,
+    .writelines = custom_writelines,
+    .write_buffer = custom_write_buffer,
+    .cork = custom_cork,
+    .uncork = custom_cork,
+    .write_eof = custom_write_eof,
+};
+
+/* ---- What the state machine asks of a kind ---- */
+
+static void drop_queue(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    transport->queue.size = 0;
+    if (custom->ops->abort)
+        custom->ops->abort(transport, custom->state);
+}
+
+static int end_writing(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    fatal(transport, custom->ops->write_eof(transport, custom->state), "write_eof");
+    return 0;
+}
+
+static void end(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    void *state = custom->state;
+    tram__io_remove(&transport->io);
+    custom->state = NULL;
+    if (custom->ops->ended)
+        custom->ops->ended(transport, state);
+}
+
+static const void *extra_info(tram_transport *transport, const char *name) {
+    struct custom *custom = custom_of(transport);
+    if (!custom->ops->get_extra_info || transport->flags & T_LOST)
+        return NULL;
+    return custom->ops->get_extra_info(transport, custom->state, name);
+}
+
+static void ending(struct io *io, enum shutdown_mode how) {
+    tram__transport_ending((tram_transport *)(void *)io, how);
+}
+
+static void dispose(tram_transport *transport) {
+    memory_put(&transport->io.loop->allocator, transport, sizeof(struct custom));
+}
+
+/* The one kind stands for protocols of both sorts: tram_custom_received() looks at the protocol. */
+#define CUSTOM_KIND(kind, writes, half_close)                                                                          \
+    static const struct transport_kind kind = {                                                                        \
+        .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
+        .plain = &kind,                                                                                                \
+        .buffered = &kind,                                                                                             \
+        .calls = &calls,                                                                                               \
+        .no_writing = !(writes),                                                                                       \
+        .can_write_eof = half_close,                                                                                   \
+        .drop_queue = drop_queue,                                                                                      \
+        .end_writing = end_writing,                                                                                    \
+        .start = notify_reading,                                                                                       \
+        .end = end,                                                                                                    \
+        .extra_info = extra_info,                                                                                      \
+        .dispose = dispose,                                                                                            \
+    }
+
+CUSTOM_KIND(read_only, false, false);
+CUSTOM_KIND(one_way_close, true, false);
+CUSTOM_KIND(half_close, true, true);
+
+/* ---- What the user's half calls ---- */
+
+int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *state, tram_protocol *protocol,
+                            tram_transport **ret_transport) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!ops || tram__reserved_used(ops->reserved, 8))
+        return TRAM_EVALUE;
+    if (!protocol || !protocol->ops)
+        return TRAM_ETYPE;
+    struct custom *custom = tram__memory_get_zero(&loop->allocator, sizeof *custom);
+    if (!custom)
+        return -ENOMEM;
+    const struct transport_kind *kind = !ops->writelines ? &read_only : ops->write_eof ? &half_close : &one_way_close;
+    status = tram__io_add(&custom->transport.io, loop, &kind->io, -1);
+    if (status) {
+        memory_put(&loop->allocator, custom, sizeof *custom);
+        return status;
+    }
+    custom->ops = ops;
+    custom->state = state;
+    tram__transport_begin(&custom->transport, protocol, NULL, NULL);
+    if (ret_transport)
+        *ret_transport = &custom->transport;
+    return 0;
+}
+
+void *tram_custom_state(const tram_transport *transport, const tram_custom_ops *ops) {
+    bool custom = transport_kind_of(transport)->calls == &calls;
+    return custom && custom_of(transport)->ops == ops ? custom_of(transport)->state : NULL;
+}
+
+static bool reading(const tram_transport *transport) {
+    return transport->io.wanted & IO_READ;
+}
+
+size_t tram_custom_received(tram_transport *transport, const void *data, size_t size) {
+    size_t taken = 0;
+    if (loop_enter(transport->io.loop, __func__) || !reading(transport))
+        return 0;
+    tram__transport_feed(transport, data, size, &taken);
+    if (taken) {
+        stats_add(&transport->io.loop->stats.reads, 1);
+        stats_add(&transport->io.loop->stats.bytes_received, (uint64_t)taken);
+    }
+    return taken;
+}
+
+bool tram_custom_eof(tram_transport *transport) {
+    if (loop_enter(transport->io.loop, __func__) || !reading(transport))
+        return false;
+    transport->flags |= T_EOF;
+    tram__io_receive_stop(&transport->io);
+    int keep_open = tram__protocol_eof(transport);
+    if (keep_open < 0)
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram_transport_close(transport);
+    return true;
+}
+
+void tram_custom_sent(tram_transport *transport, size_t size) {
+    if (loop_enter(transport->io.loop, __func__) || over(transport) || !size)
+        return;
+    transport->queue.size -= size < transport->queue.size ? size : transport->queue.size;
+    stats_add(&transport->io.loop->stats.writes, 1);
+    stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)size);
+    tram__transport_maybe_resume(transport);
+    bool ends_itself = transport->flags & T_CLOSING && custom_of(transport)->ends_itself;
+    if (!transport->queue.size && !over(transport) && !ends_itself)
+        tram__transport_drained(transport, false);
+}
+
+void tram_custom_lost(tram_transport *transport, const tram_error *error) {
+    if (loop_enter(transport->io.loop, __func__) || over(transport))
+        return;
+    if (error)
+        tram__transport_fatal(transport, error->code, error->operation ? error->operation : "transport", error->user);
+    else
+        tram__transport_abort(transport);
+}

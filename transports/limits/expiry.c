@@ -1,0 +1,140 @@
+#include "transports/limits/expiry.h"
+
+#include <errno.h>
+
+#define NEVER UINT64_MAX
+
+struct expiry {
+    struct transport_owner owner;
+    struct deadline deadline;
+    struct expiries *expiries;
+    tram_transport *transport;
+    uint64_t active_ns;     /* when a byte moved */
+    uint64_t first_byte_ns; /* the end of waiting for it; NEVER: it came */
+    uint64_t total_ns;
+};
+
+static uint64_t after(uint64_t time, uint64_t span) {
+    return span < NEVER - time ? time + span : NEVER;
+}
+
+/* ---- Time is over ---- */
+
+/* The next deadline; of equals the one that tells most. */
+static enum limit next_deadline(const struct expiry *expiry, uint64_t *ret_when) {
+    enum limit limit = LIMIT_TOTAL;
+    *ret_when = expiry->total_ns;
+    if (expiry->first_byte_ns <= *ret_when) {
+        limit = LIMIT_FIRST_BYTE;
+        *ret_when = expiry->first_byte_ns;
+    }
+    uint64_t idle_ns = after(expiry->active_ns, expiry->expiries->limits->most.idle_timeout_ns);
+    if (idle_ns < *ret_when) {
+        limit = LIMIT_IDLE;
+        *ret_when = idle_ns;
+    }
+    return limit;
+}
+
+/* A peer that did not get all must not take what it got for all. */
+static void reset_if_cut_short(const tram_transport *transport) {
+    struct linger linger = {.l_onoff = 1};
+    if (!write_queue_empty(&transport->queue))
+        transport->io.loop->sys->setsockopt(transport->io.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+static void end(struct expiry *expiry, enum limit limit) {
+    static const char *const operations[] = {
+        [LIMIT_IDLE] = "idle", [LIMIT_FIRST_BYTE] = "first byte", [LIMIT_TOTAL] = "total"};
+    tram_transport *transport = expiry->transport;
+    if (transport->flags & (T_LOST_PENDING | T_LOST))
+        return; /* the end came first */
+    tram__limits_count(expiry->expiries->tally, transport->io.loop, limit);
+    reset_if_cut_short(transport);
+    tram__transport_fatal(transport, -ETIMEDOUT, operations[limit], NULL);
+}
+
+static void expired(tram_loop *loop, struct deadline *deadline) {
+    struct expiry *expiry = container_of(deadline, struct expiry, deadline);
+    uint64_t when;
+    enum limit limit = next_deadline(expiry, &when);
+    if (when <= tram__clock(loop))
+        end(expiry, limit);
+    else if (tram__deadline_start(loop, deadline, when))
+        tram__transport_fatal(expiry->transport, -ENOMEM, "timer", NULL);
+}
+
+/* ---- As the owner of a transport ---- */
+
+static struct expiry *expiry_of(struct transport_owner *owner) {
+    return container_of(owner, struct expiry, owner);
+}
+
+static void attached(struct transport_owner *owner, tram_transport *transport) {
+    struct transport_owner *server = owner->whole;
+    expiry_of(owner)->transport = transport;
+    server->attached(server, transport);
+}
+
+static void detached(struct transport_owner *owner, tram_transport *transport) {
+    struct expiry *expiry = expiry_of(owner);
+    struct transport_owner *server = owner->whole;
+    deadline_cancel(transport->io.loop, &expiry->deadline);
+    pool_put(&expiry->expiries->pool, expiry);
+    server->detached(server, transport);
+}
+
+/* With a timer running, the loop has read the clock for this turn. */
+static uint64_t time_of_turn(const tram_loop *loop) {
+    return likely(loop->timers.now) ? loop->timers.now : tram__clock(loop);
+}
+
+static void moved(struct transport_owner *owner, enum traffic direction) {
+    struct expiry *expiry = expiry_of(owner);
+    if (direction == TRAFFIC_IN)
+        expiry->first_byte_ns = NEVER;
+    if (expiry->expiries->limits->most.idle_timeout_ns != NEVER)
+        expiry->active_ns = time_of_turn(expiry->transport->io.loop);
+}
+
+/* ---- Life ---- */
+
+void tram__expiries_init(struct expiries *expiries, const struct limits *limits, struct limit_tally *tally,
+                         struct transport_owner *server, const tram_allocator *allocator) {
+    *expiries = (struct expiries){.limits = limits, .tally = tally, .server = server};
+    tram__pool_init(&expiries->pool, allocator, sizeof(struct expiry));
+}
+
+void tram__expiries_fini(struct expiries *expiries) {
+    if (expiries->limits)
+        tram__pool_fini(&expiries->pool);
+}
+
+int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, tram_protocol *protocol,
+                            struct stream_options *options, tram_transport **ret_transport) {
+    const tram_server_limits *most = &expiries->limits->most;
+    struct expiry *expiry = pool_get(&expiries->pool);
+    if (!expiry)
+        return -ENOMEM;
+    uint64_t now = tram__clock(loop), when;
+    *expiry = (struct expiry){
+        .owner = {.attached = attached, .detached = detached, .moved = moved, .whole = expiries->server},
+        .deadline.expire = expired,
+        .expiries = expiries,
+        .active_ns = now,
+        .first_byte_ns = after(now, most->first_byte_timeout_ns),
+        .total_ns = after(now, most->total_timeout_ns),
+    };
+    next_deadline(expiry, &when);
+    int status = tram__deadline_start(loop, &expiry->deadline, when);
+    if (!status) {
+        options->owner = &expiry->owner;
+        bool listens = most->idle_timeout_ns != NEVER || most->first_byte_timeout_ns != NEVER;
+        status = (listens ? tram__stream_new_metered : tram__stream_new)(loop, fd, protocol, options, ret_transport);
+    }
+    if (status) {
+        deadline_cancel(loop, &expiry->deadline);
+        pool_put(&expiries->pool, expiry);
+    }
+    return status;
+}

@@ -1,0 +1,95 @@
+#include "transports/limits/limits.h"
+
+#include <errno.h>
+
+#include "core/loop/stats.h"
+#include "transports/base/transport.h"
+#include "transports/socket/socket.h"
+
+/* ---- What was asked ---- */
+
+static size_t mark_of(size_t given) {
+    return given ? given : TRAM_LIMIT_DEFAULT;
+}
+
+static uint64_t span_of(uint64_t given) {
+    return given ? given : UINT64_MAX;
+}
+
+static unsigned bits_of(unsigned given, unsigned fallback) {
+    return given ? given : fallback;
+}
+
+int tram__limits_check(const tram_server_limits *limits) {
+    if (!limits)
+        return 0;
+    size_t high = mark_of(limits->write_high), low = mark_of(limits->write_low);
+    if (tram__transport_water_marks(&high, &low))
+        return TRAM_EVALUE;
+    if (limits->source_bits_ipv4 > 32 || limits->source_bits_ipv6 > 64)
+        return TRAM_EVALUE;
+    return tram__reserved_used(limits->reserved, 8) ? TRAM_EVALUE : 0;
+}
+
+/* ---- Life ---- */
+
+static size_t limits_size(unsigned shards) {
+    return sizeof(struct limits) + shards * sizeof(struct limit_tally);
+}
+
+static int add_sources(struct limits *limits) {
+    struct sources_options options = {
+        .most = limits->most.max_per_source,
+        .bits_ipv4 = bits_of(limits->most.source_bits_ipv4, 32),
+        .bits_ipv6 = bits_of(limits->most.source_bits_ipv6, 64),
+        .shared = limits->shards > 1,
+    };
+    return options.most ? tram__sources_new(&limits->allocator, &options, &limits->sources) : 0;
+}
+
+int tram__limits_new(const tram_allocator *allocator, const tram_server_limits *wanted, unsigned shards,
+                     struct limits **ret_limits) {
+    struct limits *limits = tram__memory_get_zero(allocator, limits_size(shards));
+    if (!limits)
+        return -ENOMEM;
+    limits->allocator = *allocator;
+    limits->shards = shards;
+    limits->most = *wanted;
+    tram_server_limits *most = &limits->most;
+    most->write_high = mark_of(wanted->write_high);
+    most->write_low = mark_of(wanted->write_low);
+    tram__transport_water_marks(&most->write_high, &most->write_low);
+    limits->expires = most->idle_timeout_ns || most->first_byte_timeout_ns || most->total_timeout_ns;
+    most->idle_timeout_ns = span_of(wanted->idle_timeout_ns);
+    most->first_byte_timeout_ns = span_of(wanted->first_byte_timeout_ns);
+    most->total_timeout_ns = span_of(wanted->total_timeout_ns);
+    if (add_sources(limits)) {
+        tram__limits_free(limits);
+        return -ENOMEM;
+    }
+    *ret_limits = limits;
+    return 0;
+}
+
+void tram__limits_free(struct limits *limits) {
+    if (!limits)
+        return;
+    tram_allocator allocator = limits->allocator;
+    tram__sources_free(limits->sources);
+    memory_put(&allocator, limits, limits_size(limits->shards));
+}
+
+/* ---- Counting what was done ---- */
+
+void tram__limits_count(struct limit_tally *tally, tram_loop *loop, enum limit limit) {
+    stats_add(&tally->of[limit], 1);
+    if (limit != LIMIT_WRITE) /* which the transport has counted */
+        stats_add(&(&loop->stats.refused_connections)[limit], 1);
+}
+
+void tram__limits_read(const struct limit_tally *tally, tram_limit_counts *ret_counts) {
+    *ret_counts = (tram_limit_counts){0};
+    uint64_t *to = &ret_counts->refused_connections;
+    for (int i = 0; tally && i < LIMIT_COUNT; i++)
+        to[i] = __atomic_load_n(&tally->of[i], __ATOMIC_RELAXED);
+}

@@ -1,0 +1,226 @@
+/*
+ * Pipe transports. Reading and writing are two kinds that have one direction each of what a stream has; a third one is
+ * for character devices, where nothing can be heard of a reader.
+ */
+#include "transports/process/pipe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "transports/stream/bytes.h"
+#include <tram/pipe.h>
+
+/* ---- Writing ---- */
+
+/* After a close nothing is taken any more, though the rest may still be on its way (I-8). */
+static bool refused(tram_transport *transport, size_t size) {
+    if (likely(!(transport->flags & T_CLOSING)))
+        return false;
+    if (size)
+        tram__transport_drop_write(transport);
+    return true;
+}
+
+static int write_bytes(tram_transport *transport, const void *data, size_t size) {
+    if (unlikely(!data && size))
+        return TRAM_EVALUE;
+    return refused(transport, size) ? 0 : tram__transport_write(transport, data, size);
+}
+
+static int write_lines(tram_transport *transport, const struct iovec *pieces, size_t count) {
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!pieces[i].iov_base && pieces[i].iov_len)
+            return TRAM_EVALUE;
+        size += pieces[i].iov_len;
+    }
+    return refused(transport, size) ? 0 : tram__transport_writelines(transport, pieces, count);
+}
+
+static int write_buffer(tram_transport *transport, tram_buffer *buffer) {
+    if (unlikely(!buffer))
+        return TRAM_EVALUE;
+    return refused(transport, tram_buffer_size(buffer)) ? 0 : tram__transport_write_buffer(transport, buffer);
+}
+
+static int listen_to_reader(tram_transport *transport) {
+    return tram__io_hangup_start(&transport->io);
+}
+
+/* Without its reader a pipe serves no purpose; that is an error only for bytes that nobody will get (I-9). */
+static void reader_gone(struct io *io) {
+    tram_transport *transport = (tram_transport *)(void *)io;
+    if (transport->queue.size)
+        tram__transport_fatal(transport, -EPIPE, "write", NULL);
+    else
+        tram__transport_abort(transport);
+}
+
+/* ---- Both ---- */
+
+static void end(tram_transport *transport) {
+    int fd = transport->io.fd;
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    transport->io.loop->sys->close(fd);
+}
+
+static const void *extra_info(tram_transport *transport, const char *name) {
+    return strcmp(name, "pipe") == 0 ? &transport->io.fd : NULL;
+}
+
+static const struct transport_overrides read_calls = {
+    .close = tram__transport_close,
+    .abort = tram__transport_abort,
+    .pause_reading = tram__transport_pause_reading,
+    .resume_reading = tram__transport_resume_reading,
+};
+
+static const struct transport_overrides write_calls = {
+    .close = tram__transport_close,
+    .abort = tram__transport_abort,
+    .write = write_bytes,
+    .writelines = write_lines,
+    .write_buffer = write_buffer,
+    .cork = tram__transport_cork,
+    .uncork = tram__transport_uncork,
+    .write_eof = tram__transport_close, /* I-10 */
+};
+
+static const struct transport_kind read_kind, read_buffered_kind, write_kind, write_device_kind;
+
+#define READ_KIND(buffer_function, received_function)                                                                  \
+    {                                                                                                                  \
+        .io = {.name = "read pipe",                                                                                    \
+               .transport = true,                                                                                      \
+               .buffer = buffer_function,                                                                              \
+               .received = received_function,                                                                          \
+               .ending = tram__bytes_ending},                                                                          \
+        .plain = &read_kind, .buffered = &read_buffered_kind, .calls = &read_calls, .no_writing = true,                \
+        .lives_on = true, .eof = tram__transport_ended, .drop_queue = tram__bytes_drop_queue, .end = end,              \
+        .extra_info = extra_info,                                                                                      \
+    }
+
+#define WRITE_KIND(self, start_function)                                                                               \
+    {                                                                                                                  \
+        .io = {.name = "write pipe",                                                                                   \
+               .transport = true,                                                                                      \
+               .gather = tram__bytes_gather,                                                                           \
+               .sent = tram__bytes_sent,                                                                               \
+               .hangup = reader_gone,                                                                                  \
+               .ending = tram__bytes_ending},                                                                          \
+        .plain = &(self), .buffered = &(self), .calls = &write_calls, .no_reading = true, .can_write_eof = true,       \
+        .start = start_function, .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,           \
+    }
+
+static const struct transport_kind read_kind = READ_KIND(NULL, tram__bytes_received);
+static const struct transport_kind read_buffered_kind = READ_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
+static const struct transport_kind write_kind = WRITE_KIND(write_kind, listen_to_reader);
+static const struct transport_kind write_device_kind = WRITE_KIND(write_device_kind, NULL);
+
+/* ---- Making one ---- */
+
+/* Is it something that may become a pipe transport (I-1, T-18)? 0 or a negative code. */
+static int examine(tram_loop *loop, int fd, mode_t *ret_mode) {
+    struct stat status;
+    if (loop->sys->fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode) && !S_ISCHR(status.st_mode))
+        return TRAM_EVALUE;
+    struct io *present = tram__io_of_descriptor(loop, fd);
+    if (present && !present->kind->yields)
+        return TRAM_ESTATE;
+    *ret_mode = status.st_mode;
+    return 0;
+}
+
+static int make_non_blocking(const struct sys *sys, int fd) {
+    int flags = sys->fcntl(fd, F_GETFL, 0);
+    if (flags < 0 || (!(flags & O_NONBLOCK) && sys->fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
+        return -errno;
+    return 0;
+}
+
+int tram__pipe_new(tram_loop *loop, enum pipe_side side, int fd, tram_protocol *protocol, tram_future *creator,
+                   tram_transport **ret_transport) {
+    mode_t mode;
+    int status = examine(loop, fd, &mode);
+    if (status)
+        return status;
+    const struct transport_kind *kind = side == PIPE_READ ? &read_kind
+                                        : S_ISCHR(mode)   ? &write_device_kind
+                                                          : &write_kind;
+    status = make_non_blocking(loop->sys, fd);
+    if (!status)
+        status = tram__transport_new(loop, kind, fd, ret_transport);
+    if (status)
+        return status;
+    if (!S_ISSOCK(mode))
+        (*ret_transport)->io.flags |= IO_NO_SOCKET;
+    tram__transport_begin(*ret_transport, protocol, NULL, creator);
+    return 0;
+}
+
+/* ---- For the user ---- */
+
+struct creation {
+    tram_future future;
+    tram_transport *transport; /* while the future is pending */
+};
+
+/* Pending means that connection_made was not called: made and lost come as a pair or not at all (C-11). */
+static void creation_cancel(tram_future *future) {
+    tram_transport *transport = ((struct creation *)future)->transport;
+    tram__future_finish_cancelled(future);
+    if (!tram__transport_withdraw(transport))
+        tram_transport_close(transport);
+}
+
+static const struct future_kind creation_kind = {.name = "connect_pipe", .cancel = creation_cancel};
+
+/* Protocol and transport. 0; the error of a factory that failed is the future's by then, and the descriptor closed. */
+static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd) {
+    tram_loop *loop = creation->future.loop;
+    tram_protocol *protocol;
+    int status = tram__protocol_make(loop, factory, arg, &protocol);
+    if (status < 0) {
+        tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
+        loop->sys->close(fd);
+        return 0;
+    }
+    status = tram__pipe_new(loop, side, fd, protocol, &creation->future, &creation->transport);
+    if (status)
+        tram__protocol_release_soon(loop, protocol);
+    return status;
+}
+
+static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
+                        tram_future **ret_future) {
+    mode_t mode;
+    int status = factory ? examine(loop, fd, &mode) : TRAM_EVALUE;
+    if (status)
+        return status;
+    struct creation *creation;
+    status = tram__future_new(loop, &creation_kind, sizeof *creation, &creation);
+    if (status)
+        return status;
+    status = create(creation, side, factory, arg, fd);
+    if (!status && ret_future)
+        *ret_future = &creation->future;
+    else
+        tram__future_drop(&creation->future);
+    return status;
+}
+
+int tram_loop_connect_read_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, ret_future);
+}
+
+int tram_loop_connect_write_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                 tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, ret_future);
+}

@@ -1,0 +1,284 @@
+/*
+ * The bridge: one protocol at each of two transports, which writes to the other what it receives. All kinds of
+ * transports are alike to it.
+ *
+ * Of one receive into the loop's buffer and one send out of it, bytes are kept only where the receiving side does not
+ * take them at once. Between TCP sockets, where much goes one way, the kernel moves them: splice.h.
+ */
+#include <errno.h>
+
+#include "transports/base/transport.h"
+#include "transports/proxy/bridge.h"
+#include "transports/proxy/splice.h"
+#include "transports/socket/socket.h"
+#include <tram/bridge.h>
+
+struct side {
+    tram_protocol protocol;
+    struct bridge *bridge;
+    tram_transport *transport; /* NULL: it is no more */
+    struct side *other;
+    struct splice splice; /* from here to the other */
+    bool eof;
+};
+
+struct bridge {
+    tram_future future; /* each side's protocol holds it until it is released */
+    struct side sides[2];
+    struct deadline idle;
+    uint64_t idle_ns; /* 0: no limit */
+    uint64_t active_ns;
+    uint64_t delivered; /* when the deadline was set */
+    bool decided;       /* why it ends: result is set */
+    tram_bridge_result result;
+};
+
+static inline struct side *side_of(tram_protocol *protocol) {
+    return container_of(protocol, struct side, protocol);
+}
+
+static int index_of(const struct side *side) {
+    return (int)(side - side->bridge->sides);
+}
+
+/* The first reason counts, but that no end is orderly when bytes were still to be handed over. */
+static void decide(struct side *side, tram_bridge_outcome outcome, int code) {
+    struct bridge *bridge = side->bridge;
+    tram_bridge_result *result = &bridge->result;
+    bool cut_short = outcome == TRAM_BRIDGE_FAILED || outcome == TRAM_BRIDGE_IDLE;
+    if (bridge->decided && !(result->outcome == TRAM_BRIDGE_EOF && cut_short))
+        return;
+    bridge->decided = true;
+    result->outcome = outcome;
+    result->code = code;
+    result->side = outcome == TRAM_BRIDGE_FAILED || outcome == TRAM_BRIDGE_CLOSED ? index_of(side) : -1;
+}
+
+static void on_both(struct bridge *bridge, int (*call)(tram_transport *transport)) {
+    for (size_t i = 0; i < 2; i++)
+        if (bridge->sides[i].transport)
+            call(bridge->sides[i].transport);
+}
+
+/* ---- The protocol ---- */
+
+static void count(struct side *side, size_t size) {
+    struct bridge *bridge = side->bridge;
+    bridge->result.bytes[index_of(side)] += size;
+    if (unlikely(bridge->idle_ns != 0))
+        bridge->active_ns = tram__clock(bridge->future.loop);
+}
+
+static int bridge_received(tram_protocol *protocol, const void *data, size_t size) {
+    struct side *side = side_of(protocol);
+    struct bridge *bridge = side->bridge;
+    tram_transport *to = side->other->transport;
+    count(side, size);
+    if (unlikely(!to))
+        return 0;
+    tram__splice_learn(&side->splice, size);
+    int status = tram_transport_write(to, data, size);
+    if (unlikely(status < 0) && !tram_transport_is_closing(to)) {
+        decide(side->other, TRAM_BRIDGE_FAILED, status);
+        on_both(bridge, tram_transport_reset);
+    }
+    return 0;
+}
+
+static int bridge_pause(tram_protocol *protocol) {
+    tram_transport *from = side_of(protocol)->other->transport;
+    return from ? tram_transport_pause_reading(from) : 0;
+}
+
+static int bridge_resume(tram_protocol *protocol) {
+    tram_transport *from = side_of(protocol)->other->transport;
+    return from ? tram_transport_resume_reading(from) : 0;
+}
+
+/* 1: stay open for what the other side still sends; 0: close. */
+static int bridge_eof(tram_protocol *protocol) {
+    struct side *side = side_of(protocol), *other = side->other;
+    side->eof = true;
+    if (!other->transport)
+        return 0;
+    bool writable = !transport_kind_of(other->transport)->no_writing;
+    if (!other->eof && (!writable || tram_transport_can_write_eof(other->transport))) {
+        if (writable)
+            tram_transport_write_eof(other->transport);
+        return 1;
+    }
+    decide(side, TRAM_BRIDGE_EOF, 0);
+    tram_transport_close(other->transport);
+    return 0;
+}
+
+/* A side is gone, or another protocol has it. */
+static void leave(struct side *side, int code) {
+    struct bridge *bridge = side->bridge;
+    struct side *other = side->other;
+    side->transport = NULL;
+    side->splice.from = NULL;
+    tram__splice_leave(&other->splice);
+    decide(side, code ? TRAM_BRIDGE_FAILED : side->eof ? TRAM_BRIDGE_EOF : TRAM_BRIDGE_CLOSED, code);
+    if (!other->transport) {
+        deadline_cancel(bridge->future.loop, &bridge->idle);
+        tram__future_finish(&bridge->future, &bridge->result);
+    } else if (other->transport->protocol != &other->protocol) {
+        return; /* another protocol has both: this one's leaves next */
+    } else if (code) {
+        tram_transport_reset(other->transport);
+    } else {
+        tram_transport_close(other->transport);
+    }
+}
+
+static int bridge_lost(tram_protocol *protocol, const tram_error *error) {
+    leave(side_of(protocol), error ? error->code : 0);
+    return 0;
+}
+
+static void bridge_released(tram_protocol *protocol) {
+    struct side *side = side_of(protocol);
+    if (side->transport)
+        leave(side, 0);
+    tram__future_drop(&side->bridge->future);
+}
+
+static const tram_protocol_ops bridge_ops = {
+    .data_received = bridge_received,
+    .eof_received = bridge_eof,
+    .connection_lost = bridge_lost,
+    .pause_writing = bridge_pause,
+    .resume_writing = bridge_resume,
+    .released = bridge_released,
+};
+
+bool tram__bridged(const tram_transport *transport) {
+    return transport->protocol && transport->protocol->ops == &bridge_ops;
+}
+
+int tram__bridge_pipe(struct io *io) {
+    tram_transport *transport = (tram_transport *)(void *)io;
+    if (tram__bridged(transport))
+        return tram__splice_pipe(&side_of(transport->protocol)->splice);
+    io->flags &= (uint8_t)~IO_SPLICES;
+    return -1;
+}
+
+void tram__bridge_spliced(struct io *io, ssize_t result) {
+    struct side *side = side_of(((tram_transport *)(void *)io)->protocol);
+    if (result > 0)
+        count(side, (size_t)result);
+    tram__splice_spliced(&side->splice, result);
+}
+
+/* ---- Idleness ---- */
+
+/* Bytes that have left us: a slow reader of much is not idle. */
+static uint64_t delivered(const struct bridge *bridge) {
+    uint64_t bytes = bridge->result.bytes[0] + bridge->result.bytes[1];
+    for (size_t i = 0; i < 2; i++)
+        if (bridge->sides[i].transport)
+            bytes -= tram_transport_get_write_buffer_size(bridge->sides[i].transport);
+    return bytes;
+}
+
+static void idle_expired(tram_loop *loop, struct deadline *deadline) {
+    struct bridge *bridge = container_of(deadline, struct bridge, idle);
+    uint64_t now = tram__clock(loop), bytes = delivered(bridge);
+    if (bytes != bridge->delivered && bridge->active_ns + bridge->idle_ns <= now)
+        bridge->active_ns = now; /* out of the buffers only; it may have been long ago */
+    bridge->delivered = bytes;
+    if (bridge->active_ns + bridge->idle_ns > now &&
+        tram__deadline_start(loop, deadline, bridge->active_ns + bridge->idle_ns) == 0)
+        return;
+    decide(&bridge->sides[0], TRAM_BRIDGE_IDLE, 0);
+    on_both(bridge, tram_transport_abort);
+}
+
+/* ---- Making one ---- */
+
+static void bridge_cancel(tram_future *future) {
+    tram__future_finish_cancelled(future);
+    on_both((struct bridge *)future, tram_transport_abort);
+}
+
+static const struct future_kind bridge_kind = {.name = "bridge", .cancel = bridge_cancel};
+
+static bool is_stream(const tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    return !(kind->calls && kind->calls->sendto) && !(kind->no_reading && kind->no_writing);
+}
+
+/* Can all that `from` may still send be written to `to`? 0 or why not. */
+static int leads(const tram_transport *from, const tram_transport *to) {
+    bool busy = from->flags & T_HAS_WRITER && !(from->flags & T_WRITER_YIELDS);
+    if (from->flags & T_CLOSING || busy || !from->protocol)
+        return TRAM_ESTATE;
+    if (from->flags & T_EOF)
+        return 0;
+    if (transport_kind_of(to)->no_writing)
+        return -ENOTSUP;
+    return to->flags & T_WRITE_EOF ? TRAM_ESTATE : 0;
+}
+
+static int may_be_coupled(const tram_transport *a, const tram_transport *b) {
+    if (!is_stream(a) || !is_stream(b) || (transport_kind_of(a)->no_reading && transport_kind_of(b)->no_reading))
+        return -ENOTSUP;
+    int status = leads(a, b);
+    return status ? status : leads(b, a);
+}
+
+static void begin_side(struct side *side) {
+    if (side->transport->flags & T_EOF) {
+        if (!side->eof && bridge_eof(&side->protocol) == 0)
+            tram_transport_close(side->transport);
+    } else if (side->other->transport->flags & T_WRITING_PAUSED) {
+        tram_transport_pause_reading(side->transport);
+    } else {
+        tram_transport_resume_reading(side->transport);
+    }
+}
+
+int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options *options, tram_future **ret_future) {
+    static const tram_bridge_options defaults;
+    tram_loop *loop = a->io.loop;
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!options)
+        options = &defaults;
+    if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
+        return TRAM_EVALUE;
+    status = may_be_coupled(a, b);
+    if (status)
+        return status;
+    struct bridge *bridge;
+    status = tram__future_new(loop, &bridge_kind, sizeof *bridge, &bridge);
+    if (status)
+        return status;
+    bridge->idle.expire = idle_expired;
+    bridge->idle_ns = options->idle_timeout_ns;
+    bridge->active_ns = tram__clock(loop);
+    bridge->result.side = -1;
+    if (bridge->idle_ns && tram__deadline_start(loop, &bridge->idle, bridge->active_ns + bridge->idle_ns)) {
+        tram__future_drop(&bridge->future);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct side *side = &bridge->sides[i];
+        *side = (struct side){.protocol.ops = &bridge_ops, .bridge = bridge, .other = &bridge->sides[!i]};
+        side->transport = side->splice.from = i ? b : a;
+        side->splice.to = i ? a : b;
+        side->splice.protocol = &side->protocol;
+        tram__future_hold(&bridge->future);
+        tram_transport_set_protocol(side->transport, &side->protocol);
+    }
+    for (size_t i = 0; i < 2; i++)
+        begin_side(&bridge->sides[i]);
+    if (ret_future)
+        *ret_future = &bridge->future;
+    else
+        tram__future_drop(&bridge->future);
+    return 0;
+}

@@ -1,0 +1,44 @@
+/* Who is connected to a server: for whoever wants to know what still keeps it from ending. */
+#include <stdio.h>
+
+#include "transports/server/server.h"
+
+struct walk {
+    tram_client_function visit;
+    void *arg;
+};
+
+static void visit_transport(tram_transport *transport, void *arg) {
+    const struct walk *walk = arg;
+    tram_client client = {
+        .transport = transport,
+        .unsent = transport->queue.size,
+        .half_closed = (transport->flags & (T_EOF | T_CLOSING)) == T_EOF,
+        .closing = transport->flags & T_CLOSING,
+    };
+    const tram_socket_address *peername = tram_transport_get_extra_info(transport, "peername", NULL);
+    if (peername)
+        client.peername = *peername;
+    walk->visit(&client, walk->arg);
+}
+
+int tram_server_each_client(tram_server *server, tram_client_function visit, void *arg) {
+    int status = server->loop ? loop_enter(server->loop, __func__) : TRAM_ESTATE;
+    if (status)
+        return status;
+    struct walk walk = {.visit = visit, .arg = arg};
+    tram__transport_each(server->loop, &server->owner, visit_transport, &walk);
+    return 0;
+}
+
+const char *tram_client_text(const tram_client *client, char *text, size_t size) {
+    char peer[TRAM_ADDRESS_TEXT_SIZE] = "unknown";
+    if (client->peername.size)
+        tram_socket_address_text(&client->peername, peer, sizeof peer);
+    snprintf(text, size, "%s (%s, %zu bytes unsent)", peer,
+             client->closing       ? "closing"
+             : client->half_closed ? "half closed"
+                                   : "open",
+             client->unsent);
+    return text;
+}

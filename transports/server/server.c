@@ -1,0 +1,529 @@
+/*
+ * The server: what it listens to, what it accepts, how it closes.
+ *
+ * Its memory stays while anyone holds it (the user, an operation), while it is not closed, and while it has
+ * connections; tram__server_put() and detached() are the two places where the last of these may go.
+ */
+#include "transports/server/server.h"
+#include "core/base/probes.h"
+#include "transports/stream/stream.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+/* ---- Memory ---- */
+
+static size_t listeners_size(size_t count) {
+    return sizeof(struct listeners) + count * sizeof(struct listener);
+}
+
+static void listeners_dispose(tram_loop *loop, struct deferred_free *deferred) {
+    struct listeners *listeners = container_of(deferred, struct listeners, deferred);
+    memory_put(&loop->allocator, listeners, listeners_size(listeners->count));
+}
+
+/* ---- Connections ---- */
+
+static tram_server *server_of(struct transport_owner *owner) {
+    return container_of(owner, tram_server, owner);
+}
+
+static void attached(struct transport_owner *owner, tram_transport *transport) {
+    (void)transport;
+    server_of(owner)->connections++;
+}
+
+static inline void count_out(tram_server *server) {
+    if (server->load)
+        balance_count(server->load, -1);
+    server->connections--;
+    server->holds++;
+    tram__server_wake(server);
+    tram__server_put(server);
+}
+
+static void detached(struct transport_owner *owner, tram_transport *transport) {
+    (void)transport;
+    count_out(server_of(owner));
+}
+
+/* The same with limits. */
+static void limited_detached(struct transport_owner *owner, tram_transport *transport) {
+    tram_server *server = server_of(owner);
+    const struct transport_end *end = &transport->end;
+    limits_leave_source(server->limits, &transport->peer);
+    if (end->code == TRAM_ELIMIT && end->operation && strcmp(end->operation, "write") == 0)
+        tram__limits_count(server->tally, transport->io.loop, LIMIT_WRITE);
+    count_out(server);
+}
+
+/* A connection that could not be served concerns nobody else: it is reported in debug mode only (V-13). */
+__attribute__((noinline)) static void discard_accepted(tram_server *server, const struct accepted_socket *accepted,
+                                                       int code, const char *operation) {
+    tram_loop *loop = server->loop;
+    const tram_error *error = tram__raised(loop, code, operation);
+    loop->sys->close(accepted->fd);
+    tram__server_wake(server); /* it may have been the last one that a closed server waited for */
+    if (!loop->debug)
+        return;
+    tram_exception exception = {
+        .message = "error on transport creation for an incoming connection",
+        .error = error,
+        .server = server,
+        .fd = -1,
+    };
+    tram__report(loop, &exception);
+}
+
+/* The same of one that is counted here already. */
+static void discard_counted(tram_server *server, const struct accepted_socket *accepted, int code,
+                            const char *operation) {
+    if (server->load)
+        balance_count(server->load, -1);
+    if (server->limits)
+        limits_leave_source(server->limits, accepted->peer);
+    discard_accepted(server, accepted, code, operation);
+}
+
+ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_socket *accepted,
+                                     tram_protocol *protocol, bool limited) {
+    struct stream_options options = {
+        .peer = accepted->peer,
+        .peer_size = accepted->peer_size,
+        .no_delay_set = accepted->no_delay,
+        .owner = &server->owner,
+    };
+    if (!limited)
+        return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
+    const tram_server_limits *most = &server->limits->most;
+    tram_transport *transport;
+    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
+                                                                   protocol, &options, &transport)
+                                         : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
+    if (status < 0)
+        return status;
+    transport->high = most->write_high;
+    transport->low = most->write_low;
+    transport->hard_limit = most->write_hard_limit;
+    return 0;
+}
+
+/* One that is counted here. */
+ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socket *accepted, bool limited) {
+    tram_loop *loop = server->loop;
+    tram_protocol *protocol = NULL;
+    server->holds++; /* the factory may close the server and let go of it */
+    int status = tram__protocol_make(loop, server->factory, server->arg, &protocol);
+    if (unlikely(status < 0)) {
+        discard_counted(server, accepted, status, "protocol_factory");
+    } else {
+        status = make_stream(server, accepted, protocol, limited);
+        if (unlikely(status < 0)) {
+            tram__protocol_release_soon(loop, protocol);
+            discard_counted(server, accepted, status, "accept");
+        }
+    }
+    tram__server_put(server);
+}
+
+static inline struct accepted_socket accepted_of(const struct listener *listener, int fd,
+                                                 const struct sockaddr_storage *peer, socklen_t peer_size) {
+    return (struct accepted_socket){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
+}
+
+static void serve_limited(tram_server *server, const struct accepted_socket *accepted) {
+    serve(server, accepted, true);
+}
+
+ALWAYS_INLINE static void serve_here(tram_server *server, const struct accepted_socket *accepted) {
+    if (server->load)
+        balance_count(server->load, 1);
+    serve(server, accepted, false);
+}
+
+/* ---- Where there are limits ---- */
+
+/* One too many. Its client learns so at once, and nothing of it stays in the kernel. */
+static void reject(tram_server *server, const struct accepted_socket *accepted, enum limit limit) {
+    tram_loop *loop = server->loop;
+    struct linger linger = {.l_onoff = 1};
+    tram__limits_count(server->tally, loop, limit); /* whoever sees the reset finds it counted */
+    loop->sys->setsockopt(accepted->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    loop->sys->close(accepted->fd);
+    if (loop->debug)
+        tram__log(loop, TRAM_LOG_DEBUG, "a connection was refused: the limit of %s is reached",
+                  limit == LIMIT_SOURCE   ? "its source"
+                  : limit == LIMIT_WORKER ? "the worker"
+                                          : "the server");
+}
+
+static enum limit overfull(const tram_server *server) {
+    const tram_server_limits *most = &server->limits->most;
+    if (most->max_connections && server->connections >= most->max_connections)
+        return LIMIT_CONNECTIONS;
+    return most->max_per_worker && server->connections >= most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
+}
+
+/* Reserves room for one that got in by its source; `ret_here`: it is to be served here. */
+static enum limit settle(tram_server *server, const struct accepted_socket *accepted, bool hand_over, bool *ret_here) {
+    if (server->load)
+        return tram__balance_place(server->load, accepted, hand_over, ret_here);
+    *ret_here = true;
+    return overfull(server);
+}
+
+static void admit(tram_server *server, const struct accepted_socket *accepted, bool hand_over) {
+    int entered = limits_enter_source(server->limits, accepted->peer);
+    if (entered != SOURCE_ENTERED) {
+        if (entered == SOURCE_FULL)
+            reject(server, accepted, LIMIT_SOURCE);
+        else
+            discard_accepted(server, accepted, entered, "accept");
+        return;
+    }
+    bool here;
+    enum limit limit = settle(server, accepted, hand_over, &here);
+    if (limit != LIMIT_NONE) {
+        limits_leave_source(server->limits, accepted->peer);
+        reject(server, accepted, limit);
+    } else if (here) {
+        serve_limited(server, accepted);
+    }
+}
+
+/* ---- Accepting ---- */
+
+static void report_accept(struct listener *listener, int code, const char *message) {
+    tram_error error = {.code = code, .operation = "accept"};
+    tram_exception exception = {
+        .message = message,
+        .error = &error,
+        .server = listener->server,
+        .fd = listener->io.fd,
+    };
+    tram__report(listener->io.loop, &exception);
+}
+
+static void retry_expired(tram_loop *loop, struct deadline *deadline) {
+    struct listener *listener = container_of(deadline, struct listener, retry);
+    listener->starved = false;
+    if (tram__io_accept_start(&listener->io, listener->server->accept_limit) == 0)
+        return;
+    listener->starved = true;
+    tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
+}
+
+/* One report and one timer, however often it is noticed before the timer has run (V-11). */
+static void starve(struct listener *listener, int code) {
+    tram_loop *loop = listener->io.loop;
+    if (listener->starved)
+        return;
+    /* Should even the timer find no memory, the listener goes on without a pause. */
+    if (tram__deadline_start(loop, &listener->retry, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS) == 0) {
+        listener->starved = true;
+        tram__io_accept_stop(&listener->io);
+    }
+    stats_add(&loop->stats.accept_pauses, 1);
+    report_accept(listener, code, "accept is out of system resources");
+}
+
+static inline void on_accepted(struct listener *listener, int fd, const struct sockaddr_storage *peer,
+                               socklen_t peer_size) {
+    tram_server *server = listener->server;
+    struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
+    if (!server->load || !balance_hand_over(server->load, &accepted))
+        serve_here(server, &accepted);
+}
+
+static bool is_exhaustion(int code) {
+    return code == -EMFILE || code == -ENFILE || code == -ENOBUFS || code == -ENOMEM;
+}
+
+static void io_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
+    struct listener *listener = container_of(io, struct listener, io);
+    if (likely(result >= 0))
+        on_accepted(listener, result, peer, peer_size);
+    else if (is_exhaustion(result))
+        starve(listener, result);
+    else
+        report_accept(listener, result, "accept failed");
+}
+
+static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
+    struct listener *listener = container_of(io, struct listener, io);
+    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    if (likely(result >= 0))
+        admit(listener->server, &accepted, true);
+    else
+        io_accepted(io, result, peer, peer_size);
+}
+
+static const struct io_kind listener_kind = {
+    .name = "listener",
+    .accepted = io_accepted,
+};
+
+static const struct io_kind limited_listener_kind = {
+    .name = "listener",
+    .accepted = limited_accepted,
+};
+
+/*
+ * Serves here whoever got through to the kernel before a close (V-17). The queue is as long as the backlog; what comes
+ * while it is emptied need not be served, so the end is certain.
+ */
+static void accept_rest(struct listener *listener) {
+    tram_server *server = listener->server;
+    tram_loop *loop = listener->io.loop;
+    int longest = server->backlog > TRAM_BACKLOG_RUNTIME ? server->backlog : TRAM_BACKLOG_RUNTIME;
+    for (int i = 0; i <= longest; i++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        int fd = loop->sys->accept4(listener->io.fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            stats_add(&loop->stats.accepted, 1);
+            PROBE3(accept, loop, listener->io.fd, fd);
+            struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
+            if (server->limits)
+                admit(server, &accepted, false);
+            else
+                serve_here(server, &accepted);
+            if (!io_added(&listener->io))
+                return;
+            continue;
+        }
+        if (errno == ECONNABORTED || errno == EINTR)
+            continue;
+        if (errno != EAGAIN && !listener->starved)
+            report_accept(listener, -errno, "accept failed while the server closed");
+        return;
+    }
+}
+
+/* ---- As one of several shards ---- */
+
+static void arrived(struct worker_load *load, const struct accepted_socket *accepted) {
+    tram_server *server = load->server; /* also where it was closed meanwhile: the client got through before (V-17) */
+    if (server->limits)
+        serve_limited(server, accepted);
+    else
+        serve(server, accepted, false);
+}
+
+static void poll_accept_queue(struct worker_load *load) {
+    struct listeners *listeners = load->server->listeners;
+    load->server->holds++;
+    for (size_t i = 0; load->server->listeners == listeners && listeners && i < listeners->count; i++)
+        accept_rest(&listeners->items[i]);
+    tram__server_put(load->server);
+}
+
+/* ---- Beginning ---- */
+
+static void listener_open(struct listener *listener) {
+    tram_server *server = listener->server;
+    const struct sys *sys = server->loop->sys;
+    int fd = listener->io.fd, on = 1;
+    listener->retry.expire = retry_expired;
+    listener->address.size = sizeof listener->address.address;
+    if (sys->getsockname(fd, (struct sockaddr *)&listener->address.address, &listener->address.size) < 0)
+        listener->address.size = 0;
+    /* Accepted sockets inherit both, which saves a system call for each of them. */
+    int family = address_family(&listener->address);
+    if (family == AF_INET || family == AF_INET6)
+        listener->no_delay = sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    if (server->keep_alive)
+        sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
+int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
+    tram_loop *loop = server->loop;
+    struct listeners *listeners = tram__memory_get_zero(&loop->allocator, listeners_size(count));
+    if (!listeners)
+        return -ENOMEM;
+    listeners->count = count;
+    const struct io_kind *kind = server->limits ? &limited_listener_kind : &listener_kind;
+    int status = 0;
+    size_t added = 0;
+    while (added < count && !status) {
+        status = tram__io_add(&listeners->items[added].io, loop, kind, fds[added]);
+        added += status == 0;
+    }
+    if (status) {
+        while (added)
+            tram__io_remove(&listeners->items[--added].io);
+        listeners_dispose(loop, &listeners->deferred);
+        return status;
+    }
+    for (size_t i = 0; i < count; i++) {
+        listeners->items[i].server = server;
+        if (server->exclusive)
+            listeners->items[i].io.flags |= IO_EXCLUSIVE;
+        listener_open(&listeners->items[i]);
+    }
+    server->listeners = listeners;
+    return 0;
+}
+
+int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
+    if (server->serving)
+        return 0;
+    struct listeners *listeners = server->listeners;
+    for (size_t i = 0; i < listeners->count; i++) {
+        int status = tram__listener_listen(server->loop->sys, listeners->items[i].io.fd, server->backlog, ret_error);
+        if (status)
+            return status;
+    }
+    for (size_t i = 0; i < listeners->count; i++) {
+        struct listener *listener = &listeners->items[i];
+        int status = tram__io_accept_start(&listener->io, server->accept_limit);
+        if (status)
+            return tram__address_error(ret_error, status, "watch", &listener->address);
+    }
+    server->serving = true;
+    return 0;
+}
+
+static void server_ending(struct close_hook *hook, enum shutdown_mode ending) {
+    tram_server *server = container_of(hook, tram_server, hook);
+    server->holds++;
+    if (server->opening)
+        server->opening(server);
+    if (ending == IO_SHUTDOWN_NOW) {
+        tram__server_shut(server, false);
+        tram__server_drop_ops(server);
+        list_remove(&server->hook.link);
+        server->loop = NULL;
+    } else {
+        tram__server_shut(server, true);
+    }
+    tram__server_put(server);
+}
+
+/* The balance's, or its own. */
+static int find_limits(tram_server *server, const tram_server_limits *wanted) {
+    int status = 0;
+    if (server->load)
+        server->limits = server->load->balance->limits;
+    else if (wanted)
+        status = tram__limits_new(&server->allocator, wanted, 1, &server->limits);
+    if (!server->limits)
+        return status;
+    server->tally = &server->limits->tally[server->load ? server->load - server->load->balance->workers : 0];
+    server->owner.detached = limited_detached;
+    if (server->limits->expires)
+        tram__expiries_init(&server->expiries, server->limits, server->tally, &server->owner, &server->allocator);
+    return 0;
+}
+
+int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
+                       struct worker_load *load, tram_server **ret_server) {
+    tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
+    if (!server)
+        return -ENOMEM;
+    server->owner = (struct transport_owner){.attached = attached, .detached = detached, .whole = &server->owner};
+    server->loop = loop;
+    server->allocator = loop->allocator;
+    server->load = load;
+    int status = find_limits(server, options->limits);
+    if (status) {
+        memory_put(&loop->allocator, server, sizeof *server);
+        return status;
+    }
+    server->factory = factory;
+    server->arg = arg;
+    server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
+    uint32_t waiting = (uint32_t)server->backlog + 1;
+    uint32_t budget = options->accept_budget;
+    server->accept_limit = budget && budget < waiting ? budget : waiting;
+    server->exclusive = options->shard == TRAM_SHARD_SHARED;
+    server->keep_alive = options->keep_alive;
+    list_init(&server->waiting);
+    list_init(&server->starting);
+    loop_add_close_hook(loop, &server->hook, server_ending);
+    *ret_server = server;
+    return 0;
+}
+
+/* The sockets go back to the caller. */
+static void give_back(tram_server *server) {
+    struct listeners *listeners = server->listeners;
+    server->listeners = NULL;
+    for (size_t i = 0; i < listeners->count; i++)
+        tram__io_remove(&listeners->items[i].io);
+    tram__loop_free_later(server->loop, &listeners->deferred, listeners_dispose);
+}
+
+int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
+                     struct worker_load *load, const int *fds, size_t count, tram_server **ret_server,
+                     struct kept_error *ret_error) {
+    static const struct balance_ops balance_ops = {.arrived = arrived, .poll_accept_queue = poll_accept_queue};
+    tram_server *server;
+    int status = tram__server_alloc(loop, factory, arg, options, load, &server);
+    if (status) {
+        ret_error->error = (tram_error){.code = status, .operation = "create_server"};
+        return status;
+    }
+    server->holds = 1;
+    status = tram__server_adopt(server, fds, count);
+    if (status) {
+        ret_error->error = (tram_error){.code = status, .operation = "create_server"};
+    } else if (!options->defer_serving) {
+        status = tram__server_serve(server, ret_error);
+        if (status)
+            give_back(server);
+    }
+    if (!status) {
+        tram__balance_open(load, server, &balance_ops);
+        *ret_server = server;
+        return 0;
+    }
+    server->closed = true;
+    tram__server_put(server);
+    return status;
+}
+
+/* ---- Closing ---- */
+
+void tram__server_shut(tram_server *server, bool serve_rest) {
+    if (server->closed)
+        return;
+    tram_loop *loop = server->loop;
+    struct listeners *listeners = server->listeners;
+    bool was_serving = server->serving;
+    /* Whoever took the sockets over serves what waits there, and has the files. */
+    bool given = server->load && tram__balance_closing(server->load);
+    server->holds++;
+    server->closed = true;
+    server->serving = false;
+    server->listeners = NULL;
+    if (server->load)
+        balance_close(server->load);
+    for (size_t i = 0; listeners && i < listeners->count; i++) {
+        struct listener *listener = &listeners->items[i];
+        int fd = listener->io.fd;
+        deadline_cancel(loop, &listener->retry);
+        if (!given)
+            tram__socket_file_remove(loop, &listener->address, &listener->file);
+        if (serve_rest && was_serving && !given && !loop->closed)
+            accept_rest(listener);
+        tram__io_remove(&listener->io);
+        loop->sys->close(fd);
+    }
+    if (listeners)
+        tram__loop_free_later(loop, &listeners->deferred, listeners_dispose);
+    if (server->load && listeners && listeners->count)
+        tram__balance_notify_peers(server->load);
+    if (server->load)
+        balance_closed(server->load);
+    if (server->forever)
+        list_append(&server->waiting, &server->forever->link);
+    tram__server_wake(server);
+    tram__server_put(server);
+}
+
+void tram__server_leave(tram_server *server) {
+    if (server->load)
+        tram__balance_leave(server->load);
+}

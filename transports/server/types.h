@@ -1,0 +1,64 @@
+/* What a server consists of. Types only. */
+#ifndef TRAM_TRANSPORTS_SERVER_TYPES_H
+#define TRAM_TRANSPORTS_SERVER_TYPES_H
+
+#include "core/jobs/future.h"
+#include "transports/base/transport.h"
+#include "transports/limits/expiry.h"
+#include "transports/server/balance.h"
+#include "transports/socket/file.h"
+#include <tram/server.h>
+
+struct listener {
+    struct io io;
+    tram_server *server;
+    struct deadline retry; /* runs while accepting pauses for want of descriptors or memory (V-11) */
+    bool starved;
+    bool no_delay; /* what it accepts has TCP_NODELAY already */
+    tram_socket_address address;
+    struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
+};
+
+/* They come and go together. */
+struct listeners {
+    struct deferred_free deferred;
+    size_t count;
+    struct listener items[];
+};
+
+struct tram_server {
+    struct transport_owner owner; /* first */
+    struct close_hook hook;
+    tram_loop *loop; /* NULL once it closed */
+    tram_allocator allocator;
+    tram_protocol_factory factory;
+    void *arg;
+    struct listeners *listeners; /* NULL before the sockets are there, and after close */
+    struct worker_load *load;    /* of a shard of a runtime's server; NULL: it stands alone */
+    struct limits *limits;       /* NULL: none; its own where it stands alone, else the balance's */
+    struct limit_tally *tally;   /* with limits */
+    struct expiries expiries;    /* with limits that expire */
+    int backlog;
+    uint32_t accept_limit; /* in one tick */
+    bool exclusive;        /* other loops watch the same socket */
+    bool keep_alive;
+    bool serving;
+    bool closed;
+    uint32_t holds; /* the user's, and those of operations under way */
+    size_t connections;
+    struct list waiting;  /* operations that end when it is closed and has no connection */
+    struct list starting; /* operations that end in the next tick */
+    struct server_op *forever;
+    void (*opening)(tram_server *server); /* while it is being made: gives up making it */
+};
+
+/* An operation on a server, which it holds. */
+struct server_op {
+    tram_future future;
+    struct list link; /* in `waiting` or `starting` */
+    struct ready ready;
+    struct deadline deadline; /* of one that waits no longer than that */
+    tram_server *server;      /* NULL once it is over */
+};
+
+#endif

@@ -1,0 +1,110 @@
+/* The futures of a server: wait_closed, drain, start_serving, serve_forever. */
+#include "transports/server/server.h"
+
+/* ---- wait_closed ---- */
+
+static const struct future_kind wait_kind = {.name = "wait_closed", .cancel = tram__server_op_cancel};
+
+int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
+    int status = server->loop ? loop_enter_open(server->loop, __func__) : TRAM_ESTATE;
+    if (status)
+        return status;
+    struct server_op *op;
+    status = tram__server_op_new(server, &wait_kind, sizeof *op, &op, ret_future);
+    if (status)
+        return status;
+    list_append(&server->waiting, &op->link);
+    tram__server_wake(server);
+    return 0;
+}
+
+/* ---- drain ---- */
+
+static void drain_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    struct server_op *op = container_of(deadline, struct server_op, deadline);
+    tram__future_finish(&op->future, (void *)(uintptr_t)op->server->connections);
+    tram__server_op_end(op);
+}
+
+static const struct future_kind drain_kind = {.name = "drain", .cancel = tram__server_op_cancel};
+
+int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future) {
+    int status = server->loop ? loop_enter_open(server->loop, __func__) : TRAM_ESTATE;
+    if (status)
+        return status;
+    struct server_op *op;
+    status = tram__server_op_new(server, &drain_kind, sizeof *op, &op, ret_future);
+    if (status)
+        return status;
+    uint64_t now = tram__clock(server->loop);
+    op->deadline.expire = drain_expired;
+    if (timeout_ns < UINT64_MAX - now)
+        status = tram__deadline_start(server->loop, &op->deadline, now + timeout_ns);
+    if (status) {
+        tram__future_fail_code(&op->future, status, "drain");
+        tram__server_op_end(op);
+        return 0;
+    }
+    list_append(&server->waiting, &op->link);
+    tram__server_wake(server);
+    return 0;
+}
+
+/* ---- start_serving: done one tick after it began (V-8) ---- */
+
+static const struct future_kind start_kind = {.name = "start_serving", .cancel = tram__server_op_cancel};
+
+static void started(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    struct server_op *op = container_of(ready, struct server_op, ready);
+    tram__future_finish(&op->future, NULL);
+    tram__server_op_end(op);
+}
+
+/* On a closed server, or one that is still being made. */
+static int begin_serving(tram_server *server, const char *function) {
+    int status = server->loop ? loop_enter_open(server->loop, function) : TRAM_ESTATE;
+    if (status)
+        return status;
+    if (server->closed || !server->listeners)
+        return TRAM_ESTATE;
+    struct kept_error error;
+    return tram__server_serve(server, &error);
+}
+
+int tram_server_start_serving(tram_server *server, tram_future **ret_future) {
+    int status = begin_serving(server, __func__);
+    if (status || !ret_future)
+        return status;
+    struct server_op *op;
+    status = tram__server_op_new(server, &start_kind, sizeof *op, &op, ret_future);
+    if (status)
+        return status;
+    op->ready.run = started;
+    loop_ready(server->loop, &op->ready);
+    list_append(&server->starting, &op->link);
+    return 0;
+}
+
+/* ---- serve_forever ---- */
+
+/* The first cancel closes the server and waits for its connections; the next interrupts that wait (V-20). */
+static void forever_cancel(tram_future *future) {
+    struct server_op *op = (struct server_op *)future;
+    if (op->server->closed) {
+        tram__server_op_cancel(future);
+        return;
+    }
+    future->cancelling = false;
+    tram__server_shut(op->server, true);
+}
+
+static const struct future_kind forever_kind = {.name = "serve_forever", .cancel = forever_cancel};
+
+int tram_server_serve_forever(tram_server *server, tram_future **ret_future) {
+    int status = server->forever ? TRAM_ESTATE : begin_serving(server, __func__);
+    if (status)
+        return status;
+    return tram__server_op_new(server, &forever_kind, sizeof *server->forever, &server->forever, ret_future);
+}

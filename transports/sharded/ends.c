@@ -1,0 +1,204 @@
+/*
+ * The end of a server on all workers, as one that any thread may bring about and wait for. What a worker tells of its
+ * shard comes through the watch of the balance; whoever waits looks at the balance itself.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "transports/server/server.h"
+#include "transports/sharded/server.h"
+
+/* ---- What the workers tell ---- */
+
+static tram_runtime_server *server_of_load(const struct worker_load *load) {
+    struct balance *balance = (struct balance *)(uintptr_t)load->balance;
+    return container_of(balance, tram_runtime_server, balance);
+}
+
+static bool closing(struct worker_load *load) {
+    tram_runtime_server *server = server_of_load(load);
+    struct shard *shard = &server->of_worker[load - server->balance.workers];
+    pthread_mutex_lock(&server->shards.lock);
+    if (shard->state == SHARD_SERVES)
+        shard->state = SHARD_CLOSED;
+    bool given = server->given;
+    pthread_mutex_unlock(&server->shards.lock);
+    return given;
+}
+
+static void on_drained(struct worker_load *load) {
+    struct shards *shards = &server_of_load(load)->shards;
+    pthread_mutex_lock(&shards->lock);
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
+}
+
+const struct balance_watch tram__runtime_server_watch = {.closing = closing, .on_drained = on_drained};
+
+/* ---- Clients ---- */
+
+static int close_clients(tram_loop *loop, void *arg) {
+    (void)loop;
+    const struct shard *shard = arg;
+    return shard->object ? tram_server_close_clients(shard->object) : 0;
+}
+
+static int abort_clients(tram_loop *loop, void *arg) {
+    (void)loop;
+    const struct shard *shard = arg;
+    return shard->object ? tram_server_abort_clients(shard->object) : 0;
+}
+
+int tram_runtime_server_close_clients(tram_runtime_server *server) {
+    int status = tram__runtime_enter(server->shards.runtime);
+    return status ? status : tram__shards_call(&server->shards, close_clients);
+}
+
+int tram_runtime_server_abort_clients(tram_runtime_server *server) {
+    int status = tram__runtime_enter(server->shards.runtime);
+    return status ? status : tram__shards_call(&server->shards, abort_clients);
+}
+
+/* ---- Who is there ---- */
+
+/* Asked on all workers while the caller waits; on its stack. */
+struct survey {
+    tram_runtime_server *server;
+    tram_client_function visit;
+    void *arg;
+    unsigned unanswered; /* guarded by the shards' lock */
+};
+
+static void answer(struct survey *survey) {
+    struct shards *shards = &survey->server->shards;
+    pthread_mutex_lock(&shards->lock);
+    survey->unanswered--;
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
+}
+
+static void answer_ended(void *arg) {
+    answer(arg);
+}
+
+static int survey_worker(tram_loop *loop, void *arg) {
+    struct survey *survey = arg;
+    const tram_runtime *runtime = survey->server->shards.runtime;
+    unsigned worker = 0;
+    while (runtime->workers[worker].loop != loop)
+        worker++;
+    tram_server *serving = survey->server->of_worker[worker].object;
+    if (serving)
+        tram_server_each_client(serving, survey->visit, survey->arg);
+    answer(survey);
+    return 0;
+}
+
+static bool runs(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->control);
+    bool runs = runtime->state == RUNTIME_RUNS;
+    pthread_mutex_unlock(&runtime->control);
+    return runs;
+}
+
+int tram_runtime_server_each_client(tram_runtime_server *server, tram_client_function visit, void *arg) {
+    struct shards *shards = &server->shards;
+    tram_runtime *runtime = shards->runtime;
+    int status = tram__runtime_enter(runtime);
+    if (status)
+        return status;
+    if (tram__runtime_is_worker(runtime))
+        return TRAM_ESTATE; /* it would wait for itself */
+    if (!runs(runtime))
+        return 0;
+    struct survey survey = {.server = server, .visit = visit, .arg = arg, .unanswered = runtime->count};
+    for (unsigned i = 0; i < runtime->count; i++) {
+        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, survey_worker, &survey, answer_ended);
+        if (posted)
+            answer(&survey);
+        if (posted == -ENOMEM)
+            status = posted;
+    }
+    pthread_mutex_lock(&shards->lock);
+    while (survey.unanswered)
+        pthread_cond_wait(&shards->changed, &shards->lock);
+    pthread_mutex_unlock(&shards->lock);
+    return status;
+}
+
+/* The first few clients of a shard. */
+struct description {
+    char *text;
+    size_t size;
+    size_t used;
+    size_t named;
+    size_t all;
+};
+
+#define CLIENTS_NAMED 4
+
+static void describe_client(const tram_client *client, void *arg) {
+    struct description *description = arg;
+    char text[TRAM_ADDRESS_TEXT_SIZE + 64];
+    tram_client_text(client, text, sizeof text);
+    size_t length = strlen(text), room = description->size - description->used;
+    description->all++;
+    if (description->named == CLIENTS_NAMED || length + sizeof ", and 18446744073709551615 more" > room)
+        return;
+    description->named++;
+    description->used +=
+        (size_t)snprintf(description->text + description->used, room, "%s%s", description->named > 1 ? ", " : "", text);
+}
+
+void tram__runtime_server_describe(struct shard *shard, char *text, size_t size) {
+    struct description description = {.text = text, .size = size};
+    tram_server_each_client(shard->object, describe_client, &description);
+    if (description.named && description.named < description.all)
+        snprintf(text + description.used, size - description.used, " and %zu more",
+                 description.all - description.named);
+}
+
+/* ---- Waiting ---- */
+
+/* With the lock held. */
+static bool over(const tram_runtime_server *server) {
+    for (unsigned i = 0; i < server->balance.count; i++) {
+        const struct worker_load *load = &server->balance.workers[i];
+        bool closed = atomic_load_explicit(&load->closed, memory_order_acquire);
+        if (server->of_worker[i].state != SHARD_ENDED && !(closed && balance_load(load) == 0))
+            return false;
+    }
+    return true;
+}
+
+static int count_open(const tram_runtime_server *server) {
+    size_t count = 0;
+    for (unsigned i = 0; i < server->balance.count; i++)
+        if (server->of_worker[i].state != SHARD_ENDED)
+            count += runtime_server_load(server, i);
+    return count < INT_MAX ? (int)count : INT_MAX;
+}
+
+static struct timespec end_of(const tram_runtime *runtime, uint64_t timeout_ns) {
+    uint64_t now = tram__clock(runtime->workers[0].loop);
+    uint64_t end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+    return (struct timespec){.tv_sec = (time_t)(end / 1000000000u), .tv_nsec = (long)(end % 1000000000u)};
+}
+
+int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns) {
+    struct shards *shards = &server->shards;
+    int status = tram__runtime_enter(shards->runtime);
+    if (status)
+        return status;
+    if (tram__runtime_is_worker(shards->runtime))
+        return TRAM_ESTATE;
+    struct timespec end = end_of(shards->runtime, timeout_ns);
+    pthread_mutex_lock(&shards->lock);
+    while (!over(server) && !status)
+        status = pthread_cond_timedwait(&shards->changed, &shards->lock, &end);
+    int count = count_open(server);
+    pthread_mutex_unlock(&shards->lock);
+    return count;
+}

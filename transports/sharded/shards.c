@@ -1,0 +1,237 @@
+#include "transports/sharded/shards.h"
+
+#include <errno.h>
+
+/* With the lock held, or nobody else there. */
+static void close_bound(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    if (shard->state != SHARD_BOUND)
+        return;
+    for (size_t i = 0; i < shard_socket_count(shard); i++)
+        runtime_sys(shards->runtime)->close(shard->fds[i]);
+    shard->state = SHARD_ENDED;
+}
+
+/* ---- On the worker's thread ---- */
+
+/* Takes the sockets, unless all was closed meanwhile. */
+static bool take_sockets(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    pthread_mutex_lock(&shards->lock);
+    bool taken = shard->state == SHARD_BOUND;
+    if (taken)
+        shard->state = SHARD_SERVES;
+    pthread_mutex_unlock(&shards->lock);
+    return taken;
+}
+
+/* The sockets come back and are closed. */
+static void give_up_sockets(struct shard *shard) {
+    struct shards *shards = shard->shards;
+    pthread_mutex_lock(&shards->lock);
+    for (size_t i = 0; i < shard_socket_count(shard); i++)
+        runtime_sys(shards->runtime)->close(shard->fds[i]);
+    shard->state = SHARD_ENDED;
+    pthread_mutex_unlock(&shards->lock);
+}
+
+static int begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
+    struct shards *shards = shard->shards;
+    if (!take_sockets(shard))
+        return 0;
+    int status = shards->ops->begin(shard, loop, ret_error);
+    if (status) {
+        give_up_sockets(shard);
+        return status;
+    }
+    pthread_mutex_lock(&shards->lock);
+    bool closed = shards->closed; /* then the call that closes it may have come before */
+    pthread_mutex_unlock(&shards->lock);
+    if (closed)
+        shards->ops->close(shard->object);
+    return 0;
+}
+
+static struct shards *shards_of(struct runtime_part *part) {
+    return container_of(part, struct shards, part);
+}
+
+static int part_start(struct runtime_part *part, unsigned worker, tram_loop *loop) {
+    struct kept_error error;
+    return begin(&shards_of(part)->shard[worker], loop, &error);
+}
+
+static void part_stop(struct runtime_part *part, unsigned worker) {
+    struct shards *shards = shards_of(part);
+    struct shard *shard = &shards->shard[worker];
+    if (shard->object)
+        shards->ops->release(shard->object);
+    shard->object = NULL;
+    pthread_mutex_lock(&shards->lock);
+    if (shard->state != SHARD_BOUND)
+        shard->state = SHARD_ENDED;
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
+}
+
+static bool part_expects(struct runtime_part *part, unsigned worker) {
+    struct shards *shards = shards_of(part);
+    return shards->ops->expects && shards->ops->expects(&shards->shard[worker]);
+}
+
+static void part_describe(struct runtime_part *part, unsigned worker, char *text, size_t size) {
+    struct shards *shards = shards_of(part);
+    text[0] = '\0';
+    if (shards->ops->describe && shards->shard[worker].object)
+        shards->ops->describe(&shards->shard[worker], text, size);
+}
+
+static void part_free(struct runtime_part *part) {
+    struct shards *shards = shards_of(part);
+    shards->ops->free(shards);
+}
+
+static const struct runtime_part_ops part_ops = {
+    .start = part_start,
+    .stop = part_stop,
+    .expects = part_expects,
+    .describe = part_describe,
+    .free = part_free,
+};
+
+/* ---- Closing ---- */
+
+static int shard_close(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct shard *shard = arg;
+    return shard->object ? shard->shards->ops->close(shard->object) : 0;
+}
+
+int tram__shards_call(struct shards *shards, tram_callback function) {
+    const tram_runtime *runtime = shards->runtime;
+    int status = 0;
+    for (unsigned i = 0; i < runtime->count; i++) {
+        /* A worker that has ended has closed its shard, and all that it had. */
+        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, function, &shards->shard[i], NULL);
+        if (posted == -ENOMEM)
+            status = posted;
+    }
+    return status;
+}
+
+int tram__shards_close(struct shards *shards) {
+    tram_runtime *runtime = shards->runtime;
+    int status = tram__runtime_enter(runtime);
+    if (status)
+        return status;
+    pthread_mutex_lock(&shards->lock);
+    shards->closed = true;
+    for (unsigned i = 0; i < runtime->count; i++)
+        close_bound(&shards->shard[i]);
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
+    return tram__shards_call(shards, shard_close);
+}
+
+void tram__shards_fini(struct shards *shards) {
+    for (unsigned i = 0; i < shards->runtime->count; i++)
+        close_bound(&shards->shard[i]);
+    memory_put(&shards->runtime->allocator, shards->fds, shards->fds_room * sizeof *shards->fds);
+    if (tram__runtime_enter(shards->runtime) == 0) {
+        pthread_cond_destroy(&shards->changed);
+        pthread_mutex_destroy(&shards->lock);
+    }
+}
+
+/* ---- Handing over ---- */
+
+static void answer(struct shard *shard, int status, const struct kept_error *error) {
+    struct shards *shards = shard->shards;
+    pthread_mutex_lock(&shards->lock);
+    shards->answered++;
+    if (status && !shards->status) {
+        shards->status = status;
+        tram__error_keep(shards->ret_error, &error->error);
+    }
+    pthread_cond_broadcast(&shards->changed);
+    pthread_mutex_unlock(&shards->lock);
+}
+
+static void answer_ended(void *arg) {
+    struct shard *shard = arg;
+    struct kept_error error = {
+        .error = {.code = TRAM_ESTATE, .operation = shard->shards->ops->operation, .detail = "the worker has ended"}};
+    answer(shard, TRAM_ESTATE, &error);
+}
+
+static int shard_begin(tram_loop *loop, void *arg) {
+    struct shard *shard = arg;
+    struct kept_error error;
+    if (atomic_load_explicit(&shard->shards->runtime->stops, memory_order_relaxed))
+        answer_ended(shard);
+    else
+        answer(shard, begin(shard, loop, &error), &error);
+    return 0;
+}
+
+static int hand_over(struct shards *shards) {
+    tram_runtime *runtime = shards->runtime;
+    for (unsigned i = 0; i < runtime->count; i++) {
+        struct shard *shard = &shards->shard[i];
+        int status = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, shard_begin, shard, answer_ended);
+        if (status == TRAM_ESTATE) {
+            answer_ended(shard);
+        } else if (status) {
+            struct kept_error error = {.error = {.code = status, .operation = shards->ops->operation}};
+            answer(shard, status, &error);
+        }
+    }
+    pthread_mutex_lock(&shards->lock);
+    while (shards->answered < runtime->count)
+        pthread_cond_wait(&shards->changed, &shards->lock);
+    int status = shards->status;
+    pthread_mutex_unlock(&shards->lock);
+    if (status)
+        tram__shards_close(shards);
+    return status;
+}
+
+int tram__shards_begin(struct shards *shards) {
+    tram_runtime *runtime = shards->runtime;
+    for (unsigned i = 0; i < runtime->count; i++) {
+        shards->shard[i].fds = shard_fds(shards, i);
+        shards->shard[i].state = SHARD_BOUND;
+    }
+    tram__runtime_add_part(runtime, &shards->part);
+    return runtime->state == RUNTIME_RUNS ? hand_over(shards) : 0;
+}
+
+/* ---- Making ---- */
+
+void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struct shard_ops *ops, struct shard *shard) {
+    list_init(&shards->part.link);
+    shards->part.ops = &part_ops;
+    shards->runtime = runtime;
+    shards->ops = ops;
+    shards->ret_error = &runtime->server_error;
+    shards->shard = shard;
+    pthread_mutex_init(&shards->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&shards->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    for (unsigned i = 0; i < runtime->count; i++)
+        shard[i] = (struct shard){.shards = shards, .worker = i, .state = SHARD_ENDED};
+}
+
+int tram__shards_make_room(struct shards *shards, size_t sockets) {
+    size_t room = shards->runtime->count * sockets;
+    shards->fds = memory_get(&shards->runtime->allocator, room * sizeof *shards->fds);
+    if (!shards->fds)
+        return -ENOMEM;
+    shards->fds_room = room;
+    for (size_t i = 0; i < room; i++)
+        shards->fds[i] = -1;
+    return 0;
+}

@@ -1,0 +1,95 @@
+/*
+ * Something with sockets of its own on every worker of a runtime: a server's listeners, a datagram endpoint. The
+ * calling thread opens all sockets, so that errors are its own; each worker takes over its share when it starts, or by
+ * a call through its mailbox. What a worker makes of them is the table's business.
+ */
+#ifndef TRAM_TRANSPORTS_SHARDED_SHARDS_H
+#define TRAM_TRANSPORTS_SHARDED_SHARDS_H
+
+#include "core/runtime/runtime.h"
+#include "transports/socket/address.h"
+
+struct shard;
+struct shards;
+
+/* All but `free` run on the worker's thread. */
+struct shard_ops {
+    const char *operation; /* for errors */
+    /* Takes over the shard's sockets, and sets its `object`; on failure they stay the caller's. */
+    int (*begin)(struct shard *shard, tram_loop *loop, struct kept_error *ret_error);
+    int (*close)(void *object);
+    void (*release)(void *object);
+    /* See struct runtime_part_ops; NULL: never, nobody. */
+    bool (*expects)(struct shard *shard);
+    void (*describe)(struct shard *shard, char *text, size_t size);
+    /* With the runtime, after tram__shards_fini(): frees the whole thing. */
+    void (*free)(struct shards *shards);
+};
+
+enum shard_state {
+    SHARD_BOUND, /* its sockets wait for the worker */
+    SHARD_SERVES,
+    SHARD_CLOSED, /* its sockets are gone, or about to go */
+    SHARD_ENDED,  /* and so is all it had */
+};
+
+struct shard {
+    struct shards *shards;
+    unsigned worker;
+    enum shard_state state; /* guarded by the lock */
+    int *fds;               /* at most socket_count of them; the rest is -1 */
+    void *object;           /* of the worker's thread */
+};
+
+struct shards {
+    struct runtime_part part;
+    tram_runtime *runtime;
+    const struct shard_ops *ops;
+    int *fds; /* of all workers */
+    size_t fds_room;
+    size_t socket_count; /* of each worker, at most */
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* on the monotonic clock */
+    unsigned answered;      /* shards that serve, or could not */
+    int status;             /* of the first that could not */
+    struct kept_error *ret_error;
+    bool closed;
+    struct shard *shard; /* one per worker */
+};
+
+/* `shard` has room for all workers of the runtime. Errors go where the runtime keeps them. */
+void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struct shard_ops *ops, struct shard *shard);
+
+/* Room for that many sockets on each worker; all are -1. 0 or -ENOMEM. */
+int tram__shards_make_room(struct shards *shards, size_t sockets);
+
+/* Where the sockets of a worker go. */
+static inline int *shard_fds(const struct shards *shards, unsigned worker) {
+    return shards->fds + worker * shards->socket_count;
+}
+
+/* How many sockets a shard has. */
+static inline size_t shard_socket_count(const struct shard *shard) {
+    size_t count = 0;
+    while (count < shard->shards->socket_count && shard->fds[count] >= 0)
+        count++;
+    return count;
+}
+
+/* With all sockets open and `control` held: hands them over. On failure everything is closed. */
+int tram__shards_begin(struct shards *shards);
+
+/* Closes every shard, soon. Any thread. */
+int tram__shards_close(struct shards *shards);
+
+/* Calls `function` with each shard on its worker, soon; its object may be NULL. 0 or -ENOMEM. Any thread. */
+int tram__shards_call(struct shards *shards, tram_callback function);
+
+/* Closes what no worker took over, and frees what this file made. */
+void tram__shards_fini(struct shards *shards);
+
+static inline const struct sys *runtime_sys(const tram_runtime *runtime) {
+    return runtime->workers[0].loop->sys;
+}
+
+#endif

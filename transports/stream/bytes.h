@@ -1,0 +1,23 @@
+/*
+ * What the poller reports, as every kind of transport takes it that moves bytes by a descriptor: the functions of its
+ * io_kind. Kinds differ in how a stream ends: transport_kind.eof.
+ */
+#ifndef TRAM_TRANSPORTS_STREAM_BYTES_H
+#define TRAM_TRANSPORTS_STREAM_BYTES_H
+
+#include "transports/base/transport.h"
+
+/* Receiving, for protocols with data_received … */
+void tram__bytes_received(struct io *io, void *data, ssize_t result);
+/* … and with get_buffer. */
+int tram__bytes_buffer(struct io *io, void **ret_memory, size_t *ret_size);
+void tram__bytes_buffer_received(struct io *io, void *data, ssize_t result);
+
+size_t tram__bytes_gather(struct io *io, struct iovec *pieces, size_t count);
+void tram__bytes_sent(struct io *io, ssize_t result);
+void tram__bytes_ending(struct io *io, enum shutdown_mode how);
+
+/* transport_kind.drop_queue */
+void tram__bytes_drop_queue(tram_transport *transport);
+
+#endif

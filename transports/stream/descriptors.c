@@ -1,0 +1,156 @@
+/*
+ * Descriptors that come and go with the bytes of a Unix stream. Those that came are nowhere but in the poller's hands
+ * while the protocol is called with their bytes; those that are to go hang on a chunk of the write queue.
+ */
+#include "transports/stream/descriptors.h"
+
+#include <errno.h>
+
+#include "transports/base/transport.h"
+#include <tram/unix.h>
+
+static tram_transport *transport_of(struct io *io) {
+    return (tram_transport *)(void *)io;
+}
+
+/* ---- What the poller asks ---- */
+
+static size_t room(struct io *io) {
+    return transport_of(io)->more->descriptors_room;
+}
+
+static void close_all(tram_loop *loop, const int *fds, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        loop->sys->close(fds[i]);
+}
+
+/* The connection ends, if it does, after this tick's callbacks: `more` stays for as long as this needs it. */
+static void received(struct io *io, void *data, ssize_t result, const int *fds, size_t count, bool cut) {
+    tram_transport *transport = transport_of(io);
+    struct transport_more *more = transport->more;
+    if (unlikely(cut)) {
+        close_all(io->loop, fds, count);
+        tram__transport_over_limit(transport, "recv", "more descriptors came than there is room for");
+        return;
+    }
+    more->descriptors = fds;
+    more->descriptors_left = count;
+    io->kind->received(io, data, result);
+    close_all(io->loop, more->descriptors, more->descriptors_left);
+    more->descriptors_left = 0;
+}
+
+static size_t gather(struct io *io, const int **ret_fds) {
+    return tram__write_queue_descriptors(&transport_of(io)->queue, ret_fds);
+}
+
+const struct io_descriptor_kind tram__stream_descriptors = {.room = room, .received = received, .gather = gather};
+
+/* ---- The public calls ---- */
+
+static bool is_unix(const tram_transport *transport) {
+    int family = 0;
+    socklen_t size = sizeof family;
+    transport->io.loop->sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    return family == AF_UNIX;
+}
+
+/* Descriptors may come and go from now on. 0, -ENOTSUP or -ENOMEM. */
+static int prepare(tram_transport *transport) {
+    if (transport->io.flags & IO_DESCRIPTORS)
+        return 0;
+    if (!transport->io.kind->descriptors || !is_unix(transport))
+        return -ENOTSUP;
+    if (!transport->more)
+        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
+    if (!transport->more)
+        return -ENOMEM;
+    transport->io.flags |= IO_DESCRIPTORS;
+    return 0;
+}
+
+int tram_transport_receive_descriptors(tram_transport *transport, size_t max) {
+    int status = loop_enter_open(transport->io.loop, __func__);
+    if (status)
+        return status;
+    if (max > TRAM_DESCRIPTORS_MAX)
+        return TRAM_EVALUE;
+    if (transport->flags & T_LOST)
+        return TRAM_ESTATE;
+    status = prepare(transport);
+    if (!status)
+        transport->more->descriptors_room = max;
+    return status;
+}
+
+size_t tram_transport_take_descriptors(tram_transport *transport, int *ret_fds, size_t count) {
+    if (loop_enter(transport->io.loop, __func__) || !transport->more)
+        return 0;
+    struct transport_more *more = transport->more;
+    if (count > more->descriptors_left)
+        count = more->descriptors_left;
+    for (size_t i = 0; i < count; i++)
+        ret_fds[i] = more->descriptors[i];
+    more->descriptors += count;
+    more->descriptors_left -= count;
+    return count;
+}
+
+/* What the kernel says of the descriptors, and not of the connection. */
+static bool refused(ssize_t result) {
+    return result == -EBADF || result == -EINVAL || result == -ETOOMANYREFS;
+}
+
+/* Nothing is queued. */
+static int send_now(tram_transport *transport, const char *data, size_t size, const int *fds, size_t count,
+                    ssize_t *ret_sent) {
+    ssize_t sent = io_try_send_descriptors(&transport->io, data, size, fds, count);
+    *ret_sent = sent > 0 ? sent : 0;
+    if (refused(sent))
+        return (int)sent;
+    if (sent > 0) {
+        stats_add(&transport->io.loop->stats.writes, 1);
+        stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)sent);
+        if (transport_kind_of(transport)->moved)
+            transport_kind_of(transport)->moved(transport, TRAFFIC_OUT);
+    } else if (sent != -EAGAIN) {
+        tram__transport_fatal(transport, (int)sent, "send", NULL);
+    }
+    return 0;
+}
+
+static int send_later(tram_transport *transport, const char *data, size_t size, const int *fds, size_t count) {
+    int status = tram__write_queue_copy_with(transport->io.loop, &transport->queue, data, size, fds, count);
+    if (!status)
+        tram__transport_queued(transport);
+    return status;
+}
+
+static int send_descriptors(tram_transport *transport, const char *data, size_t size, const int *fds, size_t count) {
+    ssize_t sent = 0;
+    if (write_queue_empty(&transport->queue) && !transport->corked) {
+        int status = send_now(transport, data, size, fds, count, &sent);
+        if (status || transport->flags & T_LOST_PENDING)
+            return status;
+    }
+    /* They went with the first byte: the rest is like any other. */
+    return sent ? tram_transport_write(transport, data + sent, size - (size_t)sent)
+                : send_later(transport, data, size, fds, count);
+}
+
+int tram_transport_send_descriptors(tram_transport *transport, const void *data, size_t size, const int *fds,
+                                    size_t count) {
+    int status = loop_enter_open(transport->io.loop, __func__);
+    if (status)
+        return status;
+    if (!data || !size || !fds || !count || count > TRAM_DESCRIPTORS_MAX)
+        return TRAM_EVALUE;
+    if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
+        return TRAM_ESTATE;
+    if (transport->flags & (T_LOST_PENDING | T_LOST)) {
+        tram__transport_drop_write(transport);
+        return 0;
+    }
+    status = prepare(transport);
+    return status ? status : send_descriptors(transport, data, size, fds, count);
+}

@@ -1,0 +1,236 @@
+/* The stream transport over a connected socket. */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "transports/proxy/bridge.h"
+#include "transports/stream/bytes.h"
+#include "transports/stream/descriptors.h"
+#include "transports/stream/metering.h"
+#include "transports/stream/stream.h"
+#include <tram/unix.h>
+
+/* ---- Ends and addresses ---- */
+
+/* The peer has finished; what to do about our side is the protocol's decision. */
+static void eof(tram_transport *transport) {
+    transport->flags |= T_EOF;
+    tram__io_receive_stop(&transport->io);
+    int keep_open = tram__protocol_eof(transport);
+    if (unlikely(keep_open < 0))
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram__transport_close(transport);
+}
+
+static struct exclusive_writer *writer_of(struct io *io) {
+    return transport_writer((tram_transport *)(void *)io);
+}
+
+static void next_range(struct io *io, struct io_range *ret_range) {
+    writer_of(io)->next_range(writer_of(io), ret_range);
+}
+
+static void range_sent(struct io *io, ssize_t result) {
+    writer_of(io)->range_sent(writer_of(io), result);
+}
+
+static void metered_range_sent(struct io *io, ssize_t result) {
+    if (result > 0)
+        tram__traffic_moved((tram_transport *)(void *)io, TRAFFIC_OUT);
+    range_sent(io, result);
+}
+
+static int end_writing(tram_transport *transport) {
+    return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+/* An address that is asked for once and then kept. NULL: not to be had. */
+static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
+    const struct sys *sys = transport->io.loop->sys;
+    if (!transport->more)
+        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
+    if (!transport->more)
+        return NULL;
+    tram_socket_address *address = of_peer ? &transport->more->peer : &transport->more->sock;
+    if (!address->size && transport->io.fd >= 0) {
+        socklen_t size = sizeof address->address;
+        int (*ask)(int, struct sockaddr *, socklen_t *) = of_peer ? sys->getpeername : sys->getsockname;
+        if (ask(transport->io.fd, (struct sockaddr *)&address->address, &size) == 0)
+            address->size = size;
+    }
+    return address->size ? address : NULL;
+}
+
+void tram__socket_end(tram_transport *transport) {
+    tram_loop *loop = transport->io.loop;
+    int fd = transport->io.fd;
+    if (transport->holds > 1) { /* whoever holds it may ask later (T-10) */
+        fetch(transport, false);
+        if (!transport->peer.sin6_family)
+            fetch(transport, true);
+    }
+    tram__io_remove(&transport->io);
+    transport->io.fd = -1;
+    /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
+    if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
+        loop->sys->shutdown(fd, SHUT_WR);
+    loop->sys->close(fd);
+}
+
+struct extra_values {
+    tram_socket socket;
+    tram_peer_credentials credentials;
+    tram_socket_address peer;
+};
+
+static int socket_option(const tram_transport *transport, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    if (transport->io.fd >= 0)
+        transport->io.loop->sys->getsockopt(transport->io.fd, SOL_SOCKET, name, &value, &size);
+    return value;
+}
+
+/* A Unix peer without a name has an address that is nothing but its family (U-7). */
+static const void *peername(tram_transport *transport, struct extra_values *values) {
+    tram_socket_address *peer = &values->peer;
+    sa_family_t family = transport->peer.sin6_family;
+    if (!family)
+        return fetch(transport, true);
+    memset(peer, 0, sizeof *peer);
+    peer->size = family == AF_UNIX    ? sizeof(sa_family_t)
+                 : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                      : sizeof(struct sockaddr_in);
+    memcpy(&peer->address, &transport->peer, peer->size);
+    return peer;
+}
+
+/* Who connected, or listened, as the kernel saw it then. Other families do not tell. */
+static const void *peer_credentials(const tram_transport *transport, struct extra_values *values) {
+    struct ucred found;
+    socklen_t size = sizeof found;
+    if (socket_option(transport, SO_DOMAIN) != AF_UNIX ||
+        transport->io.loop->sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_PEERCRED, &found, &size) < 0)
+        return NULL;
+    values->credentials = (tram_peer_credentials){.pid = found.pid, .uid = found.uid, .gid = found.gid};
+    return &values->credentials;
+}
+
+const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
+    tram_loop *loop = transport->io.loop;
+    if (!loop->extra_info) {
+        loop->extra_info = memory_get(&loop->allocator, sizeof(struct extra_values));
+        loop->extra_info_size = sizeof(struct extra_values);
+    }
+    struct extra_values *values = loop->extra_info;
+    if (!values)
+        return NULL;
+    if (strcmp(name, "peername") == 0)
+        return peername(transport, values);
+    if (strcmp(name, "sockname") == 0)
+        return fetch(transport, false);
+    if (strcmp(name, "peercred") == 0)
+        return peer_credentials(transport, values);
+    if (strcmp(name, "socket") != 0)
+        return NULL;
+    values->socket = (tram_socket){
+        .fileno = transport->io.fd,
+        .family = socket_option(transport, SO_DOMAIN),
+        .type = socket_option(transport, SO_TYPE),
+        .protocol = socket_option(transport, SO_PROTOCOL),
+    };
+    return &values->socket;
+}
+
+static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind, metered_buffered_kind;
+
+#define STREAM_KIND(plain_one, buffered_one, buffer_function, received_function, sent_function, range_function, table, \
+                    told)                                                                                              \
+    {                                                                                                                  \
+        .io = {.name = "stream",                                                                                       \
+               .transport = true,                                                                                      \
+               .buffer = buffer_function,                                                                              \
+               .received = received_function,                                                                          \
+               .reads_first = offsetof(tram_transport, protocol),                                                      \
+               .gather = tram__bytes_gather,                                                                           \
+               .sent = sent_function,                                                                                  \
+               .pipe = tram__bridge_pipe,                                                                              \
+               .spliced = tram__bridge_spliced,                                                                        \
+               .descriptors = &tram__stream_descriptors,                                                               \
+               .next_range = next_range,                                                                               \
+               .range_sent = range_function,                                                                           \
+               .ending = tram__bytes_ending},                                                                          \
+        .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
+        .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
+        .end_writing = end_writing, .end = tram__socket_end, .extra_info = tram__socket_extra_info,                    \
+    }
+
+#define COMMON_KIND(buffer, received)                                                                                  \
+    STREAM_KIND(plain_kind, buffered_kind, buffer, received, tram__bytes_sent, range_sent, NULL, NULL)
+static const struct transport_kind plain_kind = COMMON_KIND(NULL, tram__bytes_received);
+static const struct transport_kind buffered_kind = COMMON_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
+
+#define METERED_KIND(buffer, received)                                                                                 \
+    STREAM_KIND(metered_plain_kind, metered_buffered_kind, buffer, received, tram__traffic_sent, metered_range_sent,   \
+                &tram__traffic_calls, tram__traffic_moved)
+static const struct transport_kind metered_plain_kind = METERED_KIND(NULL, tram__traffic_received);
+static const struct transport_kind metered_buffered_kind =
+    METERED_KIND(tram__bytes_buffer, tram__traffic_buffer_received);
+
+/* ---- Making one ---- */
+
+/*
+ * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
+ * any more. For the name of a Unix socket, which it does not forget, the kernel is asked when someone wants to know.
+ */
+static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
+    bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
+    bool unnamed = size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX;
+    if (unnamed)
+        transport->peer.sin6_family = AF_UNIX;
+    else if (inet && size <= sizeof transport->peer)
+        memcpy(&transport->peer, peer, sizeof transport->peer); /* of a constant size: no call */
+}
+
+__attribute__((noinline)) static void ask_for_peer(tram_transport *transport) {
+    struct sockaddr_storage peer = {0};
+    socklen_t size = sizeof peer;
+    if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&peer, &size) == 0)
+        keep_peer(transport, &peer, size);
+}
+
+static void set_no_delay(tram_transport *transport) {
+    int family = transport->peer.sin6_family ? transport->peer.sin6_family : socket_option(transport, SO_DOMAIN);
+    int on = 1;
+    if (family == AF_INET || family == AF_INET6)
+        transport->io.loop->sys->setsockopt(transport->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                              const struct transport_kind *kind, tram_transport **ret_transport) {
+    tram_transport *transport;
+    int status = tram__transport_new(loop, kind, fd, &transport);
+    if (status)
+        return status;
+    if (likely(options->peer))
+        keep_peer(transport, options->peer, options->peer_size);
+    else
+        ask_for_peer(transport);
+    if (!options->no_delay_set)
+        set_no_delay(transport);
+    tram__transport_begin(transport, protocol, options->owner, options->creator);
+    if (ret_transport)
+        *ret_transport = transport;
+    return 0;
+}
+
+int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                     tram_transport **ret_transport) {
+    return make(loop, fd, protocol, options, &plain_kind, ret_transport);
+}
+
+int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                             tram_transport **ret_transport) {
+    return make(loop, fd, protocol, options, &metered_plain_kind, ret_transport);
+}
