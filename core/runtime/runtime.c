@@ -162,6 +162,12 @@ static void worker_tick(tram_loop *loop, void *arg) {
     ask_again(worker);
     if (loop->stats.connections_now)
         return;
+    if (loop->unfinished) {
+        /* No connection needs it any more, so it is asked to end at once. */
+        if (worker->phase != WORKER_ABORTS)
+            abort_all(worker);
+        return;
+    }
     deadline_cancel(loop, &worker->grace);
     worker->phase = WORKER_EXITING;
     take_a_turn(worker);

@@ -148,6 +148,7 @@ const struct future_kind tram__task_kind = {.name = "task", .request = request, 
 /* Gives back what only a task that has not ended needs. */
 static void release_parts(tram_task *task) {
     list_remove(&task->link);
+    task->future.loop->unfinished--;
     context_end(&task->context);
     tram__stack_put(&task->tasks->stacks, task->stack);
     tram__locals_drop(task->locals);
@@ -221,6 +222,7 @@ int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, cons
     list_init(&task->scopes);
     list_init(&task->group_link);
     list_append(&tasks->all, &task->link);
+    loop->unfinished++;
     if (tram__task_current)
         task->locals = tram__locals_hold(tram__task_current->locals);
     if (options) {
@@ -293,9 +295,14 @@ static void abandon_all(struct task_loop *tasks) {
         abandon(container_of(all->next, tram_task, link));
 }
 
+/* Once each: a worker may ask several times. */
 static void cancel_all(struct task_loop *tasks) {
-    for (struct list *link = tasks->all.next; link != &tasks->all; link = link->next)
-        tram__task_request(container_of(link, tram_task, link));
+    for (struct list *link = tasks->all.next; link != &tasks->all; link = link->next) {
+        tram_task *task = container_of(link, tram_task, link);
+        if (!task->aborted)
+            tram__task_request(task);
+        task->aborted = true;
+    }
 }
 
 static void tasks_ending(struct close_hook *hook, enum shutdown_mode mode) {
@@ -306,6 +313,10 @@ static void tasks_ending(struct close_hook *hook, enum shutdown_mode mode) {
     if (mode != IO_SHUTDOWN_NOW)
         return;
     abandon_all(tasks);
+    while (!list_empty(&tasks->owned)) {
+        struct loop_owned *owned = container_of(tasks->owned.next, struct loop_owned, link);
+        owned->abandon(owned);
+    }
     list_remove(&hook->link);
     tram__stack_pool_fini(&tasks->stacks);
     loop->upper = NULL;
@@ -321,6 +332,7 @@ struct task_loop *tram__task_loop(tram_loop *loop) {
         return NULL;
     tasks->loop = loop;
     list_init(&tasks->all);
+    list_init(&tasks->owned);
     loop->upper = tasks;
     loop_add_close_hook(loop, &tasks->hook, tasks_ending);
     return tasks;

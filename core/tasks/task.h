@@ -37,13 +37,19 @@ struct task_wait {
     enum wait_state state;
 };
 
-/* What a task must end before it does, innermost first: timeouts and groups. On its own stack no such thing may lie. */
+/* What a task must end before it does, innermost first: timeouts and groups. */
 struct task_scope {
     struct list link;
     /* The task's function returned with it open: ends it and frees it, returning the status that becomes the task's. */
     int (*end)(struct task_scope *scope, int status);
     /* The loop closes. Frees it. */
     void (*abandon)(struct task_scope *scope);
+};
+
+/* What waits for futures and belongs to the loop, not to a task. */
+struct loop_owned {
+    struct list link;
+    void (*abandon)(struct loop_owned *owned); /* the loop closes: ends and leaves the list */
 };
 
 struct task_loop;
@@ -67,6 +73,7 @@ struct tram_task {
     bool must_cancel;   /* what it waits in next returns TRAM_ECANCELLED */
     bool started;
     bool returned;
+    bool aborted; /* was asked to end by the runtime */
     struct list scopes;
     struct task_locals *locals;
     void *cpp_exceptions[2]; /* what C++ keeps for each thread, while the task does not run */
@@ -86,6 +93,7 @@ struct task_loop {
     tram_loop *loop;
     struct context context; /* of the loop, while a task runs */
     struct list all;
+    struct list owned; /* struct loop_owned */
     struct stack_pool stacks;
     uint64_t number; /* of the latest task */
     void *cpp_exceptions[2];
@@ -145,6 +153,35 @@ extern const struct future_kind tram__task_kind;
 static inline tram_task *task_of(tram_future *future) {
     return (tram_task *)(void *)future;
 }
+
+static inline void loop_own(struct task_loop *tasks, struct loop_owned *owned, void (*abandon)(struct loop_owned *)) {
+    owned->abandon = abandon;
+    list_append(&tasks->owned, &owned->link);
+}
+
+/* Becomes the innermost scope of the running task. */
+static inline void scope_open(tram_task *task, struct task_scope *scope) {
+    scope->link = (struct list){task->scopes.next, &task->scopes};
+    task->scopes.next->previous = &scope->link;
+    task->scopes.next = &scope->link;
+}
+
+static inline bool scope_is_innermost(const struct task_scope *scope) {
+    const tram_task *task = tram__task_current;
+    return task && task->scopes.next == &scope->link;
+}
+
+/*
+ * Waits for a future's end without a claim on it: a task that is cancelled meanwhile does not cancel the future. It is
+ * held from begin to the end of wait. wait.c
+ */
+struct future_completion {
+    struct task_wait wait;
+    struct future_watch watch;
+};
+void tram__completion_begin(struct future_completion *completion, tram_future *future, const void *where);
+int tram__completion_wait(struct future_completion *completion);
+void tram__completion_abandon(struct task_wait *wait);
 
 /* Values of a task: locals.c. */
 struct task_locals *tram__locals_hold(struct task_locals *locals);
