@@ -166,6 +166,8 @@ static void worker_tick(tram_loop *loop, void *arg) {
         /* No connection needs it any more, so it is asked to end at once. */
         if (worker->phase != WORKER_ABORTS)
             abort_all(worker);
+        else
+            end_all(worker, IO_SHUTDOWN_ABORT); /* there may be new ones */
         return;
     }
     deadline_cancel(loop, &worker->grace);

@@ -4,35 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "support/support.h"
-#include <tram/task.h>
+#include "support/tasks.h"
 
-static struct world *world;
-
-static int setup(void **state) {
-    int status = world_setup(state);
-    world = *state;
-    return status;
-}
-
-static tram_task *spawn(tram_task_function function, const void *arg) {
-    tram_task *task;
-    assert_int_equal(tram_task_spawn(world->loop, function, (void *)(uintptr_t)arg, NULL, &task), 0);
-    return task;
-}
-
-/* Runs until it is done; returns what it returned. */
-static int run(tram_task *task) {
-    (void)tram_loop_run_until_complete(world->loop, tram_task_future(task));
-    assert_true(tram_task_done(task));
-    int status = tram_task_result(task);
-    tram_task_release(task);
-    return status;
-}
-
-static const char *result_name(int status) {
-    return status < 0 ? tram_error_name(status) : "ok";
-}
+#define world tasks_world
+#define run   run_task
 
 /* ---- Beginning and end ---- */
 
@@ -171,16 +146,10 @@ static int await_future(void *arg) {
     trace(world, "%s:waits", waiting->name);
     void *value = NULL;
     int status = tram_await(waiting->future, &value);
-    trace(world, "%s:%s", waiting->name, result_name(status));
+    trace(world, "%s:%s", waiting->name, status_name(status));
     if (status < 0)
         return waiting->catches ? 0 : status;
     return (int)(intptr_t)value;
-}
-
-static tram_future *future_new(void) {
-    tram_future *future;
-    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
-    return future;
 }
 
 static void trace_done(tram_future *future, void *arg) {
@@ -328,7 +297,7 @@ static int sleep_ms(void *arg) {
     const int *ms = arg;
     uint64_t before = tram_loop_time(world->loop);
     int status = tram_sleep(*ms * 1000000ll);
-    trace(world, "%d:%s", *ms, result_name(status));
+    trace(world, "%d:%s", *ms, status_name(status));
     assert_true(status || tram_loop_time(world->loop) - before >= (uint64_t)*ms * 1000000u);
     return status;
 }
@@ -395,7 +364,7 @@ static int cancel_oneself(void *arg) {
     assert_int_equal(tram_task_cancel(tram_task_current()), 1);
     trace(world, "on");
     int status = tram_sleep(3600ll * 1000000000);
-    trace(world, "%s", result_name(status));
+    trace(world, "%s", status_name(status));
     assert_int_equal(tram_yield(), 0); /* delivered once */
     return 3;
 }
@@ -465,15 +434,15 @@ static int count_cancels(void *arg) {
     (void)arg;
     tram_task *self = tram_task_current();
     int status = tram_sleep(3600ll * 1000000000);
-    trace(world, "%s:%d", result_name(status), tram_task_cancelling(self));
+    trace(world, "%s:%d", status_name(status), tram_task_cancelling(self));
     status = tram_yield(); /* both requests were delivered as one */
-    trace(world, "%s:%d", result_name(status), tram_task_cancelling(self));
+    trace(world, "%s:%d", status_name(status), tram_task_cancelling(self));
     assert_int_equal(tram_task_uncancel(self), 1);
     assert_int_equal(tram_task_uncancel(self), 0);
     assert_int_equal(tram_task_uncancel(self), 0);
     tram_task_cancel(self);
     assert_int_equal(tram_task_uncancel(self), 0); /* drops what was not delivered */
-    trace(world, "%s", result_name(tram_yield()));
+    trace(world, "%s", status_name(tram_yield()));
     return 0;
 }
 
@@ -730,44 +699,42 @@ static void test_many_tasks_in_rounds_reuse_their_stacks(void **state) {
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_A_1_a_task_begins_in_the_next_tick_in_order),
-        TEST(test_A_1_the_loop_holds_a_task_that_nobody_waits_for),
-        TEST(test_A_2_a_result_is_what_the_function_returns),
-        TEST(test_A_2_a_failure_has_a_text),
-        TEST(test_A_11_a_failure_that_nobody_looks_at_is_reported),
-        TEST(test_spawn_refuses_what_cannot_be),
-        TEST(test_spawn_without_memory_leaves_nothing_behind),
-        TEST(test_A_3_X_2_a_task_waits_for_a_future),
-        TEST(test_A_3_an_error_is_what_await_returns),
-        TEST(test_A_3_a_future_that_is_done_costs_no_tick),
-        TEST(test_A_3_only_tasks_wait_and_not_for_themselves),
-        TEST(test_A_4_L_40_who_waits_goes_on_in_order_of_waiting),
-        TEST(test_A_4_a_task_waits_for_another),
-        TEST(test_a_parked_wait_allocates_nothing),
-        TEST(test_A_5_yield_lets_others_run),
-        TEST(test_A_5_sleep_is_never_too_short_and_in_order),
-        TEST(test_sleep_without_memory_for_its_timer_says_so),
-        TEST(test_A_6_a_task_that_waits_is_cancelled_in_the_next_tick),
-        TEST(test_A_6_a_task_that_has_not_begun_never_does),
-        TEST(test_A_6_a_task_that_runs_is_cancelled_where_it_waits_next),
-        TEST(test_A_10_a_request_that_was_not_delivered_cancels_the_result),
-        TEST(test_A_10_a_cancel_that_races_the_result_wins),
-        TEST(test_A_7_cancelling_passes_to_what_is_waited_for),
-        TEST(test_A_8_who_catches_a_cancellation_goes_on),
-        TEST(test_A_9_requests_are_counted),
-        TEST(test_A_12_a_task_has_a_name),
-        TEST(test_A_13_values_of_a_task_pass_to_those_it_spawns),
-        TEST(test_A_14_all_tasks_can_be_seen),
-        TEST(test_A_15_a_loop_that_closes_reports_tasks_and_never_runs_them),
-        TEST(test_a_task_cannot_run_or_close_its_loop),
-        TEST(test_A_17_tasks_that_have_begun_stay_on_their_thread),
-        TEST(test_A_16_a_task_may_have_a_larger_stack),
-        TEST(test_A_16_a_stack_that_overflows_is_caught),
-        TEST(test_many_tasks_in_rounds_reuse_their_stacks),
+        TASK_TEST(test_A_1_a_task_begins_in_the_next_tick_in_order),
+        TASK_TEST(test_A_1_the_loop_holds_a_task_that_nobody_waits_for),
+        TASK_TEST(test_A_2_a_result_is_what_the_function_returns),
+        TASK_TEST(test_A_2_a_failure_has_a_text),
+        TASK_TEST(test_A_11_a_failure_that_nobody_looks_at_is_reported),
+        TASK_TEST(test_spawn_refuses_what_cannot_be),
+        TASK_TEST(test_spawn_without_memory_leaves_nothing_behind),
+        TASK_TEST(test_A_3_X_2_a_task_waits_for_a_future),
+        TASK_TEST(test_A_3_an_error_is_what_await_returns),
+        TASK_TEST(test_A_3_a_future_that_is_done_costs_no_tick),
+        TASK_TEST(test_A_3_only_tasks_wait_and_not_for_themselves),
+        TASK_TEST(test_A_4_L_40_who_waits_goes_on_in_order_of_waiting),
+        TASK_TEST(test_A_4_a_task_waits_for_another),
+        TASK_TEST(test_a_parked_wait_allocates_nothing),
+        TASK_TEST(test_A_5_yield_lets_others_run),
+        TASK_TEST(test_A_5_sleep_is_never_too_short_and_in_order),
+        TASK_TEST(test_sleep_without_memory_for_its_timer_says_so),
+        TASK_TEST(test_A_6_a_task_that_waits_is_cancelled_in_the_next_tick),
+        TASK_TEST(test_A_6_a_task_that_has_not_begun_never_does),
+        TASK_TEST(test_A_6_a_task_that_runs_is_cancelled_where_it_waits_next),
+        TASK_TEST(test_A_10_a_request_that_was_not_delivered_cancels_the_result),
+        TASK_TEST(test_A_10_a_cancel_that_races_the_result_wins),
+        TASK_TEST(test_A_7_cancelling_passes_to_what_is_waited_for),
+        TASK_TEST(test_A_8_who_catches_a_cancellation_goes_on),
+        TASK_TEST(test_A_9_requests_are_counted),
+        TASK_TEST(test_A_12_a_task_has_a_name),
+        TASK_TEST(test_A_13_values_of_a_task_pass_to_those_it_spawns),
+        TASK_TEST(test_A_14_all_tasks_can_be_seen),
+        TASK_TEST(test_A_15_a_loop_that_closes_reports_tasks_and_never_runs_them),
+        TASK_TEST(test_a_task_cannot_run_or_close_its_loop),
+        TASK_TEST(test_A_17_tasks_that_have_begun_stay_on_their_thread),
+        TASK_TEST(test_A_16_a_task_may_have_a_larger_stack),
+        TASK_TEST(test_A_16_a_stack_that_overflows_is_caught),
+        TASK_TEST(test_many_tasks_in_rounds_reuse_their_stacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
