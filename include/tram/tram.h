@@ -4,6 +4,7 @@
 
 #include <tram/bridge.h>
 #include <tram/buffer.h>
+#include <tram/channel.h>
 #include <tram/connection.h>
 #include <tram/custom.h>
 #include <tram/datagram.h>

@@ -83,7 +83,7 @@ static void test_A_2_a_failure_has_a_text(void **state) {
     tram_task_release(task);
 }
 
-static void test_A_11_a_failure_that_nobody_looks_at_is_reported(void **state) {
+static void test_A_11_L_28_a_failure_that_nobody_looks_at_is_reported(void **state) {
     (void)state;
     int value = -EIO;
     tram_task *task = spawn(give, &value);
@@ -705,7 +705,7 @@ int main(void) {
         TASK_TEST(test_A_1_the_loop_holds_a_task_that_nobody_waits_for),
         TASK_TEST(test_A_2_a_result_is_what_the_function_returns),
         TASK_TEST(test_A_2_a_failure_has_a_text),
-        TASK_TEST(test_A_11_a_failure_that_nobody_looks_at_is_reported),
+        TASK_TEST(test_A_11_L_28_a_failure_that_nobody_looks_at_is_reported),
         TASK_TEST(test_spawn_refuses_what_cannot_be),
         TASK_TEST(test_spawn_without_memory_leaves_nothing_behind),
         TASK_TEST(test_A_3_X_2_a_task_waits_for_a_future),
