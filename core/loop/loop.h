@@ -62,6 +62,13 @@ static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
     list_append(&loop->close_hooks, &hook->link);
 }
 
+/*
+ * What is in the slot, at first use `size` zeroed bytes that begin with a struct loop_state; NULL: out of memory. It
+ * lives as long as the loop does. What must end earlier has a close hook in there.
+ */
+void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
+                           void (*free)(tram_loop *loop, struct loop_state *state));
+
 /* Asks every io and every hook of the loop to end; see enum shutdown_mode. */
 void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending);
 

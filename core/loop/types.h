@@ -62,25 +62,27 @@ struct io_slot {
     uint32_t next_free;
 };
 
-/* Free chunks of one size, kept for reuse. */
-struct chunk_cache {
-    struct free_chunk *free;
-    unsigned count;
+/*
+ * Slots for what upper floors keep per loop: each floor has a few, which it numbers itself. The loop knows no more of
+ * what is in there than how to free it.
+ */
+enum loop_slot {
+    LOOP_SLOT_CORE = 0, /* folders of core above the loop */
+    LOOP_SLOT_TRANSPORTS = 4,
+    LOOP_SLOT_PROTOCOLS = 8,
+    LOOP_SLOT_COUNT = 12,
+};
+
+/* First in what is in a slot; see tram__loop_slot_open(). */
+struct loop_state {
+    void (*free)(tram_loop *loop, struct loop_state *state); /* what it holds, when the loop is freed; may be NULL */
+    size_t size;                                             /* of all of it */
 };
 
 enum guard {
     GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
     GUARD_PLAIN = 1,
     GUARD_DEBUG = 2,
-};
-
-/* Pipes through which the kernel moves bytes from socket to socket: splice.c. */
-struct pipe_cache {
-    int (*free)[2]; /* the empty ones; room for all */
-    unsigned free_count;
-    unsigned count;  /* of all, in use or free */
-    bool impossible; /* they are not to be had */
-    struct close_hook hook;
 };
 
 struct tram_loop {
@@ -125,14 +127,7 @@ struct tram_loop {
     struct list close_hooks;
     struct call_slots *calls; /* handles.c */
 
-    /* for the transports, which set them up at first use */
-    struct pool transport_pool;
-    struct chunk_cache chunk_cache[2]; /* chunks.c */
-    struct close_hook chunk_hook;
-    struct pipe_cache pipes;
-    struct ready release_ready; /* queued while `released` is not empty */
-    tram_protocol *released;    /* protocols waiting for their `released`, linked through `reserved` */
-    tram_protocol *released_last;
+    struct loop_state *slots[LOOP_SLOT_COUNT];
 
     struct kept_error raised; /* what tram_loop_raise() remembers until the code comes back */
     bool raised_set;
@@ -144,8 +139,6 @@ struct tram_loop {
     uint64_t slow_callback_ns;
     uint64_t spin_ns;
 
-    void *extra_info; /* where get_extra_info puts its answer: transports */
-    size_t extra_info_size;
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */
     struct close_hook signal_hook;

@@ -25,7 +25,7 @@ MUTATIONS = [
      "    loop->poller_ops->serve(loop, loop->poller);\n    run_batch(loop);\n",
      "I/O runs before what was queued earlier"),
     ("L-19", "core/loop/watch.c",
-     "    clear(&watch->workers[which]);\n    if (watch_events(watch))\n",
+     "    clear(&watch->registrations[which]);\n    if (watch_events(watch))\n",
      "    if (watch_events(watch))\n",
      "a removed callback goes on"),
     ("L-18", "core/loop/watch.c",

@@ -1,4 +1,5 @@
 #include "transports/base/chunks.h"
+#include "transports/base/state.h"
 
 struct free_chunk {
     struct free_chunk *next;
@@ -9,10 +10,11 @@ static const size_t chunk_sizes[2] = {CHUNK_SMALL, CHUNK_LARGE};
 static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
     if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(hook, tram_loop, chunk_hook);
+    struct transport_state *state = container_of(hook, struct transport_state, chunk_hook);
+    tram_loop *loop = state->loop;
     list_remove(&hook->link);
     for (unsigned class = 0; class < 2; class ++) {
-        struct chunk_cache *cache = &loop->chunk_cache[class];
+        struct chunk_cache *cache = &state->chunk_cache[class];
         while (cache->free) {
             struct free_chunk *chunk = cache->free;
             cache->free = chunk->next;
@@ -26,7 +28,7 @@ void *tram__chunk_get(tram_loop *loop, size_t *size) {
     if (*size > CHUNK_LARGE)
         return memory_get(&loop->allocator, *size);
     unsigned class = *size > CHUNK_SMALL;
-    struct chunk_cache *cache = &loop->chunk_cache[class];
+    struct chunk_cache *cache = &transport_state(loop)->chunk_cache[class];
     struct free_chunk *chunk = cache->free;
     *size = chunk_sizes[class];
     if (!chunk)
@@ -37,13 +39,14 @@ void *tram__chunk_get(tram_loop *loop, size_t *size) {
 }
 
 void tram__chunk_put(tram_loop *loop, void *memory, size_t size) {
-    struct chunk_cache *cache = &loop->chunk_cache[size > CHUNK_SMALL];
+    struct transport_state *state = transport_state(loop);
+    struct chunk_cache *cache = &state->chunk_cache[size > CHUNK_SMALL];
     if (size > CHUNK_LARGE || cache->count >= TRAM_CHUNKS_KEPT || loop->closing) {
         memory_put(&loop->allocator, memory, size);
         return;
     }
-    if (!loop->chunk_hook.ending)
-        loop_add_close_hook(loop, &loop->chunk_hook, cache_ending);
+    if (!state->chunk_hook.ending)
+        loop_add_close_hook(loop, &state->chunk_hook, cache_ending);
     struct free_chunk *chunk = memory;
     chunk->next = cache->free;
     cache->free = chunk;

@@ -1,5 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
 #include "transports/base/entering.h"
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
     if (kind->dispose)
         kind->dispose(transport);
     else
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
 }
 
 static void dispose(tram_loop *loop, struct deferred_free *deferred) {
@@ -22,7 +23,7 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
     if (unlikely(kind->dispose || transport->more))
         dispose_with_care(loop, transport);
     else
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
 }
 
 static void let_go(tram_transport *transport) {
@@ -281,17 +282,15 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
     _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
-    if (unlikely(!loop->transport_pool.allocator))
-        tram__pool_init(&loop->transport_pool, &loop->allocator, sizeof(tram_transport));
-    tram_transport *transport = pool_get(&loop->transport_pool);
-    if (!transport)
+    tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
+    if (unlikely(!transport))
         return -ENOMEM;
     zero(transport, sizeof transport->io, offsetof(tram_transport, peer));
     zero(transport, offsetof(tram_transport, peer), offsetof(tram_transport, hard_limit));
     zero(transport, offsetof(tram_transport, hard_limit), sizeof *transport);
     int status = tram__io_add(&transport->io, loop, &kind->io, fd);
     if (status)
-        pool_put(&loop->transport_pool, transport);
+        pool_put(&transport_state(loop)->pool, transport);
     else
         *ret_transport = transport;
     return status;

@@ -4,13 +4,17 @@
 
 #include "core/base/probes.h"
 #include "transports/base/protocol_adapter.h"
+#include "transports/base/state.h"
 
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
 
 int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol) {
+    int status = transport_state_open(loop);
+    if (unlikely(status))
+        return status;
     tram_protocol *protocol = NULL;
     uint64_t start = slow_begin(loop);
-    int status = factory(loop, arg, &protocol);
+    status = factory(loop, arg, &protocol);
     slow_end(loop, start, FUNCTION(factory), "protocol factory");
     if (status < 0)
         return status;
@@ -37,24 +41,24 @@ static inline tram_protocol *next_released(const tram_protocol *protocol) {
 static void queue_release(tram_loop *loop);
 
 static void release_run(tram_loop *loop, struct ready *ready) {
-    (void)ready;
+    struct transport_state *state = container_of(ready, struct transport_state, release_ready);
     size_t count = 0;
-    for (const tram_protocol *protocol = loop->released; protocol; protocol = next_released(protocol))
+    for (const tram_protocol *protocol = state->released; protocol; protocol = next_released(protocol))
         count++;
     /* One at a time: a `released` may give a transport one of those that still wait, or let go of another. */
-    while (count-- && loop->released) {
-        tram_protocol *protocol = loop->released;
-        loop->released = next_released(protocol);
+    while (count-- && state->released) {
+        tram_protocol *protocol = state->released;
+        state->released = next_released(protocol);
         protocol->reserved = 0;
         tram__protocol_release(protocol);
     }
-    if (loop->released) /* let go of meanwhile */
+    if (state->released) /* let go of meanwhile */
         queue_release(loop);
 }
 
 /* It may be queued still, with nothing to do, where all were set again. */
 static void queue_release(tram_loop *loop) {
-    struct ready *ready = &loop->release_ready;
+    struct ready *ready = &transport_state(loop)->release_ready;
     if (ready->run && !list_empty(&ready->link))
         return;
     ready->run = release_run;
@@ -64,8 +68,9 @@ static void queue_release(tram_loop *loop) {
 void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol) {
     if (likely(!protocol->reserved))
         return;
+    struct transport_state *state = transport_state(loop);
     tram_protocol *previous = NULL;
-    tram_protocol *found = loop->released;
+    tram_protocol *found = state->released;
     while (found && found != protocol) {
         previous = found;
         found = next_released(found);
@@ -75,20 +80,21 @@ void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol) {
     if (previous)
         previous->reserved = protocol->reserved;
     else
-        loop->released = next_released(protocol);
-    if (loop->released_last == protocol)
-        loop->released_last = previous;
+        state->released = next_released(protocol);
+    if (state->released_last == protocol)
+        state->released_last = previous;
     protocol->reserved = 0;
 }
 
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
+    struct transport_state *state = transport_state(loop);
     protocol->transport = NULL;
     protocol->reserved = LAST_RELEASED;
-    if (loop->released)
-        loop->released_last->reserved = (uintptr_t)protocol;
+    if (state->released)
+        state->released_last->reserved = (uintptr_t)protocol;
     else
-        loop->released = protocol;
-    loop->released_last = protocol;
+        state->released = protocol;
+    state->released_last = protocol;
     queue_release(loop);
 }
 

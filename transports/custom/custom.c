@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "transports/base/handover.h"
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 #include "transports/socket/socket.h"
 #include <tram/custom.h>
@@ -206,7 +207,7 @@ int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *s
         return TRAM_EVALUE;
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
-    struct custom *custom = tram__memory_get_zero(&loop->allocator, sizeof *custom);
+    struct custom *custom = transport_state_open(loop) ? NULL : tram__memory_get_zero(&loop->allocator, sizeof *custom);
     if (!custom)
         return -ENOMEM;
     const struct transport_kind *kind = !ops->writelines ? &read_only : ops->write_eof ? &half_close : &one_way_close;

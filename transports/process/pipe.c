@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "transports/base/state.h"
 #include "transports/stream/bytes.h"
 #include <tram/pipe.h>
 
@@ -199,6 +200,8 @@ static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_fact
                         tram_future **ret_future) {
     mode_t mode;
     int status = factory ? examine(loop, fd, &mode) : TRAM_EVALUE;
+    if (!status)
+        status = transport_state_open(loop);
     if (status)
         return status;
     struct creation *creation;

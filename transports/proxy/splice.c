@@ -3,21 +3,38 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 /* ---- Pipes ---- */
 
+/* Pipes through which the kernel moves bytes from socket to socket, of one loop. */
+struct pipe_cache {
+    struct loop_state state;
+    tram_loop *loop;
+    int (*free)[2]; /* the empty ones; room for all */
+    unsigned free_count;
+    unsigned count;  /* of all, in use or free */
+    bool impossible; /* they are not to be had */
+    struct close_hook hook;
+};
+
+/* There is one where a pipe is in use. */
+static struct pipe_cache *pipes_of(const tram_loop *loop) {
+    return (struct pipe_cache *)loop->slots[TRANSPORT_SLOT_PIPES];
+}
+
 static void close_pipe(tram_loop *loop, const int pipe[2]) {
     loop->sys->close(pipe[0]);
     loop->sys->close(pipe[1]);
-    loop->pipes.count--;
+    pipes_of(loop)->count--;
 }
 
 static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
     if (ending != IO_SHUTDOWN_NOW)
         return;
-    tram_loop *loop = container_of(hook, tram_loop, pipes.hook);
-    struct pipe_cache *cache = &loop->pipes;
+    struct pipe_cache *cache = container_of(hook, struct pipe_cache, hook);
+    tram_loop *loop = cache->loop;
     list_remove(&hook->link);
     while (cache->free_count)
         close_pipe(loop, cache->free[--cache->free_count]);
@@ -26,26 +43,29 @@ static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
     cache->impossible = true;
 }
 
-static bool cache_begin(tram_loop *loop) {
-    struct pipe_cache *cache = &loop->pipes;
+static bool cache_begin(tram_loop *loop, struct pipe_cache *cache) {
     if (likely(cache->free))
         return true;
     cache->free = memory_get(&loop->allocator, TRAM_PIPES * sizeof *cache->free);
-    if (cache->free)
-        loop_add_close_hook(loop, &cache->hook, cache_ending);
-    return cache->free;
+    if (!cache->free)
+        return false;
+    cache->loop = loop;
+    loop_add_close_hook(loop, &cache->hook, cache_ending);
+    return true;
 }
 
 /* An empty pipe that holds as much as one splice moves: smaller ones cost more than copying. */
 static bool take_pipe(tram_loop *loop, int ret_pipe[2]) {
-    struct pipe_cache *cache = &loop->pipes;
+    struct pipe_cache *cache = tram__loop_slot_open(loop, TRANSPORT_SLOT_PIPES, sizeof *cache, NULL);
+    if (unlikely(!cache))
+        return false;
     if (likely(cache->free_count)) {
         const int *pipe = cache->free[--cache->free_count];
         ret_pipe[0] = pipe[0];
         ret_pipe[1] = pipe[1];
         return true;
     }
-    if (cache->impossible || cache->count == TRAM_PIPES || !cache_begin(loop) ||
+    if (cache->impossible || cache->count == TRAM_PIPES || !cache_begin(loop, cache) ||
         loop->sys->pipe2(ret_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
         return false;
     cache->count++;
@@ -57,7 +77,7 @@ static bool take_pipe(tram_loop *loop, int ret_pipe[2]) {
 }
 
 static void put_pipe(tram_loop *loop, const int pipe[2], bool empty) {
-    struct pipe_cache *cache = &loop->pipes;
+    struct pipe_cache *cache = pipes_of(loop);
     if (unlikely(!empty || !cache->free)) {
         close_pipe(loop, pipe);
         return;

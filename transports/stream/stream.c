@@ -3,6 +3,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "transports/base/state.h"
 #include "transports/proxy/bridge.h"
 #include "transports/stream/bytes.h"
 #include "transports/stream/descriptors.h"
@@ -79,6 +80,7 @@ void tram__socket_end(tram_transport *transport) {
 }
 
 struct extra_values {
+    struct loop_state state;
     tram_socket socket;
     tram_peer_credentials credentials;
     tram_socket_address peer;
@@ -118,12 +120,8 @@ static const void *peer_credentials(const tram_transport *transport, struct extr
 }
 
 const void *tram__socket_extra_info(tram_transport *transport, const char *name) {
-    tram_loop *loop = transport->io.loop;
-    if (!loop->extra_info) {
-        loop->extra_info = memory_get(&loop->allocator, sizeof(struct extra_values));
-        loop->extra_info_size = sizeof(struct extra_values);
-    }
-    struct extra_values *values = loop->extra_info;
+    struct extra_values *values =
+        tram__loop_slot_open(transport->io.loop, TRANSPORT_SLOT_EXTRA_INFO, sizeof *values, NULL);
     if (!values)
         return NULL;
     if (strcmp(name, "peername") == 0)

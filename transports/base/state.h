@@ -1,0 +1,43 @@
+/* What transports keep per loop: memory for reuse, and the protocols that wait for their `released`. */
+#ifndef TRAM_TRANSPORTS_BASE_STATE_H
+#define TRAM_TRANSPORTS_BASE_STATE_H
+
+#include "core/loop/loop.h"
+
+/* The slots of this floor. */
+enum transport_slot {
+    TRANSPORT_SLOT = LOOP_SLOT_TRANSPORTS,
+    TRANSPORT_SLOT_PIPES,      /* proxy/splice.c */
+    TRANSPORT_SLOT_EXTRA_INFO, /* stream/stream.c */
+};
+
+/* Free chunks of one size: chunks.c. */
+struct chunk_cache {
+    struct free_chunk *free;
+    unsigned count;
+};
+
+struct transport_state {
+    struct loop_state state;
+    struct pool pool; /* of transports that have no memory of their own */
+    struct chunk_cache chunk_cache[2];
+    struct close_hook chunk_hook;
+    tram_loop *loop;
+    struct ready release_ready; /* queued while `released` is not empty */
+    tram_protocol *released;    /* linked through `reserved` */
+    tram_protocol *released_last;
+};
+
+/* There is one as soon as transport_state_open() was successful: no way to the end of a transport needs memory. */
+static inline struct transport_state *transport_state(const tram_loop *loop) {
+    return (struct transport_state *)loop->slots[TRANSPORT_SLOT];
+}
+
+/* Before the first protocol or transport of a loop is made. 0 or -ENOMEM. */
+int tram__transport_state_make(tram_loop *loop);
+
+static inline int transport_state_open(tram_loop *loop) {
+    return likely(loop->slots[TRANSPORT_SLOT] != NULL) ? 0 : tram__transport_state_make(loop);
+}
+
+#endif
