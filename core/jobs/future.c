@@ -25,15 +25,19 @@ static struct done_callback *callback_of(struct future_watch *watch) {
 
 /* ---- Life ---- */
 
+void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
+    future->kind = kind;
+    future->loop = loop;
+    future->references = 1;
+    list_init(&future->callbacks);
+}
+
 int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future) {
     tram_future *future = tram__memory_get_zero(&loop->allocator, size);
     if (!future)
         return -ENOMEM;
-    future->kind = kind;
-    future->loop = loop;
+    tram__future_init(future, loop, kind);
     future->size = size;
-    future->references = 1;
-    list_init(&future->callbacks);
     memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
     return 0;
 }
@@ -62,7 +66,10 @@ void tram__future_drop(tram_future *future) {
     if (future->kind->destroy)
         future->kind->destroy(future);
     memory_put(allocator, future->texts, future->texts_size);
-    memory_put(allocator, future, future->size);
+    if (future->kind->recycle)
+        future->kind->recycle(future);
+    else
+        memory_put(allocator, future, future->size);
 }
 
 /* ---- Completion ---- */

@@ -23,6 +23,8 @@ struct future_kind {
     int (*request)(tram_future *future);
     /* The last reference went: free what the operation and the value need, not the future itself. */
     void (*destroy)(tram_future *future);
+    /* Gives its memory back, which is not the allocator's; NULL: it is. */
+    void (*recycle)(tram_future *future);
 };
 
 enum future_state { FUTURE_PENDING, FUTURE_RESULT, FUTURE_ERROR, FUTURE_CANCELLED };
@@ -60,6 +62,9 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
 static inline void future_unwatch(struct future_watch *watch) {
     list_remove(&watch->ready.link);
 }
+
+/* Makes a future of zeroed memory, with one reference, the caller's. */
+void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind);
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
  */

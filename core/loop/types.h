@@ -144,7 +144,6 @@ struct tram_loop {
     struct close_hook signal_hook;
     void (*on_signals)(tram_loop *loop); /* called when a bit of mailbox->signals is set */
 
-    void *upper;       /* what an upper floor keeps for the loop */
     size_t unfinished; /* things of an upper floor that a worker waits for when it ends */
 
     void (*on_wake)(tram_loop *loop, void *arg); /* called in every tick, if set: the runtime's */

@@ -28,7 +28,7 @@ int tram_loop_each_task(tram_loop *loop, void (*visit)(const tram_task_info *inf
     int status = loop_enter(loop, __func__);
     if (status)
         return status;
-    struct task_loop *tasks = loop->upper;
+    struct task_loop *tasks = task_loop_present(loop);
     if (!visit)
         return TRAM_EVALUE;
     for (struct list *link = tasks ? tasks->all.next : NULL; link && link != &tasks->all; link = link->next) {

@@ -85,7 +85,7 @@ static int cancel_and_wait(tram_loop *loop, tram_future **futures, size_t count)
 }
 
 static int cancel_the_rest(tram_loop *loop) {
-    struct task_loop *tasks = loop->upper;
+    struct task_loop *tasks = task_loop_present(loop);
     size_t count = tasks ? count_tasks(tasks) : 0, i = 0;
     if (count == 0)
         return 0;

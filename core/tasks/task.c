@@ -143,7 +143,12 @@ static void destroy(tram_future *future) {
         report_unretrieved(task_of(future));
 }
 
-const struct future_kind tram__task_kind = {.name = "task", .request = request, .destroy = destroy};
+static void recycle(tram_future *future) {
+    pool_put(&task_of(future)->tasks->pool, future);
+}
+
+const struct future_kind tram__task_kind = {
+    .name = "task", .request = request, .destroy = destroy, .recycle = recycle};
 
 /* Gives back what only a task that has not ended needs. */
 static void release_parts(tram_task *task) {
@@ -198,22 +203,21 @@ static void set_name(tram_task *task, const char *name) {
 int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, const tram_task_options *options,
                    tram_task **ret_task) {
     struct task_loop *tasks = tram__task_loop(loop);
-    tram_task *task = NULL;
-    if (unlikely(!tasks))
+    tram_task *task = likely(tasks) ? pool_get(&tasks->pool) : NULL;
+    if (unlikely(!task))
         return -ENOMEM;
-    int status = tram__future_new(loop, &tram__task_kind, sizeof *task, &task);
-    if (unlikely(status))
-        return status;
-    status = tram__stack_get(&tasks->stacks, options ? options->stack_size : 0, &task->stack);
+    memset(task, 0, offsetof(tram_task, name) + 1);
+    int status = tram__stack_get(&tasks->stacks, options ? options->stack_size : 0, &task->stack);
     if (unlikely(status)) {
-        tram__future_drop(&task->future);
+        pool_put(&tasks->pool, task);
         return status;
     }
     if (unlikely(!context_init(&task->context, stack_bottom(&task->stack), stack_usable(&task->stack), task_entry))) {
         tram__stack_put(&tasks->stacks, task->stack);
-        tram__future_drop(&task->future);
+        pool_put(&tasks->pool, task);
         return -ENOMEM;
     }
+    tram__future_init(&task->future, loop, &tram__task_kind);
     task->tasks = tasks;
     task->function = function;
     task->arg = arg;
@@ -307,7 +311,6 @@ static void cancel_all(struct task_loop *tasks) {
 
 static void tasks_ending(struct close_hook *hook, enum shutdown_mode mode) {
     struct task_loop *tasks = container_of(hook, struct task_loop, hook);
-    tram_loop *loop = tasks->loop;
     if (mode == IO_SHUTDOWN_ABORT)
         cancel_all(tasks);
     if (mode != IO_SHUTDOWN_NOW)
@@ -319,21 +322,23 @@ static void tasks_ending(struct close_hook *hook, enum shutdown_mode mode) {
     }
     list_remove(&hook->link);
     tram__stack_pool_fini(&tasks->stacks);
-    loop->upper = NULL;
-    memory_put(&loop->allocator, tasks, sizeof *tasks);
+}
+
+static void free_state(tram_loop *loop, struct loop_state *state) {
+    (void)loop;
+    tram__pool_fini(&((struct task_loop *)(void *)state)->pool);
 }
 
 struct task_loop *tram__task_loop(tram_loop *loop) {
-    struct task_loop *tasks = loop->upper;
+    struct task_loop *tasks = task_loop_present(loop);
     if (likely(tasks != NULL))
         return tasks;
-    tasks = tram__memory_get_zero(&loop->allocator, sizeof *tasks);
+    tasks = tram__loop_slot_open(loop, TASK_SLOT, sizeof *tasks, free_state);
     if (!tasks)
         return NULL;
-    tasks->loop = loop;
+    tram__pool_init(&tasks->pool, &loop->allocator, sizeof(tram_task));
     list_init(&tasks->all);
     list_init(&tasks->owned);
-    loop->upper = tasks;
     loop_add_close_hook(loop, &tasks->hook, tasks_ending);
     return tasks;
 }

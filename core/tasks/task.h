@@ -88,12 +88,15 @@ struct tram_task {
 };
 
 /* What a loop keeps for tasks. */
+#define TASK_SLOT LOOP_SLOT_CORE
+
 struct task_loop {
+    struct loop_state state;
     struct close_hook hook;
-    tram_loop *loop;
     struct context context; /* of the loop, while a task runs */
     struct list all;
     struct list owned; /* struct loop_owned */
+    struct pool pool; /* of tram_task */
     struct stack_pool stacks;
     uint64_t number; /* of the latest task */
     void *cpp_exceptions[2];
@@ -141,7 +144,12 @@ int tram__task_await(tram_future *future, void **ret_value, const void *where);
 /* One request to cancel. */
 int tram__task_request(tram_task *task);
 
-/* What a loop keeps for tasks, made when it is first needed; NULL: out of memory. */
+/* What a loop keeps for tasks, or NULL. */
+static inline struct task_loop *task_loop_present(const tram_loop *loop) {
+    return (struct task_loop *)(void *)loop->slots[TASK_SLOT];
+}
+
+/* The same, made when it is first needed; NULL: out of memory. */
 struct task_loop *tram__task_loop(tram_loop *loop);
 
 /* A task, as tram_task_spawn(), which has checked. */
