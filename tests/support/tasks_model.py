@@ -11,9 +11,11 @@ TaskGroup, timeout, wait_for, gather and Semaphore is restated below: that is th
 """
 
 import asyncio
+import heapq
 import random
 import selectors
 import sys
+import warnings
 from asyncio import tasks as asyncio_tasks
 
 (YIELD, SLEEP, SPAWN, JOIN, CANCEL, CANCEL_SELF, FAIL, GROUP, GROUP_SPAWN, TIMEOUT, GATHER, WAIT, SHIELD, WAIT_FOR, CATCH,
@@ -199,24 +201,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def call_at(self, when, callback, *args, context=None):
-        timer = super().call_at(when, callback, *args, context=context)
+        timer = Timer(when, callback, args, self, context)
+        self.count += 1
+        timer.number = self.count
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
         return timer
 
 
-def by_creation(self, other):
-    return (self._when, self.number) < (other._when, other.number)
+class Timer(asyncio.TimerHandle):
+    """Equal deadlines in order of creation: rule L-14."""
 
-
-def numbered(self, *args, **keywords):
-    original_init(self, *args, **keywords)
-    numbered.count += 1
-    self.number = numbered.count
-
-
-numbered.count = 0
-original_init = asyncio.TimerHandle.__init__
-asyncio.TimerHandle.__init__ = numbered
-asyncio.TimerHandle.__lt__ = by_creation
+    def __lt__(self, other):
+        return (self._when, self.number) < (other._when, other.number)
 
 
 # ---- Running a program ----
@@ -407,12 +404,9 @@ class Run:
         for one in asyncio.as_completed(self.there(numbers), timeout=None if delay < 0 else delay):
             try:
                 await one
-            except asyncio.CancelledError:
-                raise
-            except TimeoutError:
-                raise
-            except BaseException:
-                pass
+            except BaseException as error:
+                if code_of(error) in (CANCELLED, TIMED_OUT):
+                    raise
             count += 1
         return count
 
@@ -557,6 +551,8 @@ def shrunk(program):
 
 def main():
     count, seed = int(sys.argv[1]), int(sys.argv[2])
+    sys.unraisablehook = lambda _: None  # tasks that still wait when their program is over are only dropped
+    warnings.simplefilter("ignore")
     for number in range(seed, seed + count):
         program = Maker(number).program()
         if differs(program):
