@@ -56,7 +56,21 @@ def timeout(delay):
     return Timeout(asyncio.get_running_loop().time() + delay)
 
 
+class Ordered(dict):
+    """A set that is gone through in the order of adding. A group has a set, and cancels its tasks in any order."""
+
+    def add(self, item):
+        self[item] = None
+
+    def discard(self, item):
+        self.pop(item, None)
+
+
 class TaskGroup(asyncio.TaskGroup):
+    def __init__(self):
+        super().__init__()
+        self._tasks = Ordered()
+
     async def __aexit__(self, kind, error, traceback):
         self._exiting = True
         cancelled = error if kind is not None and issubclass(kind, asyncio.CancelledError) else None
@@ -135,6 +149,33 @@ def gather(children, keep_errors):
     for child in ready:
         done(child)
     return outer
+
+
+async def as_completed(children, delay):
+    """Those that are done already come in the order given: asyncio has them in a set, so in any."""
+    todo, done = list(children), asyncio.Queue()
+
+    def completed(child):
+        if child in todo:
+            todo.remove(child)
+            done.put_nowait(child)
+            if not todo and timer is not None:
+                timer.cancel()
+
+    def time_is_over():
+        for child in todo:
+            child.remove_done_callback(completed)
+            done.put_nowait(None)
+        todo.clear()
+
+    for child in children:
+        child.add_done_callback(completed)
+    timer = asyncio.get_running_loop().call_later(delay, time_is_over) if todo and delay >= 0 else None
+    for _ in children:
+        child = await done.get()
+        if child is None:
+            raise TimeoutError
+        yield child
 
 
 class Semaphore(asyncio.Semaphore):
@@ -246,7 +287,7 @@ class Run:
     """A program's tasks, and what happened in them."""
 
     def __init__(self, loop):
-        self.loop, self.tasks, self.trace = loop, {}, []
+        self.loop, self.tasks, self.trace, self.over = loop, {}, [], False
         self.events = [asyncio.Event() for _ in range(EVENTS)]
         self.locks = [asyncio.Lock() for _ in range(LOCKS)]
         self.queues = [asyncio.Queue(size) for size in range(QUEUES)]
@@ -276,6 +317,8 @@ class Run:
         return [self.tasks[number] for number in numbers if number in self.tasks]
 
     async def op(self, context, op):
+        if self.over:
+            raise GeneratorExit  # a coroutine that still waited is collected while another program runs
         kind, *given = op
         return await getattr(self, f"op_{kind}")(context, *given)
 
@@ -401,9 +444,9 @@ class Run:
 
     async def op_24(self, context, delay, numbers):
         count = 0
-        for one in asyncio.as_completed(self.there(numbers), timeout=None if delay < 0 else delay):
+        async for child in as_completed(self.there(numbers), delay):
             try:
-                await one
+                child.result()
             except BaseException as error:
                 if code_of(error) in (CANCELLED, TIMED_OUT):
                     raise
@@ -435,6 +478,7 @@ def run_here(program):
     loop.run_forever()
     ends = [f"{number}={state_of(task)}" for number, task in sorted(run.tasks.items())]
     told = " ".join(run.trace + ends)
+    run.over = True
     for task in run.tasks.values():
         task._log_destroy_pending = False
     loop._ready.clear()

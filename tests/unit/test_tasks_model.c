@@ -260,7 +260,7 @@ static int run_finally(struct context *context, const int *op) {
     context->result = 0;
     const int *last = op + 2 + op[1];
     int last_status = run_block(context, last + 1, last[0]);
-    if (!context->returns) {
+    if (!last_status && !context->returns) { /* an error drops what was to be returned */
         context->returns = before.returns;
         context->result = before.result;
     }
