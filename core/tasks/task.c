@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-_Thread_local __attribute__((tls_model("initial-exec"))) tram_task *tram__task_current;
-
 /* ---- C++ ---- */
 
 /* What is being caught is known to the thread, not to the stack. Present only in a program with C++ in it. */
@@ -381,10 +379,6 @@ tram_future *tram_task_future(tram_task *task) {
 
 tram_task *tram_future_task(tram_future *future) {
     return future->kind == &tram__task_kind ? task_of(future) : NULL;
-}
-
-tram_task *tram_task_current(void) {
-    return tram__task_current;
 }
 
 bool tram_task_done(const tram_task *task) {

@@ -94,7 +94,7 @@ backtrace() {
     "$cc" -std=c11 -g -O1 -Iinclude tests/checks/tasks_gdb.c "$build/libtram.a" -pthread -o "$work/gdb"
     local text
     text=$(gdb -q -batch -ex 'break deepest' -ex run -ex bt "$work/gdb" 2>&1) || true
-    for frame in '#0 .*deepest' '#1 .*middle' '#2 .*run ' 'tram__context_start'; do
+    for frame in '#0 .*deepest' '#1 .*middle' '#2 .*run ' 'context_start'; do
         grep -q "$frame" <<<"$text" || fail "no frame $frame in gdb's backtrace: $text"
     done
     if grep -q 'Backtrace stopped\|corrupt\|?? ()' <<<"$text"; then fail "gdb does not find the end: $text"; fi
