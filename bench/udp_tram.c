@@ -93,7 +93,7 @@ static void run(struct endpoint *endpoint, const tram_datagram_options *options)
     check(tram_future_result(future, &transport), "making an endpoint");
     tram_future_release(future);
     const tram_socket *view = tram_transport_get_extra_info(transport, "socket", NULL);
-    large_buffers(view->fileno);
+    large_buffers(view->fd);
     if (options->local_host) {
         const tram_socket_address *name = tram_transport_get_extra_info(transport, "sockname", NULL);
         memcpy(&address, &name->address, sizeof(address));

@@ -80,13 +80,14 @@ static int make_console(tram_loop *loop, void *arg, tram_protocol **ret_protocol
 }
 
 /* Without a connection nothing else would end the loop. */
-static void connected(tram_future *future, void *arg) {
+static int connected(tram_future *future, void *arg) {
     struct console *console = arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         console->status = status;
         tram_loop_stop(console->loop);
     }
+    return 0;
 }
 
 int main(int argc, char **argv) {

@@ -37,7 +37,7 @@ static void then(struct client *client, int status, tram_future *future, tram_fu
         end(client, status);
 }
 
-static void received(tram_future *future, void *arg);
+static int received(tram_future *future, void *arg);
 
 static void receive(struct client *client) {
     tram_future *future;
@@ -45,27 +45,29 @@ static void receive(struct client *client) {
     then(client, status, future, received);
 }
 
-static void answered(tram_future *future, void *arg) {
+static int answered(tram_future *future, void *arg) {
     int status = tram_future_result(future, NULL);
     if (status < 0)
         end(arg, status);
     else
         receive(arg);
+    return 0;
 }
 
-static void received(tram_future *future, void *arg) {
+static int received(tram_future *future, void *arg) {
     struct client *client = arg;
     void *value = NULL;
     int status = tram_future_result(future, &value);
     client->size = (size_t)(uintptr_t)value;
     if (status < 0 || client->size == 0 || (client->size >= 4 && memcmp(client->message, "quit", 4) == 0)) {
         end(client, status);
-        return;
+        return 0;
     }
     for (size_t i = 0; i < client->size; i++)
         client->message[i] = (char)toupper((unsigned char)client->message[i]);
     status = tram_loop_sock_sendall(client->loop, client->fd, client->message, client->size, &future);
     then(client, status, future, answered);
+    return 0;
 }
 
 struct server {
@@ -75,21 +77,22 @@ struct server {
 
 static void accept_next(struct server *server);
 
-static void accepted(tram_future *future, void *arg) {
+static int accepted(tram_future *future, void *arg) {
     struct server *server = arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         fprintf(stderr, "sock-server: accept: %s\n", tram_error_text(status));
         tram_loop_stop(server->loop);
-        return;
+        return 0;
     }
     struct client *client = calloc(1, sizeof *client);
     if (client) {
         client->loop = server->loop;
-        client->fd = tram_sock_accepted(future); /* left there, it would be closed with the future */
+        client->fd = tram_future_fd(future); /* left there, it would be closed with the future */
         receive(client);
     }
     accept_next(server);
+    return 0;
 }
 
 static void accept_next(struct server *server) {

@@ -62,11 +62,12 @@ static int make_date(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
 }
 
 /* A child that was not to be had: nothing else would end the loop. */
-static void started(tram_future *future, void *arg) {
+static int started(tram_future *future, void *arg) {
     int *status = arg;
     *status = tram_future_result(future, NULL);
     if (*status)
         tram_loop_stop(tram_future_get_loop(future));
+    return 0;
 }
 
 int main(void) {

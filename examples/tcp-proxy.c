@@ -39,7 +39,7 @@ static int target_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
     return 0;
 }
 
-static void connected(tram_future *future, void *arg) {
+static int connected(tram_future *future, void *arg) {
     struct link *link = arg;
     tram_transport *client = link->client.transport, *target = link->target.transport; /* NULL: gone */
     int status = client && target ? tram_bridge(client, target, NULL, NULL) : -ECONNREFUSED;
@@ -50,6 +50,7 @@ static void connected(tram_future *future, void *arg) {
     tram_future_release(future);
     link->connecting = NULL;
     link_drop(link);
+    return 0;
 }
 
 static int client_made(tram_protocol *protocol, tram_transport *transport) {

@@ -86,13 +86,14 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 }
 
 /* Without an endpoint nothing else would end the loop. */
-static void created(tram_future *future, void *arg) {
+static int created(tram_future *future, void *arg) {
     struct client *client = arg;
     int status = tram_future_result(future, NULL);
     if (status < 0) {
         client->status = status;
         tram_loop_stop(client->loop);
     }
+    return 0;
 }
 
 int main(int argc, char **argv) {

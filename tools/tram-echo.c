@@ -197,7 +197,7 @@ static void add_stats(tram_stats *total, const tram_stats *stats) {
 
 static tram_stats total_stats(const tram_runtime *runtime) {
     tram_stats total = {0};
-    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(runtime); i++) {
         tram_stats stats = {0};
         if (tram_runtime_stats(runtime, i, &stats) == 0) {
             add_stats(&total, &stats);
@@ -223,7 +223,7 @@ static int print_periodic_stats(tram_loop *loop, void *arg) {
     }
     echo->last = total;
     echo->last_ns = now;
-    return tram_loop_call_later(loop, (int64_t)(echo->stats_ms * 1000000), print_periodic_stats, echo, NULL, NULL);
+    return tram_loop_call_later(loop, echo->stats_ms * 1000000, print_periodic_stats, echo, NULL, NULL);
 }
 
 static void print_totals_line(const char *who, const tram_stats *stats) {
@@ -247,7 +247,7 @@ static bool has_limits(const echo_server *echo) {
 }
 
 static void print_totals(const tram_runtime *runtime) {
-    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(runtime); i++) {
         char who[32];
         tram_stats stats = {0};
         tram_runtime_stats(runtime, i, &stats);
@@ -278,7 +278,7 @@ static int make_runtime(echo_server *echo) {
         .workers = (unsigned)echo->workers,
         .pin = echo->pin,
         .name = "tram-echo",
-        .grace_ns = echo->grace_ms == 0 ? UINT64_MAX : echo->grace_ms * 1000000,
+        .grace_ns = echo->grace_ms == 0 ? TRAM_NOW : echo->grace_ms * 1000000,
         .handle_signals = true,
         .start = start_worker,
         .arg = echo,
@@ -341,8 +341,8 @@ static int drain(tram_loop *loop, void *arg) {
     echo_server *echo = arg;
     uint64_t now = tram_loop_time(loop);
     size_t open = 0;
-    for (unsigned i = 0; i < tram_runtime_workers(echo->runtime); i++) {
-        open += tram_runtime_server_connections(echo->listener, i);
+    for (unsigned i = 0; i < tram_runtime_worker_count(echo->runtime); i++) {
+        open += tram_runtime_server_connection_count(echo->listener, i);
     }
     if (open == 0) {
         return tram_runtime_stop(echo->runtime);
@@ -473,7 +473,7 @@ static int flush_output(void) {
 
 static int announce(echo_server *echo) {
     tram_socket_address address;
-    tram_runtime_server_info info = {0};
+    tram_sharding info = {0};
     int code = tram_runtime_server_sockname(echo->listener, 0, &address);
     if (code < 0) {
         complain(&this_program, "cannot tell the address: %s", tram_error_text(code));
@@ -481,8 +481,8 @@ static int announce(echo_server *echo) {
     }
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_socket_address_text(&address, text, sizeof(text));
-    tram_runtime_server_get_info(echo->listener, &info);
-    printf("listening on %s workers=%u backend=%s shard=%s\n", text, tram_runtime_workers(echo->runtime),
+    tram_runtime_server_sharding(echo->listener, &info);
+    printf("listening on %s workers=%u backend=%s shard=%s\n", text, tram_runtime_worker_count(echo->runtime),
            echo->backend_name, shard_choices[info.shard]);
     if (echo->metrics_listener != NULL && tram_runtime_server_sockname(echo->metrics_listener, 0, &address) == 0) {
         printf("metrics on http://%s/metrics\n", tram_socket_address_text(&address, text, sizeof(text)));

@@ -19,13 +19,14 @@ static void check(int status, const char *what) {
     }
 }
 
-static void all_sent(tram_future *future, void *arg) {
+static int all_sent(tram_future *future, void *arg) {
     struct sender *sender = arg;
     void *value = NULL;
     check(tram_future_result(future, &value), "sendfile");
     sender->sent = (uintptr_t)value;
     tram_transport_close(sender->base.transport);
     tram_future_release(future);
+    return 0;
 }
 
 static int connection_made(tram_protocol *self, tram_transport *transport) {

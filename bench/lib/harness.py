@@ -78,18 +78,19 @@ def run_logged(command, log):
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, check=False).returncode == 0
 
 
-def build_targets(choose):
+def build_targets(choose, source=None, folder=None, options=("-DCMAKE_BUILD_TYPE=Release",)):
     """Builds what `choose` makes of the programs that cannot be built, {name: why}."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    log = BUILD / "bench-build.log"
+    folder = folder or BUILD
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "bench-build.log"
     log.write_text("")
-    configure = ["cmake", "-S", ".", "-B", str(BUILD), "-DCMAKE_BUILD_TYPE=Release", "-DTRAM_BENCH=ON",
-                 "-DTRAM_TESTS=OFF", "-DTRAM_PROGRAMS=OFF", "-DTRAM_EXAMPLES=OFF"]
-    if not (BUILD / "CMakeCache.txt").exists():
+    configure = ["cmake", "-S", str(source or ROOT), "-B", str(folder), "-DTRAM_BENCH=ON", "-DTRAM_TESTS=OFF",
+                 "-DTRAM_PROGRAMS=OFF", "-DTRAM_EXAMPLES=OFF", *options]
+    if not (folder / "CMakeCache.txt").exists():
         configure += ["-G", "Ninja"]
     good = run_logged(configure, log)
     skipped = dict(re.findall(r"^-- bench: no (\w+): (.*)$", log.read_text(), re.M))
-    if not good or not run_logged(["cmake", "--build", str(BUILD), "--target", *choose(skipped)], log):
+    if not good or not run_logged(["cmake", "--build", str(folder), "--target", *choose(skipped)], log):
         sys.stderr.write("\n".join(log.read_text().splitlines()[-40:]) + "\n")
         raise BenchError(f"the build failed; all of it: {log}")
     return skipped
@@ -103,12 +104,15 @@ def build(programs):
 
 
 class Server:
-    """A server that listens. `prefix` is a tool that starts it; then `process` is the tool's."""
+    """
+    A server that listens: SERVERS / name, or another build of it. `prefix` is a tool that starts it; then `process`
+    is the tool's.
+    """
 
-    def __init__(self, name, options=(), prefix=(), setup=None):
+    def __init__(self, name, options=(), prefix=(), setup=None, program=None):
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([*prefix, SERVERS / name, *options], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*prefix, program or SERVERS / name, *options], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True, preexec_fn=setup)
         match = LISTENING.match(self.process.stdout.readline())
         if not match:

@@ -6,8 +6,8 @@
 
 #include "micro.h"
 
-#define MANY    100     /* tasks at a time, so that a tick's poll is shared by many */
-#define ROUNDS  20000
+#define MANY     100 /* tasks at a time, so that a tick's poll is shared by many */
+#define ROUNDS   20000
 #define SWITCHES 20000000
 
 static void say(const char *name, uint64_t ns, uint64_t count) {
@@ -168,7 +168,7 @@ static int measure_all(void *arg) {
 
 static int sleep_long(void *arg) {
     (void)arg;
-    return tram_sleep(3600ll * 1000000000);
+    return tram_sleep(TRAM_FOREVER);
 }
 
 static double resident_mib(void) {

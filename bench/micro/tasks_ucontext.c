@@ -13,8 +13,7 @@ static void ping(void) {
         swapcontext(&inside, &outside);
 }
 
-static void nothing(void) {
-}
+static void nothing(void) {}
 
 static void make(void (*entry)(void)) {
     getcontext(&inside);

@@ -66,7 +66,7 @@ static void serve_by_workers(unsigned workers, bool pin, const char *shared_port
         .workers = workers,
         .pin = pin,
         .handle_signals = true,
-        .grace_ns = UINT64_MAX,
+        .grace_ns = TRAM_NOW,
         .loop = {.log = tram_log_to_stderr},
     };
     tram_server_options how = {.reuse_port = shared_port != NULL};

@@ -4,7 +4,8 @@
 
 #include <assert.h>
 #include <stddef.h>
-#include <stdlib.h>
+
+#include "core/base/assert.h"
 
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
@@ -14,9 +15,6 @@
 
 /* The struct of which `pointer` is a member. */
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
-
-/* An invariant that costs O(1) on a slow path: stays on in release builds. Never for bad input. */
-#define TRAM_ASSERT(condition) (likely(condition) ? (void)0 : abort())
 
 #if defined(__SANITIZE_THREAD__)
 #define TRAM_TSAN 1

@@ -1,6 +1,8 @@
 #include "core/base/pool.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/base/compiler.h"
 
@@ -52,6 +54,45 @@ void *tram__pool_grow(struct pool *pool) {
         object -= pool->size;
         *(void **)(void *)object = pool->free;
         pool->free = object;
+        tram__pool_mark(pool, object);
     }
     return pool->free;
+}
+
+/* ---- Checked builds ---- */
+
+#if TRAM_CHECKED
+#define FREE_BYTE 0xdb /* a free object holds a pointer, and of these for the rest */
+
+void tram__pool_mark(const struct pool *pool, void *object) {
+    memset((char *)object + sizeof(void *), FREE_BYTE, pool->size - sizeof(void *));
+}
+
+void tram__pool_unmark(const struct pool *pool, const void *object) {
+    const unsigned char *bytes = object;
+    for (size_t i = sizeof(void *); i < pool->size; i++)
+        TRAM_ASSERT(bytes[i] == FREE_BYTE);
+}
+#endif
+
+/* It lies where a chunk has an object. */
+static bool is_object(const struct pool *pool, const void *pointer) {
+    for (struct pool_chunk *chunk = pool->chunks; chunk; chunk = chunk->next) {
+        size_t offset = (uintptr_t)pointer - (uintptr_t)first_object(pool, chunk);
+        if (offset < pool->per_chunk * pool->size)
+            return offset % pool->size == 0;
+    }
+    return false;
+}
+
+void tram__pool_validate(const struct pool *pool) {
+    size_t all = 0, free_count = 0;
+    for (const struct pool_chunk *chunk = pool->chunks; chunk; chunk = chunk->next)
+        all += pool->per_chunk;
+    for (void *object = pool->free; object; object = *(void **)object) {
+        TRAM_ASSERT(is_object(pool, object));
+        TRAM_ASSERT(++free_count <= all);
+        tram__pool_unmark(pool, object);
+    }
+    TRAM_ASSERT(pool->live + free_count == all);
 }

@@ -5,6 +5,7 @@
 #ifndef TRAM_CORE_BASE_POOL_H
 #define TRAM_CORE_BASE_POOL_H
 
+#include "core/base/assert.h"
 #include "core/base/memory.h"
 
 struct pool {
@@ -23,6 +24,24 @@ void tram__pool_fini(struct pool *pool);
 
 void *tram__pool_grow(struct pool *pool);
 
+/* Each object is live or on the free list once, and nothing was written to those that are free. */
+void tram__pool_validate(const struct pool *pool);
+
+#if TRAM_CHECKED
+/* Marks an object as free, so that writing to it is noticed; and sees that nobody did. */
+void tram__pool_mark(const struct pool *pool, void *object);
+void tram__pool_unmark(const struct pool *pool, const void *object);
+#else
+static inline void tram__pool_mark(const struct pool *pool, void *object) {
+    (void)pool;
+    (void)object;
+}
+static inline void tram__pool_unmark(const struct pool *pool, const void *object) {
+    (void)pool;
+    (void)object;
+}
+#endif
+
 /* An object with undefined contents; NULL when out of memory. */
 static inline void *pool_get(struct pool *pool) {
     void *object = pool->free;
@@ -31,15 +50,18 @@ static inline void *pool_get(struct pool *pool) {
         if (!object)
             return NULL;
     }
+    tram__pool_unmark(pool, object);
     pool->free = *(void **)object;
     pool->live++;
     return object;
 }
 
 static inline void pool_put(struct pool *pool, void *object) {
+    TRAM_DCHECK(pool->live > 0);
     *(void **)object = pool->free;
     pool->free = object;
     pool->live--;
+    tram__pool_mark(pool, object);
 }
 
 #endif

@@ -504,11 +504,8 @@ int tram_loop_shutdown_default_executor(tram_loop *loop, uint64_t timeout_ns, tr
     list_init(&shutdown->link);
     shutdown->deadline.expire = shutdown_expire;
     shutdown->timeout_ns = timeout_ns;
-    if (timeout_ns) {
-        uint64_t now = tram__clock(loop);
-        uint64_t when = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
-        status = tram__deadline_start(loop, &shutdown->deadline, when);
-    }
+    if (timeout_ns)
+        status = tram__deadline_start_after(loop, &shutdown->deadline, timeout_ns);
     bool waits = false;
     if (!status)
         status = shutdown_begin(loop, link, &waits);

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <tram/stats.h>
+
 struct done_callback {
     struct future_watch watch;
     tram_future_callback callback;
@@ -74,6 +76,18 @@ void tram__future_drop(tram_future *future) {
 
 /* ---- Completion ---- */
 
+static void report_failure(tram_future *future, int code, const void *function) {
+    char name[128];
+    tram_exception exception = {
+        .message = "a done callback failed",
+        .error = tram__raised(future->loop, code, "done callback"),
+        .callback = tram_function_name(function, name, sizeof name),
+        .future = future,
+        .fd = -1,
+    };
+    tram__report(future->loop, &exception);
+}
+
 static void run_callback(tram_loop *loop, struct ready *ready) {
     struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
     tram_future *future = record->watch.future;
@@ -82,8 +96,10 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     free_callback(record);
     if (likely(!loop->closing)) {
         uint64_t start = slow_begin(loop);
-        callback(future, arg);
+        int status = callback(future, arg);
         slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
+        if (unlikely(status < 0))
+            report_failure(future, status, (const void *)(uintptr_t)callback);
     }
     tram__future_drop(future);
 }
@@ -371,9 +387,10 @@ void tram__future_unhook(tram_future *future, tram_future_callback callback, voi
 
 /* ---- Running a loop until a future is done ---- */
 
-static void stop_when_done(tram_future *future, void *arg) {
+static int stop_when_done(tram_future *future, void *arg) {
     (void)arg;
     tram_future_get_loop(future)->stopping = true;
+    return 0;
 }
 
 int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {

@@ -115,6 +115,7 @@ static struct call *call_new(tram_loop *loop, enum call_state state, tram_callba
     if (unlikely(!calls) || (unlikely(!calls->free) && grow_calls(loop) < 0))
         return NULL;
     struct call *call = call_at_slot(calls, calls->free);
+    TRAM_DCHECK(call_state(call) == CALL_FREE);
     calls->free = call->on.next_free;
     call->callback = callback;
     call->arg = arg;
@@ -189,6 +190,39 @@ static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
     memory_put(&loop->allocator, calls, sizeof *calls);
 }
 
+/* ---- Checked builds ---- */
+
+static void call_validate(const struct call *call, uint32_t slot) {
+    TRAM_ASSERT(call->slot == slot && call->generation);
+    switch ((enum call_state)call_state(call)) {
+    case CALL_FREE:
+        break;
+    case CALL_READY:
+        TRAM_ASSERT(list_linked(&call->on.ready.link) && call->callback);
+        break;
+    case CALL_TIMER:
+        TRAM_ASSERT(call->on.deadline.timer.place != TIMER_IDLE && call->callback);
+        break;
+    }
+}
+
+void tram__loop_validate_calls(const tram_loop *loop) {
+    const struct call_slots *calls = loop->calls;
+    if (!calls)
+        return;
+    uint32_t slots = calls->chunk_count * CALLS_PER_CHUNK, free_count = 0, listed = 0;
+    for (uint32_t slot = 1; slot < slots; slot++) {
+        const struct call *call = call_at_slot(calls, slot);
+        free_count += call_state(call) == CALL_FREE;
+        call_validate(call, slot);
+    }
+    for (uint32_t slot = calls->free; slot; slot = call_at_slot(calls, slot)->on.next_free) {
+        TRAM_ASSERT(slot < slots && call_state(call_at_slot(calls, slot)) == CALL_FREE);
+        TRAM_ASSERT(++listed <= free_count);
+    }
+    TRAM_ASSERT(listed == free_count);
+}
+
 /* ---- The public calls ---- */
 
 static void notify_handle(const struct call *call, tram_handle *ret_handle) {
@@ -232,14 +266,12 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
     return 0;
 }
 
-int tram_loop_call_later(tram_loop *loop, int64_t delay_ns, tram_callback callback, void *arg, tram_discard discard,
+int tram_loop_call_later(tram_loop *loop, uint64_t delay_ns, tram_callback callback, void *arg, tram_discard discard,
                          tram_handle *ret_handle) {
     int status = loop_enter_open(loop, __func__);
     if (unlikely(status))
         return status;
-    uint64_t now = tram__clock(loop);
-    uint64_t delay = delay_ns > 0 ? (uint64_t)delay_ns : 0;
-    return tram_loop_call_at(loop, now + delay, callback, arg, discard, ret_handle);
+    return tram_loop_call_at(loop, time_after(tram__clock(loop), delay_ns), callback, arg, discard, ret_handle);
 }
 
 /* The record that the handle names now or named last; NULL if it names something else by now. */

@@ -111,6 +111,7 @@ void tram__io_remove(struct io *io) {
     if (io->flags & IO_IN_KERNEL)
         loop->poller_ops->forget(loop->poller, io);
     struct io_slot *slot = &loop->io_slots[io->slot];
+    TRAM_DCHECK(slot->io == io);
     slot->io = NULL;
     slot->generation++;
     slot->next_free = loop->io_slot_free;
@@ -212,5 +213,33 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
         list_remove(&hook->link);
         list_append(&loop->close_hooks, &hook->link);
         hook->ending(hook, ending);
+    }
+}
+
+/* ---- Checked builds ---- */
+
+static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
+    TRAM_ASSERT(io->slot == slot && io->loop == loop && io->kind);
+    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && loop->descriptors[io->fd] == slot));
+}
+
+void tram__loop_validate_ios(const tram_loop *loop) {
+    uint32_t present = 0, free_count = 0;
+    TRAM_ASSERT(loop->io_slot_count <= loop->io_slot_capacity);
+    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+        if (!loop->io_slots[slot].io)
+            continue;
+        present++;
+        io_validate(loop, loop->io_slots[slot].io, slot);
+    }
+    for (uint32_t slot = loop->io_slot_free; slot; slot = loop->io_slots[slot].next_free) {
+        TRAM_ASSERT(slot < loop->io_slot_count && !loop->io_slots[slot].io);
+        TRAM_ASSERT(++free_count < loop->io_slot_count);
+    }
+    TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
+    for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
+        uint32_t slot = loop->descriptors[fd];
+        TRAM_ASSERT(!slot ||
+                    (slot < loop->io_slot_count && loop->io_slots[slot].io && loop->io_slots[slot].io->fd == (int)fd));
     }
 }

@@ -3,7 +3,7 @@
 #include "core/loop/stats.h"
 
 uint64_t tram_lag_bound(unsigned bucket) {
-    return bucket < TRAM_LAG_BUCKETS - 1 ? (uint64_t)LAG_FIRST_BOUND_NS << bucket : UINT64_MAX;
+    return bucket < TRAM_LAG_BUCKETS - 1 ? (uint64_t)LAG_FIRST_BOUND_NS << bucket : TRAM_FOREVER;
 }
 
 void tram__lag_add(tram_lag *lag, uint64_t lag_ns) {

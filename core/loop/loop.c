@@ -13,6 +13,9 @@
 #include "core/loop/lag.h"
 #include "core/system/fault.h"
 
+/* How often a checked build looks at every link. */
+#define VALIDATE_TICKS 256
+
 static _Thread_local tram_loop *running_loop;
 
 /* ---- The tick ---- */
@@ -32,7 +35,7 @@ static int64_t wait_time(const tram_loop *loop) {
 
 /* Polls without sleeping for a while, where the user pays CPU time for latency. True: something came. */
 static bool spin(tram_loop *loop) {
-    uint64_t end = tram__clock(loop) + loop->spin_ns;
+    uint64_t end = time_after(tram__clock(loop), loop->spin_ns);
     do {
         if (!mailbox_empty(loop->mailbox))
             return true;
@@ -132,9 +135,23 @@ static void tick(tram_loop *loop, bool may_block) {
     run_deferred_frees(loop);
     loop->raised_set = false;
     loop->in_tick = false;
+    if (TRAM_CHECKED && loop->stats.ticks % VALIDATE_TICKS == 0)
+        tram__loop_validate(loop);
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
+}
+
+void tram__loop_validate(const tram_loop *loop) {
+    list_validate(&loop->ready);
+    list_validate(&loop->batch);
+    list_validate(&loop->close_hooks);
+    tram__timers_validate(&loop->timers);
+    tram__loop_validate_ios(loop);
+    tram__loop_validate_calls(loop);
+    for (unsigned slot = 0; slot < LOOP_SLOT_COUNT; slot++)
+        if (loop->slots[slot] && loop->slots[slot]->validate)
+            loop->slots[slot]->validate(loop->slots[slot]);
 }
 
 /* ---- Running ---- */
@@ -180,7 +197,7 @@ int tram_loop_stop(tram_loop *loop) {
     return status;
 }
 
-int tram_loop_prepare(tram_loop *loop, int64_t *ret_timeout_ns) {
+int tram_loop_prepare(tram_loop *loop, uint64_t *ret_timeout_ns) {
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
@@ -189,7 +206,7 @@ int tram_loop_prepare(tram_loop *loop, int64_t *ret_timeout_ns) {
     int64_t timeout_ns = wait_time(loop);
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
         timeout_ns = 0;
-    *ret_timeout_ns = timeout_ns;
+    *ret_timeout_ns = timeout_ns < 0 ? TRAM_FOREVER : (uint64_t)timeout_ns;
     return 0;
 }
 
@@ -283,6 +300,10 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
     return loop->poller_ops->open(loop, &loop->poller);
 }
 
+static uint64_t slow_callback_ns(uint64_t duration_ns) {
+    return duration_ns ? duration_ns : TRAM_SLOW_CALLBACK_NS;
+}
+
 int tram__loop_create(const tram_loop_options *options, const struct sys *sys, const struct poller_ops *poller_ops,
                       tram_loop **ret_loop) {
     tram_allocator allocator;
@@ -301,7 +322,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->measure_lag = options->measure_lag;
     loop->log = options->log;
     loop->log_arg = options->log_arg;
-    loop->slow_callback_ns = options->slow_callback_ns ? options->slow_callback_ns : TRAM_SLOW_CALLBACK_NS;
+    loop->slow_callback_ns = slow_callback_ns(options->slow_callback_ns);
     loop->spin_ns = options->spin_ns;
     list_init(&loop->ready);
     list_init(&loop->batch);
@@ -354,6 +375,10 @@ int tram_loop_free(tram_loop *loop) {
 
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns) {
     return tram__timers_start(&loop->timers, &deadline->timer, when_ns);
+}
+
+int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint64_t duration_ns) {
+    return tram__deadline_start(loop, deadline, time_after(tram__clock(loop), duration_ns));
 }
 
 void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
@@ -420,6 +445,6 @@ bool tram_loop_get_debug(const tram_loop *loop) {
 int tram_loop_set_slow_callback_duration(tram_loop *loop, uint64_t duration_ns) {
     int status = loop_enter(loop, __func__);
     if (!status)
-        loop->slow_callback_ns = duration_ns;
+        loop->slow_callback_ns = slow_callback_ns(duration_ns);
     return status;
 }

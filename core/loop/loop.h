@@ -48,6 +48,8 @@ static inline ssize_t io_try_send_range(struct io *io, const struct io_range *ra
 
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns);
+/* The same, `duration_ns` from now. */
+int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint64_t duration_ns);
 static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
     tram__timers_cancel(&loop->timers, &deadline->timer);
 }
@@ -68,6 +70,14 @@ static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
  */
 void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
                            void (*free)(tram_loop *loop, struct loop_state *state));
+
+/*
+ * Every structure of the loop, and of what is in its slots, is as it must be. Where no call into any of them is on the
+ * stack; checked builds ask it between ticks.
+ */
+void tram__loop_validate(const tram_loop *loop);
+void tram__loop_validate_ios(const tram_loop *loop);
+void tram__loop_validate_calls(const tram_loop *loop);
 
 /* Asks every io and every hook of the loop to end; see enum shutdown_mode. */
 void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending);

@@ -71,6 +71,7 @@ static void heap_push(struct timers *timers, struct timer *timer) {
 }
 
 static void heap_remove(struct timers *timers, uint32_t index) {
+    TRAM_DCHECK(index < timers->heap_count);
     struct timer_heap_entry last = timers->heap[--timers->heap_count];
     if (index == timers->heap_count)
         return;
@@ -239,6 +240,7 @@ int tram__timers_start(struct timers *timers, struct timer *timer, uint64_t dead
         if (status)
             return status;
     }
+    TRAM_DCHECK(timer->place == TIMER_IDLE);
     timers->count++;
     timer->deadline = deadline;
     timer_set_sequence(timer, timers->sequence++);
@@ -266,6 +268,7 @@ void tram__timers_cancel(struct timers *timers, struct timer *timer) {
         break;
     }
     timer->place = TIMER_IDLE;
+    TRAM_DCHECK(timers->count > 0);
     timers->count--;
 }
 
@@ -353,4 +356,45 @@ uint64_t tram__timers_next(const struct timers *timers) {
         }
     }
     return nearest;
+}
+
+/* ---- Checked builds ---- */
+
+static void heap_validate(const struct timers *timers) {
+    TRAM_ASSERT(timers->heap_count <= timers->heap_capacity);
+    for (uint32_t i = 0; i < timers->heap_count; i++) {
+        const struct timer_heap_entry *entry = &timers->heap[i];
+        TRAM_ASSERT(entry->timer && entry->timer->place == TIMER_HEAP && entry->timer->heap_index == i);
+        TRAM_ASSERT(entry->deadline == entry->timer->deadline && entry->sequence == timer_sequence(entry->timer));
+        TRAM_ASSERT(i == 0 || !earlier(entry, &timers->heap[(i - 1) / ARITY]));
+    }
+}
+
+/* How many timers a list has, all of which are in this place. */
+static uint64_t list_of_timers_validate(const struct list *list, enum timer_place where) {
+    uint64_t count = list_validate(list);
+    for (const struct list *link = list->next; link != list; link = link->next)
+        TRAM_ASSERT(((const struct timer *)(const void *)link)->place == where);
+    return count;
+}
+
+static uint64_t wheel_validate(const struct timers *timers) {
+    uint64_t count = 0;
+    for (unsigned level = 0; level < TIMER_LEVELS; level++) {
+        for (unsigned slot = 0; slot < TIMER_SLOTS; slot++) {
+            uint64_t here = 0;
+            for (unsigned lane = 0; lane < TIMER_LANES; lane++)
+                here += list_of_timers_validate(&timers->slots[level][slot].lanes[lane], TIMER_WHEEL);
+            TRAM_ASSERT((here != 0) == (timers->occupied[level] >> slot & 1));
+            count += here;
+        }
+    }
+    return count;
+}
+
+void tram__timers_validate(const struct timers *timers) {
+    heap_validate(timers);
+    uint64_t count = timers->heap_count + wheel_validate(timers);
+    count += list_of_timers_validate(&timers->due, TIMER_DUE) + list_of_timers_validate(&timers->late, TIMER_DUE);
+    TRAM_ASSERT(timers->count == count);
 }

@@ -95,6 +95,9 @@ static inline struct timer *timers_take(struct timers *timers) {
     return timers->now ? tram__timers_take_next(timers) : NULL;
 }
 
+/* Every timer is where it says, the heap and the wheel are in order, and the count is right. */
+void tram__timers_validate(const struct timers *timers);
+
 /*
  * A time at which begin should be called again: the next deadline, or earlier if finding it would be dear.
  * UINT64_MAX: no timer.

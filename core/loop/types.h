@@ -13,6 +13,7 @@
 #include "core/base/list.h"
 #include "core/base/memory.h"
 #include "core/base/pool.h"
+#include "core/base/time.h"
 #include "core/loop/io.h"
 #include "core/loop/mailbox.h"
 #include "core/loop/poller.h"
@@ -76,6 +77,7 @@ enum loop_slot {
 /* First in what is in a slot; see tram__loop_slot_open(). */
 struct loop_state {
     void (*free)(tram_loop *loop, struct loop_state *state); /* what it holds, when the loop is freed; may be NULL */
+    void (*validate)(const struct loop_state *state);        /* part of tram__loop_validate(); may be NULL */
     size_t size;                                             /* of all of it */
 };
 

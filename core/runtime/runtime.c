@@ -98,11 +98,10 @@ static void grace_expired(tram_loop *loop, struct deadline *deadline) {
 static void close_all(struct worker *worker) {
     const tram_runtime *runtime = worker->runtime;
     uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
-    uint64_t now = tram__clock(worker->loop), end = grace_ns < UINT64_MAX - now ? now + grace_ns : UINT64_MAX;
     worker->phase = WORKER_CLOSES;
     end_all(worker, IO_SHUTDOWN_CLOSE);
     worker->grace.expire = grace_expired;
-    if (grace_ns == UINT64_MAX || tram__deadline_start(worker->loop, &worker->grace, end))
+    if (grace_ns == TRAM_NOW || tram__deadline_start_after(worker->loop, &worker->grace, grace_ns))
         abort_all(worker);
 }
 
@@ -544,7 +543,7 @@ void tram_runtime_free(tram_runtime *runtime) {
 
 /* ---- Questions ---- */
 
-unsigned tram_runtime_workers(const tram_runtime *runtime) {
+unsigned tram_runtime_worker_count(const tram_runtime *runtime) {
     return runtime->count;
 }
 

@@ -108,16 +108,16 @@ static int yield(const void *where) {
     return tram__task_park(&wait);
 }
 
-int tram_sleep(int64_t delay_ns) {
+int tram_sleep(uint64_t delay_ns) {
     tram_task *task = task_running(NULL);
     if (unlikely(!task))
         return TRAM_ESTATE;
-    if (delay_ns <= 0)
+    if (delay_ns == 0)
         return yield(__builtin_return_address(0));
     tram_loop *loop = task->future.loop;
     struct sleep_wait self = {.deadline.expire = sleep_over, .deadline.timer.place = TIMER_IDLE};
     wait_init(&self.wait, &sleep_kind, __builtin_return_address(0));
-    int status = tram__deadline_start(loop, &self.deadline, tram__clock(loop) + (uint64_t)delay_ns);
+    int status = tram__deadline_start_after(loop, &self.deadline, delay_ns);
     if (unlikely(status))
         return status;
     status = tram__task_park(&self.wait);

@@ -156,14 +156,14 @@ struct runtime_main {
     int status;
 };
 
-static void main_ended(tram_future *future, void *arg) {
+static int main_ended(tram_future *future, void *arg) {
     struct runtime_main *self = arg;
     list_remove(&self->hook.link);
     release_interrupt(future->loop, &self->interrupt);
     self->status = outcome(&self->interrupt);
     tram_task_release(self->interrupt.main);
     self->interrupt.main = NULL;
-    tram_runtime_stop(self->runtime);
+    return tram_runtime_stop(self->runtime);
 }
 
 /* The runtime stops. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- C++ ---- */
@@ -145,8 +146,7 @@ static void recycle(tram_future *future) {
     pool_put(&task_of(future)->tasks->pool, future);
 }
 
-const struct future_kind tram__task_kind = {
-    .name = "task", .request = request, .destroy = destroy, .recycle = recycle};
+const struct future_kind tram__task_kind = {.name = "task", .request = request, .destroy = destroy, .recycle = recycle};
 
 /* Gives back what only a task that has not ended needs. */
 static void release_parts(tram_task *task) {

@@ -96,7 +96,7 @@ struct task_loop {
     struct context context; /* of the loop, while a task runs */
     struct list all;
     struct list owned; /* struct loop_owned */
-    struct pool pool; /* of tram_task */
+    struct pool pool;  /* of tram_task */
     struct stack_pool stacks;
     uint64_t number; /* of the latest task */
     void *cpp_exceptions[2];

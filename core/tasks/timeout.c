@@ -26,19 +26,12 @@ static int arm(struct tram_timeout *timeout, uint64_t when_ns) {
     tram_loop *loop = timeout->task->future.loop;
     disarm(timeout);
     timeout->when_ns = when_ns;
-    if (when_ns == UINT64_MAX)
+    if (when_ns == TRAM_FOREVER)
         return 0;
     if (when_ns > tram__clock(loop))
         return tram__deadline_start(loop, &timeout->deadline, when_ns);
     loop_ready(loop, &timeout->ready);
     return 0;
-}
-
-static uint64_t when_of(const tram_loop *loop, int64_t delay_ns) {
-    uint64_t now = tram__clock(loop);
-    if (delay_ns == TRAM_FOREVER)
-        return UINT64_MAX;
-    return delay_ns > 0 ? now + (uint64_t)delay_ns : now;
 }
 
 static void free_timeout(struct tram_timeout *timeout) {
@@ -56,7 +49,7 @@ static void abandon_scope(struct task_scope *scope) {
     free_timeout(timeout);
 }
 
-int tram__timeout_enter(struct tram_timeout *timeout, tram_task *task, int64_t delay_ns) {
+int tram__timeout_enter(struct tram_timeout *timeout, tram_task *task, uint64_t delay_ns) {
     *timeout = (struct tram_timeout){
         .scope = {.end = end_scope, .abandon = abandon_scope},
         .task = task,
@@ -65,7 +58,7 @@ int tram__timeout_enter(struct tram_timeout *timeout, tram_task *task, int64_t d
         .cancelling = task->cancels,
     };
     list_init(&timeout->ready.link);
-    int status = arm(timeout, when_of(task->future.loop, delay_ns));
+    int status = arm(timeout, time_after(tram__clock(task->future.loop), delay_ns));
     if (!status)
         scope_open(task, &timeout->scope);
     return status;
@@ -87,7 +80,7 @@ int tram__timeout_leave(struct tram_timeout *timeout, int status) {
 
 /* ---- The public calls ---- */
 
-int tram_timeout_begin(int64_t delay_ns, tram_timeout **ret_timeout) {
+int tram_timeout_begin(uint64_t delay_ns, tram_timeout **ret_timeout) {
     tram_task *task = task_running(NULL);
     if (unlikely(!task))
         return TRAM_ESTATE;
@@ -150,14 +143,14 @@ static int wait_no_time(tram_future *future, void **ret_value, const void *where
     return status == TRAM_ECANCELLED ? TRAM_ETIMEOUT : status;
 }
 
-int tram_wait_for(tram_future *future, int64_t timeout_ns, void **ret_value) {
+int tram_wait_for(tram_future *future, uint64_t timeout_ns, void **ret_value) {
     if (unlikely(!future))
         return TRAM_EVALUE;
     tram_task *task = task_running(future->loop);
     if (unlikely(!task || future == &task->future))
         return TRAM_ESTATE;
     const void *where = __builtin_return_address(0);
-    if (timeout_ns <= 0)
+    if (timeout_ns == 0)
         return wait_no_time(future, ret_value, where);
     struct tram_timeout timeout;
     int status = tram__timeout_enter(&timeout, task, timeout_ns);

@@ -19,7 +19,7 @@ struct tram_timeout {
 };
 
 /* Begins one in the caller's memory. 0, or -ENOMEM: nothing was begun. */
-int tram__timeout_enter(struct tram_timeout *timeout, tram_task *task, int64_t delay_ns);
+int tram__timeout_enter(struct tram_timeout *timeout, tram_task *task, uint64_t delay_ns);
 
 /* Ends it: `status`, or TRAM_ETIMEOUT. */
 int tram__timeout_leave(struct tram_timeout *timeout, int status);

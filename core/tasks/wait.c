@@ -84,7 +84,7 @@ static void one_done(struct watched *watched) {
     task_wake(&self->wait);
 }
 
-static int begin_several(struct several *self, tram_loop *loop, int64_t timeout_ns) {
+static int begin_several(struct several *self, tram_loop *loop, uint64_t timeout_ns) {
     self->deadline = (struct deadline){.timer.place = TIMER_IDLE, .expire = time_is_over};
     self->children = self->few;
     if (self->count > FEW) {
@@ -96,8 +96,7 @@ static int begin_several(struct several *self, tram_loop *loop, int64_t timeout_
     }
     if (timeout_ns == TRAM_FOREVER)
         return 0;
-    uint64_t now = tram__clock(loop);
-    int status = tram__deadline_start(loop, &self->deadline, timeout_ns > 0 ? now + (uint64_t)timeout_ns : now);
+    int status = tram__deadline_start_after(loop, &self->deadline, timeout_ns);
     if (status && self->children != self->few)
         memory_put(&loop->allocator, self->children, self->count * sizeof *self->children);
     return status;
@@ -110,7 +109,7 @@ static int count_done(tram_future *const *futures, size_t count) {
     return done;
 }
 
-int tram_wait(tram_future *const *futures, size_t count, int64_t timeout_ns, tram_wait_mode mode) {
+int tram_wait(tram_future *const *futures, size_t count, uint64_t timeout_ns, tram_wait_mode mode) {
     tram_task *task = task_running(NULL);
     if (!task)
         return TRAM_ESTATE;
@@ -194,7 +193,7 @@ static struct tram_completions *completions_new(tram_loop *loop, size_t count) {
     return self;
 }
 
-int tram_as_completed(tram_future *const *futures, size_t count, int64_t timeout_ns,
+int tram_as_completed(tram_future *const *futures, size_t count, uint64_t timeout_ns,
                       tram_completions **ret_completions) {
     tram_task *task = task_running(NULL);
     if (!task)
@@ -207,8 +206,7 @@ int tram_as_completed(tram_future *const *futures, size_t count, int64_t timeout
     if (!self)
         return -ENOMEM;
     if (count && timeout_ns != TRAM_FOREVER) {
-        uint64_t now = tram__clock(loop);
-        status = tram__deadline_start(loop, &self->deadline, timeout_ns > 0 ? now + (uint64_t)timeout_ns : now);
+        status = tram__deadline_start_after(loop, &self->deadline, timeout_ns);
         if (status) {
             memory_put(&loop->allocator, self, self->size);
             return status;

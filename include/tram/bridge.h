@@ -9,7 +9,7 @@ TRAM_BEGIN_DECLS
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_bridge_options {
-    uint64_t idle_timeout_ns; /* abort both when no byte moved either way for so long; 0: never */
+    uint64_t idle_timeout_ns; /* abort both when no byte moved either way for so long; 0: TRAM_FOREVER */
     uintptr_t reserved[8];    /* must be 0 */
 } tram_bridge_options;
 
@@ -26,6 +26,7 @@ typedef struct tram_bridge_result {
     tram_bridge_outcome outcome;
     int side; /* FAILED, CLOSED: which one it was; else -1 */
     int code; /* FAILED: its error */
+    uintptr_t reserved[4];
 } tram_bridge_result;
 
 /*

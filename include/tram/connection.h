@@ -15,11 +15,11 @@ typedef struct tram_connection_options {
     int flags;                        /* for getaddrinfo: AI_… */
     const char *local_host;           /* bind to this address first; NULL with a local_port: any */
     const char *local_port;           /* NULL: any */
-    uint64_t happy_eyeballs_delay_ns; /* race attempts, a new one after this delay (RFC 8305: 250 ms); 0: in
-                                         turn */
+    uint64_t happy_eyeballs_delay_ns; /* race attempts, a new one after this delay (RFC 8305: 250 ms); 0: TRAM_FOREVER,
+                                         in turn */
     int interleave;                   /* first_address_family_count; 0: 1 with happy eyeballs, else as resolved */
     bool all_errors;                  /* when all attempts fail: TRAM_EMULTIPLE, with each error in tram_error.causes */
-    uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: no deadline */
+    uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: TRAM_FOREVER */
     bool keep_alive;                  /* SO_KEEPALIVE */
     bool transparent;                 /* IP_TRANSPARENT: local_host may be somebody else's; needs CAP_NET_ADMIN */
     /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
@@ -62,11 +62,8 @@ TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_fa
 TRAM_API int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
                              size_t unread_size, tram_future **ret_future);
 
-/* What a transport leaves behind. */
-typedef struct tram_detached {
-    int fileno;          /* the socket, non-blocking: the caller's now */
-    tram_buffer *unread; /* what was received and not delivered yet, to be released; NULL: nothing */
-} tram_detached;
+/* What a transport leaves behind: its socket, and what was received and not delivered yet. */
+typedef struct tram_detached tram_detached;
 
 /*
  * Takes the socket away from its transport, for another loop, another process or another library. The connection goes
@@ -74,9 +71,19 @@ typedef struct tram_detached {
  * the transport is inert, as after connection_lost. A server does not count it any more.
  *
  * -ENOTSUP: not a socket's stream transport; TRAM_ESTATE: before connection_made, or closing; -EAGAIN: something is
- * queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then.
+ * queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then, and `*ret_detached` is
+ * as before. On success it is the caller's to free.
  */
-TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached *ret_detached);
+TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached **ret_detached);
+
+/* Takes the socket, non-blocking, out of it: the caller's from now on. TRAM_ESTATE: it was taken. Any thread. */
+TRAM_API int tram_detached_take_fd(tram_detached *detached);
+
+/* The bytes that were not delivered, for tram_loop_adopt(); NULL: none. Borrowed, until it is freed. Any thread. */
+TRAM_API tram_buffer *tram_detached_unread(const tram_detached *detached);
+
+/* Frees it, and closes the socket if nobody took it. NULL is allowed. Any thread. */
+TRAM_API void tram_detached_free(tram_detached *detached);
 
 /* What was there to be seen. */
 typedef struct tram_peeked {
@@ -84,12 +91,13 @@ typedef struct tram_peeked {
     size_t size;
     bool eof;       /* the peer has ended its stream behind them */
     bool timed_out; /* the deadline came before enough bytes did */
+    uintptr_t reserved[4];
 } tram_peeked;
 
 /*
  * Reads the first bytes of a connected stream socket, to choose a protocol by them: completes with a const tram_peeked
  * * that is valid as long as the future, as soon as `size` bytes are there, the stream ends, or `timeout_ns` have
- * passed (0: no deadline). It never reads more than `size`. Fails with -errno if the connection does, also where bytes
+ * passed (0: TRAM_FOREVER). It never reads more than `size`. Fails with -errno if the connection does, also where bytes
  * had come.
  *
  * The socket is made non-blocking and stays the caller's, who neither reads nor closes it before the future is done.

@@ -8,6 +8,9 @@
 #ifndef TRAM_ERROR_H
 #define TRAM_ERROR_H
 
+#include <errno.h>
+#include <stdint.h>
+
 #include <tram/export.h>
 
 TRAM_BEGIN_DECLS
@@ -40,6 +43,9 @@ typedef struct tram_error {
     /* The single errors behind TRAM_EMULTIPLE, in order of attempt, where they were asked for. */
     const struct tram_error *const *causes;
     unsigned cause_count;
+    int resolver_code;  /* with TRAM_ERESOLVE: the resolver's own, EAI_NONAME … of <netdb.h>; 0: it gave none */
+    const char *option; /* with TRAM_EVALUE: the option or argument that made no sense, a constant; NULL: not known */
+    uintptr_t reserved[6];
 } tram_error;
 
 /* The stable name of a code: "ECONNRESET", "TRAM_ESTATE". "UNKNOWN" for anything else. Any thread. */

@@ -36,7 +36,7 @@ TRAM_API int tram_loop_set_default_executor(tram_loop *loop, tram_executor *exec
 
 /*
  * Lets no new job into the default pool and completes when its threads have ended, without blocking the loop;
- * `timeout_ns` (0: none) later it gives up with a warning and leaves them behind: the future completes all
+ * `timeout_ns` (0: TRAM_FOREVER) later it gives up with a warning and leaves them behind: the future completes all
  * the same.
  */
 TRAM_API int tram_loop_shutdown_default_executor(tram_loop *loop, uint64_t timeout_ns, tram_future **ret_future);

@@ -12,9 +12,11 @@
 
 TRAM_BEGIN_DECLS
 
-/* Called once, from the loop, after the future is done: never inside the call that completed or asked for it.
+/*
+ * Called once, from the loop, after the future is done: never inside the call that completed or asked for it. Returns
+ * 0; a negative code is reported to the exception handler, with the future (see tram_callback).
  */
-typedef void (*tram_future_callback)(tram_future *future, void *arg);
+typedef int (*tram_future_callback)(tram_future *future, void *arg);
 
 /* A pending future (loop.create_future), for the caller to complete. */
 TRAM_API int tram_loop_create_future(tram_loop *loop, tram_future **ret_future);

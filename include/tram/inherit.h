@@ -28,9 +28,10 @@ TRAM_BEGIN_DECLS
 
 /* A listening stream socket that was passed to this process; close-on-exec. The caller's to use or to close. */
 typedef struct tram_listener {
-    int fileno;                         /* -1: it was taken */
+    int fd;                             /* -1: it was taken */
     char name[TRAM_LISTENER_NAME_SIZE]; /* which of the servers it is for */
     tram_socket_address address;        /* what it is bound to */
+    uintptr_t reserved[4];
 } tram_listener;
 
 /*
@@ -46,9 +47,9 @@ TRAM_API int tram_listeners_activated(tram_listener *ret_listeners, size_t room,
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_inherit_options {
-    uint64_t timeout_ns; /* for all of it; 0: 10 s */
-    bool any_user;       /* take them from a process of whatever user; else of this one or root */
-    uintptr_t reserved[4];
+    uint64_t timeout_ns;   /* for all of it; 0: 10 s */
+    bool any_user;         /* take them from a process of whatever user; else of this one or root */
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_inherit_options;
 
 /*
@@ -88,6 +89,7 @@ typedef struct tram_offer tram_offer;
 typedef struct tram_offered {
     const char *name;
     tram_runtime_server *server;
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_offered;
 
 /* Zero-initialise; zero means the default. */

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include <tram/export.h>
+#include <tram/time.h>
 
 TRAM_BEGIN_DECLS
 
@@ -30,7 +31,7 @@ typedef struct tram_server_limits {
     /* What one source is: an address, or rather a network, since a host may have all of 2^64 addresses of IPv6. */
     unsigned source_bits_ipv4; /* leading bits of the address; 0: 32 */
     unsigned source_bits_ipv6; /* 0: 64; at most 64 */
-    /* How long, in nanoseconds. Precise to a millisecond or so; never early. */
+    /* How long; 0: as TRAM_FOREVER. Precise to a millisecond or so; never early. */
     uint64_t idle_timeout_ns;       /* without a byte in either direction: "idle" */
     uint64_t first_byte_timeout_ns; /* from the begin to the first byte received: "first byte" */
     uint64_t total_timeout_ns;      /* from the begin to the end: "total" */

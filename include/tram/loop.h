@@ -20,6 +20,7 @@
 #include <tram/error.h>
 #include <tram/export.h>
 #include <tram/memory.h>
+#include <tram/time.h>
 
 TRAM_BEGIN_DECLS
 
@@ -71,7 +72,7 @@ typedef struct tram_loop_options {
     bool measure_lag;          /* see tram_lag in tram/stats.h; two readings of the clock in a tick without timers */
     bool time_callbacks;       /* see tram_slow_site in tram/stats.h; two readings of the clock for each callback */
     uint64_t slow_callback_ns; /* 0: 100 ms */
-    uint64_t spin_ns;          /* poll this long before sleeping; 0: sleep at once. Burns CPU for latency. */
+    uint64_t spin_ns;          /* poll this long before sleeping; 0: not at all. Burns CPU for latency. */
     size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
     tram_faults *faults;       /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
                                   allocator here */
@@ -129,15 +130,15 @@ TRAM_API int tram_loop_stop(tram_loop *loop);
 /*
  * Three calls drive the loop from a host's own loop instead of run_forever, all on one thread:
  *
- *     int64_t timeout_ns;
+ *     uint64_t timeout_ns;
  *     tram_loop_prepare(loop, &timeout_ns);             immediately before the host sleeps
- *     host waits at most timeout_ns (negative: for ever), or until tram_loop_backend_fd() is readable
+ *     host waits at most timeout_ns (0: not at all, or TRAM_FOREVER), or until tram_loop_backend_fd() is readable
  *     tram_loop_dispatch(loop);                         one tick, never blocks
  *
  * prepare makes posts of other threads wake the descriptor, so it must come after the last call into the
  * loop.
  */
-TRAM_API int tram_loop_prepare(tram_loop *loop, int64_t *ret_timeout_ns);
+TRAM_API int tram_loop_prepare(tram_loop *loop, uint64_t *ret_timeout_ns);
 
 /* A descriptor that polls readable when the loop has something to do. Owned by the loop. */
 TRAM_API int tram_loop_backend_fd(const tram_loop *loop);
@@ -165,10 +166,11 @@ TRAM_API int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *
                                  tram_handle *ret_handle);
 
 /*
- * The same after `delay_ns` from now (loop.call_later). Zero or negative: due at once, yet a timer, so it
- * runs after what is queued already. Timers run in order of deadline, then of creation, and never early.
+ * The same after `delay_ns` from now (loop.call_later). Zero: due at once, yet a timer, so it runs after what is
+ * queued already. TRAM_FOREVER: never, so that there is something to cancel. Timers run in order of deadline, then of
+ * creation, and never early. A time that has passed is for tram_loop_call_at().
  */
-TRAM_API int tram_loop_call_later(tram_loop *loop, int64_t delay_ns, tram_callback callback, void *arg,
+TRAM_API int tram_loop_call_later(tram_loop *loop, uint64_t delay_ns, tram_callback callback, void *arg,
                                   tram_discard discard, tram_handle *ret_handle);
 
 /* The same at `when_ns` on the clock of tram_loop_time() (loop.call_at). */
@@ -233,6 +235,7 @@ typedef struct tram_exception {
     tram_server *server;
     tram_future *future;
     int fd;
+    uintptr_t reserved[8];
 } tram_exception;
 
 /* Returns 0; if it fails, the record goes to the log. */
@@ -260,7 +263,8 @@ TRAM_API int tram_loop_raise(tram_loop *loop, int code, void *user, const char *
 TRAM_API int tram_loop_set_debug(tram_loop *loop, bool enabled);
 TRAM_API bool tram_loop_get_debug(const tram_loop *loop);
 
-/* From how long on a callback is slow (loop.slow_callback_duration). */
+/* From how long on a callback is slow (loop.slow_callback_duration). 0: 100 ms; TRAM_NOW: always; TRAM_FOREVER: never.
+ */
 TRAM_API int tram_loop_set_slow_callback_duration(tram_loop *loop, uint64_t duration_ns);
 
 TRAM_END_DECLS

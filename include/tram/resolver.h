@@ -27,6 +27,7 @@ TRAM_API int tram_loop_getaddrinfo(tram_loop *loop, const char *host, const char
 typedef struct tram_name_info {
     char host[1025];  /* NI_MAXHOST */
     char service[32]; /* NI_MAXSERV */
+    uintptr_t reserved[4];
 } tram_name_info;
 
 /* getnameinfo(3) on the executor; `flags` are NI_…. Completes with a const tram_name_info *. */

@@ -36,7 +36,7 @@ typedef struct tram_runtime_options {
     bool pin;         /* worker i stays on the i-th CPU of the affinity mask */
     const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
     size_t stack_size;
-    uint64_t grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; UINT64_MAX: none at all */
+    uint64_t grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; TRAM_NOW: none at all */
     /* SIGTERM and SIGINT stop the runtime; a second one ends the grace. For one runtime of a process at a time: the
      * last to start has them, and at its end they get their default action (tram/signal.h). */
     bool handle_signals;
@@ -51,6 +51,7 @@ typedef struct tram_runtime_options {
 typedef struct tram_cpu_count {
     unsigned count;     /* at least 1 */
     const char *reason; /* which limit decided: "affinity" or "cgroup quota"; a constant */
+    uintptr_t reserved[4];
 } tram_cpu_count;
 TRAM_API tram_cpu_count tram_available_cpus(void);
 
@@ -77,15 +78,15 @@ TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, siz
                                           tram_socket_address *ret_address);
 
 /* The connections that one worker has of this server, those on their way to it included. Any thread. */
-TRAM_API size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker);
+TRAM_API size_t tram_runtime_server_connection_count(const tram_runtime_server *server, unsigned worker);
 
 /* What its limits did so far on one worker: those that it accepted and reset, those that ended there. TRAM_EVALUE if
  * there is no such worker. Any thread. */
-TRAM_API int tram_runtime_server_get_limit_counts(const tram_runtime_server *server, unsigned worker,
-                                                  tram_limit_counts *ret_counts);
+TRAM_API int tram_runtime_server_limit_counts(const tram_runtime_server *server, unsigned worker,
+                                              tram_limit_counts *ret_counts);
 
 /* What a server found when it was made. */
-typedef struct tram_runtime_server_info {
+typedef struct tram_sharding {
     tram_shard shard;
     unsigned listening; /* workers with listening sockets */
     /*
@@ -96,8 +97,8 @@ typedef struct tram_runtime_server_info {
     bool migrates;
     unsigned workers; /* of its runtime */
     uint64_t reserved[8];
-} tram_runtime_server_info;
-TRAM_API int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info);
+} tram_sharding;
+TRAM_API int tram_runtime_server_sharding(const tram_runtime_server *server, tram_sharding *ret_info);
 
 /* Closes every shard, as tram_server_close(), soon. Any thread. */
 TRAM_API int tram_runtime_server_close(tram_runtime_server *server);
@@ -107,8 +108,8 @@ TRAM_API int tram_runtime_server_close_clients(tram_runtime_server *server);
 TRAM_API int tram_runtime_server_abort_clients(tram_runtime_server *server);
 
 /*
- * Blocks until the server was closed and has no connection left, but no longer than `timeout_ns` (UINT64_MAX: as long
- * as it takes). Returns how many are left. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
+ * Blocks until the server was closed and has no connection left, but no longer than `timeout_ns` (0: does not block).
+ * Returns how many are left. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
  */
 TRAM_API int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns);
 
@@ -138,7 +139,7 @@ TRAM_API int tram_runtime_run(tram_runtime *runtime);
 /* Stops and joins if need be, and frees everything. NULL is allowed. No other thread may use it any more. */
 TRAM_API void tram_runtime_free(tram_runtime *runtime);
 
-TRAM_API unsigned tram_runtime_workers(const tram_runtime *runtime);
+TRAM_API unsigned tram_runtime_worker_count(const tram_runtime *runtime);
 
 /* The loop of a worker, for the calls that any thread may make; NULL if there is no such worker. Any thread.
  */

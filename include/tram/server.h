@@ -91,9 +91,9 @@ TRAM_API int tram_server_abort_clients(tram_server *server);
 TRAM_API int tram_server_wait_closed(tram_server *server, tram_future **ret_future);
 
 /*
- * The same, but no longer than `timeout_ns` (UINT64_MAX: as long as it takes). Completes with the number of connections
- * that are left: (size_t)(uintptr_t)value. A graceful end is a close, tram_server_close_clients() now or later, this,
- * and tram_server_abort_clients() if anyone is left.
+ * The same, but no longer than `timeout_ns` (0: as TRAM_NOW). Completes with the number of connections that are left:
+ * (size_t)(uintptr_t)value. A graceful end is a close, tram_server_close_clients() now or later, this, and
+ * tram_server_abort_clients() if anyone is left.
  */
 TRAM_API int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future);
 
@@ -133,7 +133,7 @@ TRAM_API tram_loop *tram_server_get_loop(const tram_server *server);
 TRAM_API size_t tram_server_connection_count(const tram_server *server);
 
 /* What its limits did so far. Any thread, while the server is held. */
-TRAM_API int tram_server_get_limit_counts(const tram_server *server, tram_limit_counts *ret_counts);
+TRAM_API int tram_server_limit_counts(const tram_server *server, tram_limit_counts *ret_counts);
 
 /*
  * The listening sockets (Server.sockets): how many there are; none after close. Fills at most `count` entries

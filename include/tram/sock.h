@@ -28,6 +28,7 @@ typedef struct tram_sock_data {
     const void *data; /* the future's own memory, or the caller's */
     size_t size;
     tram_socket_address address; /* of the sender; size 0 if it has none, and for sock_recv */
+    uintptr_t reserved[4];
 } tram_sock_data;
 
 /* At most `size` bytes, and never more than 256 KiB (loop.sock_recv). Completes with a const tram_sock_data *; size 0:
@@ -73,7 +74,7 @@ TRAM_API int tram_loop_sock_connect_address(tram_loop *loop, int fd, const tram_
 
 /*
  * Accepts one connection of a listening socket (loop.sock_accept). Completes with a const tram_socket_address *, the
- * peer's, which lives as long as the future; the descriptor is had from tram_sock_accepted().
+ * peer's, which lives as long as the future; the descriptor is had from tram_future_fd().
  */
 TRAM_API int tram_loop_sock_accept(tram_loop *loop, int fd, tram_future **ret_future);
 
@@ -82,7 +83,7 @@ TRAM_API int tram_loop_sock_accept(tram_loop *loop, int fd, tram_future **ret_fu
  * close. One that nobody took is closed with the last reference to the future. TRAM_ESTATE: not done, without success,
  * or taken already; TRAM_ETYPE: no future of tram_loop_sock_accept().
  */
-TRAM_API int tram_sock_accepted(tram_future *future);
+TRAM_API int tram_future_fd(tram_future *future);
 
 TRAM_END_DECLS
 

@@ -60,7 +60,7 @@ typedef struct tram_lag {
 } tram_lag;
 
 /* The highest lag of a bucket in nanoseconds: 4 µs for the first, twice as much for each further one, 16.8 s for the
- * last but one; UINT64_MAX from the last on. */
+ * last but one; TRAM_FOREVER from the last on. */
 TRAM_API uint64_t tram_lag_bound(unsigned bucket);
 
 /* Reads the lag. Any thread, as tram_loop_stats(). False: this loop does not measure it, all is zero. */
@@ -79,6 +79,7 @@ typedef struct tram_slow_site {
     uint64_t count;       /* how often it was slow */
     uint64_t sum_ns;      /* … and how long in all */
     uint64_t worst_ns;
+    uintptr_t reserved[2];
 } tram_slow_site;
 
 #define TRAM_SLOW_SITES 32

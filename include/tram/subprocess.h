@@ -31,16 +31,17 @@ TRAM_BEGIN_DECLS
 
 /* What one of the child's standard descriptors is. */
 typedef enum tram_stdio_kind {
-    TRAM_STDIO_PIPE = 0,       /* a pipe to or from this process */
-    TRAM_STDIO_INHERIT = 1,    /* what this process has there */
-    TRAM_STDIO_NULL = 2,       /* /dev/null */
-    TRAM_STDIO_DESCRIPTOR = 3, /* the descriptor `fd`, which stays the caller's */
-    TRAM_STDIO_OUTPUT = 4,     /* for the error only: the same as the output, whatever that is */
+    TRAM_STDIO_PIPE = 0,    /* a pipe to or from this process */
+    TRAM_STDIO_INHERIT = 1, /* what this process has there */
+    TRAM_STDIO_NULL = 2,    /* /dev/null */
+    TRAM_STDIO_FD = 3,      /* the descriptor `fd`, which stays the caller's */
+    TRAM_STDIO_OUTPUT = 4,  /* for the error only: the same as the output, whatever that is */
 } tram_stdio_kind;
 
 typedef struct tram_stdio {
     tram_stdio_kind kind;
     int fd;
+    uintptr_t reserved[2]; /* must be 0 */
 } tram_stdio;
 
 /* Zero-initialise; zero means the default. */
@@ -113,6 +114,7 @@ typedef struct tram_subprocess {
     int pidfd; /* -1 after the end */
     bool exited;
     int returncode; /* once it has exited */
+    uintptr_t reserved[4];
 } tram_subprocess;
 
 TRAM_END_DECLS

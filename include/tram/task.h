@@ -104,9 +104,9 @@ TRAM_API int tram_await(tram_future *future, void **ret_value);
  * of TRAM_ESTATE for a call outside of a task the reference stays the caller's. */
 TRAM_API int tram_task_join(tram_task *task);
 
-/* Waits for so long (asyncio.sleep). 0 or less: others run, then the task goes on in the next tick. TRAM_ECANCELLED,
- * -ENOMEM. */
-TRAM_API int tram_sleep(int64_t delay_ns);
+/* Waits for so long (asyncio.sleep). 0: others run, then the task goes on in the next tick; TRAM_FOREVER: until it is
+ * cancelled. TRAM_ECANCELLED, -ENOMEM. */
+TRAM_API int tram_sleep(uint64_t delay_ns);
 
 /* tram_sleep(0) */
 TRAM_API int tram_yield(void);

@@ -33,6 +33,7 @@
 #include <tram/subprocess.h>
 #include <tram/sync.h>
 #include <tram/task.h>
+#include <tram/time.h>
 #include <tram/transport.h>
 #include <tram/unix.h>
 #include <tram/version.h>

@@ -99,10 +99,11 @@ TRAM_API bool tram_transport_can_write_eof(const tram_transport *transport);
 /*
  * The water marks (WriteTransport.set_write_buffer_limits): pause_writing when more than `high` bytes are
  * queued, resume_writing when `low` or fewer are left. Default 64 KiB and 16 KiB; only one given: low = high
- * / 4, high = 4 * low. high < low: TRAM_EVALUE, nothing changes.
+ * / 4, high = 4 * low. high < low: TRAM_EVALUE, nothing changes. Both calls name the high mark first; either ret_… may
+ * be NULL.
  */
 TRAM_API int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low);
-TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high);
+TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_high, size_t *ret_low);
 
 /*
  * More than `limit` queued bytes end the connection with TRAM_ELIMIT: for peers that never read, where the
@@ -144,10 +145,11 @@ TRAM_API int tram_socket_address_unix(const char *path, size_t size, tram_socket
 
 /* A view of a transport's socket: for options and names. Not to be closed, read or written. */
 typedef struct tram_socket {
-    int fileno; /* -1 after the connection ended */
+    int fd; /* -1 after the connection ended */
     int family;
     int type;
     int protocol;
+    uintptr_t reserved[4];
 } tram_socket;
 
 /*

@@ -55,7 +55,7 @@ TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protoco
 /* Zero-initialise; zero means the default. */
 typedef struct tram_unix_connection_options {
     const int *sock;     /* a connected Unix stream socket instead of a path; becomes the transport's */
-    uint64_t timeout_ns; /* connect within this, else TRAM_ETIMEOUT; 0: no deadline */
+    uint64_t timeout_ns; /* connect within this, else TRAM_ETIMEOUT; 0: TRAM_FOREVER */
     /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
@@ -83,6 +83,7 @@ typedef struct tram_peer_credentials {
     pid_t pid;
     uid_t uid;
     gid_t gid;
+    uintptr_t reserved[4];
 } tram_peer_credentials;
 
 /* ---- Descriptors ---- */
@@ -93,11 +94,11 @@ typedef struct tram_peer_credentials {
  */
 
 /* So many go with one byte at most, as Linux has it. */
-#define TRAM_UNIX_DESCRIPTORS_MAX 253
+#define TRAM_UNIX_FDS_MAX 253
 
 /*
  * Lets descriptors come in, at most `max` with one receive; 0, as at the beginning: those that come are closed by the
- * kernel. To be called in connection_made, before anything is read. TRAM_EVALUE: more than TRAM_UNIX_DESCRIPTORS_MAX;
+ * kernel. To be called in connection_made, before anything is read. TRAM_EVALUE: more than TRAM_UNIX_FDS_MAX;
  * TRAM_ESTATE: the connection is lost; -ENOMEM.
  *
  * They wait when data_received or buffer_updated is called with the byte with which they were sent, and are the
@@ -106,26 +107,26 @@ typedef struct tram_peer_credentials {
  * all of them are closed and the connection ends with TRAM_ELIMIT: no peer can make us hold more than `max`. Not for
  * sockets on which SO_PASSCRED or its like was set.
  */
-TRAM_API int tram_transport_receive_descriptors(tram_transport *transport, size_t max);
+TRAM_API int tram_transport_receive_fds(tram_transport *transport, size_t max);
 
 /*
  * Takes at most `count` of those that wait, in the order in which they were sent; how many. They are close-on-exec, and
  * the caller's to close. 0 outside of data_received and buffer_updated.
  */
-TRAM_API size_t tram_transport_take_descriptors(tram_transport *transport, int *ret_fds, size_t count);
+TRAM_API size_t tram_transport_take_fds(tram_transport *transport, int *ret_fds, size_t count);
 
 /*
  * As tram_transport_write(), with `count` descriptors that go with the first byte. The caller's stay the caller's:
  * what must wait is duplicated, and closed when it was sent or the connection ends. Such a call is never joined with
  * what was written before it.
  *
- * TRAM_EVALUE: no bytes, no descriptors, or more than TRAM_UNIX_DESCRIPTORS_MAX. -EBADF: one is none; -EMFILE,
+ * TRAM_EVALUE: no bytes, no descriptors, or more than TRAM_UNIX_FDS_MAX. -EBADF: one is none; -EMFILE,
  * -ENOMEM: they could not be kept; -ETOOMANYREFS: too many of this user's are on their way already (see
  * RLIMIT_NOFILE). Nothing was sent or queued then, and the connection lives. If that shows only when their turn comes,
  * the connection ends with it.
  */
-TRAM_API int tram_transport_send_descriptors(tram_transport *transport, const void *data, size_t size, const int *fds,
-                                             size_t count);
+TRAM_API int tram_transport_send_fds(tram_transport *transport, const void *data, size_t size, const int *fds,
+                                     size_t count);
 
 TRAM_END_DECLS
 

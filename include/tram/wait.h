@@ -9,19 +9,17 @@
 #define TRAM_WAIT_H
 
 #include <tram/future.h>
+#include <tram/time.h>
 
 TRAM_BEGIN_DECLS
-
-/* For a delay or timeout: none at all. */
-#define TRAM_FOREVER INT64_MAX
 
 /* ---- No longer than a while ---- */
 
 /*
  * As tram_await(), but after `timeout_ns` the future is cancelled, and when it has ended TRAM_ETIMEOUT is returned
- * (asyncio.wait_for). If it ended otherwise, that counts. 0 or less: only what is done already is in time.
+ * (asyncio.wait_for). If it ended otherwise, that counts. 0: only what is done already is in time.
  */
-TRAM_API int tram_wait_for(tram_future *future, int64_t timeout_ns, void **ret_value);
+TRAM_API int tram_wait_for(tram_future *future, uint64_t timeout_ns, void **ret_value);
 
 /*
  * A part of a task that may take no longer than a while (asyncio.timeout):
@@ -39,18 +37,18 @@ TRAM_API int tram_wait_for(tram_future *future, int64_t timeout_ns, void **ret_v
  */
 typedef struct tram_timeout tram_timeout;
 
-/* Begins it for the running task. TRAM_FOREVER: no deadline yet. -ENOMEM. */
-TRAM_API int tram_timeout_begin(int64_t delay_ns, tram_timeout **ret_timeout);
+/* Begins it for the running task. 0: its time is over in the next tick; TRAM_FOREVER: no deadline yet. -ENOMEM. */
+TRAM_API int tram_timeout_begin(uint64_t delay_ns, tram_timeout **ret_timeout);
 
 /* Ends and frees it; `status` is what the part returned. Returns that, or TRAM_ETIMEOUT. TRAM_ESTATE: it is not the
  * innermost scope of the running task, and was not ended. */
 TRAM_API int tram_timeout_end(tram_timeout *timeout, int status);
 
-/* Another deadline, on the clock of tram_loop_time(); UINT64_MAX: none (Timeout.reschedule). TRAM_ESTATE: it is over.
+/* Another deadline, on the clock of tram_loop_time(); TRAM_FOREVER: none (Timeout.reschedule). TRAM_ESTATE: it is over.
  */
 TRAM_API int tram_timeout_reschedule(tram_timeout *timeout, uint64_t when_ns);
 
-/* The deadline (Timeout.when); UINT64_MAX: none. */
+/* The deadline (Timeout.when); TRAM_FOREVER: none. */
 TRAM_API uint64_t tram_timeout_when(const tram_timeout *timeout);
 
 /* Is its time over, and the task cancelled (Timeout.expired)? */
@@ -78,18 +76,18 @@ typedef enum tram_wait_mode {
 } tram_wait_mode;
 
 /*
- * Waits until as many are done as `mode` says, but no longer than `timeout_ns` (asyncio.wait). Returns how many are
- * done, which tram_future_done() tells of each. Nothing is cancelled, neither at the end of the time nor when the task
- * is. TRAM_EVALUE: no futures, or no such mode; -ENOMEM.
+ * Waits until as many are done as `mode` says, but no longer than `timeout_ns` (0: it only looks) (asyncio.wait).
+ * Returns how many are done, which tram_future_done() tells of each. Nothing is cancelled, neither at the end of the
+ * time nor when the task is. TRAM_EVALUE: no futures, or no such mode; -ENOMEM.
  */
-TRAM_API int tram_wait(tram_future *const *futures, size_t count, int64_t timeout_ns, tram_wait_mode mode);
+TRAM_API int tram_wait(tram_future *const *futures, size_t count, uint64_t timeout_ns, tram_wait_mode mode);
 
 /*
  * Futures in the order in which they are done (asyncio.as_completed). Begun with all of them, which are held until
  * tram_completions_free(); the array is copied.
  */
 typedef struct tram_completions tram_completions;
-TRAM_API int tram_as_completed(tram_future *const *futures, size_t count, int64_t timeout_ns,
+TRAM_API int tram_as_completed(tram_future *const *futures, size_t count, uint64_t timeout_ns,
                                tram_completions **ret_completions);
 
 /* Waits for the next one. 1 and the future, without a further reference; 0: all were returned; TRAM_ETIMEOUT: the time

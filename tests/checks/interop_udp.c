@@ -98,11 +98,12 @@ static int give(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
-static void created(tram_future *future, void *arg) {
+static int created(tram_future *future, void *arg) {
     int status = tram_future_result(future, NULL);
     (void)arg;
     if (status < 0)
         fail("create_datagram_endpoint", status);
+    return 0;
 }
 
 static int stop(tram_loop *loop, void *arg) {

@@ -94,19 +94,19 @@ enum { GIVEN = 3 };
 
 static int descriptors_made(tram_protocol *self, tram_transport *transport) {
     (void)self;
-    return tram_transport_receive_descriptors(transport, 100);
+    return tram_transport_receive_fds(transport, 100);
 }
 
 /* What comes is written into and goes back: the other side sees that it is the same file. */
 static int descriptors_received(tram_protocol *self, const void *data, size_t size) {
     int fds[100];
-    size_t count = tram_transport_take_descriptors(self->transport, fds, 100);
+    size_t count = tram_transport_take_fds(self->transport, fds, 100);
     int status = 0;
     for (size_t i = 0; i < count; i++)
         if (write(fds[i], "seen", 4) != 4)
             status = -EIO;
     if (!status)
-        status = count ? tram_transport_send_descriptors(self->transport, data, size, fds, count)
+        status = count ? tram_transport_send_fds(self->transport, data, size, fds, count)
                        : tram_transport_write(self->transport, data, size);
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
@@ -117,11 +117,11 @@ static const tram_protocol_ops descriptors_ops = {
     .connection_made = descriptors_made, .data_received = descriptors_received, .released = freed};
 
 static int giver_made(tram_protocol *self, tram_transport *transport) {
-    int ends[2], status = tram_transport_receive_descriptors(transport, GIVEN);
+    int ends[2], status = tram_transport_receive_fds(transport, GIVEN);
     if (status < 0 || pipe(ends) < 0)
         return status < 0 ? status : -errno;
     const int fds[GIVEN] = {ends[1], ends[1], ends[1]};
-    status = tram_transport_send_descriptors(transport, "three", 5, fds, GIVEN);
+    status = tram_transport_send_fds(transport, "three", 5, fds, GIVEN);
     close(ends[1]);
     peer_of(self)->far_end = ends[0];
     return status;
@@ -132,7 +132,7 @@ static int giver_received(tram_protocol *self, const void *data, size_t size) {
     struct peer *peer = peer_of(self);
     int fds[GIVEN];
     char text[8] = "";
-    size_t count = tram_transport_take_descriptors(self->transport, fds, GIVEN);
+    size_t count = tram_transport_take_fds(self->transport, fds, GIVEN);
     peer->wrong |= count != GIVEN || size != 5 || memcmp(data, "three", 5) != 0;
     for (size_t i = 0; i < count; i++) {
         peer->wrong |= write(fds[i], "x", 1) != 1;

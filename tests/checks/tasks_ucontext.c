@@ -15,7 +15,7 @@ static int work(void *arg) {
 
 static int sleep_long(void *arg) {
     (void)arg;
-    return tram_sleep(INT64_MAX / 4);
+    return tram_sleep(TRAM_FOREVER);
 }
 
 static int run(void *arg) {

@@ -220,7 +220,7 @@ static void test_V_41_drain_of_a_loop_has_a_deadline(void **state) {
     int fds[] = {tcp_connect(port), tcp_connect(port)};
     run_until_traced(world, "made made");
     assert_int_equal(left_of(world, drain(server, 0)), 2); /* an open server is waited for, too */
-    tram_future *all = drain(server, UINT64_MAX), *cancelled = drain(server, 3600000000000);
+    tram_future *all = drain(server, TRAM_FOREVER), *cancelled = drain(server, 3600000000000);
     assert_int_equal(tram_server_close(server), 0);
     assert_int_equal(left_of(world, drain(server, 1000000)), 2);
     assert_int_equal(tram_future_cancel(cancelled), 1);
@@ -262,7 +262,7 @@ static int drain_here(tram_loop *loop, void *arg) {
 
 static void *drain_in_thread(void *arg) {
     const struct house *house = arg;
-    return (void *)(intptr_t)tram_runtime_server_drain(house->server, UINT64_MAX);
+    return (void *)(intptr_t)tram_runtime_server_drain(house->server, TRAM_FOREVER);
 }
 
 static void test_V_41_drain_of_all_workers(void **state) {
@@ -293,21 +293,21 @@ static void test_V_41_drain_when_there_is_nothing_to_wait_for(void **state) {
     struct house house = open_house(&options, &client_ops);
     assert_int_equal(tram_runtime_server_drain(house.server, 0), 0);
     assert_int_equal(tram_runtime_server_close(house.server), 0);
-    assert_int_equal(tram_runtime_server_drain(house.server, UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(house.server, TRAM_FOREVER), 0);
     close_house(&house);
 
     house = open_and_start(world, 2, &client_ops);
     assert_int_equal(tram_runtime_stop(house.runtime), 0);
-    assert_int_equal(tram_runtime_server_drain(house.server, UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(house.server, TRAM_FOREVER), 0);
     assert_int_equal(tram_runtime_join(house.runtime), 0);
-    assert_int_equal(tram_runtime_server_drain(house.server, UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(house.server, TRAM_FOREVER), 0);
     assert_int_equal(tram_runtime_server_close_clients(house.server), 0);
     close_house(&house);
 
     house = open_and_start(world, 2, NULL);
     int fds[] = {tcp_connect(house.port), tcp_connect(house.port)};
     assert_int_equal(tram_runtime_server_close(house.server), 0);
-    assert_int_equal(tram_runtime_server_drain(house.server, UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(house.server, TRAM_FOREVER), 0);
     close_all(fds, 2);
     close_house(&house);
 }
@@ -422,12 +422,12 @@ static void test_V_43_who_is_connected_to_a_loop(void **state) {
     expect(&seen, fds[2], "closing", tram_transport_get_write_buffer_size(transports[2]));
     assert_int_equal(tram_server_each_client(server, abort_it, NULL), 0);
     assert_int_equal(tram_server_close(server), 0);
-    assert_int_equal(left_of(world, drain(server, UINT64_MAX)), 0);
+    assert_int_equal(left_of(world, drain(server, TRAM_FOREVER)), 0);
     assert_int_equal(tram_server_connection_count(other), 1);
     close_all(fds, 4);
     tram_server_release(server);
     assert_int_equal(tram_server_close(other), 0);
-    assert_int_equal(left_of(world, drain(other, UINT64_MAX)), 0);
+    assert_int_equal(left_of(world, drain(other, TRAM_FOREVER)), 0);
     tram_server_release(other);
 }
 
@@ -465,7 +465,7 @@ static void test_V_43_who_is_connected_to_all_workers(void **state) {
 static void test_V_43_the_log_names_who_was_aborted(void **state) {
     struct world *world = *state;
     for (unsigned clients = 1; clients < 7; clients += 5) {
-        tram_runtime_options options = {.workers = 1, .loop = world->options, .grace_ns = UINT64_MAX};
+        tram_runtime_options options = {.workers = 1, .loop = world->options, .grace_ns = TRAM_NOW};
         world->log[0] = '\0';
         struct house house = open_house(&options, &flood_ops);
         assert_int_equal(tram_runtime_start(house.runtime), 0);
@@ -500,7 +500,7 @@ static unsigned warnings_of(struct world *world, unsigned workers, tram_shard sh
     tram_runtime_options options = {.workers = workers,
                                     .loop = {.allocator = world->options.allocator, .log = count_warning}};
     tram_server_options server_options = {.shard = shard};
-    tram_runtime_server_info info;
+    tram_sharding info;
     tram_runtime *runtime;
     tram_runtime_server *server;
     warnings = 0;
@@ -508,7 +508,7 @@ static unsigned warnings_of(struct world *world, unsigned workers, tram_shard sh
     assert_int_equal(tram_runtime_create_server(runtime, factory, (void *)(uintptr_t)&client_ops, "127.0.0.1", "0",
                                                 &server_options, &server, NULL),
                      0);
-    assert_int_equal(tram_runtime_server_get_info(server, &info), 0);
+    assert_int_equal(tram_runtime_server_sharding(server, &info), 0);
     *ret_migrates = info.migrates;
     assert_int_equal(tram_runtime_start(runtime), 0);
     tram_runtime_free(runtime);

@@ -21,10 +21,10 @@
 
 /* One tick that blocks for at most so long; false if nothing happened. For where no timer can be had. */
 static bool wait_tick(struct world *world, int timeout_ms) {
-    int64_t timeout_ns;
+    uint64_t timeout_ns;
     struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
     assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
-    int wait_ms = timeout_ns < 0 || timeout_ns > timeout_ms * 1000000ll ? timeout_ms : (int)(timeout_ns / 1000000);
+    int wait_ms = timeout_ns > timeout_ms * 1000000ull ? timeout_ms : (int)(timeout_ns / 1000000);
     int ready = poll(&poll_fd, 1, wait_ms);
     assert_true(tram_loop_dispatch(world->loop) >= 0);
     return ready > 0 || timeout_ns == 0;
@@ -33,10 +33,10 @@ static bool wait_tick(struct world *world, int timeout_ms) {
 /* The loop has nothing to do: it would sleep, and nothing wakes it. */
 static void assert_idle(struct world *world) {
     run_ticks(world, 3); /* an event that nobody wants may be reported once */
-    int64_t timeout_ns;
+    uint64_t timeout_ns;
     struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
     assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
-    assert_true(timeout_ns < 0);
+    assert_true(timeout_ns == TRAM_FOREVER);
     assert_int_equal(poll(&poll_fd, 1, 0), 0);
     assert_true(tram_loop_dispatch(world->loop) >= 0);
 }
@@ -747,9 +747,10 @@ static void use_descriptors(struct world *world) {
     close(fds[1]);
 }
 
-static void count_done(tram_future *future, void *arg) {
+static int count_done(tram_future *future, void *arg) {
     assert_true(tram_future_done(future));
     ++*(unsigned *)arg;
+    return 0;
 }
 
 static void use_futures(struct world *world) {
@@ -883,7 +884,7 @@ static void use_connection(struct world *world) {
             struct linger linger = {.l_onoff = 1}; /* no TIME_WAIT here either */
             const tram_socket *socket = tram_transport_get_extra_info(value, "socket", NULL);
             if (socket)
-                setsockopt(socket->fileno, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+                setsockopt(socket->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
             tram_transport_close(value);
         }
         tram_future_release(future);

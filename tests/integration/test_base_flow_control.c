@@ -26,7 +26,7 @@ static void take(struct stream *stream, size_t size) {
 
 static void assert_limits(struct stream *stream, size_t low, size_t high) {
     size_t got_low, got_high;
-    assert_int_equal(tram_transport_get_write_buffer_limits(stream->transport, &got_low, &got_high), 0);
+    assert_int_equal(tram_transport_get_write_buffer_limits(stream->transport, &got_high, &got_low), 0);
     assert_int_equal(got_low, low);
     assert_int_equal(got_high, high);
 }

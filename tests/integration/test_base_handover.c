@@ -46,9 +46,10 @@ static void test_unread_bytes_come_before_those_of_the_socket(void **state) {
     }
 }
 
-static void note_creator(tram_future *future, void *arg) {
+static int note_creator(tram_future *future, void *arg) {
     assert_int_equal(tram_future_result(future, NULL), 0);
     trace(arg, "creator");
+    return 0;
 }
 
 static void test_P_4_C_11_the_creator_goes_on_before_unread_bytes(void **state) {
@@ -155,16 +156,16 @@ static void test_what_cannot_be_adopted(void **state) {
 static void test_a_detached_socket_is_the_callers_and_nothing_was_lost(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
-    tram_detached detached;
+    struct detached detached;
     tram_transport *transport = tram_transport_hold(wire.transport);
-    assert_int_equal(tram_transport_detach(transport, &detached), 0);
-    assert_int_equal(detached.fileno, wire.fd);
+    assert_int_equal(detach(transport, &detached), 0);
+    assert_int_equal(detached.fd, wire.fd);
     assert_null(detached.unread);
     assert_trace(world, "");
     assert_true(tram_transport_is_closing(transport));
     assert_int_equal(tram_transport_write(transport, "x", 1), 0); /* dropped, as after connection_lost */
-    assert_int_equal(tram_transport_detach(transport, &detached), TRAM_ESTATE);
-    assert_int_equal(detached.fileno, -1);
+    assert_int_equal(detach(transport, &detached), TRAM_ESTATE);
+    assert_int_equal(detached.fd, -1);
     tram_transport_release(transport);
     send_exactly(NULL, wire.peer, "hello", 5);
     run_to_rest(world);
@@ -180,7 +181,7 @@ static void test_a_detached_socket_is_the_callers_and_nothing_was_lost(void **st
 static void test_a_connection_moves_to_another_loop(void **state) {
     struct world *world = *state;
     struct recorder *here = recorder_new(world, "here"), *there = recorder_new(world, "there");
-    tram_detached detached;
+    struct detached detached;
     tram_loop *other;
     int fds[2];
     tcp_pair(fds);
@@ -188,12 +189,12 @@ static void test_a_connection_moves_to_another_loop(void **state) {
     adopt(world, here, fds[0], "unread ");
     send_exactly(NULL, fds[1], "and unseen", 10);
     run_to_rest(world);
-    assert_int_equal(tram_transport_detach(here->base.transport, &detached), 0);
+    assert_int_equal(detach(here->base.transport, &detached), 0);
     run_to_rest(world);
     assert_trace(world, "here.made here.released");
     there->keep = true;
     assert_int_equal(tram_loop_new(NULL, &other), 0);
-    assert_int_equal(tram_loop_adopt(other, factory, there, detached.fileno, tram_buffer_data(detached.unread),
+    assert_int_equal(tram_loop_adopt(other, factory, there, detached.fd, tram_buffer_data(detached.unread),
                                      tram_buffer_size(detached.unread), NULL),
                      0);
     tram_buffer_release(detached.unread);
@@ -205,11 +206,11 @@ static void test_a_connection_moves_to_another_loop(void **state) {
     close(fds[1]);
 }
 
-static tram_detached detached_inside;
+static struct detached detached_inside;
 
 static int detach_on(struct recorder *recorder, const char *event) {
     if (strcmp(event, recorder->arg) == 0)
-        assert_int_equal(tram_transport_detach(recorder->base.transport, &detached_inside), 0);
+        assert_int_equal(detach(recorder->base.transport, &detached_inside), 0);
     return 0;
 }
 
@@ -238,7 +239,7 @@ static void test_detach_in_any_callback_hands_over_what_is_unread(void **state) 
         assert_true(tram_future_done(future));
         assert_int_equal(tram_future_cancelled(future), i == 0);
         tram_future_release(future);
-        assert_int_equal(detached_inside.fileno, fds[0]);
+        assert_int_equal(detached_inside.fd, fds[0]);
         size_t left = strlen(cases[i].left);
         assert_int_equal(detached_inside.unread ? tram_buffer_size(detached_inside.unread) : 0, left);
         if (left)
@@ -262,41 +263,41 @@ static void test_a_server_does_not_wait_for_what_was_detached(void **state) {
     assert_int_equal(tram_server_sockname(server, 0, &address), 0);
     int client = tcp_connect(ntohs(((struct sockaddr_in *)&address.address)->sin_port));
     run_until_traced(world, "made");
-    tram_detached detached;
+    struct detached detached;
     assert_int_equal(tram_server_connection_count(server), 1);
-    assert_int_equal(tram_transport_detach(world_last_recorder(world)->base.transport, &detached), 0);
+    assert_int_equal(detach(world_last_recorder(world)->base.transport, &detached), 0);
     assert_int_equal(tram_server_connection_count(server), 0);
     tram_server_close(server);
     assert_int_equal(tram_server_wait_closed(server, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
     tram_future_release(future);
     tram_server_release(server);
-    assert_int_equal(send(detached.fileno, "still here", 10, 0), 10);
-    close(detached.fileno);
+    assert_int_equal(send(detached.fd, "still here", 10, 0), 10);
+    close(detached.fd);
     close(client);
 }
 
 static void test_what_cannot_be_detached(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
-    tram_detached detached;
+    struct detached detached;
     fill(stream.transport, 1);
     world->trace[0] = '\0';
-    assert_int_equal(tram_transport_detach(stream.transport, &detached), -EAGAIN);
-    assert_int_equal(detached.fileno, -1);
+    assert_int_equal(detach(stream.transport, &detached), -EAGAIN);
+    assert_int_equal(detached.fd, -1);
     tram_transport_close(stream.transport);
-    assert_int_equal(tram_transport_detach(stream.transport, &detached), TRAM_ESTATE);
+    assert_int_equal(detach(stream.transport, &detached), TRAM_ESTATE);
     stream_close(&stream);
     struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL);
     tram_transport *first;
     assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &first, NULL), 0);
-    assert_int_equal(tram_transport_detach(first, &detached), -ENOTSUP);
+    assert_int_equal(detach(first, &detached), -ENOTSUP);
     tram_transport_abort(first);
     run_to_rest(world);
     int fds[2];
     tcp_pair(fds);
     tram_transport *unmade = transport_new(world, fds[0], recorder_new(world, NULL));
-    assert_int_equal(tram_transport_detach(unmade, &detached), TRAM_ESTATE);
+    assert_int_equal(detach(unmade, &detached), TRAM_ESTATE);
     tram_transport_abort(unmade);
     run_to_rest(world);
     close(fds[1]);

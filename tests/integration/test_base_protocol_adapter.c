@@ -78,11 +78,12 @@ static void test_P_2_no_made_without_lost_and_no_lost_without_made(void **state)
     close(queued.peer);
 }
 
-static void creator_goes_on(tram_future *future, void *arg) {
+static int creator_goes_on(tram_future *future, void *arg) {
     struct world *world = arg;
     void *transport;
     assert_int_equal(tram_future_result(future, &transport), 0);
     trace(world, tram_transport_is_closing(transport) ? "creator:closing" : "creator:open");
+    return 0;
 }
 
 /* A wire whose creator waits. */

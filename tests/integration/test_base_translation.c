@@ -63,10 +63,11 @@ static void test_X_1_errors_of_the_system_are_negative_errnos(void **state) {
 
 /* ---- X-2, X-3 ---- */
 
-static void done(tram_future *future, void *arg) {
+static int done(tram_future *future, void *arg) {
     struct world *world = arg;
     int status = tram_future_result(future, NULL);
     trace(world, "done:%s", status ? tram_error_name(status) : "0");
+    return 0;
 }
 
 static void test_X_2_a_done_callback_runs_once_from_the_loop(void **state) {
@@ -575,7 +576,7 @@ static void *trespass(void *arg) {
 
 static void test_X_8_debug_mode_refuses_a_transport_on_another_thread(void **state) {
     struct stream stream = stream_open(*state);
-    int64_t timeout_ns;
+    uint64_t timeout_ns;
     assert_int_equal(tram_loop_prepare(stream.world->loop, &timeout_ns), 0); /* this thread drives the loop */
     struct trespass there = {.stream = &stream};
     pthread_t thread;
@@ -622,7 +623,7 @@ static int look_in_lost(struct recorder *recorder, const char *event) {
         assert_non_null(transport); /* valid until this returns */
         assert_ptr_equal(tram_transport_get_protocol(transport), recorder);
         const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
-        assert_true(socket->fileno >= 0);
+        assert_true(socket->fd >= 0);
         assert_int_equal(tram_transport_write(transport, "x", 1), 0);
         assert_int_equal(tram_transport_close(transport), 0);
     }
@@ -647,7 +648,7 @@ static void test_X_9_a_held_transport_is_inert_after_its_end(void **state) {
     tram_transport *transport = tram_transport_hold(stream.transport);
     assert_ptr_equal(transport, stream.transport);
     assert_ptr_equal(tram_transport_hold(transport), transport);
-    int fd = ((const tram_socket *)tram_transport_get_extra_info(transport, "socket", NULL))->fileno;
+    int fd = ((const tram_socket *)tram_transport_get_extra_info(transport, "socket", NULL))->fd;
     tram_transport_close(transport);
     run_until(world, &stream.recorder->was_released);
     assert_int_equal(fcntl(fd, F_GETFD), -1); /* the descriptor was its own, and is closed */
@@ -672,7 +673,7 @@ static void test_X_9_a_held_transport_is_inert_after_its_end(void **state) {
     assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
     assert_non_null(tram_transport_get_extra_info(transport, "sockname", NULL));
     const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
-    assert_int_equal(socket->fileno, -1);
+    assert_int_equal(socket->fd, -1);
     run_ticks(world, 3);
     assert_trace(world, "");
 

@@ -344,7 +344,7 @@ static int look_at_names_when_lost(struct recorder *recorder, const char *event)
     assert_same_name(tram_transport_get_extra_info(names->transport, "peername", NULL), &names->peername);
     const tram_socket *view = tram_transport_get_extra_info(names->transport, "socket", NULL);
     assert_non_null(view);
-    assert_true(is_open(view->fileno));
+    assert_true(is_open(view->fd));
     return 0;
 }
 
@@ -381,7 +381,7 @@ static void test_T_7_T_10_names_are_there_in_connection_lost_and_after_it(void *
                 assert_same_name(tram_transport_get_extra_info(wire.transport, "peername", NULL), &names.peername);
                 const tram_socket *view = tram_transport_get_extra_info(wire.transport, "socket", NULL);
                 assert_non_null(view);
-                assert_int_equal(view->fileno, -1);
+                assert_int_equal(view->fd, -1);
                 tram_transport_release(wire.transport);
             }
         }
@@ -423,7 +423,7 @@ static void test_T_10_T_11_the_socket_is_a_view(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
     const tram_socket *view = tram_transport_get_extra_info(wire.transport, "socket", NULL);
-    assert_int_equal(view->fileno, wire.fd);
+    assert_int_equal(view->fd, wire.fd);
     assert_int_equal(view->family, AF_INET);
     assert_int_equal(view->type, SOCK_STREAM);
     assert_int_equal(view->protocol, IPPROTO_TCP);
@@ -437,7 +437,7 @@ static void test_T_10_T_11_the_socket_is_a_view(void **state) {
     unix_pair(fds);
     tram_transport *transport = transport_new(world, fds[0], recorder_new(world, NULL));
     view = tram_transport_get_extra_info(transport, "socket", NULL);
-    assert_int_equal(view->fileno, fds[0]);
+    assert_int_equal(view->fd, fds[0]);
     assert_int_equal(view->family, AF_UNIX);
     assert_int_equal(view->type, SOCK_STREAM);
     const tram_socket_address *name = tram_transport_get_extra_info(transport, "sockname", NULL);

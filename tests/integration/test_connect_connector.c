@@ -274,7 +274,7 @@ static int abort_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoco
     return status;
 }
 
-static void use_what_was_made(tram_future *future, void *arg) {
+static int use_what_was_made(tram_future *future, void *arg) {
     struct world *world = arg;
     void *transport;
     assert_true(world_last_recorder(world)->was_released);
@@ -283,6 +283,7 @@ static void use_what_was_made(tram_future *future, void *arg) {
     assert_null(tram_transport_get_protocol(transport));
     assert_int_equal(tram_transport_write(transport, "x", 1), 0);
     trace(world, "used");
+    return 0;
 }
 
 static void test_X_9_what_a_future_brings_is_inert_after_the_end_and_not_gone(void **state) {
@@ -298,8 +299,9 @@ static void test_X_9_what_a_future_brings_is_inert_after_the_end_and_not_gone(vo
     close(listener);
 }
 
-static void trace_done(tram_future *future, void *arg) {
+static int trace_done(tram_future *future, void *arg) {
     trace(arg, "done:%s", tram_future_cancelled(future) ? "cancelled" : "result");
+    return 0;
 }
 
 /* rules: C-1, P-3, P-4, P-5, T-14 */
@@ -318,7 +320,7 @@ static void test_C_1_resolves_connects_and_completes_after_connection_made(void 
     const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
     int value = 0;
     socklen_t size = sizeof value;
-    assert_int_equal(getsockopt(socket->fileno, IPPROTO_TCP, TCP_NODELAY, &value, &size), 0);
+    assert_int_equal(getsockopt(socket->fd, IPPROTO_TCP, TCP_NODELAY, &value, &size), 0);
     assert_int_equal(value, 1);
     assert_peer_is(transport, "127.0.0.1");
     end(world, transport);

@@ -111,7 +111,7 @@ static char *port_text(const tram_socket_address *address) {
 
 static int fd_of(tram_transport *transport) {
     const tram_socket *view = tram_transport_get_extra_info(transport, "socket", NULL);
-    return view->fileno;
+    return view->fd;
 }
 
 static int option_of(int fd, int name) {
@@ -549,9 +549,10 @@ static void test_D_5_with_broadcast_it_is_the_default_destination_only(void **st
 
 /* ---- D-6 ---- */
 
-static void created(tram_future *future, void *arg) {
+static int created(tram_future *future, void *arg) {
     (void)future;
     trace(arg, "created");
+    return 0;
 }
 
 static void test_D_6_made_then_creator_then_datagrams(void **state) {

@@ -379,7 +379,7 @@ static tram_future *send_blocks(struct stream *stream, int file, int64_t count) 
 
 static bool queue_is_above_high(void *arg) {
     size_t low, high;
-    tram_transport_get_write_buffer_limits(arg, &low, &high);
+    tram_transport_get_write_buffer_limits(arg, &high, &low);
     return tram_transport_get_write_buffer_size(arg) > high;
 }
 

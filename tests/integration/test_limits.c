@@ -166,7 +166,7 @@ static void leave(struct shop *shop, int fd) {
 
 static tram_limit_counts counts_of(const struct shop *shop) {
     tram_limit_counts counts;
-    assert_int_equal(tram_server_get_limit_counts(shop->server, &counts), 0);
+    assert_int_equal(tram_server_limit_counts(shop->server, &counts), 0);
     tram_stats stats;
     tram_loop_stats(shop->world->loop, &stats);
     const uint64_t *of_loop = &stats.refused_connections, *of_server = &counts.refused_connections;
@@ -308,13 +308,13 @@ static void test_V_34_V_37_a_detached_connection_counts_no_more_and_has_no_deadl
         .max_connections = 1, .max_per_source = 1, .idle_timeout_ns = SECOND, .total_timeout_ns = 3 * SECOND};
     struct shop shop = open_shop(*state, &limits);
     int first = visit(&shop);
-    tram_detached detached;
-    assert_int_equal(tram_transport_detach(transport_of_last(&shop), &detached), 0);
+    struct detached detached;
+    assert_int_equal(detach(transport_of_last(&shop), &detached), 0);
     run_ticks(shop.world, 1);
     int second = visit(&shop);
     assert_trace(shop.world, "made released made");
     struct recorder *adopter = recorder_new(shop.world, "adopter");
-    tram_transport *adopted = transport_new(shop.world, detached.fileno, adopter);
+    tram_transport *adopted = transport_new(shop.world, detached.fd, adopter);
     pass(shop.world, 2 * SECOND);
     assert_trace(shop.world, "adopter.made lost:ETIMEDOUT (idle) released");
     assert_false(tram_transport_is_closing(adopted));
@@ -693,12 +693,13 @@ static void test_V_36_V_37_bulk_through_a_bridge_is_no_idleness(void **state) {
     run_to_rest(shop.world);
     char *bytes = calloc(1, BLOCK);
     for (ssize_t got = 0, part; got < 64 * BLOCK; got += part) {
+        unsigned before = splices;
         send(client, bytes, BLOCK, MSG_DONTWAIT);
         run_ticks(shop.world, 2);
         part = recv(pair[1], bytes, BLOCK, MSG_DONTWAIT);
         if (part < 0)
             part = 0;
-        else
+        else if (splices > before) /* what came may have waited in the kernel, and nothing moved meanwhile */
             time_ns += SECOND;
         assert_false(tram_future_done(future));
     }
@@ -730,7 +731,7 @@ static void test_V_37_times_without_end_never_come(void **state) {
 
 static void assert_marks(struct shop *shop, size_t low, size_t high) {
     size_t of_low, of_high;
-    assert_int_equal(tram_transport_get_write_buffer_limits(transport_of_last(shop), &of_low, &of_high), 0);
+    assert_int_equal(tram_transport_get_write_buffer_limits(transport_of_last(shop), &of_high, &of_low), 0);
     assert_int_equal(of_low, low);
     assert_int_equal(of_high, high);
 }
@@ -828,7 +829,7 @@ static void test_V_33_V_39_unix_servers_have_limits_but_no_sources(void **state)
     assert_true(recv(fds[1], &byte, 1, 0) <= 0);
     assert_int_equal(counts_of(&shop).refused_connections, 1);
     pass(world, 4 * SECOND);
-    assert_int_equal(tram_transport_send_descriptors(transport_of_last(&shop), "x", 1, &fds[1], 1), 0);
+    assert_int_equal(tram_transport_send_fds(transport_of_last(&shop), "x", 1, &fds[1], 1), 0);
     pass(world, 4 * SECOND); /* what goes with descriptors moves, too */
     assert_trace(world, "made");
     pass(world, SECOND);

@@ -119,7 +119,7 @@ static tram_limit_counts counts_of(const struct house *house) {
     for (unsigned i = 0; i < WORKERS; i++) {
         tram_limit_counts counts;
         tram_stats stats;
-        assert_int_equal(tram_runtime_server_get_limit_counts(house->server, i, &counts), 0);
+        assert_int_equal(tram_runtime_server_limit_counts(house->server, i, &counts), 0);
         assert_int_equal(tram_runtime_stats(house->runtime, i, &stats), 0);
         total.refused_connections += counts.refused_connections;
         total.refused_worker += counts.refused_worker;
@@ -131,7 +131,7 @@ static tram_limit_counts counts_of(const struct house *house) {
 
 static void close_house(struct house *house) {
     tram_limit_counts ignored;
-    assert_int_equal(tram_runtime_server_get_limit_counts(house->server, WORKERS, &ignored), TRAM_EVALUE);
+    assert_int_equal(tram_runtime_server_limit_counts(house->server, WORKERS, &ignored), TRAM_EVALUE);
     tram_runtime_free(house->runtime);
     assert_int_equal(house->made, house->released);
     assert_int_equal(house->inside, 0);
@@ -147,7 +147,7 @@ static void await_count(const _Atomic unsigned *count, unsigned wanted) {
 
 static void await_empty(const struct house *house) {
     for (unsigned i = 0; i < WORKERS; i++)
-        for (int j = 0; tram_runtime_server_connections(house->server, i); j++) {
+        for (int j = 0; tram_runtime_server_connection_count(house->server, i); j++) {
             assert_true(j < 20000);
             poll(NULL, 0, 1);
         }

@@ -61,9 +61,9 @@ struct host {
 
 /* The host's own loop: its descriptors and tram's in one epoll. */
 static void host_turn(struct host *host) {
-    int64_t timeout_ns;
+    uint64_t timeout_ns;
     assert_int_equal(tram_loop_prepare(host->loop, &timeout_ns), 0);
-    int timeout_ms = timeout_ns < 0 || timeout_ns > 20000000000 ? 20000 : (int)((timeout_ns + 999999) / 1000000);
+    int timeout_ms = timeout_ns > 20000000000 ? 20000 : (int)((timeout_ns + 999999) / 1000000);
     struct epoll_event event;
     int count = epoll_wait(host->epoll, &event, 1, timeout_ms);
     assert_true(count >= 0 || errno == EINTR);

@@ -65,8 +65,8 @@ static void test_Z_1_null_device_and_descriptors(void **state) {
     assert_int_equal(write(input[1], "abc", 3), 3);
     close(input[1]);
     options = (tram_subprocess_options){
-        .input = {TRAM_STDIO_DESCRIPTOR, input[0]},
-        .output = {TRAM_STDIO_DESCRIPTOR, output[1]},
+        .input = {TRAM_STDIO_FD, input[0]},
+        .output = {TRAM_STDIO_FD, output[1]},
         .error = {TRAM_STDIO_OUTPUT, 0},
     };
     struct process *process = run(world, "cat; echo err >&2", &options);
@@ -101,8 +101,7 @@ static void test_Z_1_descriptors_that_change_places(void **state) {
     int one[2], two[2];
     assert_int_equal(pipe2(one, O_CLOEXEC), 0);
     assert_int_equal(pipe2(two, O_CLOEXEC), 0);
-    tram_subprocess_options options = {
-        .input = NO_PIPE, .output = {TRAM_STDIO_DESCRIPTOR, 2}, .error = {TRAM_STDIO_DESCRIPTOR, 1}};
+    tram_subprocess_options options = {.input = NO_PIPE, .output = {TRAM_STDIO_FD, 2}, .error = {TRAM_STDIO_FD, 1}};
     fflush(NULL);
     int before_1 = put_in_place(1, one[1]), before_2 = put_in_place(2, two[1]);
     struct process *process = run(world, "echo out; echo err >&2", &options);
@@ -169,7 +168,7 @@ static void test_Z_2_options_without_sense(void **state) {
         {.output = {TRAM_STDIO_OUTPUT, 0}},
         {.error = {(tram_stdio_kind)99, 0}},
         {.input = {(tram_stdio_kind)-1, 0}},
-        {.input = {TRAM_STDIO_DESCRIPTOR, -1}},
+        {.input = {TRAM_STDIO_FD, -1}},
         {.pass_fd_count = 1},
         {.pass_fds = &minus_one, .pass_fd_count = 1},
     };
@@ -398,7 +397,7 @@ static void test_Z_3_a_bad_directory_or_descriptor(void **state) {
     assert_fails(world, argv, &options, -ENOTDIR, "/dev/null");
     int closed = dup(0);
     close(closed);
-    options = (tram_subprocess_options){.output = {TRAM_STDIO_DESCRIPTOR, closed}};
+    options = (tram_subprocess_options){.output = {TRAM_STDIO_FD, closed}};
     assert_fails(world, argv, &options, -EBADF, "descriptor");
     options = (tram_subprocess_options){.pass_fds = &closed, .pass_fd_count = 1};
     assert_fails(world, argv, &options, -EBADF, "descriptor");

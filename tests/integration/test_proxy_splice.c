@@ -433,21 +433,21 @@ static void test_another_bridge_goes_on_where_one_was(void **state) {
 
 static void test_a_transport_cannot_be_detached_from_what_a_pipe_holds(void **state) {
     struct coupling coupling = choked(*state);
-    tram_detached detached;
-    assert_int_equal(tram_transport_detach(coupling.b, &detached), TRAM_ESTATE);
+    struct detached detached;
+    assert_int_equal(detach(coupling.b, &detached), TRAM_ESTATE);
     while (held(&coupling)) {
         pull(&coupling, SIZE_MAX);
         tram_transport_pause_reading(coupling.a);
         run_ticks(*state, 1);
     }
-    assert_int_equal(tram_transport_detach(coupling.b, &detached), 0);
+    assert_int_equal(detach(coupling.b, &detached), 0);
     assert_ended(&coupling, TRAM_BRIDGE_CLOSED, 1, 0);
     while (coupling.got < bytes_from_left(&coupling)) {
         await_events(coupling.right, POLLIN);
         pull(&coupling, SIZE_MAX);
     }
     assert_int_equal(coupling.got, bytes_from_left(&coupling));
-    close(detached.fileno);
+    close(detached.fd);
     end(&coupling);
 }
 

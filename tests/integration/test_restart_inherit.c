@@ -167,7 +167,7 @@ static void check_served(struct world *world, const tram_server_options *way, si
     int fds[5];
     uint16_t ports[5];
     tram_server_options options = *way;
-    tram_runtime_server_info info;
+    tram_sharding info;
     listeners(fds, count, together);
     for (size_t i = 0; i < count; i++)
         ports[i] = port_of_fd(fds[i]);
@@ -179,7 +179,7 @@ static void check_served(struct world *world, const tram_server_options *way, si
     for (size_t i = 0; i < count; i++)
         assert_false(is_open(fds[i])); /* the workers have their own */
     assert_int_equal(tram_runtime_start(runtime), 0);
-    assert_int_equal(tram_runtime_server_get_info(server, &info), 0);
+    assert_int_equal(tram_runtime_server_sharding(server, &info), 0);
     bool fewer = (together ? count : 1) < workers;
     assert_int_equal(info.shard, options.shard == TRAM_SHARD_REUSEPORT && fewer ? TRAM_SHARD_SHARED : options.shard);
     assert_int_equal(info.listening,
@@ -353,7 +353,7 @@ static int activate(const struct activation *activation) {
     if (tram_listeners_activated(found, activation->room, true) != 0)
         return __LINE__;
     for (int i = 0; i < activation->code; i++) {
-        if (found[i].fileno != 3 + i || port_of(&found[i].address) != ports[i])
+        if (found[i].fd != 3 + i || port_of(&found[i].address) != ports[i])
             return __LINE__;
         if (!(fcntl(3 + i, F_GETFD) & FD_CLOEXEC))
             return __LINE__;
@@ -419,7 +419,8 @@ static void taken(tram_runtime *runtime, void *arg) {
 }
 
 static void offer(struct old *old, const tram_offer_options *options) {
-    const tram_offered offered[] = {{"tcp", old->servers[0]}, {"unix", old->servers[1]}};
+    const tram_offered offered[] = {{.name = "tcp", .server = old->servers[0]},
+                                    {.name = "unix", .server = old->servers[1]}};
     tram_error error = {0};
     old->path = in_folder("offer");
     int status = tram_runtime_offer_listeners(old->runtime, old->path, strlen(old->path), offered,
@@ -492,7 +493,7 @@ static void test_V_47_from_one_to_the_next(void **state) {
     assert_int_equal(count, 3); /* one per worker, and the one that they share */
     for (int i = 0; i < count; i++) {
         assert_string_equal(found[i].name, i < 2 ? "tcp" : "unix");
-        assert_true(fcntl(found[i].fileno, F_GETFD) & FD_CLOEXEC);
+        assert_true(fcntl(found[i].fd, F_GETFD) & FD_CLOEXEC);
         if (i < 2)
             assert_int_equal(port_of(&found[i].address), port);
     }
@@ -511,8 +512,8 @@ static void test_V_47_from_one_to_the_next(void **state) {
     assert_int_equal(tram_listeners_ready(link, 0), 0);
     assert_false(exists(old.path));
     await(&old.taken, 1);
-    assert_int_equal(tram_runtime_server_drain(old.servers[0], UINT64_MAX), 0);
-    assert_int_equal(tram_runtime_server_drain(old.servers[1], UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(old.servers[0], TRAM_FOREVER), 0);
+    assert_int_equal(tram_runtime_server_drain(old.servers[1], TRAM_FOREVER), 0);
     for (int i = 0; i < 20; i++) {
         assert_greeted(tcp_connect(port), 'n');
         assert_greeted(unix_connect(path), 'n');
@@ -576,7 +577,7 @@ static void test_V_47_V_17_the_queue_goes_along(void **state) {
     assert_int_equal(tram_listeners_ready(link, 0), 0);
     await(&old.taken, 1);
     pthread_mutex_unlock(&gate.mutex);
-    assert_int_equal(tram_runtime_server_drain(old.servers[0], UINT64_MAX), 0);
+    assert_int_equal(tram_runtime_server_drain(old.servers[0], TRAM_FOREVER), 0);
     tram_runtime_free(old.runtime);
     tram_faults_free(faults);
     tram_runtime *runtime = runtime_new(world, 2);
@@ -741,7 +742,7 @@ static void test_V_48_any_failure_of_the_old_process(void **state) {
         assert_int_equal(tram_runtime_new(&options, &old.runtime), 0);
         old.servers[0] = serve(old.runtime, &old_name, &plain);
         assert_int_equal(tram_runtime_start(old.runtime), 0);
-        const tram_offered offered = {"tcp", old.servers[0]};
+        const tram_offered offered = {.name = "tcp", .server = old.servers[0]};
         tram_faults_fail(faults, faulty[i / 4].kind, 1 + i % 4, 1, faulty[i / 4].error);
         int link, count = tram_runtime_offer_listeners(old.runtime, old.path, strlen(old.path), &offered, 1,
                                                        &offer_options, NULL, NULL);
@@ -909,14 +910,14 @@ static void test_V_50_bad_offers(void **state) {
         tram_offer_options options;
         int code;
     } cases[] = {
-        {"offer", {"name", server}, 0, {0}, TRAM_EVALUE},
-        {"offer", {"name", NULL}, 1, {0}, TRAM_EVALUE},
-        {"offer", {NULL, server}, 1, {0}, TRAM_EVALUE},
-        {"offer", {"", server}, 1, {0}, TRAM_EVALUE},
-        {"offer", {long_name, server}, 1, {0}, TRAM_EVALUE},
-        {"offer", {"name", foreign}, 1, {0}, TRAM_EVALUE},
-        {"offer", {"name", server}, 1, {.reserved = {1}}, TRAM_EVALUE},
-        {"none/offer", {"name", server}, 1, {0}, -ENOENT},
+        {"offer", {.name = "name", .server = server}, 0, {0}, TRAM_EVALUE},
+        {"offer", {.name = "name", .server = NULL}, 1, {0}, TRAM_EVALUE},
+        {"offer", {.name = NULL, .server = server}, 1, {0}, TRAM_EVALUE},
+        {"offer", {.name = "", .server = server}, 1, {0}, TRAM_EVALUE},
+        {"offer", {.name = long_name, .server = server}, 1, {0}, TRAM_EVALUE},
+        {"offer", {.name = "name", .server = foreign}, 1, {0}, TRAM_EVALUE},
+        {"offer", {.name = "name", .server = server}, 1, {.reserved = {1}}, TRAM_EVALUE},
+        {"none/offer", {.name = "name", .server = server}, 1, {0}, -ENOENT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *path = in_folder(cases[i].path);
@@ -927,7 +928,7 @@ static void test_V_50_bad_offers(void **state) {
         assert_int_equal(error.code, cases[i].code);
         assert_true(cases[i].code == TRAM_EVALUE || strstr(error.detail, path));
     }
-    const tram_offered good = {"name", server};
+    const tram_offered good = {.name = "name", .server = server};
     assert_int_equal(tram_runtime_offer_listeners(runtime, "", 0, &good, 1, NULL, NULL, NULL), TRAM_EVALUE);
     tram_runtime_free(runtime);
     tram_runtime_free(other);

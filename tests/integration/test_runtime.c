@@ -139,7 +139,7 @@ static void wait_for_count(const _Atomic unsigned *count, unsigned wanted) {
 static void test_runs_and_stops(void **state) {
     tram_runtime_options options = options_for(*state, 3);
     tram_runtime *runtime = runtime_new(&options);
-    assert_int_equal(tram_runtime_workers(runtime), 3);
+    assert_int_equal(tram_runtime_worker_count(runtime), 3);
     assert_int_equal(tram_runtime_join(runtime), TRAM_ESTATE); /* not started */
     for (unsigned i = 0; i < 3; i++)
         assert_non_null(tram_runtime_loop(runtime, i));
@@ -203,7 +203,7 @@ static void test_bad_options(void **state) {
 static void test_default_workers_are_the_cpus(void **state) {
     tram_runtime_options options = options_for(*state, 0);
     tram_runtime *runtime = runtime_new(&options);
-    assert_int_equal(tram_runtime_workers(runtime), tram_available_cpus().count);
+    assert_int_equal(tram_runtime_worker_count(runtime), tram_available_cpus().count);
     tram_runtime_free(runtime);
 }
 
@@ -367,7 +367,7 @@ static void check_spread(tram_runtime *runtime, const tram_runtime_server *serve
     for (size_t i = 0; i < COUNT; i++)
         assert_echoes(fds[i]);
     uint64_t all = 0;
-    for (unsigned i = 0; i < tram_runtime_workers(runtime); i++) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(runtime); i++) {
         tram_stats stats;
         assert_int_equal(tram_runtime_stats(runtime, i, &stats), 0);
         assert_true(stats.connections_now > 0); /* 64 on one of two: 2 to the power of -63 */
@@ -612,7 +612,7 @@ static void test_grace_period(void **state) {
 }
 
 static void test_no_grace_period(void **state) {
-    check_grace(*state, UINT64_MAX, false);
+    check_grace(*state, TRAM_NOW, false);
 }
 
 static void test_second_stop_ends_the_grace_period(void **state) {

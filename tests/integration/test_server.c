@@ -153,7 +153,7 @@ static int int_option(int fd, int level, int name) {
 static int socket_fd(tram_server *server, size_t index) {
     tram_socket sockets[8];
     assert_true(tram_server_sockets(server, sockets, 8) > index);
-    return sockets[index].fileno;
+    return sockets[index].fd;
 }
 
 /* Expects create_server to fail through its future; the error's detail must contain `text`, if given. */
@@ -358,7 +358,7 @@ static void test_V_3_options_of_the_sockets(void **state) {
     run_until_traced(world, "made");
     tram_transport *transport = world_last_recorder(world)->base.transport;
     const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
-    assert_int_equal(int_option(socket->fileno, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(int_option(socket->fd, SOL_SOCKET, SO_KEEPALIVE), 1);
     close(fd);
     server_end(world, server);
 }
@@ -760,9 +760,9 @@ static void test_V_13_accepted_connections(void **state) {
     assert_trace(world, "made data:5");
     tram_transport *transport = world_last_recorder(world)->base.transport;
     const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
-    assert_true(fcntl(socket->fileno, F_GETFL) & O_NONBLOCK);
-    assert_true(fcntl(socket->fileno, F_GETFD) & FD_CLOEXEC);
-    assert_int_equal(int_option(socket->fileno, IPPROTO_TCP, TCP_NODELAY), 1);
+    assert_true(fcntl(socket->fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(socket->fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(int_option(socket->fd, IPPROTO_TCP, TCP_NODELAY), 1);
     const tram_socket_address *peer = tram_transport_get_extra_info(transport, "peername", NULL);
     struct sockaddr_in client;
     socklen_t size = sizeof client;
@@ -922,9 +922,10 @@ static void test_V_17_who_got_through_is_served(void **state) {
     assert_int_equal(count_words(world, "data:1"), 20);
 }
 
-static void trace_future(tram_future *future, void *arg) {
+static int trace_future(tram_future *future, void *arg) {
     int code = tram_future_result(future, NULL);
     trace(world_of(tram_future_get_loop(future)), "%s:%s", (const char *)arg, code ? tram_error_name(code) : "ok");
+    return 0;
 }
 
 static void follow(tram_future *future, const char *name) {

@@ -50,7 +50,7 @@ static int visitor_made(tram_protocol *protocol, tram_transport *transport) {
     if (!inet || inet->sin_family != AF_INET || inet->sin_addr.s_addr != htonl(INADDR_LOOPBACK) || !inet->sin_port)
         house->wrong_peers++;
     tram_loop *loop = tram_loop_running();
-    for (unsigned i = 0; i < tram_runtime_workers(house->runtime); i++) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(house->runtime); i++) {
         char name = (char)('0' + i);
         if (tram_runtime_loop(house->runtime, i) == loop)
             tram_transport_write(transport, &name, 1);
@@ -144,7 +144,7 @@ static unsigned host_of(int fd) {
 }
 
 static size_t connections_of(const struct house *house, unsigned worker) {
-    return tram_runtime_server_connections(house->server, worker);
+    return tram_runtime_server_connection_count(house->server, worker);
 }
 
 static void await_connections(const struct house *house, unsigned worker, size_t count) {
@@ -163,7 +163,7 @@ static void await_count(const _Atomic unsigned *count, unsigned wanted) {
 
 static uint64_t total_of(const struct house *house, size_t offset) {
     uint64_t total = 0;
-    for (unsigned i = 0; i < tram_runtime_workers(house->runtime); i++) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(house->runtime); i++) {
         tram_stats stats;
         assert_int_equal(tram_runtime_stats(house->runtime, i, &stats), 0);
         total += *(const uint64_t *)(const void *)((const char *)&stats + offset);
@@ -326,8 +326,8 @@ static void test_V_25_shared_wakes_one(void **state) {
 static void test_V_25_the_server_tells_how_it_is_spread(void **state) {
     for (size_t i = 0; i < WAYS; i++) {
         struct house *house = open_house(*state, WORKERS, &every_way[i]);
-        tram_runtime_server_info info;
-        assert_int_equal(tram_runtime_server_get_info(house->server, &info), 0);
+        tram_sharding info;
+        assert_int_equal(tram_runtime_server_sharding(house->server, &info), 0);
         assert_int_equal(info.shard, every_way[i].shard);
         bool all = info.shard == TRAM_SHARD_REUSEPORT || info.shard == TRAM_SHARD_SHARED;
         assert_int_equal(info.listening, all ? WORKERS : 1);
@@ -597,8 +597,8 @@ static void test_V_30_the_rest_of_a_listener_moves_to_the_others(void **state) {
     }
     const tram_server_options options = {.keep_where_accepted = true};
     struct house *house = open_house(*state, 2, &options);
-    tram_runtime_server_info info;
-    assert_int_equal(tram_runtime_server_get_info(house->server, &info), 0);
+    tram_sharding info;
+    assert_int_equal(tram_runtime_server_sharding(house->server, &info), 0);
     assert_true(info.migrates);
     struct gate gate;
     hold_up(house, 0, 1, wait_at_gate_and_stop, &gate);

@@ -830,13 +830,13 @@ static void test_names_survive_the_way_to_another_worker(void **state) {
     const char *path = in_folder("server"), *own = in_folder("client");
     tram_runtime *runtime = runtime_new(world);
     tram_runtime_server *server;
-    tram_runtime_server_info info;
+    tram_sharding info;
     tram_socket_address address;
     served[0] = served[1] = 0;
     assert_int_equal(
         tram_runtime_create_unix_server(runtime, greeting_factory, &runtime, path, strlen(path), NULL, &server, NULL),
         0);
-    assert_int_equal(tram_runtime_server_get_info(server, &info), 0);
+    assert_int_equal(tram_runtime_server_sharding(server, &info), 0);
     assert_int_equal(info.shard, TRAM_SHARD_SHARED);
     assert_int_equal(info.listening, 2);
     assert_int_equal(tram_runtime_start(runtime), 0);
@@ -852,7 +852,7 @@ static void test_names_survive_the_way_to_another_worker(void **state) {
         assert_int_equal(connect(fds[i], (struct sockaddr *)&address.address, address.size), 0);
         unlink(own);
     }
-    while (tram_runtime_server_connections(server, 0) + tram_runtime_server_connections(server, 1) < CLIENTS)
+    while (tram_runtime_server_connection_count(server, 0) + tram_runtime_server_connection_count(server, 1) < CLIENTS)
         usleep(1000);
     pthread_barrier_wait(&gate);
     for (int i = 0; i < CLIENTS; i++) {

@@ -23,11 +23,12 @@ struct wait {
     int status;
 };
 
-static void note_done(tram_future *future, void *arg) {
+static int note_done(tram_future *future, void *arg) {
     struct wait *wait = arg;
     wait->done = true;
     wait->status = tram_future_result(future, NULL);
     trace(wait->world, "%s:%s", wait->name, wait->status ? tram_error_name(wait->status) : "ok");
+    return 0;
 }
 
 static void await_callback(struct wait *wait, tram_future *future) {
@@ -130,15 +131,15 @@ static void test_O_1_O_13_a_conversation_on_sockets_of_the_user(void **state) {
 
     tram_future *accepting, *connecting, *sending;
     assert_int_equal(tram_loop_sock_accept(loop, listener, &accepting), 0);
-    assert_int_equal(tram_sock_accepted(accepting), TRAM_ESTATE);
+    assert_int_equal(tram_future_fd(accepting), TRAM_ESTATE);
     assert_int_equal(tram_loop_sock_connect(loop, client, "127.0.0.1", text, &connecting), 0);
     void *peer;
     assert_int_equal(outcome(world, accepting, &peer), 0);
     assert_int_equal(outcome(world, connecting, NULL), 0);
-    int server = tram_sock_accepted(accepting);
+    int server = tram_future_fd(accepting);
     assert_true(server >= 0);
-    assert_int_equal(tram_sock_accepted(accepting), TRAM_ESTATE);
-    assert_int_equal(tram_sock_accepted(connecting), TRAM_ETYPE);
+    assert_int_equal(tram_future_fd(accepting), TRAM_ESTATE);
+    assert_int_equal(tram_future_fd(connecting), TRAM_ETYPE);
     assert_true(fcntl(server, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(server, F_GETFD) & FD_CLOEXEC);
     struct sockaddr_in name;
@@ -378,7 +379,7 @@ static void test_O_7_a_descriptor_of_a_transport_is_refused(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
     const tram_socket *socket = tram_transport_get_extra_info(stream.transport, "socket", NULL);
-    assert_all_refuse(world, socket->fileno, TRAM_ESTATE);
+    assert_all_refuse(world, socket->fd, TRAM_ESTATE);
     stream_close(&stream);
 }
 

@@ -26,7 +26,7 @@ static int number_of(int fd) {
 
 union control {
     struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(int) * TRAM_UNIX_DESCRIPTORS_MAX)];
+    char bytes[CMSG_SPACE(sizeof(int) * TRAM_UNIX_FDS_MAX)];
 };
 
 static void peer_sends_with(int peer, const void *data, size_t size, const int *fds, size_t count) {
@@ -41,7 +41,7 @@ static void peer_sends_with(int peer, const void *data, size_t size, const int *
 
 /* Descriptors numbered from `first` on. */
 static void peer_sends(int peer, const char *text, int first, int count) {
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
+    int fds[TRAM_UNIX_FDS_MAX] = {0};
     for (int i = 0; i < count; i++)
         fds[i] = number_new(first + i);
     peer_sends_with(peer, text, strlen(text), fds, (size_t)count);
@@ -79,9 +79,9 @@ static ssize_t peer_takes(int peer, void *data, size_t size, int *ret_numbers, s
 static int take(struct recorder *recorder, const char *event) {
     if (strcmp(event, "data") != 0 && strcmp(event, "updated") != 0)
         return 0;
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
+    int fds[TRAM_UNIX_FDS_MAX] = {0};
     tram_transport *transport = recorder->base.transport;
-    size_t count = tram_transport_take_descriptors(transport, fds, (size_t)(intptr_t)recorder->arg);
+    size_t count = tram_transport_take_fds(transport, fds, (size_t)(intptr_t)recorder->arg);
     for (size_t i = 0; i < count; i++) {
         trace(recorder->world, "took:%d%s", number_of(fds[i]), fcntl(fds[i], F_GETFD) & FD_CLOEXEC ? "" : "!");
         close(fds[i]);
@@ -91,7 +91,7 @@ static int take(struct recorder *recorder, const char *event) {
 
 static struct stream stream_for(struct world *world, struct recorder *recorder, size_t max, intptr_t taken) {
     struct stream stream = stream_open_with(world, recorder, false);
-    assert_int_equal(tram_transport_receive_descriptors(stream.transport, max), 0);
+    assert_int_equal(tram_transport_receive_fds(stream.transport, max), 0);
     recorder->on = take;
     recorder->arg = (void *)taken;
     return stream;
@@ -159,15 +159,15 @@ static void test_U_9_none_come_unasked(void **state) {
         assert_true(nobody_has_the_other_end(far));
         close(far);
         /* No longer asked for is the same. */
-        assert_int_equal(tram_transport_receive_descriptors(stream.transport, 2), 0);
-        assert_int_equal(tram_transport_receive_descriptors(stream.transport, 0), 0);
+        assert_int_equal(tram_transport_receive_fds(stream.transport, 2), 0);
+        assert_int_equal(tram_transport_receive_fds(stream.transport, 0), 0);
     }
     stream_close(&stream);
 }
 
 /* What a protocol may do instead of taking them; an element of arg's. */
 static tram_protocol *another;
-static tram_detached detached;
+static struct detached detached;
 
 static int do_pause(tram_transport *transport) {
     return tram_transport_pause_reading(transport);
@@ -178,7 +178,7 @@ static int do_switch(tram_transport *transport) {
 }
 
 static int do_detach(tram_transport *transport) {
-    return tram_transport_detach(transport, &detached);
+    return detach(transport, &detached);
 }
 
 static int do_fail(tram_transport *transport) {
@@ -201,13 +201,13 @@ static int act(struct recorder *recorder, const char *event) {
     tram_transport *transport = recorder->base.transport;
     int (*deed)(tram_transport *) = deeds[(intptr_t)recorder->arg];
     int fd, open = open_descriptors();
-    assert_int_equal(tram_transport_take_descriptors(transport, &fd, 1), 1);
+    assert_int_equal(tram_transport_take_fds(transport, &fd, 1), 1);
     assert_int_equal(number_of(fd), 1);
     close(fd);
     tram_transport_hold(transport);
     int status = deed(transport);
     /* What was done does not end the callback: they are there still. */
-    assert_int_equal(tram_transport_take_descriptors(transport, &fd, 1), 1);
+    assert_int_equal(tram_transport_take_fds(transport, &fd, 1), 1);
     assert_int_equal(number_of(fd), 2);
     close(fd);
     tram_transport_release(transport);
@@ -222,7 +222,7 @@ static void test_U_10_those_not_taken_are_closed_after_the_callback(void **state
         struct stream stream = stream_for(world, recorder, 5, 0);
         struct recorder *next = recorder_new(world, "next");
         another = &next->base;
-        detached = (tram_detached){.fileno = -1};
+        detached = (struct detached){.fd = -1};
         recorder->on = act;
         recorder->arg = (void *)(intptr_t)i;
         int before = open_descriptors();
@@ -231,14 +231,14 @@ static void test_U_10_those_not_taken_are_closed_after_the_callback(void **state
         run_ticks(world, 3);
         int fd;
         if (recorder->base.transport || deeds[i] == do_switch) /* it lives */
-            assert_int_equal(tram_transport_take_descriptors(stream.transport, &fd, 1), 0);
+            assert_int_equal(tram_transport_take_fds(stream.transport, &fd, 1), 0);
         assert_int_equal(open_descriptors(), before - (recorder->lost ? 1 : 0));
         if (deeds[i] == do_switch)
             tram_transport_abort(stream.transport);
         else
             next->was_released = true;
-        if (detached.fileno >= 0)
-            close(detached.fileno);
+        if (detached.fd >= 0)
+            close(detached.fd);
         run_to_rest(world);
         stream_close(&stream);
         world->trace[0] = '\0';
@@ -353,7 +353,7 @@ static void test_U_11_a_peer_that_sends_a_thousand(void **state) {
     watched = tram__sys;
     watched.recvmsg = watched_recvmsg;
     world_use_sys(world, &watched);
-    struct stream stream = stream_plain(world, TRAM_UNIX_DESCRIPTORS_MAX, 1);
+    struct stream stream = stream_plain(world, TRAM_UNIX_FDS_MAX, 1);
     int number = number_new(1), fds[250], before = most_open = open_descriptors();
     for (size_t i = 0; i < 250; i++)
         fds[i] = number;
@@ -367,7 +367,7 @@ static void test_U_11_a_peer_that_sends_a_thousand(void **state) {
     }
     assert_in_range(most_open, before + 1, before + 250);
     /* To one who expects two. */
-    assert_int_equal(tram_transport_receive_descriptors(stream.transport, 2), 0);
+    assert_int_equal(tram_transport_receive_fds(stream.transport, 2), 0);
     most_open = before;
     peer_sends_with(stream.peer, "x", 1, fds, 250);
     run_until(world, &stream.recorder->lost);
@@ -414,7 +414,7 @@ static void test_U_9_L_38_interrupted_and_empty_receives(void **state) {
 
 static void peer_finds(struct stream *stream, const char *text, int first, size_t expected) {
     char bytes[100];
-    int numbers[TRAM_UNIX_DESCRIPTORS_MAX];
+    int numbers[TRAM_UNIX_FDS_MAX];
     size_t count, size = strlen(text);
     await_events(stream->peer, POLLIN);
     assert_int_equal(peer_takes(stream->peer, bytes, sizeof bytes, numbers, &count), size);
@@ -425,10 +425,10 @@ static void peer_finds(struct stream *stream, const char *text, int first, size_
 }
 
 static int send_numbers(tram_transport *transport, const void *data, size_t size, int first, size_t count) {
-    int fds[TRAM_UNIX_DESCRIPTORS_MAX] = {0};
+    int fds[TRAM_UNIX_FDS_MAX] = {0};
     for (size_t i = 0; i < count; i++)
         fds[i] = number_new(first + (int)i);
-    int status = tram_transport_send_descriptors(transport, data, size, fds, count);
+    int status = tram_transport_send_fds(transport, data, size, fds, count);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(number_of(fds[i]), first + (int)i); /* the caller's stay the caller's */
         close(fds[i]);
@@ -443,8 +443,8 @@ static void test_U_12_descriptors_go_with_the_first_byte(void **state) {
     assert_int_equal(send_numbers(stream.transport, "hello", 5, 1, 3), 0);
     assert_int_equal(open_descriptors(), before);
     peer_finds(&stream, "hello", 1, 3);
-    assert_int_equal(send_numbers(stream.transport, "many", 4, 1, TRAM_UNIX_DESCRIPTORS_MAX), 0);
-    peer_finds(&stream, "many", 1, TRAM_UNIX_DESCRIPTORS_MAX);
+    assert_int_equal(send_numbers(stream.transport, "many", 4, 1, TRAM_UNIX_FDS_MAX), 0);
+    peer_finds(&stream, "many", 1, TRAM_UNIX_FDS_MAX);
     assert_int_equal(tram_transport_write(stream.transport, "plain", 5), 0);
     peer_finds(&stream, "plain", 0, 0);
     assert_trace(world, "");
@@ -461,7 +461,7 @@ struct place {
 /* The peer reads up to each place, finds none on the way, and at the place those that belong there. */
 static void peer_finds_all(struct stream *stream, const struct place *places, size_t count, size_t total) {
     static char bytes[65536];
-    int numbers[TRAM_UNIX_DESCRIPTORS_MAX];
+    int numbers[TRAM_UNIX_FDS_MAX];
     size_t position = 0, next = 0, came;
     while (position < total) {
         bool here = next < count && places[next].offset == position;
@@ -644,7 +644,7 @@ static void test_U_13_a_connection_that_is_lost_closes_them(void **state) {
     assert_int_equal(send_numbers(stream.transport, "x", 1, 1, 1), 0);
     run_until(world, &stream.recorder->lost);
     assert_int_equal(send_numbers(stream.transport, "x", 1, 1, 1), 0);
-    assert_int_equal(tram_transport_receive_descriptors(stream.transport, 1), TRAM_ESTATE);
+    assert_int_equal(tram_transport_receive_fds(stream.transport, 1), TRAM_ESTATE);
     tram_transport_release(stream.transport);
     stream_close(&stream);
 }
@@ -663,7 +663,7 @@ static void test_U_13_the_callers_may_be_closed_at_once(void **state) {
     fail_next(&faults.send, EAGAIN, 1);
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
-    assert_int_equal(tram_transport_send_descriptors(stream.transport, "x", 1, &ends[1], 1), 0);
+    assert_int_equal(tram_transport_send_fds(stream.transport, "x", 1, &ends[1], 1), 0);
     close(ends[1]);
     assert_false(nobody_has_the_other_end(ends[0]));
     run_to_rest(world);
@@ -684,27 +684,27 @@ static void test_U_14_what_is_refused_changes_nothing(void **state) {
     int good = number_new(1), before = open_descriptors();
     const int fds[] = {good, 9999, good};
     /* At once. */
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, fds, 3), -EBADF);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, fds, 3), -EBADF);
     fail_next(&faults.send, ETOOMANYREFS, 1);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, &good, 1), -ETOOMANYREFS);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, &good, 1), -ETOOMANYREFS);
     /* Behind something else. */
     tram_transport_cork(transport);
     tram_transport_write(transport, "a", 1);
     world->fail_after = 0;
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, &good, 1), -ENOMEM);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, &good, 1), -ENOMEM);
     /* Part of it would have found room. */
     world->fail_after = 1;
     char much[100000] = "";
-    assert_int_equal(tram_transport_send_descriptors(transport, much, sizeof much, &good, 1), -ENOMEM);
+    assert_int_equal(tram_transport_send_fds(transport, much, sizeof much, &good, 1), -ENOMEM);
     world->fail_after = SIZE_MAX;
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, fds, 3), -EBADF);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, fds, 3), -EBADF);
     no_more_descriptors();
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, &good, 1), -EMFILE);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, &good, 1), -EMFILE);
     lift_limit();
     assert_int_equal(tram_transport_get_write_buffer_size(transport), 1);
     assert_int_equal(open_descriptors(), before);
     tram_transport_uncork(transport);
-    assert_int_equal(tram_transport_send_descriptors(transport, "b", 1, &good, 1), 0);
+    assert_int_equal(tram_transport_send_fds(transport, "b", 1, &good, 1), 0);
     run_to_rest(world);
     assert_trace(world, "");
     peer_finds(&stream, "ab", 1, 1);
@@ -730,17 +730,16 @@ static void test_U_14_bad_arguments(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
     tram_transport *transport = stream.transport;
-    static int many[TRAM_UNIX_DESCRIPTORS_MAX + 1];
+    static int many[TRAM_UNIX_FDS_MAX + 1];
     const int fd = 0;
-    assert_int_equal(tram_transport_send_descriptors(transport, NULL, 1, &fd, 1), TRAM_EVALUE);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 0, &fd, 1), TRAM_EVALUE);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, NULL, 1), TRAM_EVALUE);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, &fd, 0), TRAM_EVALUE);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, many, TRAM_UNIX_DESCRIPTORS_MAX + 1),
-                     TRAM_EVALUE);
-    assert_int_equal(tram_transport_receive_descriptors(transport, TRAM_UNIX_DESCRIPTORS_MAX + 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_send_fds(transport, NULL, 1, &fd, 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 0, &fd, 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, NULL, 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, &fd, 0), TRAM_EVALUE);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, many, TRAM_UNIX_FDS_MAX + 1), TRAM_EVALUE);
+    assert_int_equal(tram_transport_receive_fds(transport, TRAM_UNIX_FDS_MAX + 1), TRAM_EVALUE);
     world->fail_after = 0;
-    assert_int_equal(tram_transport_receive_descriptors(transport, 1), -ENOMEM);
+    assert_int_equal(tram_transport_receive_fds(transport, 1), -ENOMEM);
     world->fail_after = SIZE_MAX;
     char byte;
     assert_int_equal(recv(stream.peer, &byte, 1, MSG_DONTWAIT), -1);
@@ -749,9 +748,9 @@ static void test_U_14_bad_arguments(void **state) {
 
 static void refuses(tram_transport *transport) {
     int fd = 0;
-    assert_int_equal(tram_transport_receive_descriptors(transport, 1), -ENOTSUP);
-    assert_int_equal(tram_transport_send_descriptors(transport, "x", 1, &fd, 1), -ENOTSUP);
-    assert_int_equal(tram_transport_take_descriptors(transport, &fd, 1), 0);
+    assert_int_equal(tram_transport_receive_fds(transport, 1), -ENOTSUP);
+    assert_int_equal(tram_transport_send_fds(transport, "x", 1, &fd, 1), -ENOTSUP);
+    assert_int_equal(tram_transport_take_fds(transport, &fd, 1), 0);
 }
 
 static int give(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {

@@ -3,7 +3,7 @@
 
 struct job {
     const char *name;
-    int64_t delay_ns;
+    uint64_t delay_ns;
     int result;
     bool catches;
 };
@@ -19,7 +19,7 @@ static int work(void *arg) {
 
 struct plan {
     struct job jobs[3];
-    int64_t body_ns;
+    uint64_t body_ns;
     int body_result;
 };
 

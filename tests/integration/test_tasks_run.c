@@ -5,8 +5,8 @@
 
 #include "support/support.h"
 
-#define MS   1000000ll
-#define HOUR (3600ll * 1000000000)
+#define MS   1000000ull
+#define HOUR (3600ull * 1000000000)
 
 static char text[1024];
 
@@ -140,7 +140,7 @@ static void test_A_37_an_interrupt_cancels_main_and_a_second_one_ends_the_proces
 static tram_runtime *runtime;
 
 static int runtime_main(void *arg) {
-    assert_int_equal(tram_runtime_workers(runtime), 2);
+    assert_int_equal(tram_runtime_worker_count(runtime), 2);
     assert_ptr_equal(tram_loop_running(), tram_runtime_loop(runtime, 0));
     assert_int_equal(tram_task_spawn(NULL, sleep_in_background, NULL, NULL, NULL), 0);
     assert_int_equal(tram_sleep(MS), 0);

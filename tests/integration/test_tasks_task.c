@@ -152,9 +152,10 @@ static int await_future(void *arg) {
     return (int)(intptr_t)value;
 }
 
-static void trace_done(tram_future *future, void *arg) {
+static int trace_done(tram_future *future, void *arg) {
     (void)future;
     trace(world, "%s", (const char *)arg);
+    return 0;
 }
 
 static void test_A_3_X_2_a_task_waits_for_a_future(void **state) {
@@ -296,7 +297,7 @@ static void test_A_5_yield_lets_others_run(void **state) {
 static int sleep_ms(void *arg) {
     const int *ms = arg;
     uint64_t before = tram_loop_time(world->loop);
-    int status = tram_sleep(*ms * 1000000ll);
+    int status = tram_sleep((uint64_t)*ms * 1000000u);
     trace(world, "%d:%s", *ms, status_name(status));
     assert_true(status || tram_loop_time(world->loop) - before >= (uint64_t)*ms * 1000000u);
     return status;
@@ -363,7 +364,7 @@ static int cancel_oneself(void *arg) {
     (void)arg;
     assert_int_equal(tram_task_cancel(tram_task_current()), 1);
     trace(world, "on");
-    int status = tram_sleep(3600ll * 1000000000);
+    int status = tram_sleep(HOUR);
     trace(world, "%s", status_name(status));
     assert_int_equal(tram_yield(), 0); /* delivered once */
     return 3;
@@ -433,7 +434,7 @@ static void test_A_8_who_catches_a_cancellation_goes_on(void **state) {
 static int count_cancels(void *arg) {
     (void)arg;
     tram_task *self = tram_task_current();
-    int status = tram_sleep(3600ll * 1000000000);
+    int status = tram_sleep(HOUR);
     trace(world, "%s:%d", status_name(status), tram_task_cancelling(self));
     status = tram_yield(); /* both requests were delivered as one */
     trace(world, "%s:%d", status_name(status), tram_task_cancelling(self));

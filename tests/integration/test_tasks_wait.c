@@ -3,7 +3,7 @@
 
 struct job {
     const char *name;
-    int64_t delay_ns;
+    uint64_t delay_ns;
     int result;
     bool catches;
 };
@@ -21,7 +21,7 @@ static int work(void *arg) {
 
 static int in_time(void *arg) {
     tram_timeout *timeout;
-    assert_int_equal(tram_timeout_begin(*(int64_t *)arg, &timeout), 0);
+    assert_int_equal(tram_timeout_begin(*(uint64_t *)arg, &timeout), 0);
     int status = tram_sleep(5 * MS);
     trace(tasks_world, "%s,%d", status_name(status), tram_timeout_expired(timeout));
     status = tram_timeout_end(timeout, status);
@@ -32,7 +32,7 @@ static int in_time(void *arg) {
 
 static void test_A_18_a_timeout_cancels_what_takes_too_long(void **state) {
     (void)state;
-    int64_t delay = HOUR;
+    uint64_t delay = HOUR;
     assert_int_equal(run_function(in_time, &delay), 0);
     assert_trace(tasks_world, "ok,0");
     delay = MS;
@@ -40,7 +40,7 @@ static void test_A_18_a_timeout_cancels_what_takes_too_long(void **state) {
     assert_trace(tasks_world, "TRAM_ECANCELLED,1");
     delay = 0;
     assert_int_equal(run_function(in_time, &delay), TRAM_ETIMEOUT);
-    delay = -1;
+    delay = TRAM_NOW;
     assert_int_equal(run_function(in_time, &delay), TRAM_ETIMEOUT);
     delay = TRAM_FOREVER;
     assert_int_equal(run_function(in_time, &delay), 0);
@@ -262,7 +262,7 @@ static void test_a_gather_that_still_waits_ends_with_its_loop(void **state) {
 static void test_gather_and_shield_without_memory_leave_nothing_behind(void **state) {
     (void)state;
     tram_future *inner = future_new(), *outer;
-    run_task(spawn(in_time, &(int64_t){HOUR})); /* what a loop needs for tasks is there */
+    run_task(spawn(in_time, &(uint64_t){HOUR})); /* what a loop needs for tasks is there */
     tasks_world->fail_after = 0;
     assert_int_equal(tram_gather(tasks_world->loop, &inner, 1, 0, &outer), -ENOMEM);
     assert_int_equal(tram_shield(inner, &outer), -ENOMEM);
@@ -275,7 +275,7 @@ static void test_gather_and_shield_without_memory_leave_nothing_behind(void **st
 struct waiting {
     tram_future *futures[12];
     size_t count;
-    int64_t timeout_ns;
+    uint64_t timeout_ns;
     tram_wait_mode mode;
 };
 

@@ -34,13 +34,14 @@ struct cycles {
     int last_error;
 };
 
-static void connected(tram_future *future, void *arg) {
+static int connected(tram_future *future, void *arg) {
     struct cycles *cycles = arg;
     int status = tram_future_result(future, NULL);
     if (status == 0)
-        return;
+        return 0;
     cycles->failed++;
     cycles->last_error = status;
+    return 0;
 }
 
 static unsigned ended(const struct cycles *cycles) {

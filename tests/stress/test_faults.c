@@ -161,7 +161,7 @@ static bool starved(const struct run *run) {
         tram_loop_stats(run->loop, &stats);
         pauses += stats.accept_pauses;
     }
-    for (unsigned i = 0; run->runtime && i < tram_runtime_workers(run->runtime); i++) {
+    for (unsigned i = 0; run->runtime && i < tram_runtime_worker_count(run->runtime); i++) {
         tram_runtime_stats(run->runtime, i, &stats);
         pauses += stats.accept_pauses;
     }
@@ -172,7 +172,7 @@ static bool starved(const struct run *run) {
 static bool drive(struct run *run, bool (*condition)(struct run *run, void *arg), void *arg) {
     int idle_ms = 0;
     while (!condition(run, arg)) {
-        int64_t timeout_ns;
+        uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(run->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(run->loop, &timeout_ns), 0);
         idle_ms = timeout_ns == 0 || poll(&poll_fd, 1, 5) > 0 ? 0 : idle_ms + 5;

@@ -71,7 +71,7 @@ static struct endpoint opened(struct world *world, const tram_datagram_options *
     struct endpoint endpoint = {.world = world, .recorder = recorder_new(world, NULL), .peer = peer};
     endpoint.transport = endpoint_new(world, endpoint.recorder, options);
     const tram_socket *view = tram_transport_get_extra_info(endpoint.transport, "socket", NULL);
-    endpoint.address = address_of(view->fileno);
+    endpoint.address = address_of(view->fd);
     endpoint.peer_address = address_of(peer);
     world->trace[0] = '\0';
     return endpoint;

@@ -111,9 +111,10 @@ int process_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
-static void created(tram_future *future, void *arg) {
+static int created(tram_future *future, void *arg) {
     int status = tram_future_result(future, NULL);
     trace(arg, "creator:%s", status ? tram_error_name(status) : "0");
+    return 0;
 }
 
 static void follow(struct process *process, int status, tram_future *future) {

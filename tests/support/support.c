@@ -231,7 +231,7 @@ static int give_up(tram_loop *loop, void *arg) {
 
 void run_to_rest(struct world *world) {
     for (int ticks = 0; ticks < 32; ticks++) {
-        int64_t timeout_ns;
+        uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
         if (timeout_ns != 0 && poll(&poll_fd, 1, 0) == 0)
@@ -249,11 +249,11 @@ void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg
         if (late)
             fail_msg("waited too long; trace so far: %s", world->trace);
         /* One blocking tick: what is waited for is an event. */
-        int64_t timeout_ns;
+        uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
         if (timeout_ns != 0)
-            poll(&poll_fd, 1, timeout_ns < 0 ? -1 : (int)((timeout_ns + 999999) / 1000000));
+            poll(&poll_fd, 1, timeout_ns == TRAM_FOREVER ? -1 : (int)((timeout_ns + 999999) / 1000000));
         assert_true(tram_loop_dispatch(world->loop) >= 0);
     }
     tram_handle_cancel(world->loop, timer);
@@ -741,7 +741,23 @@ void fill(tram_transport *transport, size_t queued) {
     const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
     bool tcp = socket && socket->type == SOCK_STREAM && (socket->family == AF_INET || socket->family == AF_INET6);
     if (tcp && !tram_transport_is_closing(transport) && tram_transport_get_write_buffer_size(transport) == 0)
-        stats_add(&tram_transport_get_loop(transport)->stats.bytes_sent, fill_kernel(socket->fileno));
+        stats_add(&tram_transport_get_loop(transport)->stats.bytes_sent, fill_kernel(socket->fd));
     while (tram_transport_get_write_buffer_size(transport) <= queued)
         assert_int_equal(tram_transport_write(transport, bytes, sizeof bytes), 0);
+}
+
+int detach(tram_transport *transport, struct detached *ret_detached) {
+    *ret_detached = (struct detached){.fd = -1};
+    tram_detached *detached = NULL;
+    int status = tram_transport_detach(transport, &detached);
+    if (status) {
+        assert_null(detached);
+        return status;
+    }
+    ret_detached->fd = tram_detached_take_fd(detached);
+    assert_int_equal(tram_detached_take_fd(detached), TRAM_ESTATE);
+    if (tram_detached_unread(detached))
+        ret_detached->unread = tram_buffer_hold(tram_detached_unread(detached));
+    tram_detached_free(detached);
+    return 0;
 }

@@ -57,6 +57,13 @@ int world_setup_debug(void **state);
 int world_teardown(void **state);
 void world_reopen(struct world *world);
 
+/* tram_transport_detach(), and what it leaves as two values, the caller's; of a failure -1 and NULL. */
+struct detached {
+    int fd;
+    tram_buffer *unread;
+};
+int detach(tram_transport *transport, struct detached *ret_detached);
+
 /* A loop with another system-call table (core/system/sys.h); the old one is freed. */
 struct sys;
 void world_use_sys(struct world *world, const struct sys *sys);

@@ -4,8 +4,8 @@
 
 #include "support/support.h"
 
-#define MS   30000000ll /* what a busy machine does not mix up */
-#define HOUR (3600ll * 1000000000)
+#define MS   30000000ull /* what a busy machine does not mix up */
+#define HOUR (3600ull * 1000000000)
 
 /* A fixture: world_setup(), and the world in `tasks_world` too. */
 int tasks_setup(void **state);

@@ -40,9 +40,9 @@ static void set_up_socket(struct witness *witness, tram_transport *transport) {
     if (!socket) /* for want of memory */
         return;
     if (size)
-        setsockopt(socket->fileno, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+        setsockopt(socket->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     if (witness->client && tally->end == WITNESS_RESETS)
-        setsockopt(socket->fileno, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        setsockopt(socket->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 /* In every way that there is to write. */

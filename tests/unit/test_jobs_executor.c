@@ -105,9 +105,10 @@ static void count_discard(void *arg) {
     gate->discards++;
 }
 
-static void trace_done(tram_future *future, void *arg) {
+static int trace_done(tram_future *future, void *arg) {
     int status = tram_future_result(future, NULL);
     trace(world_of(tram_future_get_loop(future)), "%s:%s", (const char *)arg, status ? tram_error_name(status) : "ok");
+    return 0;
 }
 
 static tram_future *submit(struct world *world, tram_executor *executor, tram_executor_function function,
@@ -385,7 +386,7 @@ static void test_L_34_shutdown_runs_what_is_queued(void **state) {
     tram_future *futures[200], *shutdown;
     for (int i = 0; i < 200; i++)
         futures[i] = submit(world, NULL, count_run, &gate);
-    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, UINT64_MAX, &shutdown), 0);
+    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, TRAM_FOREVER, &shutdown), 0);
     finish(world, shutdown);
     assert_int_equal(gate.runs, 200);
     for (int i = 0; i < 200; i++)

@@ -7,16 +7,48 @@
 #include "core/jobs/future.h"
 #include "support/support.h"
 
-static void trace_done(tram_future *future, void *arg) {
+static int trace_done(tram_future *future, void *arg) {
     void *value = NULL;
     int status = tram_future_result(future, &value);
     trace(world_of(tram_future_get_loop(future)), "%s:%s", (const char *)arg, status ? tram_error_name(status) : "ok");
+    return 0;
+}
+
+static int fail_done(tram_future *future, void *arg) {
+    (void)future;
+    return tram_loop_raise(tram_future_get_loop(future), -EIO, arg, "no disk");
 }
 
 static tram_future *future_new(struct world *world) {
     tram_future *future;
     assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
     return future;
+}
+
+static tram_future *failed_future;
+
+static int note_failure(tram_loop *loop, const tram_exception *exception, void *arg) {
+    assert_int_equal(exception->error->code, -EIO);
+    assert_string_equal(exception->error->operation, "done callback");
+    assert_string_equal(exception->error->detail, "no disk");
+    assert_ptr_equal(exception->error->user, arg);
+    assert_ptr_equal(exception->future, failed_future);
+    assert_non_null(exception->callback);
+    trace(world_of(loop), "reported");
+    return 0;
+}
+
+static void test_X_5_a_failing_done_callback_is_reported_and_the_next_one_runs(void **state) {
+    struct world *world = *state;
+    int user;
+    failed_future = future_new(world);
+    tram_loop_set_exception_handler(world->loop, note_failure, &user);
+    assert_int_equal(tram_future_add_done_callback(failed_future, fail_done, &user), 0);
+    assert_int_equal(tram_future_add_done_callback(failed_future, trace_done, (void *)(uintptr_t) "next"), 0);
+    assert_int_equal(tram_future_set_result(failed_future, NULL), 0);
+    run_to_rest(world);
+    assert_trace(world, "reported next:ok");
+    tram_future_release(failed_future);
 }
 
 static void test_a_future_is_pending_first(void **state) {
@@ -127,9 +159,10 @@ static void test_X_2_L_40_callbacks_come_from_the_loop_in_order(void **state) {
     tram_future_release(future);
 }
 
-static void add_another(tram_future *future, void *arg) {
+static int add_another(tram_future *future, void *arg) {
     trace_done(future, arg);
     assert_int_equal(tram_future_add_done_callback(future, trace_done, "inner"), 0);
+    return 0;
 }
 
 static void test_X_2_a_callback_added_in_a_callback_runs_in_the_next_tick(void **state) {
@@ -210,7 +243,7 @@ static void operation_destroy(tram_future *future) {
     trace(((struct operation *)future)->world, "destroy");
 }
 
-static const struct future_kind operation_kind = {"operation", operation_cancel, operation_destroy};
+static const struct future_kind operation_kind = {.name = "operation", .cancel = operation_cancel, .destroy = operation_destroy};
 
 static struct operation *operation_new(struct world *world) {
     struct operation *operation;
@@ -355,6 +388,7 @@ static void test_L_31_debug_mode_catches_calls_on_a_wrong_thread(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(test_X_5_a_failing_done_callback_is_reported_and_the_next_one_runs),
         TEST(test_a_future_is_pending_first),
         TEST(test_a_result_is_set_once),
         TEST(test_X_5_an_error_is_kept_with_texts_and_causes),

@@ -331,7 +331,7 @@ static void test_V_49_what_may_come_when_it_is_ready(void **state) {
         assert_string_equal(found[0].name, "name");
         assert_int_equal(tram_listeners_ready(link, cases[i].timeout_ns), cases[i].code);
         tram_listeners_close(found, 1);
-        assert_int_equal(found[0].fileno, -1);
+        assert_int_equal(found[0].fd, -1);
         fake_end(&fake);
         assert_int_equal(open_descriptors(), before);
     }

@@ -40,8 +40,8 @@ enum op {
 };
 
 #define TASKS 256
-#define UNIT  1000000000ll /* of time in programs */
-#define NONE  99           /* what an op gives whose task is not there */
+#define UNIT  1000000000ull /* of time in programs */
+#define NONE  99            /* what an op gives whose task is not there */
 
 static struct {
     tram_task *tasks[TASKS];
@@ -102,8 +102,8 @@ struct body {
 
 static const struct {
     int status, code;
-} codes[] = {{-EIO, -1},           {-EPIPE, -2},         {-ENOENT, -3},   {TRAM_ECANCELLED, -10}, {TRAM_ETIMEOUT, -11},
-             {TRAM_EMULTIPLE, -12}, {TRAM_ESTATE, -13}};
+} codes[] = {{-EIO, -1},           {-EPIPE, -2},          {-ENOENT, -3},     {TRAM_ECANCELLED, -10},
+             {TRAM_ETIMEOUT, -11}, {TRAM_EMULTIPLE, -12}, {TRAM_ESTATE, -13}};
 
 static int code_of(int status) {
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
@@ -162,8 +162,8 @@ static int run_gather(const int *op) {
     return await_and_release(all);
 }
 
-static int64_t delay_of(int units) {
-    return units < 0 ? TRAM_FOREVER : units * UNIT;
+static uint64_t delay_of(int units) {
+    return units < 0 ? TRAM_FOREVER : (uint64_t)units * UNIT;
 }
 
 static int run_wait(const int *op) {
@@ -202,7 +202,7 @@ static int run_wait_for(int number, int delay) {
     if (number >= TASKS || !program.tasks[number])
         return NONE;
     void *value = NULL;
-    int status = tram_wait_for(tram_task_future(program.tasks[number]), delay * UNIT, &value);
+    int status = tram_wait_for(tram_task_future(program.tasks[number]), (uint64_t)delay * UNIT, &value);
     return status ? status : (int)(intptr_t)value;
 }
 
@@ -217,7 +217,7 @@ static int run_group(struct context *context, const int *op) {
 
 static int run_timeout(struct context *context, const int *op) {
     tram_timeout *timeout;
-    assert_int_equal(tram_timeout_begin(op[1] * UNIT, &timeout), 0);
+    assert_int_equal(tram_timeout_begin((uint64_t)op[1] * UNIT, &timeout), 0);
     return tram_timeout_end(timeout, run_block(context, op + 3, op[2]));
 }
 
@@ -291,7 +291,7 @@ static int run_op(struct context *context, const int *op) {
     case OP_YIELD:
         return tram_yield();
     case OP_SLEEP:
-        return tram_sleep(op[1] * UNIT);
+        return tram_sleep((uint64_t)op[1] * UNIT);
     case OP_SPAWN:
         return spawn_body(NULL, op);
     case OP_JOIN:
@@ -493,7 +493,8 @@ static void answer(FILE *out) {
     free(program.trace);
 }
 
-/* rules */
+/* rules: A-1, A-3, A-4, A-5, A-6, A-7, A-8, A-9, A-10, A-18, A-19, A-20, A-21, A-22, A-23, A-24, A-25, A-26, A-27, A-28
+ */
 static void test_random_programs_do_what_asyncio_does(void **state) {
     struct world *world = *state;
     virtual_sys = tram__sys;

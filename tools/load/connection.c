@@ -204,8 +204,8 @@ static int load_connection_made(tram_protocol *protocol, tram_transport *transpo
     if (self->closing) {
         return tram_transport_abort(transport);
     }
-    int code = tram_loop_call_later(shard->loop, (int64_t)(shard->plan->timeout_ms * 1000000), answer_overdue, self,
-                                    NULL, &self->deadline);
+    int code = tram_loop_call_later(shard->loop, shard->plan->timeout_ms * 1000000, answer_overdue, self, NULL,
+                                    &self->deadline);
     send_requests(self);
     return code;
 }
@@ -316,7 +316,7 @@ static int load_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
     return 0;
 }
 
-static void attempt_done(tram_future *future, void *arg) {
+static int attempt_done(tram_future *future, void *arg) {
     load_connection *self = arg;
     int code = tram_future_result(future, NULL);
     if (code < 0) {
@@ -325,6 +325,7 @@ static void attempt_done(tram_future *future, void *arg) {
     self->attempt = NULL;
     tram_future_release(future);
     settle(self);
+    return 0;
 }
 
 static int connect_to_target(load_connection *self) {

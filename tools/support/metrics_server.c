@@ -222,8 +222,8 @@ static int client_made(tram_protocol *self, tram_transport *transport) {
     if (server->clients > METRICS_CLIENTS) {
         return tram_transport_abort(transport);
     }
-    int code = tram_loop_call_later(tram_transport_get_loop(transport), (int64_t)deadline_ns, cut_off, client, NULL,
-                                    &client->deadline);
+    int code =
+        tram_loop_call_later(tram_transport_get_loop(transport), deadline_ns, cut_off, client, NULL, &client->deadline);
     return code < 0 ? tram_transport_abort(transport) : 0;
 }
 

@@ -52,3 +52,10 @@ void tram__chunk_put(tram_loop *loop, void *memory, size_t size) {
     cache->free = chunk;
     cache->count++;
 }
+
+void tram__chunks_validate(const struct chunk_cache *cache) {
+    unsigned listed = 0;
+    for (const struct free_chunk *chunk = cache->free; chunk; chunk = chunk->next)
+        TRAM_ASSERT(++listed <= TRAM_CHUNKS_KEPT);
+    TRAM_ASSERT(listed == cache->count);
+}

@@ -7,6 +7,8 @@
 
 #include "core/loop/loop.h"
 
+struct chunk_cache;
+
 #define CHUNK_SMALL 2048u
 #define CHUNK_LARGE 16384u
 
@@ -15,5 +17,8 @@ void *tram__chunk_get(tram_loop *loop, size_t *size);
 
 /* `size` as tram__chunk_get() left it. */
 void tram__chunk_put(tram_loop *loop, void *memory, size_t size);
+
+/* As many free chunks are listed as were counted. */
+void tram__chunks_validate(const struct chunk_cache *cache);
 
 #endif

@@ -331,6 +331,13 @@ bool tram__transport_withdraw(tram_transport *transport) {
     return true;
 }
 
+static void warn_still_open(const tram_transport *transport) {
+    char state[160];
+    tram__transport_describe(transport, state, sizeof state);
+    tram__log(loop_of(transport), TRAM_LOG_WARNING, "connection %p was still open when its loop closed (%s)",
+              (const void *)transport, state);
+}
+
 void tram__transport_drop(tram_transport *transport) {
     if (tram__transport_withdraw(transport))
         return;
@@ -342,7 +349,7 @@ void tram__transport_drop(tram_transport *transport) {
     else
         stop_io(transport);
     if (unlikely(loop->debug))
-        tram__log(loop, TRAM_LOG_WARNING, "connection %p was still open when its loop closed", (void *)transport);
+        warn_still_open(transport);
     transport_kind_of(transport)->drop_queue(transport);
     call_lost(transport);
 }

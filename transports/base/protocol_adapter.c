@@ -98,6 +98,16 @@ void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol) {
     queue_release(loop);
 }
 
+void tram__released_validate(const struct transport_state *state) {
+    const tram_protocol *last = NULL;
+    for (const tram_protocol *protocol = state->released; protocol; protocol = next_released(protocol)) {
+        TRAM_ASSERT(protocol->reserved && !protocol->transport);
+        last = protocol;
+    }
+    TRAM_ASSERT(!last || last == state->released_last);
+    TRAM_ASSERT(!last || !list_empty(&state->release_ready.link));
+}
+
 static void report(tram_transport *transport, const tram_error *error) {
     tram_exception exception = {
         .message = "a protocol callback failed",

@@ -17,6 +17,11 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
 void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
 void tram__protocol_release(tram_protocol *protocol);
 
+struct transport_state;
+
+/* Those that wait for their `released` form a list whose last is known. */
+void tram__released_validate(const struct transport_state *state);
+
 /* Takes that back, for a protocol that a transport has again. Harmless for any other. */
 void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol);
 

@@ -2,11 +2,26 @@
 
 #include <errno.h>
 
-#include "transports/base/types.h"
+#include "transports/base/chunks.h"
+#include "transports/base/protocol_adapter.h"
+#include "transports/base/transport.h"
 
 static void state_free(tram_loop *loop, struct loop_state *state) {
     (void)loop;
     tram__pool_fini(&((struct transport_state *)(void *)state)->pool);
+}
+
+static void state_validate(const struct loop_state *base) {
+    const struct transport_state *state = (const struct transport_state *)(const void *)base;
+    tram__pool_validate(&state->pool);
+    tram__chunks_validate(&state->chunk_cache[0]);
+    tram__chunks_validate(&state->chunk_cache[1]);
+    tram__released_validate(state);
+    for (uint32_t slot = 1; slot < state->loop->io_slot_count; slot++) {
+        const struct io *io = state->loop->io_slots[slot].io;
+        if (io && io->kind->transport)
+            tram__transport_validate((const tram_transport *)(const void *)io);
+    }
 }
 
 int tram__transport_state_make(tram_loop *loop) {
@@ -14,6 +29,7 @@ int tram__transport_state_make(tram_loop *loop) {
     if (!state)
         return -ENOMEM;
     state->loop = loop;
+    state->state.validate = state_validate;
     tram__pool_init(&state->pool, &loop->allocator, sizeof(tram_transport));
     return 0;
 }

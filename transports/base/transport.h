@@ -115,6 +115,12 @@ void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending
  */
 void tram__transport_close_gracefully(tram_transport *transport);
 
+/* Its flags as words, cut to `size`; for logs. */
+void tram__transport_describe(const tram_transport *transport, char *text, size_t size);
+
+/* What must hold for an open transport between calls. */
+void tram__transport_validate(const tram_transport *transport);
+
 /* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
 void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
                           void (*visit)(tram_transport *transport, void *arg), void *arg);

@@ -171,3 +171,21 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue) {
     tram__write_queue_consume(loop, queue, queue->size);
 }
+
+static void chunk_validate(const struct chunk *chunk) {
+    TRAM_ASSERT(!chunk->buffer == (chunk->capacity != 0));
+    TRAM_ASSERT(chunk->buffer || (chunk->data >= chunk->bytes + chunk->fd_count * sizeof(int) &&
+                                  chunk->data + chunk->size <= chunk->bytes + chunk->capacity));
+}
+
+void tram__write_queue_validate(const struct write_queue *queue) {
+    size_t size = 0;
+    const struct chunk *last = NULL;
+    for (const struct chunk *chunk = queue->first; chunk; chunk = chunk->next) {
+        chunk_validate(chunk);
+        size += chunk->size;
+        TRAM_ASSERT(size <= queue->size && chunk != last);
+        last = chunk;
+    }
+    TRAM_ASSERT(size == queue->size && last == queue->last);
+}

@@ -52,4 +52,7 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue);
 
+/* The sizes of the chunks are the size of the queue, and its last chunk is the last. */
+void tram__write_queue_validate(const struct write_queue *queue);
+
 #endif

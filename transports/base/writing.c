@@ -397,14 +397,14 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
     return 0;
 }
 
-int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_low, size_t *ret_high) {
+int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_high, size_t *ret_low) {
     int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
-    if (ret_low)
-        *ret_low = transport->low;
     if (ret_high)
         *ret_high = transport->high;
+    if (ret_low)
+        *ret_low = transport->low;
     return 0;
 }
 

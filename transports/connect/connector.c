@@ -360,7 +360,7 @@ static bool bind_local(struct connector *connector, size_t index, int fd, int fa
  */
 static bool attempt_later(struct connector *connector) {
     tram_loop *loop = loop_of(connector);
-    if (tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + TRAM_CONNECT_RETRY_NS))
+    if (tram__deadline_start_after(loop, &connector->stagger, TRAM_CONNECT_RETRY_NS))
         return false;
     connector->started--;
     return true;
@@ -425,7 +425,7 @@ static void start_attempts(struct connector *connector) {
             continue;
         /* Should memory lack for the timer, the next attempt waits for this one to fail. */
         if (connector->race && connector->started < connector->attempt_count)
-            tram__deadline_start(loop, &connector->stagger, tram__clock(loop) + connector->stagger_ns);
+            tram__deadline_start_after(loop, &connector->stagger, connector->stagger_ns);
         return;
     }
     if (!connector->active)
@@ -567,7 +567,7 @@ int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *
     connector->remote.list.allocator = &loop->allocator;
     status = tram__addresses_add(&connector->remote.list, address, 0);
     if (!status && timeout_ns)
-        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + timeout_ns);
+        status = tram__deadline_start_after(loop, &connector->timeout, timeout_ns);
     if (status)
         return abort_creation(connector, status, ret_future);
     begin_connecting(connector);
@@ -592,7 +592,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
         return status;
-    connector->race = options->happy_eyeballs_delay_ns != 0;
+    connector->race = options->happy_eyeballs_delay_ns && options->happy_eyeballs_delay_ns != TRAM_FOREVER;
     connector->stagger_ns = options->happy_eyeballs_delay_ns;
     connector->interleave = options->interleave;
     connector->all_errors = options->all_errors;
@@ -600,7 +600,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->transparent = options->transparent;
     status = look_up(connector, host, port, options);
     if (!status && options->timeout_ns)
-        status = tram__deadline_start(loop, &connector->timeout, tram__clock(loop) + options->timeout_ns);
+        status = tram__deadline_start_after(loop, &connector->timeout, options->timeout_ns);
     if (status)
         return abort_creation(connector, status, ret_future);
     if (!connector->lookups)

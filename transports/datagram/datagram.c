@@ -64,7 +64,7 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
  */
 static void wait_and_retry(struct datagram_transport *self) {
     tram_loop *loop = self->base.io.loop;
-    if (!tram__deadline_start(loop, &self->retry, tram__clock(loop) + TRAM_DATAGRAM_RETRY_NS))
+    if (!tram__deadline_start_after(loop, &self->retry, TRAM_DATAGRAM_RETRY_NS))
         tram__io_send_stop(&self->base.io);
 }
 

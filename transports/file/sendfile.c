@@ -84,7 +84,7 @@ static const struct future_kind sendfile_kind = {.name = "sendfile", .cancel = s
 
 /* ---- From memory ---- */
 
-static void block_read(tram_future *future, void *arg);
+static int block_read(tram_future *future, void *arg);
 
 static void read_block(struct sendfile *sendfile) {
     sendfile->phase = PHASE_READ;
@@ -111,7 +111,7 @@ static bool write_block(struct sendfile *sendfile, const struct file_block *bloc
     return true;
 }
 
-static void block_read(tram_future *future, void *arg) {
+static int block_read(tram_future *future, void *arg) {
     struct sendfile *sendfile = arg;
     void *value = NULL;
     int status = tram_future_result(future, &value);
@@ -128,6 +128,7 @@ static void block_read(tram_future *future, void *arg) {
         else
             read_block(sendfile);
     }
+    return 0;
 }
 
 static bool edge(struct exclusive_writer *writer, bool paused) {

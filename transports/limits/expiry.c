@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#define NEVER UINT64_MAX
+#define NEVER TRAM_FOREVER
 
 struct expiry {
     struct transport_owner owner;
@@ -14,10 +14,6 @@ struct expiry {
     uint64_t total_ns;
 };
 
-static uint64_t after(uint64_t time, uint64_t span) {
-    return span < NEVER - time ? time + span : NEVER;
-}
-
 /* ---- Time is over ---- */
 
 /* The next deadline; of equals the one that tells most. */
@@ -28,7 +24,7 @@ static enum limit next_deadline(const struct expiry *expiry, uint64_t *ret_when)
         limit = LIMIT_FIRST_BYTE;
         *ret_when = expiry->first_byte_ns;
     }
-    uint64_t idle_ns = after(expiry->active_ns, expiry->expiries->limits->most.idle_timeout_ns);
+    uint64_t idle_ns = time_after(expiry->active_ns, expiry->expiries->limits->most.idle_timeout_ns);
     if (idle_ns < *ret_when) {
         limit = LIMIT_IDLE;
         *ret_when = idle_ns;
@@ -122,8 +118,8 @@ int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, 
         .deadline.expire = expired,
         .expiries = expiries,
         .active_ns = now,
-        .first_byte_ns = after(now, most->first_byte_timeout_ns),
-        .total_ns = after(now, most->total_timeout_ns),
+        .first_byte_ns = time_after(now, most->first_byte_timeout_ns),
+        .total_ns = time_after(now, most->total_timeout_ns),
     };
     next_deadline(expiry, &when);
     int status = tram__deadline_start(loop, &expiry->deadline, when);

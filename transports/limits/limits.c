@@ -13,7 +13,7 @@ static size_t mark_of(size_t given) {
 }
 
 static uint64_t span_of(uint64_t given) {
-    return given ? given : UINT64_MAX;
+    return given ? given : TRAM_FOREVER;
 }
 
 static unsigned bits_of(unsigned given, unsigned fallback) {

@@ -30,7 +30,7 @@ struct limit_tally {
 
 struct limits {
     tram_allocator allocator;
-    tram_server_limits most; /* defaults filled in; deadlines that are off are UINT64_MAX */
+    tram_server_limits most; /* defaults filled in; deadlines that are off are TRAM_FOREVER */
     struct sources *sources; /* NULL: as many as there are */
     bool expires;            /* a connection has a deadline */
     unsigned shards;

@@ -199,8 +199,8 @@ static void label_server(struct metrics_text *text, const tram_metrics_source *s
 
 static void write_server_info(struct metrics_text *text, const tram_metrics_source *source) {
     static const char *const shards[] = {"reuseport", "handoff", "shared", "fixed"};
-    tram_runtime_server_info info;
-    tram_runtime_server_get_info(source->server, &info);
+    tram_sharding info;
+    tram_runtime_server_sharding(source->server, &info);
     tram__metrics_name(text, "tram_server_info", "");
     label_server(text, source);
     tram__metrics_label(text, "shard", shards[info.shard]);
@@ -208,13 +208,13 @@ static void write_server_info(struct metrics_text *text, const tram_metrics_sour
 }
 
 static void write_server_connections(struct metrics_text *text, const tram_metrics_source *source) {
-    tram_runtime_server_info info;
-    tram_runtime_server_get_info(source->server, &info);
+    tram_sharding info;
+    tram_runtime_server_sharding(source->server, &info);
     for (unsigned worker = 0; worker < info.workers; worker++) {
         tram__metrics_name(text, "tram_server_connections", "");
         label_server(text, source);
         tram__metrics_label_number(text, "worker", worker);
-        tram__metrics_count(text, tram_runtime_server_connections(source->server, worker));
+        tram__metrics_count(text, tram_runtime_server_connection_count(source->server, worker));
     }
 }
 

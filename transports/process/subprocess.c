@@ -339,7 +339,7 @@ static int open_stdio(struct subprocess *process, const tram_subprocess_options 
         case TRAM_STDIO_NULL:
             stdio[number] = CHILD_NULL;
             break;
-        case TRAM_STDIO_DESCRIPTOR:
+        case TRAM_STDIO_FD:
             stdio[number] = wanted[number]->fd;
             break;
         case TRAM_STDIO_OUTPUT:
@@ -372,7 +372,7 @@ static int check_descriptors(const struct sys *sys, const tram_subprocess_option
     const tram_stdio *stdio[3] = {&options->input, &options->output, &options->error};
     int status = 0;
     for (int i = 0; i < 3 && !status; i++)
-        if (stdio[i]->kind == TRAM_STDIO_DESCRIPTOR)
+        if (stdio[i]->kind == TRAM_STDIO_FD)
             status = check_descriptor(sys, stdio[i]->fd, ret_error);
     for (size_t i = 0; i < options->pass_fd_count && !status; i++)
         status = check_descriptor(sys, options->pass_fds[i], ret_error);
@@ -437,12 +437,12 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
 }
 
 static bool stdio_has_sense(const tram_stdio *stdio, tram_stdio_kind last) {
-    return (unsigned)stdio->kind <= (unsigned)last && (stdio->kind != TRAM_STDIO_DESCRIPTOR || stdio->fd >= 0);
+    return (unsigned)stdio->kind <= (unsigned)last && (stdio->kind != TRAM_STDIO_FD || stdio->fd >= 0) &&
+           !tram__reserved_used(stdio->reserved, 2);
 }
 
 static int check_options(const tram_subprocess_options *options) {
-    if (!stdio_has_sense(&options->input, TRAM_STDIO_DESCRIPTOR) ||
-        !stdio_has_sense(&options->output, TRAM_STDIO_DESCRIPTOR) ||
+    if (!stdio_has_sense(&options->input, TRAM_STDIO_FD) || !stdio_has_sense(&options->output, TRAM_STDIO_FD) ||
         !stdio_has_sense(&options->error, TRAM_STDIO_OUTPUT))
         return TRAM_EVALUE;
     if (tram__reserved_used(options->reserved, 8) || (options->pass_fd_count && !options->pass_fds))

@@ -183,14 +183,17 @@ static uint64_t delivered(const struct bridge *bridge) {
     return bytes;
 }
 
+static uint64_t idle_end(const struct bridge *bridge) {
+    return time_after(bridge->active_ns, bridge->idle_ns);
+}
+
 static void idle_expired(tram_loop *loop, struct deadline *deadline) {
     struct bridge *bridge = container_of(deadline, struct bridge, idle);
     uint64_t now = tram__clock(loop), bytes = delivered(bridge);
-    if (bytes != bridge->delivered && bridge->active_ns + bridge->idle_ns <= now)
+    if (bytes != bridge->delivered && idle_end(bridge) <= now)
         bridge->active_ns = now; /* out of the buffers only; it may have been long ago */
     bridge->delivered = bytes;
-    if (bridge->active_ns + bridge->idle_ns > now &&
-        tram__deadline_start(loop, deadline, bridge->active_ns + bridge->idle_ns) == 0)
+    if (idle_end(bridge) > now && tram__deadline_start(loop, deadline, idle_end(bridge)) == 0)
         return;
     decide(&bridge->sides[0], TRAM_BRIDGE_IDLE, 0);
     on_both(bridge, tram_transport_abort);
@@ -261,7 +264,7 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
     bridge->idle_ns = options->idle_timeout_ns;
     bridge->active_ns = tram__clock(loop);
     bridge->result.side = -1;
-    if (bridge->idle_ns && tram__deadline_start(loop, &bridge->idle, bridge->active_ns + bridge->idle_ns)) {
+    if (bridge->idle_ns && tram__deadline_start(loop, &bridge->idle, idle_end(bridge))) {
         tram__future_drop(&bridge->future);
         return -ENOMEM;
     }

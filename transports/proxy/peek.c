@@ -86,7 +86,7 @@ static int begin(struct peek *peek, tram_loop *loop, int sock, uint64_t timeout_
     if (!status)
         status = tram__io_receive_start(&peek->io);
     if (!status && timeout_ns)
-        status = tram__deadline_start(loop, &peek->deadline, tram__clock(loop) + timeout_ns);
+        status = tram__deadline_start_after(loop, &peek->deadline, timeout_ns);
     if (status && io_added(&peek->io))
         tram__io_remove(&peek->io);
     return status;

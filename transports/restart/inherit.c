@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/time.h"
 #include "transports/restart/wire.h"
 #include "transports/socket/socket.h"
 
@@ -25,7 +26,7 @@ static const struct sys *const sys = &tram__sys;
 static int look_at(int fd, tram_listener *ret_listener) {
     int type = 0, listens = 0;
     socklen_t size = sizeof type;
-    ret_listener->fileno = fd;
+    ret_listener->fd = fd;
     ret_listener->address = (tram_socket_address){.size = sizeof ret_listener->address.address};
     if (sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
         return errno == ENOTSOCK ? TRAM_ETYPE : -errno;
@@ -39,19 +40,19 @@ static int look_at(int fd, tram_listener *ret_listener) {
 size_t tram_listeners_take(tram_listener *listeners, size_t count, const char *name, int *ret_sockets) {
     size_t taken = 0;
     for (size_t i = 0; i < count; i++) {
-        if (listeners[i].fileno < 0 || (name && strcmp(listeners[i].name, name) != 0))
+        if (listeners[i].fd < 0 || (name && strcmp(listeners[i].name, name) != 0))
             continue;
-        ret_sockets[taken++] = listeners[i].fileno;
-        listeners[i].fileno = -1;
+        ret_sockets[taken++] = listeners[i].fd;
+        listeners[i].fd = -1;
     }
     return taken;
 }
 
 void tram_listeners_close(tram_listener *listeners, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        if (listeners[i].fileno >= 0)
-            sys->close(listeners[i].fileno);
-        listeners[i].fileno = -1;
+        if (listeners[i].fd >= 0)
+            sys->close(listeners[i].fd);
+        listeners[i].fd = -1;
     }
 }
 
@@ -125,10 +126,7 @@ static uint64_t now_ns(void) {
 }
 
 static uint64_t end_after(uint64_t timeout_ns) {
-    uint64_t now = now_ns();
-    if (!timeout_ns)
-        timeout_ns = DEFAULT_TIMEOUT_NS;
-    return timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+    return time_after(now_ns(), timeout_ns ? timeout_ns : DEFAULT_TIMEOUT_NS);
 }
 
 /* 0 or TRAM_ETIMEOUT, -errno. */
@@ -242,14 +240,14 @@ static int keep(struct received_message *received, tram_listener *listeners, siz
         return TRAM_ELIMIT;
     size_t begin = *count, came = received->count;
     for (size_t i = 0; i < came; i++) {
-        listeners[begin + i].fileno = received->fds[i];
+        listeners[begin + i].fd = received->fds[i];
         memcpy(listeners[begin + i].name, message->name, sizeof message->name);
     }
     received->count = 0;
     *count += came;
     int status = 0;
     for (size_t i = begin; i < *count && !status; i++)
-        status = look_at(listeners[i].fileno, &listeners[i]) ? -EPROTO : 0;
+        status = look_at(listeners[i].fd, &listeners[i]) ? -EPROTO : 0;
     return status;
 }
 

@@ -261,11 +261,11 @@ static int successor_begin(struct successor *successor, tram_loop *loop, int fd)
         status = tram__io_add(&successor->io, loop, &successor_kind, fd);
     if (status)
         return status;
-    uint64_t now = tram__clock(loop), timeout_ns = options->timeout_ns ? options->timeout_ns : DEFAULT_TIMEOUT_NS;
     successor->deadline.expire = successor_late;
     status = tram__io_watch(&successor->io, IO_READ);
-    if (!status && timeout_ns < UINT64_MAX - now)
-        status = tram__deadline_start(loop, &successor->deadline, now + timeout_ns);
+    if (!status)
+        status = tram__deadline_start_after(loop, &successor->deadline,
+                                            options->timeout_ns ? options->timeout_ns : DEFAULT_TIMEOUT_NS);
     if (status)
         tram__io_remove(&successor->io);
     else
@@ -276,13 +276,13 @@ static int successor_begin(struct successor *successor, tram_loop *loop, int fd)
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     tram_offer *offer = container_of(deadline, tram_offer, retry);
     if (tram__io_watch(&offer->io, IO_READ) < 0)
-        tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
+        tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
 /* Without descriptors or memory it would be told of the same successor in every tick. */
 static void pause_accepting(tram_offer *offer) {
     tram_loop *loop = loop_of(offer);
-    if (tram__deadline_start(loop, &offer->retry, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS) == 0)
+    if (tram__deadline_start_after(loop, &offer->retry, TRAM_ACCEPT_RETRY_NS) == 0)
         tram__io_watch(&offer->io, 0);
 }
 
@@ -451,7 +451,8 @@ static int check(const tram_runtime *runtime, const tram_offered *servers, size_
     if (!servers || !count || count > UINT32_MAX || tram__reserved_used(options->reserved, 4))
         return TRAM_EVALUE;
     for (size_t i = 0; i < count; i++) {
-        if (!servers[i].server || servers[i].server->shards.runtime != runtime)
+        if (!servers[i].server || servers[i].server->shards.runtime != runtime ||
+            tram__reserved_used(servers[i].reserved, 4))
             return TRAM_EVALUE;
         size_t length = servers[i].name ? strnlen(servers[i].name, TRAM_LISTENER_NAME_SIZE) : 0;
         if (!length || length == TRAM_LISTENER_NAME_SIZE)

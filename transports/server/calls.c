@@ -62,7 +62,7 @@ size_t tram_server_connection_count(const tram_server *server) {
     return enter(server, __func__) == 0 ? server->connections : 0;
 }
 
-int tram_server_get_limit_counts(const tram_server *server, tram_limit_counts *ret_counts) {
+int tram_server_limit_counts(const tram_server *server, tram_limit_counts *ret_counts) {
     tram__limits_read(server->tally, ret_counts);
     return 0;
 }
@@ -75,7 +75,7 @@ size_t tram_server_sockets(const tram_server *server, tram_socket *ret_sockets, 
         const struct listener *listener = &listeners->items[i];
         int family = address_family(&listener->address);
         ret_sockets[i] = (tram_socket){
-            .fileno = listener->io.fd,
+            .fd = listener->io.fd,
             .family = family,
             .type = SOCK_STREAM,
             .protocol = family == AF_INET || family == AF_INET6 ? IPPROTO_TCP : 0,

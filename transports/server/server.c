@@ -211,7 +211,7 @@ static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     if (tram__io_accept_start(&listener->io, listener->server->accept_limit) == 0)
         return;
     listener->starved = true;
-    tram__deadline_start(loop, deadline, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS);
+    tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
 /* One report and one timer, however often it is noticed before the timer has run (V-11). */
@@ -220,7 +220,7 @@ static void starve(struct listener *listener, int code) {
     if (listener->starved)
         return;
     /* Should even the timer find no memory, the listener goes on without a pause. */
-    if (tram__deadline_start(loop, &listener->retry, tram__clock(loop) + TRAM_ACCEPT_RETRY_NS) == 0) {
+    if (tram__deadline_start_after(loop, &listener->retry, TRAM_ACCEPT_RETRY_NS) == 0) {
         listener->starved = true;
         tram__io_accept_stop(&listener->io);
     }

@@ -37,10 +37,8 @@ int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **re
     status = tram__server_op_new(server, &drain_kind, sizeof *op, &op, ret_future);
     if (status)
         return status;
-    uint64_t now = tram__clock(server->loop);
     op->deadline.expire = drain_expired;
-    if (timeout_ns < UINT64_MAX - now)
-        status = tram__deadline_start(server->loop, &op->deadline, now + timeout_ns);
+    status = tram__deadline_start_after(server->loop, &op->deadline, timeout_ns);
     if (status) {
         tram__future_fail_code(&op->future, status, "drain");
         tram__server_op_end(op);

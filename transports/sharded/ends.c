@@ -182,8 +182,7 @@ static int count_open(const tram_runtime_server *server) {
 }
 
 static struct timespec end_of(const tram_runtime *runtime, uint64_t timeout_ns) {
-    uint64_t now = tram__clock(runtime->workers[0].loop);
-    uint64_t end = timeout_ns < UINT64_MAX - now ? now + timeout_ns : UINT64_MAX;
+    uint64_t end = time_after(tram__clock(runtime->workers[0].loop), timeout_ns);
     return (struct timespec){.tv_sec = (time_t)(end / 1000000000u), .tv_nsec = (long)(end % 1000000000u)};
 }
 

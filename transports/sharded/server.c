@@ -429,20 +429,20 @@ int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index
     return 0;
 }
 
-size_t tram_runtime_server_connections(const tram_runtime_server *server, unsigned worker) {
+size_t tram_runtime_server_connection_count(const tram_runtime_server *server, unsigned worker) {
     return worker < server->balance.count ? runtime_server_load(server, worker) : 0;
 }
 
-int tram_runtime_server_get_limit_counts(const tram_runtime_server *server, unsigned worker,
-                                         tram_limit_counts *ret_counts) {
+int tram_runtime_server_limit_counts(const tram_runtime_server *server, unsigned worker,
+                                     tram_limit_counts *ret_counts) {
     if (worker >= server->balance.count)
         return TRAM_EVALUE;
     tram__limits_read(server->limits ? &server->limits->tally[worker] : NULL, ret_counts);
     return 0;
 }
 
-int tram_runtime_server_get_info(const tram_runtime_server *server, tram_runtime_server_info *ret_info) {
-    *ret_info = (tram_runtime_server_info){
+int tram_runtime_server_sharding(const tram_runtime_server *server, tram_sharding *ret_info) {
+    *ret_info = (tram_sharding){
         .shard = server->options.shard,
         .listening = all_listen(server) ? server->balance.count : 1,
         .migrates = server->balance.migrates,

@@ -56,7 +56,7 @@ int tram__sock_outcome(int error) {
 static void start_deadline(struct sock_op *op, uint64_t longest_ns) {
     tram_loop *loop = loop_of(op);
     deadline_cancel(loop, &op->deadline);
-    tram__deadline_start(loop, &op->deadline, tram__clock(loop) + op->backoff_ns);
+    tram__deadline_start_after(loop, &op->deadline, op->backoff_ns);
     if (op->backoff_ns < longest_ns)
         op->backoff_ns *= 2;
 }

@@ -16,7 +16,7 @@ struct sock_sendfile {
     bool read_end;
 };
 
-static void block_read(tram_future *future, void *arg) {
+static int block_read(tram_future *future, void *arg) {
     struct sock_sendfile *sendfile = arg;
     void *value = NULL;
     sendfile->read_status = tram_future_result(future, &value);
@@ -25,6 +25,7 @@ static void block_read(tram_future *future, void *arg) {
         sendfile->read_end = sendfile->block.size == 0;
     }
     tram__sock_op_go(&sendfile->op);
+    return 0;
 }
 
 /* One send of what was read, or the next read. */

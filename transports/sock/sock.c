@@ -240,7 +240,7 @@ int tram_loop_sock_accept(tram_loop *loop, int fd, tram_future **ret_future) {
     return 0;
 }
 
-int tram_sock_accepted(tram_future *future) {
+int tram_future_fd(tram_future *future) {
     int status = loop_enter(future->loop, __func__);
     if (status)
         return status;

@@ -57,7 +57,7 @@ int tram__lookup_wait(const struct lookup_query *query, struct address_list *lis
     return status;
 }
 
-static void answered(tram_future *answer, void *arg) {
+static int answered(tram_future *answer, void *arg) {
     struct lookup *lookup = arg;
     void *found = NULL;
     static const tram_error cancelled = {.code = TRAM_ECANCELLED, .operation = "getaddrinfo"};
@@ -77,6 +77,7 @@ static void answered(tram_future *answer, void *arg) {
     }
     lookup->done(lookup, error);
     tram_future_release(answer); /* the error lives as long as this */
+    return 0;
 }
 
 int tram__lookup_start(struct lookup *lookup, tram_loop *loop, const struct lookup_query *query,

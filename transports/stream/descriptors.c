@@ -69,7 +69,7 @@ static int prepare(tram_transport *transport) {
     return 0;
 }
 
-int tram_transport_receive_descriptors(tram_transport *transport, size_t max) {
+int tram_transport_receive_fds(tram_transport *transport, size_t max) {
     int status = loop_enter_open(transport->io.loop, __func__);
     if (status)
         return status;
@@ -83,7 +83,7 @@ int tram_transport_receive_descriptors(tram_transport *transport, size_t max) {
     return status;
 }
 
-size_t tram_transport_take_descriptors(tram_transport *transport, int *ret_fds, size_t count) {
+size_t tram_transport_take_fds(tram_transport *transport, int *ret_fds, size_t count) {
     if (loop_enter(transport->io.loop, __func__) || !transport->more)
         return 0;
     struct transport_more *more = transport->more;
@@ -138,8 +138,7 @@ static int send_descriptors(tram_transport *transport, const char *data, size_t 
                 : send_later(transport, data, size, fds, count);
 }
 
-int tram_transport_send_descriptors(tram_transport *transport, const void *data, size_t size, const int *fds,
-                                    size_t count) {
+int tram_transport_send_fds(tram_transport *transport, const void *data, size_t size, const int *fds, size_t count) {
     int status = loop_enter_open(transport->io.loop, __func__);
     if (status)
         return status;

@@ -133,7 +133,7 @@ const void *tram__socket_extra_info(tram_transport *transport, const char *name)
     if (strcmp(name, "socket") != 0)
         return NULL;
     values->socket = (tram_socket){
-        .fileno = transport->io.fd,
+        .fd = transport->io.fd,
         .family = socket_option(transport, SO_DOMAIN),
         .type = socket_option(transport, SO_TYPE),
         .protocol = socket_option(transport, SO_PROTOCOL),

@@ -1,0 +1,666 @@
+#!/usr/bin/env python3
+"""Changes random lines of the library, one at a time, and looks whether any test notices.
+
+usage: sample.py [--seed N] [--count K] [--only NUMBERS|PATH] [--list] [--jobs N] [--at-least PERCENT] [--fresh]
+
+The same seed draws the same mutations of the same tree: first an operator, then one of its places (operators.py). What
+does not compile, or compiles to the same machine code, is no mutation and another one is drawn. Those of
+equivalents.txt are listed and do not count. All happens in a copy of the tree below build/mutations; what was found
+there is kept, so that a run that was stopped goes on where it was, until the tree changes (--fresh: begins anew).
+
+Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
+the first that fails, dies or hangs ends the search. Exit code 1: less than --at-least percent were noticed (0).
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import fcntl
+import functools
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import operators
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+WORK = SOURCE / "build/mutations"
+TREE, RELEASE, COVERAGE, MUTANT = (WORK / name for name in ("tree", "release", "coverage", "mutant"))
+EQUIVALENTS = pathlib.Path(__file__).resolve().parent / "equivalents.txt"
+FOLDERS = ("core", "transports", "protocols")
+FAILED = re.compile(rb"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)")
+REPEATS = 3        # of a failure, of which one must fail again
+PROOF = 8          # times that a test must have passed without a mutation, before its failure means something
+MEMORY = 8 << 30   # what a test program may have
+
+
+class Trouble(Exception):
+    """What ends the run with a line."""
+
+
+def run(*command, cwd=None, check=True):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, errors="replace",
+                          check=False)
+    if check and done.returncode:
+        raise Trouble(f"{shlex.join(map(str, command))}\n{(done.stdout + done.stderr)[-3000:]}")
+    return done
+
+
+# ---- The copy and its builds ----------------------------------------------------------------------------------
+
+def copy_tree():
+    """Brings the copy up to date. What did not change keeps its time, so that little is built again."""
+    there = set()
+    for path in SOURCE.rglob("*"):
+        name = path.relative_to(SOURCE)
+        if name.parts[0] in ("build", ".git") or not path.is_file():
+            continue
+        there.add(name)
+        target, text = TREE / name, path.read_bytes()
+        if not target.exists() or target.read_bytes() != text:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text)
+            shutil.copymode(path, target)
+    for path in list(TREE.rglob("*")):
+        if path.is_file() and path.relative_to(TREE) not in there:
+            path.unlink()
+
+
+def digest():
+    """Of what decides about results: the library and its tests."""
+    state = hashlib.sha256()
+    for folder in (*FOLDERS, "include", "tools", "tests"):
+        for path in sorted((TREE / folder).rglob("*")):
+            if path.suffix in (".c", ".h", ".txt", ".map") and path.name != EQUIVALENTS.name:
+                state.update(str(path.relative_to(TREE)).encode() + b"\0" + path.read_bytes())
+    return state.hexdigest()[:12]
+
+
+def build(folder, *options):
+    launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    generator = [] if (folder / "CMakeCache.txt").exists() else ["-G", "Ninja"]
+    run("cmake", "-S", TREE, "-B", folder, *generator, *launcher, "-DTRAM_TESTS=ON", "-DTRAM_PROGRAMS=OFF",
+        "-DTRAM_EXAMPLES=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options)
+    run("cmake", "--build", folder)
+
+
+class Test:
+    """A test program, as ctest would run it."""
+
+    def __init__(self, found):
+        properties = {entry["name"]: entry["value"] for entry in found.get("properties", [])}
+        self.name = found["name"]
+        self.program = pathlib.Path(found["command"][-1])
+        self.labels = properties.get("LABELS", [])
+        self.folder = properties.get("WORKING_DIRECTORY", str(RELEASE))
+        self.environment = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
+        self.skipped = properties.get("SKIP_RETURN_CODE", 77)
+        self.seconds = None  # without any mutation
+        self.passed = 0      # times, without any
+        self.unreliable = set()  # functions that failed without any: they are not asked
+        self.limit = properties.get("TIMEOUT", 240)
+
+
+def tests_of(folder):
+    listed = json.loads(run("ctest", "--test-dir", folder, "--show-only=json-v1").stdout)
+    return [Test(found) for found in listed["tests"]
+            if found.get("command") and "checks" not in Test(found).labels]
+
+
+# ---- Running a test -------------------------------------------------------------------------------------------
+
+@functools.cache
+def alone():
+    """What shuts a test program in: a mutant may signal process -1, and leave children. Root needs no more for it."""
+    prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    for command in (prefix, [*prefix, "--user", "--map-current-user"]):
+        if shutil.which("unshare") and run(*command, "true", check=False).returncode == 0:
+            # The first process of a namespace lacks default signals, so the shell is that one.
+            return [*command, "sh", "-c", '"$@"; exit $?', "sh"]
+    if os.geteuid() == 0:
+        raise Trouble("unshare(1) does not work here, and as root a mutant could end every process of this machine")
+    return []
+
+
+def limits():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def failures(test, output, before):
+    """What has failed so far; `asked` are those that never fail without a mutation."""
+    found = [match[1].decode() for match in FAILED.finditer(output) if b"\n" in output[match.end():]]
+    names = [*before["all"], *(name for name in found if name not in before["all"])]
+    return {"all": names, "asked": [name for name in names if name not in test.unreliable]}
+
+
+def run_test(test, program, stop, environment=()):
+    """How it failed; None if it did not, or if `stop` came first."""
+    process = subprocess.Popen([*alone(), str(program)], cwd=test.folder, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                               preexec_fn=limits, env={**os.environ, **test.environment, "CMOCKA_TEST_ABORT": "0",
+                                                       **dict(environment)})
+    end, output, failed = time.monotonic() + test.limit, b"", {"asked": [], "all": []}
+    try:
+        while not stop.is_set():
+            if time.monotonic() > end:
+                return f"hangs for {test.limit:.0f} s"
+            if not select.select([process.stdout], [], [], 0.05)[0]:
+                if process.poll() is not None:
+                    break
+                continue
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                break
+            output = output[-4000:] + part
+            failed = failures(test, output, failed)
+            if failed["asked"]:
+                return failed["asked"][0]  # the others would fail as well, each after long waits
+        if stop.is_set():
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(1, end - time.monotonic()))
+        code = process.poll()
+        if code in (0, test.skipped) or code == len(set(failed["all"])):
+            return None  # cmocka's exit code is the number of failed ones
+        return f"hangs for {test.limit:.0f} s" if code is None else f"ends with {code}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+# ---- What each test runs --------------------------------------------------------------------------------------
+
+class Coverage:
+    """By gcov: which tests run a line. Without gcov nobody knows, and names decide the order alone."""
+
+    def __init__(self, tests, state):
+        self.names = [test.name for test in tests]
+        self.lines = {}  # by path of a source: {line: {test: times}}
+        done = COVERAGE / "done"
+        if not shutil.which("gcov"):
+            self.names = []
+        elif not done.exists() or done.read_text(encoding="utf-8") != state:
+            self.collect()
+            done.write_text(state, encoding="utf-8")
+
+    def collect(self):
+        say("building with gcov, to see which test runs which line")
+        done = COVERAGE / "done"
+        done.unlink(missing_ok=True)
+        build(COVERAGE, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic")
+        shutil.rmtree(COVERAGE / "data", ignore_errors=True)
+        for test in tests_of(COVERAGE):
+            run_test(test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items())
+
+    @staticmethod
+    def folder(name):
+        return COVERAGE / "data" / name.replace("/", "+")
+
+    def of(self, path):
+        if path not in self.lines:
+            self.lines[path] = found = collections.defaultdict(dict)
+            for name in self.names:
+                for line, times in self.by_test(name, path).items():
+                    found[line][name] = times
+        return self.lines[path]
+
+    def by_test(self, name, path):
+        objects = list(COVERAGE.rglob(f"CMakeFiles/*/{path}.gcno"))
+        if not objects:
+            return {}
+        counted = self.folder(name) / str(objects[0].with_suffix(".gcda")).lstrip("/")
+        if not counted.exists():
+            return {}
+        notes = counted.with_suffix(".gcno")
+        if not notes.exists():
+            notes.symlink_to(objects[0])
+        told = run("gcov", "--json-format", "--stdout", counted, cwd=COVERAGE, check=False)
+        result = {}
+        for line in told.stdout.splitlines():
+            for file in json.loads(line)["files"] if line.startswith("{") else ():
+                if file["file"].endswith(path):
+                    result |= {entry["line_number"]: entry["count"] for entry in file["lines"] if entry["count"]}
+        return result
+
+    def tests(self, mutation):
+        """Those that run the line, or the one above it where gcov counts it, as in a statement of several lines."""
+        lines = self.of(mutation.path)
+        for line in range(mutation.line, max(mutation.line - 4, 0), -1):
+            if lines.get(line):
+                return set(lines[line])
+        return set()
+
+
+# ---- A mutant -------------------------------------------------------------------------------------------------
+
+class Mutants:
+    """Compiles and links them beside the build, which stays as it is."""
+
+    def __init__(self, tests):
+        self.commands = {}  # by path in the tree: object and its compile command
+        for entry in json.loads((RELEASE / "compile_commands.json").read_text(encoding="utf-8")):
+            path = pathlib.Path(entry["file"])
+            words = shlex.split(entry["command"])
+            if path.is_relative_to(TREE) and "-o" in words:
+                self.commands[str(path.relative_to(TREE))] = (words[words.index("-o") + 1], words)
+        self.tests = {test.name: test for test in tests}
+        self.link_lock = threading.Lock()
+        self.links = {}
+        self.originals = {}
+
+    def users(self, path):
+        """Sources whose objects change with the file."""
+        if path.endswith(".c"):
+            return [path]
+        return [source for source, (target, _) in self.commands.items() if str(TREE / path) in self.needed(target)]
+
+    @functools.cache
+    def all_needed(self):
+        found, target = collections.defaultdict(set), None
+        for line in run("ninja", "-C", RELEASE, "-t", "deps").stdout.splitlines():
+            if line.startswith("    "):
+                found[target].add(os.path.normpath(RELEASE / line.strip()))
+            elif line:
+                target = line.partition(":")[0]
+        return found
+
+    def needed(self, target):
+        return self.all_needed().get(target, set())
+
+    def compile(self, source, name):
+        """The object of a source, with what is in MUTANT in place of the tree's; None: it does not compile."""
+        target, words = self.commands[source]
+        overlaid = MUTANT / "tree" / source
+        if not overlaid.exists():
+            overlaid = TREE / source
+        result = MUTANT / name / target
+        result.parent.mkdir(parents=True, exist_ok=True)
+        words = [word for word in words if not word.endswith("ccache")]
+        words = [words[0], f"-I{MUTANT / 'tree'}", *words[1:], "-g0", "-w", "-Wno-error"]
+        words[words.index("-o") + 1] = str(result)
+        words[words.index("-c") + 1] = str(overlaid)
+        words = self.without_dependencies(words)
+        return result if run(*words, cwd=RELEASE, check=False).returncode == 0 else None
+
+    @staticmethod
+    def without_dependencies(words):
+        """Without -MD -MT … -MF …, which are ninja's."""
+        result, skip = [], False
+        for word in words:
+            if skip or word in ("-MD", "-MT", "-MF"):
+                skip = not skip and word in ("-MT", "-MF")
+                continue
+            result.append(word)
+        return result
+
+    def make(self, mutation):
+        """{object in the build: the mutant's}, or why there is none."""
+        shutil.rmtree(MUTANT, ignore_errors=True)
+        place = MUTANT / "tree" / mutation.path
+        place.parent.mkdir(parents=True)
+        text = (TREE / mutation.path).read_text(encoding="utf-8")
+        sources = self.users(mutation.path)
+        first = sources[0] if sources else None
+        if first and mutation.path not in self.originals:
+            place.write_text(text, encoding="utf-8")
+            made = self.compile(first, "original")
+            self.originals[mutation.path] = made.read_bytes() if made else None
+        lines = text.split("\n")
+        lines[mutation.line - 1] = mutation.new
+        place.write_text("\n".join(lines), encoding="utf-8")
+        result, same = {}, True
+        for source in sources:
+            made = self.compile(source, "objects")
+            if made is None:
+                return "does not compile"
+            result[self.commands[source][0]] = made
+            same = same and source == first and made.read_bytes() == self.originals[mutation.path]
+        if same:
+            return "compiles to the same code"
+        return result
+
+    def link_command(self, test):
+        with self.link_lock:
+            if test.name not in self.links:
+                target = os.path.relpath(test.program, RELEASE)
+                lines = run("ninja", "-C", RELEASE, "-t", "commands", "-s", target).stdout.splitlines()
+                words = shlex.split(next(line for line in lines if " -o " in line))
+                self.links[test.name] = [word for word in words if word not in (":", "&&")]
+            return self.links[test.name]
+
+    def link(self, test, objects):
+        """
+        The test program, with the mutant's objects ahead of the libraries: what they define, the linker does not take
+        from there.
+        """
+        program = MUTANT / "programs" / os.path.relpath(test.program, RELEASE)
+        program.parent.mkdir(parents=True, exist_ok=True)
+        words = self.link_command(test)
+        first_library = next(index for index, word in enumerate(words) if word.endswith(".a"))
+        own = {word for word in words if word in objects}
+        others = [str(made) for target, made in objects.items() if target not in own and "/test_" not in target]
+        words = [*words[:first_library], *others, *words[first_library:]]
+        words = [str(objects[word]) if word in objects else word for word in words]
+        words[words.index("-o") + 1] = str(program)
+        run(*words, "-Wl,-S", cwd=RELEASE)
+        return program
+
+
+class Search:
+    """Which test notices, if any."""
+
+    def __init__(self, tests, coverage, mutants, jobs):
+        self.tests, self.coverage, self.mutants, self.jobs = tests, coverage, mutants, jobs
+        self.earlier = collections.defaultdict(collections.Counter)  # by path: tests that noticed there
+
+    def order(self, mutation):
+        running = self.coverage.tests(mutation)
+        words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0]))
+
+        def key(test):
+            stress = "stress" in test.labels
+            alike = len(words & set(re.split(r"\W|_", test.name)))
+            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike, test.seconds)
+        return sorted(self.tests, key=key), running
+
+    def one(self, test, objects, stop):
+        if stop.is_set():
+            return None
+        program = self.mutants.link(test, objects)
+        noticed = run_test(test, program, stop)
+        while noticed and not stop.is_set():
+            # A test that fails now and then has noticed nothing.
+            if not any(run_test(test, program, stop) for _ in range(1 if "hangs" in noticed else REPEATS)):
+                return None
+            if self.reliable(test, stop):
+                if not stop.is_set():
+                    stop.set()
+                    return test.name, noticed
+                return None
+            noticed = run_test(test, program, stop)
+        return None
+
+    @staticmethod
+    def reliable(test, stop):
+        """Whether it passes without a mutation, always; if not, it is known now which function does not."""
+        while test.passed < (PROOF if test.seconds < 2 else PROOF // 2) and not stop.is_set():
+            failed = run_test(test, test.program, stop)
+            if failed:
+                test.passed = 0
+                test.unreliable.add(failed)
+                return False
+            test.passed += not stop.is_set()
+        return True
+
+    def search(self, mutation, objects):
+        order, running = self.order(mutation)
+        stop = threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                results = list(pool.map(lambda test: self.one(test, objects, stop), order))
+            finally:
+                stop.set()
+        noticed = next((result for result in results if result), None)
+        if noticed:
+            self.earlier[mutation.path][noticed[0]] += 1
+        return noticed, len(running)
+
+
+# ---- Drawing --------------------------------------------------------------------------------------------------
+
+def all_mutations():
+    found = {}
+    for folder in FOLDERS:
+        for path in sorted((TREE / folder).rglob("*.[ch]")):
+            name = str(path.relative_to(TREE))
+            for mutation in operators.mutations_of(name, path.read_text(encoding="utf-8")):
+                found.setdefault((name, mutation.line, mutation.new), mutation)
+    return list(found.values())
+
+
+def drawn(seed):
+    """All mutations in the order in which the seed draws them."""
+    generator = random.Random(seed)
+    by_operator = collections.defaultdict(list)
+    for mutation in all_mutations():
+        by_operator[mutation.operator].append(mutation)
+    for operator in sorted(by_operator):
+        generator.shuffle(by_operator[operator])
+    while by_operator:
+        operator = generator.choice(sorted(by_operator))
+        yield by_operator[operator].pop()
+        if not by_operator[operator]:
+            del by_operator[operator]
+
+
+def equivalence(mutation):
+    """What equivalents.txt calls it: no path, for files move."""
+    return f"{mutation.operator} in {mutation.function or 'no function'}", mutation.old.strip(), mutation.new.strip()
+
+
+def equivalents():
+    """{mutation as equivalence() has it: reason}"""
+    found = {}
+    for block in re.split(r"\n\s*\n", EQUIVALENTS.read_text(encoding="utf-8")):
+        lines = [line for line in block.strip().splitlines() if not line.startswith("#")]
+        if not lines:
+            continue
+        if len(lines) < 4 or not lines[1].startswith("- ") or not lines[2].startswith("+ "):
+            raise Trouble(f"{EQUIVALENTS.name}: this is no entry:\n{block}")
+        found[lines[0], lines[1][2:].strip(), lines[2][2:].strip()] = " ".join(line.strip() for line in lines[3:])
+    return found
+
+
+# ---- The report -----------------------------------------------------------------------------------------------
+
+def say(text):
+    print(text, flush=True)
+
+
+def show(number, mutation, verdict, seconds=None):
+    took = f" ({seconds:.0f} s)" if seconds else ""
+    say(f"{number:>4}  {mutation.path}:{mutation.line} {mutation.function or '-'}, {mutation.operator}: {verdict}{took}")
+    if not verdict.startswith("noticed"):
+        say(f"      - {mutation.old.strip()}\n      + {mutation.new.strip()}")
+
+
+def table(results, column, of):
+    groups = collections.defaultdict(collections.Counter)
+    for mutation, verdict in results:
+        groups[of(mutation)][verdict.split()[0]] += 1
+    say(f"\n{column:<24}{'noticed':>9}{'survived':>10}{'equivalent':>12}")
+    for name, counts in sorted(groups.items()):
+        say(f"{name:<24}{counts['noticed']:>9}{counts['SURVIVED']:>10}{counts['equivalent:']:>12}")
+
+
+def report(results, seconds):
+    table(results, "operator", lambda mutation: mutation.operator)
+    table(results, "folder", lambda mutation: str(pathlib.Path(mutation.path).parent))
+    verdicts = collections.Counter(verdict.split()[0] for _, verdict in results)
+    counted = verdicts["noticed"] + verdicts["SURVIVED"]
+    share = 100 * verdicts["noticed"] / counted if counted else 100
+    say(f"\n{verdicts['noticed']} of {counted} noticed: {share:.0f} %; {verdicts['SURVIVED']} survived, "
+        f"{verdicts['equivalent:']} equivalent; {seconds:.0f} s")
+    return share
+
+
+# ---- All of it ------------------------------------------------------------------------------------------------
+
+def prepare(state):
+    """The tests, which are green without a mutation; each one's time limit comes from how long it takes."""
+    say("building the tree as it is")
+    build(RELEASE, "-DCMAKE_BUILD_TYPE=Release")
+    tests = tests_of(RELEASE)
+    kept = WORK / "seconds.json"
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if known.get("tree") != state:
+        known = {"tree": state}
+        for test in tests:
+            for attempt in range(REPEATS):
+                began = time.monotonic()
+                failed = run_test(test, test.program, threading.Event())
+                known[test.name] = time.monotonic() - began
+                if not failed:
+                    break
+                test.unreliable.add(failed)
+                if attempt == REPEATS - 1:
+                    raise Trouble(f"{test.name} fails without a mutation: {failed}")
+        kept.write_text(json.dumps(known), encoding="utf-8")
+    for test in tests:
+        test.seconds = known[test.name]
+        test.limit = 8 + 8 * test.seconds
+    return tests
+
+
+def tell_unreliable(search):
+    for test in search.tests if search else ():
+        for name in sorted(test.unreliable):
+            say(f"{test.name}: {name} fails now and then without any mutation, and was not asked")
+
+
+def wanted_ones(arguments):
+    """(number, mutation) in the order of drawing, as many as may be needed."""
+    for number, mutation in enumerate(drawn(arguments.seed), 1):
+        if arguments.only is None:
+            yield number, mutation
+        elif re.fullmatch(r"[\d,]+", arguments.only):
+            if str(number) in arguments.only.split(","):
+                yield number, mutation
+        elif arguments.only in mutation.path:
+            yield number, mutation
+
+
+def count_of(arguments):
+    """Numbers say how many there are."""
+    if arguments.only and re.fullmatch(r"[\d,]+", arguments.only):
+        return len(set(arguments.only.split(",")))
+    return arguments.count
+
+
+class Book:
+    """What was found before the run was stopped."""
+
+    def __init__(self, state, fresh):
+        self.path = WORK / "results" / f"{state}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            self.path.unlink(missing_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self.known = {tuple(key): verdict for key, verdict in map(json.loads, lines)}
+
+    @staticmethod
+    def key(mutation):
+        return mutation.path, mutation.line, mutation.new
+
+    def get(self, mutation):
+        return self.known.get(self.key(mutation))
+
+    def put(self, mutation, verdict):
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps([self.key(mutation), verdict]) + "\n")
+
+
+def judge(search, mutation):
+    """One of: no mutation at all, noticed by …, SURVIVED …"""
+    objects = search.mutants.make(mutation)
+    if isinstance(objects, str):
+        return f"none: {objects}"
+    noticed, running = search.search(mutation, objects)
+    if noticed:
+        return f"noticed by {noticed[0]}: {noticed[1]}"
+    return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
+
+
+def sample(arguments, state):
+    known = equivalents()
+    ones, results, book, began = wanted_ones(arguments), [], Book(state, arguments.fresh), time.monotonic()
+    search = None
+    for number, mutation in ones:
+        started, verdict = time.monotonic(), book.get(mutation)
+        if equivalence(mutation) in known:
+            verdict = f"equivalent: {known[equivalence(mutation)]}"
+        elif verdict is None:
+            if search is None:
+                tests = prepare(state)
+                search = Search(tests, Coverage(tests, state), Mutants(tests), arguments.jobs)
+                began = started = time.monotonic()
+            verdict = judge(search, mutation)
+            book.put(mutation, verdict)
+        if verdict.startswith("none"):
+            if arguments.only:
+                show(number, mutation, verdict)
+            continue
+        show(number, mutation, verdict, time.monotonic() - started)
+        results.append((mutation, verdict))
+        if len(results) >= count_of(arguments):
+            break
+    share = report(results, time.monotonic() - began)
+    tell_unreliable(search)
+    return share
+
+
+def stale():
+    """Entries of equivalents.txt that no line of the tree has any more."""
+    there = {equivalence(mutation) for mutation in all_mutations()}
+    return [entry for entry in equivalents() if entry not in there]
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--seed", type=int, default=1, help="what decides the order of drawing (1)")
+    parser.add_argument("--count", type=int, default=20, metavar="K", help="how many (20)")
+    parser.add_argument("--only", metavar="NUMBERS|PATH",
+                        help="of these numbers of the drawing, as 3,17; or those whose path has this in it")
+    parser.add_argument("--list", action="store_true", help="draw only; some of these may turn out to be none")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="test programs at a time (2)")
+    parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT", help="fail if fewer are noticed")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse()
+    WORK.mkdir(parents=True, exist_ok=True)
+    with open(WORK / "lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Trouble(f"another run uses {WORK}") from None
+        copy_tree()
+        if arguments.list:
+            known = equivalents()
+            for number, mutation in itertools.islice(wanted_ones(arguments), count_of(arguments)):
+                show(number, mutation, f"equivalent: {known[equivalence(mutation)]}"
+                     if equivalence(mutation) in known else "drawn")
+            return 0
+        share = sample(arguments, digest())
+        for entry in stale():
+            say(f"{EQUIVALENTS.name}: no line is like this any more: {entry[0]}: {entry[1]}")
+        return 0 if share >= arguments.at_least else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Trouble as trouble:
+        sys.exit(f"sample.py: {trouble}")
+    except KeyboardInterrupt:
+        sys.exit(130)
