@@ -243,7 +243,8 @@ static void operation_destroy(tram_future *future) {
     trace(((struct operation *)future)->world, "destroy");
 }
 
-static const struct future_kind operation_kind = {.name = "operation", .cancel = operation_cancel, .destroy = operation_destroy};
+static const struct future_kind operation_kind = {
+    .name = "operation", .cancel = operation_cancel, .destroy = operation_destroy};
 
 static struct operation *operation_new(struct world *world) {
     struct operation *operation;
