@@ -44,7 +44,7 @@ static void add_number(struct text *text, uint64_t number) {
 }
 
 static bool is_guard(const struct stack *stack, const char *address) {
-    return address >= stack->base && address < stack->base + tram__stack_guard_size();
+    return address >= stack->base && address < stack->base + stack->guard;
 }
 
 static void say(const tram_task *task) {

@@ -1,7 +1,6 @@
 #include "core/tasks/stack.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,18 +25,13 @@
 
 enum guard_method tram__stack_guard_method = GUARD_BEST;
 
-size_t tram__stack_guard_size(void) {
-    static _Atomic size_t size;
-    size_t known = atomic_load_explicit(&size, memory_order_relaxed);
-    if (unlikely(!known)) {
-        known = (size_t)sysconf(_SC_PAGESIZE);
-        atomic_store_explicit(&size, known, memory_order_relaxed);
-    }
-    return known;
+static unsigned guard_of(struct stack_pool *pool) {
+    if (unlikely(!pool->guard))
+        pool->guard = (unsigned)sysconf(_SC_PAGESIZE);
+    return pool->guard;
 }
 
-static int protect(char *base) {
-    size_t size = tram__stack_guard_size();
+static int protect(char *base, size_t size) {
     if (tram__stack_guard_method == GUARD_BEST && madvise(base, size, MADV_GUARD_INSTALL) == 0)
         return 0;
     return mprotect(base, size, PROT_NONE) ? -errno : 0;
@@ -85,7 +79,7 @@ static int map(struct stack *stack) {
     stack->base = base;
     /* Neighbours are one mapping to the kernel: a huge page of it would be memory for stacks that use none. */
     madvise(base, size, MADV_NOHUGEPAGE);
-    int status = protect(base);
+    int status = protect(base, stack->guard);
     if (status) {
         munmap(base, size);
         return status;
@@ -103,10 +97,12 @@ static unsigned class_of(size_t size) {
 
 int tram__stack_get(struct stack_pool *pool, size_t size, struct stack *ret_stack) {
     /* The default is a power of two that includes the guard; a size that somebody asks for is there in full. */
-    unsigned class_ = size ? class_of(size + tram__stack_guard_size()) : class_of(TRAM_TASK_STACK);
+    unsigned guard = guard_of(pool);
+    size_t more = guard + STACK_NOTE + STACK_OFFSETS * 64;
+    unsigned class_ = size ? class_of(size + more) : class_of(TRAM_TASK_STACK);
     if (unlikely(class_ > STACK_CLASS_MOST || size > SIZE_MAX / 2))
         return TRAM_EVALUE;
-    *ret_stack = (struct stack){.class_ = class_};
+    *ret_stack = (struct stack){.class_ = class_, .guard = guard};
     void **free = &pool->free[class_ - STACK_CLASS_LEAST];
     if (likely(*free != NULL)) {
         struct note *note = *free;
@@ -144,9 +140,10 @@ void tram__stack_pool_fini(struct stack_pool *pool) {
         struct note *note = pool->free[class_ - STACK_CLASS_LEAST];
         while (note) {
             struct note *next = note->next;
-            unmap((struct stack){.base = (char *)(note + 1) - ((size_t)1 << class_), .class_ = class_});
+            unmap((struct stack){
+                .base = (char *)(note + 1) - ((size_t)1 << class_), .class_ = class_, .guard = pool->guard});
             note = next;
         }
     }
-    *pool = (struct stack_pool){.live = pool->live};
+    *pool = (struct stack_pool){.live = pool->live, .guard = pool->guard};
 }

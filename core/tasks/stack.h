@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* From 2^14 to 2^30 bytes. */
 #define STACK_CLASS_LEAST 14
@@ -20,14 +21,15 @@
 struct stack {
     char *base;      /* the guard begins here */
     unsigned class_; /* its size is 2^class_ */
-    unsigned padding;
+    unsigned guard;  /* the guard's bytes */
 };
 
 /* Free stacks of a loop, by class, linked through their topmost word. */
 struct stack_pool {
     void *free[STACK_CLASS_MOST + 1 - STACK_CLASS_LEAST];
     unsigned free_count;
-    unsigned live; /* given out */
+    unsigned live;  /* given out */
+    unsigned guard; /* bytes of every guard: a page; 0: not asked yet */
 };
 
 /* A stack of at least `size` usable bytes. 0, TRAM_EVALUE (beyond 2^30), -ENOMEM. */
@@ -37,21 +39,24 @@ void tram__stack_put(struct stack_pool *pool, struct stack stack);
 /* Unmaps what is free. */
 void tram__stack_pool_fini(struct stack_pool *pool);
 
-size_t tram__stack_guard_size(void);
-
 /* Above the guard. */
 static inline void *stack_bottom(const struct stack *stack) {
-    return stack->base + tram__stack_guard_size();
+    return stack->base + stack->guard;
 }
 
 static inline size_t stack_size(const struct stack *stack) {
-    return ((size_t)1 << stack->class_) - tram__stack_guard_size();
+    return ((size_t)1 << stack->class_) - stack->guard;
 }
 
-/* Without the topmost bytes, which are the pool's own. */
-#define STACK_NOTE 16
+/*
+ * Without the topmost bytes: a note of the pool's, and an offset that differs from stack to stack. Without that the
+ * tops of all stacks, whose addresses differ by powers of two, would share the same few lines of every cache.
+ */
+#define STACK_NOTE    16
+#define STACK_OFFSETS 32
 static inline size_t stack_usable(const struct stack *stack) {
-    return stack_size(stack) - STACK_NOTE;
+    size_t offset = ((uintptr_t)stack->base >> stack->class_) % STACK_OFFSETS * 64;
+    return stack_size(stack) - STACK_NOTE - offset;
 }
 
 /* How guards are made; for tests. */

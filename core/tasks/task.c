@@ -204,7 +204,7 @@ int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, cons
     tram_task *task = likely(tasks) ? pool_get(&tasks->pool) : NULL;
     if (unlikely(!task))
         return -ENOMEM;
-    memset(task, 0, offsetof(tram_task, name) + 1);
+    memset(task, 0, tasks->pool.size);
     int status = tram__stack_get(&tasks->stacks, options ? options->stack_size : 0, &task->stack);
     if (unlikely(status)) {
         pool_put(&tasks->pool, task);

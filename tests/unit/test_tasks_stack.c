@@ -143,7 +143,7 @@ static void test_a_context_goes_on_where_it_left(void **state) {
 
 /* ---- The default size ---- */
 
-static const size_t default_usable = TRAM_TASK_STACK - 4096 - STACK_NOTE;
+static const size_t default_usable = TRAM_TASK_STACK - 4096 - STACK_NOTE - STACK_OFFSETS * 64;
 
 static void call_deep(void) {
     char text[8192];
