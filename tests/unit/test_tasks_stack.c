@@ -99,6 +99,33 @@ static void test_below_a_stack_is_a_guard_by_mprotect_too(void **state) {
     tram__stack_guard_method = GUARD_BEST;
 }
 
+/* Where every guard is a mapping of its own, the kernel's limit of mappings is one of stacks. */
+static void test_A_16_at_the_limit_of_mappings_there_is_no_further_stack(void **state) {
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* their own mappings want room too */
+#endif
+    enum { MOST = 40000 };
+    static struct stack stacks[MOST];
+    struct stack_pool pool = {.live = 0};
+    size_t count = 0;
+    int status = 0;
+    if (is_emulated())
+        skip();
+    tram__stack_guard_method = GUARD_MPROTECT;
+    while (count < MOST && !(status = tram__stack_get(&pool, 1, &stacks[count])))
+        count++;
+    tram__stack_guard_method = GUARD_BEST;
+    for (size_t i = 0; i < count; i++)
+        tram__stack_put(&pool, stacks[i]);
+    tram__stack_pool_fini(&pool);
+    assert_int_equal(pool.live, 0);
+    if (count == MOST)
+        skip(); /* vm.max_map_count is larger here */
+    assert_int_equal(status, -ENOMEM);
+    assert_true(count > 1000);
+}
+
 /* ---- Contexts ---- */
 
 static struct context outside, inside;
@@ -198,6 +225,7 @@ int main(void) {
         cmocka_unit_test(test_more_stacks_than_are_kept_are_unmapped),
         cmocka_unit_test(test_below_a_stack_is_a_guard),
         cmocka_unit_test(test_below_a_stack_is_a_guard_by_mprotect_too),
+        cmocka_unit_test(test_A_16_at_the_limit_of_mappings_there_is_no_further_stack),
         cmocka_unit_test(test_a_context_goes_on_where_it_left),
         cmocka_unit_test(test_A_16_the_default_stack_has_room_for_the_deepest_calls_of_libc),
     };
