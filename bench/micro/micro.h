@@ -24,6 +24,13 @@ static inline uint64_t micro_now(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* CPU time of the thread, where nothing waits: what others do on the machine does not count. */
+static inline uint64_t micro_cpu_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* The CPU of that number among those that the process may use. Too few of them: all. First called by the first thread.
  */
 static inline cpu_set_t micro_cpu(unsigned number) {

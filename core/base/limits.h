@@ -52,7 +52,9 @@
 #define TRAM_ACCEPTS_PER_TICK      256            /* of one listener (V-9) */
 #define TRAM_STARVED_LONG_NS       60000000000ull /* after which want of descriptors is told anew (V-11) */
 #define TRAM_WORKERS_MAX           1024
-#define TRAM_ERROR_TEXT            256  /* detail text kept with an error */
-#define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */
+#define TRAM_ERROR_TEXT            256            /* detail text kept with an error */
+#define TRAM_TASK_STACK            (128u * 1024u) /* of a task, guard included: libc's deepest calls fit, see stack.h */
+#define TRAM_TASK_STACKS_KEPT      256            /* free stacks that a loop keeps */
+#define TRAM_CHILD_DEATH_MS        1000           /* how long a killed child may take to die while its loop closes */
 
 #endif

@@ -11,43 +11,51 @@
 #include <tram/stats.h>
 
 struct done_callback {
-    struct ready ready;
-    tram_future *future;
+    struct future_watch watch;
     tram_future_callback callback;
     void *arg;
 };
 
 static const struct future_kind plain_kind = {.name = "future"};
 
-static struct done_callback *callback_of(struct list *link) {
-    return container_of(link, struct done_callback, ready.link);
+static struct future_watch *watch_of(struct list *link) {
+    return container_of(link, struct future_watch, ready.link);
+}
+
+static struct done_callback *callback_of(struct future_watch *watch) {
+    return container_of(watch, struct done_callback, watch);
 }
 
 /* ---- Life ---- */
+
+void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
+    future->kind = kind;
+    future->loop = loop;
+    future->references = 1;
+    list_init(&future->callbacks);
+}
 
 int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future) {
     tram_future *future = tram__memory_get_zero(&loop->allocator, size);
     if (!future)
         return -ENOMEM;
-    future->kind = kind;
-    future->loop = loop;
+    tram__future_init(future, loop, kind);
     future->size = size;
-    future->references = 1;
-    list_init(&future->callbacks);
     memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
     return 0;
 }
 
 static void free_callback(struct done_callback *record) {
-    memory_put(&record->future->loop->allocator, record, sizeof *record);
+    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
 }
 
 /* Frees the callbacks that wait, unrun. */
 static void drop_callbacks(tram_future *future) {
     while (!list_empty(&future->callbacks)) {
-        struct done_callback *record = callback_of(future->callbacks.next);
-        list_remove(&record->ready.link);
-        free_callback(record);
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        if (!watch->embedded)
+            free_callback(callback_of(watch));
     }
 }
 
@@ -74,7 +82,7 @@ static void report_unread(tram_future *future) {
 void tram__future_drop(tram_future *future) {
     if (--future->references > 0)
         return;
-    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved)) {
+    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved && !future->kind->reports_itself)) {
         report_unread(future);
         return;
     }
@@ -86,7 +94,10 @@ void tram__future_drop(tram_future *future) {
         future->kind->destroy(future);
     raised_drop(future->loop, future->error.user);
     memory_put(allocator, future->texts, future->texts_size);
-    memory_put(allocator, future, future->size);
+    if (future->kind->recycle)
+        future->kind->recycle(future);
+    else
+        memory_put(allocator, future, future->size);
 }
 
 /* ---- Completion ---- */
@@ -104,8 +115,8 @@ static void report_failure(tram_future *future, int code, const void *function) 
 }
 
 static void run_callback(tram_loop *loop, struct ready *ready) {
-    struct done_callback *record = container_of(ready, struct done_callback, ready);
-    tram_future *future = record->future;
+    struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
+    tram_future *future = record->watch.future;
     tram_future_callback callback = record->callback;
     void *arg = record->arg;
     free_callback(record);
@@ -119,10 +130,10 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     tram__future_drop(future);
 }
 
-static void queue_callback(struct done_callback *record) {
-    record->future->references++;
-    record->ready.run = run_callback;
-    loop_ready(record->future->loop, &record->ready);
+static void queue_watch(struct future_watch *watch) {
+    if (!watch->embedded)
+        watch->future->references++;
+    loop_ready(watch->future->loop, &watch->ready);
 }
 
 static void complete(tram_future *future, enum future_state state) {
@@ -132,9 +143,9 @@ static void complete(tram_future *future, enum future_state state) {
         return;
     }
     while (!list_empty(&future->callbacks)) {
-        struct done_callback *record = callback_of(future->callbacks.next);
-        list_remove(&record->ready.link);
-        queue_callback(record);
+        struct future_watch *watch = watch_of(future->callbacks.next);
+        list_remove(&watch->ready.link);
+        queue_watch(watch);
     }
 }
 
@@ -364,8 +375,11 @@ int tram_future_cancel(tram_future *future) {
     int status = loop_enter(future->loop, __func__);
     if (status)
         return status;
+    future->retrieved = true; /* who cancels is not interested in an error */
     if (future->state != FUTURE_PENDING)
         return 0;
+    if (future->kind->request)
+        return future->kind->request(future);
     if (future->cancelling)
         return 1;
     future->cancelling = true;
@@ -374,6 +388,18 @@ int tram_future_cancel(tram_future *future) {
     else
         tram__future_finish_cancelled(future);
     return 1;
+}
+
+static void add_watch(tram_future *future, struct future_watch *watch) {
+    if (future->state == FUTURE_PENDING)
+        list_append(&future->callbacks, &watch->ready.link);
+    else
+        queue_watch(watch);
+}
+
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *)) {
+    *watch = (struct future_watch){.ready.run = run, .future = future, .embedded = true};
+    add_watch(future, watch);
 }
 
 int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
@@ -385,13 +411,10 @@ int tram_future_add_done_callback(tram_future *future, tram_future_callback call
     struct done_callback *record = memory_get(&future->loop->allocator, sizeof *record);
     if (!record)
         return -ENOMEM;
-    record->future = future;
+    record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
     record->callback = callback;
     record->arg = arg;
-    if (future->state == FUTURE_PENDING)
-        list_append(&future->callbacks, &record->ready.link);
-    else
-        queue_callback(record);
+    add_watch(future, &record->watch);
     return 0;
 }
 
@@ -402,8 +425,8 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
     int count = 0;
     for (struct list *link = future->callbacks.next, *next; link != &future->callbacks; link = next) {
         next = link->next;
-        struct done_callback *record = callback_of(link);
-        if (record->callback != callback || record->arg != arg)
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.embedded || record->callback != callback || record->arg != arg)
             continue;
         list_remove(link);
         free_callback(record);
@@ -415,8 +438,8 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
 static void unhook_queued(struct list *queue, tram_future *future, tram_future_callback callback, void *arg) {
     for (struct list *link = queue->next, *next; link != queue; link = next) {
         next = link->next;
-        struct done_callback *record = callback_of(link);
-        if (record->ready.run != run_callback || record->future != future || record->callback != callback ||
+        struct done_callback *record = callback_of(watch_of(link));
+        if (record->watch.ready.run != run_callback || record->watch.future != future || record->callback != callback ||
             record->arg != arg)
             continue;
         list_remove(link);

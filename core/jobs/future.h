@@ -22,8 +22,14 @@ struct future_kind {
      * tram__future_finish_cancelled(), now or later. NULL: the future is cancelled at once.
      */
     void (*cancel)(tram_future *future);
+    /* Instead of `cancel`, for what counts requests: called for each one while the future is pending; 1 or 0, as
+     * tram_future_cancel() returns. */
+    int (*request)(tram_future *future);
     /* The last reference went: free what the operation and the value need, not the future itself. */
     void (*destroy)(tram_future *future);
+    bool reports_itself; /* `destroy` tells of an error that nobody read */
+    /* Gives its memory back, which is not the allocator's; NULL: it is. */
+    void (*recycle)(tram_future *future);
 };
 
 enum future_state { FUTURE_PENDING, FUTURE_RESULT, FUTURE_ERROR, FUTURE_CANCELLED };
@@ -45,6 +51,27 @@ struct tram_future {
     bool retrieved;  /* somebody read the error, or the value */
     struct ready report;
 };
+
+/*
+ * Waits for a future without an allocation: embedded in its owner, who holds the future meanwhile. `ready.run` is
+ * called as a done callback is, once the future is done.
+ */
+struct future_watch {
+    struct ready ready;
+    tram_future *future;
+    bool embedded; /* false: part of a struct done_callback, future.c */
+};
+
+/* Once the future is done, or at once if it is, `run` joins the ready queue. */
+void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *));
+
+/* `run` does not come any more; harmless if it came. */
+static inline void future_unwatch(struct future_watch *watch) {
+    list_remove(&watch->ready.link);
+}
+
+/* Makes a future of zeroed memory, with one reference, the caller's. */
+void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind);
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
  */

@@ -172,6 +172,8 @@ struct tram_loop {
     struct close_hook signal_hook;
     void (*on_signals)(tram_loop *loop, uint64_t came); /* called with the signals in mailbox->signals */
 
+    size_t unfinished; /* things of an upper floor that a worker waits for when it ends */
+
     /* The runtime's: called when somebody asked by mailbox_control(), and in every tick, if set. */
     void (*on_control)(tram_loop *loop, void *arg);
     void (*on_wake)(tram_loop *loop, void *arg);

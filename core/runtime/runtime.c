@@ -213,6 +213,14 @@ static void worker_tick(tram_loop *loop, void *arg) {
     ask_again(worker);
     if (loop->stats.connections_now)
         return;
+    if (loop->unfinished) {
+        /* No connection needs it any more, so it is asked to end at once. */
+        if (worker->phase != WORKER_ABORTS)
+            abort_all(worker);
+        else
+            end_all(worker, IO_SHUTDOWN_ABORT); /* there may be new ones */
+        return;
+    }
     deadline_cancel(loop, &worker->grace);
     worker->phase = WORKER_EXITING;
     take_a_turn(worker);

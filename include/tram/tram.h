@@ -4,6 +4,7 @@
 
 #include <tram/bridge.h>
 #include <tram/buffer.h>
+#include <tram/channel.h>
 #include <tram/connection.h>
 #include <tram/custom.h>
 #include <tram/datagram.h>
@@ -11,6 +12,7 @@
 #include <tram/executor.h>
 #include <tram/fault.h>
 #include <tram/future.h>
+#include <tram/group.h>
 #include <tram/inherit.h>
 #include <tram/limits.h>
 #include <tram/loop.h>
@@ -19,7 +21,9 @@
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>
+#include <tram/queue.h>
 #include <tram/resolver.h>
+#include <tram/run.h>
 #include <tram/runtime.h>
 #include <tram/sendfile.h>
 #include <tram/server.h>
@@ -27,9 +31,12 @@
 #include <tram/sock.h>
 #include <tram/stats.h>
 #include <tram/subprocess.h>
+#include <tram/sync.h>
+#include <tram/task.h>
 #include <tram/time.h>
 #include <tram/transport.h>
 #include <tram/unix.h>
 #include <tram/version.h>
+#include <tram/wait.h>
 
 #endif

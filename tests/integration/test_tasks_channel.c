@@ -1,0 +1,243 @@
+/* Channels: from tasks of any loop to tasks of one. */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "support/tasks.h"
+
+static tram_channel *channel;
+static _Atomic size_t discarded;
+
+static void count_discard(void *item) {
+    (void)item;
+    atomic_fetch_add(&discarded, 1);
+}
+
+static void channel_new(size_t capacity) {
+    discarded = 0;
+    assert_int_equal(tram_channel_new(tasks_world->loop, capacity, count_discard, &channel), 0);
+}
+
+static int send_item(void *arg) {
+    int status = tram_channel_send(channel, arg);
+    trace(tasks_world, "sent%s:%s", (const char *)arg, status_name(status));
+    return status;
+}
+
+static int receive(void *arg) {
+    void *item = NULL;
+    int status = tram_channel_receive(channel, &item);
+    trace(tasks_world, "%s:%s", (const char *)arg, status ? tram_error_name(status) : (const char *)item);
+    return status;
+}
+
+static void test_A_39_a_full_channel_makes_who_sends_wait(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_send(channel, "x"), TRAM_ESTATE);
+    tram_task *tasks[] = {spawn(send_item, "1"), spawn(send_item, "2"), spawn(send_item, "3")};
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "sent1:ok");
+    assert_int_equal(tram_channel_try_send(channel, "x"), -EAGAIN);
+    assert_int_equal(run_function(receive, "a"), 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:1 sent2:ok");
+    tram_task_cancel(tasks[2]);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "sent3:TRAM_ECANCELLED");
+    assert_int_equal(run_function(receive, "b"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_try_send(channel, "4"), 0); /* the room of the cancelled one is there */
+    assert_int_equal(run_function(receive, "c"), 0);
+    assert_trace(tasks_world, "b:2 c:4");
+    for (int i = 0; i < 3; i++)
+        tram_task_release(tasks[i]);
+    tram_channel_release(channel);
+    tram_channel_release(NULL);
+    assert_int_equal(discarded, 0);
+}
+
+static void test_A_39_a_cancel_that_races_the_credit_gives_it_back(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    tram_task *tasks[] = {spawn(send_item, "2"), spawn(send_item, "3")};
+    run_to_rest(tasks_world);
+    tram_task *receiver = spawn(receive, "a");
+    run_ticks(tasks_world, 1); /* the credit is on its way to the first */
+    tram_task_cancel(tasks[0]);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:1 sent2:TRAM_ECANCELLED sent3:ok");
+    assert_int_equal(run_task(receiver), 0);
+    tram_task_release(tasks[0]);
+    tram_task_release(tasks[1]);
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 1);
+}
+
+static void test_A_39_a_closed_channel_ends_both_sides(void **state) {
+    (void)state;
+    channel_new(1);
+    tram_task *tasks[] = {spawn(send_item, "1"), spawn(send_item, "2")};
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_close(channel), 0);
+    assert_int_equal(tram_channel_close(channel), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_try_send(channel, "x"), -ESHUTDOWN);
+    assert_int_equal(run_function(receive, "a"), 0);
+    assert_int_equal(run_function(receive, "b"), -ESHUTDOWN);
+    assert_trace(tasks_world, "sent1:ok sent2:ESHUTDOWN a:1 b:ESHUTDOWN");
+    for (int i = 0; i < 2; i++)
+        tram_task_release(tasks[i]);
+    tram_channel_release(channel);
+    channel_new(1);
+    tram_task *receiver = spawn(receive, "c");
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_close(channel), 0);
+    assert_int_equal(run_task(receiver), -ESHUTDOWN);
+    tram_channel_release(channel);
+}
+
+static void test_A_39_a_loop_closes_with_senders_receivers_and_items(void **state) {
+    (void)state;
+    channel_new(1);
+    tram_channel *empty;
+    assert_int_equal(tram_channel_new(tasks_world->loop, 1, NULL, &empty), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_task_spawn(tasks_world->loop, send_item, "1", NULL, NULL), 0);
+    run_to_rest(tasks_world);
+    tram_channel *full = channel;
+    channel = empty;
+    assert_int_equal(tram_task_spawn(tasks_world->loop, receive, "a", NULL, NULL), 0);
+    run_to_rest(tasks_world);
+    tram_loop_close(tasks_world->loop);
+    assert_int_equal(tasks_world->exceptions, 3);
+    assert_int_equal(tram_channel_try_send(full, "x"), -ESHUTDOWN);
+    tram_channel_release(full);
+    tram_channel_release(empty);
+    assert_int_equal(discarded, 1);
+}
+
+static void test_a_channel_without_memory_says_so(void **state) {
+    (void)state;
+    tram_channel *made;
+    assert_int_equal(tram_channel_new(tasks_world->loop, 0, NULL, &made), TRAM_EVALUE);
+    for (size_t after = 0;; after++) {
+        tasks_world->fail_after = after;
+        int status = tram_channel_new(tasks_world->loop, 4, NULL, &made);
+        tasks_world->fail_after = SIZE_MAX;
+        if (!status)
+            break;
+        assert_int_equal(status, -ENOMEM);
+    }
+    tram_channel_release(made);
+}
+
+/* ---- Between threads ---- */
+
+#define SENDERS 3
+#define ITEMS   2000
+
+static int send_many(void *arg) {
+    uintptr_t sender = (uintptr_t)arg;
+    for (uintptr_t i = 1; i <= ITEMS; i++) {
+        if (i % 100 == 0) {
+            tram_timeout *timeout; /* some sends are given up, and done again */
+            assert_int_equal(tram_timeout_begin(0, &timeout), 0);
+            int status = tram_channel_send(channel, (void *)(sender << 32 | i));
+            status = tram_timeout_end(timeout, status);
+            assert_true(status == 0 || status == TRAM_ETIMEOUT);
+            if (!status)
+                continue;
+        }
+        assert_int_equal(tram_channel_send(channel, (void *)(sender << 32 | i)), 0);
+    }
+    return 0;
+}
+
+static void *run_sender(void *arg) {
+    assert_int_equal(tram_run(send_many, arg, NULL), 0);
+    tram_channel_release(channel);
+    return NULL;
+}
+
+static int receive_many(void *arg) {
+    (void)arg;
+    uintptr_t last[SENDERS] = {0};
+    for (int i = 0; i < SENDERS * ITEMS; i++) {
+        void *item;
+        int status = tram_channel_receive(channel, &item);
+        assert_int_equal(status, 0);
+        uintptr_t sender = (uintptr_t)item >> 32, number = (uintptr_t)item & UINT32_MAX;
+        assert_int_equal(number, last[sender] + 1); /* in order, each once */
+        last[sender] = number;
+    }
+    return 0;
+}
+
+static void test_A_39_items_of_each_sender_arrive_once_and_in_order(void **state) {
+    (void)state;
+    channel_new(4);
+    pthread_t threads[SENDERS];
+    for (uintptr_t i = 0; i < SENDERS; i++) {
+        tram_channel_hold(channel);
+        assert_int_equal(pthread_create(&threads[i], NULL, run_sender, (void *)i), 0);
+    }
+    assert_int_equal(run_function(receive_many, NULL), 0);
+    for (int i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+    tram_channel_release(channel);
+    run_to_rest(tasks_world);
+    assert_int_equal(discarded, 0);
+}
+
+static int send_until_shut(void *arg) {
+    for (;;) {
+        int status = tram_channel_send(channel, arg);
+        if (status)
+            return status == -ESHUTDOWN ? 0 : status;
+    }
+}
+
+static void *run_until_shut(void *arg) {
+    assert_int_equal(tram_run(send_until_shut, arg, NULL), 0);
+    tram_channel_release(channel);
+    return NULL;
+}
+
+static int receive_some(void *arg) {
+    (void)arg;
+    void *item;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(tram_channel_receive(channel, &item), 0);
+    return 0;
+}
+
+static void test_A_39_senders_of_other_loops_learn_of_the_end(void **state) {
+    (void)state;
+    channel_new(2);
+    pthread_t threads[SENDERS];
+    for (int i = 0; i < SENDERS; i++) {
+        tram_channel_hold(channel);
+        assert_int_equal(pthread_create(&threads[i], NULL, run_until_shut, tasks_world), 0);
+    }
+    assert_int_equal(run_function(receive_some, NULL), 0);
+    tram_loop_close(tasks_world->loop);
+    for (int i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+    tram_channel_release(channel);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TASK_TEST(test_A_39_a_full_channel_makes_who_sends_wait),
+        TASK_TEST(test_A_39_a_cancel_that_races_the_credit_gives_it_back),
+        TASK_TEST(test_A_39_a_closed_channel_ends_both_sides),
+        TASK_TEST(test_A_39_a_loop_closes_with_senders_receivers_and_items),
+        TASK_TEST(test_a_channel_without_memory_says_so),
+        TASK_TEST(test_A_39_items_of_each_sender_arrive_once_and_in_order),
+        TASK_TEST(test_A_39_senders_of_other_loops_learn_of_the_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,470 @@
+/* Timeouts, and waiting for several. */
+#include "support/tasks.h"
+
+struct job {
+    const char *name;
+    uint64_t delay_ns;
+    int result;
+    bool catches;
+};
+
+static int work(void *arg) {
+    const struct job *job = arg;
+    int status = tram_sleep(job->delay_ns);
+    trace(tasks_world, "%s:%s", job->name, status_name(status ? status : job->result));
+    if (status)
+        return job->catches ? 0 : status;
+    return job->result;
+}
+
+/* ---- Timeouts ---- */
+
+static int in_time(void *arg) {
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(*(uint64_t *)arg, &timeout), 0);
+    int status = tram_sleep(5 * MS);
+    trace(tasks_world, "%s,%d", status_name(status), tram_timeout_expired(timeout));
+    status = tram_timeout_end(timeout, status);
+    assert_int_equal(tram_task_cancelling(tram_task_current()), 0);
+    assert_int_equal(tram_yield(), 0);
+    return status;
+}
+
+static void test_A_18_a_timeout_cancels_what_takes_too_long(void **state) {
+    (void)state;
+    uint64_t delay = HOUR;
+    assert_int_equal(run_function(in_time, &delay), 0);
+    assert_trace(tasks_world, "ok,0");
+    delay = MS;
+    assert_int_equal(run_function(in_time, &delay), TRAM_ETIMEOUT);
+    assert_trace(tasks_world, "TRAM_ECANCELLED,1");
+    delay = 0;
+    assert_int_equal(run_function(in_time, &delay), TRAM_ETIMEOUT);
+    delay = TRAM_NOW;
+    assert_int_equal(run_function(in_time, &delay), TRAM_ETIMEOUT);
+    delay = TRAM_FOREVER;
+    assert_int_equal(run_function(in_time, &delay), 0);
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(1, &timeout), TRAM_ESTATE);
+}
+
+static int cancelled_within(void *arg) {
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(MS, &timeout), 0);
+    int status = tram_sleep(HOUR);
+    if (*(bool *)arg)
+        tram_task_cancel(tram_task_current()); /* somebody else asks too */
+    return tram_timeout_end(timeout, status);
+}
+
+static void test_A_18_a_cancellation_by_others_stays_one(void **state) {
+    (void)state;
+    bool twice = true;
+    assert_int_equal(run_function(cancelled_within, &twice), TRAM_ECANCELLED);
+    twice = false;
+    tram_task *task = spawn(cancelled_within, &twice);
+    run_ticks(tasks_world, 1);
+    tram_task_cancel(task);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_int_equal(run_function(cancelled_within, &twice), TRAM_ETIMEOUT);
+}
+
+static int nested(void *arg) {
+    (void)arg;
+    tram_timeout *outer, *inner;
+    assert_int_equal(tram_timeout_begin(MS, &outer), 0);
+    assert_int_equal(tram_timeout_begin(HOUR, &inner), 0);
+    int status = tram_sleep(HOUR);
+    assert_int_equal(tram_timeout_end(outer, status), TRAM_ESTATE); /* not the innermost */
+    status = tram_timeout_end(inner, status);
+    trace(tasks_world, "%s", status_name(status));
+    return tram_timeout_end(outer, status);
+}
+
+static void test_A_18_the_timeout_whose_time_is_over_answers(void **state) {
+    (void)state;
+    assert_int_equal(run_function(nested, NULL), TRAM_ETIMEOUT);
+    assert_trace(tasks_world, "TRAM_ECANCELLED");
+}
+
+static int rescheduled(void *arg) {
+    (void)arg;
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(TRAM_FOREVER, &timeout), 0);
+    assert_true(tram_timeout_when(timeout) == UINT64_MAX);
+    uint64_t when = tram_loop_time(tasks_world->loop) + 2 * MS;
+    assert_int_equal(tram_timeout_reschedule(timeout, when), 0);
+    assert_true(tram_timeout_when(timeout) == when);
+    int status = tram_sleep(HOUR);
+    assert_int_equal(tram_timeout_reschedule(timeout, when), TRAM_ESTATE);
+    return tram_timeout_end(timeout, status);
+}
+
+static void test_A_18_a_timeout_is_rescheduled(void **state) {
+    (void)state;
+    assert_int_equal(run_function(rescheduled, NULL), TRAM_ETIMEOUT);
+}
+
+static int leave_open(void *arg) {
+    (void)arg;
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(MS, &timeout), 0);
+    return tram_sleep(HOUR);
+}
+
+static void test_A_18_a_timeout_that_is_left_open_ends_with_its_task(void **state) {
+    (void)state;
+    assert_int_equal(run_function(leave_open, NULL), TRAM_ETIMEOUT);
+    tram_task *task = spawn(leave_open, NULL);
+    run_ticks(tasks_world, 1);
+    tram_loop_close(tasks_world->loop); /* frees what was open */
+    tram_task_release(task);
+}
+
+static int wait_for(void *arg) {
+    struct job *job = arg;
+    tram_task *task = spawn(work, job);
+    void *value = NULL;
+    int status = tram_wait_for(tram_task_future(task), 2 * MS, &value);
+    tram_task_release(task);
+    return status ? status : (int)(intptr_t)value;
+}
+
+static void test_A_19_wait_for_cancels_what_is_late_and_waits_for_its_end(void **state) {
+    (void)state;
+    struct job job = {.name = "a", .delay_ns = 0, .result = 4};
+    assert_int_equal(run_function(wait_for, &job), 4);
+    job.result = -EIO;
+    assert_int_equal(run_function(wait_for, &job), -EIO);
+    job = (struct job){.name = "b", .delay_ns = HOUR};
+    assert_int_equal(run_function(wait_for, &job), TRAM_ETIMEOUT);
+    assert_trace(tasks_world, "a:ok a:EIO b:TRAM_ECANCELLED");
+    job.catches = true; /* its result is there after all */
+    assert_int_equal(run_function(wait_for, &job), 0);
+}
+
+static int no_time(void *arg) {
+    tram_future *future = arg;
+    return tram_wait_for(future, 0, NULL);
+}
+
+static void test_A_19_without_time_only_what_is_done_counts(void **state) {
+    (void)state;
+    tram_future *future = future_new();
+    assert_int_equal(run_function(no_time, future), TRAM_ETIMEOUT);
+    assert_true(tram_future_cancelled(future));
+    tram_future_release(future);
+    future = future_new();
+    tram_future_set_result(future, NULL);
+    assert_int_equal(run_function(no_time, future), 0);
+    tram_future_release(future);
+}
+
+/* ---- gather ---- */
+
+struct gathering {
+    struct job jobs[3];
+    unsigned flags;
+    tram_task *tasks[3];
+};
+
+static int gather(void *arg) {
+    struct gathering *gathering = arg;
+    tram_future *futures[3], *all;
+    for (int i = 0; i < 3; i++) {
+        gathering->tasks[i] = spawn(work, &gathering->jobs[i]);
+        futures[i] = tram_task_future(gathering->tasks[i]);
+    }
+    assert_int_equal(tram_gather(tasks_world->loop, futures, 3, gathering->flags, &all), 0);
+    int status = tram_await(all, NULL);
+    trace(tasks_world, "gathered:%s", status_name(status));
+    tram_future_release(all);
+    return status;
+}
+
+static void release_gathered(struct gathering *gathering) {
+    for (int i = 0; i < 3; i++)
+        tram_task_release(gathering->tasks[i]);
+}
+
+static void test_A_20_gather_waits_for_all(void **state) {
+    (void)state;
+    struct gathering gathering = {{{"a", 3 * MS, 1, false}, {"b", MS, 2, false}, {"c", 2 * MS, 3, false}}, 0, {0}};
+    assert_int_equal(run_function(gather, &gathering), 0);
+    assert_trace(tasks_world, "b:ok c:ok a:ok gathered:ok");
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_task_result(gathering.tasks[i]), i + 1);
+    release_gathered(&gathering);
+}
+
+static void test_A_20_gather_fails_with_the_first_and_others_go_on(void **state) {
+    (void)state;
+    struct gathering gathering = {{{"a", 2 * MS, 1, false}, {"b", 0, -EIO, false}, {"c", MS, -EPIPE, false}}, 0, {0}};
+    assert_int_equal(run_function(gather, &gathering), -EIO);
+    assert_trace(tasks_world, "b:EIO gathered:EIO");
+    run_until_traced(tasks_world, "a:ok");
+    assert_trace(tasks_world, "c:EPIPE a:ok");
+    run_ticks(tasks_world, 2);
+    release_gathered(&gathering);
+    assert_int_equal(tasks_world->exceptions, 0); /* all errors count as looked at */
+}
+
+static void test_A_20_gather_keeps_errors_where_asked(void **state) {
+    (void)state;
+    struct gathering gathering = {
+        {{"a", MS, 1, false}, {"b", 0, -EIO, false}, {"c", 0, 0, false}}, TRAM_GATHER_ERRORS, {0}};
+    assert_int_equal(run_function(gather, &gathering), 0);
+    assert_int_equal(tram_task_result(gathering.tasks[1]), -EIO);
+    release_gathered(&gathering);
+}
+
+static void test_A_21_cancelling_gather_cancels_all(void **state) {
+    (void)state;
+    for (unsigned flags = 0; flags <= TRAM_GATHER_ERRORS; flags++) {
+        struct gathering gathering = {{{"a", HOUR, 0, false}, {"b", HOUR, 0, true}, {"c", HOUR, 0, false}}, flags, {0}};
+        tram_task *task = spawn(gather, &gathering);
+        run_ticks(tasks_world, 3);
+        tram_task_cancel(task);
+        assert_int_equal(run_task(task), TRAM_ECANCELLED);
+        assert_trace(tasks_world, "a:TRAM_ECANCELLED b:TRAM_ECANCELLED c:TRAM_ECANCELLED gathered:TRAM_ECANCELLED");
+        release_gathered(&gathering);
+    }
+}
+
+static void test_A_20_gather_of_nothing_and_of_what_is_done_is_done_at_once(void **state) {
+    (void)state;
+    tram_future *all, *done = future_new(), *futures[] = {done, done};
+    assert_int_equal(tram_gather(tasks_world->loop, NULL, 0, 0, &all), 0);
+    assert_true(tram_future_done(all));
+    tram_future_release(all);
+    tram_future_set_result(done, NULL);
+    assert_int_equal(tram_gather(tasks_world->loop, futures, 2, 0, &all), 0);
+    assert_true(tram_future_done(all));
+    tram_future_release(all);
+    futures[1] = NULL;
+    assert_int_equal(tram_gather(tasks_world->loop, futures, 2, 0, &all), TRAM_EVALUE);
+    assert_int_equal(tram_gather(tasks_world->loop, futures, 1, 8, &all), TRAM_EVALUE);
+    tram_future_release(done);
+}
+
+static void test_a_gather_that_still_waits_ends_with_its_loop(void **state) {
+    (void)state;
+    tram_future *inner = future_new(), *all, *outer;
+    assert_int_equal(tram_gather(tasks_world->loop, &inner, 1, 0, &all), 0);
+    assert_int_equal(tram_shield(inner, &outer), 0);
+    tram_loop_close(tasks_world->loop);
+    assert_true(tram_future_cancelled(all) && tram_future_cancelled(outer));
+    tram_future_release(all);
+    tram_future_release(outer);
+    tram_future_release(inner);
+}
+
+static void test_gather_and_shield_without_memory_leave_nothing_behind(void **state) {
+    (void)state;
+    tram_future *inner = future_new(), *outer;
+    run_task(spawn(in_time, &(uint64_t){HOUR})); /* what a loop needs for tasks is there */
+    tasks_world->fail_after = 0;
+    assert_int_equal(tram_gather(tasks_world->loop, &inner, 1, 0, &outer), -ENOMEM);
+    assert_int_equal(tram_shield(inner, &outer), -ENOMEM);
+    tasks_world->fail_after = SIZE_MAX;
+    tram_future_release(inner);
+}
+
+/* ---- wait ---- */
+
+struct waiting {
+    tram_future *futures[12];
+    size_t count;
+    uint64_t timeout_ns;
+    tram_wait_mode mode;
+};
+
+static int wait_several(void *arg) {
+    const struct waiting *waiting = arg;
+    return tram_wait(waiting->futures, waiting->count, waiting->timeout_ns, waiting->mode);
+}
+
+static struct waiting waiting_new(size_t count, tram_wait_mode mode) {
+    struct waiting waiting = {.count = count, .timeout_ns = TRAM_FOREVER, .mode = mode};
+    for (size_t i = 0; i < count; i++)
+        waiting.futures[i] = future_new();
+    return waiting;
+}
+
+static void waiting_release(struct waiting *waiting) {
+    for (size_t i = 0; i < waiting->count; i++)
+        tram_future_release(waiting->futures[i]);
+}
+
+static void test_A_22_wait_waits_for_as_many_as_it_is_told(void **state) {
+    (void)state;
+    for (size_t count = 2; count <= 12; count += 10) { /* more than fit on the stack, too */
+        struct waiting waiting = waiting_new(count, TRAM_ALL_COMPLETED);
+        tram_task *task = spawn(wait_several, &waiting);
+        for (size_t i = 0; i < count; i++) {
+            run_ticks(tasks_world, 3);
+            assert_false(tram_task_done(task));
+            tram_future_set_error(waiting.futures[i], &(tram_error){.code = -EIO});
+        }
+        assert_int_equal(run_task(task), (int)count);
+        waiting_release(&waiting);
+    }
+    struct waiting waiting = waiting_new(3, TRAM_FIRST_COMPLETED);
+    tram_task *task = spawn(wait_several, &waiting);
+    run_ticks(tasks_world, 2);
+    tram_future_set_result(waiting.futures[1], NULL);
+    assert_int_equal(run_task(task), 1);
+    assert_false(tram_future_done(waiting.futures[0]));
+    waiting_release(&waiting);
+
+    waiting = waiting_new(3, TRAM_FIRST_EXCEPTION);
+    task = spawn(wait_several, &waiting);
+    run_ticks(tasks_world, 2);
+    tram_future_set_result(waiting.futures[1], NULL);
+    tram_future_cancel(waiting.futures[2]);
+    run_ticks(tasks_world, 3);
+    assert_false(tram_task_done(task));
+    tram_future_set_error(waiting.futures[0], &(tram_error){.code = -EIO});
+    assert_int_equal(run_task(task), 3);
+    waiting_release(&waiting);
+}
+
+static void test_A_22_wait_cancels_nothing(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(2, TRAM_ALL_COMPLETED);
+    waiting.timeout_ns = MS;
+    tram_future_set_result(waiting.futures[0], NULL);
+    assert_int_equal(run_function(wait_several, &waiting), 1);
+    waiting.timeout_ns = TRAM_FOREVER;
+    tram_task *task = spawn(wait_several, &waiting);
+    run_ticks(tasks_world, 3);
+    tram_task_cancel(task);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_false(tram_future_done(waiting.futures[1]));
+    task = spawn(wait_several, &waiting);
+    run_ticks(tasks_world, 3);
+    tram_loop_close(tasks_world->loop);
+    tram_task_release(task);
+    waiting_release(&waiting);
+}
+
+static void test_wait_refuses_what_has_no_sense(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(1, TRAM_ALL_COMPLETED);
+    assert_int_equal(tram_wait(waiting.futures, 1, 0, TRAM_ALL_COMPLETED), TRAM_ESTATE);
+    waiting.mode = 7;
+    assert_int_equal(run_function(wait_several, &waiting), TRAM_EVALUE);
+    waiting.mode = TRAM_ALL_COMPLETED;
+    waiting.count = 0;
+    assert_int_equal(run_function(wait_several, &waiting), TRAM_EVALUE);
+    waiting.count = 1;
+    waiting_release(&waiting);
+}
+
+/* ---- as_completed ---- */
+
+static int complete_in_order(void *arg) {
+    const struct waiting *waiting = arg;
+    tram_completions *completions;
+    int status = tram_as_completed(waiting->futures, waiting->count, waiting->timeout_ns, &completions);
+    assert_int_equal(status, 0);
+    tram_future *future;
+    while ((status = tram_completions_next(completions, &future)) > 0)
+        for (size_t i = 0; i < waiting->count; i++)
+            if (waiting->futures[i] == future)
+                trace(tasks_world, "%zu", i);
+    tram_completions_free(completions);
+    return status;
+}
+
+static void test_A_23_as_completed_gives_them_in_order_of_their_end(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(3, 0);
+    tram_future_set_result(waiting.futures[2], NULL);
+    tram_task *task = spawn(complete_in_order, &waiting);
+    run_ticks(tasks_world, 3);
+    tram_future_cancel(waiting.futures[0]);
+    run_ticks(tasks_world, 3);
+    tram_future_set_result(waiting.futures[1], NULL);
+    assert_int_equal(run_task(task), 0);
+    assert_trace(tasks_world, "2 0 1");
+    waiting_release(&waiting);
+}
+
+static void test_A_23_as_completed_ends_with_its_time(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(2, 0);
+    waiting.timeout_ns = MS;
+    tram_future_set_result(waiting.futures[1], NULL);
+    assert_int_equal(run_function(complete_in_order, &waiting), TRAM_ETIMEOUT);
+    assert_trace(tasks_world, "1");
+    waiting_release(&waiting);
+}
+
+/* ---- shield ---- */
+
+static int await_shielded(void *arg) {
+    tram_future *outer;
+    assert_int_equal(tram_shield(arg, &outer), 0);
+    void *value = NULL;
+    int status = tram_await(outer, &value);
+    trace(tasks_world, "%s", status_name(status));
+    tram_future_release(outer);
+    return status ? status : (int)(intptr_t)value;
+}
+
+static void test_A_24_shield_keeps_a_cancellation_from_the_inner_one(void **state) {
+    (void)state;
+    struct job job = {.name = "inner", .delay_ns = 2 * MS, .result = 6};
+    tram_task *inner = spawn(work, &job), *task = spawn(await_shielded, tram_task_future(inner));
+    run_ticks(tasks_world, 1);
+    tram_task_cancel(task);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_int_equal(run_function(await_shielded, tram_task_future(inner)), 6);
+    assert_int_equal(run_function(await_shielded, tram_task_future(inner)), 6); /* done already */
+    assert_trace(tasks_world, "TRAM_ECANCELLED inner:ok ok ok");
+    tram_task_release(inner);
+}
+
+static void test_A_24_shield_passes_on_how_the_inner_one_ends(void **state) {
+    (void)state;
+    tram_future *inner = future_new();
+    tram_task *task = spawn(await_shielded, inner);
+    run_ticks(tasks_world, 1);
+    tram_future_set_error(inner, &(tram_error){.code = -EIO});
+    assert_int_equal(run_task(task), -EIO);
+    tram_future_release(inner);
+    inner = future_new();
+    task = spawn(await_shielded, inner);
+    run_ticks(tasks_world, 1);
+    tram_future_cancel(inner);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    tram_future_release(inner);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TASK_TEST(test_A_18_a_timeout_cancels_what_takes_too_long),
+        TASK_TEST(test_A_18_a_cancellation_by_others_stays_one),
+        TASK_TEST(test_A_18_the_timeout_whose_time_is_over_answers),
+        TASK_TEST(test_A_18_a_timeout_is_rescheduled),
+        TASK_TEST(test_A_18_a_timeout_that_is_left_open_ends_with_its_task),
+        TASK_TEST(test_A_19_wait_for_cancels_what_is_late_and_waits_for_its_end),
+        TASK_TEST(test_A_19_without_time_only_what_is_done_counts),
+        TASK_TEST(test_A_20_gather_waits_for_all),
+        TASK_TEST(test_A_20_gather_fails_with_the_first_and_others_go_on),
+        TASK_TEST(test_A_20_gather_keeps_errors_where_asked),
+        TASK_TEST(test_A_21_cancelling_gather_cancels_all),
+        TASK_TEST(test_A_20_gather_of_nothing_and_of_what_is_done_is_done_at_once),
+        TASK_TEST(test_a_gather_that_still_waits_ends_with_its_loop),
+        TASK_TEST(test_gather_and_shield_without_memory_leave_nothing_behind),
+        TASK_TEST(test_A_22_wait_waits_for_as_many_as_it_is_told),
+        TASK_TEST(test_A_22_wait_cancels_nothing),
+        TASK_TEST(test_wait_refuses_what_has_no_sense),
+        TASK_TEST(test_A_23_as_completed_gives_them_in_order_of_their_end),
+        TASK_TEST(test_A_23_as_completed_ends_with_its_time),
+        TASK_TEST(test_A_24_shield_keeps_a_cancellation_from_the_inner_one),
+        TASK_TEST(test_A_24_shield_passes_on_how_the_inner_one_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
