@@ -52,6 +52,25 @@ static void test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_th
     close(fds[1]);
 }
 
+static void discard_and_remove(void *arg) {
+    discard(arg);
+    trace(traced, "removed:%d", tram_loop_remove_reader(traced->loop, fds[0]));
+}
+
+static void test_a_discard_may_remove_what_took_its_place(void **state) {
+    struct world *world = traced = *state;
+    tram_loop *loop = world->loop;
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(tram_loop_add_reader_with_discard(loop, fds[0], read_byte, word("a"), discard_and_remove), 0);
+    assert_int_equal(tram_loop_add_reader_with_discard(loop, fds[0], read_byte, word("b"), discard), 0);
+    assert_trace(world, "discard:a discard:b removed:1");
+    assert_int_equal(tram_loop_add_reader_with_discard(loop, fds[0], read_byte, word("c"), discard_and_remove), 0);
+    assert_int_equal(tram_loop_remove_reader(loop, fds[0]), 1);
+    assert_trace(world, "discard:c removed:0");
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void test_a_reader_that_removes_itself_has_its_argument_until_it_returned(void **state) {
     struct world *world = traced = *state;
     assert_int_equal(pipe(fds), 0);
@@ -445,6 +464,7 @@ static void test_X_1_the_resolvers_own_code(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes),
+        TEST(test_a_discard_may_remove_what_took_its_place),
         TEST(test_a_reader_that_removes_itself_has_its_argument_until_it_returned),
         TEST(test_a_reader_that_was_refused_keeps_its_argument),
         TEST(test_a_signal_handlers_argument_comes_back),
