@@ -160,7 +160,7 @@ static bool boundaries_cut(const struct io *io, const struct msghdr *message, co
 
 /*
  * What the kernel said beside a message: the size of the datagrams that it joined to it, 0: it is one, -1: nobody
- * knows. A socket of IPv6 that gets datagrams of IPv4 says both where it came in, the more telling one last.
+ * knows. A socket of IPv6 that gets datagrams of IPv4 says both where it came in, the one that says more last.
  */
 __attribute__((noinline)) static ssize_t read_control(const struct io *io, struct msghdr *message,
                                                       struct io_ancillary *told, struct io_datagram *datagram) {

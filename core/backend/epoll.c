@@ -554,8 +554,12 @@ __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct po
     if (told || taken || io->wanted != wanted) {
         if (io->armed & IO_EDGE)
             epoll_change(poller, io);
+        io->armed &= (uint8_t)~IO_IDLED;
     } else if (trouble && !(io->armed & IO_EDGE)) {
-        make_edge_triggered(poller, io);
+        if (io->armed & IO_IDLED)
+            make_edge_triggered(poller, io);
+        else
+            io->armed |= IO_IDLED; /* once may be chance */
     }
 }
 

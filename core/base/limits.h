@@ -4,6 +4,7 @@
 
 #define TRAM_RECEIVE_SIZE          (256u * 1024u) /* one read takes at most this */
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
+#define TRAM_DESCRIPTOR_PAGE       1024           /* numbers of a page of the table of descriptors */
 #define TRAM_SPIN_POLL_NS          2000u          /* how often a loop that spins looks at its descriptors */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
 #define TRAM_MAIL_PORTION          16             /* … and between two looks for signals and for a stop */

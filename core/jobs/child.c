@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,14 +55,21 @@ void tram__child_end(const struct sys *sys, struct child *child) {
 
 /* ---- What the child finds ---- */
 
+int tram__child_descriptor_limit(void) {
+    long limit = sysconf(_SC_OPEN_MAX);
+    return limit < 0 || limit > INT_MAX ? INT_MAX : (int)limit;
+}
+
 /*
  * The descriptors that become 0, 1 and 2 are numbered from 3 up while they are put in place, so that none is
- * overwritten before its turn. `lifted` are the duplicates made for that, to be closed afterwards.
+ * overwritten before its turn, and below the limit, which may have been lowered since they were opened: posix_spawn
+ * takes no others. `lifted` are the duplicates made for that, to be closed afterwards.
  */
 static int lift(const struct sys *sys, const int stdio[3], int source[3], int lifted[3]) {
+    int limit = tram__child_descriptor_limit();
     for (int i = 0; i < 3; i++) {
         source[i] = stdio[i];
-        if (stdio[i] < 0 || stdio[i] > 2)
+        if (stdio[i] < 0 || (stdio[i] > 2 && stdio[i] < limit))
             continue;
         lifted[i] = source[i] = sys->fcntl(stdio[i], F_DUPFD_CLOEXEC, 3);
         if (lifted[i] < 0)
@@ -94,16 +102,36 @@ static int next_passed(const struct child_spec *spec, int from) {
     return next;
 }
 
-/* Closes all from 3 up but those that are passed on, which must not be closed on exec. */
-static int add_passed(posix_spawn_file_actions_t *actions, const struct child_spec *spec) {
-    int error = 0, from = 3;
-    for (int fd; !error && (fd = next_passed(spec, from)) >= 0; from = fd + 1) {
-        while (from < fd && !error)
-            error = posix_spawn_file_actions_addclose(actions, from++);
-        if (!error)
-            error = posix_spawn_file_actions_adddup2(actions, fd, fd);
+/* The largest up to `to`; there is one. */
+static int previous_passed(const struct child_spec *spec, int to) {
+    int previous = -1;
+    for (size_t i = 0; i < spec->pass_fd_count; i++) {
+        int fd = spec->pass_fds[i];
+        if (fd <= to && fd > previous)
+            previous = fd;
     }
-    return error ? error : posix_spawn_file_actions_addclosefrom_np(actions, from);
+    return previous;
+}
+
+/*
+ * Closes all from 3 up but those that are passed on, which must not be closed on exec. They are moved together, from 3
+ * up, the rest is closed, and they go back: as few actions as there are of them, whatever their numbers. In rising
+ * order none is overwritten on the way down (the k-th is at least 3 + k), in falling order none on the way up.
+ */
+static int add_passed(posix_spawn_file_actions_t *actions, const struct child_spec *spec) {
+    int error = 0, end = 3;
+    for (int fd = 2; !error && (fd = next_passed(spec, fd + 1)) >= 0;)
+        error = posix_spawn_file_actions_adddup2(actions, fd, end++);
+    if (!error)
+        error = posix_spawn_file_actions_addclosefrom_np(actions, end);
+    for (int fd = INT_MAX, place = end - 1; !error && place >= 3; place--) {
+        fd = previous_passed(spec, fd - 1);
+        error = posix_spawn_file_actions_adddup2(actions, place, fd);
+    }
+    for (int place = 3; !error && place < end; place++)
+        if (next_passed(spec, place) != place)
+            error = posix_spawn_file_actions_addclose(actions, place);
+    return error;
 }
 
 static int add_all(posix_spawn_file_actions_t *actions, const struct child_spec *spec, const int source[3], int cwd) {

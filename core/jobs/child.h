@@ -35,6 +35,9 @@ struct child {
     int returncode;
 };
 
+/* Descriptors that are passed on must be below it: the limit of open files, as it is now. */
+int tram__child_descriptor_limit(void);
+
 /* The returncode of a child that somebody else reaped. */
 #define CHILD_UNKNOWN 255
 

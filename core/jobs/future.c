@@ -290,8 +290,10 @@ int tram_future_result(const tram_future *future, void **ret_value) {
 
 /* The value of a future of this sort that has succeeded, or NULL. */
 static void *value_of(const tram_future *future, enum future_value value, const char *function) {
-    bool wanted = loop_enter(future->loop, function) == 0 && future->kind->value == value;
-    return wanted && future->state == FUTURE_RESULT ? future->value : NULL;
+    if (loop_enter(future->loop, function) || future->kind->value != value || future->state != FUTURE_RESULT)
+        return NULL;
+    mark_retrieved(future);
+    return future->value;
 }
 
 tram_transport *tram_future_transport(const tram_future *future) {

@@ -182,8 +182,9 @@ static void free_record(tram_loop *loop, struct signal_record **place) {
     *place = record->next;
     if (record->queued)
         list_remove(&record->ready.link);
-    tram__discard_soon(loop, record->discard);
+    struct discard *discard = record->discard;
     memory_put(&loop->allocator, record, sizeof *record);
+    tram__discard_soon(loop, discard);
 }
 
 static void run_record(tram_loop *loop, struct ready *ready) {
@@ -271,7 +272,7 @@ static int add(tram_loop *loop, int signal_number, tram_callback callback, void 
         memory_put(&loop->allocator, made, sizeof *record);
         return status == -EINVAL ? TRAM_EVALUE : status;
     }
-    tram__discard_soon(loop, record->discard);
+    struct discard *replaced = record->discard;
     record->callback = callback;
     record->arg = arg;
     record->discard = discard;
@@ -279,6 +280,7 @@ static int add(tram_loop *loop, int signal_number, tram_callback callback, void 
         record->next = loop->signal_records;
         loop->signal_records = record;
     }
+    tram__discard_soon(loop, replaced);
     return 0;
 }
 

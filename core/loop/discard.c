@@ -19,15 +19,22 @@ void tram__discard_forget(tram_loop *loop, struct discard *discard) {
     memory_put(&loop->allocator, discard, sizeof *discard);
 }
 
-static void run(tram_loop *loop, struct deferred_free *deferred) {
-    struct discard *discard = container_of(deferred, struct discard, deferred);
+static void run(tram_loop *loop, struct discard *discard) {
     tram_discard function = discard->function;
     void *arg = discard->arg;
     tram__discard_forget(loop, discard);
     function(arg);
 }
 
+static void run_deferred(tram_loop *loop, struct deferred_free *deferred) {
+    run(loop, container_of(deferred, struct discard, deferred));
+}
+
 void tram__discard_soon(tram_loop *loop, struct discard *discard) {
-    if (discard)
-        tram__loop_free_later(loop, &discard->deferred, run);
+    if (!discard)
+        return;
+    if (loop->in_tick)
+        tram__loop_free_later(loop, &discard->deferred, run_deferred);
+    else
+        run(loop, discard);
 }

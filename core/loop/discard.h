@@ -1,6 +1,7 @@
 /*
  * What is called once a callback of the user's will not run any more: its argument goes back. It is kept beside what is
- * registered and runs at the end of the tick, so never while the callback is at work. The loop's thread.
+ * registered and runs at the end of the tick, so never while the callback is at work; outside of a tick, where no such
+ * callback is, at once. The loop's thread.
  */
 #ifndef TRAM_CORE_LOOP_DISCARD_H
 #define TRAM_CORE_LOOP_DISCARD_H
@@ -16,7 +17,10 @@ struct discard {
 /* NULL for no function. 0 or -ENOMEM. */
 int tram__discard_new(tram_loop *loop, tram_discard function, void *arg, struct discard **ret_discard);
 
-/* Calls it soon, once, and frees it. NULL: nothing. */
+/*
+ * Calls it soon, once, and frees it. NULL: nothing. The function may call anything, so this is the last thing that
+ * whoever takes a callback off does.
+ */
 void tram__discard_soon(tram_loop *loop, struct discard *discard);
 
 /* Frees it uncalled. NULL: nothing. */

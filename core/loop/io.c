@@ -6,19 +6,6 @@
 #include "core/loop/loop.h"
 #include "core/system/sigpipe.h"
 
-/* Doubles an array of the loop's; the new part is zeroed. */
-static int grow(tram_loop *loop, void **array, uint32_t count, uint32_t new_count, size_t size) {
-    char *grown = memory_get(&loop->allocator, new_count * size);
-    if (!grown)
-        return -ENOMEM;
-    if (count)
-        memcpy(grown, *array, count * size);
-    memset(grown + count * size, 0, (new_count - count) * size);
-    memory_put(&loop->allocator, *array, count * size);
-    *array = grown;
-    return 0;
-}
-
 /* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
 static int grow_slots(tram_loop *loop) {
     uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
@@ -54,24 +41,59 @@ static inline uint32_t slot_new(tram_loop *loop) {
     return slot;
 }
 
-static int grow_descriptors(tram_loop *loop, int fd) {
-    uint32_t new_count = loop->descriptor_count ? loop->descriptor_count : 64;
-    while (new_count <= (uint32_t)fd)
+/* ---- Descriptors ---- */
+
+/*
+ * The table is cut into pages, made when their first descriptor comes, so that a high number neither moves nor clears
+ * more than a page and the pointers to pages. Where none was made yet stands this one, in which no place is free.
+ */
+static uint32_t no_page[TRAM_DESCRIPTOR_PAGE] = {[0 ... TRAM_DESCRIPTOR_PAGE - 1] = UINT32_MAX};
+
+/* The descriptor must be below descriptor_count. */
+static inline uint32_t *place_of(const tram_loop *loop, int fd) {
+    return &loop->descriptors[(uint32_t)fd / TRAM_DESCRIPTOR_PAGE][(uint32_t)fd % TRAM_DESCRIPTOR_PAGE];
+}
+
+static int grow_pages(tram_loop *loop, uint32_t needed) {
+    uint32_t count = loop->descriptor_count / TRAM_DESCRIPTOR_PAGE, new_count = count ? count : 8;
+    while (new_count < needed)
         new_count *= 2;
-    void *descriptors = loop->descriptors;
-    int status = grow(loop, &descriptors, loop->descriptor_count, new_count, sizeof *loop->descriptors);
-    if (status)
-        return status;
-    loop->descriptors = descriptors;
-    loop->descriptor_count = new_count;
+    uint32_t **pages = memory_get(&loop->allocator, new_count * sizeof *pages);
+    if (!pages)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < new_count; i++)
+        pages[i] = i < count ? loop->descriptors[i] : no_page;
+    memory_put(&loop->allocator, loop->descriptors, count * sizeof *pages);
+    loop->descriptors = pages;
+    loop->descriptor_count = new_count * TRAM_DESCRIPTOR_PAGE;
     return 0;
+}
+
+static int make_page(tram_loop *loop, int fd) {
+    uint32_t page = (uint32_t)fd / TRAM_DESCRIPTOR_PAGE;
+    int status = (uint32_t)fd >= loop->descriptor_count ? grow_pages(loop, page + 1) : 0;
+    if (status || loop->descriptors[page] != no_page)
+        return status;
+    uint32_t *made = tram__memory_get_zero(&loop->allocator, sizeof no_page);
+    if (!made)
+        return -ENOMEM;
+    loop->descriptors[page] = made;
+    return 0;
+}
+
+void tram__loop_free_descriptors(tram_loop *loop) {
+    uint32_t count = loop->descriptor_count / TRAM_DESCRIPTOR_PAGE;
+    for (uint32_t i = 0; i < count; i++)
+        if (loop->descriptors[i] != no_page)
+            memory_put(&loop->allocator, loop->descriptors[i], sizeof no_page);
+    memory_put(&loop->allocator, loop->descriptors, count * sizeof *loop->descriptors);
 }
 
 struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
     if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
         return NULL;
-    uint32_t slot = loop->descriptors[fd];
-    return slot ? loop->io_slots[slot].io : NULL;
+    uint32_t slot = *place_of(loop, fd);
+    return slot && slot != UINT32_MAX ? loop->io_slots[slot].io : NULL;
 }
 
 /* Sees to it that there is a place for the descriptor in the table, and that it is free. */
@@ -84,11 +106,11 @@ __attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
             return TRAM_ESTATE;
         present->kind->ending(present, IO_SHUTDOWN_NOW);
     }
-    return fd >= 0 && (uint32_t)fd >= loop->descriptor_count ? grow_descriptors(loop, fd) : 0;
+    return fd >= 0 ? make_page(loop, fd) : 0;
 }
 
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    if (unlikely((uint32_t)fd >= loop->descriptor_count || loop->descriptors[fd])) {
+    if (unlikely((uint32_t)fd >= loop->descriptor_count || *place_of(loop, fd))) {
         int status = make_place(loop, fd);
         if (status)
             return status;
@@ -99,7 +121,7 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
 
     loop->io_slots[slot].io = io;
     if (fd >= 0)
-        loop->descriptors[fd] = slot;
+        *place_of(loop, fd) = slot;
     *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }
@@ -117,7 +139,7 @@ void tram__io_remove(struct io *io) {
     slot->next_free = loop->io_slot_free;
     loop->io_slot_free = io->slot;
     if (io->fd >= 0)
-        loop->descriptors[io->fd] = 0;
+        *place_of(loop, io->fd) = 0;
     io->slot = 0;
     io->wanted = io->armed = 0;
 }
@@ -233,7 +255,7 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
 
 static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
     TRAM_ASSERT(io->slot == slot && io->loop == loop && io->kind);
-    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && loop->descriptors[io->fd] == slot));
+    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *place_of(loop, io->fd) == slot));
 }
 
 void tram__loop_validate_ios(const tram_loop *loop) {
@@ -251,8 +273,8 @@ void tram__loop_validate_ios(const tram_loop *loop) {
     }
     TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
     for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
-        uint32_t slot = loop->descriptors[fd];
-        TRAM_ASSERT(!slot ||
+        uint32_t slot = *place_of(loop, (int)fd);
+        TRAM_ASSERT(!slot || slot == UINT32_MAX ||
                     (slot < loop->io_slot_count && loop->io_slots[slot].io && loop->io_slots[slot].io->fd == (int)fd));
     }
 }

@@ -91,7 +91,9 @@ enum io_event {
      * may close at any time: where a copy of one lives on, the kernel would report it for ever, and take no orders.
      */
     IO_ONCE = 8,
-    IO_EDGE = 16, /* the backend's, in `armed`: only what is new is told */
+    /* The backend's, in `armed`. */
+    IO_EDGE = 16,  /* only what is new is told */
+    IO_IDLED = 32, /* trouble was reported once, and there was nothing to do */
 };
 
 /* Part of a file that is to be sent. */
@@ -217,6 +219,9 @@ void tram__io_remove(struct io *io);
 
 /* The io that has the descriptor on this loop, or NULL. */
 struct io *tram__io_of_descriptor(const tram_loop *loop, int fd);
+
+/* At the end of the loop: the table of descriptors. */
+void tram__loop_free_descriptors(tram_loop *loop);
 
 static inline bool io_added(const struct io *io) {
     return io->slot != 0;

@@ -113,65 +113,7 @@ static void run_batch(tram_loop *loop) {
     }
 }
 
-/* Runs as many as were planned. */
-static void run_mail(tram_loop *loop, uint32_t count) {
-    struct mailbox *mailbox = loop->mailbox;
-    struct mail_batch used = mailbox->used;
-    uint32_t left = count;
-    /* A signal, or a stop, waits for one portion, however much mail there is. */
-    while (left) {
-        struct mail *mail = mailbox_next(mailbox);
-        if (unlikely(mail->kind->counted))
-            tram__mailbox_uncount(mailbox);
-        mail->kind->run(loop, mail);
-        mail_put_back(mailbox, &used, mail);
-        if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
-            break;
-    }
-    mailbox->unplanned += left;
-    if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
-        tram__mail_batch_send(mailbox, used);
-        used = (struct mail_batch){0};
-    }
-    mailbox->used = used;
-    stats_add(&loop->stats.mails, count);
-}
-
-/* Stands in the ready queue for mail that came before what follows. */
-struct mail_place {
-    struct ready ready;
-    uint32_t count;
-};
-
-static void run_place(tram_loop *loop, struct ready *ready) {
-    struct mail_place *place = container_of(ready, struct mail_place, ready);
-    uint32_t count = place->count;
-    memory_put(&loop->allocator, place, sizeof *place);
-    if (likely(!loop->closing)) /* else it was discarded */
-        run_mail(loop, count);
-}
-
-void tram__loop_place_mail(tram_loop *loop) {
-    if (loop->mail_placed >= loop->mail_limit)
-        return;
-    struct mail_place *place = memory_get(&loop->allocator, sizeof *place);
-    if (!place)
-        return; /* nothing is lost: it runs with what comes later */
-    list_init(&place->ready.link);
-    place->ready.run = run_place;
-    place->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
-    loop->mail_placed += place->count;
-    list_append(&loop->ready, &place->ready.link);
-}
-
-/* How much of the mail this tick runs behind its ready queue. */
-static uint32_t plan_mail(tram_loop *loop) {
-    uint32_t placed = loop->mail_placed;
-    loop->mail_placed = 0;
-    return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
-}
-
-static void take_signals(tram_loop *loop) {
+__attribute__((noinline)) static void take_signals(tram_loop *loop) {
     uint64_t came = atomic_exchange(&loop->mailbox->signals, 0);
     if (came & MAILBOX_CONTROL && loop->on_control)
         loop->on_control(loop, loop->worker);
@@ -226,7 +168,7 @@ static int tick(tram_loop *loop, bool may_block) {
     uint64_t began = measures || loop->timers.count ? tram__clock(loop) : 0;
     loop->in_tick = true;
     list_move_all(&loop->ready, &loop->batch);
-    uint32_t mail = mailbox_empty(loop->mailbox) ? 0 : plan_mail(loop);
+    uint32_t mail = mailbox_empty(loop->mailbox) ? 0 : tram__loop_plan_mail(loop);
     if (loop->timers.count)
         tram__timers_begin(&loop->timers, began);
 
@@ -234,7 +176,7 @@ static int tick(tram_loop *loop, bool may_block) {
         report_wait(loop, status);
     run_batch(loop);
     if (mail)
-        run_mail(loop, mail);
+        tram__loop_run_mail(loop, mail);
     loop->poller_ops->serve(loop, loop->poller);
     run_due(loop);
 
@@ -400,7 +342,7 @@ static void free_parts(tram_loop *loop) {
     tram__timers_fini(&loop->timers);
     const tram_allocator *allocator = &loop->allocator;
     memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
-    memory_put(allocator, loop->descriptors, loop->descriptor_count * sizeof *loop->descriptors);
+    tram__loop_free_descriptors(loop);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
     if (loop->mailbox)
         tram__mailbox_abandon(loop->mailbox);
@@ -510,14 +452,6 @@ int tram_loop_free(tram_loop *loop) {
 }
 
 /* ---- The rest ---- */
-
-int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns) {
-    return tram__timers_start(&loop->timers, &deadline->timer, when_ns);
-}
-
-int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint64_t duration_ns) {
-    return tram__deadline_start(loop, deadline, time_after(tram__clock(loop), duration_ns));
-}
 
 void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
                            void (*dispose)(tram_loop *loop, struct deferred_free *deferred)) {

@@ -11,6 +11,10 @@
 
 /* Puts the mail that waits into the ready queue. */
 void tram__loop_place_mail(tram_loop *loop);
+/* How much of the mail this tick runs behind its ready queue. */
+uint32_t tram__loop_plan_mail(tram_loop *loop);
+/* Runs as many as were planned. */
+void tram__loop_run_mail(tram_loop *loop, uint32_t count);
 
 /* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
  */

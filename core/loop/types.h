@@ -144,7 +144,7 @@ struct tram_loop {
     uint32_t io_slot_count; /* used so far, slot 0 included */
     uint32_t io_slot_capacity;
     uint32_t io_slot_free;
-    uint32_t *descriptors; /* by descriptor: the slot of its io, or 0 */
+    uint32_t **descriptors; /* by page and descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
     struct list close_hooks;
     struct call_slots *calls; /* handles.c */

@@ -45,12 +45,13 @@ static unsigned watch_events(const struct watch *watch) {
 
 /* ---- Ending ---- */
 
-static void clear(struct watch *watch, int which) {
+/* What is left to do for what was registered: tram__discard_soon(), last of all. */
+static struct discard *clear(struct watch *watch, int which) {
     struct registration registration = watch->registrations[which];
     watch->registrations[which] = (struct registration){0};
     if (registration.watcher)
         registration.watcher->watch = NULL;
-    tram__discard_soon(watch->io.loop, registration.discard);
+    return registration.discard;
 }
 
 static void watch_dispose(tram_loop *loop, struct deferred_free *deferred) {
@@ -60,19 +61,21 @@ static void watch_dispose(tram_loop *loop, struct deferred_free *deferred) {
 
 static void watch_end(struct watch *watch) {
     tram__io_remove(&watch->io);
-    clear(watch, 0);
-    clear(watch, 1);
     tram__loop_free_later(watch->io.loop, &watch->deferred, watch_dispose);
 }
 
 /* The descriptor is not what it was. */
 static void watch_gone(struct watch *watch) {
     struct watcher *reader = watch->registrations[0].watcher, *writer = watch->registrations[1].watcher;
+    struct discard *discards[] = {clear(watch, 0), clear(watch, 1)};
+    tram_loop *loop = watch->io.loop;
     watch_end(watch);
     if (reader)
         reader->gone(reader);
     if (writer)
         writer->gone(writer);
+    tram__discard_soon(loop, discards[0]);
+    tram__discard_soon(loop, discards[1]);
 }
 
 static void watch_ending(struct io *io, enum shutdown_mode ending) {
@@ -145,22 +148,28 @@ static int watch_get(tram_loop *loop, int fd, struct watch **ret_watch) {
 }
 
 static void watch_take(struct watch *watch, int which) {
-    clear(watch, which);
+    tram_loop *loop = watch->io.loop;
+    struct discard *discard = clear(watch, which);
     if (watch_events(watch))
         tram__io_watch(&watch->io, watch_events(watch));
     else
         watch_end(watch);
+    tram__discard_soon(loop, discard);
 }
 
 static int watch_put(struct watch *watch, int which, struct registration registration) {
-    clear(watch, which);
+    tram_loop *loop = watch->io.loop;
+    struct discard *replaced = clear(watch, which);
+    registration.since = loop->stats.ticks;
     watch->registrations[which] = registration;
-    watch->registrations[which].since = watch->io.loop->stats.ticks;
+    if (registration.watcher)
+        registration.watcher->watch = watch;
     int status = tram__io_watch(&watch->io, watch_events(watch));
     if (status) {
-        watch->registrations[which] = (struct registration){0}; /* it never was here */
+        clear(watch, which); /* the argument stays the caller's */
         watch_take(watch, which);
     }
+    tram__discard_soon(loop, replaced);
     return status;
 }
 
@@ -175,8 +184,6 @@ int tram__watcher_start(struct watcher *watcher, tram_loop *loop, int fd) {
     int status = watch_get(loop, fd, &watch);
     if (!status)
         status = watch_put(watch, which_of(watcher), (struct registration){.watcher = watcher});
-    if (!status)
-        watcher->watch = watch;
     return status;
 }
 

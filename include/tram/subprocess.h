@@ -53,7 +53,8 @@ typedef struct tram_subprocess_options {
     const char *cwd;        /* the child's directory; NULL: this process's */
     const char *const *env; /* "NAME=value" …, NULL; NULL: this process's environment */
     bool new_session;       /* setsid() in the child */
-    const int *pass_fds;    /* descriptors that the child inherits besides, with the same numbers */
+    const int *pass_fds;    /* descriptors that the child inherits besides, with the same numbers: -EMFILE through the
+                             * future for one that is not below the limit of open files */
     size_t pass_fd_count;
     uintptr_t reserved[8]; /* must be 0 */
 } tram_subprocess_options;

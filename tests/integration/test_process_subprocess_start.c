@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/system/sys.h"
+#include "core/loop/loop.h"
 
 #define NO_PIPE                                                                                                        \
     { TRAM_STDIO_NULL, 0 }
@@ -294,6 +296,103 @@ static void test_Z_18_no_descriptor_but_those_passed_on_purpose(void **state) {
         close(open_ones[i]);
 }
 
+/* The creator gets `code`, with `detail` in its text, and nobody hears anything else. */
+static void assert_fails(struct world *world, const char *const *argv, const tram_subprocess_options *options, int code,
+                         const char *detail) {
+    struct process *process = process_new(world);
+    tram_future *future;
+    int descriptors = open_descriptors();
+    assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, argv, options, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), code);
+    assert_non_null(strstr(tram_future_error(future)->detail, detail));
+    tram_future_release(future);
+    run_until(world, &process->was_released);
+    run_ticks(world, 2);
+    assert_trace(world, "released");
+    assert_true(no_children());
+    assert_int_equal(open_descriptors(), descriptors);
+    process_free(process);
+}
+
+/* Of open files, lowered to `limit` until it is lowered again. */
+static rlim_t lower_limit(rlim_t limit) {
+    struct rlimit now;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+    rlim_t before = now.rlim_cur;
+    now.rlim_cur = limit;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    return before;
+}
+
+/* The last number that a process may have. */
+static void test_Z_18_descriptors_at_the_soft_limit_are_passed(void **state) {
+    struct world *world = *state;
+    enum { LIMIT = 64 };
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int high = fcntl(null, F_DUPFD_CLOEXEC, LIMIT - 1), low[4];
+    for (int i = 0; i < 4; i++)
+        low[i] = fcntl(null, F_DUPFD, 40 + 2 * i); /* inheritable */
+    rlim_t before = lower_limit(LIMIT);
+    int passed[] = {high, low[2], low[1]};
+    tram_subprocess_options options = {.pass_fds = passed, .pass_fd_count = 3};
+    char expected[64];
+    snprintf(expected, sizeof expected, "0\n1\n2\n%d\n%d\n%d\n", low[1], low[2], high);
+    assert_output(world, "for i in $(seq 0 99); do if [ -e /proc/$$/fd/$i ]; then echo $i; fi; done", &options,
+                  expected);
+    lower_limit(before);
+    for (int i = 0; i < 4; i++)
+        close(low[i]);
+    close(high), close(null);
+}
+
+/* The limit was lowered after they were opened. */
+static void test_Z_18_descriptors_above_the_soft_limit(void **state) {
+    struct world *world = *state;
+    enum { LIMIT = 64 };
+    int fds[2];
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    int high = fcntl(fds[1], F_DUPFD_CLOEXEC, 200);
+    rlim_t before = lower_limit(LIMIT);
+    tram_subprocess_options options = {.output = {TRAM_STDIO_FD, high}};
+    struct process *process = run(world, "echo hello", &options);
+    assert_int_equal(process->returncode, 0);
+    assert_holds(fds[0], "hello\n");
+    process_free(process);
+    const char *const argv[] = {"true", NULL};
+    options = (tram_subprocess_options){.pass_fds = &high, .pass_fd_count = 1};
+    assert_fails(world, argv, &options, -EMFILE, "limit of open files");
+    lower_limit(before);
+    close(high), close(fds[0]), close(fds[1]);
+}
+
+static int actions_of_spawn;
+static int (*spawn_before)(pid_t *ret_pid, const char *path, const posix_spawn_file_actions_t *actions,
+                           const posix_spawnattr_t *attributes, char *const argv[], char *const env[]);
+
+static int count_actions(pid_t *ret_pid, const char *path, const posix_spawn_file_actions_t *actions,
+                         const posix_spawnattr_t *attributes, char *const argv[], char *const env[]) {
+    actions_of_spawn = actions->__used;
+    return spawn_before(ret_pid, path, actions, attributes, argv, env);
+}
+
+/* One action for each number below it would be thousands, made on the loop and run while it waits. */
+static void test_Z_18_a_high_number_costs_no_more_than_a_low_one(void **state) {
+    struct world *world = *state;
+    struct sys counting = *world->loop->sys;
+    spawn_before = counting.posix_spawn;
+    counting.posix_spawn = count_actions;
+    const struct sys *before = world->loop->sys;
+    world->loop->sys = &counting;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), high = fcntl(null, F_DUPFD_CLOEXEC, 800);
+    tram_subprocess_options options = {.pass_fds = &high, .pass_fd_count = 1};
+    char expected[64];
+    snprintf(expected, sizeof expected, "0\n1\n2\n3\n%d\n", high);
+    assert_output(world, "exec ls /proc/self/fd", &options, expected);
+    assert_in_range(actions_of_spawn, 1, 10);
+    world->loop->sys = before;
+    close(high), close(null);
+}
+
 static void test_Z_18_a_passed_descriptor_works(void **state) {
     struct world *world = *state;
     int fds[2];
@@ -327,24 +426,6 @@ static void test_Z_18_no_signal_is_blocked_or_ignored(void **state) {
 }
 
 /* ---- Z-3 and worse ---- */
-
-/* The creator gets `code`, with `detail` in its text, and nobody hears anything else. */
-static void assert_fails(struct world *world, const char *const *argv, const tram_subprocess_options *options, int code,
-                         const char *detail) {
-    struct process *process = process_new(world);
-    tram_future *future;
-    int descriptors = open_descriptors();
-    assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, argv, options, &future), 0);
-    assert_int_equal(tram_loop_run_until_complete(world->loop, future), code);
-    assert_non_null(strstr(tram_future_error(future)->detail, detail));
-    tram_future_release(future);
-    run_until(world, &process->was_released);
-    run_ticks(world, 2);
-    assert_trace(world, "released");
-    assert_true(no_children());
-    assert_int_equal(open_descriptors(), descriptors);
-    process_free(process);
-}
 
 static void test_Z_3_a_missing_program(void **state) {
     struct world *world = *state;
@@ -664,6 +745,9 @@ int main(void) {
         TEST(test_Z_2_new_session),
         TEST(test_Z_18_no_descriptor_but_those_passed_on_purpose),
         TEST(test_Z_18_a_passed_descriptor_works),
+        TEST(test_Z_18_descriptors_at_the_soft_limit_are_passed),
+        TEST(test_Z_18_descriptors_above_the_soft_limit),
+        TEST(test_Z_18_a_high_number_costs_no_more_than_a_low_one),
         TEST(test_Z_18_no_signal_is_blocked_or_ignored),
         TEST(test_Z_3_a_missing_program),
         TEST(test_Z_3_what_is_no_program),

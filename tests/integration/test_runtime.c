@@ -97,13 +97,18 @@ static tram_runtime *runtime_new(const tram_runtime_options *options) {
     return runtime;
 }
 
-static tram_runtime_server *serve(tram_runtime *runtime, tram_protocol_factory factory) {
+static tram_runtime_server *serve_with(tram_runtime *runtime, tram_protocol_factory factory,
+                                       const tram_server_options *options) {
     tram_runtime_server *server;
     tram_error error = {0};
-    int status = tram_runtime_create_server(runtime, factory, NULL, "127.0.0.1", "0", NULL, &server, &error);
+    int status = tram_runtime_create_server(runtime, factory, NULL, "127.0.0.1", "0", options, &server, &error);
     if (status)
         fail_msg("create_server: %s: %s", tram_error_name(status), error.detail ? error.detail : "");
     return server;
+}
+
+static tram_runtime_server *serve(tram_runtime *runtime, tram_protocol_factory factory) {
+    return serve_with(runtime, factory, NULL);
 }
 
 static uint16_t port_of(const tram_runtime_server *server) {
@@ -549,13 +554,16 @@ static bool reads_eof(int fd) {
 static void test_stop_closes_what_is_idle(void **state) {
     tram_runtime_options options = options_for(*state, 2);
     tram_runtime *runtime = runtime_new(&options);
-    tram_runtime_server *server = serve(runtime, echo_factory);
+    tram_server_options level = {.shard = TRAM_SHARD_HANDOFF}; /* so that each worker's share is known */
+    tram_runtime_server *server = serve_with(runtime, echo_factory, &level);
     assert_int_equal(tram_runtime_start(runtime), 0);
     int fds[8];
     for (size_t i = 0; i < 8; i++) {
         fds[i] = connect_to(server);
         assert_echoes(fds[i]);
     }
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(tram_runtime_server_connection_count(server, i), 4);
     uint16_t port = port_of(server);
     assert_int_equal(tram_runtime_stop(runtime), 0);
     assert_int_equal(tram_runtime_join(runtime), 0); /* none was aborted */
@@ -566,13 +574,13 @@ static void test_stop_closes_what_is_idle(void **state) {
     assert_nobody_listens(port);
     assert_int_equal(released_count, 8);
     tram_stats stats;
-    uint64_t accepted = 0;
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(tram_runtime_stats(runtime, i, &stats), 0);
         assert_int_equal(stats.connections_now, 0);
-        accepted += stats.accepted;
+        assert_int_equal(stats.connections, 4); /* served by each, and closed by each */
+        assert_int_equal(stats.accepted, i == 0 ? 8 : 0);
+        assert_int_equal(stats.taken_over, i == 0 ? 0 : 4);
     }
-    assert_int_equal(accepted, 8);
     tram_runtime_free(runtime);
 }
 

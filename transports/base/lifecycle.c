@@ -31,7 +31,7 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
 /* One line for each connection (W-6), with its peer as long as its socket is there. */
 __attribute__((noinline)) static void log_dropped(tram_transport *transport, bool open) {
     unsigned count = transport->dropped_writes - 1u; /* the first is the end itself, as CPython counts */
-    const void *peer = open ? tram_transport_get_extra_info(transport, "peername", NULL) : NULL;
+    const void *peer = open ? transport_kind_of(transport)->extra_info(transport, "peername") : NULL;
     char text[TRAM_ADDRESS_TEXT_SIZE];
     transport->dropped_writes = 1;
     tram__log(loop_of(transport), TRAM_LOG_WARNING,
@@ -93,7 +93,7 @@ static void count_out(tram_transport *transport) {
 
 /*
  * Everything behind connection_lost: descriptor, owner, protocol, memory, in this order (T-6, V-15, X-4). The protocol
- * is the caller's to release, who gives the hold of the open connection back after that.
+ * is the caller's to release, who gives the user of the error and the hold of the open connection back after that.
  */
 static tram_protocol *finish(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
@@ -101,7 +101,6 @@ static tram_protocol *finish(tram_transport *transport) {
     transport_kind_of(transport)->end(transport);
     count_out(transport);
     transport->protocol = NULL;
-    raised_drop(loop_of(transport), transport->end.user);
     return protocol;
 }
 
@@ -117,6 +116,7 @@ static void call_lost(tram_transport *transport) {
     if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
         log_dropped(transport, true);
     tram__protocol_release(finish(transport));
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
 }
 
@@ -357,6 +357,7 @@ bool tram__transport_withdraw(tram_transport *transport) {
     tram_protocol *protocol = finish(transport);
     if (protocol) /* a creation that is undone keeps its own */
         tram__protocol_release_soon(loop_of(transport), protocol);
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
     return true;
 }

@@ -5,6 +5,7 @@
 #ifndef TRAM_TRANSPORTS_BASE_PROTOCOL_ADAPTER_H
 #define TRAM_TRANSPORTS_BASE_PROTOCOL_ADAPTER_H
 
+#include "transports/base/released.h"
 #include "transports/base/types.h"
 
 /*
@@ -12,18 +13,6 @@
  * that has no ops, is TRAM_ETYPE.
  */
 int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol);
-
-/* Queues `released` of a protocol that no transport has any more (X-4, S-5). Never fails. */
-void tram__protocol_release_soon(tram_loop *loop, tram_protocol *protocol);
-void tram__protocol_release(tram_protocol *protocol);
-
-struct transport_state;
-
-/* Those that wait for their `released` form a list whose last is known. */
-void tram__released_validate(const struct transport_state *state);
-
-/* Takes that back, for a protocol that a transport has again. Harmless for any other. */
-void tram__protocol_reclaim(tram_loop *loop, tram_protocol *protocol);
 
 void tram__protocol_connection_made(tram_transport *transport);
 void tram__protocol_connection_lost(tram_transport *transport, const tram_error *error);

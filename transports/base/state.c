@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "transports/base/chunks.h"
-#include "transports/base/protocol_adapter.h"
+#include "transports/base/released.h"
 #include "transports/base/transport.h"
 
 static void state_free(tram_loop *loop, struct loop_state *state) {

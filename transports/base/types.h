@@ -127,6 +127,7 @@ enum transport_flag {
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
+    T_FLAGS_END,               /* one above the last */
 };
 
 /* Bytes that were received before the transport was made, and come first (handover.c). */

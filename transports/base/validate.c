@@ -5,10 +5,11 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending", "made",      "paused",         "eof",       "closing",       "lost-pending",
-    "lost",         "write-eof", "writing-paused", "overrides", "creator",       "exclusive",
-    "writer",       "yields",    "server-close",   "unread",    "writing-ended", "not-ours",
+    "made-pending", "made",           "paused",        "eof",      "closing",   "lost-pending", "lost",
+    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive", "writer",       "yields",
+    "server-close", "unread",         "writing-ended", "not-ours", "fd-known",
 };
+_Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 
 void tram__transport_describe(const tram_transport *transport, char *text, size_t size) {
     size_t used = 0;

@@ -358,13 +358,24 @@ static int fail(struct kept_error *ret_error, int code, const char *operation) {
     return code;
 }
 
+static int bad_descriptor(struct kept_error *ret_error, int fd, int code, const char *why) {
+    snprintf(ret_error->detail, sizeof ret_error->detail, "descriptor %d: %s", fd, why);
+    ret_error->error = (tram_error){.code = code, .operation = "subprocess", .detail = ret_error->detail};
+    return code;
+}
+
 static int check_descriptor(const struct sys *sys, int fd, struct kept_error *ret_error) {
     if (sys->fcntl(fd, F_GETFD, 0) >= 0)
         return 0;
     int code = -errno;
-    snprintf(ret_error->detail, sizeof ret_error->detail, "descriptor %d: %s", fd, tram_error_text(code));
-    ret_error->error = (tram_error){.code = code, .operation = "subprocess", .detail = ret_error->detail};
-    return code;
+    return bad_descriptor(ret_error, fd, code, tram_error_text(code));
+}
+
+/* The child has no such number either: its limit is ours. */
+static int check_passed(const struct sys *sys, int fd, struct kept_error *ret_error) {
+    if (fd >= tram__child_descriptor_limit())
+        return bad_descriptor(ret_error, fd, -EMFILE, "not below the limit of open files (ulimit -n)");
+    return check_descriptor(sys, fd, ret_error);
 }
 
 /* Before pipes are opened, which might get the number of one that is not. */
@@ -376,7 +387,7 @@ static int check_descriptors(const struct sys *sys, const tram_subprocess_option
         if (stdio[i]->kind == TRAM_STDIO_FD)
             status = check_descriptor(sys, stdio[i]->fd, ret_error);
     for (size_t i = 0; i < options->pass_fd_count && !status; i++)
-        status = check_descriptor(sys, options->pass_fds[i], ret_error);
+        status = check_passed(sys, options->pass_fds[i], ret_error);
     return status;
 }
 

@@ -1,0 +1,58 @@
+/* The mail of a loop: when what the mailbox holds runs, and where it stands among the callbacks of the loop. */
+#include "core/loop/loop.h"
+
+void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
+    struct mailbox *mailbox = loop->mailbox;
+    struct mail_batch used = mailbox->used;
+    uint32_t left = count;
+    /* A signal, or a stop, waits for one portion, however much mail there is. */
+    while (left) {
+        struct mail *mail = mailbox_next(mailbox);
+        if (unlikely(mail->kind->counted))
+            tram__mailbox_uncount(mailbox);
+        mail->kind->run(loop, mail);
+        mail_put_back(mailbox, &used, mail);
+        if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
+            break;
+    }
+    mailbox->unplanned += left;
+    if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
+        tram__mail_batch_send(mailbox, used);
+        used = (struct mail_batch){0};
+    }
+    mailbox->used = used;
+    stats_add(&loop->stats.mails, count);
+}
+
+/* Stands in the ready queue for mail that came before what follows. */
+struct mail_place {
+    struct ready ready;
+    uint32_t count;
+};
+
+static void run_place(tram_loop *loop, struct ready *ready) {
+    struct mail_place *place = container_of(ready, struct mail_place, ready);
+    uint32_t count = place->count;
+    memory_put(&loop->allocator, place, sizeof *place);
+    if (likely(!loop->closing)) /* else it was discarded */
+        tram__loop_run_mail(loop, count);
+}
+
+void tram__loop_place_mail(tram_loop *loop) {
+    if (loop->mail_placed >= loop->mail_limit)
+        return;
+    struct mail_place *place = memory_get(&loop->allocator, sizeof *place);
+    if (!place)
+        return; /* nothing is lost: it runs with what comes later */
+    list_init(&place->ready.link);
+    place->ready.run = run_place;
+    place->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
+    loop->mail_placed += place->count;
+    list_append(&loop->ready, &place->ready.link);
+}
+
+uint32_t tram__loop_plan_mail(tram_loop *loop) {
+    uint32_t placed = loop->mail_placed;
+    loop->mail_placed = 0;
+    return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
+}
