@@ -58,7 +58,7 @@ typedef enum tram_log_level {
     TRAM_LOG_ERROR = 2,
 } tram_log_level;
 
-/* Receives log lines, without a newline at the end. Called on the loop's thread. */
+/* Receives log lines, without a newline at the end. Called on the loop's thread; may call what a callback may. */
 typedef void (*tram_log_function)(void *arg, tram_log_level level, const char *line);
 
 /* A tram_log_function that writes to standard error. The library itself writes nowhere unless it is given
