@@ -182,6 +182,33 @@ static void test_V_33_the_table_is_as_large_as_its_sources_make_it(void **state)
     tram__sources_free(sources);
 }
 
+/* Between two sizes all are found, nobody is counted twice, and no call does much of the change. */
+static void test_V_33_a_change_of_size_is_spread_over_many_calls(void **state) {
+    enum { MANY = 200000 };
+    struct sources *sources = sources_new(*state, &two_of_each);
+    struct sockaddr_in address;
+    for (uint32_t i = 0; i < MANY; i++) {
+        address = numbered(i);
+        assert_int_equal(tram__sources_enter(sources, &address), SOURCE_ENTERED);
+        address = numbered(i / 2);
+        assert_int_equal(tram__sources_enter(sources, &address), i % 2 ? SOURCE_FULL : SOURCE_ENTERED);
+        assert_int_equal(tram__sources_count(sources), i + 1);
+    }
+    assert_in_range(tram__sources_most_work(sources), 16, 300);
+    for (uint32_t i = 0; i < MANY; i++) {
+        address = numbered(i);
+        if (i < MANY / 2) {
+            assert_int_equal(tram__sources_enter(sources, &address), SOURCE_FULL);
+            tram__sources_leave(sources, &address);
+        }
+        tram__sources_leave(sources, &address);
+        assert_int_equal(tram__sources_count(sources), MANY - 1 - i);
+    }
+    assert_in_range(tram__sources_most_work(sources), 16, 300);
+    assert_in_range(tram__sources_room(sources), 16, 32);
+    tram__sources_free(sources);
+}
+
 /*
  * Addresses with the same low bits, or the same high bits, or all in a row: whatever somebody chooses who does not know
  * the secret, they spread. The longest run of a table that is at most three quarters full is short; where all meet it
@@ -270,11 +297,17 @@ static void test_V_32_V_33_several_workers_share_the_counts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers_of_the_hash),   TEST(V_33_so_many_of_each_and_no_more),
-        TEST(V_33_a_network_of_ipv6_is_one_source),         TEST(V_33_ipv4_through_ipv6_is_the_same_source),
-        TEST(V_33_sources_of_as_many_bits_as_was_asked),    TEST(V_33_who_has_no_address_always_gets_in),
-        TEST(V_33_counts_are_right_whoever_comes_and_goes), TEST(V_33_the_table_is_as_large_as_its_sources_make_it),
-        TEST(V_33_nobody_can_choose_addresses_that_meet),   TEST(X_1_without_memory_it_gets_crowded_and_then_refuses),
+        cmocka_unit_test(test_known_answers_of_the_hash),
+        TEST(V_33_so_many_of_each_and_no_more),
+        TEST(V_33_a_network_of_ipv6_is_one_source),
+        TEST(V_33_ipv4_through_ipv6_is_the_same_source),
+        TEST(V_33_sources_of_as_many_bits_as_was_asked),
+        TEST(V_33_who_has_no_address_always_gets_in),
+        TEST(V_33_counts_are_right_whoever_comes_and_goes),
+        TEST(V_33_the_table_is_as_large_as_its_sources_make_it),
+        TEST(V_33_a_change_of_size_is_spread_over_many_calls),
+        TEST(V_33_nobody_can_choose_addresses_that_meet),
+        TEST(X_1_without_memory_it_gets_crowded_and_then_refuses),
         TEST(V_32_V_33_several_workers_share_the_counts),
     };
     return cmocka_run_group_tests_name("sources", tests, NULL, NULL);

@@ -14,18 +14,35 @@
 #define SLOTS_MAX    (UINT32_MAX / 2 + 1)
 #define STRIPE_SHIFT 60 /* the highest bits choose the stripe, the lowest the slot */
 
+/* What one call does for a change of size at most. A table is empty before it could be due for the next one. */
+#define CLEAR_SLOTS 256
+#define MOVE_STEPS  32
+
 struct source {
     uint64_t network;
     uint32_t family;
     uint32_t count; /* 0: the slot is free */
 };
 
-/* Linear probing; whoever leaves has those behind it move up, so that there are no deferred_frees. */
-struct stripe {
-    pthread_mutex_t lock;
+/* Linear probing; whoever leaves has those behind it move up, so that there are no tombstones. */
+struct table {
     struct source *slots;
     uint32_t room; /* 0, or a power of 2 */
-    uint32_t used;
+};
+
+/*
+ * A change of size is spread over the calls that follow: the table to come is cleared bit by bit, then it takes the
+ * place of the present one, whose sources move over bit by bit. New ones go to the present table only.
+ */
+struct stripe {
+    pthread_mutex_t lock;
+    struct table present;
+    struct table next;       /* being cleared */
+    struct table former;     /* being emptied */
+    uint32_t cleared;        /* slots of `next` */
+    uint32_t emptied;        /* slots of `former`: there is nothing before this one */
+    uint32_t used;           /* in both */
+    uint32_t most_work;      /* for tests: the most slots that a call cleared, passed and moved */
     unsigned char apart[64]; /* no two stripes share a cache line */
 };
 
@@ -91,82 +108,152 @@ static uint64_t hash_of(const struct sources *sources, const struct source *sour
     return siphash_1_3(sources->secret, source->network, source->family);
 }
 
-/* ---- A stripe, with its lock held ---- */
+/* ---- A table ---- */
 
-static inline uint32_t home_of(const struct stripe *stripe, uint64_t hash) {
-    return (uint32_t)hash & (stripe->room - 1);
+static inline uint32_t home_of(const struct table *table, uint64_t hash) {
+    return (uint32_t)hash & (table->room - 1);
 }
 
 /* Where it is, or would be: there must be a free slot. */
-static struct source *find(const struct stripe *stripe, const struct source *source, uint64_t hash) {
-    uint32_t slot = home_of(stripe, hash);
-    while (stripe->slots[slot].count && !same(&stripe->slots[slot], source))
-        slot = (slot + 1) & (stripe->room - 1);
-    return &stripe->slots[slot];
+static struct source *find_in(const struct table *table, const struct source *source, uint64_t hash) {
+    uint32_t slot = home_of(table, hash);
+    while (table->slots[slot].count && !same(&table->slots[slot], source))
+        slot = (slot + 1) & (table->room - 1);
+    return &table->slots[slot];
+}
+
+static void move_up(const struct sources *sources, struct table *table, uint32_t hole) {
+    uint32_t mask = table->room - 1;
+    for (uint32_t slot = (hole + 1) & mask; table->slots[slot].count; slot = (slot + 1) & mask) {
+        uint32_t home = home_of(table, hash_of(sources, &table->slots[slot]));
+        if (((slot - home) & mask) < ((slot - hole) & mask))
+            continue; /* it would come before its home */
+        table->slots[hole] = table->slots[slot];
+        hole = slot;
+    }
+    table->slots[hole].count = 0;
+}
+
+static void drop_table(const struct sources *sources, struct table *table) {
+    memory_put(&sources->allocator, table->slots, table->room * sizeof *table->slots);
+    *table = (struct table){0};
+}
+
+/* ---- A stripe, with its lock held ---- */
+
+static bool resizing(const struct stripe *stripe) {
+    return stripe->next.room || stripe->former.room;
+}
+
+static uint32_t clear_some(struct stripe *stripe) {
+    struct table *next = &stripe->next;
+    uint32_t left = next->room - stripe->cleared, count = left < CLEAR_SLOTS ? left : CLEAR_SLOTS;
+    memset(next->slots + stripe->cleared, 0, count * sizeof *next->slots);
+    stripe->cleared += count;
+    if (stripe->cleared == next->room) {
+        stripe->former = stripe->present;
+        stripe->present = *next;
+        stripe->emptied = 0;
+        *next = (struct table){0};
+    }
+    return count;
+}
+
+/* Each step moves one source, or passes a slot that is free. What moves up meanwhile stays behind `emptied`. */
+static uint32_t move_some(const struct sources *sources, struct stripe *stripe) {
+    struct table *former = &stripe->former;
+    uint32_t steps = 0;
+    for (; steps < MOVE_STEPS && stripe->emptied < former->room; steps++) {
+        const struct source *source = &former->slots[stripe->emptied];
+        if (!source->count) {
+            stripe->emptied++;
+            continue;
+        }
+        *find_in(&stripe->present, source, hash_of(sources, source)) = *source;
+        move_up(sources, former, stripe->emptied);
+    }
+    if (stripe->emptied == former->room)
+        drop_table(sources, former);
+    return steps;
+}
+
+/* A part of the change of size that is under way. */
+static void go_on(const struct sources *sources, struct stripe *stripe) {
+    uint32_t work = stripe->next.room ? clear_some(stripe) : 0;
+    if (stripe->former.room)
+        work += move_some(sources, stripe);
+    if (work > stripe->most_work)
+        stripe->most_work = work;
 }
 
 static int resize(const struct sources *sources, struct stripe *stripe, uint32_t room) {
-    struct source *old = stripe->slots;
-    uint32_t old_room = stripe->room;
-    struct source *slots = tram__memory_get_zero(&sources->allocator, room * sizeof *slots);
+    struct source *slots = memory_get(&sources->allocator, room * sizeof *slots);
     if (!slots)
         return -ENOMEM;
-    stripe->slots = slots;
-    stripe->room = room;
-    for (uint32_t i = 0; i < old_room; i++)
-        if (old[i].count)
-            *find(stripe, &old[i], hash_of(sources, &old[i])) = old[i];
-    memory_put(&sources->allocator, old, old_room * sizeof *old);
+    stripe->next = (struct table){.slots = slots, .room = room};
+    stripe->cleared = 0;
+    go_on(sources, stripe);
     return 0;
 }
 
 /* Before one is added. Without memory for more it may get crowded, but one slot stays free. */
 static int make_room(const struct sources *sources, struct stripe *stripe) {
-    if (stripe->used < stripe->room - stripe->room / 4)
+    uint32_t room = stripe->present.room;
+    if (stripe->used < room - room / 4)
         return 0;
-    uint32_t room = stripe->room ? stripe->room * 2 : SMALLEST;
-    int status = stripe->room < SLOTS_MAX ? resize(sources, stripe, room) : -ENOMEM;
-    return status && stripe->used + 1 < stripe->room ? 0 : status;
+    int status = -ENOMEM;
+    if (!resizing(stripe) && room < SLOTS_MAX)
+        status = resize(sources, stripe, room ? room * 2 : SMALLEST);
+    return status && stripe->used + 1 < room ? 0 : status;
 }
 
-static void move_up(const struct sources *sources, struct stripe *stripe, uint32_t hole) {
-    uint32_t mask = stripe->room - 1;
-    for (uint32_t slot = (hole + 1) & mask; stripe->slots[slot].count; slot = (slot + 1) & mask) {
-        uint32_t home = home_of(stripe, hash_of(sources, &stripe->slots[slot]));
-        if (((slot - home) & mask) < ((slot - hole) & mask))
-            continue; /* it would come before its home */
-        stripe->slots[hole] = stripe->slots[slot];
-        hole = slot;
+/* The table that has it, or would take it; NULL: there is none. */
+static struct table *find(struct stripe *stripe, const struct source *source, uint64_t hash,
+                          struct source **ret_place) {
+    *ret_place = NULL;
+    if (stripe->former.room) {
+        *ret_place = find_in(&stripe->former, source, hash);
+        if ((*ret_place)->count)
+            return &stripe->former;
     }
-    stripe->slots[hole].count = 0;
+    if (!stripe->present.room)
+        return NULL;
+    *ret_place = find_in(&stripe->present, source, hash);
+    return &stripe->present;
 }
 
 static int enter(const struct sources *sources, struct stripe *stripe, const struct source *source, uint64_t hash) {
-    struct source *present = stripe->room ? find(stripe, source, hash) : NULL;
-    if (!present || !present->count) {
+    struct source *place;
+    if (unlikely(resizing(stripe)))
+        go_on(sources, stripe);
+    if (!find(stripe, source, hash, &place) || !place->count) {
         int status = make_room(sources, stripe);
         if (status)
             return status;
-        present = find(stripe, source, hash);
-        *present = *source;
-        present->count = 0;
+        place = find_in(&stripe->present, source, hash);
+        *place = *source;
+        place->count = 0;
         stripe->used++;
-    } else if (present->count >= sources->options.most) {
+    } else if (place->count >= sources->options.most) {
         return SOURCE_FULL;
     }
-    present->count++;
+    place->count++;
     return SOURCE_ENTERED;
 }
 
 static void leave(const struct sources *sources, struct stripe *stripe, const struct source *source, uint64_t hash) {
-    struct source *present = find(stripe, source, hash);
-    TRAM_ASSERT(present->count > 0);
-    if (--present->count)
+    struct source *place;
+    if (unlikely(resizing(stripe)))
+        go_on(sources, stripe);
+    struct table *table = find(stripe, source, hash, &place);
+    TRAM_ASSERT(table && place->count > 0);
+    if (--place->count)
         return;
-    move_up(sources, stripe, (uint32_t)(present - stripe->slots));
+    move_up(sources, table, (uint32_t)(place - table->slots));
     stripe->used--;
-    if (stripe->room > SMALLEST && stripe->used < stripe->room / 8)
-        (void)resize(sources, stripe, stripe->room / 2); /* without memory it stays large */
+    uint32_t room = stripe->present.room;
+    if (room > SMALLEST && stripe->used < room / 8 && !resizing(stripe))
+        (void)resize(sources, stripe, room / 2); /* without memory it stays large */
 }
 
 /* ---- The interface ---- */
@@ -225,7 +312,9 @@ void tram__sources_free(struct sources *sources) {
         return;
     for (unsigned i = 0; i < STRIPES; i++) {
         struct stripe *stripe = &sources->stripes[i];
-        memory_put(&sources->allocator, stripe->slots, stripe->room * sizeof *stripe->slots);
+        drop_table(sources, &stripe->present);
+        drop_table(sources, &stripe->next);
+        drop_table(sources, &stripe->former);
         pthread_mutex_destroy(&stripe->lock);
     }
     tram_allocator allocator = sources->allocator;
@@ -244,19 +333,32 @@ size_t tram__sources_count(const struct sources *sources) {
 size_t tram__sources_room(const struct sources *sources) {
     size_t room = 0;
     for (unsigned i = 0; i < STRIPES; i++)
-        room += sources->stripes[i].room;
+        room += sources->stripes[i].present.room + sources->stripes[i].next.room + sources->stripes[i].former.room;
     return room;
+}
+
+static size_t longest_run(const struct table *table) {
+    size_t longest = 0, run = 0;
+    for (uint32_t slot = 0; slot < table->room; slot++) {
+        run = table->slots[slot].count ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
 }
 
 size_t tram__sources_longest_run(const struct sources *sources) {
     size_t longest = 0;
     for (unsigned i = 0; i < STRIPES; i++) {
-        const struct stripe *stripe = &sources->stripes[i];
-        size_t run = 0;
-        for (uint32_t slot = 0; slot < stripe->room; slot++) {
-            run = stripe->slots[slot].count ? run + 1 : 0;
-            longest = run > longest ? run : longest;
-        }
+        size_t present = longest_run(&sources->stripes[i].present), former = longest_run(&sources->stripes[i].former);
+        longest = present > longest ? present : longest;
+        longest = former > longest ? former : longest;
     }
     return longest;
+}
+
+size_t tram__sources_most_work(const struct sources *sources) {
+    size_t most = 0;
+    for (unsigned i = 0; i < STRIPES; i++)
+        most = sources->stripes[i].most_work > most ? sources->stripes[i].most_work : most;
+    return most;
 }

@@ -5,7 +5,8 @@
  * The one thing of a server that its workers share under a lock: the connections of a source come to whatever worker,
  * so that a count of each worker for itself would be a multiple of the limit, or a guess. The table is cut into
  * stripes, a connection takes the lock of one of them when it comes and when it goes, and nothing else is done
- * meanwhile. Which source is where depends on a secret, so that nobody can choose addresses that meet (SipHash-1-3).
+ * meanwhile; when the table grows or shrinks, each call does a bounded part of that. Which source is where depends on a
+ * secret, so that nobody can choose addresses that meet (SipHash-1-3).
  */
 #ifndef TRAM_TRANSPORTS_LIMITS_SOURCES_H
 #define TRAM_TRANSPORTS_LIMITS_SOURCES_H
@@ -47,5 +48,6 @@ void tram__sources_leave(struct sources *sources, const void *peer);
 size_t tram__sources_count(const struct sources *sources);
 size_t tram__sources_room(const struct sources *sources);
 size_t tram__sources_longest_run(const struct sources *sources); /* of slots that are taken */
+size_t tram__sources_most_work(const struct sources *sources);   /* slots that a call cleared, passed and moved */
 
 #endif
