@@ -162,11 +162,11 @@ static void io_count_is_wrong(struct scene *scene) {
 }
 
 static void descriptor_leads_nowhere(struct scene *scene) {
-    scene->loop->descriptors[some_transport(scene)->io.fd] = 0;
+    scene->loop->descriptors[0][some_transport(scene)->io.fd] = 0;
 }
 
 static void descriptor_leads_to_another(struct scene *scene) {
-    scene->loop->descriptors[0] = some_transport(scene)->io.slot;
+    scene->loop->descriptors[0][0] = some_transport(scene)->io.slot;
 }
 
 static void queue_size_is_wrong(struct scene *scene) {
