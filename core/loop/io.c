@@ -110,18 +110,20 @@ __attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
 }
 
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    if (unlikely((uint32_t)fd >= loop->descriptor_count || *place_of(loop, fd))) {
+    uint32_t *place = (uint32_t)fd < loop->descriptor_count ? place_of(loop, fd) : NULL;
+    if (unlikely(!place || *place)) {
         int status = make_place(loop, fd);
         if (status)
             return status;
+        place = fd >= 0 ? place_of(loop, fd) : NULL;
     }
     uint32_t slot = slot_new(loop);
     if (unlikely(!slot))
         return -ENOMEM;
 
     loop->io_slots[slot].io = io;
-    if (fd >= 0)
-        *place_of(loop, fd) = slot;
+    if (place)
+        *place = slot;
     *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }

@@ -295,13 +295,19 @@ void tram__report(tram_loop *loop, const tram_exception *exception) {
     report_to_log(loop, &failure, &record);
 }
 
+/* The user's function, where one of tram's has just called it. */
+static const void *user_function(const tram_loop *loop, const void *function) {
+    bool handled = function == (const void *)(uintptr_t)tram__threadsafe_run && loop->handled_callback;
+    return handled ? (const void *)(uintptr_t)loop->handled_callback : function;
+}
+
 void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message, tram_handle handle) {
     char name[FUNCTION_NAME];
     tram_exception exception = {
         .message = message,
         .error = tram__raised(loop, code, "callback"),
         .handle = handle,
-        .callback = tram_function_name(function, name, sizeof name),
+        .callback = tram_function_name(user_function(loop, function), name, sizeof name),
         .fd = -1,
     };
     tram__report(loop, &exception);
@@ -344,6 +350,7 @@ void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *functio
     if (took < loop->slow_callback_ns)
         return;
     char text[FUNCTION_NAME];
+    function = user_function(loop, function);
     stats_add(&loop->stats.slow_callbacks, 1);
     tram__slow_sites_add(&loop->slow_sites, what, function, took);
     PROBE4(slow_callback, loop, function, what, took);

@@ -29,12 +29,14 @@ static bool leave_pending(tram_threadsafe_handle *handle, enum handle_state stat
                                                    memory_order_relaxed);
 }
 
-static int run(tram_loop *loop, void *arg) {
+int tram__threadsafe_run(tram_loop *loop, void *arg) {
     tram_threadsafe_handle *handle = arg;
     tram_callback callback = leave_pending(handle, HANDLE_TAKEN) ? handle->callback : NULL;
     void *callback_arg = handle->arg;
     put(handle);
-    return callback ? callback(loop, callback_arg) : 0;
+    int status = callback ? callback(loop, callback_arg) : 0;
+    loop->handled_callback = callback;
+    return status;
 }
 
 static void discard(void *arg) {
@@ -56,7 +58,7 @@ int tram_loop_call_soon_threadsafe_handle(tram_loop *loop, tram_callback callbac
     handle->callback = callback;
     handle->arg = arg;
     handle->discard = discarding;
-    int status = tram_loop_call_soon_threadsafe(loop, run, handle, discard);
+    int status = tram_loop_call_soon_threadsafe(loop, tram__threadsafe_run, handle, discard);
     if (status)
         memory_put(&tram__memory_default, handle, sizeof *handle);
     else

@@ -151,6 +151,47 @@ static void test_a_call_of_another_thread_is_cancelled_by_any(void **state) {
     tram_threadsafe_handle_release(NULL);
 }
 
+static int slow_failure(tram_loop *loop, void *arg) {
+    (void)arg;
+    for (uint64_t until = tram_loop_time(loop) + 2000000; tram_loop_time(loop) < until;)
+        continue;
+    return TRAM_EUSER;
+}
+
+/* Within one tick, by mail and straight into the ready queue. rules: L-27, L-30 */
+static int call_in_a_tick(tram_loop *loop, void *ret_handle) {
+    return tram_loop_call_soon_threadsafe_handle(loop, slow_failure, NULL, NULL, ret_handle);
+}
+
+static int keep_callback(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)loop;
+    snprintf(arg, 128, "%s", exception->callback);
+    return 0;
+}
+
+static void test_L_27_L_30_reports_name_the_callback_of_the_handle(void **state) {
+    struct world *world = *state;
+    char name[128], reported[128], expected[200];
+    snprintf(expected, sizeof expected, "%s", tram_function_name((const void *)(uintptr_t)slow_failure, name, 128));
+    tram_loop_set_exception_handler(world->loop, keep_callback, reported);
+    tram_loop_set_debug(world->loop, true);
+    tram_loop_set_slow_callback_duration(world->loop, 1000000);
+    for (int in_a_tick = 0; in_a_tick < 2; in_a_tick++) {
+        tram_threadsafe_handle *handle;
+        reported[0] = world->log[0] = '\0';
+        int status = in_a_tick ? tram_loop_call_soon(world->loop, call_in_a_tick, &handle, NULL, NULL)
+                               : call_in_a_tick(world->loop, &handle);
+        assert_int_equal(status, 0);
+        run_to_rest(world);
+        assert_string_equal(reported, expected);
+        tram_slow_site sites[TRAM_SLOW_SITES + 1];
+        assert_int_equal(tram_loop_slow_sites(world->loop, sites, TRAM_SLOW_SITES + 1), 1);
+        assert_ptr_equal(sites[0].function, (const void *)(uintptr_t)slow_failure);
+        assert_non_null(strstr(world->log, expected));
+        tram_threadsafe_handle_release(handle);
+    }
+}
+
 #define CALLS 20000
 
 struct race {
@@ -469,6 +510,7 @@ int main(void) {
         TEST(test_a_reader_that_was_refused_keeps_its_argument),
         TEST(test_a_signal_handlers_argument_comes_back),
         TEST(test_a_call_of_another_thread_is_cancelled_by_any),
+        TEST(test_L_27_L_30_reports_name_the_callback_of_the_handle),
         TEST(test_each_call_runs_or_was_cancelled_but_never_both),
         TEST(test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen),
         TEST(test_P_15_connection_lost_sees_a_user_before_it_is_released),
