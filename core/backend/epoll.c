@@ -104,7 +104,7 @@ __attribute__((noinline)) static int change_again(struct poller *poller, struct 
     return status < 0 ? -errno : 0;
 }
 
-static int change_to(struct poller *poller, struct io *io, struct epoll_event event) {
+ALWAYS_INLINE static int change_to(struct poller *poller, struct io *io, struct epoll_event event) {
     if (unlikely(io->flags & IO_EXCLUSIVE)) {
         event.events |= EPOLLEXCLUSIVE;
         if (io->flags & IO_IN_KERNEL)

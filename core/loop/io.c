@@ -152,7 +152,7 @@ static inline void begin_to_want(struct io *io, unsigned events) {
         io->loop->poller_ops->discard(io->loop->poller, io);
 }
 
-static int want(struct io *io, unsigned events) {
+ALWAYS_INLINE static int want(struct io *io, unsigned events) {
     begin_to_want(io, events);
     io->wanted = (uint8_t)events;
     if (io->fd < 0)
