@@ -297,7 +297,7 @@ void tram__report(tram_loop *loop, const tram_exception *exception) {
 
 /* The user's function, where one of tram's has just called it. */
 static const void *user_function(const tram_loop *loop, const void *function) {
-    bool handled = function == (const void *)(uintptr_t)tram__threadsafe_run && loop->handled_callback;
+    bool handled = loop->handled_callback && function == (const void *)(uintptr_t)loop->handled_by;
     return handled ? (const void *)(uintptr_t)loop->handled_callback : function;
 }
 

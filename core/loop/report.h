@@ -36,9 +36,6 @@ static inline int loop_check(tram_loop *loop, const char *wrong_option) {
 /* Around a callback where they are timed: remembers it if it was slow, and logs it in debug mode (L-30). */
 void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what);
 
-/* What runs the callback of a tram_threadsafe_handle; reports name the callback instead. threadsafe.c */
-int tram__threadsafe_run(tram_loop *loop, void *arg);
-
 static inline uint64_t slow_begin(const tram_loop *loop) {
     return unlikely(loop->timed) ? tram__clock(loop) : 0;
 }

@@ -29,12 +29,13 @@ static bool leave_pending(tram_threadsafe_handle *handle, enum handle_state stat
                                                    memory_order_relaxed);
 }
 
-int tram__threadsafe_run(tram_loop *loop, void *arg) {
+static int run_handle(tram_loop *loop, void *arg) {
     tram_threadsafe_handle *handle = arg;
     tram_callback callback = leave_pending(handle, HANDLE_TAKEN) ? handle->callback : NULL;
     void *callback_arg = handle->arg;
     put(handle);
     int status = callback ? callback(loop, callback_arg) : 0;
+    loop->handled_by = run_handle;
     loop->handled_callback = callback;
     return status;
 }
@@ -58,7 +59,7 @@ int tram_loop_call_soon_threadsafe_handle(tram_loop *loop, tram_callback callbac
     handle->callback = callback;
     handle->arg = arg;
     handle->discard = discarding;
-    int status = tram_loop_call_soon_threadsafe(loop, tram__threadsafe_run, handle, discard);
+    int status = tram_loop_call_soon_threadsafe(loop, run_handle, handle, discard);
     if (status)
         memory_put(&tram__memory_default, handle, sizeof *handle);
     else

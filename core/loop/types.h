@@ -155,6 +155,7 @@ struct tram_loop {
     bool raised_set;
     struct raised_user *raised_users; /* raised.c; NULL: none */
 
+    tram_callback handled_by;       /* the function of ours by which the next was called */
     tram_callback handled_callback; /* the last that threadsafe.c called for its handle: reports name it */
     tram_exception_handler exception_handler;
     void *exception_arg;

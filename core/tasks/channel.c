@@ -104,10 +104,13 @@ static void free_request(struct request *request) {
 static bool answer(struct request *request, enum answer what) {
     list_remove(&request->link);
     request->answer = what;
-    if (tram__mailbox_send(request->mailbox, request->reply) == 0)
-        return true;
-    free_request(request);
-    return false;
+    /* Once posted the request may be gone, and the mailbox with it, before the post has ended. */
+    struct mailbox *mailbox = tram__mailbox_hold(request->mailbox);
+    bool posted = tram__mailbox_send(mailbox, request->reply) == 0;
+    if (!posted)
+        free_request(request);
+    tram__mailbox_release(mailbox);
+    return posted;
 }
 
 /* On the receiver's thread: a credit came back. */
