@@ -196,7 +196,7 @@ static void serve_starved(struct starved *starved) {
     tram_stats stats;
     size_t left;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no process */
-    may_close_twice = true; /* below */
+    may_close_twice = true;           /* below */
     /* The limit shall mean the same whatever the test inherited. */
     for (int fd = 3; fd < 1024; fd++)
         if (fd != starved->listener && fd != starved->commands && fd != starved->events)

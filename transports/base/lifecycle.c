@@ -41,10 +41,11 @@ __attribute__((noinline)) static void log_dropped(tram_transport *transport, boo
 }
 
 static void let_go(tram_transport *transport) {
+    /* While there is a hold still: the log function may take and give back one of its own. */
+    if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT) && transport->holds == 1)
+        log_dropped(transport, false);
     if (--transport->holds > 0)
         return;
-    if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
-        log_dropped(transport, false);
     tram__loop_free_later(loop_of(transport), &transport->on.deferred, dispose);
 }
 
