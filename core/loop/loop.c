@@ -130,11 +130,20 @@ static void run_due(tram_loop *loop) {
     }
 }
 
+/* The oldest first: what a transport let go of is released before the transport's own memory goes. */
 static void run_deferred_frees(tram_loop *loop) {
     while (unlikely(loop->deferred_frees != NULL)) {
-        struct deferred_free *deferred = loop->deferred_frees;
-        loop->deferred_frees = deferred->next;
-        deferred->dispose(loop, deferred);
+        struct deferred_free *oldest = NULL, *next;
+        for (struct deferred_free *newest = loop->deferred_frees; newest; newest = next) {
+            next = newest->next;
+            newest->next = oldest;
+            oldest = newest;
+        }
+        loop->deferred_frees = NULL;
+        for (; oldest; oldest = next) {
+            next = oldest->next;
+            oldest->dispose(loop, oldest);
+        }
     }
 }
 

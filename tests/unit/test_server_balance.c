@@ -50,6 +50,7 @@ static void poll_accept_queue(struct worker_load *load) {
 static const struct balance_ops ops = {.arrived = arrived, .poll_accept_queue = poll_accept_queue};
 
 static struct table *table_new(struct world *world, const tram_server_options *options) {
+    may_close_twice = true; /* what is accepted here are numbers, not descriptors */
     struct table *table = calloc(1, sizeof *table);
     table->world = world;
     assert_int_equal(tram__balance_init(&table->balance, &world->allocator, WORKERS, options), 0);
