@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/compiler.h"
 #include "support/support.h"
 
 /* ---- What children do: they answer by their exit status, the line of what went wrong ---- */
@@ -285,6 +286,9 @@ static void test_L_41_an_executor_of_the_parents(void **state) {
 }
 
 int main(void) {
+#ifdef TRAM_TSAN
+    return 77; /* the thread sanitizer knows no threads that begin in a forked child */
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_L_41_forked_in_a_callback, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
