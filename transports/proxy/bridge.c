@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/transport.h"
 #include "transports/proxy/bridge.h"
 #include "transports/proxy/splice.h"
@@ -251,8 +252,8 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         return status;
     if (!options)
         options = &defaults;
-    if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    if (a == b || loop != b->io.loop || reserved_used(options))
+        return tram__invalid(a == b || loop != b->io.loop ? "b" : "reserved");
     status = may_be_coupled(a, b);
     if (status)
         return status;
