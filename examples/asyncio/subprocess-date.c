@@ -5,6 +5,7 @@
  * when both have happened.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
@@ -70,7 +71,12 @@ static int started(tram_future *future, void *arg) {
     return 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: subprocess-date\n"
+             "Prints what the program date says.");
+        return 0;
+    }
     const char *const argv[] = {"date", NULL};
     const tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_NULL}, .error = {.kind = TRAM_STDIO_INHERIT}};
     struct date date = {.base = {.ops = &date_ops}};
