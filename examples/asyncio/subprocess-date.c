@@ -77,14 +77,14 @@ int main(int argc, char **argv) {
              "Prints what the program date says.");
         return 0;
     }
-    const char *const argv[] = {"date", NULL};
+    const char *const command[] = {"date", NULL};
     const tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_NULL}, .error = {.kind = TRAM_STDIO_INHERIT}};
     struct date date = {.base = {.ops = &date_ops}};
     tram_loop *loop;
     tram_future *future;
     int status = tram_loop_new(NULL, &loop);
     if (!status)
-        status = tram_loop_subprocess_exec(loop, make_date, &date, argv, &options, &future);
+        status = tram_loop_subprocess_exec(loop, make_date, &date, command, &options, &future);
     if (!status) {
         tram_future_add_done_callback(future, started, &status);
         tram_loop_run_forever(loop);
