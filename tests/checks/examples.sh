@@ -103,6 +103,19 @@ EOF
 
 subprocess_date
 
+# Each says what it is for when it is asked.
+help_of_each() {
+    local program name output
+    for program in "$examples"/*; do
+        name=${program##*/}
+        [[ -f $program && -x $program ]] || continue
+        output=$(timeout 20 "$program" --help </dev/null) || fail "$name --help: exit code $?"
+        [[ $output == "usage: $name"* && $output == *$'\n'* ]] || fail "$name --help printed: $output"
+    done
+}
+
+help_of_each
+
 # rules: E-3
 # A UDP echo server and a connected client that reads the terminal while it listens.
 udp_echo() {

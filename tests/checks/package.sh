@@ -91,7 +91,7 @@ echoes "pkg-config, static" "$work/pc-static"
 # The examples, out of the tree.
 cxx=${CXX:-c++}
 mkdir "$work/examples"
-cp "$source_dir"/examples/*.[ch] "$work/examples/"
+cp "$source_dir"/examples/*.c "$source_dir"/examples/*/*.[ch] "$work/examples/"
 # shellcheck disable=SC2046
 for source in "$work"/examples/*.c "$work/server.c"; do
     program=${source%.c}

@@ -1,36 +1,25 @@
 /*
- * A TCP echo server that keeps its connections, and stops reading from clients that do not read.
+ * A TCP echo server of the shortest kind: sends back what came first, and closes.
  *
- *     echo-server [PORT]        (any free one if none is given); ends on SIGINT or SIGTERM
+ *     echo-server-once [PORT]        (any free one if none is given); ends on SIGINT or SIGTERM
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
 static int data_received(tram_protocol *self, const void *data, size_t size) {
-    return tram_transport_write(self->transport, data, size);
-}
-
-static int pause_writing(tram_protocol *self) {
-    return tram_transport_pause_reading(self->transport);
-}
-
-static int resume_writing(tram_protocol *self) {
-    return tram_transport_resume_reading(self->transport);
+    int status = tram_transport_write(self->transport, data, size);
+    return status < 0 ? status : tram_transport_close(self->transport); /* what is written is sent first */
 }
 
 static void released(tram_protocol *self) {
     free(self);
 }
 
-static const tram_protocol_ops echo_ops = {
-    .data_received = data_received,
-    .pause_writing = pause_writing,
-    .resume_writing = resume_writing,
-    .released = released,
-};
+static const tram_protocol_ops echo_ops = {.data_received = data_received, .released = released};
 
 static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
@@ -54,7 +43,7 @@ static int begin(tram_loop *loop, tram_future *future) {
     int status = tram_loop_run_until_complete(loop, future);
     tram_server *server = tram_future_server(future);
     if (status < 0) {
-        fprintf(stderr, "echo-server: %s\n", tram_error_describe(tram_future_error(future), status));
+        fprintf(stderr, "echo-server-once: %s\n", tram_error_describe(tram_future_error(future), status));
     } else {
         tram_server_sockname(server, 0, &name);
         printf("listening on %s\n", tram_socket_address_text(&name, text, sizeof text));
@@ -66,6 +55,11 @@ static int begin(tram_loop *loop, tram_future *future) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: echo-server-once [PORT]\n"
+             "Sends back what each client sends first, and closes. SIGINT and SIGTERM end it.");
+        return 0;
+    }
     tram_loop *loop;
     tram_future *future;
     if (tram_loop_new(NULL, &loop) < 0)

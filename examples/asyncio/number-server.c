@@ -5,6 +5,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "numbers.h"
 
@@ -14,6 +15,11 @@ static int stop(tram_loop *loop, void *arg) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: number-server [NAME]\n"
+             "Answers integers with the next one, at the abstract Unix socket NAME (tram-numbers).");
+        return 0;
+    }
     char name[100];
     int size = snprintf(name, sizeof name, "%c%s", 0, argc > 1 ? argv[1] : "tram-numbers");
     tram_loop *loop;

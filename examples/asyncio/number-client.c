@@ -4,10 +4,16 @@
  *     number-client NUMBER [NAME]
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "numbers.h"
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: number-client NUMBER [NAME]\n"
+             "Asks number-server at the abstract Unix socket NAME (tram-numbers) for the next integer.");
+        return 0;
+    }
     if (argc < 2) {
         fprintf(stderr, "usage: number-client NUMBER [NAME]\n");
         return 2;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
@@ -57,6 +58,11 @@ static int serve(tram_loop *loop, tram_server *server) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: serve-forever [PORT]\n"
+             "Binds PORT, listens after a line of input, and serves until SIGINT or SIGTERM.");
+        return 0;
+    }
     const tram_server_options options = {.defer_serving = true};
     tram_socket_address name;
     char text[TRAM_ADDRESS_TEXT_SIZE];

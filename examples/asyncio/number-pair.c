@@ -4,10 +4,16 @@
  *     number-pair NUMBER
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "numbers.h"
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: number-pair NUMBER\n"
+             "Asks for the next integer through memory instead of a socket.");
+        return 0;
+    }
     if (argc < 2) {
         fprintf(stderr, "usage: number-pair NUMBER\n");
         return 2;

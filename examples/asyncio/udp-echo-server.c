@@ -5,6 +5,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
@@ -49,6 +50,11 @@ static int stop(tram_loop *loop, void *arg) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: udp-echo-server [PORT]\n"
+             "Sends every datagram back, until SIGINT or SIGTERM.");
+        return 0;
+    }
     const tram_datagram_options options = {.local_host = "127.0.0.1", .local_port = argc > 1 ? argv[1] : NULL};
     tram_protocol echo = {.ops = &echo_ops};
     tram_loop *loop;

@@ -44,6 +44,11 @@ static int ask(tram_loop *loop, int fd, const char *line) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: sock-client HOST PORT\n"
+             "Sends each line of the input and prints the answer; \"quit\" ends it.");
+        return 0;
+    }
     if (argc != 3) {
         fprintf(stderr, "usage: sock-client HOST PORT\n");
         return 2;

@@ -5,6 +5,7 @@
  * when both have happened.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
@@ -70,15 +71,20 @@ static int started(tram_future *future, void *arg) {
     return 0;
 }
 
-int main(void) {
-    const char *const argv[] = {"date", NULL};
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: subprocess-date\n"
+             "Prints what the program date says.");
+        return 0;
+    }
+    const char *const command[] = {"date", NULL};
     const tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_NULL}, .error = {.kind = TRAM_STDIO_INHERIT}};
     struct date date = {.base = {.ops = &date_ops}};
     tram_loop *loop;
     tram_future *future;
     int status = tram_loop_new(NULL, &loop);
     if (!status)
-        status = tram_loop_subprocess_exec(loop, make_date, &date, argv, &options, &future);
+        status = tram_loop_subprocess_exec(loop, make_date, &date, command, &options, &future);
     if (!status) {
         tram_future_add_done_callback(future, started, &status);
         tram_loop_run_forever(loop);

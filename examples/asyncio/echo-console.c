@@ -91,6 +91,11 @@ static int connected(tram_future *future, void *arg) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: echo-console HOST PORT\n"
+             "Sends each line of the input to an echo server and prints what comes back; \"q\" ends it.");
+        return 0;
+    }
     struct console console = {.base = {.ops = &console_ops}};
     tram_future *future;
     if (argc != 3) {

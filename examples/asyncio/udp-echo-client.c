@@ -97,6 +97,11 @@ static int created(tram_future *future, void *arg) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: udp-echo-client HOST PORT\n"
+             "Sends each line of the input as a datagram and prints what comes back; \"q\" ends it.");
+        return 0;
+    }
     struct client client = {.base = {.ops = &client_ops}};
     tram_future *future;
     if (argc != 3) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -79,7 +80,12 @@ static void wait_by_a_reader(tram_loop *loop) {
     close(fds[1]);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: socket-pair\n"
+             "Waits for data on a socket that was opened elsewhere, in two ways.");
+        return 0;
+    }
     tram_loop_options options = {.log = tram_log_to_stderr};
     tram_loop *loop;
     check(tram_loop_new(&options, &loop), "making the loop");

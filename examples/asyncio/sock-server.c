@@ -109,6 +109,11 @@ static int stop(tram_loop *loop, void *arg) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: sock-server [PORT]\n"
+             "Answers each message in capitals, on raw sockets, until SIGINT or SIGTERM.");
+        return 0;
+    }
     tram_socket_address address;
     char text[TRAM_ADDRESS_TEXT_SIZE];
     int status = tram_socket_address_inet("127.0.0.1", argc > 1 ? argv[1] : NULL, &address);

@@ -60,6 +60,11 @@ static int talk(struct client *client, tram_future *future) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: echo-client HOST PORT [MESSAGE]\n"
+             "Sends MESSAGE (Hello World!) to an echo server and prints what comes back.");
+        return 0;
+    }
     if (argc < 3) {
         fprintf(stderr, "usage: echo-client HOST PORT [MESSAGE]\n");
         return 2;
