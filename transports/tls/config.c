@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
-#include "transports/tls/context.h"
+#include "transports/tls/build.h"
 
 /* For what is given to users, whose texts live until the thread's next call. */
 static int show(const struct tls_failure *failure, tram_error *ret_error) {
@@ -30,10 +30,13 @@ static int describe(const tram_tls_options *options, struct tls_description **re
     int code = tram__tls_description_new(options, ret_description, failure);
     if (code != 0)
         return code;
-    code = tram__tls_context_try(*ret_description, failure);
-    if (code != 0)
+    SSL_CTX *trial = tram__tls_build(*ret_description, NULL, failure);
+    if (!trial) {
         tram__tls_description_release(*ret_description);
-    return code;
+        return failure->code;
+    }
+    SSL_CTX_free(trial);
+    return 0;
 }
 
 int tram_tls_config_new(const tram_tls_options *options, tram_tls_config **ret_config, tram_error *ret_error) {

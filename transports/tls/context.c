@@ -151,14 +151,6 @@ int tram__tls_context_serve(struct tls_context *context, bool server, struct tls
     return 0;
 }
 
-int tram__tls_context_try(struct tls_description *description, struct tls_failure *failure) {
-    SSL_CTX *context = tram__tls_build(description, NULL, failure);
-    if (!context)
-        return failure->code;
-    SSL_CTX_free(context);
-    return 0;
-}
-
 /* ---- The slot of a loop ---- */
 
 static void free_loop(tram_loop *loop, struct loop_state *state) {

@@ -64,7 +64,4 @@ void tram__tls_context_release(struct tls_context *context);
 /* Is it fit for this role? The CAs of the system are looked for here, where they are needed. */
 int tram__tls_context_serve(struct tls_context *context, bool server, struct tls_failure *failure);
 
-/* Can an SSL_CTX be made of it? */
-int tram__tls_context_try(struct tls_description *description, struct tls_failure *failure);
-
 #endif

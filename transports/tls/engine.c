@@ -45,6 +45,7 @@ static int fail_certificate(struct tls_engine *engine, long result, struct tls_f
                                : "",
                        loop->verify_subject, reason);
         OPENSSL_free(address);
+        ERR_clear_error(); /* there may have been no address */
         return failure->code;
     }
     return tram__tls_fail(failure, TRAM_ETLS_CERTIFICATE, NULL, "the %s's certificate is refused: %s (%s, depth %d)",
@@ -52,7 +53,7 @@ static int fail_certificate(struct tls_engine *engine, long result, struct tls_f
 }
 
 static int fail_openssl(struct tls_engine *engine, const char *what, struct tls_failure *failure) {
-    unsigned long error = ERR_peek_error();
+    unsigned long error = ERR_peek_last_error(); /* what was tried before it came to that stands in front */
     bool by_ssl = ERR_GET_LIB(error) == ERR_LIB_SSL;
     if (by_ssl && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         return fail_certificate(engine, SSL_get_verify_result(engine->ssl), failure);
