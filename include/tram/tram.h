@@ -19,6 +19,7 @@
 #include <tram/loop.h>
 #include <tram/memory.h>
 #include <tram/metrics.h>
+#include <tram/output.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>
