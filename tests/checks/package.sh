@@ -34,7 +34,7 @@ fi
 awk '/<!-- readme-server -->/ { marked = 1 }
      marked && inside && /^```/ { exit }
      inside { print }
-     marked && /^```c$/ { inside = 1 }' "$source_dir/README.md" >"$work/server.c"
+     marked && /^```c( |$)/ { inside = 1 }' "$source_dir/README.md" >"$work/server.c"
 if [ ! -s "$work/server.c" ]; then
     echo 'README.md has no ```c block after <!-- readme-server -->'
     exit 1
