@@ -22,13 +22,20 @@ typedef struct tram_connection_options {
     uint64_t timeout_ns;              /* resolve and connect within this, else TRAM_ETIMEOUT; 0: TRAM_FOREVER */
     bool keep_alive;                  /* SO_KEEPALIVE */
     bool transparent;                 /* IP_TRANSPARENT: local_host may be somebody else's; needs CAP_NET_ADMIN */
-    /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
+    /*
+     * TLS as a client: connection_made comes after the handshake, and a failure of that is the operation's. The config
+     * is held as long as it is needed. Without it the next four are TRAM_EVALUE, as in asyncio.
+     */
+    tram_tls_config *tls;
+    /* Whose certificate it must be; NULL: `host`'s, and needed where there is none; "": anybody's. A name with bytes
+     * above 127 is TRAM_EVALUE: give its A-labels, "xn--bcher-kva.example". */
     const char *server_hostname;
-    uint64_t tls_handshake_timeout_ns;
-    uint64_t tls_shutdown_timeout_ns;
-    tram_discard discard;  /* called with the factory's `arg` once the factory will not be called (again) */
-    bool not_ours;         /* `sock` is given back at the end instead of closed; see tram_adopt_options */
-    uintptr_t reserved[6]; /* must be 0 */
+    uint64_t tls_handshake_timeout_ns; /* 0: as the config says; -ECONNABORTED when it is over */
+    uint64_t tls_shutdown_timeout_ns;  /* 0: as the config says */
+    tram_buffer *tls_session;          /* tram_tls_session() of an earlier connection; copied */
+    tram_discard discard;              /* called with the factory's `arg` once the factory will not be called (again) */
+    bool not_ours;                     /* `sock` is given back at the end instead of closed; see tram_adopt_options */
+    uintptr_t reserved[4];             /* must be 0 */
 } tram_connection_options;
 
 /*
@@ -73,8 +80,11 @@ typedef struct tram_adopt_options {
      * again when connection_lost has returned, or the future has failed. It is non-blocking then.
      */
     bool not_ours;
-    tram_discard discard;  /* called with `arg` once the factory will not be called (again) */
-    uintptr_t reserved[8]; /* must be 0 */
+    tram_discard discard;              /* called with `arg` once the factory will not be called (again) */
+    tram_tls_config *tls;              /* TLS as the server; what is unread is TLS, too */
+    uint64_t tls_handshake_timeout_ns; /* 0: as the config says */
+    uint64_t tls_shutdown_timeout_ns;
+    uintptr_t reserved[5]; /* must be 0 */
 } tram_adopt_options;
 
 /* The same with options, which may be NULL. Where the call itself fails, `arg` stays the caller's, too. */

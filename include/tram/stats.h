@@ -38,7 +38,9 @@ typedef struct tram_stats {
     uint64_t over_write_limit; /* any transport's: tram_transport_set_write_hard_limit() */
     uint64_t messages;         /* delivered to protocols and actors (tram/message.h) */
     uint64_t dropped_messages; /* accepted, and their addressee had ended */
-    uint64_t reserved[3];
+    uint64_t tls_handshakes;   /* TLS handshakes done, as a client and as a server (tram/tls.h) */
+    uint64_t tls_resumed;      /* … of these, those that went on with a former session */
+    uint64_t tls_failed;       /* handshakes that TLS or the peer refused; not those whose time was over */
 } tram_stats;
 
 /* Reads the counters. Any thread, at any time before tram_loop_free(); each counter is exact, the set is not

@@ -19,10 +19,9 @@
 
 #include <tram/buffer.h>
 #include <tram/error.h>
+#include <tram/transport.h>
 
 TRAM_BEGIN_DECLS
-
-typedef struct tram_tls_config tram_tls_config;
 
 /* Bytes from a file or from memory: one of both, or none. Both are read within the call that gets them. */
 typedef struct tram_tls_source {
@@ -154,6 +153,78 @@ TRAM_API int tram_tls_config_set_ticket_keys(tram_tls_config *config, const void
 
 /* A new key for tickets now; the two before are still understood. Any thread. TRAM_ETLS: no random bytes. */
 TRAM_API int tram_tls_config_rotate_ticket_keys(tram_tls_config *config);
+
+/*
+ * ---- What is known of a connection ----
+ *
+ * tram_transport_get_extra_info() has, from the beginning, also after the end:
+ *
+ *     "sslcontext"       tram_tls_config *
+ *     "server_hostname"  const char *: what the client asked for; absent: nothing
+ *     "tls_unclean"      const bool *: the peer's stream ended without its close_notify, so it may have been cut off
+ *
+ * and after the handshake:
+ *
+ *     "peercert"         const tram_tls_peer_certificate *; absent: the peer has shown none, as with a resumed session
+ *                        whose ticket was given away by another process
+ *     "cipher"           const tram_tls_cipher *
+ *     "tls_version"      const char *: "TLSv1.3"
+ *     "alpn"             const char *: what both agreed on; absent: nothing
+ *     "session_reused"   const bool *
+ *     "tls_exporter"     const tram_tls_bytes *: 32 bytes that only the two ends know, for binding what a user says to
+ *                        this connection (RFC 9266)
+ *     "ssl_object"       OpenSSL's SSL *, to look at
+ *
+ * There is no "compression": TLS has none any more.
+ */
+typedef struct tram_tls_bytes {
+    const void *data;
+    size_t size;
+} tram_tls_bytes;
+
+typedef struct tram_tls_cipher {
+    const char *name;    /* "TLS_AES_256_GCM_SHA384" */
+    const char *version; /* in which it was defined */
+    int bits;            /* of its key */
+    uintptr_t reserved[2];
+} tram_tls_cipher;
+
+typedef enum tram_tls_name_kind {
+    TRAM_TLS_NAME_DNS = 1,
+    TRAM_TLS_NAME_ADDRESS,
+    TRAM_TLS_NAME_EMAIL,
+    TRAM_TLS_NAME_URI,
+} tram_tls_name_kind;
+
+/* One of the names that a certificate is for. Whoever asked for the certificate may have chosen the bytes. */
+typedef struct tram_tls_alternative_name {
+    tram_tls_name_kind kind;
+    const char *value;
+} tram_tls_alternative_name;
+
+/* Valid until the transport is freed (SSLSocket.getpeercert, both forms). */
+typedef struct tram_tls_peer_certificate {
+    bool verified; /* else it may be anybody's: nobody has looked */
+    tram_tls_bytes der;
+    const char *subject; /* as RFC 2253 writes them: "CN=server,O=Example" */
+    const char *issuer;
+    const char *serial_number; /* hexadecimal */
+    int64_t not_before;        /* seconds since 1970 */
+    int64_t not_after;
+    const tram_tls_alternative_name *alternative_names;
+    size_t alternative_count;
+    uintptr_t reserved[4];
+} tram_tls_peer_certificate;
+
+/*
+ * The newest session of a client's connection, for `tls_session` of a later one to the same server: that saves the
+ * exchange of certificates. NULL with 0 where there is none, or none yet: with TLS 1.3 it comes with or after the first
+ * bytes. The buffer is the caller's; it holds secrets, which are wiped when it is released. It may be used on any loop,
+ * and its bytes in another process. Use each once: whoever listens on the way could tell that it is the same client.
+ *
+ * -ENOTSUP: no TLS; -ENOMEM.
+ */
+TRAM_API int tram_tls_session(tram_transport *transport, tram_buffer **ret_session);
 
 TRAM_END_DECLS
 

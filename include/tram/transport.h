@@ -19,6 +19,9 @@
 
 TRAM_BEGIN_DECLS
 
+/* What TLS is made by: tram/tls.h, of libtram-tls. */
+typedef struct tram_tls_config tram_tls_config;
+
 /* ---- Ending ---- */
 
 /*

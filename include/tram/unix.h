@@ -24,7 +24,10 @@ typedef struct tram_unix_server_options {
     bool keep_socket_file; /* cleanup_socket=False: leave the file when the server closes */
     bool defer_serving;    /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
-    uintptr_t reserved[7];            /* must be 0 */
+    tram_tls_config *tls;             /* as in tram_server_options */
+    uint64_t tls_handshake_timeout_ns;
+    uint64_t tls_shutdown_timeout_ns;
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_unix_server_options;
 
 /*
@@ -56,11 +59,13 @@ TRAM_API int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protoco
 typedef struct tram_unix_connection_options {
     const int *sock;     /* a connected Unix stream socket instead of a path; becomes the transport's */
     uint64_t timeout_ns; /* connect within this, else TRAM_ETIMEOUT; 0: TRAM_FOREVER */
-    /* For TLS, which this version does not have: TRAM_EVALUE if any is set, as asyncio without ssl. */
+    /* As in tram_connection_options; there is no host, so server_hostname must be given, "" perhaps. */
+    tram_tls_config *tls;
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[8]; /* must be 0 */
+    tram_buffer *tls_session;
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_unix_connection_options;
 
 /*

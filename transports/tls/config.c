@@ -39,7 +39,8 @@ static int describe(const tram_tls_options *options, struct tls_description **re
     return 0;
 }
 
-int tram_tls_config_new(const tram_tls_options *options, tram_tls_config **ret_config, tram_error *ret_error) {
+int tram__tls_config_create(const tram_tls_options *options, const struct tls_provider *provider,
+                            tram_tls_config **ret_config, tram_error *ret_error) {
     struct tls_failure failure;
     struct tls_description *description;
     if (describe(options, &description, &failure) != 0)
@@ -50,6 +51,7 @@ int tram_tls_config_new(const tram_tls_options *options, tram_tls_config **ret_c
         tram__tls_fail(&failure, -ENOMEM, NULL, "out of memory");
         return show(&failure, ret_error);
     }
+    config->provider = provider;
     atomic_init(&config->users, 1);
     atomic_init(&config->references, 1);
     atomic_init(&config->generation, 1);

@@ -5,17 +5,22 @@
 #ifndef TRAM_TRANSPORTS_TLS_CONFIG_H
 #define TRAM_TRANSPORTS_TLS_CONFIG_H
 
+#include "transports/base/secured.h"
 #include "transports/tls/description.h"
 #include "transports/tls/tickets.h"
 
 struct tram_tls_config {
-    _Atomic unsigned users;      /* together they hold one reference */
-    _Atomic unsigned references; /* of the memory */
-    _Atomic unsigned generation; /* of the description, to be read without the lock */
+    const struct tls_provider *provider; /* first: libtram reads it */
+    _Atomic unsigned users;              /* together they hold one reference */
+    _Atomic unsigned references;         /* of the memory */
+    _Atomic unsigned generation;         /* of the description, to be read without the lock */
     pthread_mutex_t lock;
     struct tls_description *description;
     struct tls_tickets tickets;
 };
+
+int tram__tls_config_create(const tram_tls_options *options, const struct tls_provider *provider,
+                            tram_tls_config **ret_config, tram_error *ret_error);
 
 /* A reference for a loop. */
 void tram__tls_config_keep(tram_tls_config *config);

@@ -137,10 +137,9 @@ int tram__tls_context_open(struct tls_loop *loop, tram_tls_config *config, struc
 
 int tram__tls_context_serve(struct tls_context *context, bool server, struct tls_failure *failure) {
     const struct tls_description *description = context->description;
-    if (server && description->identity_count == 0 && !description->server_name)
-        return tram__tls_fail(failure, TRAM_EVALUE, "certificates", "certificates: a server needs one");
-    if (server && description->verify > TRAM_TLS_VERIFY_NONE && !description->has_ca && !description->system_ca)
-        return tram__tls_fail(failure, TRAM_EVALUE, "ca", "ca: no client could be verified without one");
+    int code = tram__tls_description_serve(description, server, failure);
+    if (code != 0)
+        return code;
     bool wanted = description->system_ca || (!server && !description->has_ca);
     if (!wanted || context->has_system_ca)
         return 0;
@@ -154,12 +153,14 @@ int tram__tls_context_serve(struct tls_context *context, bool server, struct tls
 /* ---- The slot of a loop ---- */
 
 static void free_loop(tram_loop *loop, struct loop_state *state) {
-    (void)loop;
     struct tls_loop *tls = container_of(state, struct tls_loop, state);
     while (tls->contexts.next && !list_empty(&tls->contexts))
         forget(container_of(tls->contexts.next, struct tls_context, link));
     library_release(tls->libraries[0]);
     library_release(tls->libraries[1]);
+    if (tls->record)
+        OPENSSL_cleanse(tls->record, TLS_RECORD_SIZE);
+    memory_put(&loop->allocator, tls->record, TLS_RECORD_SIZE);
     tram__tls_bio_close(tls);
 }
 

@@ -14,6 +14,9 @@
 
 struct tls_engine;
 
+/* What one record carries at most. */
+#define TLS_RECORD_SIZE SSL3_RT_MAX_PLAIN_LENGTH
+
 /* OpenSSL's algorithms: the process's, or a loop's own (options.own_library_context). Counted. */
 struct tls_library {
     _Atomic unsigned references;
@@ -42,6 +45,9 @@ struct tls_loop {
     BIO_METHOD *method;
     BIO *bio;
     struct tls_engine *current; /* whose SSL is at work */
+    uint64_t steps_tick;        /* the tick in which `steps` of handshakes were made */
+    unsigned steps;
+    char *record; /* of TLS_RECORD_SIZE: where many pieces become one; NULL: not needed yet */
     /* What the verification that failed was about. */
     int verify_depth;
     char verify_subject[128];

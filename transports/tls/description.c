@@ -288,3 +288,11 @@ int tram__tls_description_new(const tram_tls_options *options, struct tls_descri
     *ret_description = description;
     return 0;
 }
+
+int tram__tls_description_serve(const struct tls_description *description, bool server, struct tls_failure *failure) {
+    if (server && description->identity_count == 0 && !description->server_name)
+        return tram__tls_fail(failure, TRAM_EVALUE, "certificates", "certificates: a server needs one");
+    if (server && description->verify > TRAM_TLS_VERIFY_NONE && !description->has_ca && !description->system_ca)
+        return tram__tls_fail(failure, TRAM_EVALUE, "ca", "ca: no client could be verified without one");
+    return 0;
+}

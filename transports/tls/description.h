@@ -51,6 +51,9 @@ struct tls_description {
 
 int tram__tls_description_new(const tram_tls_options *options, struct tls_description **ret_description,
                               struct tls_failure *failure);
+/* Is it fit for a client or a server? TRAM_EVALUE with the option. */
+int tram__tls_description_serve(const struct tls_description *description, bool server, struct tls_failure *failure);
+
 struct tls_description *tram__tls_description_hold(struct tls_description *description);
 void tram__tls_description_release(struct tls_description *description);
 
