@@ -16,6 +16,7 @@ union options {
     tram_adopt_options adopt;
     tram_datagram_options datagram;
     tram_subprocess_options subprocess;
+    tram_pipe_options pipe;
     tram_sendfile_options sendfile;
     tram_bridge_options bridge;
     tram_inherit_options inherit;
@@ -124,6 +125,10 @@ CALL(datagram) {
 CALL(runtime_datagram) {
     return told(site, tram_runtime_create_datagram_endpoint(site->runtime, no_protocol, NULL, &options->datagram, NULL,
                                                             &site->error));
+}
+
+CALL(read_pipe) {
+    return tram_loop_connect_read_pipe_with_options(site->loop, no_protocol, NULL, site->sock, &options->pipe, NULL);
 }
 
 CALL(subprocess) {
@@ -249,6 +254,10 @@ static const struct {
     {connection, "interleave", {.connection = {.interleave = -1}}},
     {connection, "not_ours", {.connection = {.not_ours = true}}},
     {unix_connection, "path", {.unix_connection = {.sock = &a_socket}}},
+    {unix_connection, "not_ours", {.unix_connection = {.not_ours = true}}},
+    {unix_server, "not_ours", {.unix_server = {.not_ours = true}}},
+    {runtime_server, "not_ours", {.server = {.not_ours = true}}},
+    {datagram, "not_ours", {.datagram = {.family = AF_INET, .not_ours = true}}},
     {adopted_socket, "unread", {.adopt = {.unread_size = 1}}},
     {datagram, "sock", {.datagram = {.sock = &a_socket, .local_port = "0"}}},
     {datagram, "family", {.datagram = {.family = 12345}}},
@@ -301,6 +310,7 @@ static const struct {
     RESERVED(adopted_socket, adopt, {.adopt = {.unread_size = 0}}),
     RESERVED(datagram, datagram, {.datagram = {.family = AF_INET}}),
     RESERVED(runtime_datagram, datagram, {.datagram = {.local_port = "0"}}),
+    RESERVED(read_pipe, pipe, {.pipe = {.not_ours = true}}),
     RESERVED(subprocess, subprocess, {.subprocess = {.new_session = true}}),
     RESERVED(shell, subprocess, {.subprocess = {.new_session = true}}),
     RESERVED(file, sendfile, {.sendfile = {.no_fallback = true}}),
