@@ -27,6 +27,7 @@ union options {
     tram_metrics_source metrics;
     tram_task_options task;
     tram_queue_options queue;
+    tram_input_options input;
     tram_server_limits limits;
 };
 
@@ -203,6 +204,12 @@ CALL(queue) {
     return tram_queue_new(site->loop, &options->queue, &queue);
 }
 
+CALL(input) {
+    tram_input input;
+    (void)site;
+    return tram_input_init(&input, &options->input);
+}
+
 static void *allocate(void *context, size_t size) {
     (void)context;
     return malloc(size);
@@ -324,6 +331,7 @@ static const struct {
     RESERVED(metrics, metrics, {.metrics = {.name = "a"}}),
     RESERVED(task, task, {.task = {.name = "a"}}),
     RESERVED(queue, queue, {.queue = {.max_size = 1}}),
+    RESERVED(input, input, {.input = {.limit = 1}}),
 };
 
 static void site_open(struct world *world, struct site *ret_site) {
