@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "core/base/compiler.h"
 #include "core/base/invalid.h"
 
 #define VARINT_MAX 10u /* bytes of 7 bits each for 64 */

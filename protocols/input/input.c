@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/compiler.h"
 #include "core/base/invalid.h"
 #include "core/base/memory.h"
 #include "core/loop/loop.h"

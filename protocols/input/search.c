@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/compiler.h"
 #include "core/base/invalid.h"
 
 #define NOWHERE  UINT64_MAX
