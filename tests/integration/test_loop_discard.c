@@ -185,8 +185,10 @@ static void test_L_27_L_30_reports_name_the_callback_of_the_handle(void **state)
         run_to_rest(world);
         assert_string_equal(reported, expected);
         tram_slow_site sites[TRAM_SLOW_SITES + 1];
-        assert_int_equal(tram_loop_slow_sites(world->loop, sites, TRAM_SLOW_SITES + 1), 1);
-        assert_ptr_equal(sites[0].function, (const void *)(uintptr_t)slow_failure);
+        size_t slow = tram_loop_slow_sites(world->loop, sites, TRAM_SLOW_SITES + 1), i = 0;
+        while (i < slow && sites[i].function != (const void *)(uintptr_t)slow_failure)
+            i++;
+        assert_true(i < slow); /* on a slow machine others are, too */
         assert_non_null(strstr(world->log, expected));
         tram_threadsafe_handle_release(handle);
     }
