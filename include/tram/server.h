@@ -56,7 +56,9 @@ typedef struct tram_server_options {
     bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
     /* for all */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
-    tram_discard discard; /* called with the factory's `arg` once no loop will call the factory any more; any thread */
+    tram_discard discard;  /* called with the factory's `arg` once no loop will call the factory any more; any thread */
+    bool not_ours;         /* `sock` or `sockets` are not closed: the caller's again when the server has closed, or the
+                              future has failed; they still listen then */
     /*
      * TLS for each connection: connection_made comes after the handshake, and one that fails is nobody's but the
      * factory's (`released`). The config is held as long as it is needed.
@@ -64,7 +66,7 @@ typedef struct tram_server_options {
     tram_tls_config *tls;
     uint64_t tls_handshake_timeout_ns; /* 0: as the config says; TRAM_EVALUE without it */
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[1]; /* must be 0 */
+    uintptr_t reserved[4]; /* must be 0 */
 } tram_server_options;
 
 /*

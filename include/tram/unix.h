@@ -24,6 +24,8 @@ typedef struct tram_unix_server_options {
     bool keep_socket_file; /* cleanup_socket=False: leave the file when the server closes */
     bool defer_serving;    /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
+    tram_discard discard;             /* as in tram_server_options */
+    bool not_ours;                    /* `sock` is given back at the end instead of closed, as in tram_server_options */
     tram_tls_config *tls;             /* as in tram_server_options */
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
@@ -65,6 +67,8 @@ typedef struct tram_unix_connection_options {
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
     tram_buffer *tls_session;
+    tram_discard discard;  /* called with the factory's `arg` once the factory will not be called (again) */
+    bool not_ours;         /* `sock` is given back at the end instead of closed; see tram_adopt_options */
     uintptr_t reserved[6]; /* must be 0 */
 } tram_unix_connection_options;
 
