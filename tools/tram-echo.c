@@ -12,6 +12,7 @@
 #include "support/arguments.h"
 #include "support/descriptors.h"
 #include "support/metrics_server.h"
+#include "support/tls_setup.h"
 
 /* ---- The protocol ---- */
 
@@ -78,6 +79,8 @@ typedef struct echo_server {
     uint64_t drain_ms;
     const char *metrics_host;
     uint64_t metrics_port; /* NO_METRICS: none */
+    tls_server_setup tls;
+    tram_tls_config *tls_config; /* NULL: no TLS */
     tram_metrics_source sources[2];
     metrics_server metrics;
     tram_runtime *runtime;
@@ -155,6 +158,15 @@ static const argument_spec arguments[] = {
      &server.stats_ms, 0, 86400000, NULL},
     {"--metrics", "PORT", "serve statistics for Prometheus on this port, at /metrics; 0 lets the kernel choose",
      ARGUMENT_COUNT, &server.metrics_port, 0, 65535, NULL},
+    {"--tls-cert", "FILE", "speak TLS, with this certificate and those that lead to its CA (PEM); SIGHUP reads it anew",
+     ARGUMENT_TEXT, &server.tls.certificate, 0, 0, NULL},
+    {"--tls-key", "FILE", "its key (in the same file)", ARGUMENT_TEXT, &server.tls.key, 0, 0, NULL},
+    {"--tls-client-ca", "FILE", "clients need a certificate of this CA", ARGUMENT_TEXT, &server.tls.client_ca, 0, 0,
+     NULL},
+    {"--tls-min", "1.2|1.3", "the lowest version of TLS (1.2)", ARGUMENT_CHOICE, &server.tls.min_version, 0, 0,
+     tls_version_choices},
+    {"--alpn", "NAME", "the protocol to agree on; clients that offer others only are refused", ARGUMENT_TEXT,
+     &server.tls.alpn, 0, 0, NULL},
     {"--metrics-host", "H", "address or name to do that on (127.0.0.1, whatever --host is)", ARGUMENT_TEXT,
      &server.metrics_host, 0, 0, NULL},
 };
@@ -409,6 +421,7 @@ static int listen_on(echo_server *echo) {
         .shard_worker = (unsigned)echo->shard_worker,
         .steer = steers[echo->steer],
         .keep_where_accepted = echo->keep,
+        .tls = echo->tls_config,
     };
     tram_error error = {0};
     int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, given ? NULL : echo->host,
@@ -490,8 +503,33 @@ static int announce(echo_server *echo) {
     return flush_output();
 }
 
+/* SIGHUP: new connections get what the files say now; if that is no good, what they said before. */
+static int reload_tls(tram_loop *loop, void *arg) {
+    (void)loop;
+    echo_server *echo = arg;
+    if (tls_server_configure(&this_program, &echo->tls, &echo->tls_config) == 0) {
+        fprintf(stderr, "tram-echo: the certificates were read anew\n");
+    }
+    return 0;
+}
+
+static int watch_hangup(tram_loop *loop, void *arg) {
+    return tram_loop_add_signal_handler(loop, SIGHUP, reload_tls, arg);
+}
+
+static int begin_tls(echo_server *echo) {
+    int code = tls_server_configure(&this_program, &echo->tls, &echo->tls_config);
+    if (code == 0) {
+        code = tram_loop_call_soon_threadsafe(tram_runtime_loop(echo->runtime, 0), watch_hangup, echo, NULL);
+    }
+    return code == TRAM_ESTATE ? 0 : code; /* stopped already */
+}
+
 static int serve(echo_server *echo) {
     int code = make_runtime(echo);
+    if (code == 0 && echo->tls.certificate != NULL) {
+        code = begin_tls(echo);
+    }
     if (code == 0) {
         code = begin(echo);
     }
@@ -521,9 +559,15 @@ int main(int argc, char **argv) {
     case ARGUMENTS_RUN:
         break;
     }
+    if (server.tls.certificate == NULL &&
+        (server.tls.key != NULL || server.tls.client_ca != NULL || server.tls.alpn != NULL)) {
+        complain(&this_program, "--tls-key, --tls-client-ca and --alpn go with --tls-cert");
+        return EXIT_BAD_USAGE;
+    }
     signal(SIGPIPE, SIG_IGN);
     descriptors_allow(UINT64_MAX);
     int code = serve(&server);
     tram_runtime_free(server.runtime);
+    tls_config_release(server.tls_config);
     return code < 0 ? EXIT_RUNTIME_TROUBLE : EXIT_SUCCESS;
 }

@@ -44,6 +44,12 @@ static const argument_spec arguments[] = {
     {"--churn", NULL, "connect, send one request and close, again and again", ARGUMENT_FLAG, &plan.churn, 0, 0, NULL},
     {"--timeout-ms", "N", "to connect, and for the first answer (5000)", ARGUMENT_COUNT, &plan.timeout_ms, 1, 3600000,
      NULL},
+    {"--tls", NULL, "speak TLS", ARGUMENT_FLAG, &plan.tls, 0, 0, NULL},
+    {"--ca", "FILE", "the CA of the target's certificate (the system's)", ARGUMENT_TEXT, &plan.tls_setup.ca, 0, 0,
+     NULL},
+    {"--insecure", NULL, "take any certificate", ARGUMENT_FLAG, &plan.tls_setup.insecure, 0, 0, NULL},
+    {"--alpn", "NAME", "the protocol to offer", ARGUMENT_TEXT, &plan.tls_setup.alpn, 0, 0, NULL},
+    {"--resume", NULL, "go on with the session of an earlier connection", ARGUMENT_FLAG, &plan.resume, 0, 0, NULL},
     {"--json", NULL, "print the report as one JSON object", ARGUMENT_FLAG, &plan.json, 0, 0, NULL},
 };
 
@@ -67,6 +73,11 @@ static const program_info this_program = {
 static bool plan_makes_sense(void) {
     if (plan.host[0] == '\0') {
         complain(&this_program, "--host: \"\" is no host");
+        return false;
+    }
+    if (!plan.tls &&
+        (plan.tls_setup.ca != NULL || plan.tls_setup.insecure || plan.tls_setup.alpn != NULL || plan.resume)) {
+        complain(&this_program, "--ca, --insecure, --alpn and --resume go with --tls");
         return false;
     }
     if (plan.churn && plan.pipeline > 1) {
@@ -166,6 +177,9 @@ int main(int argc, char **argv) {
     if (!descriptors_suffice()) {
         return EXIT_RUNTIME_TROUBLE;
     }
+    if (plan.tls && tls_client_configure(&this_program, &plan.tls_setup, &plan.tls_config) < 0) {
+        return EXIT_BAD_USAGE;
+    }
     load_run *run = NULL;
     int code = load_run_new(&plan, isatty(STDERR_FILENO) == 1, &run);
     if (code == 0) {
@@ -180,5 +194,6 @@ int main(int argc, char **argv) {
     if (run != NULL) {
         load_run_free(run);
     }
+    tls_config_release(plan.tls_config);
     return status;
 }

@@ -62,6 +62,39 @@ TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory 
 TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                                tram_future **ret_future);
 
+/* ---- TLS on a connection that is open ---- */
+
+/* Zero-initialise, but for `tls`; else zero means the default. */
+typedef struct tram_start_tls_options {
+    tram_tls_config *tls; /* needed; held as long as it is needed */
+    bool server_side;
+    const char *server_hostname;   /* of a client: whose certificate it must be; NULL or "": anybody's */
+    uint64_t handshake_timeout_ns; /* 0: as the config says */
+    uint64_t shutdown_timeout_ns;
+    tram_buffer *session; /* of a client: see tls_session in tram_connection_options */
+    /* Bytes that the protocol has got already and that belong to TLS; copied. What the transport itself holds, and what
+     * the kernel does, comes behind them. */
+    const void *ahead;
+    size_t ahead_size;
+    uintptr_t reserved[6]; /* must be 0 */
+} tram_start_tls_options;
+
+/*
+ * Lays TLS over the transport (loop.start_tls), which stays the same object. From now on `protocol` is its protocol
+ * (NULL: as before; the old one gets `released`), which hears nothing until the handshake is done: then the future
+ * completes with the transport, and bytes come and go encrypted. There is no second connection_made. What was written
+ * before goes out plain. Until the end of the handshake everything but close, abort and getters is TRAM_ESTATE.
+ *
+ * A failure ends the connection: the future has the error, and so has the connection_lost of the protocol. Cancelling
+ * aborts it. TLS over TLS works.
+ *
+ * At once, and nothing has happened: TRAM_EVALUE for options that make no sense; TRAM_ETYPE: no kind of transport for
+ * it, see tram_transport_start_tls_compatible(), or no config; TRAM_ESTATE: closing, after write_eof, while a file is
+ * sent, or another handshake is on; -ENOMEM. `ret_future` may be NULL.
+ */
+TRAM_API int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protocol *protocol,
+                                 const tram_start_tls_options *options, tram_future **ret_future);
+
 /* ---- Handing connections over ---- */
 
 /*

@@ -56,9 +56,9 @@ typedef struct tram_server_options {
     bool keep_where_accepted; /* with REUSEPORT and SHARED: hand nothing over */
     /* for all */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
-    tram_discard discard;  /* called with the factory's `arg` once no loop will call the factory any more; any thread */
-    bool not_ours;         /* `sock` or `sockets` are not closed: the caller's again when the server has closed, or the
-                              future has failed; they still listen then */
+    tram_discard discard; /* called with the factory's `arg` once no loop will call the factory any more; any thread */
+    bool not_ours;        /* `sock` or `sockets` are not closed: the caller's again when the server has closed, or the
+                             future has failed; they still listen then */
     /*
      * TLS for each connection: connection_made comes after the handshake, and one that fails is nobody's but the
      * factory's (`released`). The config is held as long as it is needed.

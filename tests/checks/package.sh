@@ -95,11 +95,16 @@ cp "$source_dir"/examples/*.c "$source_dir"/examples/*/*.[ch] "$work/examples/"
 # shellcheck disable=SC2046
 for source in "$work"/examples/*.c "$work/server.c"; do
     program=${source%.c}
+    package=tram
+    if grep -q '<tram/tls.h>' "$source"; then
+        package=tram-tls
+        if [ ! -e "$library_dir/libtram-tls.so" ]; then continue; fi
+    fi
     "$cc" -std=c11 -Wall -Wextra -Werror "$source" -o "$program-c11" \
-        $(pkg-config --cflags --libs tram) -pthread
+        $(pkg-config --cflags --libs $package) -pthread
     # A designated initialiser may leave members out; only g++ warns of that.
     "$cxx" -std=c++17 -Wall -Wextra -Werror -Wno-missing-field-initializers -x c++ "$source" -o "$program-c++17" \
-        $(pkg-config --cflags --libs tram) -pthread
+        $(pkg-config --cflags --libs $package) -pthread
 done
 echo "examples: $(find "$work/examples" -name '*-c11' | wc -l) as C11, $(find "$work/examples" -name '*-c++17' | wc -l) as C++17"
 for dialect in c11 c++17; do

@@ -210,10 +210,22 @@ static int load_connection_made(tram_protocol *protocol, tram_transport *transpo
     return code;
 }
 
+/* With TLS 1.3 it came before the first answer. */
+static void keep_session(load_shard *shard, tram_transport *transport) {
+    tram_buffer *session = tls_session_of(transport);
+    if (session != NULL) {
+        tram_buffer_release(shard->session);
+        shard->session = session;
+    }
+}
+
 /* The first answer is whole. */
 static void first_answer(load_connection *self, uint64_t now_ns) {
     load_shard *shard = self->shard;
     tram_handle_cancel(shard->loop, self->deadline);
+    if (shard->plan->resume) {
+        keep_session(shard, self->protocol.transport);
+    }
     if (shard->plan->churn) {
         /* The request ends with the connection. */
         self->answered = true;
@@ -330,7 +342,14 @@ static int attempt_done(tram_future *future, void *arg) {
 
 static int connect_to_target(load_connection *self) {
     load_shard *shard = self->shard;
-    tram_connection_options options = {.timeout_ns = shard->plan->timeout_ms * 1000000};
+    const load_plan *plan = shard->plan;
+    tram_connection_options options = {.timeout_ns = plan->timeout_ms * 1000000};
+    if (plan->tls_config != NULL) {
+        options.tls = plan->tls_config;
+        options.server_hostname = plan->tls_setup.insecure ? "" : plan->host; /* not the address that it stood for */
+        options.tls_handshake_timeout_ns = options.timeout_ns;
+        options.tls_session = shard->session;
+    }
     int code = tram_loop_create_connection(shard->loop, load_factory, self, shard->host, shard->port, &options,
                                            &self->attempt);
     if (code < 0) {

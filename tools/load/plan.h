@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "support/tls_setup.h"
+
 typedef struct load_plan {
     const char *host;
     uint64_t port;
@@ -17,7 +19,11 @@ typedef struct load_plan {
     double rate;      /* requests per second of all; 0: closed loop */
     bool churn;       /* a connection per request */
     bool json;
-    uint64_t timeout_ms; /* to connect and get a first answer; in churn, of every request */
+    tls_client_setup tls_setup;
+    bool tls;
+    bool resume;                 /* offer the session of an earlier connection */
+    tram_tls_config *tls_config; /* NULL: no TLS */
+    uint64_t timeout_ms;         /* to connect and get a first answer; in churn, of every request */
 } load_plan;
 
 static inline bool load_plan_is_open(const load_plan *plan) {

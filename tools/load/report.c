@@ -63,6 +63,9 @@ static void print_setup(FILE *out, const load_plan *plan, const load_run *run) {
     } else {
         fprintf(out, ", %" PRIu64 " connections x %" PRIu64 " in flight", plan->connections, plan->pipeline);
     }
+    if (plan->tls) {
+        fprintf(out, ", TLS%s", plan->resume ? ", resumed" : "");
+    }
     fprintf(out, ", %" PRIu64 " bytes, %u worker%s\n", plan->size, load_run_workers(run),
             load_run_workers(run) == 1 ? "" : "s");
     fprintf(out, "%-14s", "measured");
@@ -153,6 +156,7 @@ static void json_times(FILE *out, const char *name, const histogram *times) {
 static void json_plan(FILE *out, const load_plan *plan, const load_run *run) {
     fprintf(out, "\"host\":");
     json_text(out, plan->host);
+    fprintf(out, ",\"tls\":%s,\"resume\":%s", plan->tls ? "true" : "false", plan->resume ? "true" : "false");
     fprintf(out, ",\"port\":%" PRIu64 ",\"mode\":\"%s\",\"churn\":%s,\"connections\":%" PRIu64, plan->port,
             load_plan_is_open(plan) ? "open" : "closed", plan->churn ? "true" : "false", plan->connections);
     fprintf(out, ",\"size\":%" PRIu64 ",\"pipeline\":%" PRIu64 ",\"rate\":%.15g,\"interrupted\":%s", plan->size,

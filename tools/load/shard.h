@@ -40,6 +40,8 @@ typedef struct load_shard {
     uint64_t measure_from_ns;
     uint64_t measure_until_ns;
 
+    tram_buffer *session; /* of the last connection, for the next one; NULL: none */
+
     uint64_t busy;      /* connections that the library knows of */
     uint64_t in_flight; /* requests that wait for an answer */
     load_tally tally;

@@ -370,5 +370,6 @@ void load_worker_free(load_worker *self) {
     free(self->rings);
     free(self->dealt);
     free(self->shard.interval);
+    tram_buffer_release(self->shard.session);
     free(self);
 }

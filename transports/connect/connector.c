@@ -66,6 +66,7 @@ struct connector {
     size_t active;
     struct failure *failures; /* in order of attempt */
 
+    struct tls_use tls;
     struct unread *unread;     /* for the transport; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
@@ -175,6 +176,7 @@ static void connector_destroy(tram_future *future) {
         memory_put(allocator, failure, sizeof *failure);
     }
     tram__unread_free(future->loop, connector->unread);
+    tram__tls_use_close(&connector->tls);
     discard_arg(connector);
     memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
 }
@@ -271,6 +273,21 @@ static void close_socket(struct connector *connector, int fd) {
         loop_of(connector)->sys->close(fd);
 }
 
+/* TLS before connection_made. Where that cannot be, the transport never was, and the operation fails. */
+static int secure(struct connector *connector) {
+    struct tls_problem problem = {0};
+    int status = tram__tls_use_push(&connector->tls, connector->transport, NULL, NULL, 0, &problem);
+    if (status == 0)
+        return 0;
+    tram_error error = {.code = status,
+                        .operation = "create_connection",
+                        .detail = problem.text[0] ? problem.text : NULL,
+                        .option = problem.option};
+    tram__future_fail(&connector->future, &error);
+    tram__transport_withdraw(connector->transport);
+    return status;
+}
+
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
 static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
@@ -304,6 +321,8 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
+            if (connector->tls.config)
+                secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
     }
@@ -549,6 +568,18 @@ static int abort_creation(struct connector *connector, int status, tram_future *
     return status;
 }
 
+/* The name to check is the host's unless another is given (C-4). */
+static struct tls_wishes tls_wishes_of(const char *host, const tram_connection_options *options) {
+    return (struct tls_wishes){
+        .config = options->tls,
+        .server_hostname = options->server_hostname || !options->tls ? options->server_hostname : host,
+        .session = options->tls_session,
+        .handshake_timeout_ns = options->tls_handshake_timeout_ns,
+        .shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
+        .needs_hostname = true,
+    };
+}
+
 /* The option or argument that makes no sense, or NULL (C-2, C-3). */
 static const char *wrong_option(tram_protocol_factory factory, const char *host, const char *port,
                                 const tram_connection_options *options) {
@@ -556,10 +587,10 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
         return "factory";
     if ((host || port) == (options->sock != NULL))
         return options->sock ? "sock" : "host";
-    if (options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
-        return options->server_hostname            ? "server_hostname"
-               : options->tls_handshake_timeout_ns ? "tls_handshake_timeout_ns"
-                                                   : "tls_shutdown_timeout_ns";
+    const struct tls_wishes tls = tls_wishes_of(host, options);
+    const char *wrong = tram__tls_wrong_option(&tls);
+    if (wrong)
+        return wrong;
     if (!tram__family_known(options->family))
         return "family";
     if (options->interleave < 0)
@@ -571,20 +602,16 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
     return reserved_used(options) ? "reserved" : NULL;
 }
 
-/* What may be asked of a socket that is connected already. */
-struct socket_wishes {
-    struct unread *unread; /* taken, whatever becomes of it; NULL: none */
-    tram_discard discard;  /* of the factory's argument, if the call succeeds */
-    bool keep_alive;
-    bool not_ours;
-};
-
-static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
-                        const struct socket_wishes *wishes, tram_future **ret_future) {
+int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                         const struct socket_wishes *wishes, tram_future **ret_future) {
     struct connector *connector;
     int status = tram__socket_take(loop, fd, SOCK_STREAM);
     if (!status)
         status = connector_new(loop, factory, arg, ret_future, &connector);
+    if (!status) {
+        status = tram__tls_use_open(&wishes->tls, &connector->tls);
+        status = status ? abort_creation(connector, status, ret_future) : 0;
+    }
     if (status) {
         tram__unread_free(loop, wishes->unread);
         return status;
@@ -600,7 +627,8 @@ static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *ar
 }
 
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
-                          const tram_socket_address *address, uint64_t timeout_ns, tram_future **ret_future) {
+                          const tram_socket_address *address, uint64_t timeout_ns, const struct tls_wishes *tls,
+                          tram_future **ret_future) {
     struct connector *connector;
     int status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
@@ -608,6 +636,8 @@ int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *
     connector->discard = discard;
     connector->remote.list.allocator = &loop->allocator;
     status = tram__addresses_add(&connector->remote.list, address, 0);
+    if (!status)
+        status = tram__tls_use_open(tls, &connector->tls);
     if (!status && timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, timeout_ns);
     if (status)
@@ -628,9 +658,13 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     if (status)
         return status;
     const struct socket_wishes wishes = {
-        .discard = options->discard, .keep_alive = options->keep_alive, .not_ours = options->not_ours};
+        .discard = options->discard,
+        .keep_alive = options->keep_alive,
+        .not_ours = options->not_ours,
+        .tls = tls_wishes_of(host, options),
+    };
     if (options->sock)
-        return adopt_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
+        return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
 
     struct connector *connector;
     status = connector_new(loop, factory, arg, ret_future, &connector);
@@ -644,6 +678,8 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->transparent = options->transparent;
     connector->discard = options->discard;
     status = look_up(connector, host, port, options);
+    if (!status)
+        status = tram__tls_use_open(&wishes.tls, &connector->tls);
     if (!status && options->timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, options->timeout_ns);
     if (status)
@@ -672,17 +708,24 @@ int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void 
         return status;
     if (!options)
         options = &defaults;
+    struct socket_wishes wishes = {
+        .discard = options->discard,
+        .not_ours = options->not_ours,
+        .tls = {.config = options->tls,
+                .server = true,
+                .handshake_timeout_ns = options->tls_handshake_timeout_ns,
+                .shutdown_timeout_ns = options->tls_shutdown_timeout_ns},
+    };
     status = check_option(!factory                                   ? "factory"
                           : !options->unread && options->unread_size ? "unread"
                           : reserved_used(options)                   ? "reserved"
-                                                                     : NULL);
+                                                                     : tram__tls_wrong_option(&wishes.tls));
     if (status)
         return status;
-    struct socket_wishes wishes = {.discard = options->discard, .not_ours = options->not_ours};
     if (options->unread_size) {
         wishes.unread = tram__unread_new(loop, options->unread, options->unread_size);
         if (!wishes.unread)
             return -ENOMEM;
     }
-    return adopt_socket(loop, factory, arg, sock, &wishes, ret_future);
+    return tram__connect_socket(loop, factory, arg, sock, &wishes, ret_future);
 }

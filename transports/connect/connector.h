@@ -3,10 +3,25 @@
 #define TRAM_TRANSPORTS_CONNECT_CONNECTOR_H
 
 #include "core/loop/loop.h"
+#include "transports/base/secured.h"
 #include <tram/connection.h>
 
-/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. `discard` may be NULL. */
+/* What may be asked of a socket that is connected already. */
+struct socket_wishes {
+    struct unread *unread; /* taken, whatever becomes of it; NULL: none */
+    tram_discard discard;  /* of the factory's argument, if the call succeeds */
+    bool keep_alive;
+    bool not_ours;
+    struct tls_wishes tls; /* checked already */
+};
+
+/* Makes a transport of a connected stream socket, which stays the caller's where this fails at once. */
+int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                         const struct socket_wishes *wishes, tram_future **ret_future);
+
+/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. TLS was checked already. */
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
-                          const tram_socket_address *address, uint64_t timeout_ns, tram_future **ret_future);
+                          const tram_socket_address *address, uint64_t timeout_ns, const struct tls_wishes *tls,
+                          tram_future **ret_future);
 
 #endif

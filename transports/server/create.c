@@ -195,6 +195,9 @@ const char *tram__server_wrong_option(const char *host, const char *port, const 
         return "not_ours";
     if (tram__limits_check(options->limits))
         return tram_wrong_option();
+    const char *wrong = tram__server_wrong_tls(options);
+    if (wrong)
+        return wrong;
     return reserved_used(options) ? "reserved" : NULL;
 }
 

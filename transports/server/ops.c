@@ -11,6 +11,7 @@ void tram__server_free_if_over(tram_server *server) {
     tram__expiries_fini(&server->expiries);
     if (!server->load)
         tram__limits_free(server->limits);
+    tram__tls_use_close(&server->tls);
     tram_allocator allocator = server->allocator;
     tram_discard discard = server->discard;
     void *arg = server->arg;

@@ -89,18 +89,41 @@ static void discard_counted(tram_server *server, const struct accepted_socket *a
     discard_accepted(server, accepted, code, operation);
 }
 
+/* How connections of a server are made; a constant in each place, so that a plain one pays for nothing. */
+enum serving {
+    SERVE_PLAIN,
+    SERVE_ANY, /* with limits, TLS or both */
+};
+
+/* TLS before connection_made. Where that cannot be the transport never was: counted out by its owner, or here. */
+static int secure(tram_server *server, tram_transport *transport) {
+    struct tls_problem problem = {0};
+    int status = tram__tls_use_push(&server->tls, transport, NULL, NULL, 0, &problem);
+    if (status == 0)
+        return 0;
+    tram__transport_withdraw(transport);
+    if (server->loop->debug)
+        tram__log(server->loop, TRAM_LOG_DEBUG, "TLS of an incoming connection: %s",
+                  problem.text[0] ? problem.text : tram_error_text(status));
+    return 0;
+}
+
 ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_socket *accepted,
-                                     tram_protocol *protocol, bool limited) {
+                                     tram_protocol *protocol, enum serving how) {
     struct stream_options options = {
         .peer = accepted->peer,
         .peer_size = accepted->peer_size,
         .no_delay_set = accepted->no_delay,
         .owner = &server->owner,
     };
-    if (!limited)
+    if (how == SERVE_PLAIN)
         return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
-    const tram_server_limits *most = &server->limits->most;
     tram_transport *transport;
+    if (!server->limits) {
+        int status = tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
+        return status < 0 ? status : secure(server, transport);
+    }
+    const tram_server_limits *most = &server->limits->most;
     int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
                                                                    protocol, &options, &transport)
                                          : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
@@ -109,11 +132,11 @@ ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_
     transport->high = most->write_high;
     transport->low = most->write_low;
     transport->hard_limit = most->write_hard_limit;
-    return 0;
+    return server->tls.config ? secure(server, transport) : 0;
 }
 
 /* One that is counted here. */
-ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socket *accepted, bool limited) {
+ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socket *accepted, enum serving how) {
     tram_loop *loop = server->loop;
     tram_protocol *protocol = NULL;
     server->holds++; /* the factory may close the server and let go of it */
@@ -121,7 +144,7 @@ ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socke
     if (unlikely(status < 0)) {
         discard_counted(server, accepted, status, "protocol_factory");
     } else {
-        status = make_stream(server, accepted, protocol, limited);
+        status = make_stream(server, accepted, protocol, how);
         if (unlikely(status < 0)) {
             tram__protocol_release_soon(loop, protocol);
             discard_counted(server, accepted, status, "accept");
@@ -135,14 +158,23 @@ static inline struct accepted_socket accepted_of(const struct listener *listener
     return (struct accepted_socket){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
-static void serve_limited(tram_server *server, const struct accepted_socket *accepted) {
-    serve(server, accepted, true);
+/* Counted here already, and whatever the server has. */
+static void serve_any(tram_server *server, const struct accepted_socket *accepted) {
+    serve(server, accepted, SERVE_ANY);
 }
 
 ALWAYS_INLINE static void serve_here(tram_server *server, const struct accepted_socket *accepted) {
     if (server->load)
         balance_count(server->load, 1);
-    serve(server, accepted, false);
+    serve(server, accepted, SERVE_PLAIN);
+}
+
+/* ---- Where there is TLS and no limit ---- */
+
+static void serve_secured_here(tram_server *server, const struct accepted_socket *accepted) {
+    if (server->load)
+        balance_count(server->load, 1);
+    serve_any(server, accepted);
 }
 
 /* ---- Where there are limits ---- */
@@ -191,7 +223,7 @@ static void admit(tram_server *server, const struct accepted_socket *accepted, b
         limits_leave_source(server->limits, accepted->peer);
         reject(server, accepted, limit);
     } else if (here) {
-        serve_limited(server, accepted);
+        serve_any(server, accepted);
     }
 }
 
@@ -301,6 +333,19 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
         accept_failed(listener, result);
 }
 
+static void secured_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
+    struct listener *listener = container_of(io, struct listener, io);
+    tram_server *server = listener->server;
+    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    if (unlikely(result < 0)) {
+        io_accepted(io, result, peer, peer_size);
+        return;
+    }
+    listener->failures = 0;
+    if (!server->load || !balance_hand_over(server->load, &accepted))
+        serve_secured_here(server, &accepted);
+}
+
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
@@ -315,6 +360,11 @@ static void limited_accepted(struct io *io, int result, const struct sockaddr_st
 static const struct io_kind listener_kind = {
     .name = "listener",
     .accepted = io_accepted,
+};
+
+static const struct io_kind secured_listener_kind = {
+    .name = "listener",
+    .accepted = secured_accepted,
 };
 
 static const struct io_kind limited_listener_kind = {
@@ -340,6 +390,8 @@ static void accept_rest(struct listener *listener) {
             struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
             if (server->limits)
                 admit(server, &accepted, false);
+            else if (server->tls.config)
+                serve_secured_here(server, &accepted);
             else
                 serve_here(server, &accepted);
             if (!io_added(&listener->io))
@@ -358,10 +410,10 @@ static void accept_rest(struct listener *listener) {
 
 static void arrived(struct worker_load *load, const struct accepted_socket *accepted) {
     tram_server *server = load->server; /* also where it was closed meanwhile: the client got through before (V-17) */
-    if (server->limits)
-        serve_limited(server, accepted);
+    if (server->limits || server->tls.config)
+        serve_any(server, accepted);
     else
-        serve(server, accepted, false);
+        serve(server, accepted, SERVE_PLAIN);
 }
 
 static void poll_accept_queue(struct worker_load *load) {
@@ -397,7 +449,9 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
     if (!listeners)
         return -ENOMEM;
     listeners->count = count;
-    const struct io_kind *kind = server->limits ? &limited_listener_kind : &listener_kind;
+    const struct io_kind *kind = server->limits       ? &limited_listener_kind
+                                 : server->tls.config ? &secured_listener_kind
+                                                      : &listener_kind;
     int status = 0;
     size_t added = 0;
     while (added < count && !status) {
@@ -455,6 +509,20 @@ static void server_ending(struct close_hook *hook, enum shutdown_mode ending) {
     tram__server_put(server);
 }
 
+static struct tls_wishes tls_wishes_of(const tram_server_options *options) {
+    return (struct tls_wishes){
+        .config = options->tls,
+        .server = true,
+        .handshake_timeout_ns = options->tls_handshake_timeout_ns,
+        .shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
+    };
+}
+
+const char *tram__server_wrong_tls(const tram_server_options *options) {
+    const struct tls_wishes tls = tls_wishes_of(options);
+    return tram__tls_wrong_option(&tls);
+}
+
 /* The balance's, or its own. */
 static int find_limits(tram_server *server, const tram_server_limits *wanted) {
     int status = 0;
@@ -480,8 +548,12 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->loop = loop;
     server->allocator = loop->allocator;
     server->load = load;
-    int status = find_limits(server, options->limits);
+    const struct tls_wishes tls = tls_wishes_of(options);
+    int status = tram__tls_use_open(&tls, &server->tls);
+    if (!status)
+        status = find_limits(server, options->limits);
     if (status) {
+        tram__tls_use_close(&server->tls);
         memory_put(&loop->allocator, server, sizeof *server);
         return status;
     }

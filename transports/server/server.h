@@ -35,6 +35,9 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
                      struct kept_error *ret_error);
 void tram__server_leave(tram_server *server);
 
+/* The option of TLS that makes no sense, or NULL. */
+const char *tram__server_wrong_tls(const tram_server_options *options);
+
 /* ---- server/create.c ---- */
 
 /* The option that contradicts itself or another, or NULL. */

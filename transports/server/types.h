@@ -3,6 +3,7 @@
 #define TRAM_TRANSPORTS_SERVER_TYPES_H
 
 #include "core/jobs/future.h"
+#include "transports/base/secured.h"
 #include "transports/base/transport.h"
 #include "transports/limits/expiry.h"
 #include "transports/server/balance.h"
@@ -41,6 +42,7 @@ struct tram_server {
     struct limits *limits;       /* NULL: none; its own where it stands alone, else the balance's */
     struct limit_tally *tally;   /* with limits */
     struct expiries expiries;    /* with limits that expire */
+    struct tls_use tls;          /* of each connection */
     int backlog;
     uint32_t accept_limit; /* in one tick */
     bool exclusive;        /* other loops watch the same socket */

@@ -43,8 +43,11 @@ int tram__unix_server_check(const tram_unix_server_options *options, tram_server
         .defer_serving = options->defer_serving,
         .limits = options->limits,
         .discard = options->discard,
+        .tls = options->tls,
+        .tls_handshake_timeout_ns = options->tls_handshake_timeout_ns,
+        .tls_shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
     };
-    return 0;
+    return check_option(tram__server_wrong_tls(ret_common));
 }
 
 int tram__unix_bind(const struct sys *sys, const tram_socket_address *address, int *ret_fd,
@@ -119,11 +122,25 @@ int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory factory,
 
 /* ---- Connections ---- */
 
+/* There is no host whose name it could be (C-15). */
+static struct tls_wishes tls_wishes_of(const tram_unix_connection_options *options) {
+    return (struct tls_wishes){
+        .config = options->tls,
+        .server_hostname = options->server_hostname,
+        .session = options->tls_session,
+        .handshake_timeout_ns = options->tls_handshake_timeout_ns,
+        .shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
+        .needs_hostname = true,
+    };
+}
+
 static const char *wrong_option(tram_protocol_factory factory, const tram_unix_connection_options *options) {
-    if (!factory || options->server_hostname)
-        return factory ? "server_hostname" : "factory";
-    if (options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
-        return options->tls_handshake_timeout_ns ? "tls_handshake_timeout_ns" : "tls_shutdown_timeout_ns";
+    if (!factory)
+        return "factory";
+    const struct tls_wishes tls = tls_wishes_of(options);
+    const char *wrong = tram__tls_wrong_option(&tls);
+    if (wrong)
+        return wrong;
     if (options->not_ours && !options->sock)
         return "not_ours";
     return reserved_used(options) ? "reserved" : NULL;
@@ -145,8 +162,10 @@ int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory fact
     status = path_or_socket(loop, path, path_size, options->sock, &address);
     if (status)
         return status;
-    const tram_adopt_options adopt = {.discard = options->discard, .not_ours = options->not_ours};
+    const struct socket_wishes wishes = {
+        .discard = options->discard, .not_ours = options->not_ours, .tls = tls_wishes_of(options)};
     if (options->sock)
-        return tram_loop_adopt_socket(loop, factory, arg, *options->sock, &adopt, ret_future);
-    return tram__connect_address(loop, factory, arg, options->discard, &address, options->timeout_ns, ret_future);
+        return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
+    return tram__connect_address(loop, factory, arg, options->discard, &address, options->timeout_ns, &wishes.tls,
+                                 ret_future);
 }

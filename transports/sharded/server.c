@@ -86,6 +86,7 @@ static void server_free(tram_runtime_server *server) {
     tram__shards_fini(&server->shards);
     tram__balance_fini(&server->balance);
     tram__limits_free(server->limits);
+    tram__tls_use_close(&server->tls);
     tram__addresses_free(&server->addresses);
     tram_discard discard = server->discard;
     void *arg = server->arg;
@@ -324,6 +325,8 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
     int status = tram__balance_init(&server->balance, &runtime->allocator, runtime->count, options);
     if (!status && options->limits)
         status = tram__limits_new(&runtime->allocator, options->limits, runtime->count, &server->limits);
+    if (!status)
+        status = tram__tls_use_open(&(struct tls_wishes){.config = options->tls, .server = true}, &server->tls);
     if (status) {
         server_free(server);
         return NULL;

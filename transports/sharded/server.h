@@ -10,6 +10,7 @@ struct tram_runtime_server {
     struct shards shards;
     struct balance balance;
     struct limits *limits; /* or NULL */
+    struct tls_use tls;    /* keeps what options.tls points to, for shards that are still to be made */
     tram_protocol_factory factory;
     void *arg;
     tram_discard discard;        /* of `arg`, with the server; NULL: none */

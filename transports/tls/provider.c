@@ -9,10 +9,19 @@ static void provider_hold(tram_tls_config *config) {
     tram_tls_config_hold(config);
 }
 
+static bool is_ascii(const char *text) {
+    for (; text && *text; text++)
+        if ((unsigned char)*text > 127)
+            return false;
+    return true;
+}
+
 static const char *wrong_option(const struct tls_use *use) {
     struct tls_failure failure;
     struct tls_name name;
     unsigned generation;
+    if (!use->server && !is_ascii(use->server_hostname))
+        return "server_hostname, which is not ASCII: give its A-labels (xn--...)";
     if (!use->server && tram__tls_name_parse(use->server_hostname, &name, &failure) != 0)
         return failure.option;
     struct tls_description *description = tram__tls_config_describe(use->config, &generation);

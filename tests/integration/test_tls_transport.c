@@ -1,0 +1,902 @@
+/* TLS connections as users see them: the rules of group S in docs/rules.md, over TCP, Unix sockets and pairs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <openssl/err.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support/stream.h"
+#include "support/support.h"
+#include "support/tls/certificates.h"
+#include <tram/pair.h>
+#include <tram/tls.h>
+
+static struct authority authority;
+static tram_tls_config *servers, *clients;
+
+static int setup(void **state) {
+    (void)state;
+    authority_make(&authority);
+    servers = server_config(authority.server);
+    clients = client_config(authority.ca);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tram_tls_config_release(servers);
+    tram_tls_config_release(clients);
+    authority_free(&authority);
+    return 0;
+}
+
+/* ---- Both ends in one loop ---- */
+
+struct ends {
+    struct world *world;
+    tram_server *server;
+    struct recorder *client, *peer; /* the client's and the server's */
+    tram_future *connecting;
+    int code; /* of the connecting */
+    bool done;
+};
+
+static struct recorder *next_client, *next_peer;
+
+static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    *ret_protocol = &next_client->base;
+    return 0;
+}
+
+static int peer_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    *ret_protocol = &next_peer->base;
+    return 0;
+}
+
+static uint16_t port_of(const tram_server *server) {
+    tram_socket_address address;
+    assert_int_equal(tram_server_sockname(server, 0, &address), 0);
+    return (uint16_t)tram_socket_address_port(&address);
+}
+
+static tram_server *serve_with(struct world *world, const tram_server_options *options) {
+    tram_future *future;
+    void *server = NULL;
+    assert_int_equal(tram_loop_create_server(world->loop, peer_factory, NULL, "127.0.0.1", "0", options, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
+    return server;
+}
+
+static tram_server *serve(struct world *world, tram_tls_config *config) {
+    return serve_with(world, &(tram_server_options){.tls = config});
+}
+
+static int note_done(tram_future *future, void *arg) {
+    struct ends *ends = arg;
+    ends->code = tram_future_result(future, NULL);
+    ends->done = true;
+    trace(ends->world, "%s", ends->code == 0 ? "connected" : tram_error_name(ends->code));
+    return 0;
+}
+
+/* Begins to connect; `options` may leave out what is usual here. */
+static void begin(struct world *world, struct ends *ends, const tram_connection_options *given) {
+    char port[8];
+    tram_connection_options options = *given;
+    if (!options.tls)
+        options.tls = clients;
+    if (!options.server_hostname)
+        options.server_hostname = "localhost";
+    snprintf(port, sizeof port, "%u", port_of(ends->server));
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", port, &options, &ends->connecting),
+        0);
+    assert_int_equal(tram_future_add_done_callback(ends->connecting, note_done, ends), 0);
+}
+
+static void prepare(struct world *world, struct ends *ends, tram_tls_config *server) {
+    *ends = (struct ends){.world = world};
+    ends->client = next_client = recorder_new(world, "c");
+    ends->peer = next_peer = recorder_new(world, "s");
+    ends->client->keep = ends->peer->keep = true;
+    ends->server = serve(world, server);
+}
+
+static void ends_open_with(struct world *world, struct ends *ends, tram_tls_config *server,
+                           const tram_connection_options *options) {
+    prepare(world, ends, server);
+    begin(world, ends, options);
+    run_until(world, &ends->done);
+    if (ends->code != 0)
+        fail_msg("%s", tram_error_describe(tram_future_error(ends->connecting), ends->code));
+    run_until(world, &ends->peer->made);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static void ends_open(struct world *world, struct ends *ends) {
+    ends_open_with(world, ends, servers, &(tram_connection_options){0});
+}
+
+/* Both connections are over, the server closed; nothing is left in OpenSSL's queue. */
+static void ends_close(struct ends *ends) {
+    if (ends->client->base.transport)
+        tram_transport_abort(ends->client->base.transport);
+    if (ends->peer->base.transport)
+        tram_transport_abort(ends->peer->base.transport);
+    tram_future_release(ends->connecting);
+    tram_server_close(ends->server);
+    tram_server_release(ends->server);
+    run_to_rest(ends->world);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+static bool has_received(void *arg) {
+    const struct recorder *recorder = arg;
+    return recorder->received >= (size_t)(uintptr_t)recorder->arg;
+}
+
+static void run_until_received(struct recorder *recorder, size_t size) {
+    recorder->arg = (void *)(uintptr_t)size;
+    run_until_true(recorder->world, has_received, recorder);
+}
+
+static bool flag_of(tram_transport *transport, const char *name) {
+    const bool *flag = tram_transport_get_extra_info(transport, name, NULL);
+    assert_non_null(flag);
+    return *flag;
+}
+
+/* ---- Beginning ---- */
+
+static void test_S_1_S_2_made_comes_after_the_handshake_then_the_creator_then_data(void **state) {
+    struct ends ends;
+    prepare(*state, &ends, servers);
+    begin(*state, &ends, &(tram_connection_options){0});
+    ends.peer->on = NULL;
+    run_until(*state, &ends.done);
+    run_until(*state, &ends.peer->made);
+    assert_int_equal(tram_transport_write(ends.peer->base.transport, "data", 4), 0);
+    run_until_received(ends.client, 4);
+    struct world *world = *state;
+    const char *made = strstr(world->trace, "c.made"), *connected = strstr(world->trace, "connected"),
+               *data = strstr(world->trace, "c.data:4");
+    assert_true(made && connected && data && made < connected && connected < data);
+    ends_close(&ends);
+}
+
+static int write_at_once(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_write(recorder->base.transport, "first", 5) : 0;
+}
+
+static void test_S_10_data_behind_the_handshake_is_delivered(void **state) {
+    struct ends ends;
+    prepare(*state, &ends, servers);
+    ends.client->on = ends.peer->on = write_at_once;
+    begin(*state, &ends, &(tram_connection_options){0});
+    run_until_received(ends.client, 5);
+    run_until_received(ends.peer, 5);
+    assert_memory_equal(ends.client->bytes, "first", 5);
+    assert_memory_equal(ends.peer->bytes, "first", 5);
+    ends_close(&ends);
+}
+
+static void test_S_3_a_handshake_that_takes_too_long_is_aborted(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    int silent_port_fd;
+    uint16_t port;
+    silent_port_fd = tcp_listener(1, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    const tram_connection_options options = {
+        .tls = clients, .server_hostname = "localhost", .tls_handshake_timeout_ns = 20000000};
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", text, &options, &ends.connecting),
+        0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, ends.connecting), -ECONNABORTED);
+    run_until_traced(world, "c.released");
+    assert_trace(world, "c.released");
+    close(silent_port_fd);
+    ends_close(&ends);
+}
+
+static void test_S_4_an_end_within_the_handshake_is_a_reset(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    uint16_t port;
+    int listener = tcp_listener(1, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    const tram_connection_options options = {.tls = clients, .server_hostname = "localhost"};
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", text, &options, &ends.connecting),
+        0);
+    run_to_rest(world);
+    int accepted = accept(listener, NULL, NULL);
+    assert_true(accepted >= 0);
+    char hello[4096];
+    receive_exactly(world, accepted, hello, 5);
+    close_with_reset(accepted);
+    int code = tram_loop_run_until_complete(world->loop, ends.connecting);
+    assert_int_equal(code, -ECONNRESET);
+    run_until_traced(world, "c.released");
+    assert_trace(world, "c.released");
+    close(listener);
+    ends_close(&ends);
+}
+
+static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
+    run_until(world, &ends.done);
+    assert_int_equal(ends.code, TRAM_ETLS_CERTIFICATE);
+    const tram_error *error = tram_future_error(ends.connecting);
+    assert_string_equal(error->operation, "tls_handshake");
+    assert_non_null(strstr(error->detail, "is not for \"elsewhere\""));
+    run_until_traced(world, "s.released");
+    assert_null(strstr(world->trace, "made"));
+    assert_null(strstr(world->trace, "lost"));
+    assert_int_equal(world->exceptions, 0);
+    assert_int_equal(tram_server_connection_count(ends.server), 0);
+    ends_close(&ends);
+}
+
+static void test_S_5_a_client_that_speaks_http_is_closed_quietly(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    int fd = tcp_connect(port_of(ends.server));
+    assert_true(fd >= 0);
+    send_exactly(world, fd, "GET / HTTP/1.0\r\n\r\n", 18);
+    run_until_traced(world, "s.released");
+    assert_trace(world, "s.released");
+    assert_int_equal(world->exceptions, 0);
+    assert_int_equal(world->warnings + world->errors, 0);
+    receive_eof(world, fd);
+    close(fd);
+    next_client = NULL;
+    tram_transport_abort(NULL == ends.client->base.transport ? NULL : ends.client->base.transport);
+    ends_close(&ends);
+}
+
+static void test_S_6_an_abort_within_the_handshake_is_an_error_to_the_creator(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    begin(world, &ends, &(tram_connection_options){0});
+    for (int i = 0; i < 4; i++)
+        run_ticks(world, 1);
+    tram_future_cancel(ends.connecting);
+    run_until(world, &ends.done);
+    assert_int_equal(ends.code, TRAM_ECANCELLED);
+    run_until_traced(world, "c.released");
+    assert_null(strstr(world->trace, "c.made"));
+    ends_close(&ends);
+}
+
+static void test_C_3_C_4_options_without_sense_are_refused(void **state) {
+    struct world *world = *state;
+    const struct {
+        const char *host;
+        tram_connection_options options;
+        const char *wrong;
+    } list[] = {
+        {"127.0.0.1", {.server_hostname = ""}, "server_hostname"},
+        {"127.0.0.1", {.tls_handshake_timeout_ns = 1}, "tls_handshake_timeout_ns"},
+        {"127.0.0.1", {.tls_shutdown_timeout_ns = 1}, "tls_shutdown_timeout_ns"},
+        {NULL, {.tls = clients}, "server_hostname"},
+        {"127.0.0.1", {.tls = clients, .server_hostname = "a b"}, "server_hostname"},
+        {"127.0.0.1", {.tls = clients, .server_hostname = "b\xc3\xbc"}, "server_hostname, which is not ASCII"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        tram_future *future = NULL;
+        assert_int_equal(tram_loop_create_connection(world->loop, client_factory, NULL, list[i].host, "1",
+                                                     &list[i].options, &future),
+                         TRAM_EVALUE);
+        assert_null(future);
+        assert_int_equal(strncmp(tram_wrong_option(), list[i].wrong, strlen(list[i].wrong)), 0);
+    }
+    const tram_server_options no_certificate = {.tls = clients};
+    assert_int_equal(tram_loop_create_server(world->loop, peer_factory, NULL, "127.0.0.1", "0", &no_certificate, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "certificates");
+}
+
+/* ---- Bytes ---- */
+
+static void test_S_11_bytes_of_any_size_go_both_ways(void **state) {
+    struct ends ends;
+    ends_open(*state, &ends);
+    static char block[3000000];
+    pattern(block, sizeof block, 0);
+    ends.client->keep = ends.peer->keep = false;
+    ends.client->quiet_data = ends.peer->quiet_data = true;
+    size_t sent = 0;
+    static const size_t sizes[] = {1, 2, 5, 16383, 16384, 16385, 100000, 1000000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        assert_int_equal(tram_transport_write(ends.client->base.transport, block + sent, sizes[i]), 0);
+        assert_int_equal(tram_transport_write(ends.peer->base.transport, block + sent, sizes[i]), 0);
+        sent += sizes[i];
+    }
+    run_until_received(ends.peer, sent);
+    run_until_received(ends.client, sent);
+    assert_int_equal(ends.peer->received, sent);
+    assert_int_equal(ends.client->received, sent);
+    ends_close(&ends);
+}
+
+static void test_S_11_pieces_and_shared_buffers_are_joined_to_records(void **state) {
+    struct ends ends;
+    ends_open(*state, &ends);
+    char text[2000];
+    pattern(text, sizeof text, 0);
+    struct iovec pieces[200];
+    for (size_t i = 0; i < 200; i++)
+        pieces[i] = (struct iovec){.iov_base = text + 10 * i, .iov_len = 10};
+    assert_int_equal(tram_transport_writelines(ends.client->base.transport, pieces, 200), 0);
+    tram_buffer *buffer = tram_buffer_copy(text, sizeof text);
+    assert_int_equal(tram_transport_write_buffer(ends.client->base.transport, buffer), 0);
+    tram_buffer_release(buffer);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, text, 0), 0);
+    run_until_received(ends.peer, 4000);
+    assert_pattern(ends.peer->bytes, sizeof text, 0);
+    assert_pattern(ends.peer->bytes + sizeof text, sizeof text, 0);
+    ends_close(&ends);
+}
+
+static void test_S_19_a_paused_transport_hears_neither_data_nor_the_end(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "data", 4), 0);
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    run_to_rest(world);
+    assert_null(strstr(world->trace, "s"));
+    assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
+    run_until_traced(world, "s.lost:0");
+    const char *data = strstr(world->trace, "s.data:4"), *eof = strstr(world->trace, "s.eof");
+    assert_true(data && eof && data < eof);
+    ends_close(&ends);
+}
+
+static void test_S_20_water_marks_hold_a_writer_back(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    size_t high, low;
+    assert_int_equal(tram_transport_get_write_buffer_limits(ends.client->base.transport, &high, &low), 0);
+    assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
+    static char block[65536];
+    ends.peer->quiet_data = true;
+    ends.peer->keep = false;
+    size_t sent = 0;
+    while (!strstr(world->trace, "c.pause") && sent < 100000000) {
+        assert_int_equal(tram_transport_write(ends.client->base.transport, block, sizeof block), 0);
+        sent += sizeof block;
+        run_ticks(world, 1);
+    }
+    assert_true(tram_transport_get_write_buffer_size(ends.client->base.transport) > high);
+    assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
+    run_until_traced(world, "c.resume");
+    run_until_received(ends.peer, sent);
+    ends_close(&ends);
+}
+
+static void test_B_7_a_buffered_protocol_receives_from_the_record(void **state) {
+    struct world *world = *state;
+    struct ends ends = {.world = world};
+    ends.client = next_client = recorder_new(world, "c");
+    ends.peer = next_peer = recorder_new_buffered(world, "s");
+    ends.peer->keep = true;
+    ends.server = serve(world, servers);
+    begin(world, &ends, &(tram_connection_options){0});
+    run_until(world, &ends.done);
+    run_until(world, &ends.peer->made);
+    char text[10000];
+    pattern(text, sizeof text, 0);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, text, sizeof text), 0);
+    run_until_received(ends.peer, sizeof text);
+    assert_pattern(ends.peer->bytes, sizeof text, 0);
+    ends_close(&ends);
+}
+
+/* ---- Ends ---- */
+
+static void test_S_12_S_15_S_17_close_says_goodbye_and_waits_for_the_peers(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    tram_transport *client = tram_transport_hold(ends.client->base.transport);
+    tram_transport *peer = tram_transport_hold(ends.peer->base.transport);
+    assert_int_equal(tram_transport_write(client, "last", 4), 0);
+    assert_int_equal(tram_transport_close(client), 0);
+    assert_true(tram_transport_is_closing(client));
+    run_until_traced(world, "c.lost:0");
+    run_until_traced(world, "s.lost:0");
+    const char *data = strstr(world->trace, "s.data:4"), *eof = strstr(world->trace, "s.eof"),
+               *lost = strstr(world->trace, "s.lost:0");
+    assert_true(data && eof && data < eof && eof < lost);
+    assert_null(strstr(eof + 1, "s.eof")); /* once */
+    assert_null(strstr(world->trace, "c.eof"));
+    assert_false(flag_of(client, "tls_unclean"));
+    assert_false(flag_of(peer, "tls_unclean"));
+    tram_transport_release(client);
+    tram_transport_release(peer);
+    ends_close(&ends);
+}
+
+static void test_S_13_S_18_an_abort_is_an_end_that_was_cut_off(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    tram_transport *peer = tram_transport_hold(ends.peer->base.transport);
+    assert_int_equal(tram_transport_abort(ends.client->base.transport), 0);
+    run_until_traced(world, "c.lost:0");
+    run_until_traced(world, "s.lost:0");
+    assert_non_null(strstr(world->trace, "s.eof"));
+    assert_true(flag_of(peer, "tls_unclean"));
+    tram_transport_release(peer);
+    ends_close(&ends);
+}
+
+static void test_S_14_true_from_eof_received_warns_and_has_no_effect(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->eof_returns = 1;
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    run_until_traced(world, "s.lost:0");
+    run_until_traced(world, "c.lost:0");
+    assert_int_equal(world->warnings, 1);
+    assert_false(tram_transport_can_write_eof(ends.client->base.transport ? ends.client->base.transport : NULL));
+    ends_close(&ends);
+}
+
+static void test_W_25_W_27_there_is_no_write_eof_without_half_close(void **state) {
+    struct ends ends;
+    ends_open(*state, &ends);
+    assert_false(tram_transport_can_write_eof(ends.client->base.transport));
+    assert_int_equal(tram_transport_write_eof(ends.client->base.transport), -ENOTSUP);
+    ends_close(&ends);
+}
+
+static void test_S_14_half_close_ends_one_direction(void **state) {
+    struct world *world = *state;
+    tram_tls_certificate identity = identity_of(authority.server);
+    tram_tls_config *half_server =
+        config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1, .half_close = true});
+    tram_tls_config *half_client =
+        config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .half_close = true});
+    struct ends ends;
+    ends_open_with(world, &ends, half_server, &(tram_connection_options){.tls = half_client});
+    ends.peer->eof_returns = 1;
+    assert_true(tram_transport_can_write_eof(ends.client->base.transport));
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "question", 8), 0);
+    assert_int_equal(tram_transport_write_eof(ends.client->base.transport), 0);
+    run_until_traced(world, "s.eof");
+    assert_int_equal(tram_transport_write(ends.peer->base.transport, "answer", 6), 0);
+    run_until_received(ends.client, 6);
+    assert_int_equal(tram_transport_close(ends.peer->base.transport), 0);
+    run_until_traced(world, "c.eof");
+    run_until_traced(world, "c.lost:0");
+    run_until_traced(world, "s.lost:0");
+    ends_close(&ends);
+    tram_tls_config_release(half_server);
+    tram_tls_config_release(half_client);
+}
+
+static void test_S_16_a_peer_that_never_answers_is_not_waited_for_longer(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open_with(world, &ends, servers, &(tram_connection_options){.tls_shutdown_timeout_ns = 20000000});
+    assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    run_until(world, &ends.client->lost);
+    assert_int_equal(ends.client->lost_code, TRAM_ETIMEOUT);
+    ends_close(&ends);
+}
+
+static void test_S_23_writes_after_close_are_dropped(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "late", 4), 0);
+    run_until_traced(world, "c.lost:0");
+    run_until_traced(world, "s.lost:0");
+    assert_int_equal(ends.peer->received, 0);
+    ends_close(&ends);
+}
+
+static int fail_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_loop_raise(recorder->world->loop, TRAM_EUSER, recorder, "no") : 0;
+}
+
+static void test_S_26_a_failing_protocol_ends_the_connection(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->on = fail_on_data;
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "data", 4), 0);
+    run_until(world, &ends.peer->lost);
+    assert_int_equal(ends.peer->lost_code, TRAM_EUSER);
+    assert_int_equal(world->exceptions, 1);
+    run_until(world, &ends.client->lost);
+    ends_close(&ends);
+}
+
+/* ---- What is known ---- */
+
+static void test_S_24_extra_info_tells_about_the_connection(void **state) {
+    struct world *world = *state;
+    static const char *const alpn[] = {"echo/1", NULL};
+    tram_tls_certificate identity = identity_of(authority.server);
+    tram_tls_config *server =
+        config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1, .alpn = alpn});
+    tram_tls_config *client = config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .alpn = alpn});
+    struct ends ends;
+    ends_open_with(world, &ends, server, &(tram_connection_options){.tls = client});
+    tram_transport *transport = ends.client->base.transport, *peer = ends.peer->base.transport;
+    assert_ptr_equal(tram_transport_get_extra_info(transport, "sslcontext", NULL), client);
+    assert_non_null(tram_transport_get_extra_info(transport, "ssl_object", NULL));
+    assert_non_null(tram_transport_get_extra_info(transport, "peername", NULL));
+    assert_null(tram_transport_get_extra_info(transport, "compression", NULL));
+    assert_string_equal(tram_transport_get_extra_info(transport, "tls_version", NULL), "TLSv1.3");
+    assert_string_equal(tram_transport_get_extra_info(peer, "alpn", NULL), "echo/1");
+    assert_string_equal(tram_transport_get_extra_info(peer, "server_hostname", NULL), "localhost");
+    assert_false(flag_of(transport, "session_reused"));
+    const tram_tls_cipher *cipher = tram_transport_get_extra_info(transport, "cipher", NULL);
+    assert_non_null(strstr(cipher->name, "TLS_"));
+    assert_true(cipher->bits >= 128);
+    const tram_tls_peer_certificate *certificate = tram_transport_get_extra_info(transport, "peercert", NULL);
+    assert_non_null(certificate);
+    assert_true(certificate->verified);
+    assert_string_equal(certificate->subject, "CN=server");
+    assert_string_equal(certificate->issuer, "CN=test CA");
+    assert_true(certificate->not_before < certificate->not_after);
+    assert_int_equal(certificate->alternative_count, 4);
+    assert_int_equal(certificate->alternative_names[0].kind, TRAM_TLS_NAME_DNS);
+    assert_string_equal(certificate->alternative_names[0].value, "localhost");
+    assert_int_equal(certificate->alternative_names[2].kind, TRAM_TLS_NAME_ADDRESS);
+    assert_string_equal(certificate->alternative_names[2].value, "127.0.0.1");
+    unsigned char *der = NULL;
+    int size = i2d_X509(authority.server->x509, &der);
+    assert_int_equal(certificate->der.size, (size_t)size);
+    assert_memory_equal(certificate->der.data, der, (size_t)size);
+    OPENSSL_free(der);
+    assert_null(tram_transport_get_extra_info(peer, "peercert", NULL)); /* the client has shown none */
+    const tram_tls_bytes *ours = tram_transport_get_extra_info(transport, "tls_exporter", NULL);
+    char exported[32];
+    assert_int_equal(ours->size, sizeof exported);
+    memcpy(exported, ours->data, sizeof exported);
+    const tram_tls_bytes *theirs = tram_transport_get_extra_info(peer, "tls_exporter", NULL);
+    assert_memory_equal(theirs->data, exported, sizeof exported);
+    tram_transport_hold(transport);
+    ends_close(&ends);
+    assert_string_equal(tram_transport_get_extra_info(transport, "tls_version", NULL), "TLSv1.3");
+    tram_transport_release(transport);
+    run_to_rest(world);
+    tram_tls_config_release(server);
+    tram_tls_config_release(client);
+}
+
+static void test_a_session_is_resumed(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_stats before, after;
+    tram_buffer *session = NULL;
+    ends_open(world, &ends);
+    assert_int_equal(tram_tls_session(ends.client->base.transport, &session), 0);
+    assert_non_null(session);
+    ends_close(&ends);
+    tram_loop_stats(world->loop, &before);
+    ends_open_with(world, &ends, servers, &(tram_connection_options){.tls_session = session});
+    assert_true(flag_of(ends.client->base.transport, "session_reused"));
+    assert_true(flag_of(ends.peer->base.transport, "session_reused"));
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.tls_handshakes - before.tls_handshakes, 2);
+    assert_int_equal(after.tls_resumed - before.tls_resumed, 2);
+    ends_close(&ends);
+    tram_buffer_release(session);
+}
+
+static void test_S_32_a_file_goes_by_blocks(void **state) {
+    struct ends ends;
+    ends_open(*state, &ends);
+    assert_int_equal(tram_transport_sendfile_mode(ends.client->base.transport), TRAM_SENDFILE_FALLBACK);
+    ends_close(&ends);
+}
+
+/* ---- start_tls ---- */
+
+struct upgrade {
+    struct world *world;
+    struct recorder *client, *server;
+    tram_transport *ends[2];
+    tram_future *starting[2];
+};
+
+static void upgrade_open(struct world *world, struct upgrade *upgrade) {
+    upgrade->world = world;
+    upgrade->client = recorder_new(world, "c");
+    upgrade->server = recorder_new(world, "s");
+    upgrade->client->keep = upgrade->server->keep = true;
+    int fds[2];
+    tcp_pair(fds);
+    upgrade->ends[0] = transport_new(world, fds[0], upgrade->client);
+    upgrade->ends[1] = transport_new(world, fds[1], upgrade->server);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static int start(struct upgrade *upgrade, int end, tram_protocol *protocol, const char *ahead) {
+    const tram_start_tls_options options = {
+        .tls = end == 0 ? clients : servers,
+        .server_side = end == 1,
+        .server_hostname = end == 0 ? "localhost" : NULL,
+        .ahead = ahead,
+        .ahead_size = ahead ? strlen(ahead) : 0,
+    };
+    return tram_loop_start_tls(upgrade->world->loop, upgrade->ends[end], protocol, &options, &upgrade->starting[end]);
+}
+
+static void upgrade_close(struct upgrade *upgrade) {
+    for (int end = 0; end < 2; end++) {
+        tram_transport_abort(upgrade->ends[end]);
+        tram_future_release(upgrade->starting[end]);
+    }
+    run_to_rest(upgrade->world);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+static void test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    upgrade_open(world, &upgrade);
+    struct recorder *client = recorder_new(world, "C"), *server = recorder_new(world, "S.");
+    client->keep = server->keep = true;
+    void *value = NULL;
+    assert_int_equal(start(&upgrade, 0, &client->base, NULL), 0);
+    assert_int_equal(start(&upgrade, 1, &server->base, NULL), 0);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "x", 1), TRAM_ESTATE);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
+    assert_int_equal(tram_future_result(upgrade.starting[0], &value), 0);
+    assert_ptr_equal(value, upgrade.ends[0]);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "question", 8), 0);
+    run_until_received(server, 8);
+    assert_int_equal(tram_transport_write(upgrade.ends[1], "answer", 6), 0);
+    run_until_received(client, 6);
+    assert_null(strstr(world->trace, "made"));
+    assert_non_null(strstr(world->trace, "c.released"));
+    assert_non_null(strstr(world->trace, "s.released"));
+    assert_null(strstr(world->trace, "lost"));
+    upgrade_close(&upgrade);
+}
+
+static void test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    upgrade_open(world, &upgrade);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "STARTTLS\n", 9), 0);
+    run_until_received(upgrade.server, 9);
+    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+    /* The hello comes in before the server turns to TLS, as when it follows in the same packet. */
+    run_until_received(upgrade.server, 10);
+    assert_memory_equal(upgrade.server->bytes, "STARTTLS\n\x16\x03", 11);
+    char ahead[65536];
+    size_t size = upgrade.server->kept - 9;
+    memcpy(ahead, upgrade.server->bytes + 9, size);
+    const tram_start_tls_options options = {.tls = servers, .server_side = true, .ahead = ahead, .ahead_size = size};
+    assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[1], NULL, &options, &upgrade.starting[1]), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
+    upgrade_close(&upgrade);
+}
+
+static void test_S_29_a_failed_start_tls_ends_the_connection(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    upgrade_open(world, &upgrade);
+    struct recorder *server = recorder_new(world, "S");
+    assert_int_equal(start(&upgrade, 1, &server->base, "this is no TLS\r\n"), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), TRAM_ETLS);
+    run_until(world, &server->lost);
+    assert_int_equal(server->lost_code, TRAM_ETLS);
+    assert_null(strstr(world->trace, "S.made"));
+    upgrade_close(&upgrade);
+
+    upgrade = (struct upgrade){0};
+    upgrade_open(world, &upgrade);
+    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+    tram_future_cancel(upgrade.starting[0]);
+    run_until(world, &upgrade.client->lost);
+    assert_int_equal(tram_future_result(upgrade.starting[0], NULL), TRAM_ECANCELLED);
+    upgrade_close(&upgrade);
+}
+
+static void test_S_28_start_tls_wants_a_stream_and_a_config(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    upgrade_open(world, &upgrade);
+    const tram_start_tls_options none = {0};
+    assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, &none, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, NULL, NULL), TRAM_ETYPE);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "plain", 5), 0);
+    run_until_received(upgrade.server, 5);
+    upgrade_close(&upgrade);
+}
+
+static void test_S_28_tls_goes_over_tls(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    upgrade_open(world, &upgrade);
+    for (int depth = 0; depth < 3; depth++) {
+        assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+        assert_int_equal(start(&upgrade, 1, NULL, NULL), 0);
+        for (int end = 0; end < 2; end++) {
+            assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[end]), 0);
+            tram_future_release(upgrade.starting[end]);
+            upgrade.starting[end] = NULL;
+        }
+    }
+    static char block[50000];
+    pattern(block, sizeof block, 0);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], block, sizeof block), 0);
+    run_until_received(upgrade.server, sizeof block);
+    assert_pattern(upgrade.server->bytes, sizeof block, 0);
+    assert_int_equal(tram_transport_close(upgrade.ends[0]), 0);
+    run_until(world, &upgrade.client->lost);
+    run_until(world, &upgrade.server->lost);
+    assert_int_equal(upgrade.client->lost_code, 0);
+    assert_int_equal(upgrade.server->lost_code, 0);
+    upgrade_close(&upgrade);
+}
+
+static void test_tls_goes_over_a_pair(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {.world = world};
+    upgrade.client = recorder_new(world, "c");
+    upgrade.server = recorder_new(world, "s");
+    upgrade.client->keep = upgrade.server->keep = true;
+    assert_int_equal(tram_loop_create_pair(world->loop, &upgrade.client->base, &upgrade.server->base, &upgrade.ends[0],
+                                           &upgrade.ends[1]),
+                     0);
+    run_to_rest(world);
+    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+    assert_int_equal(start(&upgrade, 1, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "question", 8), 0);
+    run_until_received(upgrade.server, 8);
+    assert_int_equal(tram_transport_close(upgrade.ends[0]), 0);
+    run_until(world, &upgrade.client->lost);
+    run_until(world, &upgrade.server->lost);
+    upgrade_close(&upgrade);
+}
+
+/* ---- Servers ---- */
+
+static void test_server_closes_its_clients_with_close_notify(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    tram_transport *client = tram_transport_hold(ends.client->base.transport);
+    assert_int_equal(tram_server_connection_count(ends.server), 1);
+    assert_int_equal(tram_server_close_clients(ends.server), 0);
+    run_until_traced(world, "c.lost:0");
+    run_until_traced(world, "s.lost:0");
+    assert_false(flag_of(client, "tls_unclean"));
+    tram_transport_release(client);
+    assert_int_equal(tram_server_connection_count(ends.server), 0);
+    ends_close(&ends);
+}
+
+static void test_tls_goes_over_unix_sockets(void **state) {
+    struct world *world = *state;
+    struct ends ends = {.world = world};
+    ends.client = next_client = recorder_new(world, "c");
+    ends.peer = next_peer = recorder_new(world, "s");
+    ends.client->keep = ends.peer->keep = true;
+    char name[64];
+    size_t size = 1 + (size_t)snprintf(name + 1, sizeof name - 1, "tram-tls-%d", (int)getpid());
+    name[0] = '\0';
+    tram_future *future;
+    const tram_unix_server_options serving = {.tls = servers};
+    assert_int_equal(tram_loop_create_unix_server(world->loop, peer_factory, NULL, name, size, &serving, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    void *server;
+    assert_int_equal(tram_future_result(future, &server), 0);
+    ends.server = server;
+    tram_future_release(future);
+    const tram_unix_connection_options nameless = {.tls = clients};
+    assert_int_equal(tram_loop_create_unix_connection(world->loop, client_factory, NULL, name, size, &nameless, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "server_hostname");
+    const tram_unix_connection_options options = {.tls = clients, .server_hostname = "localhost"};
+    assert_int_equal(
+        tram_loop_create_unix_connection(world->loop, client_factory, NULL, name, size, &options, &ends.connecting), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, ends.connecting), 0);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "question", 8), 0);
+    run_until_received(ends.peer, 8);
+    ends_close(&ends);
+}
+
+static void test_C_14_an_adopted_socket_is_the_servers_side(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    prepare(world, &ends, servers);
+    int fds[2];
+    tcp_pair(fds);
+    tram_future *adopting;
+    const tram_adopt_options adopt = {.tls = servers};
+    const tram_connection_options connect = {.tls = clients, .server_hostname = "localhost", .sock = &fds[0]};
+    assert_int_equal(tram_loop_adopt_socket(world->loop, peer_factory, NULL, fds[1], &adopt, &adopting), 0);
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, client_factory, NULL, NULL, NULL, &connect, &ends.connecting), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, ends.connecting), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, adopting), 0);
+    assert_int_equal(tram_transport_write(ends.client->base.transport, "question", 8), 0);
+    run_until_received(ends.peer, 8);
+    tram_future_release(adopting);
+    ends_close(&ends);
+}
+
+int main(void) {
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+    const struct CMUnitTest tests[] = {
+        IN_WORLD(test_S_1_S_2_made_comes_after_the_handshake_then_the_creator_then_data),
+        IN_WORLD(test_S_10_data_behind_the_handshake_is_delivered),
+        IN_WORLD(test_S_3_a_handshake_that_takes_too_long_is_aborted),
+        IN_WORLD(test_S_4_an_end_within_the_handshake_is_a_reset),
+        IN_WORLD(test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet),
+        IN_WORLD(test_S_5_a_client_that_speaks_http_is_closed_quietly),
+        IN_WORLD(test_S_6_an_abort_within_the_handshake_is_an_error_to_the_creator),
+        IN_WORLD(test_C_3_C_4_options_without_sense_are_refused),
+        IN_WORLD(test_S_11_bytes_of_any_size_go_both_ways),
+        IN_WORLD(test_S_11_pieces_and_shared_buffers_are_joined_to_records),
+        IN_WORLD(test_S_19_a_paused_transport_hears_neither_data_nor_the_end),
+        IN_WORLD(test_S_20_water_marks_hold_a_writer_back),
+        IN_WORLD(test_B_7_a_buffered_protocol_receives_from_the_record),
+        IN_WORLD(test_S_12_S_15_S_17_close_says_goodbye_and_waits_for_the_peers),
+        IN_WORLD(test_S_13_S_18_an_abort_is_an_end_that_was_cut_off),
+        IN_WORLD(test_S_14_true_from_eof_received_warns_and_has_no_effect),
+        IN_WORLD(test_W_25_W_27_there_is_no_write_eof_without_half_close),
+        IN_WORLD(test_S_14_half_close_ends_one_direction),
+        IN_WORLD(test_S_16_a_peer_that_never_answers_is_not_waited_for_longer),
+        IN_WORLD(test_S_23_writes_after_close_are_dropped),
+        IN_WORLD(test_S_26_a_failing_protocol_ends_the_connection),
+        IN_WORLD(test_S_24_extra_info_tells_about_the_connection),
+        IN_WORLD(test_a_session_is_resumed),
+        IN_WORLD(test_S_32_a_file_goes_by_blocks),
+        IN_WORLD(test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection),
+        IN_WORLD(test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls),
+        IN_WORLD(test_S_29_a_failed_start_tls_ends_the_connection),
+        IN_WORLD(test_S_28_start_tls_wants_a_stream_and_a_config),
+        IN_WORLD(test_S_28_tls_goes_over_tls),
+        IN_WORLD(test_tls_goes_over_a_pair),
+        IN_WORLD(test_server_closes_its_clients_with_close_notify),
+        IN_WORLD(test_tls_goes_over_unix_sockets),
+        IN_WORLD(test_C_14_an_adopted_socket_is_the_servers_side),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
