@@ -124,7 +124,7 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     loop->io_slots[slot].io = io;
     if (place)
         *place = slot;
-    *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
+    *io = (struct io){.kind = kind, .receiver = kind->receiver, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }
 
