@@ -6,6 +6,8 @@
 
 #include "core/loop/handles.h"
 
+#include "core/base/invalid.h"
+
 #define STATE_MASK    3u
 #define WAS_CANCELLED 4u /* how the generation before this one ended */
 #define HAS_DISCARD   8u /* see call_discard() */
@@ -200,7 +202,7 @@ int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram
     if (unlikely(status))
         return status;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct call *call = call_new(loop, CALL_READY, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
@@ -216,7 +218,7 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
     if (unlikely(status))
         return status;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct call *call = call_new(loop, CALL_TIMER, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
@@ -343,7 +345,7 @@ static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callbac
     if (unlikely(loop_guard(loop) == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct posted_call posted = {callback, arg, discard};
     if (unlikely(tram__mailbox_entered == loop->mailbox))
         return post_to_itself(loop, kind, posted);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
 #include "core/loop/raised.h"
@@ -366,7 +367,7 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
         return status;
     size_t limit = options->mailbox_limit ? options->mailbox_limit : TRAM_MAILBOX_LIMIT;
     if (limit > INT32_MAX)
-        return TRAM_EVALUE;
+        return tram__invalid("mailbox_limit");
     status = tram__mailbox_new(&loop->allocator, loop->sys, (uint32_t)limit, &loop->mailbox);
     if (status)
         return status;

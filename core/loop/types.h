@@ -167,7 +167,6 @@ struct tram_loop {
     void (*before_wait)(tram_loop *loop, void *arg);
     void (*after_wait)(tram_loop *loop, void *arg);
     void *wait_arg;
-    const char *wrong_option; /* of the last call that returned TRAM_EVALUE and said why */
 
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */

@@ -14,6 +14,7 @@
 #include <tram/future.h>
 #include <tram/group.h>
 #include <tram/inherit.h>
+#include <tram/input.h>
 #include <tram/limits.h>
 #include <tram/loop.h>
 #include <tram/memory.h>

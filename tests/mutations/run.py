@@ -105,7 +105,7 @@ MUTATIONS = [
      "    (void)finish(transport);\n",
      "released is never called"),
     ("O-2", "transports/sock/op.c",
-     "return flags & O_NONBLOCK ? 0 : TRAM_EVALUE;",
+     "return flags & O_NONBLOCK ? 0 : tram__invalid(\"fd\");",
      "return 0;",
      "blocking sockets pass in debug mode"),
     ("O-5", "transports/sock/op.c",

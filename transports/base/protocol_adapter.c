@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/released.h"
@@ -270,7 +271,7 @@ int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size) {
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     if (!data && size)
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     if (protocol->ops->get_buffer)
         return feed_buffers(protocol, data, size);
     int status = size && protocol->ops->data_received ? protocol->ops->data_received(protocol, data, size) : 0;

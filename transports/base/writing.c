@@ -4,6 +4,7 @@
  * Reading order: tram_transport_write() at the end, whose short way is what most writes take; tram__transport_write()
  * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
  */
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
@@ -140,7 +141,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
 
 int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -153,7 +154,7 @@ int tram__transport_write(tram_transport *transport, const void *data, size_t si
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     size_t size;
     if (unlikely(!pieces_size(&transport->queue, pieces, count, &size)))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
@@ -178,7 +179,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
 
 int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
     if (unlikely(!buffer))
-        return TRAM_EVALUE;
+        return tram__invalid("buffer");
     size_t size = tram_buffer_size(buffer);
     PROBE2(write, transport, size);
     int status = may_write(transport, size);
@@ -363,7 +364,7 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     if (unlikely(!pieces && count))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     DISPATCH(transport, writelines, transport, pieces, count);
 }
 
@@ -407,13 +408,13 @@ int tram__transport_water_marks(size_t *high, size_t *low) {
         if (*low == TRAM_LIMIT_DEFAULT)
             *high = TRAM_WRITE_HIGH;
         else if (*low > SIZE_MAX / 4)
-            return TRAM_EVALUE;
+            return tram__invalid("low");
         else
             *high = 4 * *low;
     }
     if (*low == TRAM_LIMIT_DEFAULT)
         *low = *high / 4;
-    return *high < *low ? TRAM_EVALUE : 0;
+    return *high < *low ? tram__invalid("low") : 0;
 }
 
 int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {

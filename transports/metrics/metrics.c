@@ -2,6 +2,7 @@
  * What there is to tell of loops, runtimes and servers; how it is written is in metrics/text.h. One table has the plain
  * counters, a function each the rest. A family is written as a whole: for each of them all sources are gone through.
  */
+#include "core/base/invalid.h"
 #include "transports/metrics/text.h"
 
 #include <string.h>
@@ -233,7 +234,7 @@ static void write_servers(struct metrics_text *text, const tram_metrics_source *
 
 static bool valid(const tram_metrics_source *source) {
     int things = (source->loop != NULL) + (source->runtime != NULL) + (source->server != NULL);
-    return things == 1 && !source->reserved[0] && !source->reserved[1];
+    return things == 1;
 }
 
 static void write_build(struct metrics_text *text) {
@@ -246,10 +247,12 @@ static void write_build(struct metrics_text *text) {
 
 int tram_metrics_write(const tram_metrics_source *sources, size_t count, tram_metrics_append append, void *arg) {
     if (!append || (!sources && count))
-        return TRAM_EVALUE;
+        return tram__invalid(append ? "sources" : "append");
     for (size_t i = 0; i < count; i++)
         if (!valid(&sources[i]))
-            return TRAM_EVALUE;
+            return tram__invalid("sources");
+        else if (reserved_used(&sources[i]))
+            return tram__invalid("reserved");
     struct metrics_text text;
     text.append = append;
     text.arg = arg;
@@ -286,7 +289,7 @@ static int append_to_memory(void *arg, const char *text, size_t size) {
 
 ptrdiff_t tram_metrics_render(const tram_metrics_source *sources, size_t count, char *text, size_t size) {
     if (!text && size)
-        return TRAM_EVALUE;
+        return tram__invalid("text");
     struct memory memory = {.text = text, .size = size};
     int status = tram_metrics_write(sources, count, append_to_memory, &memory);
     if (status)

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/receiver.h"
 #include "transports/base/transport.h"
 #include "transports/proxy/splice.h"
@@ -272,8 +273,8 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         return status;
     if (!options)
         options = &defaults;
-    if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    if (a == b || loop != b->io.loop || reserved_used(options))
+        return tram__invalid(a == b || loop != b->io.loop ? "b" : "reserved");
     transport_flush_writer(a); /* what an old bridge's pipe holds: it may fail, which the log function hears */
     transport_flush_writer(b);
     status = may_be_coupled(a, b);
