@@ -311,7 +311,7 @@ static void posted_discard(struct mail *mail) {
 }
 
 static const struct mail_kind posted_call = {.run = posted_run, .discard = posted_discard};
-static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .counted = true};
+static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .flags = MAIL_COUNTED};
 
 static void tried_ready_run(tram_loop *loop, struct ready *ready) {
     tram__mailbox_uncount(loop->mailbox);
@@ -335,7 +335,7 @@ __attribute__((noinline)) static int post_to_itself(tram_loop *loop, const struc
     struct call *call = call_new(loop, CALL_READY, posted.callback, posted.arg, posted.discard);
     if (!call)
         return -ENOMEM;
-    call->on.ready.run = kind->counted ? tried_ready_run : ready_run;
+    call->on.ready.run = kind->flags & MAIL_COUNTED ? tried_ready_run : ready_run;
     loop_ready(loop, &call->on.ready);
     return 0;
 }

@@ -110,7 +110,8 @@ struct tram_loop {
     struct list ready;                    /* queued callbacks */
     struct list batch;                    /* those that this tick runs */
     uint32_t mail_placed;                 /* nodes that have a place in `ready`; see tram__loop_place_mail() */
-    struct deferred_free *deferred_frees; /* freed when the tick ends */
+    struct deferred_free *deferred_frees; /* freed when the tick ends, the first first */
+    struct deferred_free **deferred_last; /* where the next one goes */
     const struct poller_ops *poller_ops;
     struct poller *poller;
 

@@ -2,6 +2,7 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/address.h>
 #include <tram/bridge.h>
 #include <tram/buffer.h>
 #include <tram/channel.h>
@@ -18,6 +19,7 @@
 #include <tram/limits.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/message.h>
 #include <tram/metrics.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/loop/raised.h"
+#include "transports/base/address.h"
 #include "transports/base/held.h"
 
 /* ---- Ending ---- */
@@ -15,6 +16,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
     const struct transport_kind *kind = transport_kind_of(transport);
     struct transport_more *more = transport->more;
     if (more) {
+        transport_close_address(transport);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
         memory_put(&loop->allocator, more, sizeof *more);
     }

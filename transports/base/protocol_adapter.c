@@ -188,6 +188,16 @@ void tram__protocol_error_received(tram_transport *transport, const tram_error *
         report_failure(transport, status, "error_received");
 }
 
+void tram__protocol_message_received(tram_transport *transport, tram_message *message) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    uint64_t start = slow_begin(loop);
+    int status = ops->message_received(transport->protocol, message);
+    slow_end(loop, start, FUNCTION(ops->message_received), "message_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "message_received");
+}
+
 static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
     if (!callback)
         return;

@@ -116,6 +116,7 @@ struct transport_more {
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
+    uint32_t address;        /* the slot of its address, or 0: address.c */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
     const int *descriptors;  /* the first of these */
 };

@@ -70,6 +70,8 @@ static const struct counter counters[] = {
     COUNTER(expired_first_byte, "expired_connections_first_byte_total", "The same: the first byte did not come."),
     COUNTER(expired_total, "expired_connections_age_total", "The same: they had lasted long enough."),
     COUNTER(over_write_limit, "connections_over_write_limit_total", "Transports ended by the hard limit of writing."),
+    COUNTER(messages, "messages_total", "Messages delivered to protocols and actors."),
+    COUNTER(dropped_messages, "dropped_messages_total", "Messages whose addressee had ended when they came."),
     COUNTER(bytes_received, "received_bytes_total", "Bytes received."),
     COUNTER(bytes_sent, "sent_bytes_total", "Bytes sent."),
     COUNTER(reads, "reads_total", "Receive calls that brought bytes, datagrams or the end of a stream."),
