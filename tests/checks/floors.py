@@ -146,12 +146,12 @@ def folder_of(path):
 
 def object_calls(build):
     """{(source, source): symbols}: who wants what of whom, from nm. Sources are paths below ROOT."""
-    folder = build / "CMakeFiles/tram-objects.dir"
-    objects = [path for floor in FLOORS for path in sorted((folder / floor).rglob("*.o"))
-               if (ROOT / path.relative_to(folder).with_suffix("")).is_file()]
+    folders = [build / f"CMakeFiles/{target}.dir" for target in ("tram-objects", "tram-tls-objects")]
+    objects = [(path, path.relative_to(folder).with_suffix("")) for folder in folders for floor in FLOORS
+               for path in sorted((folder / floor).rglob("*.o"))]
+    objects = [(path, source) for path, source in objects if (ROOT / source).is_file()]
     defined, wanted = {}, {}
-    for path in objects:
-        source = path.relative_to(folder).with_suffix("")
+    for path, source in objects:
         output = subprocess.run(["nm", "-P", "-g", path], check=True, capture_output=True, text=True).stdout
         for line in output.splitlines():
             symbol, kind = line.split()[:2]

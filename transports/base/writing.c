@@ -196,6 +196,29 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
     return 0;
 }
 
+/* As many pieces of it as one call takes. */
+static size_t send_chain(tram_transport *transport, const struct write_queue *chain) {
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = tram__write_queue_gather(chain, pieces, TRAM_WRITE_PIECES);
+    if (likely(count == 1))
+        return taken(transport, io_try_send(&transport->io, pieces[0].iov_base, pieces[0].iov_len));
+    return taken(transport, io_try_send_pieces(&transport->io, pieces, count));
+}
+
+int tram__transport_write_chain(tram_transport *transport, struct write_queue *chain) {
+    PROBE2(write, transport, chain->size);
+    int status = may_write(transport, chain->size);
+    if (likely(status > 0) && goes_at_once(transport))
+        tram__write_queue_consume(loop_of(transport), chain, send_chain(transport, chain));
+    if (unlikely(status <= 0 || died(transport)) || likely(!chain->size)) {
+        tram__write_queue_clear(loop_of(transport), chain);
+        return status < 0 ? status : 0;
+    }
+    tram__write_queue_join(&transport->queue, chain);
+    tram__transport_queued(transport);
+    return 0;
+}
+
 /* Tells the kind that no more will be written; once, whoever asks again meanwhile. */
 static int end_writing(tram_transport *transport) {
     if (transport->flags & T_WRITING_ENDED)

@@ -74,6 +74,9 @@ static void shards_free(struct shards *shards) {
 
 static const struct shard_ops datagram_shard_ops = {
     .operation = "create_datagram_endpoint",
+    .create_function = FUNCTION(tram_runtime_create_datagram_endpoint),
+    .close_function = FUNCTION(tram_runtime_datagram_endpoint_close),
+    .release_function = FUNCTION(tram_runtime_datagram_endpoint_release),
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,

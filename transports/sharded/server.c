@@ -100,6 +100,9 @@ static void shards_free(struct shards *shards) {
 
 static const struct shard_ops server_shard_ops = {
     .operation = "create_server",
+    .create_function = FUNCTION(tram_runtime_create_server),
+    .close_function = FUNCTION(tram_runtime_server_close),
+    .release_function = FUNCTION(tram_runtime_server_release),
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
