@@ -3,7 +3,6 @@
 #include <openssl/ssl.h>
 #include <string.h>
 
-#include "core/base/invalid.h"
 #include "core/base/memory.h"
 #include "transports/tls/build.h"
 
@@ -112,7 +111,7 @@ void tram_tls_config_release(tram_tls_config *config) {
 
 int tram_tls_config_set_ticket_keys(tram_tls_config *config, const void *keys, size_t count) {
     if (!keys || count == 0 || count > TRAM_TLS_TICKET_KEYS)
-        return tram__invalid(keys ? "count" : "keys");
+        return TRAM_EVALUE;
     tram__tls_tickets_set(&config->tickets, keys, (unsigned)count);
     return 0;
 }

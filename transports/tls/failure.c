@@ -7,15 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/invalid.h"
-
 int tram__tls_fail(struct tls_failure *failure, int code, const char *option, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(failure->text, sizeof failure->text, format, arguments);
     va_end(arguments);
     failure->option = option;
-    return failure->code = code == TRAM_EVALUE ? tram__invalid(option) : code;
+    return failure->code = code;
 }
 
 static const char *reason_of(unsigned long error) {
@@ -58,7 +56,5 @@ int tram__tls_fail_openssl(struct tls_failure *failure, int code, const char *op
     if (length >= 0 && (size_t)length < sizeof failure->text)
         snprintf(failure->text + length, sizeof failure->text - (size_t)length, ": %s", reason);
     failure->option = option;
-    if (error && ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE)
-        return failure->code = -ENOMEM;
-    return failure->code = code == TRAM_EVALUE ? tram__invalid(option) : code;
+    return failure->code = error && ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE ? -ENOMEM : code;
 }
