@@ -433,6 +433,8 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
     struct kept_error error;
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, factory, arg, &protocol);
+    if (options->discard)
+        options->discard(arg);
     if (status < 0) {
         tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
         return;
