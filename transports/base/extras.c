@@ -1,16 +1,9 @@
 /* What programs ask of a transport beside moving bytes: a pointer of their own, its addresses, what it can do. */
-#include <errno.h>
 
 #include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
-
-int tram__transport_need_more(tram_transport *transport) {
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    return transport->more ? 0 : -ENOMEM;
-}
 
 int tram_transport_set_user(tram_transport *transport, void *user) {
     int status = enter(transport, __func__);
@@ -48,7 +41,7 @@ tram_sendfile_mode tram_transport_sendfile_mode(const tram_transport *transport)
     case SENDFILE_BLOCKS:
         return TRAM_SENDFILE_FALLBACK;
     case SENDFILE_NATIVE:
-        return TRAM_SENDFILE_TRY_NATIVE;
+        return transport->flags & T_LAYERED ? TRAM_SENDFILE_FALLBACK : TRAM_SENDFILE_TRY_NATIVE;
     }
     return TRAM_SENDFILE_UNSUPPORTED;
 }

@@ -8,8 +8,8 @@
 
 /* What may be asked of a socket that is connected already. */
 struct socket_wishes {
-    struct unread *unread; /* taken, whatever becomes of it; NULL: none */
-    tram_discard discard;  /* of the factory's argument, if the call succeeds */
+    struct held *held;    /* taken, whatever becomes of it; NULL: none */
+    tram_discard discard; /* of the factory's argument, if the call succeeds */
     bool keep_alive;
     bool not_ours;
     struct tls_wishes tls; /* checked already */

@@ -36,7 +36,7 @@ static void received(struct io *io, void *data, ssize_t result, const int *fds, 
     }
     more->descriptors = fds;
     more->descriptors_left = count;
-    io->kind->received(io, data, result);
+    io->receiver->received(io, data, result);
     close_all(io->loop, more->descriptors, more->descriptors_left);
     more->descriptors_left = 0;
 }
@@ -58,9 +58,9 @@ static bool is_unix(const tram_transport *transport) {
 
 /* Descriptors may come and go from now on. 0, -ENOTSUP or -ENOMEM. */
 static int prepare(tram_transport *transport) {
-    if (transport->io.flags & IO_DESCRIPTORS)
+    if (transport->io.flags & IO_DESCRIPTORS && !(transport->flags & T_LAYERED))
         return 0;
-    if (!transport->io.kind->descriptors || !is_unix(transport))
+    if (!transport->io.kind->descriptors || transport->flags & T_LAYERED || !is_unix(transport))
         return -ENOTSUP;
     if (tram__transport_need_more(transport))
         return -ENOMEM;
@@ -108,10 +108,7 @@ static int send_now(tram_transport *transport, const char *data, size_t size, co
     if (refused(sent))
         return (int)sent;
     if (sent > 0) {
-        stats_add(&transport->io.loop->stats.writes, 1);
-        stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)sent);
-        if (transport_kind_of(transport)->moved)
-            transport_kind_of(transport)->moved(transport, TRAFFIC_OUT);
+        tram__transport_count_sent(transport, (size_t)sent);
     } else if (sent != -EAGAIN) {
         tram__transport_fatal(transport, (int)sent, "send", NULL);
     }
