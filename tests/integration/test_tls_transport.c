@@ -272,23 +272,31 @@ static void test_S_5_a_client_that_speaks_http_is_closed_quietly(void **state) {
     assert_int_equal(world->warnings + world->errors, 0);
     receive_eof(world, fd);
     close(fd);
-    next_client = NULL;
-    tram_transport_abort(NULL == ends.client->base.transport ? NULL : ends.client->base.transport);
     ends_close(&ends);
 }
 
-static void test_S_6_an_abort_within_the_handshake_is_an_error_to_the_creator(void **state) {
+static void test_S_6_an_end_within_the_handshake_is_an_error_to_the_creator(void **state) {
     struct world *world = *state;
     struct ends ends;
     prepare(world, &ends, servers);
-    begin(world, &ends, &(tram_connection_options){0});
-    for (int i = 0; i < 4; i++)
-        run_ticks(world, 1);
+    uint16_t port;
+    int listener = tcp_listener(1, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    const tram_connection_options options = {.tls = clients, .server_hostname = "localhost"};
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", text, &options, &ends.connecting),
+        0);
+    run_to_rest(world);
+    int accepted = accept(listener, NULL, NULL);
+    char hello[5];
+    receive_exactly(world, accepted, hello, sizeof hello); /* so it is in the handshake */
     tram_future_cancel(ends.connecting);
-    run_until(world, &ends.done);
-    assert_int_equal(ends.code, TRAM_ECANCELLED);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, ends.connecting), TRAM_ECANCELLED);
     run_until_traced(world, "c.released");
-    assert_null(strstr(world->trace, "c.made"));
+    assert_trace(world, "c.released");
+    close(accepted);
+    close(listener);
     ends_close(&ends);
 }
 
@@ -467,7 +475,6 @@ static void test_S_14_true_from_eof_received_warns_and_has_no_effect(void **stat
     run_until_traced(world, "s.lost:0");
     run_until_traced(world, "c.lost:0");
     assert_int_equal(world->warnings, 1);
-    assert_false(tram_transport_can_write_eof(ends.client->base.transport ? ends.client->base.transport : NULL));
     ends_close(&ends);
 }
 
@@ -635,6 +642,13 @@ struct upgrade {
     tram_future *starting[2];
 };
 
+/* Both may end within the test. */
+static void hold_ends(struct upgrade *upgrade) {
+    for (int end = 0; end < 2; end++)
+        tram_transport_hold(upgrade->ends[end]);
+    run_to_rest(upgrade->world);
+}
+
 static void upgrade_open(struct world *world, struct upgrade *upgrade) {
     upgrade->world = world;
     upgrade->client = recorder_new(world, "c");
@@ -644,7 +658,7 @@ static void upgrade_open(struct world *world, struct upgrade *upgrade) {
     tcp_pair(fds);
     upgrade->ends[0] = transport_new(world, fds[0], upgrade->client);
     upgrade->ends[1] = transport_new(world, fds[1], upgrade->server);
-    run_to_rest(world);
+    hold_ends(upgrade);
     world->trace[0] = '\0';
 }
 
@@ -662,6 +676,7 @@ static int start(struct upgrade *upgrade, int end, tram_protocol *protocol, cons
 static void upgrade_close(struct upgrade *upgrade) {
     for (int end = 0; end < 2; end++) {
         tram_transport_abort(upgrade->ends[end]);
+        tram_transport_release(upgrade->ends[end]);
         tram_future_release(upgrade->starting[end]);
     }
     run_to_rest(upgrade->world);
@@ -781,7 +796,7 @@ static void test_tls_goes_over_a_pair(void **state) {
     assert_int_equal(tram_loop_create_pair(world->loop, &upgrade.client->base, &upgrade.server->base, &upgrade.ends[0],
                                            &upgrade.ends[1]),
                      0);
-    run_to_rest(world);
+    hold_ends(&upgrade);
     assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
     assert_int_equal(start(&upgrade, 1, NULL, NULL), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
@@ -870,7 +885,7 @@ int main(void) {
         IN_WORLD(test_S_4_an_end_within_the_handshake_is_a_reset),
         IN_WORLD(test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet),
         IN_WORLD(test_S_5_a_client_that_speaks_http_is_closed_quietly),
-        IN_WORLD(test_S_6_an_abort_within_the_handshake_is_an_error_to_the_creator),
+        IN_WORLD(test_S_6_an_end_within_the_handshake_is_an_error_to_the_creator),
         IN_WORLD(test_C_3_C_4_options_without_sense_are_refused),
         IN_WORLD(test_S_11_bytes_of_any_size_go_both_ways),
         IN_WORLD(test_S_11_pieces_and_shared_buffers_are_joined_to_records),

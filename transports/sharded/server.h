@@ -2,6 +2,7 @@
 #ifndef TRAM_TRANSPORTS_SHARDED_SERVER_H
 #define TRAM_TRANSPORTS_SHARDED_SERVER_H
 
+#include "transports/base/secured.h"
 #include "transports/server/balance.h"
 #include "transports/sharded/shards.h"
 #include "transports/socket/file.h"
