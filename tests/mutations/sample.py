@@ -186,29 +186,35 @@ def run_test(test, program, stop, environment=()):
         process.stdout.close()
 
 
+def each(jobs, tests, function):
+    """Calls it for all of them, the slowest kind first; what one raises ends it."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(function, sorted(tests, key=lambda test: "stress" not in test.labels)))
+
+
 # ---- What each test runs --------------------------------------------------------------------------------------
 
 class Coverage:
     """By gcov: which tests run a line. Without gcov nobody knows, and names decide the order alone."""
 
-    def __init__(self, tests, state):
+    def __init__(self, tests, state, jobs):
         self.names = [test.name for test in tests]
         self.lines = {}  # by path of a source: {line: {test: times}}
         done = COVERAGE / "done"
         if not shutil.which("gcov"):
             self.names = []
         elif not done.exists() or done.read_text(encoding="utf-8") != state:
-            self.collect()
+            self.collect(jobs)
             done.write_text(state, encoding="utf-8")
 
-    def collect(self):
+    def collect(self, jobs):
         say("building with gcov, to see which test runs which line")
         done = COVERAGE / "done"
         done.unlink(missing_ok=True)
         build(COVERAGE, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic")
         shutil.rmtree(COVERAGE / "data", ignore_errors=True)
-        for test in tests_of(COVERAGE):
-            run_test(test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items())
+        each(jobs, tests_of(COVERAGE), lambda test: run_test(
+            test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items()))
 
     @staticmethod
     def folder(name):
@@ -504,7 +510,18 @@ def report(results, seconds):
 
 # ---- All of it ------------------------------------------------------------------------------------------------
 
-def prepare(state):
+def time_of(test):
+    """In seconds, where it passes; those of its functions that fail now and then are noted."""
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        failed = run_test(test, test.program, threading.Event())
+        if not failed:
+            return time.monotonic() - began
+        test.unreliable.add(failed)
+    raise Trouble(f"{test.name} fails without a mutation: {failed}")
+
+
+def prepare(state, jobs):
     """The tests, which are green without a mutation; each one's time limit comes from how long it takes."""
     say("building the tree as it is")
     build(RELEASE, "-DCMAKE_BUILD_TYPE=Release")
@@ -512,17 +529,9 @@ def prepare(state):
     kept = WORK / "seconds.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if known.get("tree") != state:
+        say("running every test as it is")
         known = {"tree": state}
-        for test in tests:
-            for attempt in range(REPEATS):
-                began = time.monotonic()
-                failed = run_test(test, test.program, threading.Event())
-                known[test.name] = time.monotonic() - began
-                if not failed:
-                    break
-                test.unreliable.add(failed)
-                if attempt == REPEATS - 1:
-                    raise Trouble(f"{test.name} fails without a mutation: {failed}")
+        each(jobs, tests, lambda test: known.update({test.name: time_of(test)}))
         kept.write_text(json.dumps(known), encoding="utf-8")
     for test in tests:
         test.seconds = known[test.name]
@@ -599,8 +608,8 @@ def sample(arguments, state):
             verdict = f"equivalent: {known[equivalence(mutation)]}"
         elif verdict is None:
             if search is None:
-                tests = prepare(state)
-                search = Search(tests, Coverage(tests, state), Mutants(tests), arguments.jobs)
+                tests = prepare(state, arguments.jobs)
+                search = Search(tests, Coverage(tests, state, arguments.jobs), Mutants(tests), arguments.jobs)
                 began = started = time.monotonic()
             verdict = judge(search, mutation)
             book.put(mutation, verdict)
