@@ -262,8 +262,6 @@ static const struct transport_overrides process_calls = {.close = process_close,
 
 static const struct transport_kind process_kind = {
     .io = {.name = "subprocess", .transport = true, .ready = child_ready, .ending = process_ending},
-    .plain = &process_kind,
-    .buffered = &process_kind,
     .calls = &process_calls,
     .no_reading = true,
     .no_writing = true,
@@ -435,6 +433,8 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
     struct kept_error error;
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, factory, arg, &protocol);
+    if (options->discard)
+        options->discard(arg);
     if (status < 0) {
         tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
         return;
