@@ -41,6 +41,7 @@ typedef struct tram_stats {
     uint64_t tls_handshakes;   /* TLS handshakes done, as a client and as a server (tram/tls.h) */
     uint64_t tls_resumed;      /* … of these, those that went on with a former session */
     uint64_t tls_failed;       /* handshakes that TLS or the peer refused; not those whose time was over */
+    uint64_t reserved[4];
 } tram_stats;
 
 /* Reads the counters. Any thread, at any time before tram_loop_free(); each counter is exact, the set is not

@@ -392,6 +392,8 @@ static void test_S_20_water_marks_hold_a_writer_back(void **state) {
     ends_open(world, &ends);
     size_t high, low;
     assert_int_equal(tram_transport_get_write_buffer_limits(ends.client->base.transport, &high, &low), 0);
+    assert_int_equal(high, 524288);
+    assert_int_equal(low, 131072);
     assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
     static char block[65536];
     ends.peer->quiet_data = true;

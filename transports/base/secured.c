@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "transports/base/types.h"
 
 static const struct tls_provider *provider_of(tram_tls_config *config) {
     return *(const struct tls_provider *const *)(const void *)config;
@@ -64,6 +65,9 @@ void tram__tls_use_close(struct tls_use *use) {
     *use = (struct tls_use){0};
 }
 
+/* A record is up to 16 KiB: marks that a few of them would fill make writers stumble (S-20). */
+static const struct write_limits secured_limits = {.high = TRAM_TLS_WRITE_HIGH, .low = TRAM_TLS_WRITE_LOW};
+
 int tram__tls_use_push(const struct tls_use *use, tram_transport *transport, struct tls_watcher *watcher,
                        const void *ahead, size_t ahead_size, struct tls_problem *problem) {
     struct layer *layer;
@@ -72,8 +76,11 @@ int tram__tls_use_push(const struct tls_use *use, tram_transport *transport, str
     if (code != 0)
         return code;
     code = tram__transport_push_layer(transport, layer, ahead, ahead_size);
-    if (code == 0)
+    if (code == 0) {
+        if (transport->limits == &tram__write_limits)
+            transport->limits = &secured_limits;
         return 0;
+    }
     problem->option = NULL;
     problem->text[0] = '\0';
     layer->transport = NULL;
