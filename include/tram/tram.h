@@ -22,6 +22,7 @@
 #include <tram/memory.h>
 #include <tram/message.h>
 #include <tram/metrics.h>
+#include <tram/output.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "core/base/compiler.h"
+#include "core/base/invalid.h"
 
 #define VARINT_MAX 10u /* bytes of 7 bits each for 64 */
 
@@ -48,7 +48,7 @@ int tram_input_some(tram_input *input, size_t most, tram_bytes *ret_bytes) {
     if (unlikely(status))
         return status;
     if (!most)
-        return TRAM_EVALUE;
+        return tram__invalid("most");
     if (!tram_input_size(input))
         return tram__input_lacks(input, 1);
     *ret_bytes = tram__input_piece(input, input->at);
@@ -114,7 +114,7 @@ static int read_length(tram_input *input, tram_length_prefix prefix, struct leng
     case TRAM_LENGTH_VARINT:
         return varint_length(input, ret_length);
     }
-    return TRAM_EVALUE;
+    return tram__invalid("prefix");
 }
 
 int tram_input_frame(tram_input *input, tram_length_prefix prefix, tram_bytes *ret_frame) {

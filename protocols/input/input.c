@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/compiler.h"
+#include "core/base/invalid.h"
 #include "core/base/memory.h"
 #include "core/loop/loop.h"
 #include "core/loop/raised.h"
@@ -19,19 +19,12 @@
 #define LIMIT_DEFAULT 65536u
 #define LIMIT_MAX     (SIZE_MAX / 4) /* so that sums of limits and lengths are sizes */
 
-static bool is_reserved_zero(const tram_input_options *options) {
-    for (size_t i = 0; i < sizeof options->reserved / sizeof *options->reserved; i++)
-        if (options->reserved[i])
-            return false;
-    return true;
-}
-
 int tram_input_init(tram_input *input, const tram_input_options *options) {
     static const tram_input_options defaults;
     if (!options)
         options = &defaults;
-    if (!is_reserved_zero(options))
-        return TRAM_EVALUE;
+    if (reserved_used(options))
+        return tram__invalid("reserved");
     size_t limit = options->limit ? options->limit : LIMIT_DEFAULT;
     *input = (tram_input){
         .limit = limit < LIMIT_MAX ? limit : LIMIT_MAX,
@@ -244,7 +237,7 @@ int tram_input_feed(tram_input *input, const void *data, size_t size) {
     if (unlikely(input->flags & (INPUT_PARSING | INPUT_EOF | INPUT_BROKEN)))
         return input->flags & INPUT_BROKEN ? -ENOMEM : TRAM_ESTATE;
     if (unlikely(!data && size))
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     input->flags &= ~(uint32_t)INPUT_MARKED;
     if (transport_of(input))
         input->flags |= INPUT_CONNECTED;

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/compiler.h"
+#include "core/base/invalid.h"
 
 #define NOWHERE  UINT64_MAX
 #define KEY_LINE 1u
@@ -140,7 +140,7 @@ int tram_input_until_any(tram_input *input, const tram_bytes *separators, size_t
                          size_t *ret_which) {
     size_t most = longest(separators, count), which = 0;
     if (!most)
-        return TRAM_EVALUE;
+        return tram__invalid("separators");
     int status = tram__input_enter(input);
     if (unlikely(status))
         return status;
