@@ -119,7 +119,7 @@ int tram_actor_register(tram_actor *actor, tram_runtime *runtime, const char *te
     if (!actor_alive(actor))
         return TRAM_ESTATE;
     if (!text || !*text)
-        return TRAM_EVALUE;
+        return loop_check(actor->loop, "name");
     struct names *names = names_present(runtime);
     status = names ? 0 : names_open(runtime, &names);
     return status ? status : add_name(actor->record, names, text);
