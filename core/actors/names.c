@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/runtime/runtime.h"
 
 #define NAME_BUCKETS 256
@@ -119,7 +120,7 @@ int tram_actor_register(tram_actor *actor, tram_runtime *runtime, const char *te
     if (!actor_alive(actor))
         return TRAM_ESTATE;
     if (!text || !*text)
-        return loop_check(actor->loop, "name");
+        return tram__invalid("name");
     struct names *names = names_present(runtime);
     status = names ? 0 : names_open(runtime, &names);
     return status ? status : add_name(actor->record, names, text);
