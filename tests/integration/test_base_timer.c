@@ -189,7 +189,10 @@ static void test_a_lack_of_memory_is_told_at_once(void **state) {
     stream_close(&stream);
 }
 
-int main(void) {
+/* One argument: only the tests of this name. */
+int main(int count, char **arguments) {
+    if (count > 1)
+        cmocka_set_test_filter(arguments[1]);
     const struct CMUnitTest tests[] = {
 #define TEST(name)                                                                                                     \
     cmocka_unit_test_setup_teardown(name, world_setup_faults, world_teardown),                                         \
