@@ -7,9 +7,13 @@
 #include "transports/base/transport.h"
 
 int tram__transport_need_more(tram_transport *transport) {
+    if (transport->more)
+        return 0;
+    transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
     if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    return transport->more ? 0 : -ENOMEM;
+        return -ENOMEM;
+    tram__transport_timer_init(&transport->more->timer);
+    return 0;
 }
 
 int tram_transport_set_user(tram_transport *transport, void *user) {

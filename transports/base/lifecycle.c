@@ -146,6 +146,8 @@ static void stop_io(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    if (unlikely(transport->more != NULL))
+        tram__transport_timer_cancel(loop_of(transport), &transport->more->timer);
     struct exclusive_writer *writer = transport_writer(transport);
     if (unlikely(writer != NULL)) {
         tram__transport_clear_writer(transport);

@@ -6,6 +6,7 @@
 
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
+#include "transports/base/timer.h"
 #include "transports/base/write_queue.h"
 #include <tram/transport.h>
 
@@ -96,6 +97,7 @@ struct transport_owner {
 
 /* What few transports have. */
 struct transport_more {
+    struct transport_timer timer;
     /* Addresses that the kernel was asked for; of size 0: not yet. */
     tram_socket_address sock;
     tram_socket_address peer;

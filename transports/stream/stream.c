@@ -56,14 +56,8 @@ static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-static bool have_more(tram_transport *transport) {
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    return transport->more;
-}
-
 void tram__socket_keep_peer(tram_transport *transport, const tram_socket_address *peer) {
-    if (have_more(transport))
+    if (!tram__transport_need_more(transport))
         transport->more->peer = *peer;
 }
 
