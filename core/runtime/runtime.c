@@ -81,6 +81,26 @@ void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part
         part->ops->free(part);
 }
 
+void tram__runtime_pin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins++;
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+void tram__runtime_unpin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins--;
+    pthread_cond_broadcast(&runtime->changed);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+static void await_pins(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    while (runtime->pins)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
 /* The part after `part`, or the first after NULL, held; lets go of `part`. The lock is held for no call of a part. */
 static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part *part) {
     pthread_mutex_lock(&runtime->lock);
@@ -292,12 +312,19 @@ static int handle_signals(struct worker *worker) {
     return status < 0 ? status : tram_loop_add_signal_handler(worker->loop, SIGINT, stop_on_signal, runtime);
 }
 
+/* Other threads read the state, but what the user writes meanwhile is not theirs to see. */
+static int call_user(struct worker *worker, tram_worker_function function) {
+    tram_runtime *runtime = worker->runtime;
+    void *state = atomic_load_explicit(&worker->state, memory_order_relaxed);
+    int status = function(runtime, worker->index, worker->loop, &state, runtime->options.arg);
+    atomic_store_explicit(&worker->state, state, memory_order_release);
+    return status;
+}
+
 static int worker_start(struct worker *worker) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
-    int status = 0;
-    if (options->start)
-        status = options->start(runtime, worker->index, worker->loop, &worker->state, options->arg);
+    int status = options->start ? call_user(worker, options->start) : 0;
     if (status < 0)
         return status;
     worker->started = true;
@@ -309,7 +336,7 @@ static void worker_end(struct worker *worker) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
     if (worker->started && options->stop)
-        options->stop(runtime, worker->index, worker->loop, &worker->state, options->arg);
+        call_user(worker, options->stop);
     struct runtime_part *part = NULL;
     while ((part = next_part(runtime, part)))
         part->ops->stop(part, worker->index);
@@ -504,6 +531,8 @@ static void free_all(tram_runtime *runtime, bool forked) {
         tram_loop_close(runtime->workers[i].loop);
         tram__mailbox_close(runtime->workers[i].mailbox);
     }
+    if (!forked)
+        await_pins(runtime);
     runtime->freeing = true;
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);
@@ -583,7 +612,7 @@ tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker) {
 }
 
 void *tram_runtime_state(const tram_runtime *runtime, unsigned worker) {
-    return worker < runtime->count ? runtime->workers[worker].state : NULL;
+    return worker < runtime->count ? atomic_load_explicit(&runtime->workers[worker].state, memory_order_acquire) : NULL;
 }
 
 int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats) {

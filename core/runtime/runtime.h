@@ -52,9 +52,9 @@ struct worker {
     pthread_t thread;
     bool created;
     bool joined;
-    bool started; /* its `start` function succeeded */
-    int status;   /* of starting */
-    void *state;  /* the user's */
+    bool started;          /* its `start` function succeeded */
+    int status;            /* of starting */
+    _Atomic(void *) state; /* the user's, as `start` and `stop` have left it */
 
     /* the end; of the worker's thread until it is joined */
     enum worker_phase phase;
@@ -79,6 +79,7 @@ struct tram_runtime {
     enum runtime_verdict verdict; /* on the start */
     unsigned reported;            /* workers that know whether they can start */
     struct list parts;
+    unsigned pins; /* jobs of other threads that need the runtime: freeing it waits for them */
     bool freeing;
     _Atomic unsigned stops;        /* how often a stop was asked for */
     _Atomic unsigned left;         /* workers whose loop has ended */
@@ -105,6 +106,10 @@ bool tram__runtime_ends(tram_runtime *runtime);
 /* Any thread. Without any hold the part is freed. */
 void tram__runtime_hold_part(tram_runtime *runtime, struct runtime_part *part);
 void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part);
+
+/* A job on a thread that nobody joins needs the runtime until it lets go of it again. Any thread. */
+void tram__runtime_pin(tram_runtime *runtime);
+void tram__runtime_unpin(tram_runtime *runtime);
 
 /* Where calls that fail keep the texts of an error for their caller: valid until the next one on this thread. */
 struct kept_error *tram__runtime_error(void);

@@ -22,6 +22,10 @@ void tram__transport_timer_cancel(tram_loop *loop, struct transport_timer *timer
     timer->armed = IDLE;
 }
 
+static tram_transport *transport_of(struct transport_timer *timer) {
+    return container_of(timer, struct transport_more, timer)->transport;
+}
+
 /* A time of the loop's clock. */
 static uint64_t clock_time(uint64_t time) {
     return time & ~LOOP_TURN;
@@ -38,7 +42,7 @@ static int arm(tram_loop *loop, struct transport_timer *timer) {
 
 /* A callback that fails ends its connection, as a failing data_received does. */
 static void call(tram_loop *loop, struct transport_timer *timer) {
-    tram_transport *transport = timer->transport;
+    tram_transport *transport = transport_of(timer);
     tram_transport_timeout callback = timer->callback;
     if (!callback) {
         tram__transport_fatal(transport, -ETIMEDOUT, "timer", NULL);
@@ -57,7 +61,7 @@ static void expired(tram_loop *loop, struct deadline *deadline) {
     if (clock_time(timer->when) <= loop->timers.now)
         call(loop, timer);
     else if (unlikely(arm(loop, timer)))
-        tram__transport_fatal(timer->transport, -ENOMEM, "timer", NULL);
+        tram__transport_fatal(transport_of(timer), -ENOMEM, "timer", NULL);
 }
 
 /* The first time, an earlier time, none at all, and whatever comes outside of a tick. */
@@ -78,7 +82,6 @@ __attribute__((noinline)) static int set_timer(tram_transport *transport, uint64
     timer->turn = loop->turn;
     timer->callback = callback;
     timer->arg = arg;
-    timer->transport = transport;
     timer->deadline.expire = expired;
     if (delay_ns >= LOOP_TURN - now)
         return 0; /* it never comes */

@@ -16,7 +16,6 @@ struct transport_timer {
     uint64_t when;        /* when this one is to fire */
     tram_transport_timeout callback;
     void *arg;
-    tram_transport *transport;
     struct deadline deadline;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/base/invalid.h"
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
@@ -69,6 +70,8 @@ static void end(tram_transport *transport) {
     int fd = transport->io.fd;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
+    if (transport->flags & T_NOT_OURS)
+        return;
     if (transport->io.flags & IO_NO_SOCKET)
         transport->io.loop->sys->close(fd);
     else
@@ -97,21 +100,18 @@ static const struct transport_overrides write_calls = {
     .write_eof = tram__transport_close, /* I-10 */
 };
 
-static const struct transport_kind read_kind, read_buffered_kind, write_kind, write_device_kind;
+static const struct transport_kind read_kind = {
+    .io = {.name = "read pipe", .transport = true, .receiver = &tram__receiver_plain, .ending = tram__bytes_ending},
+    .calls = &read_calls,
+    .no_writing = true,
+    .lives_on = true,
+    .eof = tram__transport_ended,
+    .drop_queue = tram__bytes_drop_queue,
+    .end = end,
+    .extra_info = extra_info,
+};
 
-#define READ_KIND(buffer_function, received_function)                                                                  \
-    {                                                                                                                  \
-        .io = {.name = "read pipe",                                                                                    \
-               .transport = true,                                                                                      \
-               .buffer = buffer_function,                                                                              \
-               .received = received_function,                                                                          \
-               .ending = tram__bytes_ending},                                                                          \
-        .plain = &read_kind, .buffered = &read_buffered_kind, .calls = &read_calls, .no_writing = true,                \
-        .lives_on = true, .eof = tram__transport_ended, .drop_queue = tram__bytes_drop_queue, .end = end,              \
-        .extra_info = extra_info,                                                                                      \
-    }
-
-#define WRITE_KIND(self, start_function)                                                                               \
+#define WRITE_KIND(start_function)                                                                                     \
     {                                                                                                                  \
         .io = {.name = "write pipe",                                                                                   \
                .transport = true,                                                                                      \
@@ -119,14 +119,12 @@ static const struct transport_kind read_kind, read_buffered_kind, write_kind, wr
                .sent = tram__bytes_sent,                                                                               \
                .hangup = reader_gone,                                                                                  \
                .ending = tram__bytes_ending},                                                                          \
-        .plain = &(self), .buffered = &(self), .calls = &write_calls, .no_reading = true, .can_write_eof = true,       \
-        .start = start_function, .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,           \
+        .calls = &write_calls, .no_reading = true, .can_write_eof = true, .start = start_function,                     \
+        .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,                                    \
     }
 
-static const struct transport_kind read_kind = READ_KIND(NULL, tram__bytes_received);
-static const struct transport_kind read_buffered_kind = READ_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
-static const struct transport_kind write_kind = WRITE_KIND(write_kind, listen_to_reader);
-static const struct transport_kind write_device_kind = WRITE_KIND(write_device_kind, NULL);
+static const struct transport_kind write_kind = WRITE_KIND(listen_to_reader);
+static const struct transport_kind write_device_kind = WRITE_KIND(NULL);
 
 /* ---- Making one ---- */
 
@@ -168,6 +166,7 @@ int tram__pipe_new(tram_loop *loop, enum pipe_side side, int fd, tram_protocol *
     if (!S_ISSOCK(mode))
         (*ret_transport)->io.flags |= IO_NO_SOCKET;
     tram__transport_begin(*ret_transport, protocol, NULL, creator);
+    tram__transport_choose_receiver(*ret_transport);
     return 0;
 }
 
@@ -190,25 +189,34 @@ static const struct future_kind creation_kind = {
     .name = "connect_pipe", .value = FUTURE_VALUE_TRANSPORT, .cancel = creation_cancel};
 
 /* Protocol and transport. 0; the error of a factory that failed is the future's by then, and the descriptor closed. */
-static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd) {
+static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
+                  bool not_ours) {
     tram_loop *loop = creation->future.loop;
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, factory, arg, &protocol);
     if (status < 0) {
         tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
-        loop->sys->close(fd);
+        if (!not_ours)
+            loop->sys->close(fd);
         return 0;
     }
     status = tram__pipe_new(loop, side, fd, protocol, &creation->future, &creation->transport);
     if (status)
         tram__protocol_release_soon(loop, protocol);
+    else if (not_ours)
+        creation->transport->flags |= T_NOT_OURS;
     return status;
 }
 
 static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
-                        tram_future **ret_future) {
+                        const tram_pipe_options *options, tram_future **ret_future) {
+    static const tram_pipe_options defaults;
     mode_t mode;
-    int status = factory ? examine(loop, fd, &mode) : tram__invalid("factory");
+    if (!options)
+        options = &defaults;
+    int status = check_option(!factory ? "factory" : reserved_used(options) ? "reserved" : NULL);
+    if (!status)
+        status = examine(loop, fd, &mode);
     if (!status)
         status = transport_state_open(loop);
     if (status)
@@ -217,7 +225,9 @@ static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_fact
     status = tram__future_new(loop, &creation_kind, sizeof *creation, &creation);
     if (status)
         return status;
-    status = create(creation, side, factory, arg, fd);
+    status = create(creation, side, factory, arg, fd, options->not_ours);
+    if (!status && options->discard)
+        options->discard(arg);
     if (!status && ret_future)
         *ret_future = &creation->future;
     else
@@ -228,11 +238,23 @@ static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_fact
 int tram_loop_connect_read_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                                 tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
-    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, ret_future);
+    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, NULL, ret_future);
 }
 
 int tram_loop_connect_write_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                                  tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
-    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, ret_future);
+    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, NULL, ret_future);
+}
+
+int tram_loop_connect_read_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                             const tram_pipe_options *options, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, options, ret_future);
+}
+
+int tram_loop_connect_write_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                              const tram_pipe_options *options, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, options, ret_future);
 }
