@@ -85,20 +85,19 @@ __attribute__((noinline)) static int set_timer(tram_transport *transport, uint64
     timer->deadline.expire = expired;
     if (delay_ns >= LOOP_TURN - now)
         return 0; /* it never comes */
-    timer->when = (now + delay_ns) | LOOP_TURN;
+    timer->when = time_after(now, delay_ns) | LOOP_TURN;
     return arm(loop, timer);
 }
 
 /* Once per message: counted in instructions (bench/counts). Of what speaks against the short way, all makes `when`
  * early. */
-int tram_transport_call_later(tram_transport *transport, uint64_t delay_ns, tram_transport_timeout callback,
-                              void *arg) {
+int tram_transport_call_later(tram_transport *transport, uint64_t delay, tram_transport_timeout callback, void *arg) {
     struct transport_more *more = transport->more;
-    if (unlikely(!more || delay_ns >= LOOP_TURN))
-        return set_timer(transport, delay_ns, callback, arg);
-    uint64_t when = *more->timer.turn + delay_ns;
+    if (unlikely(!more || delay >= LOOP_TURN))
+        return set_timer(transport, delay, callback, arg);
+    uint64_t when = *more->timer.turn + delay; /* a sum beyond 2^64 is early, too */
     if (unlikely(when < more->timer.armed))
-        return set_timer(transport, delay_ns, callback, arg);
+        return set_timer(transport, delay, callback, arg);
     more->timer.when = when;
     more->timer.callback = callback;
     more->timer.arg = arg;
