@@ -137,7 +137,7 @@ static void stop_io(tram_transport *transport) {
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
     if (unlikely(transport->more != NULL))
-        tram__transport_timer_cancel(loop_of(transport), &transport->more->timer);
+        transport_timer_cancel(loop_of(transport), &transport->more->timer);
     struct exclusive_writer *writer = transport_writer(transport);
     if (unlikely(writer != NULL)) {
         tram__transport_clear_writer(transport);
@@ -232,7 +232,7 @@ int tram__transport_need_more(tram_transport *transport) {
     if (!more)
         return -ENOMEM;
     more->transport = transport;
-    tram__transport_timer_init(&more->timer);
+    transport_timer_init(&more->timer);
     list_init(&more->ready.link);
     transport->more = more;
     return 0;

@@ -6,22 +6,6 @@
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
 
-#define IDLE UINT64_MAX
-
-static const uint64_t no_turn;
-
-void tram__transport_timer_init(struct transport_timer *timer) {
-    timer->turn = &no_turn;
-    timer->armed = IDLE;
-}
-
-void tram__transport_timer_cancel(tram_loop *loop, struct transport_timer *timer) {
-    if (timer->armed == IDLE)
-        return;
-    deadline_cancel(loop, &timer->deadline);
-    timer->armed = IDLE;
-}
-
 static tram_transport *transport_of(struct transport_timer *timer) {
     return container_of(timer, struct transport_more, timer)->transport;
 }
@@ -36,7 +20,7 @@ static int arm(tram_loop *loop, struct transport_timer *timer) {
     timer->armed = timer->when;
     int status = tram__deadline_start(loop, &timer->deadline, clock_time(timer->when));
     if (unlikely(status))
-        timer->armed = IDLE;
+        timer->armed = TIMER_NOT_ARMED;
     return status;
 }
 
@@ -57,7 +41,7 @@ static void call(tram_loop *loop, struct transport_timer *timer) {
 
 static void expired(tram_loop *loop, struct deadline *deadline) {
     struct transport_timer *timer = container_of(deadline, struct transport_timer, deadline);
-    timer->armed = IDLE;
+    timer->armed = TIMER_NOT_ARMED;
     if (clock_time(timer->when) <= loop->timers.now)
         call(loop, timer);
     else if (unlikely(arm(loop, timer)))
@@ -78,7 +62,7 @@ __attribute__((noinline)) static int set_timer(tram_transport *transport, uint64
         return status;
     struct transport_timer *timer = &transport->more->timer;
     uint64_t now = likely(loop->timers.now) ? loop->timers.now : tram__clock(loop);
-    tram__transport_timer_cancel(loop, timer);
+    transport_timer_cancel(loop, timer);
     timer->turn = loop->turn;
     timer->callback = callback;
     timer->arg = arg;

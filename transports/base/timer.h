@@ -19,7 +19,19 @@ struct transport_timer {
     struct deadline deadline;
 };
 
-void tram__transport_timer_init(struct transport_timer *timer);
-void tram__transport_timer_cancel(tram_loop *loop, struct transport_timer *timer);
+#define TIMER_NOT_ARMED UINT64_MAX
+
+static inline void transport_timer_init(struct transport_timer *timer) {
+    static const uint64_t no_turn;
+    timer->turn = &no_turn;
+    timer->armed = TIMER_NOT_ARMED;
+}
+
+static inline void transport_timer_cancel(tram_loop *loop, struct transport_timer *timer) {
+    if (timer->armed == TIMER_NOT_ARMED)
+        return;
+    deadline_cancel(loop, &timer->deadline);
+    timer->armed = TIMER_NOT_ARMED;
+}
 
 #endif
