@@ -207,7 +207,22 @@ void tram__transport_schedule_lost(tram_transport *transport) {
         queue_lost(transport);
 }
 
+bool tram__transport_unsent(const tram_transport *transport) {
+    return transport_write_size(transport) || transport->flags & T_HAS_WRITER;
+}
+
+void tram__transport_note_end(tram_transport *transport, enum end_reason reason) {
+    transport->end.reason = reason;
+    if (reason != END_BY_USER && tram__transport_unsent(transport))
+        transport->flags |= T_RESET;
+}
+
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram__transport_end_by(transport, END_BY_ERROR, code, operation, user);
+}
+
+void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
+                            void *user) {
     tram_loop *loop = loop_of(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
@@ -215,6 +230,7 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    tram__transport_note_end(transport, reason);
     raised_claim(loop, user);
     tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
@@ -441,10 +457,15 @@ void tram__transport_drop(tram_transport *transport) {
     if (transport->flags & T_LOST)
         return;
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & T_LOST_PENDING)
+    if (transport->flags & T_LOST_PENDING) {
         list_remove(&transport->on.ready.link);
-    else
+    } else {
+        tram__transport_note_end(transport, END_STOP);
+        if (transport->flags & T_RESET)
+            transport->end =
+                (struct transport_end){.code = TRAM_ECANCELLED, .operation = "loop_close", .reason = END_STOP};
         stop_io(transport);
+    }
     if (unlikely(loop->debug))
         warn_still_open(transport);
     transport_kind_of(transport)->drop_queue(transport);

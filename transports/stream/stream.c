@@ -86,6 +86,12 @@ void tram__socket_end(tram_transport *transport) {
     transport->io.fd = -1;
     if (transport->flags & T_NOT_OURS)
         return;
+    if (unlikely(transport->flags & T_RESET)) {
+        struct linger linger = {.l_onoff = 1};
+        loop->sys->setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        loop->sys->close(fd);
+        return;
+    }
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
     if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
