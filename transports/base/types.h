@@ -55,6 +55,7 @@ enum sendfile_mode {
 /* What a kind of transport does in its own way. */
 struct transport_kind {
     struct io_kind io; /* first: a transport's io.kind leads here; with a receiver: receiver.h chooses which */
+    uint32_t flags;    /* that it begins with: T_HAS_OVERRIDES with `calls`, T_EOF with no_reading */
     const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
     bool can_write_eof;
     bool detachable;
