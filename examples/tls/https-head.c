@@ -14,7 +14,7 @@
 struct head {
     tram_protocol base;
     const char *host;
-    int done;
+    int done; /* the exit code, once it is over */
 };
 
 static int head_made(tram_protocol *protocol, tram_transport *transport) {
@@ -64,7 +64,7 @@ int main(int argc, char **argv) {
         tls.ca.file = argv[3];
     struct head head = {0};
     head.host = argv[1];
-    head.done = 1;
+    head.done = -1; /* not yet */
     tram_error error = {0};
     tram_tls_config *config;
     int status = tram_tls_config_new(&tls, &config, &error);
@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
         status = tram_loop_run_until_complete(loop, connecting);
     if (status < 0)
         fprintf(stderr, "https-head: %s\n", tram_error_describe(tram_future_error(connecting), status));
-    else
+    else if (head.done < 0)
         tram_loop_run_forever(loop);
     tram_future_release(connecting);
     tram_loop_free(loop);
