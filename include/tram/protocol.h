@@ -98,7 +98,19 @@ typedef struct tram_protocol_ops {
      */
     int (*error_received)(tram_protocol *protocol, const tram_error *error);
 
-    uintptr_t reserved[8]; /* must be 0 */
+    /*
+     * Once: the connection is to end, because its runtime stops or its server drains (tram_runtime_stop(),
+     * tram_server_drain()). The protocol finishes what it has begun and closes the transport itself, at once if it has
+     * nothing to do; until then it goes on as before, and receives as before. What has not ended at `deadline_ns`, on
+     * the clock of tram_loop_time() (TRAM_FOREVER: no such time), is reset. A protocol that comes by set_protocol later
+     * is told, too. Failing is reported, and closes the transport.
+     *
+     * NULL: the transport is closed, as by tram_transport_close(), as soon as no file is being sent through it and the
+     * program has no work for it (tram_transport_begin_work()).
+     */
+    int (*closing)(tram_protocol *protocol, uint64_t deadline_ns);
+
+    uintptr_t reserved[7]; /* must be 0 */
 } tram_protocol_ops;
 
 /* The first member of your struct. Set `ops`, zero the rest. */

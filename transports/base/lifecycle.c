@@ -83,9 +83,16 @@ void tram__transport_drop_unread(tram_transport *transport) {
     tram__loop_free_later(loop_of(transport), &unread->deferred, dispose_unread);
 }
 
+__attribute__((noinline)) static void count_out_with_care(tram_transport *transport) {
+    tram__transport_drop_unread(transport);
+    if (transport->flags & T_ASKED)
+        loop_of(transport)->awaited--;
+}
+
 static void count_out(tram_transport *transport) {
     stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
-    tram__transport_drop_unread(transport);
+    if (unlikely(transport->flags & (T_UNREAD | T_ASKED)))
+        count_out_with_care(transport);
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
@@ -253,6 +260,8 @@ void tram__transport_start_reading(tram_transport *transport) {
 void tram__transport_clear_writer(tram_transport *transport) {
     transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    if (unlikely(transport->flags & T_ASKED))
+        ask_soon(loop_of(transport));
     tram__transport_start_reading(transport);
 }
 
@@ -292,15 +301,17 @@ static void made_run(tram_loop *loop, struct ready *ready) {
             return; /* withdrawn */
     }
     transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
-    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
+    uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);
     if (unlikely(transport->flags & T_HAS_CREATOR))
         notify_creator(transport);
     if (unlikely(transport->flags & T_UNREAD))
         tram__transport_start_reading(transport);
-    if (unlikely(sealed_before))
+    if (unlikely(ended_before & T_LOST_PENDING))
         queue_lost(transport);
+    else if (unlikely(ended_before))
+        ask_soon(loop);
 }
 
 /* Pieces of up to a cache line become plain stores; of a whole transport compilers make a `rep stos`, which is slow. */

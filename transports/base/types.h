@@ -92,6 +92,7 @@ struct transport_owner {
     /* Bytes moved, of a transport that tells (metering.h). */
     void (*moved)(struct transport_owner *owner, enum traffic direction);
     struct transport_owner *whole; /* the server's; itself, if this is it */
+    uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
 };
 
 /* What few transports have. */
@@ -103,7 +104,10 @@ struct transport_more {
     size_t descriptors_room; /* for so many */
     void *user;              /* the user's own */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
-    const int *descriptors;  /* the first of these */
+    size_t work;             /* begun and not ended: graceful.c */
+    struct list working;     /* while there is some */
+    tram_transport *transport;
+    const int *descriptors; /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -127,6 +131,8 @@ enum transport_flag {
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
+    T_ASKED = 1 << 19,         /* it was asked to end when its work is done: graceful.c */
+    T_TOLD = 1 << 20,          /* … and its protocol's `closing` was called */
     T_FLAGS_END,               /* one above the last */
 };
 
