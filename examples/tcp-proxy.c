@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <tram/tram.h>
 
@@ -97,6 +98,11 @@ static void check(int status, const char *what) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: tcp-proxy LISTEN-PORT TARGET-HOST TARGET-PORT\n"
+             "Couples each client with a connection to the target, until SIGINT or SIGTERM.");
+        return 0;
+    }
     tram_runtime_options options = {.handle_signals = true, .loop = {.log = tram_log_to_stderr}};
     tram_runtime *runtime;
     tram_runtime_server *server;

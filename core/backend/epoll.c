@@ -71,17 +71,16 @@ static int epoll_fd(const struct poller *poller) {
     return poller->epoll;
 }
 
-static inline struct epoll_event wanted_event(const struct poller *poller, const struct io *io) {
-    static const uint32_t both_ways[] = {0, EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT};
-    struct epoll_event event = {
-        .events = both_ways[io->wanted & (IO_READ | IO_WRITE)],
-        .data.u64 = event_name(io->slot, poller->loop->io_slots[io->slot].generation),
+static inline struct epoll_event wanted_event(const struct io *io) {
+#define BOTH_WAYS(rest) (rest), EPOLLIN | (rest), EPOLLOUT | (rest), EPOLLIN | EPOLLOUT | (rest)
+    static const uint32_t events[] = {BOTH_WAYS((uint32_t)0), BOTH_WAYS((uint32_t)EPOLLRDHUP),
+                                      BOTH_WAYS((uint32_t)EPOLLONESHOT),
+                                      BOTH_WAYS((uint32_t)EPOLLRDHUP | (uint32_t)EPOLLONESHOT)};
+#undef BOTH_WAYS
+    return (struct epoll_event){
+        .events = events[io->wanted & (IO_READ | IO_WRITE | IO_HANGUP | IO_ONCE)],
+        .data.u64 = event_name(io->slot, io->loop->io_slots[io->slot].generation),
     };
-    if (unlikely(io->wanted & (IO_HANGUP | IO_ONCE))) {
-        event.events |= io->wanted & IO_HANGUP ? (uint32_t)EPOLLRDHUP : 0;
-        event.events |= io->wanted & IO_ONCE ? (uint32_t)EPOLLONESHOT : 0;
-    }
-    return event;
 }
 
 __attribute__((noinline)) static void epoll_forget(struct poller *poller, struct io *io) {
@@ -92,8 +91,9 @@ __attribute__((noinline)) static void epoll_forget(struct poller *poller, struct
 }
 
 /* After a change that failed, which left errno. */
-__attribute__((noinline)) static int change_again(struct poller *poller, struct io *io, struct epoll_event event,
-                                                  bool known) {
+__attribute__((noinline)) static int change_again(struct io *io, struct epoll_event event) {
+    const struct poller *poller = io->loop->poller;
+    bool known = io->flags & IO_IN_KERNEL;
     int status = -1;
     /* The kernel may have lost it, where the descriptor was closed and its number came back. */
     if (known && errno == ENOENT)
@@ -101,39 +101,47 @@ __attribute__((noinline)) static int change_again(struct poller *poller, struct 
     /* Or it knows it still, where a copy of a descriptor that was closed too early came back to its number. */
     else if (!known && errno == EEXIST)
         status = poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event);
-    return status < 0 ? -errno : 0;
-}
-
-ALWAYS_INLINE static int change_to(struct poller *poller, struct io *io, struct epoll_event event) {
-    if (unlikely(io->flags & IO_EXCLUSIVE)) {
-        event.events |= EPOLLEXCLUSIVE;
-        if (io->flags & IO_IN_KERNEL)
-            epoll_forget(poller, io); /* the kernel does not change what is exclusive */
-    }
-    bool known = io->flags & IO_IN_KERNEL;
-    if (!known && !io->wanted)
-        return 0;
-    int status = poller->sys->epoll_ctl(poller->epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, io->fd, &event);
-    if (unlikely(status < 0))
-        status = change_again(poller, io, event, known);
-    if (unlikely(status < 0))
-        return status;
+    if (status < 0)
+        return -errno;
     io->flags |= IO_IN_KERNEL;
     io->armed = io->wanted;
     return 0;
 }
 
+ALWAYS_INLINE static int change_by(struct poller *poller, struct io *io, int operation, struct epoll_event event) {
+    if (unlikely(poller->sys->epoll_ctl(poller->epoll, operation, io->fd, &event) < 0))
+        return change_again(io, event);
+    io->flags |= IO_IN_KERNEL;
+    io->armed = io->wanted;
+    return 0;
+}
+
+__attribute__((noinline)) static int change_known(struct poller *poller, struct io *io, struct epoll_event event) {
+    if (unlikely(io->flags & IO_EXCLUSIVE)) {
+        event.events |= EPOLLEXCLUSIVE;
+        if (io->flags & IO_IN_KERNEL)
+            epoll_forget(poller, io); /* the kernel does not change what is exclusive */
+    }
+    if (io->flags & IO_IN_KERNEL)
+        return change_by(poller, io, EPOLL_CTL_MOD, event);
+    return io->wanted ? change_by(poller, io, EPOLL_CTL_ADD, event) : 0;
+}
+
+/* Most are changed once, when they begin. */
 static int epoll_change(struct poller *poller, struct io *io) {
-    return change_to(poller, io, wanted_event(poller, io));
+    struct epoll_event event = wanted_event(io);
+    if (unlikely(io->flags & (IO_IN_KERNEL | IO_EXCLUSIVE) || !io->wanted))
+        return change_known(poller, io, event);
+    return change_by(poller, io, EPOLL_CTL_ADD, event);
 }
 
 /* From now on only what is new is reported. Where the kernel refuses even that, it is to forget the descriptor. */
 __attribute__((noinline)) static void make_edge_triggered(struct poller *poller, struct io *io) {
-    struct epoll_event event = wanted_event(poller, io);
+    struct epoll_event event = wanted_event(io);
     event.events = (event.events & ~(uint32_t)EPOLLONESHOT) | (uint32_t)EPOLLET;
     event.data.u64 |= (uint64_t)EDGE_MARK << 32;
     io->armed = 0;
-    if ((io->flags & IO_IN_KERNEL || io->wanted) && change_to(poller, io, event) < 0)
+    if ((io->flags & IO_IN_KERNEL || io->wanted) && change_known(poller, io, event) < 0)
         epoll_forget(poller, io);
     else
         io->armed |= IO_EDGE;
@@ -141,7 +149,7 @@ __attribute__((noinline)) static void make_edge_triggered(struct poller *poller,
 
 /* The kernel knows a descriptor by its number and its open file: another file of the same number is unknown to it. */
 static int epoll_renew(struct poller *poller, struct io *io) {
-    struct epoll_event event = wanted_event(poller, io);
+    struct epoll_event event = wanted_event(io);
     if (poller->sys->epoll_ctl(poller->epoll, EPOLL_CTL_MOD, io->fd, &event) < 0)
         return errno == ENOENT ? -EBADF : -errno;
     io->armed = io->wanted;

@@ -1,6 +1,5 @@
-#include <tram/error.h>
+#include "core/base/invalid.h"
 
-#include <stddef.h>
 #include <string.h>
 
 struct error_entry {
@@ -63,4 +62,24 @@ const char *tram_error_describe(const tram_error *error, int status) {
     if (error && error->detail)
         return error->detail;
     return tram_error_text(error ? error->code : status);
+}
+
+/* ---- TRAM_EVALUE ---- */
+
+static _Thread_local const char *wrong_option;
+
+int tram__invalid(const char *name) {
+    wrong_option = name;
+    return TRAM_EVALUE;
+}
+
+const char *tram_wrong_option(void) {
+    return wrong_option;
+}
+
+bool tram__reserved_used(const uintptr_t *reserved, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (reserved[i])
+            return true;
+    return false;
 }

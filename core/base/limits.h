@@ -11,6 +11,8 @@
 #define TRAM_MAIL_WHILE_ENDING     32             /* … in one tick once a stop was asked for */
 #define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */
+#define TRAM_LOOPS_MAX             4096           /* that have addresses at one time */
+#define TRAM_ADDRESSEE_LIMIT       1024u          /* messages of tram_try_post() on their way to one, by default */
 #define TRAM_POLL_LIMIT_NS         (24ull * 3600 * 1000000000ull) /* a wait is never longer (L-6) */
 #define TRAM_SLOW_CALLBACK_NS      100000000ull                   /* what is slow in debug mode (L-30) */
 #define TRAM_WRITE_HIGH            65536u                         /* water marks (W-13) */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/base/compiler.h"
+#include "core/base/invalid.h"
 #include <tram/error.h>
 
 /* A sanitizer must see every allocation, so its builds never ask jemalloc. */
@@ -52,7 +53,7 @@ int tram__memory_choose(const tram_allocator *given, tram_allocator *ret_allocat
         return 0;
     }
     if (!given->allocate || !given->release)
-        return TRAM_EVALUE;
+        return tram__invalid("allocator");
     *ret_allocator = *given;
     return 0;
 }

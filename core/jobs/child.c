@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/invalid.h"
+
 /* Where programs are looked for without a PATH. */
 #define DEFAULT_PATH "/bin:/usr/bin"
 
@@ -17,7 +19,7 @@ int tram__child_signal(const struct sys *sys, const struct child *child, int num
         return -ESRCH;
     if (sys->pidfd_send_signal(child->pidfd, number, NULL, 0) == 0)
         return 0;
-    return errno == EINVAL ? TRAM_EVALUE : -errno;
+    return errno == EINVAL ? tram__invalid("signal_number") : -errno;
 }
 
 static void lost_sight(struct child *child) {

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
+
 /* The future of a job: holds it until it is freed. */
 struct job_future {
     tram_future future;
@@ -384,8 +386,10 @@ int tram_loop_run_job(tram_loop *loop, tram_executor *executor, const tram_job *
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!work || !work->function || work->reserved[0] || work->reserved[1] || work->reserved[2] || work->reserved[3])
-        return TRAM_EVALUE;
+    if (!work || !work->function)
+        return tram__invalid(work ? "function" : "job");
+    if (reserved_used(work))
+        return tram__invalid("reserved");
     if (executor && tram__threads_forked(executor))
         return -ECHILD;
     struct user_job *user;
@@ -420,7 +424,7 @@ int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor) {
     if (status)
         return status;
     if (!executor)
-        return TRAM_EVALUE;
+        return tram__invalid("executor");
     if (tram__threads_forked(executor))
         return -ECHILD;
     struct executor_link *link;

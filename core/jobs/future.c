@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include <tram/stats.h>
 
@@ -366,7 +367,7 @@ int tram_future_set_error(tram_future *future, const tram_error *error) {
     if (status)
         return status;
     if (!error || error->code >= 0 || (error->cause_count && !error->causes))
-        return TRAM_EVALUE;
+        return tram__invalid("error");
     tram__future_fail(future, error);
     return 0;
 }
@@ -407,7 +408,7 @@ int tram_future_add_done_callback(tram_future *future, tram_future_callback call
     if (status)
         return status;
     if (!callback)
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct done_callback *record = memory_get(&future->loop->allocator, sizeof *record);
     if (!record)
         return -ENOMEM;

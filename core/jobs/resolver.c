@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/executor.h"
 #include "core/jobs/resolver.h"
 #include <tram/resolver.h>
@@ -174,7 +175,7 @@ int tram_loop_getnameinfo(tram_loop *loop, const struct sockaddr *address, sockl
     if (status)
         return status;
     if (!address || size > sizeof(struct sockaddr_storage))
-        return TRAM_EVALUE;
+        return tram__invalid(address ? "size" : "address");
     struct name_lookup *lookup;
     status = tram__job_new(loop, &name_kind, sizeof *lookup, &lookup);
     if (status)

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/signals.h"
 #include "core/loop/discard.h"
 #include "core/system/wiped.h"
@@ -242,7 +243,7 @@ static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
 
 static int add(tram_loop *loop, int signal_number, tram_callback callback, void *arg, struct discard *discard) {
     if (signal_number < 1 || signal_number > SIGNALS || !callback)
-        return TRAM_EVALUE;
+        return tram__invalid(callback ? "signal_number" : "callback");
     if (signal_number == SIGKILL || signal_number == SIGSTOP)
         return TRAM_ESTATE;
     struct signal_record *record = *find(loop, signal_number);
@@ -270,7 +271,7 @@ static int add(tram_loop *loop, int signal_number, tram_callback callback, void 
     if (status) {
         /* The C library keeps some signals to itself: for us there is no such signal. */
         memory_put(&loop->allocator, made, sizeof *record);
-        return status == -EINVAL ? TRAM_EVALUE : status;
+        return status == -EINVAL ? tram__invalid("signal_number") : status;
     }
     struct discard *replaced = record->discard;
     record->callback = callback;
@@ -308,7 +309,7 @@ int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {
     if (status)
         return status;
     if (signal_number < 1 || signal_number > SIGNALS)
-        return TRAM_EVALUE;
+        return tram__invalid("signal_number");
     struct signal_record **place = find(loop, signal_number);
     if (!*place)
         return 0;

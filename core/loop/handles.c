@@ -6,6 +6,8 @@
 
 #include "core/loop/handles.h"
 
+#include "core/base/invalid.h"
+
 #define STATE_MASK    3u
 #define WAS_CANCELLED 4u /* how the generation before this one ended */
 #define HAS_DISCARD   8u /* see call_discard() */
@@ -200,7 +202,7 @@ int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram
     if (unlikely(status))
         return status;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct call *call = call_new(loop, CALL_READY, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
@@ -216,7 +218,7 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
     if (unlikely(status))
         return status;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct call *call = call_new(loop, CALL_TIMER, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
@@ -309,7 +311,7 @@ static void posted_discard(struct mail *mail) {
 }
 
 static const struct mail_kind posted_call = {.run = posted_run, .discard = posted_discard};
-static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .counted = true};
+static const struct mail_kind tried_call = {.run = posted_run, .discard = posted_discard, .flags = MAIL_COUNTED};
 
 static void tried_ready_run(tram_loop *loop, struct ready *ready) {
     tram__mailbox_uncount(loop->mailbox);
@@ -333,7 +335,7 @@ __attribute__((noinline)) static int post_to_itself(tram_loop *loop, const struc
     struct call *call = call_new(loop, CALL_READY, posted.callback, posted.arg, posted.discard);
     if (!call)
         return -ENOMEM;
-    call->on.ready.run = kind->counted ? tried_ready_run : ready_run;
+    call->on.ready.run = kind->flags & MAIL_COUNTED ? tried_ready_run : ready_run;
     loop_ready(loop, &call->on.ready);
     return 0;
 }
@@ -343,7 +345,7 @@ static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callbac
     if (unlikely(loop_guard(loop) == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     struct posted_call posted = {callback, arg, discard};
     if (unlikely(tram__mailbox_entered == loop->mailbox))
         return post_to_itself(loop, kind, posted);

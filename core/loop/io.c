@@ -109,31 +109,41 @@ __attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
     return fd >= 0 ? make_page(loop, fd) : 0;
 }
 
-int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    uint32_t *place = (uint32_t)fd < loop->descriptor_count ? place_of(loop, fd) : NULL;
-    if (unlikely(!place || *place)) {
-        int status = make_place(loop, fd);
-        if (status)
-            return status;
-        place = fd >= 0 ? place_of(loop, fd) : NULL;
-    }
-    uint32_t slot = slot_new(loop);
-    if (unlikely(!slot))
-        return -ENOMEM;
-
+ALWAYS_INLINE static int begin(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
     loop->io_slots[slot].io = io;
-    if (place)
-        *place = slot;
     *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
     return 0;
+}
+
+/* Without a descriptor, or with the first of a page, or when there never were so many. */
+__attribute__((noinline)) static int add_with_care(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    int status = make_place(loop, fd);
+    if (status)
+        return status;
+    uint32_t slot = slot_new(loop);
+    if (!slot)
+        return -ENOMEM;
+    if (fd >= 0)
+        *place_of(loop, fd) = slot;
+    return begin(io, loop, kind, fd, slot);
+}
+
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    uint32_t slot = loop->io_slot_free;
+    if (unlikely(!slot || (uint32_t)fd >= loop->descriptor_count))
+        return add_with_care(io, loop, kind, fd);
+    uint32_t *place = place_of(loop, fd);
+    if (unlikely(*place))
+        return add_with_care(io, loop, kind, fd);
+    *place = slot;
+    loop->io_slot_free = loop->io_slots[slot].next_free;
+    return begin(io, loop, kind, fd, slot);
 }
 
 void tram__io_remove(struct io *io) {
     tram_loop *loop = io->loop;
     if (!io_added(io))
         return;
-    if (io->flags & IO_IN_KERNEL)
-        loop->poller_ops->forget(loop->poller, io);
     struct io_slot *slot = &loop->io_slots[io->slot];
     TRAM_DCHECK(slot->io == io);
     slot->io = NULL;
@@ -143,7 +153,11 @@ void tram__io_remove(struct io *io) {
     if (io->fd >= 0)
         *place_of(loop, io->fd) = 0;
     io->slot = 0;
-    io->wanted = io->armed = 0;
+    io->wanted = 0;
+    if (likely(io->flags & IO_IN_KERNEL))
+        loop->poller_ops->forget(loop->poller, io); /* last: a jump */
+    else
+        io->armed = 0;
 }
 
 /* What was collected before it was wanted is not for the owner: it is reported again in the next tick (L-2, L-5). */
@@ -162,12 +176,19 @@ ALWAYS_INLINE static int want(struct io *io, unsigned events) {
     return io->loop->poller_ops->change(io->loop->poller, io);
 }
 
-int tram__io_receive_start(struct io *io) {
+__attribute__((noinline)) static int receive_again(struct io *io) {
     if (!(io->armed & IO_READ) || io->armed & IO_EDGE)
         return want(io, io->wanted | IO_READ);
     begin_to_want(io, IO_READ); /* it is armed still: stopping is lazy */
     io->wanted |= IO_READ;
     return 0;
+}
+
+int tram__io_receive_start(struct io *io) {
+    if (io->flags & IO_IN_KERNEL || io->fd < 0)
+        return receive_again(io);
+    io->wanted |= IO_READ;
+    return io->loop->poller_ops->change(io->loop->poller, io);
 }
 
 /* The kernel is told only if it reports something nobody wants: whoever pauses and resumes soon pays no system call. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
 #include "core/loop/raised.h"
@@ -132,17 +133,14 @@ static void run_due(tram_loop *loop) {
 
 /* The oldest first: what a transport let go of is released before the transport's own memory goes. */
 static void run_deferred_frees(tram_loop *loop) {
-    while (unlikely(loop->deferred_frees != NULL)) {
-        struct deferred_free *oldest = NULL, *next;
-        for (struct deferred_free *newest = loop->deferred_frees; newest; newest = next) {
-            next = newest->next;
-            newest->next = oldest;
-            oldest = newest;
-        }
+    struct deferred_free *deferred;
+    while (unlikely((deferred = loop->deferred_frees) != NULL)) {
+        struct deferred_free *next;
         loop->deferred_frees = NULL;
-        for (; oldest; oldest = next) {
-            next = oldest->next;
-            oldest->dispose(loop, oldest);
+        loop->deferred_last = &loop->deferred_frees;
+        for (; deferred; deferred = next) {
+            next = deferred->next;
+            deferred->dispose(loop, deferred);
         }
     }
 }
@@ -366,7 +364,7 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
         return status;
     size_t limit = options->mailbox_limit ? options->mailbox_limit : TRAM_MAILBOX_LIMIT;
     if (limit > INT32_MAX)
-        return TRAM_EVALUE;
+        return tram__invalid("mailbox_limit");
     status = tram__mailbox_new(&loop->allocator, loop->sys, (uint32_t)limit, &loop->mailbox);
     if (status)
         return status;
@@ -409,6 +407,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     list_init(&loop->ready);
     list_init(&loop->batch);
     list_init(&loop->close_hooks);
+    loop->deferred_last = &loop->deferred_frees;
     tram__timers_init(&loop->timers, &loop->allocator, tram__clock(loop));
     status = open_parts(loop, options);
     if (status)
@@ -465,8 +464,9 @@ int tram_loop_free(tram_loop *loop) {
 void tram__loop_free_later(tram_loop *loop, struct deferred_free *deferred,
                            void (*dispose)(tram_loop *loop, struct deferred_free *deferred)) {
     deferred->dispose = dispose;
-    deferred->next = loop->deferred_frees;
-    loop->deferred_frees = deferred;
+    deferred->next = NULL;
+    *loop->deferred_last = deferred;
+    loop->deferred_last = &deferred->next;
 }
 
 void tram_loop_stats(const tram_loop *loop, tram_stats *ret_stats) {

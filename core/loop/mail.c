@@ -1,6 +1,16 @@
 /* The mail of a loop: when what the mailbox holds runs, and where it stands among the callbacks of the loop. */
 #include "core/loop/loop.h"
 
+/* Takes its place off, or leaves the node to it. */
+__attribute__((noinline)) static void run_flagged(tram_loop *loop, struct mail_batch *used, struct mail *mail) {
+    unsigned flags = mail->kind->flags;
+    if (flags & MAIL_COUNTED)
+        tram__mailbox_uncount(loop->mailbox);
+    mail->kind->run(loop, mail);
+    if (!(flags & MAIL_KEPT))
+        mail_put_back(loop->mailbox, used, mail);
+}
+
 void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
@@ -8,10 +18,12 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     /* A signal, or a stop, waits for one portion, however much mail there is. */
     while (left) {
         struct mail *mail = mailbox_next(mailbox);
-        if (unlikely(mail->kind->counted))
-            tram__mailbox_uncount(mailbox);
-        mail->kind->run(loop, mail);
-        mail_put_back(mailbox, &used, mail);
+        if (likely(!mail->kind->flags)) {
+            mail->kind->run(loop, mail);
+            mail_put_back(mailbox, &used, mail);
+        } else {
+            run_flagged(loop, &used, mail);
+        }
         if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
     }

@@ -6,6 +6,7 @@
 
 #include "core/base/compiler.h"
 #include "core/base/probes.h"
+#include "core/base/steps.h"
 #include "core/system/fault.h"
 
 /*
@@ -44,6 +45,7 @@ static void push(ck_stack_t *stack, struct mail *mail) {
     HIDDEN_BEGIN();
     ck_stack_push_mpmc(stack, &mail->entry);
     HIDDEN_END();
+    between_steps();
 }
 
 static struct mail *pop(ck_stack_t *stack) {
@@ -57,6 +59,7 @@ static struct mail *pop(ck_stack_t *stack) {
 
 /* The newest entry and, linked to it, all others. */
 static ck_stack_entry_t *pop_all(ck_stack_t *stack) {
+    between_steps();
     HIDDEN_BEGIN();
     ck_stack_entry_t *entry = ck_stack_batch_pop_upmc(stack);
     HIDDEN_END();
@@ -135,10 +138,12 @@ struct mailbox *tram__mailbox_hold(struct mailbox *mailbox) {
 }
 
 static void discard(struct mailbox *mailbox, struct mail_batch *used, struct mail *mail) {
-    if (mail->kind->counted)
+    unsigned flags = mail->kind->flags;
+    if (flags & MAIL_COUNTED)
         tram__mailbox_uncount(mailbox);
     mail->kind->discard(mail);
-    mail_put_back(mailbox, used, mail);
+    if (!(flags & MAIL_KEPT))
+        mail_put_back(mailbox, used, mail);
 }
 
 static void discard_all(struct mailbox *mailbox, ck_stack_entry_t *entry) {
@@ -171,6 +176,7 @@ static void destroy(struct mailbox *mailbox) {
 }
 
 static void let_go(struct mailbox *mailbox, uint64_t references) {
+    between_steps();
     if (atomic_fetch_sub_explicit(&mailbox->references, references, memory_order_acq_rel) == references)
         destroy(mailbox);
 }
@@ -192,6 +198,7 @@ void tram__mailbox_abandon(struct mailbox *mailbox) {
 void tram__mailbox_close(struct mailbox *mailbox) {
     mailbox->announced = false;
     atomic_store_explicit(&mailbox->state, MAILBOX_CLOSED, memory_order_relaxed);
+    between_steps();
     /* As in tram__mailbox_sleep(): a poster that does not see the word has pushed what is found here. */
     ck_pr_fence_store_load();
     tram__mail_batch_send(mailbox, mailbox->used);
@@ -261,6 +268,16 @@ struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kin
     return mail;
 }
 
+struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind) {
+    if (unlikely(!own->nodes) && !more_nodes(own))
+        return NULL;
+    struct mail *mail = own->nodes;
+    own->nodes = mail->next_free;
+    own->nodes_out++;
+    mail->kind = kind;
+    return mail;
+}
+
 void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
     struct mailbox *owner_pool = batch.owner_pool;
     struct mail *mail = batch.first;
@@ -302,6 +319,7 @@ static void wake_sleeper(struct mailbox *mailbox) {
     if (!atomic_compare_exchange_strong_explicit(&mailbox->state, &state, MAILBOX_NOTIFIED, memory_order_relaxed,
                                                  memory_order_relaxed))
         return; /* someone else wakes it, or it woke, or was closed */
+    between_steps();
     PROBE1(mailbox_wakeup, mailbox);
     int saved = errno;
     uint64_t one = 1;
@@ -336,6 +354,7 @@ static inline int post(struct mailbox *mailbox, struct mail *mail) {
     if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED))
         return TRAM_ESTATE;
     PROBE2(mailbox_post, mailbox, mail);
+    between_steps();
     push(&mailbox->inbox, mail);
     if (unlikely(state_after_publishing(mailbox) >= MAILBOX_SLEEPING))
         finish_post(mailbox);
@@ -351,6 +370,18 @@ int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
     if (unlikely(status))
         tram__mail_free(mailbox, mail);
     return status;
+}
+
+int tram__mailbox_post_all(struct mailbox *mailbox, struct mail *first) {
+    if (atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED)
+        return TRAM_ESTATE;
+    for (struct mail *mail = first, *next; mail; mail = next) {
+        next = mail->entry.next ? mail_of(mail->entry.next) : NULL; /* once it is pushed it is the owner's */
+        push(&mailbox->inbox, mail);
+    }
+    if (state_after_publishing(mailbox) >= MAILBOX_SLEEPING)
+        finish_post(mailbox);
+    return 0;
 }
 
 int tram__mailbox_count(struct mailbox *mailbox) {
@@ -369,6 +400,7 @@ void tram__mailbox_uncount(struct mailbox *mailbox) {
 
 bool tram__mailbox_sleep(struct mailbox *mailbox) {
     mailbox->announced = true;
+    between_steps();
     atomic_store_explicit(&mailbox->state, MAILBOX_SLEEPING, memory_order_relaxed);
     ck_pr_fence_store_load();
     if (likely(mailbox_empty(mailbox) && !atomic_load_explicit(&mailbox->signals, memory_order_relaxed)))

@@ -30,11 +30,16 @@
 struct mail;
 
 /* What a node does when it arrives. `run` is called on the owner's loop; or `discard` if the loop was closed first, on
- * the closing thread or, within a post, on that of a poster. Neither frees the node. */
+ * the closing thread or, within a post, on that of a poster. Neither frees the node, but where it is kept. */
 struct mail_kind {
     void (*run)(tram_loop *loop, struct mail *mail);
     void (*discard)(struct mail *mail);
-    bool counted; /* counts against the limit of try posts */
+    uint8_t flags; /* enum mail_flag */
+};
+
+enum mail_flag {
+    MAIL_COUNTED = 1, /* counts against the limit of try posts */
+    MAIL_KEPT = 2,    /* `run` and `discard` see to the node: it is posted again, or freed, by them or later */
 };
 
 #define MAIL_PAYLOAD 40
@@ -84,6 +89,9 @@ struct mailbox {
     ck_stack_entry_t *batches; /* more of them, by the first of each batch */
     uint64_t nodes_out;        /* of its own, in all: those that came back through `back` included */
     struct mail_chunk *chunks;
+    struct routes *routes; /* how its loop reaches others by address: core/actors */
+    uint32_t number;       /* of the loop, for those who answer: core/actors; 0: it has none */
+    uint32_t number_generation;
     tram_allocator allocator; /* one that outlives loops */
     void *memory;             /* what was allocated: this struct is aligned in it */
 };
@@ -123,6 +131,9 @@ static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_k
     return mail;
 }
 
+/* A node of the owner's own, also where it does not run its loop. It comes back to it. */
+struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind);
+
 /* Gives back a node that was not posted, or has been run. Any thread. */
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail);
 
@@ -134,6 +145,12 @@ int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail);
 
 /* The same, but a node that is refused is given back. */
 int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail);
+
+/*
+ * Posts nodes that are linked by their entries, the last to none, with one look at the state: all or, after close,
+ * none.
+ */
+int tram__mailbox_post_all(struct mailbox *mailbox, struct mail *first);
 
 /* Takes a place for a counted node: 0, or -EAGAIN at the limit. Give it back by uncount, or post a node of a
  * counted kind. */

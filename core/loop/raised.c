@@ -77,7 +77,3 @@ int tram_loop_raise_with_release(tram_loop *loop, int code, void *user, void (*r
     }
     return tram_loop_raise(loop, code, user, detail);
 }
-
-const char *tram_loop_wrong_option(const tram_loop *loop) {
-    return loop->wrong_option;
-}

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/loop.h"
 #include "core/loop/report.h"
@@ -327,7 +328,7 @@ int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exce
     if (status)
         return status;
     if (!exception)
-        return TRAM_EVALUE;
+        return tram__invalid("exception");
     tram__report(loop, exception);
     return 0;
 }

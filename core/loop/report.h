@@ -25,12 +25,6 @@ static inline int loop_enter_open(const tram_loop *loop, const char *function) {
     return unlikely(loop->closed) ? TRAM_ESTATE : 0;
 }
 
-/* TRAM_EVALUE for the option or argument of this name, which the loop remembers; 0 if it is NULL. */
-static inline int loop_check(tram_loop *loop, const char *wrong_option) {
-    loop->wrong_option = wrong_option;
-    return wrong_option ? TRAM_EVALUE : 0;
-}
-
 /* ---- Slow callbacks ---- */
 
 /* Around a callback where they are timed: remembers it if it was slow, and logs it in debug mode (L-30). */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/loop.h"
 
 enum handle_state { HANDLE_PENDING, HANDLE_TAKEN, HANDLE_CANCELLED };
@@ -50,7 +51,7 @@ static void discard(void *arg) {
 int tram_loop_call_soon_threadsafe_handle(tram_loop *loop, tram_callback callback, void *arg, tram_discard discarding,
                                           tram_threadsafe_handle **ret_handle) {
     if (!callback || !ret_handle)
-        return TRAM_EVALUE;
+        return tram__invalid(callback ? "ret_handle" : "callback");
     tram_threadsafe_handle *handle = memory_get(&tram__memory_default, sizeof *handle);
     if (!handle)
         return -ENOMEM;

@@ -110,7 +110,8 @@ struct tram_loop {
     struct list ready;                    /* queued callbacks */
     struct list batch;                    /* those that this tick runs */
     uint32_t mail_placed;                 /* nodes that have a place in `ready`; see tram__loop_place_mail() */
-    struct deferred_free *deferred_frees; /* freed when the tick ends */
+    struct deferred_free *deferred_frees; /* freed when the tick ends, the first first */
+    struct deferred_free **deferred_last; /* where the next one goes */
     const struct poller_ops *poller_ops;
     struct poller *poller;
 
@@ -167,7 +168,6 @@ struct tram_loop {
     void (*before_wait)(tram_loop *loop, void *arg);
     void (*after_wait)(tram_loop *loop, void *arg);
     void *wait_arg;
-    const char *wrong_option; /* of the last call that returned TRAM_EVALUE and said why */
 
     struct executor_link *executor;       /* the default executor: executor.c */
     struct signal_record *signal_records; /* signals.c */

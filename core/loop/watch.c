@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/discard.h"
 
 /* Who is told of one direction: a callback of the user's, or a watcher; neither: nobody. */
@@ -212,7 +213,7 @@ static int add(tram_loop *loop, int fd, int which, struct registration registrat
     if (fd < 0)
         return -EBADF;
     if (!registration.callback)
-        return TRAM_EVALUE;
+        return tram__invalid("callback");
     status = tram__discard_new(loop, discard, registration.arg, &registration.discard);
     if (status)
         return status;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/signals.h"
 #include "core/system/fault.h"
 
@@ -540,13 +541,10 @@ int tram_runtime_run(tram_runtime *runtime) {
 
 static int check_options(const tram_runtime_options *options) {
     if (options->workers > TRAM_WORKERS_MAX)
-        return TRAM_EVALUE;
+        return tram__invalid("workers");
     if (options->stack_size && options->stack_size < (size_t)PTHREAD_STACK_MIN)
-        return TRAM_EVALUE;
-    for (size_t i = 0; i < sizeof options->reserved / sizeof *options->reserved; i++)
-        if (options->reserved[i])
-            return TRAM_EVALUE;
-    return 0;
+        return tram__invalid("stack_size");
+    return reserved_used(options) ? tram__invalid("reserved") : 0;
 }
 
 static int worker_open(struct worker *worker, const tram_loop_options *options) {
@@ -675,7 +673,7 @@ void *tram_loop_state(const tram_loop *loop) {
 
 int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats) {
     if (worker >= runtime->count)
-        return TRAM_EVALUE;
+        return tram__invalid("worker");
     tram_loop_stats(runtime->workers[worker].loop, ret_stats);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/memory.h"
 
 enum { KIND_COUNT = TRAM_FAULT_EVENTFD + 1 };
@@ -369,7 +370,7 @@ const struct sys *tram__faults_sys(const tram_faults *faults) {
 
 int tram__faults_allocator(const tram_loop_options *options, tram_allocator *ret_allocator) {
     if (options->faults && options->allocator)
-        return TRAM_EVALUE;
+        return tram__invalid("allocator");
     return tram__memory_choose(options->faults ? &options->faults->allocator : options->allocator, ret_allocator);
 }
 
@@ -416,7 +417,7 @@ void tram_faults_free(tram_faults *faults) {
 static int give_order(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, int error,
                       size_t at_most) {
     if ((unsigned)kind >= KIND_COUNT || !nth)
-        return TRAM_EVALUE;
+        return tram__invalid(nth ? "kind" : "nth");
     struct order *order = &faults->orders[kind];
     atomic_store(&order->count, 0);
     atomic_store(&order->first, atomic_load(&order->calls) + nth - 1);
@@ -427,7 +428,7 @@ static int give_order(tram_faults *faults, tram_fault_kind kind, uint64_t nth, u
 }
 
 int tram_faults_fail(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, int error) {
-    return error > 0 ? give_order(faults, kind, nth, count, error, 0) : TRAM_EVALUE;
+    return error > 0 ? give_order(faults, kind, nth, count, error, 0) : tram__invalid("error");
 }
 
 static bool moves_bytes(tram_fault_kind kind) {
@@ -451,7 +452,9 @@ static bool moves_bytes(tram_fault_kind kind) {
 }
 
 int tram_faults_shorten(tram_faults *faults, tram_fault_kind kind, uint64_t nth, uint64_t count, size_t size) {
-    return moves_bytes(kind) && size ? give_order(faults, kind, nth, count, 0, size) : TRAM_EVALUE;
+    if (!moves_bytes(kind) || !size)
+        return tram__invalid(size ? "kind" : "size");
+    return give_order(faults, kind, nth, count, 0, size);
 }
 
 void tram_faults_reset(tram_faults *faults) {

@@ -1,6 +1,7 @@
 /* What a task waits in first of all: a future, a time, its next turn. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/task.h"
 
 /* ---- A future ---- */
@@ -56,7 +57,7 @@ static bool may_await(const tram_future *future) {
 
 int tram_await(tram_future *future, void **ret_value) {
     if (unlikely(!future))
-        return TRAM_EVALUE;
+        return tram__invalid("future");
     int status = loop_enter_open(future->loop, __func__);
     if (unlikely(status))
         return status;
@@ -67,7 +68,7 @@ int tram_await(tram_future *future, void **ret_value) {
 
 int tram_task_join(tram_task *task) {
     if (unlikely(!task))
-        return TRAM_EVALUE;
+        return tram__invalid("task");
     int status = loop_enter_open(task->future.loop, __func__);
     if (unlikely(status))
         return status;

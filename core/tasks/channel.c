@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/waiters.h"
 #include <tram/channel.h>
 
@@ -401,7 +402,7 @@ int tram_channel_new(tram_loop *loop, size_t capacity, tram_discard discard, tra
     if (status)
         return status;
     if (capacity == 0 || capacity > SIZE_MAX / 2 / sizeof(void *))
-        return TRAM_EVALUE;
+        return tram__invalid("capacity");
     struct task_loop *tasks = tram__task_loop(loop);
     tram_channel *channel = tasks ? tram__memory_get_zero(&loop->allocator, sizeof *channel) : NULL;
     if (!channel)

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
+
 static void watched_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
     struct watched *watched = container_of(ready, struct watched, watch.ready);
@@ -22,7 +24,7 @@ void tram__watch_end(struct watched *watched) {
 int tram__futures_check(const tram_loop *loop, tram_future *const *futures, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!futures[i])
-            return TRAM_EVALUE;
+            return tram__invalid("futures");
         if (futures[i]->loop != loop)
             return TRAM_ESTATE;
     }

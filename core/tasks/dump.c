@@ -1,6 +1,7 @@
 /* Which tasks there are, and what each is at. */
 #include <stdio.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/task.h"
 
 static tram_task_state state_of(const tram_task *task) {
@@ -30,7 +31,7 @@ int tram_loop_each_task(tram_loop *loop, void (*visit)(const tram_task_info *inf
         return status;
     struct task_loop *tasks = task_loop_present(loop);
     if (!visit)
-        return TRAM_EVALUE;
+        return tram__invalid("visit");
     for (struct list *link = tasks ? tasks->all.next : NULL; link && link != &tasks->all; link = link->next) {
         tram_task_info info = info_of(container_of(link, tram_task, link));
         visit(&info, arg);
@@ -59,5 +60,5 @@ static void print_task(const tram_task_info *info, void *arg) {
 
 int tram_loop_dump_tasks(tram_loop *loop, void (*print)(void *arg, const char *line), void *arg) {
     struct dump dump = {print, arg};
-    return print ? tram_loop_each_task(loop, print_task, &dump) : TRAM_EVALUE;
+    return print ? tram_loop_each_task(loop, print_task, &dump) : tram__invalid("print");
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/combine.h"
 
 struct gather {
@@ -95,7 +96,7 @@ int tram_gather(tram_loop *loop, tram_future *const *futures, size_t count, unsi
     if (status)
         return status;
     if (flags & ~(unsigned)TRAM_GATHER_ERRORS || count > SIZE_MAX / 2 / sizeof(struct gather_child))
-        return TRAM_EVALUE;
+        return tram__invalid(flags & ~(unsigned)TRAM_GATHER_ERRORS ? "flags" : "count");
     status = tram__futures_check(loop, futures, count);
     if (status)
         return status;
@@ -171,7 +172,7 @@ static const struct future_kind shield_kind = {.name = "shield", .cancel = cance
 
 int tram_shield(tram_future *inner, tram_future **ret_future) {
     if (!inner)
-        return TRAM_EVALUE;
+        return tram__invalid("inner");
     tram_loop *loop = inner->loop;
     int status = loop_enter_open(loop, __func__);
     if (status)

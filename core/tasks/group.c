@@ -2,6 +2,7 @@
  * Task groups. The group is a scope of the task that began it, and each of its tasks is in its list until its done
  * callback was called, which the task embeds.
  */
+#include "core/base/invalid.h"
 #include "core/tasks/task.h"
 
 #include <errno.h>
@@ -171,7 +172,7 @@ int tram_group_begin(tram_group **ret_group) {
 int tram_group_spawn(tram_group *group, tram_task_function function, void *arg, const tram_task_options *options,
                      tram_task **ret_task) {
     if (!group || !function)
-        return TRAM_EVALUE;
+        return tram__invalid(group ? "function" : "group");
     tram_loop *loop = group->parent->future.loop;
     int status = loop_enter_open(loop, __func__);
     if (status)
@@ -195,7 +196,7 @@ int tram_group_spawn(tram_group *group, tram_task_function function, void *arg, 
 
 int tram_group_end(tram_group *group, int status) {
     if (!group)
-        return TRAM_EVALUE;
+        return tram__invalid("group");
     if (!scope_is_innermost(&group->scope))
         return TRAM_ESTATE;
     status = leave(group, status, __builtin_return_address(0));

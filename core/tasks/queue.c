@@ -1,6 +1,7 @@
 /* Queues: items in a ring or a heap, and who waits to put and to get. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/waiters.h"
 #include <tram/queue.h>
 
@@ -177,7 +178,7 @@ int tram_queue_get(tram_queue *queue, void **ret_item) {
 
 int tram_queue_task_done(tram_queue *queue) {
     if (queue->unfinished == 0)
-        return TRAM_EVALUE;
+        return tram__invalid("queue");
     if (--queue->unfinished == 0)
         tram_event_set(&queue->finished);
     return 0;
@@ -220,7 +221,9 @@ int tram_queue_new(tram_loop *loop, const tram_queue_options *options, tram_queu
     if (!options)
         options = &defaults;
     if ((unsigned)options->order > TRAM_QUEUE_PRIORITY || (options->order == TRAM_QUEUE_PRIORITY && !options->compare))
-        return TRAM_EVALUE;
+        return tram__invalid((unsigned)options->order > TRAM_QUEUE_PRIORITY ? "order" : "compare");
+    if (reserved_used(options))
+        return tram__invalid("reserved");
     tram_queue *queue = tram__memory_get_zero(&loop->allocator, sizeof *queue);
     if (!queue)
         return -ENOMEM;

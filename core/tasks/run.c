@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/task.h"
 #include <tram/executor.h>
 #include <tram/run.h>
@@ -199,7 +200,7 @@ static int begin_main(tram_loop *loop, void *arg) {
 
 int tram_runtime_run_task(tram_runtime *runtime, tram_task_function main, void *arg) {
     if (!main)
-        return TRAM_EVALUE;
+        return tram__invalid("main");
     struct runtime_main self = {.runtime = runtime, .function = main, .arg = arg, .status = TRAM_ECANCELLED};
     int status = tram_runtime_start(runtime);
     if (status)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/base/compiler.h"
+#include "core/base/invalid.h"
 #include "core/base/limits.h"
 #include <tram/error.h>
 
@@ -101,7 +102,7 @@ int tram__stack_get(struct stack_pool *pool, size_t size, struct stack *ret_stac
     size_t more = guard + STACK_NOTE + STACK_OFFSETS * 64;
     unsigned class_ = size ? class_of(size + more) : class_of(TRAM_TASK_STACK);
     if (unlikely(class_ > STACK_CLASS_MOST || size > SIZE_MAX / 2))
-        return TRAM_EVALUE;
+        return tram__invalid("stack_size");
     *ret_stack = (struct stack){.class_ = class_, .guard = guard};
     void **free = &pool->free[class_ - STACK_CLASS_LEAST];
     if (likely(*free != NULL)) {

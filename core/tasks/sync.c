@@ -2,6 +2,7 @@
  * Lock, event, semaphore, condition and barrier, each as asyncio's: who is woken has not got it yet, but its turn, and
  * takes it when it runs.
  */
+#include "core/base/invalid.h"
 #include "core/tasks/waiters.h"
 
 static const struct wait_kind lock_kind = WAIT_KIND("lock");
@@ -116,7 +117,7 @@ int tram_semaphore_acquire(tram_semaphore *semaphore) {
 
 int tram_semaphore_release(tram_semaphore *semaphore) {
     if (unlikely(semaphore->bound && semaphore->value + 1 >= semaphore->bound))
-        return TRAM_EVALUE;
+        return tram__invalid("semaphore");
     semaphore->value++;
     wake_next(semaphore);
     return 0;
@@ -175,7 +176,7 @@ enum { BARRIER_FILLING, BARRIER_DRAINING, BARRIER_RESETTING, BARRIER_BROKEN };
 
 int tram_barrier_init(tram_barrier *barrier, size_t parties) {
     if (parties == 0)
-        return TRAM_EVALUE;
+        return tram__invalid("parties");
     *barrier = (tram_barrier){.parties = parties};
     tram_condition_init(&barrier->condition, &barrier->lock);
     return 0;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
+
 /* ---- C++ ---- */
 
 /* What is being caught is known to the thread, not to the stack. Present only in a program with C++ in it. */
@@ -201,6 +203,8 @@ static void set_name(tram_task *task, const char *name) {
 
 int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, const tram_task_options *options,
                    tram_task **ret_task) {
+    if (unlikely(options && reserved_used(options)))
+        return tram__invalid("reserved");
     struct task_loop *tasks = tram__task_loop(loop);
     tram_task *task = likely(tasks) ? pool_get(&tasks->pool) : NULL;
     if (unlikely(!task))
@@ -354,7 +358,7 @@ int tram_task_spawn(tram_loop *loop, tram_task_function function, void *arg, con
     if (unlikely(status))
         return status;
     if (unlikely(!function))
-        return TRAM_EVALUE;
+        return tram__invalid("function");
     tram_task *task;
     status = tram__task_new(loop, function, arg, options, &task);
     if (likely(!status) && ret_task) {

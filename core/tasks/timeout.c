@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
+
 static void disarm(struct tram_timeout *timeout) {
     deadline_cancel(timeout->task->future.loop, &timeout->deadline);
     list_remove(&timeout->ready.link);
@@ -100,7 +102,7 @@ int tram_timeout_begin(uint64_t delay_ns, tram_timeout **ret_timeout) {
 
 int tram_timeout_end(tram_timeout *timeout, int status) {
     if (unlikely(!timeout))
-        return TRAM_EVALUE;
+        return tram__invalid("timeout");
     if (unlikely(!scope_is_innermost(&timeout->scope)))
         return TRAM_ESTATE;
     return tram__timeout_leave(timeout, status);
@@ -145,7 +147,7 @@ static int wait_no_time(tram_future *future, void **ret_value, const void *where
 
 int tram_wait_for(tram_future *future, uint64_t timeout_ns, void **ret_value) {
     if (unlikely(!future))
-        return TRAM_EVALUE;
+        return tram__invalid("future");
     tram_task *task = task_running(future->loop);
     if (unlikely(!task || future == &task->future))
         return TRAM_ESTATE;

@@ -1,6 +1,7 @@
 /* tram_wait and tram_as_completed: a task waits for as many of several futures as it wants. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/tasks/combine.h"
 
 #define FEW 8 /* futures whose watches fit on the stack */
@@ -115,7 +116,7 @@ int tram_wait(tram_future *const *futures, size_t count, uint64_t timeout_ns, tr
         return TRAM_ESTATE;
     tram_loop *loop = task->future.loop;
     if (count == 0 || !futures || (unsigned)mode > TRAM_FIRST_EXCEPTION)
-        return TRAM_EVALUE;
+        return tram__invalid(count && futures ? "mode" : "futures");
     int status = tram__futures_check(loop, futures, count);
     if (status)
         return status;

@@ -63,6 +63,13 @@ TRAM_API const char *tram_error_text(int code);
  */
 TRAM_API const char *tram_error_describe(const tram_error *error, int status);
 
+/*
+ * Which option or argument made no sense, after a call of this thread that returned TRAM_EVALUE: its name, as in its
+ * struct or declaration ("host", "backlog", "reserved"), of a struct in a struct the inner one ("max_per_source"); a
+ * constant. NULL: no call has returned TRAM_EVALUE yet. The next one says something else. Any thread.
+ */
+TRAM_API const char *tram_wrong_option(void);
+
 TRAM_END_DECLS
 
 #endif

@@ -307,12 +307,6 @@ TRAM_API int tram_loop_raise_with_release(tram_loop *loop, int code, void *user,
                                           const char *detail);
 
 /*
- * Which option or argument made no sense, after a call on this loop that returned TRAM_EVALUE: its name, "host",
- * "sock", "reserved", a constant; NULL where the last one did not say. Calls that have a tram_error say it there.
- */
-TRAM_API const char *tram_loop_wrong_option(const tram_loop *loop);
-
-/*
  * Debug mode (loop.set_debug): calls from a wrong thread are caught (and reported on that thread), slow callbacks
  * logged with their name, and the life of transports logged. Costs nothing when off.
  */

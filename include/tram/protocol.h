@@ -10,7 +10,8 @@
  *
  *     connection_made, datagram_received* and error_received* in any order, connection_lost, released
  *
- * with pause_writing and resume_writing, strictly alternating, anywhere between made and lost. A NULL entry
+ * with pause_writing and resume_writing, strictly alternating, anywhere between made and lost, and message_received
+ * (tram/message.h) for what other threads post to it. A NULL entry
  * does nothing and returns 0. A callback may call anything on any transport of its loop, its own included.
  *
  * Every callback returns 0, or a negative code that plays the part of an exception (see tram_loop_raise()).
@@ -21,6 +22,7 @@
 #define TRAM_PROTOCOL_H
 
 #include <tram/loop.h>
+#include <tram/message.h>
 
 TRAM_BEGIN_DECLS
 
@@ -110,7 +112,14 @@ typedef struct tram_protocol_ops {
      */
     int (*closing)(tram_protocol *protocol, uint64_t deadline_ns);
 
-    uintptr_t reserved[7]; /* must be 0 */
+    /*
+     * A message came by tram_transport_address(). What it refers to is destroyed after this has returned, unless it was
+     * taken: tram_message_take(); a request may be answered within or later: tram_message_take_request(). Comes between
+     * made and lost, also while the transport is closing. Where this is NULL, messages are dropped.
+     */
+    int (*message_received)(tram_protocol *protocol, tram_message *message);
+
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_protocol_ops;
 
 /* The first member of your struct. Set `ops`, zero the rest. */
@@ -138,6 +147,15 @@ typedef int (*tram_protocol_factory)(tram_loop *loop, void *arg, tram_protocol *
  * with a size; TRAM_ETYPE: a protocol without ops.
  */
 TRAM_API int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size);
+
+/*
+ * The address by which any thread reaches message_received of the transport's protocol (tram/message.h), made at the
+ * first call. It stays the transport's until connection_lost has returned, whatever protocol it has. -ENOMEM;
+ * TRAM_ELIMIT: more than 4,096 loops have addresses; TRAM_ESTATE: the connection is lost, or, by its protocol, not made
+ * yet.
+ */
+TRAM_API int tram_transport_address(tram_transport *transport, tram_address *ret_address);
+TRAM_API int tram_protocol_address(const tram_protocol *protocol, tram_address *ret_address);
 
 TRAM_END_DECLS
 

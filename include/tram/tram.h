@@ -2,6 +2,7 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/address.h>
 #include <tram/bridge.h>
 #include <tram/buffer.h>
 #include <tram/channel.h>
@@ -14,10 +15,13 @@
 #include <tram/future.h>
 #include <tram/group.h>
 #include <tram/inherit.h>
+#include <tram/input.h>
 #include <tram/limits.h>
 #include <tram/loop.h>
 #include <tram/memory.h>
+#include <tram/message.h>
 #include <tram/metrics.h>
+#include <tram/output.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
 #include <tram/protocol.h>

@@ -103,6 +103,19 @@ EOF
 
 subprocess_date
 
+# Each says what it is for when it is asked.
+help_of_each() {
+    local program name output
+    for program in "$examples"/*; do
+        name=${program##*/}
+        [[ -f $program && -x $program ]] || continue
+        output=$(timeout 20 "$program" --help </dev/null) || fail "$name --help: exit code $?"
+        [[ $output == "usage: $name"* && $output == *$'\n'* ]] || fail "$name --help printed: $output"
+    done
+}
+
+help_of_each
+
 # rules: E-3
 # A UDP echo server and a connected client that reads the terminal while it listens.
 udp_echo() {
@@ -189,14 +202,14 @@ start() {
     server_out=$out
 }
 
-# Ends it, by a signal: stop NAME SIGNAL.
+# Ends it, by a signal: stop NAME SIGNAL. What it printed at last is read from `server_rest`.
 stop() {
     local status=0
     kill "-$2" "$server"
     wait "$server" || status=$?
     unset "started[$server]"
     ((status == 0)) || fail "$1: exit code $status after $2"
-    exec {server_out}<&-
+    exec {server_rest}<&"$server_out" {server_out}<&-
 }
 
 # rules: E-1
@@ -322,7 +335,145 @@ serve_forever() {
     exec {out}<&-
 }
 
+# Counters of each worker, and their sum.
+worker_state() {
+    local port lines
+    port=$(own_port)
+    start worker-state "$port"
+    [[ $said == "listening on 127.0.0.1:$port" ]] || fail "worker-state printed: $said"
+    timeout 60 python3 - "$port" <<'EOF' || fail "worker-state counts wrong"
+import socket, sys
+
+clients = [socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20).makefile("rw") for _ in range(20)]
+
+def ask(client, line):
+    client.write(line + "\n")
+    client.flush()
+    return int(client.readline())
+
+counts = [ask(client, "total, not") for _ in range(3) for client in clients]
+# Each worker has counted its own from 1 on, without a gap.
+workers = counts.count(1)
+assert workers > 0
+for number in set(counts):
+    assert number == 1 or counts.count(number - 1) >= counts.count(number), counts
+assert ask(clients[0], "total") == 61
+EOF
+    stop worker-state TERM
+    lines=$(awk '{ sum += $3 } END { print sum }' <&"$server_rest")
+    [[ $lines == 61 ]] || fail "worker-state printed $lines lines in all"
+}
+
+# Primes on a pool: in order, while clients come and go.
+executor() {
+    local port
+    port=$(own_port)
+    start executor "$port" 2>/dev/null # bad lines are reported
+    timeout 100 python3 - "$port" <<'EOF' || fail "executor answers wrong"
+import socket, sys
+
+def connect():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60)
+
+known = {0: 0, 1: 0, 2: 1, 100: 25, 10: 4, 1000000: 78498, 3: 2}
+with connect() as sock:
+    sock.sendall("".join(f"{n}\n" for n in known).encode() * 5)
+    sock.shutdown(socket.SHUT_WR)
+    answers = b"".join(iter(lambda: sock.recv(65536), b"")).split()
+    assert [int(answer) for answer in answers] == list(known.values()) * 5, answers
+for sock in [connect() for _ in range(20)]:
+    sock.sendall(b"2000000\n")
+    sock.close()
+with connect() as sock:
+    sock.sendall(b"1")
+    sock.sendall(b"0\n")
+    assert sock.recv(100) == b"4\n"
+for bad in b"x\n", b"\n", b"10000001\n", b"-1\n", b"123456789":
+    with connect() as sock:
+        sock.sendall(bad)
+        try:
+            assert sock.recv(100) == b"", bad
+        except ConnectionResetError:
+            pass
+EOF
+    stop executor INT
+}
+
+# What a server allows: number, first byte, idleness, age, and what nobody reads.
+limits() {
+    local port line
+    port=$(own_port)
+    start limits "$port"
+    timeout 60 python3 - "$port" <<'EOF' || fail "limits allows too much or too little"
+import socket, sys
+
+def connect():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+
+def ends(sock):
+    try:
+        return sock.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+def sends_until_the_end(sock, reads):
+    try:
+        while True:
+            sock.sendall(bytes(65536))
+            if reads and not sock.recv(65536, socket.MSG_WAITALL):
+                return
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+
+one, two = connect(), connect()
+for sock in one, two:
+    sock.sendall(b"x")
+    assert sock.recv(10) == b"x"
+assert ends(connect()), "a third connection"
+for sock in one, two:
+    sock.shutdown(socket.SHUT_WR)
+    assert sock.recv(10) == b""
+silent, idle = connect(), connect()
+idle.sendall(b"x")
+assert idle.recv(10) == b"x"
+assert ends(silent) and ends(idle)
+busy, deaf = connect(), connect()
+sends_until_the_end(deaf, False)
+sends_until_the_end(busy, True)
+EOF
+    stop limits TERM
+    for line in "lost: a clean end" "lost: a clean end" "lost: first byte: Connection timed out" "lost: idle: Connection timed out" \
+        "lost: write: " "lost: total: Connection timed out" "refused 1, first byte 1, idle 1, total 1, unread 1"; do
+        read -r -t 20 said <&"$server_rest" && [[ $said == "$line"* ]] || fail "limits printed: $said, not: $line"
+    done
+}
+
+# tram's loops in the epoll loop of a host.
+embedding() {
+    local port line output client
+    port=$(own_port)
+    coproc HOST { exec timeout --foreground 60 "$examples/embed-epoll" "$port"; }
+    local host=$HOST_PID out=${HOST[0]} in=${HOST[1]}
+    read -r -t 20 line <&"$out" && [[ $line == "listening on 127.0.0.1:$port" ]] || fail "embed-epoll printed: $line"
+    exec {client}<>"/dev/tcp/127.0.0.1/$port"
+    echo hello >&"$client"
+    read -r -t 20 line <&"$client" && [[ $line == "hello" ]] || fail "embed-epoll answered: $line"
+    echo count >&"$in"
+    read -r -t 20 line <&"$out" && [[ $line == "1 connections" ]] || fail "embed-epoll printed: $line"
+    echo q >&"$in"
+    wait "$host" || fail "embed-epoll: exit code $?"
+    exec {client}<&-
+    if [[ -x $examples/embed-epoll-cpp ]]; then
+        output=$(timeout 20 "$examples/embed-epoll-cpp" "two loops") || fail "embed-epoll-cpp: exit code $?"
+        [[ $output == "two loops" ]] || fail "embed-epoll-cpp printed: $output"
+    fi
+}
+
 echo_once
 echo_console
 numbers
 serve_forever
+worker_state
+executor
+limits
+embedding

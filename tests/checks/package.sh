@@ -34,7 +34,7 @@ fi
 awk '/<!-- readme-server -->/ { marked = 1 }
      marked && inside && /^```/ { exit }
      inside { print }
-     marked && /^```c$/ { inside = 1 }' "$source_dir/README.md" >"$work/server.c"
+     marked && /^```c( |$)/ { inside = 1 }' "$source_dir/README.md" >"$work/server.c"
 if [ ! -s "$work/server.c" ]; then
     echo 'README.md has no ```c block after <!-- readme-server -->'
     exit 1
@@ -91,7 +91,7 @@ echoes "pkg-config, static" "$work/pc-static"
 # The examples, out of the tree.
 cxx=${CXX:-c++}
 mkdir "$work/examples"
-cp "$source_dir"/examples/*.[ch] "$work/examples/"
+cp "$source_dir"/examples/*.c "$source_dir"/examples/*/*.[ch] "$work/examples/"
 # shellcheck disable=SC2046
 for source in "$work"/examples/*.c "$work/server.c"; do
     program=${source%.c}

@@ -467,17 +467,17 @@ static void test_X_1_the_wrong_option_is_named(void **state) {
         assert_int_equal(tram_loop_create_connection(world->loop, take_next, NULL, cases[i].host,
                                                      cases[i].host ? "1" : NULL, &cases[i].options, NULL),
                          TRAM_EVALUE);
-        assert_string_equal(tram_loop_wrong_option(world->loop), cases[i].wrong);
+        assert_string_equal(tram_wrong_option(), cases[i].wrong);
     }
     tram_server_options server = {.backlog = -1};
     assert_int_equal(tram_loop_create_server(world->loop, take_next, NULL, NULL, "0", &server, NULL), TRAM_EVALUE);
-    assert_string_equal(tram_loop_wrong_option(world->loop), "backlog");
+    assert_string_equal(tram_wrong_option(), "backlog");
     server = (tram_server_options){.shard = TRAM_SHARD_FIXED};
     assert_int_equal(tram_loop_create_server(world->loop, take_next, NULL, NULL, "0", &server, NULL), TRAM_EVALUE);
-    assert_string_equal(tram_loop_wrong_option(world->loop), "shard");
+    assert_string_equal(tram_wrong_option(), "shard");
     tram_datagram_options datagram = {.local_host = "127.0.0.1", .local_path = "/x"};
     assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, take_next, NULL, &datagram, NULL), TRAM_EVALUE);
-    assert_string_equal(tram_loop_wrong_option(world->loop), "local_path");
+    assert_string_equal(tram_wrong_option(), "local_path");
 }
 
 static void test_X_1_the_resolvers_own_code(void **state) {

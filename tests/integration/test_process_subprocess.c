@@ -700,7 +700,7 @@ static void test_Z_23_Z_19_a_loop_that_closes_amid_a_cancel(void **state) {
 
 /* ---- E-5 ---- */
 
-/* What examples/subprocess-date.c does. */
+/* What examples/asyncio/subprocess-date.c does. */
 static void test_E_5_Z_9_the_output_of_date_is_collected(void **state) {
     struct world *world = *state;
     struct process *process = process_new(world);

@@ -575,6 +575,117 @@ static void test_a_bridge_without_a_future_ends_with_its_loop(void **state) {
     close(coupling.right);
 }
 
+/* ---- A side whose other side is gone, or another's ---- */
+
+static int keep_nothing(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    (void)state;
+    for (size_t i = 0; i < count; i++)
+        tram_custom_sent(transport, pieces[i].iov_len);
+    return 0;
+}
+
+/* What is done to the one side, within a tick, before the other receives. */
+struct parting {
+    struct world *world;
+    tram_transport *a;
+    struct recorder *thief;
+    enum { DETACHED, RESET_TO_ANOTHER, ABORTED, PARTINGS } how;
+    struct detached detached;
+};
+
+static int part(tram_loop *loop, void *arg) {
+    struct parting *parting = arg;
+    (void)loop;
+    if (parting->how == DETACHED)
+        assert_int_equal(detach(parting->a, &parting->detached), 0);
+    else if (parting->how == RESET_TO_ANOTHER)
+        assert_int_equal(tram_transport_set_protocol(parting->a, &parting->thief->base), 0);
+    if (parting->how != DETACHED)
+        tram_transport_abort(parting->a);
+    return 0;
+}
+
+/*
+ * A transport that was detached is freed at the end of the tick; the bridge's protocol hears of it in the next one. In
+ * between the place belongs to the next connection, which must not get what was meant for the old one.
+ */
+static void test_what_comes_for_a_side_that_is_gone_goes_to_nobody(void **state) {
+    static const tram_custom_ops custom_ops = {.writelines = keep_nothing};
+    struct world *world = *state;
+    for (int how = 0; how < PARTINGS; how++) {
+        struct recorder *c = recorder_new(world, "c");
+        struct wire wire = wire_new_made(world, recorder_new(world, "a"));
+        struct parting parting = {.world = world, .a = wire.transport, .how = how};
+        struct coupling coupling = {.world = world, .a = wire.transport, .left = wire.peer};
+        parting.thief = recorder_new(world, "thief");
+        assert_int_equal(tram_loop_create_custom(world->loop, &custom_ops, NULL, &c->base, &coupling.b), 0);
+        run_to_rest(world);
+        assert_trace(world, "c.made");
+        assert_int_equal(tram_bridge(coupling.a, coupling.b, NULL, &coupling.future), 0);
+        run_to_rest(world);
+        world->trace[0] = '\0';
+        assert_int_equal(tram_custom_received(coupling.b, "to a", 4), 4);
+        expect(&coupling, coupling.left, "to a");
+
+        assert_int_equal(tram_loop_call_soon(world->loop, part, &parting, NULL, NULL), 0);
+        run_ticks(world, 1);
+        struct wire other = wire_new(world, recorder_new(world, "other"));
+        tram_custom_received(coupling.b, "to a", 4);
+        run_ticks(world, 3);
+        char byte;
+        assert_int_equal(recv(other.peer, &byte, 1, MSG_DONTWAIT), -1);
+        run_to_rest(world);
+        const tram_bridge_result *result = ended(&coupling);
+        assert_int_equal(result->outcome, TRAM_BRIDGE_CLOSED);
+        assert_int_equal(result->side, 0);
+        tram_future_release(coupling.future);
+        tram_transport_abort(other.transport);
+        run_to_rest(world);
+        close(other.peer);
+        close(coupling.left);
+        if (parting.how == DETACHED)
+            close(parting.detached.fd);
+        world->trace[0] = '\0';
+    }
+}
+
+/* The user's half of a custom transport that a bridge has begin to read takes the other side away. */
+static tram_transport *taken;
+static struct detached detached_there;
+
+static int take_away(tram_transport *transport, void *state) {
+    (void)transport;
+    (void)state;
+    if (taken)
+        detach(taken, &detached_there);
+    taken = NULL;
+    return 0;
+}
+
+static void test_a_side_that_is_taken_while_the_bridge_begins(void **state) {
+    static const tram_custom_ops custom_ops = {.writelines = keep_nothing, .resume_reading = take_away};
+    struct world *world = *state;
+    for (int second = 0; second < 2; second++) {
+        struct recorder *c = recorder_new(world, "c");
+        struct wire wire = wire_new_made(world, recorder_new(world, "a"));
+        struct coupling coupling = {.world = world, .left = wire.peer};
+        tram_transport *custom;
+        assert_int_equal(tram_loop_create_custom(world->loop, &custom_ops, NULL, &c->base, &custom), 0);
+        run_to_rest(world);
+        tram_transport_pause_reading(custom);
+        taken = wire.transport;
+        assert_int_equal(
+            tram_bridge(second ? wire.transport : custom, second ? custom : wire.transport, NULL, &coupling.future), 0);
+        assert_null(taken);
+        assert_ended(&coupling, TRAM_BRIDGE_CLOSED, !second, 0, 0, 0);
+        tram_future_release(coupling.future);
+        run_to_rest(world);
+        close(detached_there.fd);
+        close(wire.peer);
+        world->trace[0] = '\0';
+    }
+}
+
 static void test_what_cannot_be_coupled(void **state) {
     struct world *world = *state;
     struct coupling coupling = sockets_between(world, tcp_pair);
@@ -656,6 +767,8 @@ int main(void) {
         TEST(who_closes_a_side_closes_both),
         TEST(another_bridge_takes_over),
         TEST(a_bridge_without_a_future_ends_with_its_loop),
+        TEST(what_comes_for_a_side_that_is_gone_goes_to_nobody),
+        TEST(a_side_that_is_taken_while_the_bridge_begins),
         TEST(what_cannot_be_coupled),
     };
     return cmocka_run_group_tests_name("bridge", tests, NULL, NULL);

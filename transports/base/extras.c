@@ -1,6 +1,7 @@
 /* What programs ask of a transport beside moving bytes: a pointer of their own, its addresses, what it can do. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
@@ -62,7 +63,7 @@ int tram_transport_abort_with_error(tram_transport *transport, const tram_error 
     if (unlikely(status))
         return status;
     if (!error || error->code >= 0)
-        return TRAM_EVALUE;
+        return tram__invalid("error");
     const struct transport_overrides *calls = transport_kind_of(transport)->calls;
     if (transport->flags & T_HAS_OVERRIDES && !calls->abort)
         return -ENOTSUP;

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "core/loop/raised.h"
+#include "transports/base/address.h"
 
 /* ---- Ending ---- */
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
+    transport_close_address(transport);
     memory_put(&loop->allocator, transport->more, sizeof *transport->more);
     if (kind->dispose)
         kind->dispose(transport);

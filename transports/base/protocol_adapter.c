@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/released.h"
@@ -198,6 +199,16 @@ void tram__protocol_error_received(tram_transport *transport, const tram_error *
         report_failure(transport, status, "error_received");
 }
 
+void tram__protocol_message_received(tram_transport *transport, tram_message *message) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    uint64_t start = slow_begin(loop);
+    int status = ops->message_received(transport->protocol, message);
+    slow_end(loop, start, FUNCTION(ops->message_received), "message_received");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "message_received");
+}
+
 static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
     if (!callback)
         return;
@@ -281,7 +292,7 @@ int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size) {
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     if (!data && size)
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     if (protocol->ops->get_buffer)
         return feed_buffers(protocol, data, size);
     int status = size && protocol->ops->data_received ? protocol->ops->data_received(protocol, data, size) : 0;

@@ -35,6 +35,8 @@ void tram__protocol_process_exited(tram_transport *transport);
 void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
                                       const tram_socket_address *address);
 void tram__protocol_error_received(tram_transport *transport, const tram_error *error);
+/* Of a protocol that has it. */
+void tram__protocol_message_received(tram_transport *transport, tram_message *message);
 void tram__protocol_pause_writing(tram_transport *transport);
 void tram__protocol_resume_writing(tram_transport *transport);
 

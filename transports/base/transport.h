@@ -16,6 +16,8 @@ int tram__transport_resume_reading(tram_transport *transport);
 int tram__transport_write(tram_transport *transport, const void *data, size_t size);
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count);
 int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer);
+/* Sends a chain of pieces of this loop, or joins it to the queue; it is empty afterwards, whatever is returned. */
+int tram__transport_write_chain(tram_transport *transport, struct write_queue *chain);
 int tram__transport_cork(tram_transport *transport);
 int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);

@@ -103,6 +103,7 @@ struct transport_more {
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
     void *user;              /* the user's own */
+    uint32_t address;        /* the slot of its address, or 0: address.c */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
     size_t work;             /* begun and not ended: graceful.c */
     struct list working;     /* while there is some */

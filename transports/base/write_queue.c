@@ -27,6 +27,20 @@ static struct chunk *chunk_new(tram_loop *loop, size_t wanted) {
     return chunk;
 }
 
+/* With room for `wanted` bytes, in all at least of `least`. */
+static struct chunk *chunk_in_one_piece(tram_loop *loop, size_t wanted, size_t least) {
+    size_t size = sizeof(struct chunk);
+    if (wanted > UINT32_MAX - size)
+        return NULL;
+    size += wanted;
+    if (size < least)
+        size = least;
+    struct chunk *chunk = tram__chunk_get(loop, &size);
+    if (chunk)
+        *chunk = (struct chunk){.data = chunk->bytes, .capacity = (uint32_t)(size - sizeof *chunk)};
+    return chunk;
+}
+
 /* They were sent, or never will be. */
 static void close_descriptors(tram_loop *loop, struct chunk *chunk) {
     const int *fds = (const int *)(void *)chunk->bytes;
@@ -98,10 +112,11 @@ static void append(struct write_queue *queue, struct chunk *chunk) {
     queue->last = chunk;
 }
 
-static void join(struct write_queue *queue, const struct write_queue *added) {
+void tram__write_queue_join(struct write_queue *queue, struct write_queue *added) {
     append(queue, added->first);
     queue->last = added->last;
     queue->size += added->size;
+    *added = (struct write_queue){0};
 }
 
 /* How many bytes still fit behind those of the last chunk. */
@@ -129,6 +144,30 @@ int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const voi
         size -= part;
     }
     return 0;
+}
+
+char *tram__write_queue_room(const struct write_queue *queue, size_t *ret_room) {
+    struct chunk *chunk = queue->last;
+    *ret_room = chunk ? room_in(chunk) : 0;
+    return *ret_room ? chunk->bytes + (chunk->data + chunk->size - chunk->bytes) : NULL;
+}
+
+char *tram__write_queue_reserve(tram_loop *loop, struct write_queue *queue, size_t size, size_t *ret_room) {
+    char *at = tram__write_queue_room(queue, ret_room);
+    if (at && *ret_room >= size)
+        return at;
+    struct chunk *chunk = chunk_in_one_piece(loop, size, queue->first ? CHUNK_LARGE : 0);
+    if (!chunk)
+        return NULL;
+    append(queue, chunk);
+    return tram__write_queue_room(queue, ret_room);
+}
+
+void tram__write_queue_filled(struct write_queue *queue, size_t size) {
+    if (!size)
+        return;
+    queue->last->size += size;
+    queue->size += size;
 }
 
 /* 0 or -errno, and then nothing was kept. */
@@ -162,7 +201,7 @@ int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, cons
     if (status)
         tram__write_queue_clear(loop, &added);
     else
-        join(queue, &added);
+        tram__write_queue_join(queue, &added);
     return status;
 }
 
@@ -221,6 +260,10 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue) {
     tram__write_queue_consume(loop, queue, queue->size);
+    if (unlikely(queue->first != NULL)) { /* room that was reserved, and nothing came */
+        chunk_free(loop, queue->first);
+        queue->first = queue->last = NULL;
+    }
 }
 
 static void chunk_validate(const struct chunk *chunk) {

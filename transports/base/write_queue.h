@@ -53,6 +53,19 @@ int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buf
 int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, const void *data, size_t size,
                                 const int *fds, size_t count);
 
+/*
+ * Room for at least `size` bytes in one piece, behind the last byte; it counts as queued only when
+ * tram__write_queue_filled() says how much of it is. NULL: out of memory.
+ */
+char *tram__write_queue_reserve(tram_loop *loop, struct write_queue *queue, size_t size, size_t *ret_room);
+void tram__write_queue_filled(struct write_queue *queue, size_t size);
+
+/* The room that is left in the last chunk; NULL: none. */
+char *tram__write_queue_room(const struct write_queue *queue, size_t *ret_room);
+
+/* Appends another queue of the same loop, which is empty afterwards. */
+void tram__write_queue_join(struct write_queue *queue, struct write_queue *added);
+
 /* Those that go with the first byte of the queue; how many. */
 size_t tram__write_queue_descriptors(const struct write_queue *queue, const int **ret_fds);
 

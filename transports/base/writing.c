@@ -4,6 +4,7 @@
  * Reading order: tram_transport_write() at the end, whose short way is what most writes take; tram__transport_write()
  * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
  */
+#include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
@@ -135,7 +136,7 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
 
 int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
@@ -148,7 +149,7 @@ int tram__transport_write(tram_transport *transport, const void *data, size_t si
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     size_t size;
     if (unlikely(!pieces_size(&transport->queue, pieces, count, &size)))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     PROBE2(write, transport, size);
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
@@ -173,7 +174,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
 
 int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer) {
     if (unlikely(!buffer))
-        return TRAM_EVALUE;
+        return tram__invalid("buffer");
     size_t size = tram_buffer_size(buffer);
     PROBE2(write, transport, size);
     int status = may_write(transport, size);
@@ -186,6 +187,29 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
         return 0;
     if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
         return out_of_memory(transport);
+    tram__transport_queued(transport);
+    return 0;
+}
+
+/* As many pieces of it as one call takes. */
+static size_t send_chain(tram_transport *transport, const struct write_queue *chain) {
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    size_t count = tram__write_queue_gather(chain, pieces, TRAM_WRITE_PIECES);
+    if (likely(count == 1))
+        return taken(transport, io_try_send(&transport->io, pieces[0].iov_base, pieces[0].iov_len));
+    return taken(transport, io_try_send_pieces(&transport->io, pieces, count));
+}
+
+int tram__transport_write_chain(tram_transport *transport, struct write_queue *chain) {
+    PROBE2(write, transport, chain->size);
+    int status = may_write(transport, chain->size);
+    if (likely(status > 0) && goes_at_once(transport))
+        tram__write_queue_consume(loop_of(transport), chain, send_chain(transport, chain));
+    if (unlikely(status <= 0 || died(transport)) || likely(!chain->size)) {
+        tram__write_queue_clear(loop_of(transport), chain);
+        return status < 0 ? status : 0;
+    }
+    tram__write_queue_join(&transport->queue, chain);
     tram__transport_queued(transport);
     return 0;
 }
@@ -356,7 +380,7 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
 
 int tram_transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     if (unlikely(!pieces && count))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     DISPATCH(transport, writelines, transport, pieces, count);
 }
 
@@ -389,13 +413,13 @@ int tram__transport_water_marks(size_t *high, size_t *low) {
         if (*low == TRAM_LIMIT_DEFAULT)
             *high = TRAM_WRITE_HIGH;
         else if (*low > SIZE_MAX / 4)
-            return TRAM_EVALUE;
+            return tram__invalid("low");
         else
             *high = 4 * *low;
     }
     if (*low == TRAM_LIMIT_DEFAULT)
         *low = *high / 4;
-    return *high < *low ? TRAM_EVALUE : 0;
+    return *high < *low ? tram__invalid("low") : 0;
 }
 
 int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/future.h"
 #include "transports/base/handover.h"
 #include "transports/connect/connector.h"
@@ -556,7 +557,9 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
     if ((host || port) == (options->sock != NULL))
         return options->sock ? "sock" : "host";
     if (options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
-        return options->server_hostname ? "server_hostname" : "tls_…_timeout_ns";
+        return options->server_hostname            ? "server_hostname"
+               : options->tls_handshake_timeout_ns ? "tls_handshake_timeout_ns"
+                                                   : "tls_shutdown_timeout_ns";
     if (!tram__family_known(options->family))
         return "family";
     if (options->interleave < 0)
@@ -565,7 +568,7 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
         return "local_host";
     if (options->not_ours && !options->sock)
         return "not_ours";
-    return tram__reserved_used(options->reserved, 6) ? "reserved" : NULL;
+    return reserved_used(options) ? "reserved" : NULL;
 }
 
 /* What may be asked of a socket that is connected already. */
@@ -626,7 +629,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
         return status;
     if (!options)
         options = &defaults;
-    status = loop_check(loop, wrong_option(factory, host, port, options));
+    status = check_option(wrong_option(factory, host, port, options));
     if (status)
         return status;
     const struct socket_wishes wishes = {
@@ -660,7 +663,7 @@ int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory fac
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : TRAM_EVALUE;
+    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : tram__invalid("factory");
 }
 
 int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,
@@ -677,10 +680,10 @@ int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void 
         return status;
     if (!options)
         options = &defaults;
-    status = loop_check(loop, !factory                                    ? "factory"
-                              : !options->unread && options->unread_size  ? "unread"
-                              : tram__reserved_used(options->reserved, 8) ? "reserved"
-                                                                          : NULL);
+    status = check_option(!factory                                   ? "factory"
+                          : !options->unread && options->unread_size ? "unread"
+                          : reserved_used(options)                   ? "reserved"
+                                                                     : NULL);
     if (status)
         return status;
     struct socket_wishes wishes = {.discard = options->discard, .not_ours = options->not_ours};

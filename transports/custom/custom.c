@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/handover.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -47,7 +48,7 @@ static int custom_writelines(tram_transport *transport, const struct iovec *piec
     struct custom *custom = custom_of(transport);
     size_t size;
     if (!pieces_size(&transport->queue, pieces, count, &size))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     if (!custom->ops->writelines)
         return -ENOTSUP;
     if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
@@ -75,7 +76,8 @@ static int custom_write(tram_transport *transport, const void *data, size_t size
 }
 
 static int custom_write_buffer(tram_transport *transport, tram_buffer *buffer) {
-    return buffer ? custom_write(transport, tram_buffer_data(buffer), tram_buffer_size(buffer)) : TRAM_EVALUE;
+    return buffer ? custom_write(transport, tram_buffer_data(buffer), tram_buffer_size(buffer))
+                  : tram__invalid("buffer");
 }
 
 /* There is no system call to save. */
@@ -235,8 +237,10 @@ int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *s
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (!ops || tram__reserved_used(ops->reserved, 7) || (unsigned)ops->sendfile_mode > TRAM_SENDFILE_FALLBACK)
-        return TRAM_EVALUE;
+    if (!ops || (unsigned)ops->sendfile_mode > TRAM_SENDFILE_FALLBACK)
+        return tram__invalid(ops ? "sendfile_mode" : "ops");
+    if (reserved_used(ops))
+        return tram__invalid("reserved");
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     struct custom *custom = transport_state_open(loop) ? NULL : tram__memory_get_zero(&loop->allocator, sizeof *custom);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/loop.h"
 #include "core/system/fault.h"
 #include "transports/base/transport.h"
@@ -452,7 +453,7 @@ int tram_loop_create_pair_across(tram_loop *loop, tram_protocol *protocol, tram_
     if (status)
         return status;
     if (!other || !factory)
-        return TRAM_EVALUE;
+        return tram__invalid(other ? "factory" : "other");
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     struct mail *begin = tram__mail_new(other->mailbox, &begin_kind);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/protocol_adapter.h"
 #include "transports/datagram/datagram.h"
 #include "transports/datagram/open.h"
@@ -177,10 +178,12 @@ static int use_paths(struct creator *creator, const tram_datagram_options *optio
     if (!options->local_path && !options->remote_path)
         return 0;
     local->allocator = remote->allocator = allocator;
-    int status = tram__datagram_add_path(local, options->local_path, options->local_path_size, options->protocol);
+    int status =
+        tram__datagram_add_path(local, "local_path", options->local_path, options->local_path_size, options->protocol);
     if (status)
         return status;
-    status = tram__datagram_add_path(remote, options->remote_path, options->remote_path_size, options->protocol);
+    status = tram__datagram_add_path(remote, "remote_path", options->remote_path, options->remote_path_size,
+                                     options->protocol);
     if (!status && options->local_path)
         tram__socket_file_remove_stale(loop_of(creator), &local->items[0].address);
     return status;
@@ -240,7 +243,7 @@ int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_factory fa
     if (status)
         return status;
     /* There is no endpoint without any choice (D-3). */
-    status = loop_check(loop, !factory ? "factory" : !options ? "options" : tram__datagram_wrong_option(options));
+    status = check_option(!factory ? "factory" : !options ? "options" : tram__datagram_wrong_option(options));
     if (status)
         return status;
     if (options->sock)

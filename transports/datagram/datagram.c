@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/backend/datagrams.h"
+#include "core/base/invalid.h"
 #include "transports/base/protocol_adapter.h"
 #include "transports/datagram/queue.h"
 #include "transports/socket/address.h"
@@ -189,14 +190,14 @@ __attribute__((always_inline)) static inline int send_datagram(struct datagram_t
 __attribute__((always_inline)) static inline int find_destination(const struct datagram_transport *self,
                                                                   const tram_socket_address **address) {
     if (unlikely(*address && (*address)->size > sizeof(*address)->address))
-        return TRAM_EVALUE;
+        return tram__invalid("address");
     if (self->remote.size) {
         if (*address && !tram__address_equal(*address, &self->remote))
-            return TRAM_EVALUE;
+            return tram__invalid("address");
         *address = &self->remote;
         return 0;
     }
-    return unlikely(!self->connected && (!*address || !(*address)->size)) ? TRAM_EVALUE : 0;
+    return unlikely(!self->connected && (!*address || !(*address)->size)) ? tram__invalid("address") : 0;
 }
 
 /* An answer to the peer that is just being heard leaves from where it came in; of others the kernel decides. */
@@ -219,7 +220,7 @@ __attribute__((always_inline)) static inline int send_to(struct datagram_transpo
                                                          const tram_socket_address *address,
                                                          const struct io_ancillary *source) {
     if (unlikely(!data && size))
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     if (unlikely(dead(self))) {
         tram__transport_drop_write(&self->base);
         return 0;
@@ -441,7 +442,7 @@ int tram_transport_sendto_from(tram_transport *transport, const void *data, size
         return status;
     if (source &&
         (!source_of(source, &from) || (!self->connected && address_family(source) != address_family(address))))
-        return TRAM_EVALUE;
+        return tram__invalid("source");
     return send_to(self, data, size, address, source ? &from : NULL);
 }
 

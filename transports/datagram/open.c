@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/socket/socket.h"
 
 /* ---- Options ---- */
@@ -16,7 +17,7 @@ static bool has_host(const tram_datagram_options *options) {
 }
 
 const char *tram__datagram_wrong_option(const tram_datagram_options *options) {
-    if (tram__reserved_used(options->reserved, 8))
+    if (reserved_used(options))
         return "reserved";
     if (options->sock) {
         bool more = has_path(options) || has_host(options) || options->family || options->protocol || options->flags ||
@@ -34,12 +35,14 @@ const char *tram__datagram_wrong_option(const tram_datagram_options *options) {
     return options->family ? NULL : "family";
 }
 
-int tram__datagram_add_path(struct address_list *list, const char *path, size_t size, int protocol) {
+int tram__datagram_add_path(struct address_list *list, const char *name, const char *path, size_t size, int protocol) {
     tram_socket_address address;
     if (!path)
         return 0;
     int status = tram_socket_address_unix(path, size ? size : strlen(path), &address);
-    return status ? status : tram__addresses_add(list, &address, protocol);
+    if (status)
+        return tram__invalid(name);
+    return tram__addresses_add(list, &address, protocol);
 }
 
 /* ---- One pair ---- */

@@ -25,7 +25,7 @@ int tram__datagram_open(const struct sys *sys, const struct datagram_plan *plan,
 /* The option that makes no sense, before anything is tried, or NULL. */
 const char *tram__datagram_wrong_option(const tram_datagram_options *options);
 
-/* Adds the address of a Unix path, if there is one, as the options have it. 0, TRAM_EVALUE or -ENOMEM. */
-int tram__datagram_add_path(struct address_list *list, const char *path, size_t size, int protocol);
+/* Adds the address of a Unix path, the option `name`, if there is one. 0, TRAM_EVALUE or -ENOMEM. */
+int tram__datagram_add_path(struct address_list *list, const char *name, const char *path, size_t size, int protocol);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/transport.h"
 #include "transports/file/source.h"
 #include "transports/proxy/bridge.h"
@@ -236,8 +237,8 @@ int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (options && tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    if (options && reserved_used(options))
+        return tram__invalid("reserved");
     struct file_source source;
     status = tram__file_source_open(&source, loop, file, offset, count);
     if (status)

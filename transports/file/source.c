@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/executor.h"
 
 static int look(struct file_source *source) {
@@ -17,7 +18,7 @@ static int look(struct file_source *source) {
 
 int tram__file_source_open(struct file_source *source, tram_loop *loop, int file, int64_t offset, int64_t count) {
     if (offset < 0 || count <= 0)
-        return TRAM_EVALUE;
+        return tram__invalid(offset < 0 ? "offset" : "count");
     /* No position behind the largest one. */
     int64_t most = INT64_MAX - offset;
     *source = (struct file_source){

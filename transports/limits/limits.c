@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/loop/stats.h"
 #include "transports/base/transport.h"
 #include "transports/socket/socket.h"
@@ -25,10 +26,10 @@ int tram__limits_check(const tram_server_limits *limits) {
         return 0;
     size_t high = mark_of(limits->write_high), low = mark_of(limits->write_low);
     if (tram__transport_water_marks(&high, &low))
-        return TRAM_EVALUE;
+        return tram__invalid("write_low");
     if (limits->source_bits_ipv4 > 32 || limits->source_bits_ipv6 > 64)
-        return TRAM_EVALUE;
-    return tram__reserved_used(limits->reserved, 8) ? TRAM_EVALUE : 0;
+        return tram__invalid(limits->source_bits_ipv4 > 32 ? "source_bits_ipv4" : "source_bits_ipv6");
+    return reserved_used(limits) ? tram__invalid("reserved") : 0;
 }
 
 /* ---- Life ---- */

@@ -2,6 +2,7 @@
  * What there is to tell of loops, runtimes and servers; how it is written is in metrics/text.h. One table has the plain
  * counters, a function each the rest. A family is written as a whole: for each of them all sources are gone through.
  */
+#include "core/base/invalid.h"
 #include "transports/metrics/text.h"
 
 #include <string.h>
@@ -71,6 +72,8 @@ static const struct counter counters[] = {
     COUNTER(expired_grace, "expired_connections_grace_total",
             "Connections that were reset since the grace of a stop, or the time of a drain, was over."),
     COUNTER(over_write_limit, "connections_over_write_limit_total", "Transports ended by the hard limit of writing."),
+    COUNTER(messages, "messages_total", "Messages delivered to protocols and actors."),
+    COUNTER(dropped_messages, "dropped_messages_total", "Messages whose addressee had ended when they came."),
     COUNTER(bytes_received, "received_bytes_total", "Bytes received."),
     COUNTER(bytes_sent, "sent_bytes_total", "Bytes sent."),
     COUNTER(reads, "reads_total", "Receive calls that brought bytes, datagrams or the end of a stream."),
@@ -235,7 +238,7 @@ static void write_servers(struct metrics_text *text, const tram_metrics_source *
 
 static bool valid(const tram_metrics_source *source) {
     int things = (source->loop != NULL) + (source->runtime != NULL) + (source->server != NULL);
-    return things == 1 && !source->reserved[0] && !source->reserved[1];
+    return things == 1;
 }
 
 static void write_build(struct metrics_text *text) {
@@ -248,10 +251,12 @@ static void write_build(struct metrics_text *text) {
 
 int tram_metrics_write(const tram_metrics_source *sources, size_t count, tram_metrics_append append, void *arg) {
     if (!append || (!sources && count))
-        return TRAM_EVALUE;
+        return tram__invalid(append ? "sources" : "append");
     for (size_t i = 0; i < count; i++)
         if (!valid(&sources[i]))
-            return TRAM_EVALUE;
+            return tram__invalid("sources");
+        else if (reserved_used(&sources[i]))
+            return tram__invalid("reserved");
     struct metrics_text text;
     text.append = append;
     text.arg = arg;
@@ -288,7 +293,7 @@ static int append_to_memory(void *arg, const char *text, size_t size) {
 
 ptrdiff_t tram_metrics_render(const tram_metrics_source *sources, size_t count, char *text, size_t size) {
     if (!text && size)
-        return TRAM_EVALUE;
+        return tram__invalid("text");
     struct memory memory = {.text = text, .size = size};
     int status = tram_metrics_write(sources, count, append_to_memory, &memory);
     if (status)

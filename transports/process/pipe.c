@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/state.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
@@ -26,20 +27,20 @@ static bool refused(tram_transport *transport, size_t size) {
 
 static int write_bytes(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
-        return TRAM_EVALUE;
+        return tram__invalid("data");
     return refused(transport, size) ? 0 : tram__transport_write(transport, data, size);
 }
 
 static int write_lines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     size_t size;
     if (!pieces_size(&transport->queue, pieces, count, &size))
-        return TRAM_EVALUE;
+        return tram__invalid("pieces");
     return refused(transport, size) ? 0 : tram__transport_writelines(transport, pieces, count);
 }
 
 static int write_buffer(tram_transport *transport, tram_buffer *buffer) {
     if (unlikely(!buffer))
-        return TRAM_EVALUE;
+        return tram__invalid("buffer");
     return refused(transport, tram_buffer_size(buffer)) ? 0 : tram__transport_write_buffer(transport, buffer);
 }
 
@@ -135,7 +136,7 @@ static int examine(tram_loop *loop, int fd, mode_t *ret_mode) {
     if (loop->sys->fstat(fd, &status) < 0)
         return -errno;
     if (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode) && !S_ISCHR(status.st_mode))
-        return TRAM_EVALUE;
+        return tram__invalid("fd");
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present && !present->kind->yields)
         return TRAM_ESTATE;
@@ -207,7 +208,7 @@ static int create(struct creation *creation, enum pipe_side side, tram_protocol_
 static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
                         tram_future **ret_future) {
     mode_t mode;
-    int status = factory ? examine(loop, fd, &mode) : TRAM_EVALUE;
+    int status = factory ? examine(loop, fd, &mode) : tram__invalid("factory");
     if (!status)
         status = transport_state_open(loop);
     if (status)

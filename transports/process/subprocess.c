@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/child.h"
 #include "transports/process/pipe.h"
 #include "transports/socket/socket.h"
@@ -450,19 +451,22 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
 
 static bool stdio_has_sense(const tram_stdio *stdio, tram_stdio_kind last) {
     return (unsigned)stdio->kind <= (unsigned)last && (stdio->kind != TRAM_STDIO_FD || stdio->fd >= 0) &&
-           !tram__reserved_used(stdio->reserved, 2);
+           !reserved_used(stdio);
 }
 
-static int check_options(const tram_subprocess_options *options) {
-    if (!stdio_has_sense(&options->input, TRAM_STDIO_FD) || !stdio_has_sense(&options->output, TRAM_STDIO_FD) ||
-        !stdio_has_sense(&options->error, TRAM_STDIO_OUTPUT))
-        return TRAM_EVALUE;
-    if (tram__reserved_used(options->reserved, 8) || (options->pass_fd_count && !options->pass_fds))
-        return TRAM_EVALUE;
+static const char *wrong_option(const tram_subprocess_options *options) {
+    if (!stdio_has_sense(&options->input, TRAM_STDIO_FD))
+        return "input";
+    if (!stdio_has_sense(&options->output, TRAM_STDIO_FD))
+        return "output";
+    if (!stdio_has_sense(&options->error, TRAM_STDIO_OUTPUT))
+        return "error";
+    if (options->pass_fd_count && !options->pass_fds)
+        return "pass_fds";
     for (size_t i = 0; i < options->pass_fd_count; i++)
         if (options->pass_fds[i] < 0)
-            return TRAM_EVALUE;
-    return 0;
+            return "pass_fds";
+    return reserved_used(options) ? "reserved" : NULL;
 }
 
 static int subprocess(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *const *argv,
@@ -470,7 +474,7 @@ static int subprocess(tram_loop *loop, tram_protocol_factory factory, void *arg,
     static const tram_subprocess_options defaults;
     if (!options)
         options = &defaults;
-    int status = factory ? check_options(options) : TRAM_EVALUE;
+    int status = check_option(factory ? wrong_option(options) : "factory");
     if (status)
         return status;
     struct subprocess *process = tram__memory_get_zero(&loop->allocator, sizeof *process);
@@ -503,7 +507,7 @@ int tram_loop_subprocess_exec(tram_loop *loop, tram_protocol_factory factory, vo
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    return argv && argv[0] ? subprocess(loop, factory, arg, argv, options, ret_future) : TRAM_EVALUE;
+    return argv && argv[0] ? subprocess(loop, factory, arg, argv, options, ret_future) : tram__invalid("argv");
 }
 
 int tram_loop_subprocess_shell(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *command,
@@ -512,7 +516,7 @@ int tram_loop_subprocess_shell(tram_loop *loop, tram_protocol_factory factory, v
     if (status)
         return status;
     const char *const argv[] = {"/bin/sh", "-c", command, NULL};
-    return command ? subprocess(loop, factory, arg, argv, options, ret_future) : TRAM_EVALUE;
+    return command ? subprocess(loop, factory, arg, argv, options, ret_future) : tram__invalid("command");
 }
 
 /* The subprocess of a transport; -ENOTSUP if it is of another kind. */

@@ -7,19 +7,24 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/transport.h"
 #include "transports/proxy/bridge.h"
 #include "transports/proxy/splice.h"
 #include "transports/socket/socket.h"
 #include <tram/bridge.h>
 
+/*
+ * Its transport is known by protocol.transport alone, which is NULL from the moment at which the transport ends or has
+ * another protocol. `released` comes a tick later, when the memory may be another's.
+ */
 struct side {
     tram_protocol protocol;
     struct bridge *bridge;
-    tram_transport *transport; /* NULL: it is no more */
     struct side *other;
     struct splice splice; /* from here to the other */
     bool eof;
+    bool left;
 };
 
 struct bridge {
@@ -56,8 +61,8 @@ static void decide(struct side *side, tram_bridge_outcome outcome, int code) {
 
 static void on_both(struct bridge *bridge, int (*call)(tram_transport *transport)) {
     for (size_t i = 0; i < 2; i++)
-        if (bridge->sides[i].transport)
-            call(bridge->sides[i].transport);
+        if (bridge->sides[i].protocol.transport)
+            call(bridge->sides[i].protocol.transport);
 }
 
 /* ---- The protocol ---- */
@@ -72,7 +77,7 @@ static void count(struct side *side, size_t size) {
 static int bridge_received(tram_protocol *protocol, const void *data, size_t size) {
     struct side *side = side_of(protocol);
     struct bridge *bridge = side->bridge;
-    tram_transport *to = side->other->transport;
+    tram_transport *to = side->other->protocol.transport;
     count(side, size);
     if (unlikely(!to))
         return 0;
@@ -86,29 +91,30 @@ static int bridge_received(tram_protocol *protocol, const void *data, size_t siz
 }
 
 static int bridge_pause(tram_protocol *protocol) {
-    tram_transport *from = side_of(protocol)->other->transport;
+    tram_transport *from = side_of(protocol)->other->protocol.transport;
     return from ? tram_transport_pause_reading(from) : 0;
 }
 
 static int bridge_resume(tram_protocol *protocol) {
-    tram_transport *from = side_of(protocol)->other->transport;
+    tram_transport *from = side_of(protocol)->other->protocol.transport;
     return from ? tram_transport_resume_reading(from) : 0;
 }
 
 /* 1: stay open for what the other side still sends; 0: close. */
 static int bridge_eof(tram_protocol *protocol) {
     struct side *side = side_of(protocol), *other = side->other;
+    tram_transport *to = other->protocol.transport;
     side->eof = true;
-    if (!other->transport)
+    if (!to)
         return 0;
-    bool writable = !transport_kind_of(other->transport)->no_writing;
-    if (!other->eof && (!writable || tram_transport_can_write_eof(other->transport))) {
+    bool writable = !transport_kind_of(to)->no_writing;
+    if (!other->eof && (!writable || tram_transport_can_write_eof(to))) {
         if (writable)
-            tram_transport_write_eof(other->transport);
+            tram_transport_write_eof(to);
         return 1;
     }
     decide(side, TRAM_BRIDGE_EOF, 0);
-    tram_transport_close(other->transport);
+    tram_transport_close(to);
     return 0;
 }
 
@@ -116,19 +122,18 @@ static int bridge_eof(tram_protocol *protocol) {
 static void leave(struct side *side, int code) {
     struct bridge *bridge = side->bridge;
     struct side *other = side->other;
-    side->transport = NULL;
-    side->splice.from = NULL;
-    tram__splice_leave(&other->splice);
+    side->left = true;
+    side->protocol.transport = NULL; /* of one that is being lost, too */
     decide(side, code ? TRAM_BRIDGE_FAILED : side->eof ? TRAM_BRIDGE_EOF : TRAM_BRIDGE_CLOSED, code);
-    if (!other->transport) {
+    if (other->left) {
         deadline_cancel(bridge->future.loop, &bridge->idle);
         tram__future_finish(&bridge->future, &bridge->result);
-    } else if (other->transport->protocol != &other->protocol) {
+    } else if (!other->protocol.transport) {
         return; /* another protocol has both: this one's leaves next */
     } else if (code) {
-        tram_transport_reset(other->transport);
+        tram_transport_reset(other->protocol.transport);
     } else {
-        tram_transport_close(other->transport);
+        tram_transport_close(other->protocol.transport);
     }
 }
 
@@ -146,7 +151,7 @@ static int bridge_closing(tram_protocol *protocol, uint64_t deadline_ns) {
 
 static void bridge_released(tram_protocol *protocol) {
     struct side *side = side_of(protocol);
-    if (side->transport)
+    if (!side->left)
         leave(side, 0);
     tram__future_drop(&side->bridge->future);
 }
@@ -186,8 +191,8 @@ void tram__bridge_spliced(struct io *io, ssize_t result) {
 static uint64_t delivered(const struct bridge *bridge) {
     uint64_t bytes = bridge->result.bytes[0] + bridge->result.bytes[1];
     for (size_t i = 0; i < 2; i++)
-        if (bridge->sides[i].transport)
-            bytes -= tram_transport_get_write_buffer_size(bridge->sides[i].transport);
+        if (bridge->sides[i].protocol.transport)
+            bytes -= tram_transport_get_write_buffer_size(bridge->sides[i].protocol.transport);
     return bytes;
 }
 
@@ -240,14 +245,18 @@ static int may_be_coupled(const tram_transport *a, const tram_transport *b) {
     return status ? status : leads(b, a);
 }
 
+/* The user's half of a custom transport, which is called within, may take either of them away. */
 static void begin_side(struct side *side) {
-    if (side->transport->flags & T_EOF) {
+    tram_transport *from = side->protocol.transport, *to = side->other->protocol.transport;
+    if (!from || !to)
+        return;
+    if (from->flags & T_EOF) {
         if (!side->eof && bridge_eof(&side->protocol) == 0)
-            tram_transport_close(side->transport);
-    } else if (side->other->transport->flags & T_WRITING_PAUSED) {
-        tram_transport_pause_reading(side->transport);
+            tram_transport_close(from);
+    } else if (to->flags & T_WRITING_PAUSED) {
+        tram_transport_pause_reading(from);
     } else {
-        tram_transport_resume_reading(side->transport);
+        tram_transport_resume_reading(from);
     }
 }
 
@@ -259,8 +268,10 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         return status;
     if (!options)
         options = &defaults;
-    if (a == b || loop != b->io.loop || tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    if (a == b || loop != b->io.loop || reserved_used(options))
+        return tram__invalid(a == b || loop != b->io.loop ? "b" : "reserved");
+    transport_flush_writer(a); /* what an old bridge's pipe holds: it may fail, which the log function hears */
+    transport_flush_writer(b);
     status = may_be_coupled(a, b);
     if (status)
         return status;
@@ -279,11 +290,11 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
     for (size_t i = 0; i < 2; i++) {
         struct side *side = &bridge->sides[i];
         *side = (struct side){.protocol.ops = &bridge_ops, .bridge = bridge, .other = &bridge->sides[!i]};
-        side->transport = side->splice.from = i ? b : a;
-        side->splice.to = i ? a : b;
-        side->splice.protocol = &side->protocol;
+        side->protocol.transport = i ? b : a; /* also where connection_made comes later */
+        side->splice.from = &side->protocol;
+        side->splice.to = &side->other->protocol;
         tram__future_hold(&bridge->future);
-        tram_transport_set_protocol(side->transport, &side->protocol);
+        tram_transport_set_protocol(side->protocol.transport, &side->protocol);
     }
     for (size_t i = 0; i < 2; i++)
         begin_side(&bridge->sides[i]);

@@ -1,6 +1,7 @@
 /* Looking at the first bytes of a connection: an operation that reads into memory of its own. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
 #include "transports/socket/socket.h"
@@ -97,7 +98,7 @@ int tram_loop_peek(tram_loop *loop, int sock, size_t size, uint64_t timeout_ns, 
     if (status)
         return status;
     if (!size || !ret_future || size > SIZE_MAX / 2)
-        return TRAM_EVALUE;
+        return tram__invalid(ret_future ? "size" : "ret_future");
     status = tram__socket_take(loop, sock, SOCK_STREAM);
     if (status)
         return status;

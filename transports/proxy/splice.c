@@ -96,15 +96,17 @@ static struct splice *of(struct exclusive_writer *writer) {
 static void done(struct splice *splice, tram_loop *loop) {
     put_pipe(loop, splice->pipe, !splice->writer.held);
     splice->writer.held = 0;
-    bool waited = splice->waits && splice->from && splice->from->protocol == splice->protocol;
+    const tram_transport *to = splice->to->transport;
+    tram_transport *from = splice->from->transport;
+    bool waited = splice->waits;
     splice->waits = false;
-    if (waited && !(splice->to->flags & T_WRITING_PAUSED))
-        tram_transport_resume_reading(splice->from);
+    if (waited && from && to && !(to->flags & T_WRITING_PAUSED))
+        tram_transport_resume_reading(from);
 }
 
 static void lost(struct exclusive_writer *writer) {
     struct splice *splice = of(writer);
-    done(splice, splice->to->io.loop);
+    done(splice, splice->to->transport->io.loop);
 }
 
 /* All that the pipe holds, into memory. 0 or a negative code. */
@@ -122,7 +124,7 @@ static int read_pipe(struct splice *splice, const struct sys *sys, char *memory)
 
 static void yield_writer(struct exclusive_writer *writer) {
     struct splice *splice = of(writer);
-    tram_transport *to = splice->to;
+    tram_transport *to = splice->to->transport;
     tram_loop *loop = to->io.loop;
     size_t size = writer->held;
     char *memory = memory_get(&loop->allocator, size);
@@ -149,7 +151,7 @@ static void next_range(struct exclusive_writer *writer, struct io_range *ret_ran
 
 static void range_sent(struct exclusive_writer *writer, ssize_t result) {
     struct splice *splice = of(writer);
-    tram_transport *to = splice->to;
+    tram_transport *to = splice->to->transport;
     if (unlikely(result <= 0)) {
         splice->never = true;
         if (refused(result))
@@ -169,10 +171,11 @@ static void range_sent(struct exclusive_writer *writer, ssize_t result) {
 /* `to` takes no more now: `from` waits. */
 static void wait_for_room(struct splice *splice) {
     splice->waits = true;
-    tram_transport_pause_reading(splice->from);
-    int status = tram__io_send_start(&splice->to->io);
+    tram_transport *to = splice->to->transport;
+    tram_transport_pause_reading(splice->from->transport);
+    int status = tram__io_send_start(&to->io);
     if (unlikely(status))
-        tram__transport_fatal(splice->to, status, "epoll_ctl", NULL);
+        tram__transport_fatal(to, status, "epoll_ctl", NULL);
 }
 
 static void tell(tram_transport *transport, enum traffic direction) {
@@ -182,7 +185,7 @@ static void tell(tram_transport *transport, enum traffic direction) {
 
 /* The pipe has bytes again. */
 static void send_on(struct splice *splice, size_t size) {
-    tram_transport *to = splice->to;
+    tram_transport *to = splice->to->transport;
     tram_stats *stats = &to->io.loop->stats;
     struct exclusive_writer *writer = &splice->writer;
     *writer = (struct exclusive_writer){
@@ -202,12 +205,6 @@ static void send_on(struct splice *splice, size_t size) {
         wait_for_room(splice);
 }
 
-void tram__splice_leave(struct splice *splice) {
-    if (splice->writer.held && splice->to)
-        yield_writer(&splice->writer);
-    splice->to = NULL;
-}
-
 /* ---- Into the pipe ---- */
 
 static bool is_tcp(const tram_transport *transport) {
@@ -223,8 +220,9 @@ void tram__splice_learn(struct splice *splice, size_t size) {
     if (splice->bulk < TRAM_SPLICE_AFTER || splice->never)
         return;
     splice->bulk = TRAM_SPLICE_AFTER;
-    if (is_tcp(splice->from) && is_tcp(splice->to))
-        splice->from->io.flags |= IO_SPLICES;
+    tram_transport *from = splice->from->transport;
+    if (is_tcp(from) && is_tcp(splice->to->transport))
+        from->io.flags |= IO_SPLICES;
     else
         splice->never = true;
 }
@@ -236,16 +234,16 @@ static bool is_free(const tram_transport *to) {
 }
 
 int tram__splice_pipe(struct splice *splice) {
-    struct io *io = &splice->from->io;
+    struct io *io = &splice->from->transport->io;
     if (unlikely(!splice->bulk || splice->never)) {
         io->flags &= (uint8_t)~IO_SPLICES;
         return -1;
     }
-    return is_free(splice->to) && take_pipe(io->loop, splice->pipe) ? splice->pipe[1] : -1;
+    return is_free(splice->to->transport) && take_pipe(io->loop, splice->pipe) ? splice->pipe[1] : -1;
 }
 
 void tram__splice_spliced(struct splice *splice, ssize_t result) {
-    struct io *io = &splice->from->io;
+    struct io *io = &splice->from->transport->io;
     if (unlikely(result <= 0)) {
         put_pipe(io->loop, splice->pipe, true);
         if (refused(result))
@@ -254,7 +252,7 @@ void tram__splice_spliced(struct splice *splice, ssize_t result) {
             io->kind->received(io, NULL, result);
         return;
     }
-    tell(splice->from, TRAFFIC_IN);
+    tell(splice->from->transport, TRAFFIC_IN);
     if (result < TRAM_SPLICE_END)
         splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
     else

@@ -8,12 +8,15 @@
 
 #include "transports/base/types.h"
 
-/* Zero-initialised but for the protocol and the transports. */
+/*
+ * Zero-initialised but for the bridge's protocols, each of which knows its transport as long as it has one. The pipe of
+ * one that parts with `to` is empty: set_protocol has the bytes written, the end of a connection throws them away, and
+ * detaching is refused.
+ */
 struct splice {
-    struct exclusive_writer writer; /* of `to`, while `pipe` holds bytes */
-    const tram_protocol *protocol;  /* of `from`, as long as that is the bridge's */
-    tram_transport *from;           /* NULL: it is gone, or another's */
-    tram_transport *to;
+    struct exclusive_writer writer; /* of to->transport, while `pipe` holds bytes */
+    const tram_protocol *from;
+    const tram_protocol *to;
     int pipe[2];
     size_t bulk; /* what speaks for moving: bytes that came in large pieces lately */
     bool waits;  /* `from` is paused until the pipe is empty */
@@ -22,9 +25,6 @@ struct splice {
 
 /* `size` bytes were received and copied. */
 void tram__splice_learn(struct splice *splice, size_t size);
-
-/* `to` is another's, or gone: what the pipe holds goes to where it was meant to. */
-void tram__splice_leave(struct splice *splice);
 
 /* See io_kind. */
 int tram__splice_pipe(struct splice *splice);

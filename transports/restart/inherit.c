@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/invalid.h"
 #include "core/base/time.h"
 #include "transports/restart/wire.h"
 #include "transports/socket/socket.h"
@@ -86,7 +87,7 @@ static int activated(const char *pid, const char *fds, const char *names, tram_l
         return 0;
     int owner = number_of(pid), count = number_of(fds);
     if (!owner || !count)
-        return TRAM_EVALUE;
+        return tram__invalid(owner ? "LISTEN_FDS" : "LISTEN_PID");
     if (owner != getpid())
         return 0;
     for (int i = 0; i < count; i++)
@@ -99,12 +100,12 @@ static int activated(const char *pid, const char *fds, const char *names, tram_l
         tram_listener *listener = &ret_listeners[i];
         snprintf(listener->name, sizeof listener->name, "unknown");
         if (named && !next_name(&names, listener->name))
-            return TRAM_EVALUE;
+            return tram__invalid("LISTEN_FDNAMES");
         int status = look_at(FIRST_ACTIVATED + i, listener);
         if (status)
             return status;
     }
-    return names && named ? TRAM_EVALUE : count;
+    return names && named ? tram__invalid("LISTEN_FDNAMES") : count;
 }
 
 int tram_listeners_activated(tram_listener *ret_listeners, size_t room, bool unset) {
@@ -275,8 +276,8 @@ int tram_listeners_inherit(const void *path, size_t path_size, const tram_inheri
     if (!options)
         options = &defaults;
     tram_socket_address address;
-    if (tram__reserved_used(options->reserved, 4) || room > INT_MAX)
-        return TRAM_EVALUE;
+    if (reserved_used(options) || room > INT_MAX)
+        return tram__invalid(room > INT_MAX ? "room" : "reserved");
     int status = tram_socket_address_unix(path, path_size, &address), link = -1;
     uint64_t end = end_after(options->timeout_ns);
     size_t count = 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/base/invalid.h"
 #include "transports/restart/wire.h"
 #include "transports/sharded/server.h"
 #include "transports/socket/file.h"
@@ -423,7 +424,7 @@ int tram_offer_release(tram_offer *offer) {
 /* ---- Making ---- */
 
 static int offer_error(struct kept_error *ret_error, int code) {
-    ret_error->error = (tram_error){.code = code, .operation = "offer_listeners"};
+    ret_error->error = (tram_error){.code = code, .operation = "offer_listeners", .option = option_of(code)};
     return code;
 }
 
@@ -485,15 +486,18 @@ static int offer_new(tram_runtime *runtime, const tram_socket_address *address, 
 
 static int check(const tram_runtime *runtime, const tram_offered *servers, size_t count,
                  const tram_offer_options *options) {
-    if (!servers || !count || count > UINT32_MAX || tram__reserved_used(options->reserved, 4))
-        return TRAM_EVALUE;
+    if (reserved_used(options))
+        return tram__invalid("reserved");
+    if (!servers || !count || count > UINT32_MAX)
+        return tram__invalid(servers ? "count" : "servers");
     for (size_t i = 0; i < count; i++) {
-        if (!servers[i].server || servers[i].server->shards.runtime != runtime ||
-            tram__reserved_used(servers[i].reserved, 4))
-            return TRAM_EVALUE;
+        if (!servers[i].server || servers[i].server->shards.runtime != runtime)
+            return tram__invalid("servers");
+        if (reserved_used(&servers[i]))
+            return tram__invalid("reserved");
         size_t length = servers[i].name ? strnlen(servers[i].name, TRAM_LISTENER_NAME_SIZE) : 0;
         if (!length || length == TRAM_LISTENER_NAME_SIZE)
-            return TRAM_EVALUE;
+            return tram__invalid("name");
     }
     return 0;
 }

@@ -1,4 +1,5 @@
 /* The calls of users on a server that have no future: closing it, and what can be known of it. */
+#include "core/base/invalid.h"
 #include "transports/server/server.h"
 
 /* A server may be held longer than its loop lives. */
@@ -89,7 +90,7 @@ int tram_server_sockname(const tram_server *server, size_t index, tram_socket_ad
     if (status)
         return status;
     if (!server->listeners || index >= server->listeners->count)
-        return TRAM_EVALUE;
+        return tram__invalid("index");
     *ret_address = server->listeners->items[index].address;
     return 0;
 }

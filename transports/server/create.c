@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/socket/socket.h"
 
 static void creation_cancel(tram_future *future);
@@ -191,8 +192,8 @@ const char *tram__server_wrong_option(const char *host, const char *port, const 
     if (options->backlog < 0 || options->backlog == INT_MAX)
         return "backlog";
     if (tram__limits_check(options->limits))
-        return "limits";
-    return tram__reserved_used(options->reserved, 4) ? "reserved" : NULL;
+        return tram_wrong_option();
+    return reserved_used(options) ? "reserved" : NULL;
 }
 
 /* What only a server of a runtime has, or NULL. */
@@ -250,14 +251,14 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         return status;
     if (!options)
         options = &defaults;
-    status = loop_check(loop, wrong_option(factory, host, port, options));
+    status = check_option(wrong_option(factory, host, port, options));
     const int *sockets = options->sock ? options->sock : options->sockets;
     size_t socket_count = options->sock ? 1 : options->socket_count;
     bool by_source = !status && options->limits && options->limits->max_per_source;
     for (size_t i = 0; !status && i < socket_count; i++) {
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
         if (!status && by_source && tram__socket_check_unix(loop->sys, sockets[i]) == 0)
-            status = loop_check(loop, "max_per_source"); /* it has no sources */
+            status = tram__invalid("max_per_source"); /* it has no sources */
     }
     if (status)
         return status;

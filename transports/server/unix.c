@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "core/base/invalid.h"
 #include "transports/connect/connector.h"
 #include "transports/limits/limits.h"
 #include "transports/server/create.h"
@@ -19,17 +20,22 @@ static int take_socket(tram_loop *loop, int fd) {
 static int path_or_socket(tram_loop *loop, const void *path, size_t size, const int *sock,
                           tram_socket_address *ret_address) {
     if (!path == !sock)
-        return TRAM_EVALUE;
+        return tram__invalid("path");
     return sock ? take_socket(loop, *sock) : tram_socket_address_unix(path, size, ret_address);
 }
 
 /* ---- Servers ---- */
 
 int tram__unix_server_check(const tram_unix_server_options *options, tram_server_options *ret_common) {
-    if (options->backlog < 0 || options->backlog == INT_MAX || tram__reserved_used(options->reserved, 7))
-        return TRAM_EVALUE;
-    if (tram__limits_check(options->limits) || (options->limits && options->limits->max_per_source))
-        return TRAM_EVALUE;
+    if (options->backlog < 0 || options->backlog == INT_MAX)
+        return tram__invalid("backlog");
+    if (reserved_used(options))
+        return tram__invalid("reserved");
+    int status = tram__limits_check(options->limits);
+    if (status)
+        return status;
+    if (options->limits && options->limits->max_per_source)
+        return tram__invalid("max_per_source");
     *ret_common = (tram_server_options){
         .backlog = options->backlog, .defer_serving = options->defer_serving, .limits = options->limits};
     return 0;
@@ -88,7 +94,7 @@ int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory factory,
         options = &defaults;
     tram_server_options common;
     tram_socket_address address;
-    status = factory ? tram__unix_server_check(options, &common) : TRAM_EVALUE;
+    status = factory ? tram__unix_server_check(options, &common) : tram__invalid("factory");
     if (!status)
         status = path_or_socket(loop, path, path_size, options->sock, &address);
     struct creation *creation;
@@ -105,6 +111,14 @@ int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory factory,
 
 /* ---- Connections ---- */
 
+static const char *wrong_option(tram_protocol_factory factory, const tram_unix_connection_options *options) {
+    if (!factory || options->server_hostname)
+        return factory ? "server_hostname" : "factory";
+    if (options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
+        return options->tls_handshake_timeout_ns ? "tls_handshake_timeout_ns" : "tls_shutdown_timeout_ns";
+    return reserved_used(options) ? "reserved" : NULL;
+}
+
 int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory factory, void *arg, const void *path,
                                      size_t path_size, const tram_unix_connection_options *options,
                                      tram_future **ret_future) {
@@ -114,9 +128,9 @@ int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory fact
         return status;
     if (!options)
         options = &defaults;
-    if (!factory || options->server_hostname || options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns ||
-        tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    status = check_option(wrong_option(factory, options));
+    if (status)
+        return status;
     tram_socket_address address;
     status = path_or_socket(loop, path, path_size, options->sock, &address);
     if (status)

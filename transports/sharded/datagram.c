@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/protocol_adapter.h"
 #include "transports/datagram/datagram.h"
 #include "transports/datagram/open.h"
@@ -182,11 +183,13 @@ int tram_runtime_create_datagram_endpoint(tram_runtime *runtime, tram_protocol_f
     int status = tram__runtime_enter(runtime);
     if (status)
         return status;
-    const char *wrong = wrong_option(factory, options);
-    status = wrong ? TRAM_EVALUE : tram__runtime_is_worker(runtime) ? TRAM_ESTATE : 0;
+    status = check_option(wrong_option(factory, options));
+    if (!status && tram__runtime_is_worker(runtime))
+        status = TRAM_ESTATE;
     if (status) {
         if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_datagram_endpoint", .option = wrong};
+            *ret_error =
+                (tram_error){.code = status, .operation = "create_datagram_endpoint", .option = option_of(status)};
         return status;
     }
     tram_runtime_datagram_endpoint *endpoint = NULL;

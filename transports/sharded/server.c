@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/server/server.h"
 #include "transports/server/unix.h"
 #include "transports/sharded/server.h"
@@ -300,11 +301,9 @@ static const char *wrong_option(const tram_runtime *runtime, tram_protocol_facto
 }
 
 static int check(const tram_runtime *runtime, tram_protocol_factory factory, const char *host, const char *port,
-                 const tram_server_options *options, const char **ret_wrong) {
-    *ret_wrong = wrong_option(runtime, factory, host, port, options);
-    if (*ret_wrong)
-        return TRAM_EVALUE;
-    return tram__runtime_is_worker(runtime) ? TRAM_ESTATE : 0;
+                 const tram_server_options *options) {
+    int status = check_option(wrong_option(runtime, factory, host, port, options));
+    return status || !tram__runtime_is_worker(runtime) ? status : TRAM_ESTATE;
 }
 
 static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
@@ -384,13 +383,13 @@ static int create_here(tram_runtime *runtime, tram_protocol_factory factory, voi
     return status;
 }
 
-/* `status`: of the checks so far; `wrong`: the option that they found. */
+/* `status`: of the checks so far. */
 static int create(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const struct listen_target *target,
-                  const tram_server_options *options, int status, const char *wrong, tram_runtime_server **ret_server,
+                  const tram_server_options *options, int status, tram_runtime_server **ret_server,
                   tram_error *ret_error) {
     if (status) {
         if (ret_error)
-            *ret_error = (tram_error){.code = status, .operation = "create_server", .option = wrong};
+            *ret_error = (tram_error){.code = status, .operation = "create_server", .option = option_of(status)};
         return status;
     }
     tram_runtime_server *server = NULL;
@@ -418,9 +417,8 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
         .sockets = options->sockets,
         .socket_count = options->socket_count,
     };
-    const char *wrong;
-    status = check(runtime, factory, host, port, options, &wrong);
-    return create(runtime, factory, arg, &target, options, status, wrong, ret_server, ret_error);
+    status = check(runtime, factory, host, port, options);
+    return create(runtime, factory, arg, &target, options, status, ret_server, ret_error);
 }
 
 int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg, const void *path,
@@ -434,27 +432,26 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
         options = &defaults;
     tram_server_options common = {0};
     tram_socket_address local;
-    const char *wrong = NULL;
     const struct listen_target target = {
         .local = &local,
         .keep_file = options->keep_socket_file,
         .sockets = options->sock,
         .socket_count = options->sock != NULL,
     };
-    status = !path == !options->sock ? TRAM_EVALUE : tram__unix_server_check(options, &common);
+    status = !path == !options->sock ? tram__invalid("path") : tram__unix_server_check(options, &common);
     if (!status && options->sock)
         status = tram__socket_check_unix(runtime_sys(runtime), *options->sock);
     else if (!status)
         status = tram_socket_address_unix(path, path_size, &local);
     common.shard = TRAM_SHARD_SHARED;
     if (!status)
-        status = check(runtime, factory, NULL, NULL, &common, &wrong);
-    return create(runtime, factory, arg, &target, &common, status, wrong, ret_server, ret_error);
+        status = check(runtime, factory, NULL, NULL, &common);
+    return create(runtime, factory, arg, &target, &common, status, ret_server, ret_error);
 }
 
 int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index, tram_socket_address *ret_address) {
     if (index >= server->addresses.count)
-        return TRAM_EVALUE;
+        return tram__invalid("index");
     *ret_address = server->addresses.items[index].address;
     return 0;
 }
@@ -466,7 +463,7 @@ size_t tram_runtime_server_connection_count(const tram_runtime_server *server, u
 int tram_runtime_server_limit_counts(const tram_runtime_server *server, unsigned worker,
                                      tram_limit_counts *ret_counts) {
     if (worker >= server->balance.count)
-        return TRAM_EVALUE;
+        return tram__invalid("worker");
     tram__limits_read(server->limits ? &server->limits->tally[worker] : NULL, ret_counts);
     return 0;
 }

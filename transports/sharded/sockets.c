@@ -5,13 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "core/base/invalid.h"
 #include "transports/sharded/server.h"
 #include "transports/socket/listener.h"
 
 /* ---- Coming ---- */
 
 static int socket_error(struct kept_error *ret_error, int code) {
-    ret_error->error = (tram_error){.code = code, .operation = "create_server"};
+    ret_error->error = (tram_error){.code = code, .operation = "create_server", .option = option_of(code)};
     return code;
 }
 
@@ -20,9 +21,9 @@ static int look_at(const struct sys *sys, int fd, tram_socket_address *ret_addre
     int type = 0;
     socklen_t size = sizeof type;
     if (sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
+        return errno == ENOTSOCK ? tram__invalid("sockets") : -errno;
     if (type != SOCK_STREAM)
-        return TRAM_EVALUE;
+        return tram__invalid("sockets");
     int flags = sys->fcntl(fd, F_GETFL, 0);
     if (flags < 0 || sys->fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
@@ -52,7 +53,7 @@ static int settle_shard(tram_runtime_server *server) {
         other |= size != workers;
     }
     if (options->steer && other)
-        return TRAM_EVALUE;
+        return tram__invalid("steer");
     if (options->shard == TRAM_SHARD_REUSEPORT && fewer)
         options->shard = TRAM_SHARD_SHARED;
     return 0;
@@ -92,7 +93,7 @@ int tram__runtime_server_use(tram_runtime_server *server, const int *sockets, si
         tram_socket_address address = {0};
         status = look_at(runtime_sys(shards->runtime), sockets[i], &address);
         if (!status && address.address.ss_family == AF_UNIX && server->limits && server->limits->sources)
-            status = TRAM_EVALUE; /* it has none */
+            status = tram__invalid("max_per_source"); /* it has none */
         if (!status)
             status = tram__addresses_add(&server->addresses, &address, 0);
     }

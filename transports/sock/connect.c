@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+#include "core/base/invalid.h"
 #include "transports/sock/op.h"
 #include "transports/socket/lookup.h"
 #include <tram/sock.h>
@@ -69,8 +70,8 @@ static int internet_family(const tram_loop *loop, int fd) {
     int family = 0;
     socklen_t size = sizeof family;
     if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    return family == AF_INET || family == AF_INET6 ? family : TRAM_EVALUE;
+        return errno == ENOTSOCK ? tram__invalid("fd") : -errno;
+    return family == AF_INET || family == AF_INET6 ? family : tram__invalid("fd");
 }
 
 /* Nobody has seen the operation yet: it never was. */
@@ -88,7 +89,7 @@ int tram_loop_sock_connect(tram_loop *loop, int fd, const char *host, const char
     if (status)
         return status;
     if (!host && !port)
-        return TRAM_EVALUE;
+        return tram__invalid("host");
     struct connect_op *connect;
     status = tram__sock_op_new(loop, fd, &connect_kind, sizeof *connect, ret_future, &connect);
     if (status)
@@ -111,7 +112,7 @@ int tram_loop_sock_connect_address(tram_loop *loop, int fd, const tram_socket_ad
     if (status)
         return status;
     if (!address || !address->size || address->size > sizeof address->address)
-        return TRAM_EVALUE;
+        return tram__invalid("address");
     struct connect_op *connect;
     status = tram__sock_op_new(loop, fd, &connect_kind, sizeof *connect, ret_future, &connect);
     if (status)

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "core/base/invalid.h"
+
 static tram_loop *loop_of(const struct sock_op *op) {
     return op->future.loop;
 }
@@ -140,7 +142,7 @@ static int check_socket(const tram_loop *loop, int fd) {
     int flags = loop->sys->fcntl(fd, F_GETFL, 0);
     if (flags < 0)
         return -errno;
-    return flags & O_NONBLOCK ? 0 : TRAM_EVALUE;
+    return flags & O_NONBLOCK ? 0 : tram__invalid("fd");
 }
 
 int tram__sock_op_new(tram_loop *loop, int fd, const struct sock_op_kind *kind, size_t size, tram_future **ret_future,

@@ -1,6 +1,7 @@
 /* sendfile on sockets of the user's. */
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/file/source.h"
 #include "transports/sock/op.h"
 #include "transports/socket/socket.h"
@@ -95,8 +96,8 @@ static int check_stream(const tram_loop *loop, int fd) {
     int type = 0;
     socklen_t size = sizeof type;
     if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    return type == SOCK_STREAM ? 0 : TRAM_EVALUE;
+        return errno == ENOTSOCK ? tram__invalid("fd") : -errno;
+    return type == SOCK_STREAM ? 0 : tram__invalid("fd");
 }
 
 int tram_loop_sock_sendfile(tram_loop *loop, int fd, int file, int64_t offset, int64_t count,
@@ -104,8 +105,8 @@ int tram_loop_sock_sendfile(tram_loop *loop, int fd, int file, int64_t offset, i
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    if (options && tram__reserved_used(options->reserved, 8))
-        return TRAM_EVALUE;
+    if (options && reserved_used(options))
+        return tram__invalid("reserved");
     struct file_source source;
     status = tram__file_source_open(&source, loop, file, offset, count);
     if (!status)

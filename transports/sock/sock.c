@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "transports/sock/op.h"
 #include "transports/socket/socket.h"
 #include <tram/sock.h>
@@ -109,7 +110,7 @@ int tram_loop_sock_recv_into(tram_loop *loop, int fd, void *memory, size_t size,
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    return memory ? receive_begin(loop, fd, &recv_into_kind, memory, size, ret_future) : TRAM_EVALUE;
+    return memory ? receive_begin(loop, fd, &recv_into_kind, memory, size, ret_future) : tram__invalid("memory");
 }
 
 int tram_loop_sock_recvfrom(tram_loop *loop, int fd, size_t size, tram_future **ret_future) {
@@ -123,7 +124,7 @@ int tram_loop_sock_recvfrom_into(tram_loop *loop, int fd, void *memory, size_t s
     if (status)
         return status;
     if (!memory || count > size)
-        return TRAM_EVALUE;
+        return tram__invalid(memory ? "count" : "memory");
     return receive_begin(loop, fd, &recvfrom_into_kind, memory, count ? count : size, ret_future);
 }
 
@@ -175,8 +176,10 @@ static const struct sock_op_kind sendto_kind = {
 
 static int send_begin(tram_loop *loop, int fd, const struct sock_op_kind *kind, const void *data, size_t size,
                       const tram_socket_address *address, tram_future **ret_future) {
-    if ((!data && size) || (address && (!address->size || address->size > sizeof address->address)))
-        return TRAM_EVALUE;
+    if (!data && size)
+        return tram__invalid("data");
+    if (address && (!address->size || address->size > sizeof address->address))
+        return tram__invalid("address");
     struct send_op *send;
     int status = tram__sock_op_new(loop, fd, kind, sizeof *send, ret_future, &send);
     if (status)

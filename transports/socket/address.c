@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "core/base/invalid.h"
 #include "core/base/text.h"
 
 static const struct sockaddr_in *inet_of(const tram_socket_address *address) {
@@ -94,7 +95,7 @@ static bool scoped(const char *host, const char *port, tram_socket_address *ret_
 int tram_socket_address_inet(const char *host, const char *port, tram_socket_address *ret_address) {
     tram_socket_address address;
     if (!tram__address_numeric(host, port, AF_UNSPEC, &address) && !scoped(host, port, &address))
-        return TRAM_EVALUE;
+        return tram__invalid("host");
     *ret_address = address;
     return 0;
 }
@@ -103,9 +104,9 @@ int tram_socket_address_unix(const char *path, size_t size, tram_socket_address 
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     bool abstract = path && size && !path[0];
     if (!path || !size || size + !abstract > sizeof local.sun_path)
-        return TRAM_EVALUE;
+        return tram__invalid("path");
     if (!abstract && memchr(path, '\0', size))
-        return TRAM_EVALUE;
+        return tram__invalid("path");
     memcpy(local.sun_path, path, size);
     memset(ret_address, 0, sizeof *ret_address);
     memcpy(&ret_address->address, &local, sizeof local);

@@ -4,13 +4,15 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 
+#include "core/base/invalid.h"
+
 int tram__socket_take(tram_loop *loop, int fd, int type) {
     int present_type = 0;
     socklen_t size = sizeof present_type;
     if (loop->sys->getsockopt(fd, SOL_SOCKET, SO_TYPE, &present_type, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
+        return errno == ENOTSOCK ? tram__invalid("sock") : -errno;
     if (present_type != type)
-        return TRAM_EVALUE;
+        return tram__invalid("sock");
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present && !present->kind->yields)
         return TRAM_ESTATE;
@@ -38,19 +40,12 @@ int tram__socket_check_unix(const struct sys *sys, int fd) {
     int family = 0;
     socklen_t size = sizeof family;
     if (sys->getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0)
-        return errno == ENOTSOCK ? TRAM_EVALUE : -errno;
-    return family == AF_UNIX ? 0 : TRAM_EVALUE;
+        return errno == ENOTSOCK ? tram__invalid("sock") : -errno;
+    return family == AF_UNIX ? 0 : tram__invalid("sock");
 }
 
 bool tram__family_known(int family) {
     return family == AF_UNSPEC || family == AF_INET || family == AF_INET6;
-}
-
-bool tram__reserved_used(const uintptr_t *reserved, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (reserved[i])
-            return true;
-    return false;
 }
 
 int tram__socket_set_transparent(const struct sys *sys, int fd, int family) {

@@ -25,9 +25,6 @@ int tram__socket_check_unix(const struct sys *sys, int fd);
 /* May the user ask for it? 0: any. */
 bool tram__family_known(int family);
 
-/* The words at the end of an options struct, for what does not exist yet. */
-bool tram__reserved_used(const uintptr_t *reserved, size_t count);
-
 /* Lets it bind to addresses that are not this machine's. -1 and errno. */
 int tram__socket_set_transparent(const struct sys *sys, int fd, int family);
 

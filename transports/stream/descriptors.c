@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "core/base/invalid.h"
 #include "transports/base/transport.h"
 #include <tram/unix.h>
 
@@ -72,7 +73,7 @@ int tram_transport_receive_fds(tram_transport *transport, size_t max) {
     if (status)
         return status;
     if (max > TRAM_DESCRIPTORS_MAX)
-        return TRAM_EVALUE;
+        return tram__invalid("max");
     if (transport->flags & T_LOST)
         return TRAM_ESTATE;
     status = prepare(transport);
@@ -141,7 +142,7 @@ int tram_transport_send_fds(tram_transport *transport, const void *data, size_t 
     if (status)
         return status;
     if (!data || !size || !fds || !count || count > TRAM_DESCRIPTORS_MAX)
-        return TRAM_EVALUE;
+        return tram__invalid(!data || !size ? "data" : !fds ? "fds" : "count");
     if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
     if (transport->flags & (T_LOST_PENDING | T_LOST)) {

@@ -1,0 +1,79 @@
+/*
+ * Who can be posted to on one loop: slots, each with a function that delivers. Core knows no more of an addressee than
+ * that; transports bind theirs to protocols.
+ *
+ * The struct is counted and outlives its loop while somebody may still post: it holds the mailbox. Slots are filled,
+ * emptied and delivered to by the loop's thread. Posters read what is constant, and the bound of a slot, which
+ * therefore never moves. A slot that is given back ends its generation, so that what is still on its way to it finds
+ * nobody.
+ */
+#ifndef TRAM_CORE_ACTORS_ADDRESSEES_H
+#define TRAM_CORE_ACTORS_ADDRESSEES_H
+
+#include <stdatomic.h>
+
+#include "core/loop/loop.h"
+#include <tram/message.h>
+
+/* False: there is nobody who could receive it, and the message is as it was. */
+typedef bool (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
+
+struct addressee {
+    deliver_function deliver; /* NULL: the slot is free */
+    void *target;
+    uint32_t generation;
+    uint32_t next_free;
+    _Atomic uint32_t bounded; /* messages of tram_try_post() that are on their way */
+    _Atomic uint32_t limit;
+};
+
+#define ADDRESSEES_PER_CHUNK 128u
+
+struct addressees {
+    struct mailbox *mailbox;      /* held */
+    _Atomic unsigned char *wiped; /* 1; a page that fork() wipes: 0 in the child, whose mail would go nowhere */
+    uint32_t number;              /* of the loop, and … */
+    uint32_t generation;          /* … which of those that had the number */
+    _Atomic uint32_t slot_count;  /* slots that exist, in whole chunks */
+    _Atomic(struct addressee **) chunks;
+    /* the owner's */
+    uint32_t chunk_capacity;
+    uint32_t free;             /* slot, or 0 */
+    struct outgrown *outgrown; /* directories of chunks that posters may still read */
+    _Atomic uint32_t references;
+};
+
+/* For the mailbox of a loop that is about to have a number. NULL: out of memory. */
+struct addressees *tram__addressees_new(struct mailbox *mailbox);
+void tram__addressees_release(struct addressees *addressees);
+
+static inline struct addressees *addressees_hold(struct addressees *addressees) {
+    atomic_fetch_add_explicit(&addressees->references, 1, memory_order_relaxed);
+    return addressees;
+}
+
+/* The slot, which must exist. Any thread. */
+static inline struct addressee *addressee_at(const struct addressees *addressees, uint32_t slot) {
+    struct addressee **chunks = atomic_load_explicit(&addressees->chunks, memory_order_acquire);
+    return &chunks[slot / ADDRESSEES_PER_CHUNK][slot % ADDRESSEES_PER_CHUNK];
+}
+
+static inline bool addressee_exists(const struct addressees *addressees, uint32_t slot) {
+    return slot < atomic_load_explicit(&addressees->slot_count, memory_order_acquire);
+}
+
+/* Who has the slot in this generation, or NULL. The owner. */
+static inline struct addressee *addressee_of(const struct addressees *addressees, uint32_t slot, uint32_t generation) {
+    if (unlikely(!addressee_exists(addressees, slot)))
+        return NULL;
+    struct addressee *addressee = addressee_at(addressees, slot);
+    return likely(addressee->generation == generation && addressee->deliver) ? addressee : NULL;
+}
+
+/* The owner: a slot for a target, or 0: out of memory. */
+uint32_t tram__addressee_add(struct addressees *addressees, deliver_function deliver, void *target);
+void tram__addressee_remove(struct addressees *addressees, uint32_t slot);
+
+void tram__addressees_validate(const struct addressees *addressees);
+
+#endif

@@ -1,0 +1,249 @@
+/*
+ * Requests and their answers, and work on other loops, which is a request that the library answers. The node that asks
+ * is the asker's own and is posted back to it as the reply: that needs no memory, cannot be refused while the asker is
+ * there, and keeps the asker's mailbox as long as the node is out.
+ */
+#include <errno.h>
+
+#include "core/actors/actors.h"
+#include "core/actors/message.h"
+
+/* ---- Back ---- */
+
+static void reply_run(tram_loop *loop, struct mail *mail) {
+    struct envelope *envelope = envelope_of(mail);
+    tram__request_answered(&actors_present(loop)->requests, envelope->message.reserved, (int32_t)envelope->slot,
+                           &envelope->message);
+    message_drop(&envelope->message); /* what is left of it */
+}
+
+/* The asker's loop closes: it waits for nothing any more. */
+static void reply_discard(struct mail *mail) {
+    message_drop(&envelope_of(mail)->message);
+}
+
+static const struct mail_kind reply_mail = {.run = reply_run, .discard = reply_discard};
+
+/*
+ * Posts the node to the loop whose it is. Its memory is there as long as the node is out, but within the post the node
+ * may be run already: so it takes a route, which is a hold, or, where the loop has ended, a hold for the moment.
+ */
+static int send_back(struct mail *mail) {
+    struct mailbox *asker = mail->owner_pool;
+    uint32_t number = asker->number;
+    bool pinned;
+    int status;
+    mail->kind = &reply_mail;
+    if (likely(route_enter(number, asker->number_generation, &pinned, &status) != NULL)) {
+        status = tram__mailbox_send(asker, mail);
+        route_leave(number, pinned);
+        return status;
+    }
+    tram__mailbox_hold(asker);
+    status = tram__mailbox_send(asker, mail);
+    tram__mailbox_release(asker);
+    return status;
+}
+
+static int answer(struct mail *mail, int status, const tram_message *reply) {
+    struct envelope *envelope = envelope_of(mail);
+    uint32_t number = envelope->message.reserved;
+    envelope->slot = (uint32_t)status;
+    envelope->message = reply ? *reply : (tram_message){0};
+    envelope->message.reserved = number;
+    return send_back(mail);
+}
+
+static struct mail *mail_of_request(tram_request *request) {
+    return (struct mail *)(void *)request;
+}
+
+int tram_reply(tram_request *request, const tram_message *reply) {
+    return answer(mail_of_request(request), 0, reply);
+}
+
+int tram_reply_error(tram_request *request, int code) {
+    return answer(mail_of_request(request), code < 0 ? code : TRAM_EUSER, NULL);
+}
+
+/* ---- There ---- */
+
+/* A request while it is delivered: its node may be on the way back before message_received returns. */
+struct delivered {
+    tram_message message;
+    struct mail *mail; /* NULL: taken */
+};
+
+tram_request *tram_message_take_request(tram_message *message) {
+    if (!message->reserved)
+        return NULL;
+    struct delivered *delivered = container_of(message, struct delivered, message);
+    struct mail *mail = delivered->mail;
+    delivered->mail = NULL;
+    return (tram_request *)(void *)mail;
+}
+
+static void request_run(tram_loop *loop, struct mail *mail) {
+    struct envelope *envelope = envelope_of(mail);
+    struct delivered delivered = {envelope->message, mail};
+    struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
+    if (!addressee || !addressee->deliver(loop, addressee->target, &delivered.message)) {
+        stats_add(&loop->stats.dropped_messages, 1);
+        message_drop(&delivered.message);
+        answer(mail, -ESRCH, NULL);
+        return;
+    }
+    stats_add(&loop->stats.messages, 1);
+    message_destroy(&delivered.message);
+    if (unlikely(delivered.mail != NULL))
+        answer(mail, -ENOTSUP, NULL);
+}
+
+static void request_discard(struct mail *mail) {
+    message_drop(&envelope_of(mail)->message);
+    answer(mail, TRAM_ESTATE, NULL);
+}
+
+static const struct mail_kind request_mail = {.run = request_run, .discard = request_discard, .flags = MAIL_KEPT};
+
+/* It has come behind all that this thread had posted before: that is the answer. */
+static void credit_run(tram_loop *loop, struct mail *mail) {
+    (void)loop;
+    answer(mail, 0, NULL);
+}
+
+static void credit_discard(struct mail *mail) {
+    answer(mail, TRAM_ESTATE, NULL);
+}
+
+static const struct mail_kind credit_mail = {.run = credit_run, .discard = credit_discard, .flags = MAIL_KEPT};
+
+/* ---- Asking ---- */
+
+static int begin(tram_loop *loop, enum request_value value, uint64_t timeout_ns, struct actors **ret_actors,
+                 struct request **ret_request) {
+    int status = tram__actors_open(loop, ret_actors);
+    return status ? status : tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request);
+}
+
+/* The future of what was posted, or, with its status, of what was not. */
+static int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
+    if (unlikely(status))
+        tram__request_undo(&actors->requests, request);
+    else
+        *ret_future = &request->future;
+    return status;
+}
+
+static int post_request(struct actors *actors, const struct mail_kind *kind, tram_address to,
+                        const tram_message *message, uint32_t number) {
+    bool pinned;
+    int status;
+    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
+    if (unlikely(!there))
+        return status;
+    struct mail *mail = tram__mail_new_own(actors->loop->mailbox, kind);
+    status = -ENOMEM;
+    if (likely(mail != NULL)) {
+        *envelope_of(mail) = (struct envelope){to.slot, to.generation, *message};
+        envelope_of(mail)->message.reserved = number;
+        status = tram__mailbox_send(there->mailbox, mail);
+    }
+    route_leave(to.loop, pinned);
+    return status;
+}
+
+static int ask(tram_loop *loop, const struct mail_kind *kind, enum request_value value, tram_address to,
+               const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
+    struct actors *actors;
+    struct request *request;
+    int status = begin(loop, value, timeout_ns, &actors, &request);
+    if (unlikely(status))
+        return status;
+    status = post_request(actors, kind, to, message, request->number);
+    return end(actors, request, status, ret_future);
+}
+
+int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint64_t timeout_ns,
+             tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (unlikely(status))
+        return status;
+    return ask(loop, &request_mail, REQUEST_MESSAGE, to, message, timeout_ns, ret_future);
+}
+
+int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future) {
+    static const tram_message nothing;
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    return ask(loop, &credit_mail, REQUEST_POINTER, to, &nothing, TRAM_FOREVER, ret_future);
+}
+
+/* ---- Work on another loop ---- */
+
+struct work {
+    tram_submit_function function;
+    void *arg;
+    tram_discard discard;
+    uint32_t number; /* of the request */
+};
+
+static struct work work_of(struct mail *mail) {
+    _Static_assert(sizeof(struct work) <= MAIL_PAYLOAD, "fits a node");
+    struct work work;
+    memcpy(&work, mail->payload, sizeof work);
+    return work;
+}
+
+static void work_done(struct mail *mail, const struct work *work, int status, void *value) {
+    struct envelope *envelope = envelope_of(mail);
+    *envelope = (struct envelope){.slot = (uint32_t)(status < 0 ? status : 0)};
+    envelope->message.data = value;
+    envelope->message.reserved = work->number;
+    send_back(mail);
+}
+
+static void work_run(tram_loop *loop, struct mail *mail) {
+    struct work work = work_of(mail);
+    void *value = NULL;
+    uint64_t start = slow_begin(loop);
+    int status = work.function(loop, work.arg, &value);
+    slow_end(loop, start, (const void *)(uintptr_t)work.function, "submitted work");
+    work_done(mail, &work, status, value);
+}
+
+static void work_discard(struct mail *mail) {
+    struct work work = work_of(mail);
+    if (work.discard)
+        work.discard(work.arg);
+    work_done(mail, &work, TRAM_ECANCELLED, NULL);
+}
+
+static const struct mail_kind work_mail = {.run = work_run, .discard = work_discard, .flags = MAIL_KEPT};
+
+static int post_work(tram_loop *loop, tram_loop *target, const struct work *work) {
+    struct mail *mail = tram__mail_new_own(loop->mailbox, &work_mail);
+    if (!mail)
+        return -ENOMEM;
+    memcpy(mail->payload, work, sizeof *work);
+    return tram__mailbox_send(target->mailbox, mail);
+}
+
+int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function function, void *arg, tram_discard discard,
+                     tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!function)
+        return TRAM_EVALUE;
+    if (loop_guard(target) == GUARD_FORKED)
+        return -ECHILD;
+    struct actors *actors;
+    struct request *request;
+    status = begin(loop, REQUEST_POINTER, TRAM_FOREVER, &actors, &request);
+    if (status)
+        return status;
+    struct work work = {function, arg, discard, request->number};
+    return end(actors, request, post_work(loop, target, &work), ret_future);
+}

@@ -1,0 +1,194 @@
+/*
+ * Posting messages and delivering them. A post takes a node, writes whom it is for and what it says, and pushes it; the
+ * loop of the addressee looks whether the slot still has the generation that was meant.
+ */
+#include "core/actors/message.h"
+
+#include <errno.h>
+
+#include "core/actors/actors.h"
+
+/* ---- Delivering ---- */
+
+static void drop(tram_loop *loop, tram_message *message) {
+    stats_add(&loop->stats.dropped_messages, 1);
+    message_drop(message);
+}
+
+ALWAYS_INLINE static void deliver(tram_loop *loop, struct envelope *envelope) {
+    struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
+    if (unlikely(!addressee || !addressee->deliver(loop, addressee->target, &envelope->message))) {
+        drop(loop, &envelope->message);
+        return;
+    }
+    stats_add(&loop->stats.messages, 1);
+    message_destroy(&envelope->message);
+}
+
+static void message_run(tram_loop *loop, struct mail *mail) {
+    deliver(loop, envelope_of(mail));
+}
+
+static void bounded_run(tram_loop *loop, struct mail *mail) {
+    struct envelope *envelope = envelope_of(mail);
+    struct addressee *addressee = addressee_at(actors_present(loop)->here, envelope->slot);
+    atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
+    deliver(loop, envelope);
+}
+
+/* The loop has closed: nobody is left who could count. */
+static void message_discard(struct mail *mail) {
+    message_drop(&envelope_of(mail)->message);
+}
+
+static const struct mail_kind message_mail = {.run = message_run, .discard = message_discard};
+static const struct mail_kind bounded_mail = {.run = bounded_run, .discard = message_discard};
+
+/* ---- Posting ---- */
+
+static inline void fill(struct mail *mail, tram_address to, const tram_message *message) {
+    struct envelope *envelope = envelope_of(mail);
+    envelope->slot = to.slot;
+    envelope->generation = to.generation;
+    envelope->message = *message;
+    envelope->message.reserved = 0;
+}
+
+static inline int post_to(struct addressees *there, const struct mail_kind *kind, tram_address to,
+                          const tram_message *message) {
+    struct mail *mail = mail_new(there->mailbox, kind);
+    if (unlikely(!mail))
+        return -ENOMEM;
+    fill(mail, to, message);
+    return tram__mailbox_send(there->mailbox, mail);
+}
+
+int tram_post(tram_address to, const tram_message *message) {
+    bool pinned;
+    int status;
+    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
+    if (unlikely(!there))
+        return status;
+    status = post_to(there, &message_mail, to, message);
+    route_leave(to.loop, pinned);
+    return status;
+}
+
+static int try_post_to(struct addressees *there, tram_address to, const tram_message *message) {
+    if (!addressee_exists(there, to.slot))
+        return TRAM_ESTATE;
+    struct addressee *addressee = addressee_at(there, to.slot);
+    uint32_t limit = atomic_load_explicit(&addressee->limit, memory_order_relaxed);
+    int status = -EAGAIN;
+    if (atomic_fetch_add_explicit(&addressee->bounded, 1, memory_order_relaxed) < limit)
+        status = post_to(there, &bounded_mail, to, message);
+    if (status)
+        atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
+    return status;
+}
+
+int tram_try_post(tram_address to, const tram_message *message) {
+    bool pinned;
+    int status;
+    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
+    if (!there)
+        return status;
+    status = try_post_to(there, to, message);
+    route_leave(to.loop, pinned);
+    return status;
+}
+
+int tram_address_set_limit(tram_loop *loop, tram_address address, uint32_t limit) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    const struct actors *actors = actors_present(loop);
+    const struct addressees *here = actors ? actors->here : NULL;
+    if (!here || here->number != address.loop || here->generation != address.loop_generation)
+        return -ESRCH;
+    struct addressee *addressee = addressee_of(here, address.slot, address.generation);
+    if (!addressee)
+        return -ESRCH;
+    atomic_store_explicit(&addressee->limit, limit ? limit : TRAM_ADDRESSEE_LIMIT, memory_order_relaxed);
+    return 0;
+}
+
+/* ---- Many ---- */
+
+static inline struct mail *next_in_batch(const struct mail *mail) {
+    return mail->entry.next ? mail_of(mail->entry.next) : NULL;
+}
+
+static void free_batch(struct mailbox *mailbox, struct mail *first) {
+    for (struct mail *mail = first, *next; mail; mail = next) {
+        next = next_in_batch(mail);
+        tram__mail_free(mailbox, mail);
+    }
+}
+
+/* Nodes for all of them, linked in order; NULL: out of memory. */
+static struct mail *fill_batch(struct mailbox *mailbox, tram_address to, const tram_message *messages, size_t count) {
+    struct mail *first = NULL;
+    for (size_t i = count; i-- > 0;) {
+        struct mail *mail = mail_new(mailbox, &message_mail);
+        if (!mail) {
+            free_batch(mailbox, first);
+            return NULL;
+        }
+        mail->entry.next = first ? &first->entry : NULL;
+        fill(mail, to, &messages[i]);
+        first = mail;
+    }
+    return first;
+}
+
+int tram_post_batch(tram_address to, const tram_message *messages, size_t count) {
+    bool pinned;
+    int status = 0;
+    if (!count)
+        return 0;
+    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
+    if (!there)
+        return status;
+    struct mail *first = fill_batch(there->mailbox, to, messages, count);
+    status = first ? tram__mailbox_post_all(there->mailbox, first) : -ENOMEM;
+    if (status)
+        free_batch(there->mailbox, first);
+    route_leave(to.loop, pinned);
+    return status;
+}
+
+int tram_broadcast(const tram_address *to, size_t count, const tram_message *message) {
+    const tram_message_type *type = message->type;
+    int accepted = 0;
+    for (size_t i = 0; i < count; i++) {
+        tram_message copy = *message;
+        if (type && type->copy && type->copy(&copy) < 0)
+            continue;
+        if (tram_post(to[i], &copy) == 0)
+            accepted++;
+        else
+            message_destroy(&copy);
+    }
+    return accepted;
+}
+
+/* ---- Receiving ---- */
+
+tram_message tram_message_take(tram_message *message) {
+    tram_message taken = *message;
+    taken.reserved = 0;
+    message_clear(message);
+    return taken;
+}
+
+static int hold_buffer(tram_message *message) {
+    tram_buffer_hold(message->data);
+    return 0;
+}
+
+static void release_buffer(tram_message *message) {
+    tram_buffer_release(message->data);
+}
+
+const tram_message_type tram_buffer_message = {.name = "buffer", .destroy = release_buffer, .copy = hold_buffer};

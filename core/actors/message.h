@@ -1,0 +1,44 @@
+/* Messages on their way: what a mail node carries, and the end of a message that nobody wants. */
+#ifndef TRAM_CORE_ACTORS_MESSAGE_H
+#define TRAM_CORE_ACTORS_MESSAGE_H
+
+#include <string.h>
+
+#include "core/loop/loop.h"
+#include <tram/message.h>
+
+struct envelope {
+    uint32_t slot; /* to whom; of a reply, its status */
+    uint32_t generation;
+    tram_message message; /* `reserved`: the number of the request that it is */
+};
+
+_Static_assert(sizeof(struct envelope) <= MAIL_PAYLOAD, "a message fits a node");
+
+static inline struct envelope *envelope_of(struct mail *mail) {
+    return (struct envelope *)(void *)mail->payload;
+}
+
+/* After it was received, unless it was taken. */
+static inline void message_destroy(tram_message *message) {
+    const tram_message_type *type = message->type;
+    if (type && type->destroy)
+        type->destroy(message);
+}
+
+/* It was accepted and cannot be delivered. */
+static inline void message_drop(tram_message *message) {
+    const tram_message_type *type = message->type;
+    if (type && type->dropped)
+        type->dropped(message);
+    else if (type && type->destroy)
+        type->destroy(message);
+}
+
+/* A message of which nothing is left to free. */
+static inline void message_clear(tram_message *message) {
+    message->type = NULL;
+    message->words[0] = message->words[1] = 0;
+}
+
+#endif

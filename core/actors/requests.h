@@ -1,0 +1,54 @@
+/*
+ * What a loop has asked others and waits for. A request is a future; its number goes with the mail node that asks, and
+ * comes back with the same node, once, whatever becomes of it on the way. So a number is free again when the node is
+ * back, and not when the future is done, which may be before: a deadline, a cancellation.
+ */
+#ifndef TRAM_CORE_ACTORS_REQUESTS_H
+#define TRAM_CORE_ACTORS_REQUESTS_H
+
+#include "core/jobs/future.h"
+#include "core/loop/loop.h"
+#include <tram/message.h>
+
+/* What the future's value is. */
+enum request_value { REQUEST_MESSAGE, REQUEST_POINTER };
+
+struct request {
+    tram_future future;
+    struct deadline deadline;
+    uint32_t number;
+    bool timed; /* the deadline runs */
+    tram_message reply;
+};
+
+struct request_place {
+    struct request *request; /* NULL: free, or nobody waits for what comes back */
+    uint32_t next_free;
+};
+
+struct requests {
+    tram_loop *loop;
+    struct pool pool;
+    struct request_place *places; /* by number, from 1 on */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t free;
+};
+
+void tram__requests_init(struct requests *requests, tram_loop *loop);
+void tram__requests_fini(struct requests *requests);
+
+/* The loop closes: all that are pending are cancelled. */
+void tram__requests_abandon(struct requests *requests);
+
+/* A request with one reference for the caller and one for what comes back. 0 or -ENOMEM. */
+int tram__request_new(struct requests *requests, enum request_value value, uint64_t timeout_ns,
+                      struct request **ret_request);
+
+/* It was not sent: takes both references back. */
+void tram__request_undo(struct requests *requests, struct request *request);
+
+/* The node came back, with a reply or a negative status. What is not wanted of the message any more stays in it. */
+void tram__request_answered(struct requests *requests, uint32_t number, int status, tram_message *message);
+
+#endif

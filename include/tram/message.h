@@ -1,0 +1,142 @@
+/*
+ * Messages: what threads send to protocols and actors of other loops.
+ *
+ * A message has room for two words by value, or for a pointer to more; what is behind a pointer belongs to the message
+ * and is destroyed with it. tram_post() takes one from any thread and hands it to `message_received` of the addressee,
+ * on the addressee's loop. Messages from one thread to one address arrive in the order in which they were posted. A
+ * post that is refused leaves the message to its caller; one that was accepted is received, or dropped by `dropped` of
+ * its type: never lost, never given to another.
+ *
+ *     tram_message message = {.tag = JOIN, .words = {room}};
+ *     int status = tram_post(address, &message);
+ */
+#ifndef TRAM_MESSAGE_H
+#define TRAM_MESSAGE_H
+
+#include <tram/address.h>
+#include <tram/buffer.h>
+#include <tram/future.h>
+
+TRAM_BEGIN_DECLS
+
+typedef struct tram_message tram_message;
+typedef struct tram_request tram_request;
+
+/* What sort of message it is, a constant of the program's: receivers tell messages apart by its address, or by tag. */
+typedef struct tram_message_type {
+    const char *name;
+    /* Frees what the message refers to, after message_received has returned without taking it. NULL: nothing. */
+    void (*destroy)(tram_message *message);
+    /*
+     * Called instead, where the message was accepted and can not be delivered: the addressee or its loop has ended. On
+     * the loop's thread or, when that is closed, on the closing one or within the post. It frees, too. NULL: `destroy`.
+     */
+    void (*dropped)(tram_message *message);
+    /* One more message of the same content is made, for tram_broadcast(): counts a reference, or replaces what is
+     * referred to by a copy. 0 or -ENOMEM. NULL: nothing need be done. */
+    int (*copy)(tram_message *message);
+    uintptr_t reserved[4]; /* must be 0 */
+} tram_message_type;
+
+struct tram_message {
+    const tram_message_type *type; /* NULL: by value, with nothing to free */
+    uint32_t tag;                  /* the program's own */
+    uint32_t reserved;             /* the library's */
+    union {
+        void *data;
+        void *pointers[2];
+        uint64_t words[2];
+        unsigned char bytes[16];
+    };
+};
+
+/*
+ * Posts a copy of `message`; what it refers to is the message's from then on. Never blocks. TRAM_ESTATE: the loop of
+ * the address has ended, or the address is none; -ENOMEM; -ECHILD in a forked child. That the addressee itself has
+ * ended shows on its loop only: the message is dropped there. Any thread.
+ */
+TRAM_API int tram_post(tram_address to, const tram_message *message);
+
+/*
+ * The same, within the bound of the addressee: -EAGAIN while as many such messages as tram_address_set_limit() says,
+ * 1,024 by default, are on their way to it; TRAM_ESTATE also where the address never was. Any thread.
+ */
+TRAM_API int tram_try_post(tram_address to, const tram_message *message);
+
+/* After -EAGAIN: a future of `loop`, which is the caller's own, that is done with 0 as soon as it is worth to try
+ * again: what this thread had posted before has been received. Its error is TRAM_ESTATE if the loop of the address ends
+ * first. To wait in a task: tram_await(). */
+TRAM_API int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future);
+
+/* The bound of tram_try_post() for this address, from now on; 0: the default. The thread of its loop. -ESRCH: it has
+ * ended. */
+TRAM_API int tram_address_set_limit(tram_loop *loop, tram_address address, uint32_t limit);
+
+/*
+ * Posts all of them, in order, or none, with one look at whether the loop sleeps. Any thread.
+ */
+TRAM_API int tram_post_batch(tram_address to, const tram_message *messages, size_t count);
+
+/*
+ * Posts one message to all of these addresses: a copy, made by its type, for each. Returns how many accepted it; those
+ * who did not are as if they had not been named. The caller's own message stays the caller's. Any thread.
+ */
+TRAM_API int tram_broadcast(const tram_address *to, size_t count, const tram_message *message);
+
+/*
+ * Makes what the message refers to the receiver's, who frees it: the message, whose copy is returned, is left empty.
+ * Within message_received.
+ */
+TRAM_API tram_message tram_message_take(tram_message *message);
+
+/* The type of messages whose `data` is a tram_buffer, of which each message has one reference. */
+TRAM_API extern const tram_message_type tram_buffer_message;
+
+/* ---- Questions and answers ---- */
+
+/*
+ * Posts a message that is a request, and gives a future of `loop`, which is the caller's own, for the reply. Its
+ * errors: what tram_reply_error() said; -ESRCH: the addressee has ended; TRAM_ESTATE: its loop has; -ENOTSUP: it does
+ * not answer; TRAM_ETIMEOUT after `timeout_ns` (TRAM_FOREVER: never). A request whose time is over, or that is
+ * cancelled, is still delivered; its reply is dropped.
+ */
+TRAM_API int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint64_t timeout_ns,
+                      tram_future **ret_future);
+
+/* The reply, which is the future's: NULL unless it succeeded; TRAM_ETYPE is NULL too. It may be taken. */
+TRAM_API tram_message *tram_future_message(const tram_future *future);
+
+/*
+ * Within message_received: the request that the message is, to be answered once, now or later, here or on any thread;
+ * NULL: it is none, or was taken. A request that was not taken when message_received returns is answered with -ENOTSUP.
+ */
+TRAM_API tram_request *tram_message_take_request(tram_message *message);
+
+/*
+ * Answers: with a copy of `reply`, as tram_post() (NULL: an empty message), or with a negative code as error. The
+ * request is gone after this, also if it failed: TRAM_ESTATE, the asking loop has ended, and the reply stays the
+ * caller's. Any thread.
+ */
+TRAM_API int tram_reply(tram_request *request, const tram_message *reply);
+TRAM_API int tram_reply_error(tram_request *request, int code);
+
+/* ---- Work on another loop ---- */
+
+/*
+ * A function that runs on another loop. What it stores in *ret_value, NULL at first, is the value of the future; a
+ * negative code is its error.
+ */
+typedef int (*tram_submit_function)(tram_loop *loop, void *arg, void **ret_value);
+
+/*
+ * Runs `function(target, arg)` on the thread of `target`, in its place among what this thread posts there; the future
+ * is of `loop`, which is the caller's own. If the target closes first, `discard` (may be NULL) is called with `arg` and
+ * the error is TRAM_ECANCELLED. `target` must not be freed meanwhile, as with tram_loop_call_soon_threadsafe(). A
+ * future that is cancelled, or let go of, does not take the work back. TRAM_ESTATE, -ENOMEM: `arg` stays the caller's.
+ */
+TRAM_API int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function function, void *arg,
+                              tram_discard discard, tram_future **ret_future);
+
+TRAM_END_DECLS
+
+#endif

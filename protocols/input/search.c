@@ -1,0 +1,163 @@
+/*
+ * Messages that end with a separator. What was searched once is not searched again: an input remembers what it looked
+ * for last, and that it begins nowhere in a range.
+ */
+#include "protocols/input/input.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/base/invalid.h"
+
+#define NOWHERE  UINT64_MAX
+#define KEY_LINE 1u
+
+static uint64_t search_begin(const tram_input *input, uint64_t key) {
+    bool known = input->search_key == key && input->at >= input->search_from && input->at <= input->search_to;
+    return known ? input->search_to : input->at;
+}
+
+/* There is none from the first byte to `to`. */
+static void search_failed(tram_input *input, uint64_t key, uint64_t to) {
+    if (search_begin(input, key) == input->at)
+        input->search_from = input->at;
+    input->search_key = key;
+    input->search_to = to;
+}
+
+/* The place of a byte in [from, to). */
+static uint64_t find_byte(const tram_input *input, uint64_t from, uint64_t to, char byte) {
+    while (from < to) {
+        tram_bytes piece = tram__input_piece(input, from);
+        size_t size = piece.size < to - from ? piece.size : (size_t)(to - from);
+        const char *found = memchr(piece.data, byte, size);
+        if (found)
+            return from + (uint64_t)(found - piece.data);
+        from += size;
+    }
+    return NOWHERE;
+}
+
+/* All of the separator is there; it may lie in two pieces. */
+static bool matches(const tram_input *input, uint64_t at, const tram_bytes *separator) {
+    tram_bytes piece = tram__input_piece(input, at);
+    if (likely(piece.size >= separator->size))
+        return !memcmp(piece.data, separator->data, separator->size);
+    return !memcmp(piece.data, separator->data, piece.size) &&
+           !memcmp(input->borrowed, separator->data + piece.size, separator->size - piece.size);
+}
+
+/* Where the separator begins that ends first in [from, end). */
+static uint64_t find_separator(const tram_input *input, uint64_t from, uint64_t end, const tram_bytes *separator) {
+    if (end - from < separator->size)
+        return NOWHERE;
+    uint64_t begins_before = end - separator->size + 1;
+    while ((from = find_byte(input, from, begins_before, separator->data[0])) != NOWHERE) {
+        if (matches(input, from, separator))
+            return from;
+        from++;
+    }
+    return NOWHERE;
+}
+
+/* The first `size` bytes are a message, and `end` more behind it belong to it. */
+static int take_message(tram_input *input, uint64_t size, size_t end, tram_bytes *ret_message) {
+    if (unlikely(tram__input_over_limit(input, size)))
+        return TRAM_ELIMIT;
+    const char *bytes;
+    int status = tram__input_view(input, input->at, (size_t)size + end, &bytes);
+    if (unlikely(status))
+        return status;
+    *ret_message = (tram_bytes){bytes, (size_t)size};
+    tram__input_advance(input, (size_t)size + end);
+    return 0;
+}
+
+/* Nothing that ends a message is there, which has `known` bytes at least. */
+static int not_found(tram_input *input, uint64_t key, uint64_t to, uint64_t known) {
+    search_failed(input, key, to);
+    return tram__input_over_limit(input, known) ? TRAM_ELIMIT : tram__input_lacks(input, tram_input_size(input) + 1);
+}
+
+static bool is_cr(const tram_input *input, uint64_t at) {
+    return *tram__input_piece(input, at).data == '\r';
+}
+
+int tram_input_line(tram_input *input, tram_bytes *ret_line) {
+    int status = tram__input_enter(input);
+    if (unlikely(status))
+        return status;
+    uint64_t at = input->at, end = input_end(input);
+    uint64_t found = find_byte(input, search_begin(input, KEY_LINE), end, '\n');
+    uint64_t line_end = found == NOWHERE ? end : found;
+    if (line_end > at && is_cr(input, line_end - 1))
+        line_end--;
+    if (found == NOWHERE)
+        return not_found(input, KEY_LINE, end, line_end - at);
+    return take_message(input, line_end - at, (size_t)(found + 1 - line_end), ret_line);
+}
+
+/* Tells searches apart (FNV-1a); no peer chooses separators. */
+static uint64_t key_of(const tram_bytes *separators, size_t count) {
+    uint64_t key = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < count; i++) {
+        key = (key ^ separators[i].size) * 0x100000001b3u;
+        for (size_t k = 0; k < separators[i].size; k++)
+            key = (key ^ (unsigned char)separators[i].data[k]) * 0x100000001b3u;
+    }
+    return key;
+}
+
+/* The longest; 0: one of them is empty, or there is none. */
+static size_t longest(const tram_bytes *separators, size_t count) {
+    size_t most = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!separators[i].size)
+            return 0;
+        if (separators[i].size > most)
+            most = separators[i].size;
+    }
+    return most;
+}
+
+/* Where the first one ends; NOWHERE. */
+static uint64_t find_any(const tram_input *input, uint64_t from, const tram_bytes *separators, size_t count,
+                         size_t *ret_which) {
+    uint64_t best = NOWHERE, end = input_end(input);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t found = find_separator(input, from, end, &separators[i]);
+        if (found == NOWHERE)
+            continue;
+        found += separators[i].size;
+        if (found < best || separators[i].size < separators[*ret_which].size)
+            *ret_which = i;
+        best = end = found; /* others must end there or before */
+    }
+    return best;
+}
+
+int tram_input_until_any(tram_input *input, const tram_bytes *separators, size_t count, tram_bytes *ret_message,
+                         size_t *ret_which) {
+    size_t most = longest(separators, count), which = 0;
+    if (!most)
+        return tram__invalid("separators");
+    int status = tram__input_enter(input);
+    if (unlikely(status))
+        return status;
+    uint64_t key = key_of(separators, count), from = search_begin(input, key), end = input_end(input);
+    uint64_t found = find_any(input, from, separators, count, &which);
+    if (found == NOWHERE) {
+        uint64_t to = end - from < most ? from : end + 1 - most; /* a beginning may be there already */
+        return not_found(input, key, to, to - input->at);
+    }
+    size_t size = separators[which].size;
+    status = take_message(input, found - size - input->at, size, ret_message);
+    if (!status && ret_which)
+        *ret_which = which;
+    return status;
+}
+
+int tram_input_until(tram_input *input, const void *separator, size_t size, tram_bytes *ret_message) {
+    tram_bytes only = {separator, size};
+    return tram_input_until_any(input, &only, 1, ret_message, NULL);
+}

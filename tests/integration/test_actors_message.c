@@ -1,0 +1,929 @@
+/* Messages to protocols: addresses, delivery, what is dropped, bounds, requests and work on other loops. */
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/actors/actors.h"
+#include "support/support.h"
+
+/* ---- A protocol that notes its messages ---- */
+
+struct receiver {
+    tram_protocol base;
+    struct world *world;
+    const char *name;
+    bool (*on)(struct receiver *receiver, tram_message *message); /* NULL, or instead of noting; false: note */
+    void *arg;
+    int status; /* what message_received returns */
+    bool lost;
+    unsigned messages;
+    tram_request *request;
+};
+
+static int receive(tram_protocol *protocol, tram_message *message) {
+    struct receiver *receiver = (struct receiver *)protocol;
+    receiver->messages++;
+    if (!receiver->on || !receiver->on(receiver, message))
+        trace(receiver->world, "%s:%u:%u", receiver->name, message->tag, (unsigned)message->words[0]);
+    return receiver->status;
+}
+
+static int note_lost(tram_protocol *protocol, const tram_error *error) {
+    (void)error;
+    ((struct receiver *)protocol)->lost = true;
+    return 0;
+}
+
+static const tram_protocol_ops receiver_ops = {.message_received = receive, .connection_lost = note_lost};
+
+/* Two receivers at the ends of a pair. */
+struct ends {
+    struct world *world;
+    struct receiver a, b;
+    tram_transport *first, *second;
+    tram_address to_a, to_b;
+};
+
+static void receiver_init(struct receiver *receiver, struct world *world, const char *name) {
+    *receiver = (struct receiver){.base.ops = &receiver_ops, .world = world, .name = name};
+}
+
+static void ends_open_on(struct ends *ends, struct world *world, tram_loop *loop) {
+    ends->world = world;
+    receiver_init(&ends->a, world, "a");
+    receiver_init(&ends->b, world, "b");
+    assert_int_equal(tram_loop_create_pair(loop, &ends->a.base, &ends->b.base, &ends->first, &ends->second), 0);
+    assert_int_equal(tram_transport_address(ends->first, &ends->to_a), 0);
+    assert_int_equal(tram_transport_address(ends->second, &ends->to_b), 0);
+}
+
+static void ends_open(struct ends *ends, struct world *world) {
+    ends_open_on(ends, world, world->loop);
+    run_ticks(world, 2);
+}
+
+static void ends_close(struct ends *ends) {
+    tram_transport_abort(ends->first);
+    run_to_rest(ends->world);
+    assert_true(ends->a.lost && ends->b.lost);
+}
+
+static tram_message number(uint32_t tag, uint64_t value) {
+    return (tram_message){.tag = tag, .words = {value}};
+}
+
+static int post(tram_address to, uint32_t tag, uint64_t value) {
+    tram_message message = number(tag, value);
+    return tram_post(to, &message);
+}
+
+/* ---- Messages that refer to something ---- */
+
+static _Atomic int destroyed, dropped;
+static tram_loop *dropped_on;
+
+static void count_destroyed(tram_message *message) {
+    (void)message;
+    destroyed++;
+}
+
+static void count_dropped(tram_message *message) {
+    (void)message;
+    dropped_on = tram_loop_running();
+    dropped++;
+}
+
+static const tram_message_type counted = {.name = "counted", .destroy = count_destroyed, .dropped = count_dropped};
+
+static tram_message counted_message(uint32_t tag) {
+    return (tram_message){.type = &counted, .tag = tag};
+}
+
+static void reset_counts(void) {
+    destroyed = dropped = 0;
+    dropped_on = NULL;
+}
+
+/* ---- Another thread ---- */
+
+struct thread {
+    pthread_t thread;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+static void *thread_main(void *arg) {
+    struct thread *thread = arg;
+    thread->run(thread->arg);
+    return NULL;
+}
+
+static void on_thread(void (*run)(void *arg), void *arg) {
+    struct thread thread = {.run = run, .arg = arg};
+    assert_int_equal(pthread_create(&thread.thread, NULL, thread_main, &thread), 0);
+    pthread_join(thread.thread, NULL);
+}
+
+/* A second loop that runs on a thread of its own until it is stopped. */
+struct second {
+    tram_loop *loop;
+    pthread_t thread;
+};
+
+static void *run_second(void *arg) {
+    tram_loop_run_forever(arg);
+    return NULL;
+}
+
+static void second_start(struct second *second) {
+    assert_int_equal(pthread_create(&second->thread, NULL, run_second, second->loop), 0);
+}
+
+static int stop(tram_loop *loop, void *arg) {
+    (void)arg;
+    return tram_loop_stop(loop);
+}
+
+static void second_stop(struct second *second) {
+    assert_int_equal(tram_loop_call_soon_threadsafe(second->loop, stop, NULL, NULL), 0);
+    pthread_join(second->thread, NULL);
+}
+
+/* ---- Delivery ---- */
+
+static void test_N_2_N_10_a_message_reaches_the_protocol_in_order(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    assert_false(tram_address_equal(ends.to_a, ends.to_b));
+    assert_int_equal(post(ends.to_a, 1, 10), 0);
+    assert_int_equal(post(ends.to_b, 2, 20), 0);
+    assert_int_equal(post(ends.to_a, 3, 30), 0);
+    assert_trace(world, ""); /* not within the post */
+    run_to_rest(world);
+    assert_trace(world, "a:1:10 b:2:20 a:3:30");
+    tram_stats stats;
+    tram_loop_stats(world->loop, &stats);
+    assert_int_equal(stats.messages, 3);
+    assert_int_equal(stats.dropped_messages, 0);
+    ends_close(&ends);
+}
+
+static void post_from_thread(void *arg) {
+    struct ends *ends = arg;
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(post(ends->to_a, i, i * i), 0);
+}
+
+static void test_N_2_a_message_of_a_thread_without_a_loop(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    on_thread(post_from_thread, &ends);
+    run_to_rest(world);
+    assert_trace(world, "a:0:0 a:1:1 a:2:4 a:3:9 a:4:16");
+    ends_close(&ends);
+}
+
+static int post_in_loop(tram_loop *loop, void *arg) {
+    post_from_thread(arg);
+    return tram_loop_stop(loop);
+}
+
+static void run_loop_that_posts(void *arg) {
+    tram_loop *loop;
+    assert_int_equal(tram_loop_new(NULL, &loop), 0);
+    for (int i = 0; i < 3; i++) { /* the route outlives a run */
+        assert_int_equal(tram_loop_call_soon(loop, post_in_loop, arg, NULL, NULL), 0);
+        assert_int_equal(tram_loop_run_forever(loop), 0);
+    }
+    assert_int_equal(tram_loop_free(loop), 0);
+}
+
+static void test_N_2_messages_of_another_loop(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    on_thread(run_loop_that_posts, &ends);
+    run_to_rest(world);
+    assert_trace(world, "a:0:0 a:1:1 a:2:4 a:3:9 a:4:16 a:0:0 a:1:1 a:2:4 a:3:9 a:4:16 "
+                        "a:0:0 a:1:1 a:2:4 a:3:9 a:4:16");
+    ends_close(&ends);
+}
+
+static bool post_on(struct receiver *receiver, tram_message *message) {
+    if (message->words[0] < 3)
+        assert_int_equal(post(*(tram_address *)receiver->arg, message->tag, message->words[0] + 1), 0);
+    return false;
+}
+
+static void test_N_2_a_protocol_may_post_within_message_received(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = ends.b.on = post_on;
+    ends.a.arg = &ends.to_b;
+    ends.b.arg = &ends.to_a;
+    assert_int_equal(post(ends.to_a, 7, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "a:7:0 b:7:1 a:7:2 b:7:3");
+    ends_close(&ends);
+}
+
+static void test_N_1_an_address_survives_set_protocol(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    struct receiver other;
+    tram_address again;
+    ends_open(&ends, world);
+    receiver_init(&other, world, "other");
+    assert_int_equal(post(ends.to_a, 1, 1), 0);
+    assert_int_equal(tram_transport_set_protocol(ends.first, &other.base), 0);
+    assert_int_equal(post(ends.to_a, 2, 2), 0);
+    run_to_rest(world);
+    assert_trace(world, "other:1:1 other:2:2");
+    assert_int_equal(tram_protocol_address(&other.base, &again), 0);
+    assert_true(tram_address_equal(again, ends.to_a));
+    assert_int_equal(tram_protocol_address(&ends.a.base, &again), TRAM_ESTATE);
+    ends.a.lost = true;
+    ends_close(&ends);
+}
+
+static void test_N_5_a_failing_message_received_is_reported_and_changes_nothing(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.status = TRAM_EUSER;
+    assert_int_equal(post(ends.to_a, 1, 1), 0);
+    run_to_rest(world);
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, TRAM_EUSER);
+    assert_ptr_equal(world->exception_transport, ends.first);
+    assert_false(ends.a.lost);
+    world->trace[0] = '\0';
+    world->exceptions = 0;
+    ends_close(&ends);
+}
+
+static void test_N_1_addresses_as_text_and_in_order(void **state) {
+    (void)state;
+    char text[48];
+    tram_address a = {2, 1, 17, 3}, b = {2, 1, 17, 4}, c = {2, 3, 1, 1};
+    assert_string_equal(tram_address_text(a, text, sizeof text), "2.1/17.3");
+    assert_true(tram_address_compare(a, b) < 0 && tram_address_compare(b, c) < 0 && tram_address_compare(c, a) > 0);
+    assert_int_equal(tram_address_compare(a, a), 0);
+    tram_address largest = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    assert_string_equal(tram_address_text(largest, text, sizeof text), "4294967295.4294967295/4294967295.4294967295");
+}
+
+/* ---- What is dropped ---- */
+
+static void test_N_4_N_5_N_10_what_comes_after_connection_lost_is_dropped_by_name(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    reset_counts();
+    tram_transport *held = tram_transport_hold(ends.first);
+    tram_message message = counted_message(1);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(destroyed, 1);
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(tram_post(ends.to_a, &message), 0); /* the loop is there */
+    assert_int_equal(dropped, 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(destroyed, 1);
+    tram_transport_release(held);
+    run_to_rest(world);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 2);
+    tram_stats stats;
+    tram_loop_stats(world->loop, &stats);
+    assert_int_equal(stats.messages, 1);
+    assert_int_equal(stats.dropped_messages, 2);
+    assert_trace(world, "");
+}
+
+static void test_N_1_who_reuses_a_slot_gets_nothing_of_its_predecessor(void **state) {
+    struct world *world = *state;
+    struct ends before, after;
+    ends_open(&before, world);
+    tram_address old = before.to_a;
+    ends_close(&before);
+    ends_open(&after, world);
+    assert_true(after.to_a.slot == old.slot || after.to_b.slot == old.slot);
+    assert_false(tram_address_equal(after.to_a, old) || tram_address_equal(after.to_b, old));
+    assert_int_equal(post(old, 2, 2), 0);
+    tram_message message = number(3, 3);
+    assert_int_equal(tram_try_post(old, &message), 0);
+    run_to_rest(world);
+    assert_trace(world, "");
+    assert_int_equal(after.a.messages + after.b.messages, 0);
+    ends_close(&after);
+}
+
+static void test_N_4_a_protocol_without_message_received_drops(void **state) {
+    struct world *world = *state;
+    struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL);
+    tram_transport *transport;
+    tram_address address;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &transport, NULL), 0);
+    assert_int_equal(tram_transport_address(transport, &address), 0);
+    reset_counts();
+    tram_message message = counted_message(1);
+    assert_int_equal(tram_post(address, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 1);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
+static void test_N_3_N_4_what_is_queued_when_the_loop_closes_is_dropped_once(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    reset_counts();
+    tram_message message = counted_message(1);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(tram_post(ends.to_a, &message), 0);
+    assert_int_equal(tram_try_post(ends.to_a, &message), 0);
+    tram_address to = ends.to_a;
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_int_equal(dropped, 11);
+    assert_int_equal(destroyed, 0);
+    assert_int_equal(tram_post(to, &message), TRAM_ESTATE);
+    assert_int_equal(dropped, 11);
+    world_reopen(world);
+}
+
+static void test_N_1_N_3_a_number_that_is_used_again_has_another_generation(void **state) {
+    struct world *world = *state;
+    tram_address before[20];
+    for (int i = 0; i < 20; i++) {
+        struct ends ends;
+        tram_loop *loop;
+        assert_int_equal(tram_loop_new(NULL, &loop), 0);
+        ends_open_on(&ends, world, loop);
+        before[i] = ends.to_a;
+        for (int j = 0; j < i; j++) {
+            assert_false(tram_address_equal(before[j], ends.to_a));
+            assert_int_equal(before[j].loop, before[i].loop); /* the lowest that is free */
+            assert_int_equal(post(before[j], 1, 1), TRAM_ESTATE);
+        }
+        assert_int_equal(tram_loop_free(loop), 0);
+        assert_int_equal(ends.a.messages, 0);
+    }
+    tram_address nobody = {0};
+    assert_int_equal(post(nobody, 1, 1), TRAM_ESTATE);
+    nobody.loop = UINT32_MAX;
+    assert_int_equal(post(nobody, 1, 1), TRAM_ESTATE);
+    nobody = before[19];
+    nobody.loop_generation++;
+    assert_int_equal(post(nobody, 1, 1), TRAM_ESTATE);
+}
+
+static void test_N_3_a_slot_that_never_was_drops(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    reset_counts();
+    tram_message message = counted_message(1);
+    tram_address nobody = ends.to_a;
+    nobody.slot = 4000000000u;
+    assert_int_equal(tram_post(nobody, &message), 0);
+    assert_int_equal(tram_try_post(nobody, &message), TRAM_ESTATE);
+    nobody.slot = 0;
+    assert_int_equal(tram_post(nobody, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 2);
+    ends_close(&ends);
+}
+
+static void test_N_3_L_41_messages_of_a_forked_child_are_refused(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    pid_t child = fork();
+    if (child == 0) {
+        tram_message message = number(1, 1);
+        bool good = tram_post(ends.to_a, &message) == -ECHILD && tram_try_post(ends.to_a, &message) == -ECHILD &&
+                    tram_post_batch(ends.to_a, &message, 1) == -ECHILD;
+        tram_loop *own;
+        struct ends others;
+        good = good && tram_loop_new(NULL, &own) == 0;
+        if (good) {
+            ends_open_on(&others, world, own);
+            good = tram_post(others.to_a, &message) == 0 && tram_loop_free(own) == 0;
+        }
+        _exit(good ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    run_to_rest(world);
+    assert_trace(world, "");
+    ends_close(&ends);
+}
+
+/* ---- What a message refers to ---- */
+
+static bool take_it(struct receiver *receiver, tram_message *message) {
+    *(tram_message *)receiver->arg = tram_message_take(message);
+    return true;
+}
+
+static void test_N_4_what_a_message_refers_to_is_destroyed_unless_it_is_taken(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_message taken = {0};
+    ends_open(&ends, world);
+    reset_counts();
+    tram_message message = counted_message(4);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(destroyed, 1);
+    ends.a.on = take_it;
+    ends.a.arg = &taken;
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(destroyed, 1);
+    assert_ptr_equal(taken.type, &counted);
+    assert_int_equal(taken.tag, 4);
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(dropped, 0);
+}
+
+/* ---- Many at once ---- */
+
+static void test_N_7_a_batch_arrives_in_order_or_not_at_all(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_message messages[300];
+    ends_open(&ends, world);
+    for (uint32_t i = 0; i < 300; i++)
+        messages[i] = number(0, i);
+    assert_int_equal(tram_post_batch(ends.to_a, messages, 0), 0);
+    assert_int_equal(tram_post_batch(ends.to_a, messages, 4), 0);
+    run_to_rest(world);
+    assert_trace(world, "a:0:0 a:0:1 a:0:2 a:0:3");
+    ends.a.name = "";
+    assert_int_equal(tram_post_batch(ends.to_a, messages, 300), 0);
+    run_to_rest(world);
+    assert_int_equal(ends.a.messages, 304);
+    world->trace[0] = '\0';
+    ends_close(&ends);
+}
+
+static void test_N_7_a_broadcast_copies_references_only(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    tram_buffer *buffer = tram_buffer_copy("text", 4);
+    tram_message message = {.type = &tram_buffer_message, .tag = 9, .data = buffer}, taken[2] = {{0}};
+    ends.a.on = ends.b.on = take_it;
+    ends.a.arg = &taken[0];
+    ends.b.arg = &taken[1];
+    tram_address gone = ends.to_a;
+    gone.loop_generation += 2;
+    tram_address to[] = {ends.to_a, gone, ends.to_b};
+    assert_int_equal(tram_broadcast(to, 3, &message), 2);
+    run_to_rest(world);
+    assert_ptr_equal(taken[0].data, buffer);
+    assert_ptr_equal(taken[1].data, buffer);
+    for (int i = 0; i < 2; i++)
+        tram_buffer_release(taken[i].data);
+    tram_buffer_release(buffer); /* asan sees to the count */
+    ends_close(&ends);
+}
+
+/* ---- Bounds ---- */
+
+static void test_N_6_try_post_is_bounded_for_each_addressee(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    tram_message message = number(0, 0);
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 3), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), 0);
+    assert_int_equal(tram_try_post(ends.to_a, &message), -EAGAIN);
+    assert_int_equal(tram_try_post(ends.to_b, &message), 0); /* another bound */
+    assert_int_equal(tram_post(ends.to_a, &message), 0);     /* no bound */
+    run_to_rest(world);
+    assert_int_equal(ends.a.messages, 4);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), 0);
+    assert_int_equal(tram_try_post(ends.to_a, &message), -EAGAIN);
+    run_to_rest(world);
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 0), 0);
+    for (int i = 0; i < 1024; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), 0);
+    assert_int_equal(tram_try_post(ends.to_a, &message), -EAGAIN);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 1), -ESRCH);
+}
+
+static int note_done(tram_future *future, void *arg) {
+    struct world *world = arg;
+    int status = tram_future_result(future, NULL);
+    trace(world, "done:%s", status ? tram_error_name(status) : "0");
+    return 0;
+}
+
+static void test_N_6_credit_comes_behind_what_was_posted(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_future *credit;
+    ends_open(&ends, world);
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 2), 0);
+    tram_message message = number(1, 1);
+    while (tram_try_post(ends.to_a, &message) == 0)
+        continue;
+    assert_int_equal(tram_post_credit(world->loop, ends.to_a, &credit), 0);
+    assert_int_equal(tram_future_add_done_callback(credit, note_done, world), 0);
+    run_to_rest(world);
+    assert_trace(world, "a:1:1 a:1:1 done:0");
+    assert_int_equal(tram_try_post(ends.to_a, &message), 0);
+    tram_future_release(credit);
+    ends_close(&ends);
+    world->trace[0] = '\0';
+}
+
+/* ---- Requests ---- */
+
+static bool answer(struct receiver *receiver, tram_message *message) {
+    tram_request *request = tram_message_take_request(message);
+    tram_message reply = number(message->tag + 1, message->words[0] * 2);
+    assert_non_null(request);
+    assert_null(tram_message_take_request(message)); /* once */
+    assert_int_equal(tram_reply(request, &reply), 0);
+    return receiver->arg == NULL;
+}
+
+static bool answer_with_error(struct receiver *receiver, tram_message *message) {
+    (void)receiver;
+    return tram_reply_error(tram_message_take_request(message), -EACCES) == 0;
+}
+
+static bool keep_request(struct receiver *receiver, tram_message *message) {
+    receiver->request = tram_message_take_request(message);
+    return true;
+}
+
+static tram_future *ask(struct world *world, tram_address to, uint64_t timeout_ns) {
+    tram_future *future;
+    tram_message message = number(5, 21);
+    assert_int_equal(tram_ask(world->loop, to, &message, timeout_ns, &future), 0);
+    return future;
+}
+
+static bool is_done(void *arg) {
+    return tram_future_done(arg);
+}
+
+static int result_of(struct world *world, tram_future *future) {
+    run_until_true(world, is_done, future);
+    int status = tram_future_result(future, NULL);
+    tram_future_release(future);
+    return status;
+}
+
+static void test_N_8_a_request_is_answered_within_message_received(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = answer;
+    tram_future *future = ask(world, ends.to_a, TRAM_FOREVER);
+    assert_null(tram_future_message(future));
+    run_until_true(world, is_done, future);
+    const tram_message *reply = tram_future_message(future);
+    assert_non_null(reply);
+    assert_int_equal(reply->tag, 6);
+    assert_int_equal(reply->words[0], 42);
+    assert_int_equal(reply->reserved, 0);
+    tram_future_release(future);
+    ends.a.on = answer_with_error;
+    assert_int_equal(result_of(world, ask(world, ends.to_a, TRAM_FOREVER)), -EACCES);
+    ends_close(&ends);
+}
+
+static void test_N_8_an_ordinary_message_is_no_request(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = keep_request;
+    tram_message message = number(1, 1);
+    message.reserved = 77; /* what is the library's is ignored */
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    run_to_rest(world);
+    assert_int_equal(ends.a.messages, 1);
+    assert_null(ends.a.request);
+    ends_close(&ends);
+}
+
+static void test_N_8_a_request_that_nobody_takes_is_answered(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    assert_int_equal(result_of(world, ask(world, ends.to_a, TRAM_FOREVER)), -ENOTSUP);
+    assert_trace(world, "a:5:21");
+    tram_address to = ends.to_a;
+    ends_close(&ends);
+    assert_int_equal(result_of(world, ask(world, to, TRAM_FOREVER)), -ESRCH);
+}
+
+static void reply_from_thread(void *arg) {
+    tram_message reply = number(8, 88);
+    assert_int_equal(tram_reply(arg, &reply), 0);
+}
+
+static void test_N_8_a_request_may_be_answered_later_and_on_any_thread(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = keep_request;
+    tram_future *future = ask(world, ends.to_a, TRAM_FOREVER);
+    run_to_rest(world);
+    assert_false(tram_future_done(future));
+    on_thread(reply_from_thread, ends.a.request);
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_message(future)->words[0], 88);
+    tram_future_release(future);
+    ends_close(&ends);
+}
+
+static void test_N_8_a_late_reply_is_dropped(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = keep_request;
+    reset_counts();
+    tram_message reply = counted_message(1);
+    assert_int_equal(result_of(world, ask(world, ends.to_a, 1000000)), TRAM_ETIMEOUT);
+    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 1);
+
+    tram_future *future = ask(world, ends.to_a, 1000000000);
+    run_to_rest(world);
+    assert_int_equal(tram_future_cancel(future), 1);
+    assert_int_equal(tram_future_result(future, NULL), TRAM_ECANCELLED);
+    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    run_to_rest(world);
+    assert_int_equal(dropped, 2);
+    tram_future_release(future);
+    ends_close(&ends);
+}
+
+static void test_N_8_a_reply_that_nobody_takes_is_destroyed_with_the_future(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    ends.a.on = keep_request;
+    reset_counts();
+    tram_message reply = counted_message(1);
+    tram_future *future = ask(world, ends.to_a, TRAM_FOREVER);
+    run_to_rest(world);
+    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    run_until_true(world, is_done, future);
+    assert_int_equal(destroyed, 0);
+    tram_future_release(future);
+    assert_int_equal(destroyed, 1);
+    future = ask(world, ends.to_a, TRAM_FOREVER);
+    run_to_rest(world);
+    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_message_take(tram_future_message(future)).tag, 1);
+    tram_future_release(future);
+    assert_int_equal(destroyed, 1);
+    assert_int_equal(dropped, 0);
+    ends_close(&ends);
+}
+
+static void test_N_8_a_loop_that_closes_answers_what_is_queued(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_loop *other;
+    tram_future *future, *credit;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    ends_open_on(&ends, world, other);
+    reset_counts();
+    tram_message message = counted_message(1);
+    assert_int_equal(tram_ask(world->loop, ends.to_a, &message, TRAM_FOREVER, &future), 0);
+    assert_int_equal(tram_post_credit(world->loop, ends.to_a, &credit), 0);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_int_equal(result_of(world, future), TRAM_ESTATE);
+    assert_int_equal(result_of(world, credit), TRAM_ESTATE);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(tram_ask(world->loop, ends.to_a, &message, TRAM_FOREVER, &future), TRAM_ESTATE);
+}
+
+static void test_N_8_a_loop_that_closes_waits_for_no_answer(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_loop *other;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    ends_open(&ends, world);
+    ends.a.on = keep_request;
+    reset_counts();
+    tram_future *future;
+    tram_message message = number(1, 1), reply = counted_message(2);
+    for (int i = 0; i < 2; i++) { /* one that is kept beyond the end of the loop, one that is on its way there */
+        assert_int_equal(tram_ask(other, ends.to_a, &message, 1000000000, &future), 0);
+        tram_future_release(future);
+        if (i == 0)
+            run_to_rest(world);
+    }
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_int_equal(tram_reply(ends.a.request, &reply), TRAM_ESTATE); /* it stays the caller's */
+    ends.a.request = NULL;
+    run_to_rest(world);
+    assert_int_equal(tram_reply_error(ends.a.request, -EIO), TRAM_ESTATE);
+    assert_int_equal(dropped, 0);
+    ends_close(&ends);
+}
+
+/* ---- Between two running loops ---- */
+
+#define ROUNDS 20000
+
+struct asker {
+    struct world *world;
+    tram_address to;
+    unsigned sent, done;
+    bool finished;
+};
+
+static int asked(tram_future *future, void *arg);
+
+static void ask_some(struct asker *asker) {
+    while (asker->sent < ROUNDS && asker->sent - asker->done < 64) {
+        tram_future *future;
+        tram_message message = number(1, asker->sent++);
+        assert_int_equal(tram_ask(asker->world->loop, asker->to, &message, TRAM_FOREVER, &future), 0);
+        assert_int_equal(tram_future_add_done_callback(future, asked, asker), 0);
+        tram_future_release(future);
+    }
+}
+
+static int asked(tram_future *future, void *arg) {
+    struct asker *asker = arg;
+    assert_int_equal(tram_future_message(future)->words[0], asker->done * 2);
+    if (++asker->done == ROUNDS)
+        asker->finished = true;
+    ask_some(asker);
+    return 0;
+}
+
+static int begin_asking(tram_loop *loop, void *arg) {
+    (void)loop;
+    ask_some(arg);
+    return 0;
+}
+
+static void test_N_8_replies_come_in_order_from_another_worker(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    struct second second;
+    assert_int_equal(tram_loop_new(NULL, &second.loop), 0);
+    ends_open_on(&ends, world, second.loop);
+    ends.a.on = answer;
+    struct asker asker = {.world = world, .to = ends.to_a};
+    second_start(&second);
+    assert_int_equal(tram_loop_call_soon(world->loop, begin_asking, &asker, NULL, NULL), 0);
+    run_until(world, &asker.finished);
+    second_stop(&second);
+    assert_int_equal(ends.a.messages, ROUNDS);
+    assert_int_equal(tram_loop_free(second.loop), 0);
+}
+
+/* ---- Work on another loop ---- */
+
+static int twice(tram_loop *loop, void *arg, void **ret_value) {
+    if (loop != tram_loop_running())
+        return TRAM_ESTATE;
+    *ret_value = (void *)((uintptr_t)arg * 2);
+    return 0;
+}
+
+static int fail_with(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop;
+    (void)ret_value;
+    return *(int *)arg;
+}
+
+static unsigned discarded;
+
+static void count_discarded(void *arg) {
+    (void)arg;
+    discarded++;
+}
+
+static void test_N_9_submitted_work_runs_on_the_other_loop(void **state) {
+    struct world *world = *state;
+    struct second second;
+    tram_future *future;
+    void *value;
+    int code = -EIO;
+    assert_int_equal(tram_loop_new(NULL, &second.loop), 0);
+    second_start(&second);
+    assert_int_equal(tram_loop_submit(world->loop, second.loop, twice, (void *)21, NULL, &future), 0);
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_result(future, &value), 0);
+    assert_int_equal((uintptr_t)value, 42);
+    assert_null(tram_future_message(future));
+    tram_future_release(future);
+    assert_int_equal(tram_loop_submit(world->loop, second.loop, fail_with, &code, NULL, &future), 0);
+    assert_int_equal(result_of(world, future), -EIO);
+    assert_int_equal(tram_loop_submit(world->loop, world->loop, twice, (void *)4, NULL, &future), 0);
+    assert_int_equal(result_of(world, future), 0);
+    assert_int_equal(tram_loop_submit(world->loop, world->loop, NULL, NULL, NULL, &future), TRAM_EVALUE);
+    second_stop(&second);
+    discarded = 0;
+    assert_int_equal(tram_loop_submit(world->loop, second.loop, twice, NULL, count_discarded, &future), 0);
+    assert_int_equal(tram_loop_close(second.loop), 0);
+    assert_int_equal(result_of(world, future), TRAM_ECANCELLED);
+    assert_int_equal(discarded, 1);
+    assert_int_equal(tram_loop_submit(world->loop, second.loop, twice, NULL, count_discarded, &future), TRAM_ESTATE);
+    assert_int_equal(discarded, 1);
+    assert_int_equal(tram_loop_free(second.loop), 0);
+}
+
+/* ---- Without memory ---- */
+
+static void test_N_3_nothing_is_lost_without_memory(void **state) {
+    struct world *world = *state;
+    reset_counts();
+    unsigned asked_for = 0, given = 0;
+    for (size_t allowed = 0; allowed < 40; allowed++) {
+        struct ends ends;
+        tram_future *future = NULL;
+        tram_message message = counted_message(1);
+        world_reopen(world);
+        receiver_init(&ends.a, world, "a");
+        receiver_init(&ends.b, world, "b");
+        assert_int_equal(tram_loop_create_pair(world->loop, &ends.a.base, &ends.b.base, &ends.first, NULL), 0);
+        run_ticks(world, 2);
+        world->fail_after = allowed;
+        if (tram_transport_address(ends.first, &ends.to_a) == 0) {
+            given += tram_post(ends.to_a, &message) == 0;
+            given += tram_try_post(ends.to_a, &message) == 0;
+            given += tram_ask(world->loop, ends.to_a, &message, 1000000000, &future) == 0;
+            asked_for++;
+        }
+        run_ticks(world, 3);
+        world->fail_after = SIZE_MAX;
+        tram_future_release(future);
+        world->trace[0] = '\0';
+        ends.world = world;
+        ends_close(&ends);
+        world->trace[0] = '\0';
+    }
+    assert_true(asked_for > 10 && asked_for < 40);
+    assert_int_equal(destroyed + dropped, given);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CASE(test_N_2_N_10_a_message_reaches_the_protocol_in_order),
+        CASE(test_N_2_a_message_of_a_thread_without_a_loop),
+        CASE(test_N_2_messages_of_another_loop),
+        CASE(test_N_2_a_protocol_may_post_within_message_received),
+        CASE(test_N_1_an_address_survives_set_protocol),
+        CASE(test_N_5_a_failing_message_received_is_reported_and_changes_nothing),
+        CASE(test_N_1_addresses_as_text_and_in_order),
+        CASE(test_N_4_N_5_N_10_what_comes_after_connection_lost_is_dropped_by_name),
+        CASE(test_N_1_who_reuses_a_slot_gets_nothing_of_its_predecessor),
+        CASE(test_N_4_a_protocol_without_message_received_drops),
+        CASE(test_N_3_N_4_what_is_queued_when_the_loop_closes_is_dropped_once),
+        CASE(test_N_1_N_3_a_number_that_is_used_again_has_another_generation),
+        CASE(test_N_3_a_slot_that_never_was_drops),
+        CASE(test_N_3_L_41_messages_of_a_forked_child_are_refused),
+        CASE(test_N_4_what_a_message_refers_to_is_destroyed_unless_it_is_taken),
+        CASE(test_N_7_a_batch_arrives_in_order_or_not_at_all),
+        CASE(test_N_7_a_broadcast_copies_references_only),
+        CASE(test_N_6_try_post_is_bounded_for_each_addressee),
+        CASE(test_N_6_credit_comes_behind_what_was_posted),
+        CASE(test_N_8_a_request_is_answered_within_message_received),
+        CASE(test_N_8_an_ordinary_message_is_no_request),
+        CASE(test_N_8_a_request_that_nobody_takes_is_answered),
+        CASE(test_N_8_a_request_may_be_answered_later_and_on_any_thread),
+        CASE(test_N_8_a_late_reply_is_dropped),
+        CASE(test_N_8_a_reply_that_nobody_takes_is_destroyed_with_the_future),
+        CASE(test_N_8_a_loop_that_closes_answers_what_is_queued),
+        CASE(test_N_8_a_loop_that_closes_waits_for_no_answer),
+        CASE(test_N_8_replies_come_in_order_from_another_worker),
+        CASE(test_N_9_submitted_work_runs_on_the_other_loop),
+        CASE(test_N_3_nothing_is_lost_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,399 @@
+/* Every call that takes options says which of them makes no sense. rules: X-1 */
+#include <limits.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+union options {
+    tram_loop_options loop;
+    tram_runtime_options runtime;
+    tram_server_options server;
+    tram_unix_server_options unix_server;
+    tram_connection_options connection;
+    tram_unix_connection_options unix_connection;
+    tram_adopt_options adopt;
+    tram_datagram_options datagram;
+    tram_subprocess_options subprocess;
+    tram_sendfile_options sendfile;
+    tram_bridge_options bridge;
+    tram_inherit_options inherit;
+    tram_offer_options offer;
+    tram_offered offered;
+    tram_job job;
+    tram_custom_ops custom;
+    tram_metrics_source metrics;
+    tram_task_options task;
+    tram_queue_options queue;
+    tram_server_limits limits;
+};
+
+/* What the calls are made with, beside the options; `error` is filled by those that can. */
+struct site {
+    tram_loop *loop;
+    tram_runtime *runtime;
+    tram_runtime_server *server;
+    tram_transport *ends[2];
+    int sock;
+    int file;
+    tram_error error;
+};
+
+static int no_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop, (void)arg, (void)ret_protocol;
+    return -EIO;
+}
+
+static int do_nothing(void *arg, void **ret_result) {
+    (void)arg, (void)ret_result;
+    return 0;
+}
+
+static int swallow(void *arg, const char *text, size_t size) {
+    (void)arg, (void)text, (void)size;
+    return 0;
+}
+
+/* What a call that fills a tram_error says there, too. */
+static int told(const struct site *site, int status) {
+    assert_int_equal(site->error.code, status);
+    assert_string_equal(site->error.option, tram_wrong_option());
+    return status;
+}
+
+#define CALL(name) static int name(struct site *site, const union options *options)
+
+CALL(new_loop) {
+    tram_loop *loop;
+    (void)site;
+    return tram_loop_new(&options->loop, &loop);
+}
+
+CALL(new_runtime) {
+    tram_runtime *runtime;
+    (void)site;
+    return tram_runtime_new(&options->runtime, &runtime);
+}
+
+CALL(server) {
+    return tram_loop_create_server(site->loop, no_protocol, NULL, "127.0.0.1", "0", &options->server, NULL);
+}
+
+CALL(limited_server) {
+    const tram_server_options with = {.limits = &options->limits};
+    return tram_loop_create_server(site->loop, no_protocol, NULL, "127.0.0.1", "0", &with, NULL);
+}
+
+CALL(runtime_server) {
+    return told(site, tram_runtime_create_server(site->runtime, no_protocol, NULL, "127.0.0.1", "0", &options->server,
+                                                 NULL, &site->error));
+}
+
+CALL(unix_server) {
+    return tram_loop_create_unix_server(site->loop, no_protocol, NULL, "\0invalid", 8, &options->unix_server, NULL);
+}
+
+CALL(limited_unix_server) {
+    const tram_unix_server_options with = {.limits = &options->limits};
+    return tram_loop_create_unix_server(site->loop, no_protocol, NULL, "\0invalid", 8, &with, NULL);
+}
+
+CALL(runtime_unix_server) {
+    return told(site, tram_runtime_create_unix_server(site->runtime, no_protocol, NULL, "\0invalid", 8,
+                                                      &options->unix_server, NULL, &site->error));
+}
+
+CALL(connection) {
+    return tram_loop_create_connection(site->loop, no_protocol, NULL, "127.0.0.1", "1", &options->connection, NULL);
+}
+
+CALL(unix_connection) {
+    return tram_loop_create_unix_connection(site->loop, no_protocol, NULL, "\0invalid", 8, &options->unix_connection,
+                                            NULL);
+}
+
+CALL(adopted_socket) {
+    return tram_loop_adopt_socket(site->loop, no_protocol, NULL, site->sock, &options->adopt, NULL);
+}
+
+CALL(datagram) {
+    return tram_loop_create_datagram_endpoint(site->loop, no_protocol, NULL, &options->datagram, NULL);
+}
+
+CALL(runtime_datagram) {
+    return told(site, tram_runtime_create_datagram_endpoint(site->runtime, no_protocol, NULL, &options->datagram, NULL,
+                                                            &site->error));
+}
+
+CALL(subprocess) {
+    static const char *const argv[] = {"true", NULL};
+    return tram_loop_subprocess_exec(site->loop, no_protocol, NULL, argv, &options->subprocess, NULL);
+}
+
+CALL(shell) {
+    return tram_loop_subprocess_shell(site->loop, no_protocol, NULL, "true", &options->subprocess, NULL);
+}
+
+CALL(file) {
+    return tram_loop_sendfile(site->loop, site->ends[0], site->file, 0, 1, &options->sendfile, NULL);
+}
+
+CALL(sock_file) {
+    return tram_loop_sock_sendfile(site->loop, site->sock, site->file, 0, 1, &options->sendfile, NULL);
+}
+
+CALL(bridge) {
+    return tram_bridge(site->ends[0], site->ends[1], &options->bridge, NULL);
+}
+
+CALL(inherit) {
+    tram_listener listener;
+    int link;
+    (void)site;
+    return tram_listeners_inherit("\0invalid", 8, &options->inherit, &listener, 1, &link);
+}
+
+CALL(offer) {
+    const tram_offered offered = {.name = "a", .server = site->server};
+    return told(site, tram_runtime_offer_listeners(site->runtime, "\0invalid", 8, &offered, 1, &options->offer, NULL,
+                                                   &site->error));
+}
+
+CALL(offered) {
+    union options with = *options;
+    with.offered.server = options->offered.name ? site->server : NULL;
+    return told(
+        site, tram_runtime_offer_listeners(site->runtime, "\0invalid", 8, &with.offered, 1, NULL, NULL, &site->error));
+}
+
+CALL(job) {
+    return tram_loop_run_job(site->loop, NULL, &options->job, NULL);
+}
+
+CALL(custom) {
+    static tram_protocol protocol;
+    static const tram_protocol_ops ops;
+    protocol.ops = &ops;
+    return tram_loop_create_custom(site->loop, &options->custom, NULL, &protocol, NULL);
+}
+
+CALL(metrics) {
+    union options with = *options;
+    with.metrics.runtime = options->metrics.name ? site->runtime : NULL;
+    return tram_metrics_write(&with.metrics, 1, swallow, NULL);
+}
+
+static int return_at_once(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+CALL(task) {
+    return tram_task_spawn(site->loop, return_at_once, NULL, &options->task, NULL);
+}
+
+CALL(queue) {
+    tram_queue *queue;
+    return tram_queue_new(site->loop, &options->queue, &queue);
+}
+
+static void *allocate(void *context, size_t size) {
+    (void)context;
+    return malloc(size);
+}
+
+static const tram_allocator half_allocator = {.allocate = allocate};
+static const char *const no_hosts[] = {NULL};
+static const int pass_fds[] = {0, -1}, a_socket = 0, twice[] = {0, 0};
+static const tram_server_limits by_source = {.max_per_source = 1}, upside_down = {.write_high = 1, .write_low = 2};
+
+static const struct {
+    int (*call)(struct site *site, const union options *options);
+    const char *wrong;
+    union options options;
+} cases[] = {
+    {new_loop, "backend", {.loop = {.backend = (tram_backend)77}}},
+    {new_loop, "allocator", {.loop = {.allocator = &half_allocator}}},
+    {new_loop, "mailbox_limit", {.loop = {.mailbox_limit = SIZE_MAX}}},
+    {new_runtime, "workers", {.runtime = {.workers = UINT_MAX}}},
+    {new_runtime, "stack_size", {.runtime = {.stack_size = 1}}},
+    {new_runtime, "mailbox_limit", {.runtime = {.workers = 1, .loop = {.mailbox_limit = SIZE_MAX}}}},
+    {server, "hosts", {.server = {.hosts = no_hosts}}},
+    {server, "host", {.server = {.sock = &a_socket}}},
+    {server, "sockets", {.server = {.sockets = twice}}},
+    {server, "sockets", {.server = {.sockets = twice, .socket_count = 2}}},
+    {server, "family", {.server = {.family = 12345}}},
+    {server, "backlog", {.server = {.backlog = -1}}},
+    {server, "shard", {.server = {.shard = TRAM_SHARD_FIXED}}},
+    {server, "shard_worker", {.server = {.shard_worker = 1}}},
+    {server, "steer", {.server = {.steer = TRAM_STEER_CPU}}},
+    {server, "keep_where_accepted", {.server = {.keep_where_accepted = true}}},
+    {server, "write_low", {.server = {.limits = &upside_down}}},
+    {limited_server, "source_bits_ipv4", {.limits = {.source_bits_ipv4 = 33}}},
+    {limited_server, "source_bits_ipv6", {.limits = {.source_bits_ipv6 = 65}}},
+    {runtime_server, "sock", {.server = {.sock = &a_socket}}},
+    {runtime_server, "defer_serving", {.server = {.defer_serving = true}}},
+    {runtime_server, "shard_worker", {.server = {.shard_worker = 1}}},
+    {runtime_server, "steer", {.server = {.steer = TRAM_STEER_CPU, .shard = TRAM_SHARD_FIXED}}},
+    {runtime_server, "write_low", {.server = {.limits = &upside_down}}},
+    {unix_server, "path", {.unix_server = {.sock = &a_socket}}},
+    {unix_server, "backlog", {.unix_server = {.backlog = INT_MAX}}},
+    {unix_server, "max_per_source", {.unix_server = {.limits = &by_source}}},
+    {limited_unix_server, "write_low", {.limits = {.write_high = 1, .write_low = 2}}},
+    {runtime_unix_server, "path", {.unix_server = {.sock = &a_socket}}},
+    {runtime_unix_server, "defer_serving", {.unix_server = {.defer_serving = true}}},
+    {runtime_unix_server, "max_per_source", {.unix_server = {.limits = &by_source}}},
+    {connection, "sock", {.connection = {.sock = &a_socket}}},
+    {connection, "family", {.connection = {.family = 12345}}},
+    {connection, "interleave", {.connection = {.interleave = -1}}},
+    {connection, "not_ours", {.connection = {.not_ours = true}}},
+    {unix_connection, "path", {.unix_connection = {.sock = &a_socket}}},
+    {adopted_socket, "unread", {.adopt = {.unread_size = 1}}},
+    {datagram, "sock", {.datagram = {.sock = &a_socket, .local_port = "0"}}},
+    {datagram, "family", {.datagram = {.family = 12345}}},
+    {datagram, "family", {.datagram = {.family = 0}}},
+    {datagram, "local_path", {.datagram = {.local_path = "/x", .local_port = "0"}}},
+    {datagram, "local_path", {.datagram = {.local_path = ""}}},
+    {datagram, "remote_path", {.datagram = {.remote_path = ""}}},
+    {runtime_datagram, "sock", {.datagram = {.sock = &a_socket}}},
+    {runtime_datagram, "local_port", {.datagram = {.family = AF_INET}}},
+    {runtime_datagram, "remote_port", {.datagram = {.local_port = "0", .remote_port = "1"}}},
+    {runtime_datagram, "local_path", {.datagram = {.local_path = "/x"}}},
+    {subprocess, "input", {.subprocess = {.input = {.kind = TRAM_STDIO_OUTPUT}}}},
+    {subprocess, "output", {.subprocess = {.output = {.kind = TRAM_STDIO_FD, .fd = -1}}}},
+    {subprocess, "error", {.subprocess = {.error = {.reserved = {0, 1}}}}},
+    {subprocess, "pass_fds", {.subprocess = {.pass_fds = pass_fds, .pass_fd_count = 2}}},
+    {shell, "pass_fds", {.subprocess = {.pass_fd_count = 1}}},
+    {offered, "servers", {.offered = {.name = NULL}}},
+    {offered, "name", {.offered = {.name = ""}}},
+    {job, "function", {.job = {.arg = NULL}}},
+    {custom, "sendfile_mode", {.custom = {.sendfile_mode = TRAM_SENDFILE_TRY_NATIVE}}},
+    {metrics, "sources", {.metrics = {.name = NULL}}},
+    {task, "stack_size", {.task = {.stack_size = SIZE_MAX}}},
+    {queue, "order", {.queue = {.order = (tram_queue_order)77}}},
+    {queue, "compare", {.queue = {.order = TRAM_QUEUE_PRIORITY}}},
+};
+
+#define RESERVED(call, member, ...)                                                                                    \
+    {                                                                                                                  \
+        call, #call, offsetof(union options, member.reserved), sizeof(((union options *)0)->member.reserved),          \
+            __VA_ARGS__                                                                                                \
+    }
+
+/* All structs of options, with what they need to make sense. */
+static const struct {
+    int (*call)(struct site *site, const union options *options);
+    const char *name;
+    size_t at, size;
+    union options options;
+} reserved[] = {
+    RESERVED(new_loop, loop, {.loop = {.debug = true}}),
+    RESERVED(new_runtime, runtime, {.runtime = {.workers = 1}}),
+    RESERVED(server, server, {.server = {.backlog = 1}}),
+    RESERVED(limited_server, limits, {.limits = {.max_connections = 1}}),
+    RESERVED(runtime_server, server, {.server = {.backlog = 1}}),
+    RESERVED(unix_server, unix_server, {.unix_server = {.backlog = 1}}),
+    RESERVED(limited_unix_server, limits, {.limits = {.max_connections = 1}}),
+    RESERVED(runtime_unix_server, unix_server, {.unix_server = {.backlog = 1}}),
+    RESERVED(connection, connection, {.connection = {.family = AF_INET}}),
+    RESERVED(unix_connection, unix_connection, {.unix_connection = {.timeout_ns = 1}}),
+    RESERVED(adopted_socket, adopt, {.adopt = {.unread_size = 0}}),
+    RESERVED(datagram, datagram, {.datagram = {.family = AF_INET}}),
+    RESERVED(runtime_datagram, datagram, {.datagram = {.local_port = "0"}}),
+    RESERVED(subprocess, subprocess, {.subprocess = {.new_session = true}}),
+    RESERVED(shell, subprocess, {.subprocess = {.new_session = true}}),
+    RESERVED(file, sendfile, {.sendfile = {.no_fallback = true}}),
+    RESERVED(sock_file, sendfile, {.sendfile = {.no_fallback = true}}),
+    RESERVED(bridge, bridge, {.bridge = {.idle_timeout_ns = 1}}),
+    RESERVED(inherit, inherit, {.inherit = {.any_user = true}}),
+    RESERVED(offer, offer, {.offer = {.any_user = true}}),
+    RESERVED(offered, offered, {.offered = {.name = "a"}}),
+    RESERVED(job, job, {.job = {.function = do_nothing}}),
+    RESERVED(custom, custom, {.custom = {.start_tls_compatible = true}}),
+    RESERVED(metrics, metrics, {.metrics = {.name = "a"}}),
+    RESERVED(task, task, {.task = {.name = "a"}}),
+    RESERVED(queue, queue, {.queue = {.max_size = 1}}),
+};
+
+static void site_open(struct world *world, struct site *ret_site) {
+    const tram_runtime_options options = {.workers = 1, .loop = world->options};
+    struct recorder *first = recorder_new(world, NULL), *second = recorder_new(world, NULL);
+    int pair[2];
+    *ret_site = (struct site){.loop = world->loop};
+    assert_int_equal(tram_runtime_new(&options, &ret_site->runtime), 0);
+    assert_int_equal(tram_runtime_create_server(ret_site->runtime, no_protocol, NULL, "127.0.0.1", "0", NULL,
+                                                &ret_site->server, NULL),
+                     0);
+    assert_int_equal(
+        tram_loop_create_pair(world->loop, &first->base, &second->base, &ret_site->ends[0], &ret_site->ends[1]), 0);
+    run_until(world, &second->made);
+    tcp_pair(pair);
+    ret_site->sock = pair[0];
+    ret_site->file = pair[1]; /* nobody gets as far as to look at it */
+}
+
+static void site_close(struct site *site) {
+    tram_runtime_free(site->runtime);
+    close(site->sock);
+    close(site->file);
+}
+
+static void test_X_1_every_wrong_option_is_named(void **state) {
+    struct world *world = *state;
+    struct site site;
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tram_queue_options another = {.order = (tram_queue_order)77};
+        tram_queue *queue;
+        tram_queue_new(world->loop, &another, &queue); /* so that nothing is left from the case before */
+        int status = cases[i].call(&site, &cases[i].options);
+        if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), cases[i].wrong) != 0)
+            fail_msg("case %zu: %s and %s instead of %s", i, tram_error_name(status), tram_wrong_option(),
+                     cases[i].wrong);
+    }
+    site_close(&site);
+}
+
+static void test_X_1_every_reserved_word_must_be_0(void **state) {
+    struct world *world = *state;
+    struct site site;
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
+        for (size_t at = 0; at < reserved[i].size; at += sizeof(uintptr_t)) {
+            union options options = reserved[i].options;
+            *(uintptr_t *)(void *)((char *)&options + reserved[i].at + at) = 1;
+            int status = reserved[i].call(&site, &options);
+            if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), "reserved") != 0)
+                fail_msg("%s, word %zu: %s and %s", reserved[i].name, at / sizeof(uintptr_t), tram_error_name(status),
+                         tram_wrong_option());
+        }
+    site_close(&site);
+}
+
+static void *look(void *arg) {
+    *(const char **)arg = tram_wrong_option();
+    return NULL;
+}
+
+static void test_X_1_each_thread_has_its_own_wrong_option(void **state) {
+    struct world *world = *state;
+    const char *elsewhere = "something";
+    pthread_t thread;
+    assert_int_equal(tram_loop_call_soon(world->loop, NULL, NULL, NULL, NULL), TRAM_EVALUE);
+    assert_int_equal(pthread_create(&thread, NULL, look, &elsewhere), 0);
+    pthread_join(thread, NULL);
+    assert_null(elsewhere);
+    assert_string_equal(tram_wrong_option(), "callback");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_X_1_every_wrong_option_is_named),
+        TEST(test_X_1_every_reserved_word_must_be_0),
+        TEST(test_X_1_each_thread_has_its_own_wrong_option),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
