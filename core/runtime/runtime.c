@@ -81,6 +81,26 @@ void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part
         part->ops->free(part);
 }
 
+void tram__runtime_pin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins++;
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+void tram__runtime_unpin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins--;
+    pthread_cond_broadcast(&runtime->changed);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+static void await_pins(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    while (runtime->pins)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
 /* The part after `part`, or the first after NULL, held; lets go of `part`. The lock is held for no call of a part. */
 static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part *part) {
     pthread_mutex_lock(&runtime->lock);
@@ -580,6 +600,8 @@ static void free_all(tram_runtime *runtime, bool forked) {
         tram_loop_close(runtime->workers[i].loop);
         tram__mailbox_close(runtime->workers[i].mailbox);
     }
+    if (!forked)
+        await_pins(runtime);
     runtime->freeing = true;
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);

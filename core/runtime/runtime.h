@@ -82,6 +82,7 @@ struct tram_runtime {
     enum runtime_verdict verdict; /* on the start */
     unsigned reported;            /* workers that know whether they can start */
     struct list parts;
+    unsigned pins; /* jobs of other threads that need the runtime: freeing it waits for them */
     bool freeing;
     unsigned ran_out;                        /* workers whose loop does not run any more, … */
     unsigned stopped;                        /* … and whose `stop` function has returned */
@@ -110,6 +111,10 @@ bool tram__runtime_ends(tram_runtime *runtime);
 /* Any thread. Without any hold the part is freed. */
 void tram__runtime_hold_part(tram_runtime *runtime, struct runtime_part *part);
 void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part);
+
+/* A job on a thread that nobody joins needs the runtime until it lets go of it again. Any thread. */
+void tram__runtime_pin(tram_runtime *runtime);
+void tram__runtime_unpin(tram_runtime *runtime);
 
 /* Where calls that fail keep the texts of an error for their caller: valid until the next one on this thread. */
 struct kept_error *tram__runtime_error(void);

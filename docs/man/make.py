@@ -38,15 +38,16 @@ TOKEN = re.compile(
 
 
 def declaration_at(text, start):
-    """Up to the semicolon outside of braces, and the comment behind it on the same line."""
+    """Up to the semicolon outside of braces; of an inline function up to its body."""
     depth, at = 0, start
+    inline = text.startswith("static inline", start)
     while True:
         if text.startswith("/*", at):
             at = text.index("*/", at) + 2
             continue
         depth += {"{": 1, "}": -1, "(": 1, ")": -1}.get(text[at], 0)
         at += 1
-        if text[at - 1] == ";" and depth == 0:
+        if depth == 0 and text[at - 1] == ("}" if inline else ";"):
             return at
 
 
@@ -73,7 +74,7 @@ def parse(text):
                 continue
             if kind == "code":
                 at = declaration_at(text, match.start())
-                piece = text[match.start():at]
+                piece = re.sub(r"^static inline (.*?\)) \{.*", r"TRAM_API \1;", text[match.start():at], flags=re.S)
             if group is None:
                 group = Group("")
                 sections[-1][1].append(group)
