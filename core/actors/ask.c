@@ -7,6 +7,7 @@
 
 #include "core/actors/actors.h"
 #include "core/actors/message.h"
+#include "core/base/invalid.h"
 
 /* ---- Back ---- */
 
@@ -236,7 +237,7 @@ int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function fu
     if (status)
         return status;
     if (!function)
-        return TRAM_EVALUE;
+        return tram__invalid("function");
     if (loop_guard(target) == GUARD_FORKED)
         return -ECHILD;
     struct actors *actors;

@@ -23,7 +23,8 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
         struct datagram_area *area = memory_get(&loop->allocator, sizeof *area);
         if (!area)
             return -ENOMEM;
-        area->in_slot = 0; /* the rest is written before it is read, and most of it never touched */
+        area->in_slot = 0;
+        area->knows_narrow = false; /* the rest is written before it is read, and most of it never touched */
         loop->datagrams = area;
         loop_add_close_hook(loop, &loop->datagram_hook, area_ending);
     }
@@ -246,10 +247,37 @@ static bool same_ends(const struct io_datagram *a, const struct io_datagram *b) 
            same_local(a->ancillary, b->ancillary);
 }
 
+/* Of the host: its ports share a path. Different hosts of one key cost nothing but some joining. */
+static uint64_t path_key(const struct io_datagram *datagram) {
+    union {
+        unsigned char address[16];
+        uint64_t halves[2];
+    } to = {{0}};
+    if (datagram->address->sa_family == AF_INET6)
+        memcpy(to.address, &((const struct sockaddr_in6 *)(const void *)datagram->address)->sin6_addr, 16);
+    else
+        memcpy(to.address, &((const struct sockaddr_in *)(const void *)datagram->address)->sin_addr, 4);
+    uint64_t key = (to.halves[0] ^ to.halves[1] * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+    return key ^ key >> 32;
+}
+
+static struct narrow_path *narrow_path(struct datagram_area *area, uint64_t key) {
+    return &area->narrow[key % DATAGRAM_NARROW_PATHS];
+}
+
+static bool too_large_for_path(struct datagram_area *area, const struct io_datagram *datagram) {
+    if (likely(!area->knows_narrow) || !datagram->address_size)
+        return false;
+    uint64_t key = path_key(datagram);
+    const struct narrow_path *path = narrow_path(area, key);
+    return path->key == key && datagram->size >= path->limit;
+}
+
 /* How many datagrams from the first on may be joined: all of one size, but for a smaller last one, to one peer. */
-static size_t joinable(const struct io *io, const struct io_datagram *datagrams, size_t count) {
+static size_t joinable(struct datagram_area *area, const struct io *io, const struct io_datagram *datagrams,
+                       size_t count) {
     size_t size = datagrams->size, total = size, joined = 1;
-    if (!size || size >= io->segment_limit)
+    if (!size || size >= io->segment_limit || too_large_for_path(area, datagrams))
         return 1;
     if (count > TRAM_SEGMENTS)
         count = TRAM_SEGMENTS;
@@ -299,7 +327,7 @@ unsigned tram__datagrams_pack(struct datagram_area *area, const struct io *io, c
                               size_t count) {
     unsigned messages = 0;
     for (size_t i = 0; i < count; messages++) {
-        size_t joined = joinable(io, &datagrams[i], count - i);
+        size_t joined = joinable(area, io, &datagrams[i], count - i);
         struct msghdr *message = &area->out[messages].msg_hdr;
         *message = (struct msghdr){
             .msg_name = (void *)(uintptr_t)datagrams[i].address,
@@ -328,9 +356,19 @@ bool tram__datagrams_joined_badly(const struct datagram_area *area, int error) {
     return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP;
 }
 
-void tram__datagrams_unjoin(struct io *io, size_t size, int error) {
+void tram__datagrams_unjoin(struct io *io, const struct io_datagram *datagram, int error) {
+    struct datagram_area *area = io->loop->datagrams;
     /* Larger than a packet on this path, which the kernel does not cut further: EINVAL before Linux 6.12. */
     bool too_large = error == EMSGSIZE || error == EINVAL;
-    /* Else: no checksums by this device, or none at all. */
-    io->segment_limit = too_large ? (uint32_t)size : 0;
+    if (!too_large) {
+        io->segment_limit = 0; /* no checksums by this device, or none at all */
+    } else if (!datagram->address_size) {
+        io->segment_limit = (uint32_t)datagram->size; /* connected: there is one path */
+    } else {
+        if (!area->knows_narrow)
+            memset(area->narrow, 0, sizeof area->narrow);
+        area->knows_narrow = true;
+        uint64_t key = path_key(datagram);
+        *narrow_path(area, key) = (struct narrow_path){.key = key, .limit = (uint32_t)datagram->size};
+    }
 }

@@ -25,6 +25,14 @@ union send_control {
     char bytes[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
+/* So many narrow paths a loop knows at a time; one more forgets another, and is found again by a send that fails. */
+#define DATAGRAM_NARROW_PATHS 64
+
+struct narrow_path {
+    uint64_t key; /* of the destination's address */
+    uint32_t limit;
+};
+
 struct datagram_area {
     struct mmsghdr in[TRAM_DATAGRAMS_IN];
     struct iovec in_pieces[TRAM_DATAGRAMS_IN];
@@ -36,6 +44,8 @@ struct datagram_area {
     struct iovec out_pieces[TRAM_DATAGRAMS_OUT];
     union send_control out_control[TRAM_DATAGRAMS_OUT];
     struct io_datagram gathered[TRAM_DATAGRAMS_OUT];
+    bool knows_narrow; /* there is one in: */
+    struct narrow_path narrow[DATAGRAM_NARROW_PATHS];
 
     char bytes[TRAM_DATAGRAMS_IN * DATAGRAM_STRIDE];
 };
@@ -72,7 +82,10 @@ size_t tram__datagrams_packed(const struct datagram_area *area, unsigned count);
  */
 bool tram__datagrams_joined_badly(const struct datagram_area *area, int error);
 
-/* … and alone it was sent, with so many bytes: such are not joined any more. */
-void tram__datagrams_unjoin(struct io *io, size_t size, int error);
+/*
+ * … and alone it was sent. Where it is too large for its path, datagrams of its size and above are not joined any more
+ * on that path; where the device cannot do it, none of the socket's are.
+ */
+void tram__datagrams_unjoin(struct io *io, const struct io_datagram *datagram, int error);
 
 #endif

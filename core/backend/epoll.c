@@ -224,7 +224,7 @@ static ssize_t epoll_try_send_datagrams(struct io *io, const struct io_datagram 
     int error = (int)-sent;
     sent = send_packed(io, datagrams, 1);
     if (sent > 0)
-        tram__datagrams_unjoin(io, datagrams->size, error);
+        tram__datagrams_unjoin(io, datagrams, error);
     return sent;
 }
 

@@ -9,11 +9,14 @@
 #ifndef TRAM_CORE_BASE_ASSERT_H
 #define TRAM_CORE_BASE_ASSERT_H
 
+#include "core/base/private.h"
+
 #ifndef TRAM_CHECKED
 #define TRAM_CHECKED 0
 #endif
 
-_Noreturn void tram__assert_failed(const char *condition, const char *function, const char *file, unsigned line);
+TRAM_PRIVATE_API _Noreturn void tram__assert_failed(const char *condition, const char *function, const char *file,
+                                                    unsigned line);
 
 #define TRAM_ASSERT(condition)                                                                                         \
     (__builtin_expect(!!(condition), 1) ? (void)0 : tram__assert_failed(#condition, __func__, __FILE__, __LINE__))

@@ -23,6 +23,7 @@ static const struct error_entry entries[] = {
     ENTRY(TRAM_ELIMIT, "Limit exceeded"),
     ENTRY(TRAM_ENOSENDFILE, "No native sendfile here"),
     ENTRY(TRAM_ETLS, "TLS failed"),
+    ENTRY(TRAM_ETLS_CERTIFICATE, "The peer's certificate is not accepted"),
     ENTRY(TRAM_ERESOLVE, "Name not resolved"),
     ENTRY(TRAM_EMULTIPLE, "Several attempts failed"),
 };

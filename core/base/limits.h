@@ -57,6 +57,14 @@
 #define TRAM_ERROR_TEXT            256            /* detail text kept with an error */
 #define TRAM_TASK_STACK            (128u * 1024u) /* of a task, guard included: libc's deepest calls fit, see stack.h */
 #define TRAM_TASK_STACKS_KEPT      256            /* free stacks that a loop keeps */
-#define TRAM_CHILD_DEATH_MS        1000           /* how long a killed child may take to die while its loop closes */
+#define TRAM_TLS_FILE_MAX          (16 * 1024 * 1024) /* of certificates and keys */
+#define TRAM_TLS_CERTIFICATES_MAX  16                 /* of our own in a config */
+#define TRAM_TLS_TICKETS_MAX       8                  /* sent by one handshake */
+#define TRAM_TLS_TICKET_KEYS       3                  /* that are understood, the one in use included */
+#define TRAM_TLS_HANDSHAKE_NS      60000000000ull     /* S-3 */
+#define TRAM_TLS_SHUTDOWN_NS       30000000000ull     /* S-16 */
+#define TRAM_TLS_KEY_UPDATES       32                 /* that a peer may ask for at once, and then … */
+#define TRAM_TLS_KEY_UPDATE_NS     1000000000ull      /* … one in each such time (S-25) */
+#define TRAM_CHILD_DEATH_MS        1000 /* how long a killed child may take to die while its loop closes */
 
 #endif

@@ -7,10 +7,11 @@
 
 #include <stdbool.h>
 
+#include "core/base/private.h"
 #include <tram/memory.h>
 
 /* The default allocator: jemalloc's sized calls where the program linked jemalloc, else malloc. */
-extern const tram_allocator tram__memory_default;
+extern TRAM_PRIVATE_API const tram_allocator tram__memory_default;
 
 /* Copies `given` or, if NULL, the default. TRAM_EVALUE if a function is missing. */
 int tram__memory_choose(const tram_allocator *given, tram_allocator *ret_allocator);
@@ -21,7 +22,7 @@ static inline void *memory_get(const tram_allocator *allocator, size_t size) {
 }
 
 /* The same, zeroed. */
-void *tram__memory_get_zero(const tram_allocator *allocator, size_t size);
+TRAM_PRIVATE_API void *tram__memory_get_zero(const tram_allocator *allocator, size_t size);
 
 /* Sums of sizes that come from outside: false, and *sum as it was, where it would not fit. */
 static inline bool size_add(size_t *sum, size_t more) {

@@ -4,12 +4,14 @@
 
 #include <stddef.h>
 
+#include "core/base/private.h"
+
 /*
  * Writes `length` bytes as text: printable characters of UTF-8 as they are, "\\" for a backslash, "\x1b" for all else
  * (control characters, also C1; line separators, marks of direction, broken UTF-8). Always terminated; cut between two
  * characters if `size`, which is not 0, is too small. Returns `text`.
  */
-char *tram__text_escape(char *text, size_t size, const void *bytes, size_t length);
+TRAM_PRIVATE_API char *tram__text_escape(char *text, size_t size, const void *bytes, size_t length);
 
 /* The size of text that fits so many bytes. */
 #define TEXT_ESCAPED_SIZE(length) ((length)*4 + 1)

@@ -22,10 +22,13 @@ int tram__child_signal(const struct sys *sys, const struct child *child, int num
     return errno == EINVAL ? tram__invalid("signal_number") : -errno;
 }
 
-static void lost_sight(struct child *child) {
-    child->exited = child->unknown = true;
+static void lost_sight(struct child *child, const char *why) {
+    child->exited = true;
+    child->unknown = why;
     child->returncode = CHILD_UNKNOWN;
 }
+
+#define REAPED "was reaped by somebody else"
 
 bool tram__child_reap(const struct sys *sys, struct child *child) {
     siginfo_t info;
@@ -35,7 +38,7 @@ bool tram__child_reap(const struct sys *sys, struct child *child) {
         status = sys->waitid(P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
     while (status < 0 && errno == EINTR);
     if (status < 0) {
-        lost_sight(child);
+        lost_sight(child, REAPED);
     } else if (info.si_pid) {
         child->exited = true;
         child->returncode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
@@ -46,13 +49,14 @@ bool tram__child_reap(const struct sys *sys, struct child *child) {
 void tram__child_end(const struct sys *sys, struct child *child) {
     if (child->exited)
         return;
-    if (sys->pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0) == 0) {
+    bool killed = sys->pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0) == 0;
+    if (killed) {
         struct pollfd poll_fd = {.fd = child->pidfd, .events = POLLIN};
         while (sys->poll(&poll_fd, 1, TRAM_CHILD_DEATH_MS) < 0 && errno == EINTR)
             ;
     }
     if (!tram__child_reap(sys, child))
-        lost_sight(child);
+        lost_sight(child, killed ? "was killed and did not die in time" : "could not be killed and is left to itself");
 }
 
 /* ---- What the child finds ---- */
@@ -214,7 +218,7 @@ static int attach(const struct sys *sys, pid_t pid, struct child *ret_child) {
         return 0;
     int status = -errno;
     if (status == -ESRCH) { /* reaped already: by the host, or because it ignores SIGCHLD */
-        lost_sight(ret_child);
+        lost_sight(ret_child, REAPED);
         return 0;
     }
     siginfo_t info;

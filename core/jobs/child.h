@@ -31,14 +31,14 @@ struct child {
     pid_t pid;
     int pidfd; /* -1: gone before we could get hold of it. The owner closes it. */
     bool exited;
-    bool unknown; /* somebody else reaped it: the status is lost (Z-16) */
+    const char *unknown; /* why its status is not known (Z-16, Z-23); NULL: it is */
     int returncode;
 };
 
 /* Descriptors that are passed on must be below it: the limit of open files, as it is now. */
 int tram__child_descriptor_limit(void);
 
-/* The returncode of a child that somebody else reaped. */
+/* The returncode of a child whose status is not known. */
 #define CHILD_UNKNOWN 255
 
 /*

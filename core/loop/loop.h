@@ -5,6 +5,7 @@
 #ifndef TRAM_CORE_LOOP_LOOP_H
 #define TRAM_CORE_LOOP_LOOP_H
 
+#include "core/base/private.h"
 #include "core/loop/report.h"
 #include "core/loop/types.h"
 #include <tram/loop.h>
@@ -82,8 +83,8 @@ static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
  * What is in the slot, at first use `size` zeroed bytes that begin with a struct loop_state; NULL: out of memory. It
  * lives as long as the loop does. What must end earlier has a close hook in there.
  */
-void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
-                           void (*free)(tram_loop *loop, struct loop_state *state));
+TRAM_PRIVATE_API void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
+                                            void (*free)(tram_loop *loop, struct loop_state *state));
 
 /*
  * Every structure of the loop, and of what is in its slots, is as it must be. Where no call into any of them is on the

@@ -296,10 +296,10 @@ void tram__report(tram_loop *loop, const tram_exception *exception) {
     report_to_log(loop, &failure, &record);
 }
 
-/* The user's function, where one of tram's has just called it. */
+/* The function that the user knows, where one of tram's ran for it. */
 static const void *user_function(const tram_loop *loop, const void *function) {
-    bool handled = loop->handled_callback && function == (const void *)(uintptr_t)loop->handled_by;
-    return handled ? (const void *)(uintptr_t)loop->handled_callback : function;
+    bool ours = loop->stand_in && function == (const void *)(uintptr_t)loop->stand_in;
+    return ours ? loop->stands_for : function;
 }
 
 void tram__report_callback(tram_loop *loop, int code, const void *function, const char *message, tram_handle handle) {

@@ -34,6 +34,15 @@ static inline uint64_t slow_begin(const tram_loop *loop) {
     return unlikely(loop->timed) ? tram__clock(loop) : 0;
 }
 
+/*
+ * Called first in a callback of ours: what it stands for, a function of the user's or the one that the user called, is
+ * what reports name.
+ */
+static inline void loop_stands_for(tram_loop *loop, tram_callback ours, const void *function) {
+    loop->stand_in = ours;
+    loop->stands_for = function;
+}
+
 static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
     if (unlikely(start_ns))
         tram__slow_callback(loop, start_ns, function, what);

@@ -36,8 +36,7 @@ static int run_handle(tram_loop *loop, void *arg) {
     void *callback_arg = handle->arg;
     put(handle);
     int status = callback ? callback(loop, callback_arg) : 0;
-    loop->handled_by = run_handle;
-    loop->handled_callback = callback;
+    loop_stands_for(loop, run_handle, (const void *)(uintptr_t)callback);
     return status;
 }
 

@@ -156,8 +156,8 @@ struct tram_loop {
     bool raised_set;
     struct raised_user *raised_users; /* raised.c; NULL: none */
 
-    tram_callback handled_by;       /* the function of ours by which the next was called */
-    tram_callback handled_callback; /* the last that threadsafe.c called for its handle: reports name it */
+    tram_callback stand_in; /* a function of ours that runs as a callback, and what reports name in its place */
+    const void *stands_for;
     tram_exception_handler exception_handler;
     void *exception_arg;
     tram_log_function log;

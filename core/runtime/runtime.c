@@ -343,12 +343,19 @@ static int handle_signals(struct worker *worker) {
     return status < 0 ? status : tram_loop_add_signal_handler(worker->loop, SIGINT, stop_on_signal, runtime);
 }
 
+/* Other threads read the state, but what the user writes meanwhile is not theirs to see. */
+static int call_user(struct worker *worker, tram_worker_function function) {
+    tram_runtime *runtime = worker->runtime;
+    void *state = atomic_load_explicit(&worker->state, memory_order_relaxed);
+    int status = function(runtime, worker->index, worker->loop, &state, runtime->options.arg);
+    atomic_store_explicit(&worker->state, state, memory_order_release);
+    return status;
+}
+
 static int worker_start(struct worker *worker) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
-    int status = 0;
-    if (options->start)
-        status = options->start(runtime, worker->index, worker->loop, &worker->state, options->arg);
+    int status = options->start ? call_user(worker, options->start) : 0;
     if (status < 0)
         return status;
     worker->started = true;
@@ -380,7 +387,7 @@ static void worker_end(struct worker *worker, bool ran) {
         enter_phase(worker, worker->phase + 1);
     meet(runtime, &runtime->ran_out, together);
     if (worker->started && options->stop)
-        options->stop(runtime, worker->index, worker->loop, &worker->state, options->arg);
+        call_user(worker, options->stop);
     struct runtime_part *part = NULL;
     while ((part = next_part(runtime, part)))
         part->ops->stop(part, worker->index);
@@ -652,7 +659,7 @@ tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker) {
 }
 
 void *tram_runtime_state(const tram_runtime *runtime, unsigned worker) {
-    return worker < runtime->count ? runtime->workers[worker].state : NULL;
+    return worker < runtime->count ? atomic_load_explicit(&runtime->workers[worker].state, memory_order_acquire) : NULL;
 }
 
 int tram_loop_worker(const tram_loop *loop, tram_runtime **ret_runtime, unsigned *ret_index) {
@@ -668,7 +675,7 @@ int tram_loop_worker(const tram_loop *loop, tram_runtime **ret_runtime, unsigned
 
 void *tram_loop_state(const tram_loop *loop) {
     const struct worker *worker = loop->worker;
-    return worker ? worker->state : NULL;
+    return worker ? atomic_load_explicit(&worker->state, memory_order_acquire) : NULL;
 }
 
 int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats) {

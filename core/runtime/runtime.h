@@ -55,9 +55,9 @@ struct worker {
     pthread_t thread;
     bool created;
     bool joined;
-    bool started; /* its `start` function succeeded */
-    int status;   /* of starting */
-    void *state;  /* the user's */
+    bool started;          /* its `start` function succeeded */
+    int status;            /* of starting */
+    _Atomic(void *) state; /* the user's, as `start` and `stop` have left it */
 
     /* the end; of the worker's thread until it is joined */
     enum worker_phase phase;

@@ -50,7 +50,7 @@ TRAM_API int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory 
 /*
  * Makes a transport of a connected stream socket that was accepted elsewhere. The socket is the transport's
  * from here on, except when this call itself fails (TRAM_EVALUE: no stream socket; TRAM_ESTATE: in use by a
- * transport).
+ * transport). With options: tram_loop_adopt_socket().
  */
 TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                                tram_future **ret_future);

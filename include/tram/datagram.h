@@ -32,12 +32,15 @@ typedef struct tram_datagram_options {
     size_t remote_path_size;
     int family; /* AF_INET, AF_INET6, AF_UNIX; 0: any, which needs an address */
     int protocol;
-    int flags;             /* for getaddrinfo: AI_… */
-    bool reuse_port;       /* SO_REUSEPORT; TRAM_EVALUE where there is none */
-    bool allow_broadcast;  /* SO_BROADCAST; a remote address is then not connected to, only sent to */
-    bool receive_ttl;      /* tram_transport_datagram_ttl() tells; -ENOTSUP where the socket is no UDP one */
-    bool receive_tos;      /* tram_transport_datagram_tos() tells; the same */
-    uintptr_t reserved[8]; /* must be 0 */
+    int flags;            /* for getaddrinfo: AI_… */
+    bool reuse_port;      /* SO_REUSEPORT; TRAM_EVALUE where there is none */
+    bool allow_broadcast; /* SO_BROADCAST; a remote address is then not connected to, only sent to */
+    bool receive_ttl;     /* tram_transport_datagram_ttl() tells; -ENOTSUP where the socket is no UDP one */
+    bool receive_tos;     /* tram_transport_datagram_tos() tells; the same */
+    bool not_ours;        /* `sock` is given back at the end instead of closed; see tram_adopt_options */
+    tram_discard discard; /* called with the factory's `arg` once the factory will not be called (again); of an endpoint
+                             over all cores on any thread */
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_datagram_options;
 
 /*

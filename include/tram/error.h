@@ -28,8 +28,9 @@ enum {
     TRAM_ELIMIT = -5202,      /* A limit was hit: stream limit, hard limit of a write buffer (LimitOverrunError). */
     TRAM_ENOSENDFILE = -5203, /* No native sendfile here, and the fallback was refused (SendfileNotAvailableError). */
     TRAM_ETLS = -5301,        /* TLS failed (SSLError). */
-    TRAM_ERESOLVE = -5401,    /* A name could not be resolved, or to nothing (socket.gaierror). */
-    TRAM_EMULTIPLE = -5501    /* Several attempts failed, each for its own reason (OSError("Multiple exceptions")). */
+    TRAM_ETLS_CERTIFICATE = -5302, /* The peer's certificate is not accepted (SSLCertVerificationError). */
+    TRAM_ERESOLVE = -5401,         /* A name could not be resolved, or to nothing (socket.gaierror). */
+    TRAM_EMULTIPLE = -5501 /* Several attempts failed, each for its own reason (OSError("Multiple exceptions")). */
 };
 
 /*

@@ -32,6 +32,12 @@ TRAM_API int tram_loop_create_pair(tram_loop *loop, tram_protocol *first, tram_p
 TRAM_API int tram_loop_create_pair_across(tram_loop *loop, tram_protocol *protocol, tram_loop *other,
                                           tram_protocol_factory factory, void *arg, tram_transport **ret_transport);
 
+/* The same; `discard` is called with `arg` once the factory was called or never will be, on either thread. Where this
+ * call fails, `arg` stays the caller's. */
+TRAM_API int tram_loop_create_pair_across_with_discard(tram_loop *loop, tram_protocol *protocol, tram_loop *other,
+                                                       tram_protocol_factory factory, void *arg, tram_discard discard,
+                                                       tram_transport **ret_transport);
+
 TRAM_END_DECLS
 
 #endif

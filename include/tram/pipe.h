@@ -35,6 +35,20 @@ TRAM_API int tram_loop_connect_read_pipe(tram_loop *loop, tram_protocol_factory 
 TRAM_API int tram_loop_connect_write_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                                           tram_future **ret_future);
 
+/* Zero-initialise; zero means the default. */
+typedef struct tram_pipe_options {
+    bool not_ours;         /* the descriptor is given back at the end instead of closed; see tram_adopt_options */
+    tram_discard discard;  /* called with the factory's `arg` after the factory, where the call succeeds */
+    uintptr_t reserved[6]; /* must be 0 */
+} tram_pipe_options;
+
+/* The same with options, which may be NULL. */
+TRAM_API int tram_loop_connect_read_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                                      const tram_pipe_options *options, tram_future **ret_future);
+TRAM_API int tram_loop_connect_write_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg,
+                                                       int fd, const tram_pipe_options *options,
+                                                       tram_future **ret_future);
+
 TRAM_END_DECLS
 
 #endif

@@ -25,8 +25,8 @@ typedef struct tram_runtime_server tram_runtime_server;
 
 /*
  * Runs on a worker's thread: `start` before its loop does, `stop` after it ended and before it is closed.
- * `*state` is the worker's own pointer, for the user; tram_loop_state() and tram_runtime_state() read it. A failing
- * `start` fails tram_runtime_start().
+ * `*state` is the worker's own pointer, for the user; tram_loop_state() and tram_runtime_state() read what it was when
+ * one of the two returned. A failing `start` fails tram_runtime_start().
  *
  * No worker accepts a connection before `start` has returned on all of them. When the runtime stops, the loops of all
  * workers have run out before `stop` is called on any of them, and `stop` has returned on all of them before any loop
@@ -177,7 +177,7 @@ TRAM_API unsigned tram_runtime_worker_count(const tram_runtime *runtime);
  */
 TRAM_API tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker);
 
-/* The worker's state pointer. Any thread; what it points to is the user's to protect. */
+/* The worker's state pointer, as `start` left it; NULL before. Any thread; all that `start` wrote is seen. */
 TRAM_API void *tram_runtime_state(const tram_runtime *runtime, unsigned worker);
 
 /*

@@ -57,7 +57,9 @@ typedef struct tram_server_options {
     /* for all */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
     tram_discard discard;  /* called with the factory's `arg` once no loop will call the factory any more; any thread */
-    uintptr_t reserved[4]; /* must be 0 */
+    bool not_ours;         /* `sock` or `sockets` are not closed: the caller's again when the server has closed, or the
+                              future has failed; they still listen then */
+    uintptr_t reserved[3]; /* must be 0 */
 } tram_server_options;
 
 /*

@@ -56,7 +56,8 @@ typedef struct tram_subprocess_options {
     const int *pass_fds;    /* descriptors that the child inherits besides, with the same numbers: -EMFILE through the
                              * future for one that is not below the limit of open files */
     size_t pass_fd_count;
-    uintptr_t reserved[8]; /* must be 0 */
+    tram_discard discard;  /* called with the factory's `arg` after the factory, where the call succeeds */
+    uintptr_t reserved[7]; /* must be 0 */
 } tram_subprocess_options;
 
 /*

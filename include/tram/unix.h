@@ -24,7 +24,9 @@ typedef struct tram_unix_server_options {
     bool keep_socket_file; /* cleanup_socket=False: leave the file when the server closes */
     bool defer_serving;    /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
     const tram_server_limits *limits; /* tram/limits.h; NULL: none */
-    uintptr_t reserved[7];            /* must be 0 */
+    tram_discard discard;             /* as in tram_server_options */
+    bool not_ours;                    /* `sock` is given back at the end instead of closed, as in tram_server_options */
+    uintptr_t reserved[5];            /* must be 0 */
 } tram_unix_server_options;
 
 /*
@@ -60,7 +62,9 @@ typedef struct tram_unix_connection_options {
     const char *server_hostname;
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[8]; /* must be 0 */
+    tram_discard discard;  /* called with the factory's `arg` once the factory will not be called (again) */
+    bool not_ours;         /* `sock` is given back at the end instead of closed; see tram_adopt_options */
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_unix_connection_options;
 
 /*

@@ -146,12 +146,12 @@ def folder_of(path):
 
 def object_calls(build):
     """{(source, source): symbols}: who wants what of whom, from nm. Sources are paths below ROOT."""
-    folder = build / "CMakeFiles/tram-objects.dir"
-    objects = [path for floor in FLOORS for path in sorted((folder / floor).rglob("*.o"))
-               if (ROOT / path.relative_to(folder).with_suffix("")).is_file()]
+    folders = [build / f"CMakeFiles/{target}.dir" for target in ("tram-objects", "tram-tls-objects")]
+    objects = [(path, path.relative_to(folder).with_suffix("")) for folder in folders for floor in FLOORS
+               for path in sorted((folder / floor).rglob("*.o"))]
+    objects = [(path, source) for path, source in objects if (ROOT / source).is_file()]
     defined, wanted = {}, {}
-    for path in objects:
-        source = path.relative_to(folder).with_suffix("")
+    for path, source in objects:
         output = subprocess.run(["nm", "-P", "-g", path], check=True, capture_output=True, text=True).stdout
         for line in output.splitlines():
             symbol, kind = line.split()[:2]
@@ -212,6 +212,21 @@ def check_entries():
             problems.append(f"{floor}/ has {count} entries, more than {most}")
 
 
+def check_table():
+    """docs/architecture.md lists the folders: `core/base`, or `transports/stream`, `datagram`, in one row."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/architecture.md").read_text(), re.M)
+    listed = set()
+    for row in rows:
+        floor = None
+        for entry in re.findall(r"`([^`]*)`", row):
+            floor = entry.split("/")[0] if "/" in entry else floor
+            listed.add(entry if "/" in entry else f"{floor}/{entry}")
+    present = {folder_of(path.relative_to(ROOT)) for floor in FLOORS for path in sources(floor)}
+    listed = {folder for folder in listed if folder.split("/")[0] in FLOORS}
+    for folder in sorted(present ^ listed):
+        problems.append(f"docs/architecture.md: {folder} is " + ("not listed" if folder in present else "no folder"))
+
+
 def draw(arrows):
     folders = sorted({folder_of(path.relative_to(ROOT)) for floor in FLOORS for path in sources(floor)})
     below = {folder: {there for here, there in arrows if here == folder} for folder in folders}
@@ -229,6 +244,7 @@ def draw(arrows):
 count = check_includes()
 check_include_circles()
 check_entries()
+check_table()
 edges, objects = {}, 0
 build_dir = os.environ.get("TRAM_BUILD_DIR")
 if build_dir:

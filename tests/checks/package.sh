@@ -173,6 +173,62 @@ cmake -S "$work/user" -B "$work/user/build" -G Ninja -DCMAKE_C_COMPILER="$cc" -D
 echoes "CMake, shared" "$work/user/build/cmake-shared"
 echoes "CMake, static" "$work/user/build/cmake-static"
 
+# libtram-tls, where it was built: by pkg-config and by CMake, shared and static.
+if [ -e "$library_dir/libtram-tls.so" ]; then
+    cat >"$work/user/tls.c" <<'TLS'
+#include <stdio.h>
+#include <tram/tls.h>
+
+int main(void) {
+    tram_tls_config *config;
+    tram_tls_options wrong = {.ciphers = "NOTHING"};
+    tram_error error;
+    if (tram_tls_config_new(NULL, &config, &error) != 0)
+        return 1;
+    tram_tls_config_release(config);
+    if (tram_tls_config_new(&wrong, &config, &error) != TRAM_ETLS)
+        return 2;
+    printf("%s\n", tram_error_describe(&error, 0));
+    return 0;
+}
+TLS
+    # shellcheck disable=SC2046
+    {
+        "$cc" -Wall -Werror "$work/user/tls.c" -o "$work/tls-pc-shared" $(pkg-config --cflags --libs tram-tls)
+        "$cc" -Wall -Werror "$work/user/tls.c" -o "$work/tls-pc-static" \
+            $(pkg-config --static --cflags --libs tram-tls | sed 's/-ltram-tls\b/-l:libtram-tls.a/; s/-ltram\b/-l:libtram.a/')
+    }
+    mkdir "$work/tls"
+    cp "$work/user/tls.c" "$work/tls/"
+    cat >"$work/tls/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.25)
+project(user C)
+find_package(tram 0.1 REQUIRED COMPONENTS tls)
+add_executable(tls-shared tls.c)
+target_link_libraries(tls-shared tram::tls)
+add_executable(tls-static tls.c)
+target_link_libraries(tls-static tram::tls-static)
+CMAKE
+    cmake -S "$work/tls" -B "$work/tls/build" -G Ninja -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" \
+        >"$work/cmake.log" 2>&1 && cmake --build "$work/tls/build" >>"$work/cmake.log" 2>&1 || {
+        cat "$work/cmake.log"
+        exit 1
+    }
+    for program in "$work/tls-pc-shared" "$work/tls-pc-static" "$work/tls/build/tls-shared" "$work/tls/build/tls-static"; do
+        LD_LIBRARY_PATH=$library_dir "$program"
+    done
+    for program in "$work/tls-pc-static" "$work/tls/build/tls-static"; do
+        if readelf -d "$program" | grep libtram; then
+            echo "$program needs a shared library of tram"
+            exit 1
+        fi
+    done
+fi
+if readelf -d "$library_dir/libtram.so" | grep -E 'libssl|libcrypto'; then
+    echo "libtram itself needs OpenSSL"
+    exit 1
+fi
+
 # The static ones carry the library; the shared ones do not.
 for program in "$work/pc-static" "$work/user/build/cmake-static"; do
     if readelf -d "$program" | grep libtram; then

@@ -256,6 +256,122 @@ static void test_T_6_a_lent_socket_is_given_back(void **state) {
     close(pair[1]);
 }
 
+/* ---- Descriptors of other kinds that are lent ---- */
+
+#define LENT(name)                                                                                                     \
+    static int name(struct world *world, tram_protocol_factory factory, void *arg, int fd, tram_future **ret_future)
+
+LENT(lend_datagram) {
+    const tram_datagram_options options = {.sock = &fd, .not_ours = true};
+    return tram_loop_create_datagram_endpoint(world->loop, factory, arg, &options, ret_future);
+}
+
+LENT(lend_read_pipe) {
+    const tram_pipe_options options = {.not_ours = true};
+    return tram_loop_connect_read_pipe_with_options(world->loop, factory, arg, fd, &options, ret_future);
+}
+
+LENT(lend_write_pipe) {
+    const tram_pipe_options options = {.not_ours = true};
+    return tram_loop_connect_write_pipe_with_options(world->loop, factory, arg, fd, &options, ret_future);
+}
+
+LENT(lend_unix_socket) {
+    const tram_unix_connection_options options = {.sock = &fd, .not_ours = true};
+    return tram_loop_create_unix_connection(world->loop, factory, arg, NULL, 0, &options, ret_future);
+}
+
+static int a_pipe(bool end) {
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    close(fds[!end]);
+    return fds[end];
+}
+
+static int a_read_pipe(void) {
+    return a_pipe(false);
+}
+
+static int a_write_pipe(void) {
+    return a_pipe(true);
+}
+
+static int a_datagram_socket(void) {
+    return socket(AF_INET, SOCK_DGRAM, 0);
+}
+
+static int a_unix_socket(void) {
+    int pair[2];
+    unix_pair(pair);
+    close(pair[1]);
+    return pair[0];
+}
+
+static const struct {
+    int (*lend)(struct world *world, tram_protocol_factory factory, void *arg, int fd, tram_future **ret_future);
+    int (*open)(void);
+} lent[] = {
+    {lend_datagram, a_datagram_socket},
+    {lend_read_pipe, a_read_pipe},
+    {lend_write_pipe, a_write_pipe},
+    {lend_unix_socket, a_unix_socket},
+};
+
+static void test_T_6_lent_descriptors_of_all_kinds_are_given_back(void **state) {
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof lent / sizeof *lent; i++) {
+        int fd = lent[i].open();
+        tram_future *future;
+        assert_int_equal(lent[i].lend(world, refuse, NULL, fd, &future), 0);
+        run_until_true(world, is_done, future);
+        assert_int_equal(tram_future_result(future, NULL), -EIO);
+        tram_future_release(future);
+        assert_true(fcntl(fd, F_GETFD) >= 0);
+
+        struct recorder *recorder = recorder_new(world, NULL);
+        assert_int_equal(lent[i].lend(world, take, recorder, fd, NULL), 0);
+        run_until(world, &recorder->made);
+        tram_transport_abort(recorder->base.transport);
+        run_until(world, &recorder->was_released);
+        assert_true(fcntl(fd, F_GETFD) >= 0);
+
+        recorder = recorder_new(world, NULL);
+        assert_int_equal(lent[i].lend(world, take, recorder, fd, NULL), 0);
+        run_until(world, &recorder->made);
+        world_reopen(world); /* also where the loop ends first */
+        assert_int_equal(close(fd), 0);
+    }
+}
+
+static void test_V_16_lent_listening_sockets_are_given_back(void **state) {
+    struct world *world = *state;
+    for (int round = 0; round < 2; round++) {
+        uint16_t port;
+        int fd = tcp_listener(5, &port);
+        tram_future *future;
+        const tram_server_options options = {.sockets = &fd, .socket_count = 1, .not_ours = true};
+        assert_int_equal(tram_loop_create_server(world->loop, refuse, NULL, NULL, NULL, &options, &future), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        tram_server *server = tram_future_server(future);
+        tram_server_close(server);
+        tram_server_release(server);
+        tram_future_release(future);
+        run_ticks(world, 2);
+        if (round)
+            world_reopen(world);
+        int client = tcp_connect(port), accepted;
+        assert_true(client >= 0);
+        await_events(fd, POLLIN);
+        assert_true((accepted = accept(fd, NULL, NULL)) >= 0); /* it still listens */
+        close(accepted);
+        close(client);
+        assert_int_equal(close(fd), 0);
+    }
+    tram_server_options wrong = {.not_ours = true};
+    assert_int_equal(tram_loop_create_server(world->loop, refuse, NULL, NULL, "0", &wrong, NULL), TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "not_ours");
+}
+
 static void test_T_6_what_is_not_lent_is_closed(void **state) {
     struct world *world = *state;
     struct recorder *recorder = recorder_new(world, NULL);
@@ -379,6 +495,8 @@ int main(void) {
         TEST(test_T_8_an_abort_may_say_why),
         TEST(test_T_8_an_abort_of_a_pair_may_say_why),
         TEST(test_T_6_a_lent_socket_is_given_back),
+        TEST(test_T_6_lent_descriptors_of_all_kinds_are_given_back),
+        TEST(test_V_16_lent_listening_sockets_are_given_back),
         TEST(test_T_6_what_is_not_lent_is_closed),
         TEST(test_a_detached_socket_that_nobody_took_is_closed),
         TEST(test_M_1_a_custom_transport_says_what_it_can_do),

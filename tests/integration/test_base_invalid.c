@@ -16,6 +16,7 @@ union options {
     tram_adopt_options adopt;
     tram_datagram_options datagram;
     tram_subprocess_options subprocess;
+    tram_pipe_options pipe;
     tram_sendfile_options sendfile;
     tram_bridge_options bridge;
     tram_inherit_options inherit;
@@ -26,6 +27,7 @@ union options {
     tram_metrics_source metrics;
     tram_task_options task;
     tram_queue_options queue;
+    tram_input_options input;
     tram_server_limits limits;
 };
 
@@ -126,6 +128,10 @@ CALL(runtime_datagram) {
                                                             &site->error));
 }
 
+CALL(read_pipe) {
+    return tram_loop_connect_read_pipe_with_options(site->loop, no_protocol, NULL, site->sock, &options->pipe, NULL);
+}
+
 CALL(subprocess) {
     static const char *const argv[] = {"true", NULL};
     return tram_loop_subprocess_exec(site->loop, no_protocol, NULL, argv, &options->subprocess, NULL);
@@ -198,6 +204,12 @@ CALL(queue) {
     return tram_queue_new(site->loop, &options->queue, &queue);
 }
 
+CALL(input) {
+    tram_input input;
+    (void)site;
+    return tram_input_init(&input, &options->input);
+}
+
 static void *allocate(void *context, size_t size) {
     (void)context;
     return malloc(size);
@@ -249,6 +261,10 @@ static const struct {
     {connection, "interleave", {.connection = {.interleave = -1}}},
     {connection, "not_ours", {.connection = {.not_ours = true}}},
     {unix_connection, "path", {.unix_connection = {.sock = &a_socket}}},
+    {unix_connection, "not_ours", {.unix_connection = {.not_ours = true}}},
+    {unix_server, "not_ours", {.unix_server = {.not_ours = true}}},
+    {runtime_server, "not_ours", {.server = {.not_ours = true}}},
+    {datagram, "not_ours", {.datagram = {.family = AF_INET, .not_ours = true}}},
     {adopted_socket, "unread", {.adopt = {.unread_size = 1}}},
     {datagram, "sock", {.datagram = {.sock = &a_socket, .local_port = "0"}}},
     {datagram, "family", {.datagram = {.family = 12345}}},
@@ -301,6 +317,7 @@ static const struct {
     RESERVED(adopted_socket, adopt, {.adopt = {.unread_size = 0}}),
     RESERVED(datagram, datagram, {.datagram = {.family = AF_INET}}),
     RESERVED(runtime_datagram, datagram, {.datagram = {.local_port = "0"}}),
+    RESERVED(read_pipe, pipe, {.pipe = {.not_ours = true}}),
     RESERVED(subprocess, subprocess, {.subprocess = {.new_session = true}}),
     RESERVED(shell, subprocess, {.subprocess = {.new_session = true}}),
     RESERVED(file, sendfile, {.sendfile = {.no_fallback = true}}),
@@ -314,6 +331,7 @@ static const struct {
     RESERVED(metrics, metrics, {.metrics = {.name = "a"}}),
     RESERVED(task, task, {.task = {.name = "a"}}),
     RESERVED(queue, queue, {.queue = {.max_size = 1}}),
+    RESERVED(input, input, {.input = {.limit = 1}}),
 };
 
 static void site_open(struct world *world, struct site *ret_site) {

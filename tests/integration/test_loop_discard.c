@@ -185,8 +185,10 @@ static void test_L_27_L_30_reports_name_the_callback_of_the_handle(void **state)
         run_to_rest(world);
         assert_string_equal(reported, expected);
         tram_slow_site sites[TRAM_SLOW_SITES + 1];
-        assert_int_equal(tram_loop_slow_sites(world->loop, sites, TRAM_SLOW_SITES + 1), 1);
-        assert_ptr_equal(sites[0].function, (const void *)(uintptr_t)slow_failure);
+        size_t slow = tram_loop_slow_sites(world->loop, sites, TRAM_SLOW_SITES + 1), i = 0;
+        while (i < slow && sites[i].function != (const void *)(uintptr_t)slow_failure)
+            i++;
+        assert_true(i < slow); /* on a slow machine others are, too */
         assert_non_null(strstr(world->log, expected));
         tram_threadsafe_handle_release(handle);
     }
@@ -376,6 +378,143 @@ static void test_a_servers_factory_gives_its_argument_back(void **state) {
     assert_trace(world, "discard:t");
 }
 
+static int fail_traced(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop, (void)ret_protocol;
+    trace(traced, "factory:%s", (const char *)arg);
+    return -EIO;
+}
+
+static int pair_fds[2];
+
+#define CALL(name)                                                                                                     \
+    static int name(struct world *world, tram_protocol_factory factory, void *arg, tram_future **ret_future)
+
+CALL(call_connection) {
+    const tram_connection_options options = {.discard = discard, .sock = &pair_fds[0]};
+    return tram_loop_create_connection(world->loop, factory, arg, NULL, NULL, &options, ret_future);
+}
+
+CALL(call_unix_socket) {
+    const tram_unix_connection_options options = {.discard = discard, .sock = &pair_fds[0]};
+    return tram_loop_create_unix_connection(world->loop, factory, arg, NULL, 0, &options, ret_future);
+}
+
+CALL(call_adopt) {
+    const tram_adopt_options options = {.discard = discard};
+    return tram_loop_adopt_socket(world->loop, factory, arg, pair_fds[0], &options, ret_future);
+}
+
+CALL(call_datagram) {
+    const tram_datagram_options options = {.discard = discard, .local_host = "127.0.0.1"};
+    return tram_loop_create_datagram_endpoint(world->loop, factory, arg, &options, ret_future);
+}
+
+CALL(call_read_pipe) {
+    const tram_pipe_options options = {.discard = discard};
+    return tram_loop_connect_read_pipe_with_options(world->loop, factory, arg, pair_fds[0], &options, ret_future);
+}
+
+CALL(call_write_pipe) {
+    const tram_pipe_options options = {.discard = discard};
+    return tram_loop_connect_write_pipe_with_options(world->loop, factory, arg, pair_fds[0], &options, ret_future);
+}
+
+CALL(call_subprocess) {
+    const tram_subprocess_options options = {.discard = discard};
+    const char *const argv[] = {"true", NULL};
+    return tram_loop_subprocess_exec(world->loop, factory, arg, argv, &options, ret_future);
+}
+
+CALL(call_pair_across) {
+    struct recorder *recorder = recorder_new(world, NULL);
+    recorder->quiet_data = true;
+    tram_loop_create_future(world->loop, ret_future);
+    int status = tram_loop_create_pair_across_with_discard(world->loop, &recorder->base, world->loop, factory, arg,
+                                                           discard, NULL);
+    if (status)
+        tram_future_release(*ret_future);
+    return status;
+}
+
+CALL(call_server) {
+    const tram_server_options options = {.discard = discard};
+    return tram_loop_create_server(world->loop, factory, arg, "127.0.0.1", "0", &options, ret_future);
+}
+
+CALL(call_unix_server) {
+    const tram_unix_server_options options = {.discard = discard};
+    return tram_loop_create_unix_server(world->loop, factory, arg, "\0discard", 8, &options, ret_future);
+}
+
+/* Of a server the factory is called at a connection: here there is none. */
+static const struct {
+    const char *name;
+    int (*call)(struct world *world, tram_protocol_factory factory, void *arg, tram_future **ret_future);
+    bool takes_socket, serves;
+} factory_calls[] = {
+    {"connection", call_connection, true, false},
+    {"unix socket", call_unix_socket, true, false},
+    {"adopt", call_adopt, true, false},
+    {"datagram", call_datagram, false, false},
+    {"read pipe", call_read_pipe, true, false},
+    {"write pipe", call_write_pipe, true, false},
+    {"subprocess", call_subprocess, false, false},
+    {"pair across", call_pair_across, false, false},
+    {"server", call_server, false, true},
+    {"unix server", call_unix_server, false, true},
+};
+
+static void test_every_call_gives_its_factorys_argument_back_once(void **state) {
+    struct world *world = traced = *state;
+    for (size_t i = 0; i < sizeof factory_calls / sizeof *factory_calls; i++) {
+        tram_future *future;
+        unix_pair(pair_fds);
+        if (factory_calls[i].call(world, NULL, word("x"), &future) != TRAM_EVALUE)
+            fail_msg("%s: took no factory", factory_calls[i].name);
+        run_ticks(world, 2);
+        assert_trace(world, "");
+        assert_int_equal(factory_calls[i].call(world, fail_traced, word("x"), &future), 0);
+        tram_future_release(future);
+        if (factory_calls[i].serves) {
+            run_ticks(world, 2);
+            assert_trace(world, "");
+            world_reopen(world);
+            assert_trace(world, "discard:x");
+        } else {
+            run_until_traced(world, "discard:x");
+            if (!strstr(world->trace, "factory:x discard:x") ||
+                strstr(strstr(world->trace, "discard:x") + 1, "discard"))
+                fail_msg("%s: %s", factory_calls[i].name, world->trace);
+            world_reopen(world);
+            world->trace[0] = '\0';
+        }
+        close(pair_fds[1]);
+        if (!factory_calls[i].takes_socket)
+            close(pair_fds[0]);
+    }
+}
+
+/* A loop that closes first, before the names are known or the other loop has run. */
+static void test_a_loop_that_closes_gives_the_arguments_back(void **state) {
+    struct world *world = traced = *state;
+    tram_datagram_options datagram = {.discard = discard, .local_host = loopback_name(), .local_port = "0"};
+    assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, fail_traced, word("a"), &datagram, NULL), 0);
+    if (strcmp(loopback_name(), "localhost") != 0) /* a number needs no tick */
+        world->trace[0] = '\0';
+    tram_loop *other;
+    assert_int_equal(tram_loop_new(&world->options, &other), 0);
+    struct recorder *recorder = recorder_new(world, NULL);
+    assert_int_equal(tram_loop_create_pair_across_with_discard(world->loop, &recorder->base, other, fail_traced,
+                                                               word("b"), discard, NULL),
+                     0);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_non_null(strstr(world->trace, "discard:b"));
+    assert_null(strstr(world->trace, "factory:b"));
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    if (strcmp(loopback_name(), "localhost") == 0)
+        assert_non_null(strstr(world->trace, "discard:a"));
+}
+
 static unsigned discards;
 
 static void count_discard(void *arg) {
@@ -392,14 +531,19 @@ static void test_a_runtimes_server_gives_its_argument_back_once(void **state) {
     discards = 0;
     assert_int_equal(tram_runtime_new(&runtime_options, &runtime), 0);
     assert_int_equal(tram_runtime_create_server(runtime, take_next, NULL, "127.0.0.1", "0", &options, NULL, &error), 0);
+    const tram_unix_server_options unix_options = {.discard = count_discard};
+    const tram_datagram_options datagram = {.discard = count_discard, .local_host = "127.0.0.1"};
+    assert_int_equal(
+        tram_runtime_create_unix_server(runtime, take_next, NULL, "\0discards", 9, &unix_options, NULL, &error), 0);
+    assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, fail_factory, NULL, &datagram, NULL, &error), 0);
+    assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, NULL, NULL, &datagram, NULL, &error), TRAM_EVALUE);
     options.shard_worker = 2;
     assert_int_equal(tram_runtime_create_server(runtime, take_next, NULL, "127.0.0.1", "0", &options, NULL, &error),
                      TRAM_EVALUE);
     assert_string_equal(error.option, "shard_worker");
-    assert_int_equal(tram_runtime_start(runtime), 0);
     assert_int_equal(discards, 0);
     tram_runtime_free(runtime);
-    assert_int_equal(discards, 1);
+    assert_int_equal(discards, 3);
 }
 
 /* ---- Around the wait ---- */
@@ -515,6 +659,8 @@ int main(void) {
         TEST(test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen),
         TEST(test_P_15_connection_lost_sees_a_user_before_it_is_released),
         TEST(test_a_future_keeps_a_user_until_it_is_let_go),
+        TEST(test_every_call_gives_its_factorys_argument_back_once),
+        TEST(test_a_loop_that_closes_gives_the_arguments_back),
         TEST(test_a_connections_factory_gives_its_argument_back),
         TEST(test_a_servers_factory_gives_its_argument_back),
         TEST(test_a_runtimes_server_gives_its_argument_back_once),

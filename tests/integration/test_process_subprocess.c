@@ -675,6 +675,11 @@ static void test_Z_23_a_child_that_neither_dies_nor_can_be_reaped(void **state) 
         assert_int_equal(waited_ms, may_signal ? 1000 : 0);
         assert_true(process->exited && process->lost && process->was_released);
         assert_int_equal(process->returncode, 255); /* nobody knows it */
+        const char *why = variant & 2  ? "was reaped by somebody else: its exit status is unknown"
+                          : may_signal ? "was killed and did not die in time: its exit status is unknown"
+                                       : "could not be killed and is left to itself: its exit status is unknown";
+        assert_non_null(strstr(world->log, why));
+        assert_true((variant & 2) || !strstr(world->log, "reaped"));
         assert_in_range(open_descriptors(), 0, before);
         process_free(process);
         /* It lived on, and is not ours any more. */

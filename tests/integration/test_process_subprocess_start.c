@@ -165,7 +165,7 @@ static void test_Z_2_options_without_sense(void **state) {
     const char *const argv[] = {"cat", NULL}, *const empty[] = {NULL};
     int minus_one = -1;
     const tram_subprocess_options bad[] = {
-        {.reserved = {[7] = 1}}, /* where asyncio would find universal_newlines, bufsize … */
+        {.reserved = {[6] = 1}}, /* where asyncio would find universal_newlines, bufsize … */
         {.input = {TRAM_STDIO_OUTPUT, 0}},
         {.output = {TRAM_STDIO_OUTPUT, 0}},
         {.error = {(tram_stdio_kind)99, 0}},

@@ -511,6 +511,129 @@ static void test_V_52_failed_endpoints_leave_nothing(void **state) {
     assert_string_equal(error.detail, "no protocol today");
 }
 
+/* ---- What the workers and others see ---- */
+
+static sem_t state_is_half, state_was_read;
+static int half, whole;
+
+static int state_in_two_steps(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime, (void)worker, (void)loop, (void)arg;
+    *state = &half;
+    sem_post(&state_is_half);
+    sem_wait(&state_was_read);
+    *state = &whole;
+    return 0;
+}
+
+static int change_state_at_end(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime, (void)worker, (void)loop, (void)arg;
+    assert_ptr_equal(*state, &whole);
+    *state = NULL;
+    return 0;
+}
+
+static void *start_and_join(void *arg) {
+    assert_int_equal(tram_runtime_start(arg), 0);
+    assert_int_equal(tram_runtime_join(arg), 0);
+    return NULL;
+}
+
+static void test_V_51_a_state_is_seen_when_start_has_returned(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .start = state_in_two_steps, .stop = change_state_at_end};
+    tram_runtime *runtime = runtime_new(&options);
+    sem_init(&state_is_half, 0, 0);
+    sem_init(&state_was_read, 0, 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, start_and_join, runtime), 0);
+    sem_wait(&state_is_half);
+    assert_null(tram_runtime_state(runtime, 0));
+    sem_post(&state_was_read);
+    while (!tram_runtime_state(runtime, 0))
+        pause_ms(1);
+    assert_ptr_equal(tram_runtime_state(runtime, 0), &whole);
+    tram_runtime_stop(runtime);
+    pthread_join(thread, NULL);
+    assert_null(tram_runtime_state(runtime, 0));
+    tram_runtime_free(runtime);
+    sem_destroy(&state_is_half);
+    sem_destroy(&state_was_read);
+}
+
+/* One that has been accepted by the kernel when the stop comes is served: its client gets an orderly end, no reset. */
+struct late_client {
+    tram_runtime *runtime;
+    uint16_t port;
+    int fd;
+};
+
+static int connect_and_stop(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct late_client *client = arg;
+    client->fd = tcp_connect(client->port);
+    return tram_runtime_stop(client->runtime);
+}
+
+static void test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1};
+    struct late_client client = {.runtime = runtime_new(&options), .fd = -1};
+    tram_runtime_server *server = serve(client.runtime);
+    tram_socket_address address;
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    client.port = ntohs(((struct sockaddr_in *)&address.address)->sin_port);
+    assert_int_equal(tram_runtime_start(client.runtime), 0);
+    assert_int_equal(
+        tram_loop_call_soon_threadsafe(tram_runtime_loop(client.runtime, 0), connect_and_stop, &client, NULL), 0);
+    assert_int_equal(tram_runtime_join(client.runtime), 0);
+    char byte;
+    assert_int_equal(read(client.fd, &byte, 1), 0);
+    close(client.fd);
+    tram_runtime_free(client.runtime);
+}
+
+/* ---- Names ---- */
+
+static void take_time(const tram_client *client, void *arg) {
+    (void)client, (void)arg;
+    pause_ms(2);
+}
+
+/* The function that ran on the worker is ours, and nobody's who reads of it. */
+static void test_L_42_posts_of_the_library_bear_the_name_of_what_was_called(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .loop = {.time_callbacks = true, .slow_callback_ns = 1}};
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_runtime_server *server = serve(runtime);
+    assert_int_equal(tram_runtime_server_each_client(server, take_time, NULL), 0);
+    assert_int_equal(tram_runtime_server_abort_clients(server), 0);
+    assert_int_equal(tram_runtime_server_close_clients(server), 0);
+    assert_int_equal(tram_runtime_server_close(server), 0);
+    assert_int_equal(tram_runtime_server_drain(server, TRAM_FOREVER), 0);
+    assert_int_equal(tram_runtime_server_release(server), 0);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+#define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
+    const void *called[] = {FUNCTION(tram_runtime_create_server),        FUNCTION(tram_runtime_server_each_client),
+                            FUNCTION(tram_runtime_server_abort_clients), FUNCTION(tram_runtime_server_close_clients),
+                            FUNCTION(tram_runtime_server_close),         FUNCTION(tram_runtime_server_release)};
+    size_t count = sizeof called / sizeof *called;
+    tram_slow_site sites[TRAM_SLOW_SITES + 1];
+    size_t found = tram_loop_slow_sites(tram_runtime_loop(runtime, 0), sites, TRAM_SLOW_SITES + 1), callbacks = 0;
+    for (size_t i = 0; i < found; i++) {
+        if (strcmp(sites[i].kind, "callback") != 0)
+            continue;
+        bool known = false;
+        for (size_t j = 0; j < count; j++)
+            known |= sites[i].function == called[j];
+        assert_true(known);
+        callbacks++;
+    }
+    assert_in_range(callbacks, count - 1, count); /* what was released may be freed before the worker hears of it */
+    tram_runtime_free(runtime);
+}
+
 static void test_the_error_of_a_server_outlives_the_runtime(void **state) {
     (void)state;
     uint16_t number;
@@ -539,6 +662,9 @@ int main(void) {
         cmocka_unit_test(test_V_52_released_servers_leave_nothing),
         cmocka_unit_test(test_V_52_released_endpoints_and_offers_leave_nothing),
         cmocka_unit_test(test_V_52_failed_endpoints_leave_nothing),
+        cmocka_unit_test(test_V_51_a_state_is_seen_when_start_has_returned),
+        cmocka_unit_test(test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served),
+        cmocka_unit_test(test_L_42_posts_of_the_library_bear_the_name_of_what_was_called),
         cmocka_unit_test(test_the_error_of_a_server_outlives_the_runtime),
     };
     return cmocka_run_group_tests(tests, with_deadline, without_deadline);

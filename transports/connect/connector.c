@@ -599,18 +599,13 @@ static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *ar
     return 0;
 }
 
-int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
-                         tram_future **ret_future) {
-    const struct socket_wishes wishes = {.keep_alive = keep_alive};
-    return adopt_socket(loop, factory, arg, fd, &wishes, ret_future);
-}
-
-int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
-                          uint64_t timeout_ns, tram_future **ret_future) {
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
+                          const tram_socket_address *address, uint64_t timeout_ns, tram_future **ret_future) {
     struct connector *connector;
     int status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
         return status;
+    connector->discard = discard;
     connector->remote.list.allocator = &loop->allocator;
     status = tram__addresses_add(&connector->remote.list, address, 0);
     if (!status && timeout_ns)
@@ -660,10 +655,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
 
 int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                       tram_future **ret_future) {
-    int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    return factory ? tram__connect_socket(loop, factory, arg, sock, false, ret_future) : tram__invalid("factory");
+    return tram_loop_adopt_socket(loop, factory, arg, sock, NULL, ret_future);
 }
 
 int tram_loop_adopt(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock, const void *unread,

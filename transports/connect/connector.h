@@ -5,12 +5,8 @@
 #include "core/loop/loop.h"
 #include <tram/connection.h>
 
-/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. */
-int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
-                          uint64_t timeout_ns, tram_future **ret_future);
-
-/* Makes a transport of a connected stream socket, which stays the caller's where this fails at once. */
-int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd, bool keep_alive,
-                         tram_future **ret_future);
+/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. `discard` may be NULL. */
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
+                          const tram_socket_address *address, uint64_t timeout_ns, tram_future **ret_future);
 
 #endif

@@ -48,6 +48,7 @@ struct link {
     struct end ends[2];
     tram_protocol_factory factory; /* of the second end, where it is on another loop */
     void *arg;
+    tram_discard discard;
 };
 
 /* What is in a node. `side` is the end it is for. */
@@ -416,12 +417,19 @@ int tram_loop_create_pair(tram_loop *loop, tram_protocol *first, tram_protocol *
 
 /* ---- Across two loops ---- */
 
+/* The factory was called, or never will be. */
+static void discard_arg(struct link *link) {
+    if (link->discard)
+        link->discard(link->arg);
+}
+
 /* The first message: the second end comes to life on its loop. */
 static void run_begin(tram_loop *loop, struct mail *mail) {
     struct pair_message message = *message_of(mail);
     struct end *end = &message.link->ends[1];
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, message.link->factory, message.link->arg, &protocol);
+    discard_arg(message.link);
     if (!status) {
         status = end_begin(end, protocol);
         if (status)
@@ -441,6 +449,7 @@ static void run_begin(tram_loop *loop, struct mail *mail) {
 
 static void discard_begin(struct mail *mail) {
     struct pair_message message = *message_of(mail);
+    discard_arg(message.link);
     end_leave(&message.link->ends[1]);
     link_drop(message.link);
 }
@@ -449,6 +458,12 @@ static const struct mail_kind begin_kind = {.run = run_begin, .discard = discard
 
 int tram_loop_create_pair_across(tram_loop *loop, tram_protocol *protocol, tram_loop *other,
                                  tram_protocol_factory factory, void *arg, tram_transport **ret_transport) {
+    return tram_loop_create_pair_across_with_discard(loop, protocol, other, factory, arg, NULL, ret_transport);
+}
+
+int tram_loop_create_pair_across_with_discard(tram_loop *loop, tram_protocol *protocol, tram_loop *other,
+                                              tram_protocol_factory factory, void *arg, tram_discard discard,
+                                              tram_transport **ret_transport) {
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
@@ -466,6 +481,7 @@ int tram_loop_create_pair_across(tram_loop *loop, tram_protocol *protocol, tram_
     }
     link->factory = factory;
     link->arg = arg;
+    link->discard = discard;
     status = end_begin(&link->ends[0], protocol);
     if (status) {
         tram__mail_free(other->mailbox, begin);

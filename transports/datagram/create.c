@@ -18,6 +18,8 @@ struct creator {
     struct close_hook hook;
     tram_protocol_factory factory;
     void *arg;
+    tram_discard discard; /* of `arg`, once the factory will not be called */
+    bool not_ours;        /* the socket is not closed whatever happens */
     struct datagram_plan plan;
     bool receive_ttl, receive_tos;
     struct lookup local;
@@ -27,9 +29,12 @@ struct creator {
 };
 
 static void creator_cancel(tram_future *future);
+static void creator_destroy(tram_future *future);
 
-static const struct future_kind creator_kind = {
-    .name = "create_datagram_endpoint", .value = FUTURE_VALUE_TRANSPORT, .cancel = creator_cancel};
+static const struct future_kind creator_kind = {.name = "create_datagram_endpoint",
+                                                .value = FUTURE_VALUE_TRANSPORT,
+                                                .cancel = creator_cancel,
+                                                .destroy = creator_destroy};
 
 static tram_loop *loop_of(const struct creator *creator) {
     return creator->future.loop;
@@ -41,6 +46,23 @@ static void settle(struct creator *creator) {
     list_remove(&creator->hook.link);
     tram__lookup_end(&creator->local);
     tram__lookup_end(&creator->remote);
+}
+
+/* Once: the factory was called, or never will be. */
+static void discard_arg(struct creator *creator) {
+    tram_discard discard = creator->discard;
+    creator->discard = NULL;
+    if (discard)
+        discard(creator->arg);
+}
+
+static void creator_destroy(tram_future *future) {
+    discard_arg((struct creator *)future);
+}
+
+static void close_socket(struct creator *creator, int fd) {
+    if (!creator->not_ours)
+        loop_of(creator)->sys->close(fd);
 }
 
 static void fail(struct creator *creator, const tram_error *error) {
@@ -83,12 +105,13 @@ static void attach(struct creator *creator, int fd, const struct datagram_setup 
     tram_future_hold(&creator->future);
     tram_protocol *protocol = NULL;
     int status = tram__protocol_make(loop, creator->factory, creator->arg, &protocol);
+    discard_arg(creator);
     if (creator->future.state != FUTURE_PENDING) {
         if (!status)
             tram__protocol_release_soon(loop, protocol);
-        loop->sys->close(fd);
+        close_socket(creator, fd);
     } else if (status < 0) {
-        loop->sys->close(fd);
+        close_socket(creator, fd);
         fail(creator, tram__raised(loop, status, "protocol_factory"));
     } else {
         struct datagram_setup setup = *given;
@@ -97,9 +120,11 @@ static void attach(struct creator *creator, int fd, const struct datagram_setup 
         if (status < 0) {
             tram_error error = {.code = status, .operation = "create_datagram_endpoint"};
             tram__protocol_release_soon(loop, protocol);
-            loop->sys->close(fd);
+            close_socket(creator, fd);
             fail(creator, &error);
         } else {
+            if (creator->not_ours)
+                creator->transport->flags |= T_NOT_OURS;
             tram__future_drop(&creator->future); /* the transport has one of its own */
         }
     }
@@ -207,6 +232,7 @@ static int creator_new(tram_loop *loop, tram_protocol_factory factory, void *arg
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct creator *creator, int status, tram_future **ret_future) {
     settle(creator);
+    creator->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);
         *ret_future = NULL;
@@ -224,6 +250,8 @@ static int use_socket(tram_loop *loop, tram_protocol_factory factory, void *arg,
     status = creator_new(loop, factory, arg, ret_future, &creator);
     if (status)
         return status;
+    creator->discard = options->discard;
+    creator->not_ours = options->not_ours;
     /* A peer may be without a name, and is one all the same (D-11). */
     tram_socket_address peer = {.size = sizeof peer.address};
     struct datagram_setup setup = {
@@ -253,6 +281,7 @@ int tram_loop_create_datagram_endpoint(tram_loop *loop, tram_protocol_factory fa
     status = creator_new(loop, factory, arg, ret_future, &creator);
     if (status)
         return status;
+    creator->discard = options->discard;
     creator->receive_ttl = options->receive_ttl;
     creator->receive_tos = options->receive_tos;
     creator->plan = (struct datagram_plan){

@@ -24,6 +24,8 @@ const char *tram__datagram_wrong_option(const tram_datagram_options *options) {
                     options->reuse_port || options->allow_broadcast;
         return more ? "sock" : NULL;
     }
+    if (options->not_ours)
+        return "not_ours";
     if (options->family != AF_UNIX && !tram__family_known(options->family))
         return "family";
     if (has_path(options) && has_host(options))

@@ -69,6 +69,8 @@ static void end(tram_transport *transport) {
     int fd = transport->io.fd;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
+    if (transport->flags & T_NOT_OURS)
+        return;
     if (transport->io.flags & IO_NO_SOCKET)
         transport->io.loop->sys->close(fd);
     else
@@ -190,25 +192,34 @@ static const struct future_kind creation_kind = {
     .name = "connect_pipe", .value = FUTURE_VALUE_TRANSPORT, .cancel = creation_cancel};
 
 /* Protocol and transport. 0; the error of a factory that failed is the future's by then, and the descriptor closed. */
-static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd) {
+static int create(struct creation *creation, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
+                  bool not_ours) {
     tram_loop *loop = creation->future.loop;
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, factory, arg, &protocol);
     if (status < 0) {
         tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
-        loop->sys->close(fd);
+        if (!not_ours)
+            loop->sys->close(fd);
         return 0;
     }
     status = tram__pipe_new(loop, side, fd, protocol, &creation->future, &creation->transport);
     if (status)
         tram__protocol_release_soon(loop, protocol);
+    else if (not_ours)
+        creation->transport->flags |= T_NOT_OURS;
     return status;
 }
 
 static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_factory factory, void *arg, int fd,
-                        tram_future **ret_future) {
+                        const tram_pipe_options *options, tram_future **ret_future) {
+    static const tram_pipe_options defaults;
     mode_t mode;
-    int status = factory ? examine(loop, fd, &mode) : tram__invalid("factory");
+    if (!options)
+        options = &defaults;
+    int status = check_option(!factory ? "factory" : reserved_used(options) ? "reserved" : NULL);
+    if (!status)
+        status = examine(loop, fd, &mode);
     if (!status)
         status = transport_state_open(loop);
     if (status)
@@ -217,7 +228,9 @@ static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_fact
     status = tram__future_new(loop, &creation_kind, sizeof *creation, &creation);
     if (status)
         return status;
-    status = create(creation, side, factory, arg, fd);
+    status = create(creation, side, factory, arg, fd, options->not_ours);
+    if (!status && options->discard)
+        options->discard(arg);
     if (!status && ret_future)
         *ret_future = &creation->future;
     else
@@ -228,11 +241,23 @@ static int connect_pipe(tram_loop *loop, enum pipe_side side, tram_protocol_fact
 int tram_loop_connect_read_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                                 tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
-    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, ret_future);
+    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, NULL, ret_future);
 }
 
 int tram_loop_connect_write_pipe(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                                  tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
-    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, ret_future);
+    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, NULL, ret_future);
+}
+
+int tram_loop_connect_read_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                             const tram_pipe_options *options, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_READ, factory, arg, fd, options, ret_future);
+}
+
+int tram_loop_connect_write_pipe_with_options(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
+                                              const tram_pipe_options *options, tram_future **ret_future) {
+    int status = loop_enter_open(loop, __func__);
+    return status ? status : connect_pipe(loop, PIPE_WRITE, factory, arg, fd, options, ret_future);
 }

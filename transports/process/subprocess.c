@@ -58,8 +58,8 @@ static void finish_if_over(struct subprocess *process) {
 static void notify_exit(struct subprocess *process) {
     tram_loop *loop = loop_of(process);
     if (process->child.unknown)
-        tram__log(loop, TRAM_LOG_WARNING, "child process %d was reaped by somebody else: its exit status is unknown",
-                  (int)process->child.pid);
+        tram__log(loop, TRAM_LOG_WARNING, "child process %d %s: its exit status is unknown", (int)process->child.pid,
+                  process->child.unknown);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "child process %d exited: %d", (int)process->child.pid,
                   process->child.returncode);
@@ -435,6 +435,8 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
     struct kept_error error;
     tram_protocol *protocol;
     int status = tram__protocol_make(loop, factory, arg, &protocol);
+    if (options->discard)
+        options->discard(arg);
     if (status < 0) {
         tram__future_fail(&creation->future, tram__raised(loop, status, "protocol_factory"));
         return;

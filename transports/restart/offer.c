@@ -376,6 +376,7 @@ static const struct runtime_part_ops offer_part_ops = {.start = part_start, .sto
 /* In a runtime that runs: the same by mail. */
 static int begin_call(tram_loop *loop, void *arg) {
     tram_offer *offer = arg;
+    loop_stands_for(loop, begin_call, (const void *)(uintptr_t)tram_runtime_offer_listeners);
     bool stops = atomic_load_explicit(&offer->runtime->stops, memory_order_relaxed);
     int status = stops ? 0 : offer_begin(offer);
     if (status)
@@ -385,12 +386,15 @@ static int begin_call(tram_loop *loop, void *arg) {
     return 0;
 }
 
-static int close_call(tram_loop *loop, void *arg) {
-    (void)loop;
-    tram_offer *offer = arg;
+static void close_here(tram_offer *offer) {
     if (offer->successor.state != SUCCESSOR_NONE)
         successor_fail(&offer->successor, TRAM_ECANCELLED);
     offer_end(offer);
+}
+
+static int close_call(tram_loop *loop, void *arg) {
+    loop_stands_for(loop, close_call, (const void *)(uintptr_t)tram_offer_close);
+    close_here(arg);
     return 0;
 }
 
@@ -407,7 +411,8 @@ static void release_discard(void *arg) {
 }
 
 static int release_call(tram_loop *loop, void *arg) {
-    close_call(loop, arg);
+    loop_stands_for(loop, release_call, (const void *)(uintptr_t)tram_offer_release);
+    close_here(arg);
     release_discard(arg);
     return 0;
 }

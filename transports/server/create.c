@@ -89,7 +89,7 @@ void tram__creation_use_sockets(struct creation *creation, const int *fds, size_
     struct kept_error error;
     int status = tram__server_adopt(server, fds, count);
     if (status) {
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count && !server->not_ours; i++)
             loop->sys->close(fds[i]);
         fail_code(creation, status);
         return;
@@ -191,6 +191,8 @@ const char *tram__server_wrong_option(const char *host, const char *port, const 
         return "family";
     if (options->backlog < 0 || options->backlog == INT_MAX)
         return "backlog";
+    if (options->not_ours && !given)
+        return "not_ours";
     if (tram__limits_check(options->limits))
         return tram_wrong_option();
     return reserved_used(options) ? "reserved" : NULL;
@@ -224,6 +226,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
         server->opening = opening;
         list_append(&server->starting, &creation->op.link);
         creation->options = *options;
+        server->not_ours = options->not_ours;
         creation->defer_serving = options->defer_serving;
         *ret_creation = creation;
     }

@@ -564,7 +564,8 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         if (serve_rest && was_serving && !given && !loop->closed)
             accept_rest(listener);
         tram__io_remove(&listener->io);
-        loop->sys->close(fd);
+        if (!server->not_ours)
+            loop->sys->close(fd);
     }
     if (listeners)
         tram__loop_free_later(loop, &listeners->deferred, listeners_dispose);

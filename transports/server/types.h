@@ -45,6 +45,7 @@ struct tram_server {
     uint32_t accept_limit; /* in one tick */
     bool exclusive;        /* other loops watch the same socket */
     bool keep_alive;
+    bool not_ours; /* the listening sockets are lent to it */
     bool serving;
     bool closed;
     uint32_t holds; /* the user's, and those of operations under way */

@@ -29,6 +29,8 @@ static int path_or_socket(tram_loop *loop, const void *path, size_t size, const 
 int tram__unix_server_check(const tram_unix_server_options *options, tram_server_options *ret_common) {
     if (options->backlog < 0 || options->backlog == INT_MAX)
         return tram__invalid("backlog");
+    if (options->not_ours && !options->sock)
+        return tram__invalid("not_ours");
     if (reserved_used(options))
         return tram__invalid("reserved");
     int status = tram__limits_check(options->limits);
@@ -37,7 +39,11 @@ int tram__unix_server_check(const tram_unix_server_options *options, tram_server
     if (options->limits && options->limits->max_per_source)
         return tram__invalid("max_per_source");
     *ret_common = (tram_server_options){
-        .backlog = options->backlog, .defer_serving = options->defer_serving, .limits = options->limits};
+        .backlog = options->backlog,
+        .defer_serving = options->defer_serving,
+        .limits = options->limits,
+        .discard = options->discard,
+    };
     return 0;
 }
 
@@ -102,8 +108,10 @@ int tram_loop_create_unix_server(tram_loop *loop, tram_protocol_factory factory,
         status = tram__creation_new(loop, factory, arg, &common, ret_future, &creation);
     if (status)
         return status;
+    creation->op.server->discard = options->discard;
+    creation->op.server->not_ours = options->not_ours;
     if (options->sock)
-        use_socket(creation, *options->sock, options->keep_socket_file);
+        use_socket(creation, *options->sock, options->keep_socket_file || options->not_ours);
     else
         open_path(creation, &address, options->keep_socket_file);
     return 0;
@@ -116,6 +124,8 @@ static const char *wrong_option(tram_protocol_factory factory, const tram_unix_c
         return factory ? "server_hostname" : "factory";
     if (options->tls_handshake_timeout_ns || options->tls_shutdown_timeout_ns)
         return options->tls_handshake_timeout_ns ? "tls_handshake_timeout_ns" : "tls_shutdown_timeout_ns";
+    if (options->not_ours && !options->sock)
+        return "not_ours";
     return reserved_used(options) ? "reserved" : NULL;
 }
 
@@ -135,7 +145,8 @@ int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory fact
     status = path_or_socket(loop, path, path_size, options->sock, &address);
     if (status)
         return status;
+    const tram_adopt_options adopt = {.discard = options->discard, .not_ours = options->not_ours};
     if (options->sock)
-        return tram__connect_socket(loop, factory, arg, *options->sock, false, ret_future);
-    return tram__connect_address(loop, factory, arg, &address, options->timeout_ns, ret_future);
+        return tram_loop_adopt_socket(loop, factory, arg, *options->sock, &adopt, ret_future);
+    return tram__connect_address(loop, factory, arg, options->discard, &address, options->timeout_ns, ret_future);
 }

@@ -15,6 +15,7 @@ struct tram_runtime_datagram_endpoint {
     struct shards shards;
     tram_protocol_factory factory;
     void *arg;
+    tram_discard discard; /* of `arg`, with the endpoint; NULL: none */
     bool receive_ttl, receive_tos;
     tram_socket_address sockname;
     struct shard of_worker[];
@@ -68,12 +69,20 @@ static size_t endpoint_size(unsigned workers) {
 
 static void shards_free(struct shards *shards) {
     tram_runtime *runtime = shards->runtime;
+    tram_runtime_datagram_endpoint *endpoint = endpoint_of(shards);
+    tram_discard discard = endpoint->discard;
+    void *arg = endpoint->arg;
     tram__shards_fini(shards);
-    memory_put(&runtime->allocator, endpoint_of(shards), endpoint_size(runtime->count));
+    memory_put(&runtime->allocator, endpoint, endpoint_size(runtime->count));
+    if (discard)
+        discard(arg);
 }
 
 static const struct shard_ops datagram_shard_ops = {
     .operation = "create_datagram_endpoint",
+    .create_function = FUNCTION(tram_runtime_create_datagram_endpoint),
+    .close_function = FUNCTION(tram_runtime_datagram_endpoint_close),
+    .release_function = FUNCTION(tram_runtime_datagram_endpoint_release),
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
@@ -172,8 +181,10 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
         return status;
     }
     status = tram__shards_begin(&endpoint->shards);
-    if (!status)
+    if (!status) {
+        endpoint->discard = options->discard; /* with the endpoint */
         *ret_endpoint = endpoint;
+    }
     return status;
 }
 

@@ -36,14 +36,14 @@ const struct balance_watch tram__runtime_server_watch = {.closing = closing, .on
 /* ---- Clients ---- */
 
 static int close_clients(tram_loop *loop, void *arg) {
-    (void)loop;
     const struct shard *shard = arg;
+    loop_stands_for(loop, close_clients, FUNCTION(tram_runtime_server_close_clients));
     return shard->object ? tram_server_close_clients(shard->object) : 0;
 }
 
 static int abort_clients(tram_loop *loop, void *arg) {
-    (void)loop;
     const struct shard *shard = arg;
+    loop_stands_for(loop, abort_clients, FUNCTION(tram_runtime_server_abort_clients));
     return shard->object ? tram_server_abort_clients(shard->object) : 0;
 }
 
@@ -82,6 +82,7 @@ static void answer_ended(void *arg) {
 static int survey_worker(tram_loop *loop, void *arg) {
     struct survey *survey = arg;
     const tram_runtime *runtime = survey->server->shards.runtime;
+    loop_stands_for(loop, survey_worker, FUNCTION(tram_runtime_server_each_client));
     unsigned worker = 0;
     while (runtime->workers[worker].loop != loop)
         worker++;

@@ -104,6 +104,9 @@ static void shards_free(struct shards *shards) {
 
 static const struct shard_ops server_shard_ops = {
     .operation = "create_server",
+    .create_function = FUNCTION(tram_runtime_create_server),
+    .close_function = FUNCTION(tram_runtime_server_close),
+    .release_function = FUNCTION(tram_runtime_server_release),
     .begin = shard_begin,
     .close = shard_close,
     .release = shard_release,
@@ -382,7 +385,7 @@ static int create_here(tram_runtime *runtime, tram_protocol_factory factory, voi
         server->discard = options->discard; /* with the server */
         *ret_server = server;
     }
-    for (size_t i = 0; !status && i < target->socket_count; i++)
+    for (size_t i = 0; !status && !options->not_ours && i < target->socket_count; i++)
         runtime_sys(runtime)->close(target->sockets[i]); /* the workers have their own */
     return status;
 }
@@ -438,7 +441,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     tram_socket_address local;
     const struct listen_target target = {
         .local = &local,
-        .keep_file = options->keep_socket_file,
+        .keep_file = options->keep_socket_file || options->not_ours,
         .sockets = options->sock,
         .socket_count = options->sock != NULL,
     };
@@ -450,6 +453,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
     common.shard = TRAM_SHARD_SHARED;
     if (!status)
         status = check(runtime, factory, NULL, NULL, &common);
+    common.not_ours = options->not_ours;
     return create(runtime, factory, arg, &target, &common, status, ret_server, ret_error);
 }
 

@@ -70,8 +70,9 @@ static void flush_discard(void *arg) {
 }
 
 static int flush(tram_loop *loop, void *arg) {
-    (void)loop;
-    release_part(arg);
+    struct shards *shards = arg;
+    loop_stands_for(loop, flush, shards->ops->release_function);
+    release_part(shards);
     return 0;
 }
 
@@ -138,8 +139,8 @@ static const struct runtime_part_ops part_ops = {
 /* ---- Closing ---- */
 
 static int shard_close(tram_loop *loop, void *arg) {
-    (void)loop;
     struct shard *shard = arg;
+    loop_stands_for(loop, shard_close, shard->shards->ops->close_function);
     return shard->object ? shard->shards->ops->close(shard->object) : 0;
 }
 
@@ -177,9 +178,9 @@ static void let_go_discard(void *arg) {
 }
 
 static int let_go(tram_loop *loop, void *arg) {
-    (void)loop;
     struct shard *shard = arg;
     struct shards *shards = shard->shards;
+    loop_stands_for(loop, let_go, shards->ops->release_function);
     if (!shard->object || !shards->ops->drained || shards->ops->drained(shard))
         forget(shard);
     release_part(shards);
@@ -256,6 +257,7 @@ static void answer_ended(void *arg) {
 static int shard_begin(tram_loop *loop, void *arg) {
     struct shard *shard = arg;
     struct kept_error error;
+    loop_stands_for(loop, shard_begin, shard->shards->ops->create_function);
     if (atomic_load_explicit(&shard->shards->runtime->stops, memory_order_relaxed))
         answer_ended(shard);
     else

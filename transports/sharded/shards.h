@@ -9,12 +9,17 @@
 #include "core/runtime/runtime.h"
 #include "transports/socket/address.h"
 
+/* As data, for reports. */
+#define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
+
 struct shard;
 struct shards;
 
 /* All but `free` run on the worker's thread. */
 struct shard_ops {
     const char *operation; /* for errors */
+    /* What the user called, for reports. */
+    const void *create_function, *close_function, *release_function;
     /* Takes over the shard's sockets, and sets its `object`; on failure they stay the caller's. */
     int (*begin)(struct shard *shard, tram_loop *loop, struct kept_error *ret_error);
     int (*close)(void *object);

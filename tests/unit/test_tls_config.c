@@ -1,0 +1,267 @@
+/* What a config accepts and refuses, and that a refusal says why. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support/support.h"
+#include "support/tls/certificates.h"
+#include "transports/tls/config.h"
+
+static struct authority authority;
+
+static int setup(void **state) {
+    (void)state;
+    authority_make(&authority);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    authority_free(&authority);
+    return 0;
+}
+
+/* The options are refused with this code, for this option, by a text that has this in it; the queue is left empty. */
+static void assert_refused(const tram_tls_options *options, int code, const char *option, const char *text) {
+    tram_tls_config *config = NULL;
+    tram_error error = {0};
+    assert_int_equal(tram_tls_config_new(options, &config, &error), code);
+    assert_null(config);
+    assert_int_equal(error.code, code);
+    assert_string_equal(error.operation, "tls_config");
+    assert_string_equal(error.option, option);
+    if (!strstr(error.detail, text))
+        fail_msg("\"%s\" is not in \"%s\"", text, error.detail);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+static void test_no_options_are_those_of_a_client(void **state) {
+    (void)state;
+    tram_tls_config *config = config_make(NULL);
+    assert_false(tls_config_abandoned(config));
+    assert_ptr_equal(tram_tls_config_hold(config), config);
+    tram_tls_config_release(config);
+    tram_tls_config_release(config);
+    tram_tls_config_release(NULL);
+}
+
+static void test_certificate_and_key_come_from_files_memory_and_one_pem(void **state) {
+    (void)state;
+    char folder[] = "/tmp/tram-tls-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *chain = write_file(folder, "chain.pem", authority.server->chain_pem);
+    char *key = write_file(folder, "key.pem", authority.server->key_pem);
+    char *both;
+    assert_true(asprintf(&both, "%s%s", authority.server->key_pem, authority.server->chain_pem) > 0);
+    tram_tls_certificate ways[] = {
+        identity_of(authority.server),
+        {.chain = {.file = chain}, .key = {.file = key}},
+        {.chain = source_of(both)},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        tram_tls_config_release(config_make(&(tram_tls_options){.certificates = &ways[i], .certificate_count = 1}));
+    unlink(chain);
+    unlink(key);
+    rmdir(folder);
+    free(chain);
+    free(key);
+    free(both);
+}
+
+static void test_der_is_read_as_well(void **state) {
+    (void)state;
+    unsigned char *chain = NULL, *key = NULL;
+    int chain_size = i2d_X509(authority.server->x509, &chain);
+    int key_size = i2d_PrivateKey(authority.server->key, &key);
+    tram_tls_certificate identity = {.chain = {.data = chain, .size = (size_t)chain_size},
+                                     .key = {.data = key, .size = (size_t)key_size}};
+    tram_tls_config_release(config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1}));
+    OPENSSL_free(chain);
+    OPENSSL_free(key);
+}
+
+static void test_keys_of_two_kinds_are_one_config(void **state) {
+    (void)state;
+    struct certificate *rsa =
+        certificate_make(&(struct certificate_options){.issuer = authority.ca, .rsa = true, .alternative = "DNS:a"});
+    tram_tls_certificate two[] = {identity_of(authority.server), identity_of(rsa)};
+    tram_tls_config_release(config_make(&(tram_tls_options){.certificates = two, .certificate_count = 2}));
+    tram_tls_certificate same[] = {identity_of(authority.server), identity_of(authority.client)};
+    assert_refused(&(tram_tls_options){.certificates = same, .certificate_count = 2}, TRAM_ETLS, "certificates",
+                   "not replacing certificate");
+    certificate_free(rsa);
+}
+
+static int password_of_arg(void *arg, char *buffer, size_t size) {
+    size_t length = strlen(arg);
+    assert_true(length <= size);
+    memcpy(buffer, arg, length);
+    return (int)length;
+}
+
+static int no_password(void *arg, char *buffer, size_t size) {
+    (void)arg;
+    (void)buffer;
+    (void)size;
+    return -EACCES;
+}
+
+static void test_encrypted_keys_want_their_password(void **state) {
+    (void)state;
+    char secret[] = "secret", wrong[] = "wrong";
+    char *encrypted = key_encrypt(authority.server, secret);
+    tram_tls_certificate identity = {.chain = source_of(authority.server->chain_pem), .key = source_of(encrypted)};
+    const tram_tls_options options = {.certificates = &identity, .certificate_count = 1};
+    assert_refused(&options, TRAM_ETLS, "key", "the key is encrypted, and there is no password");
+    identity.password = wrong;
+    assert_refused(&options, TRAM_ETLS, "key", "wrong password");
+    identity.password = secret;
+    tram_tls_config_release(config_make(&options));
+    identity.password = NULL;
+    identity.get_password = password_of_arg;
+    identity.password_arg = secret;
+    tram_tls_config_release(config_make(&options));
+    identity.password_arg = wrong;
+    assert_refused(&options, TRAM_ETLS, "key", "wrong password");
+    identity.get_password = no_password;
+    assert_refused(&options, -EACCES, "key", "get_password failed: Permission denied");
+    free(encrypted);
+}
+
+static void test_files_that_are_none_are_refused_by_name(void **state) {
+    (void)state;
+    tram_tls_certificate identity = {.chain = {.file = "/nonexistent/chain.pem"}};
+    const tram_tls_options options = {.certificates = &identity, .certificate_count = 1};
+    assert_refused(&options, -ENOENT, "chain", "/nonexistent/chain.pem: No such file");
+    identity.chain.file = "/tmp";
+    assert_refused(&options, TRAM_EVALUE, "chain", "/tmp is no regular file");
+    identity.chain = (tram_tls_source){.data = "", .size = 0};
+    assert_refused(&options, TRAM_EVALUE, "chain", "empty");
+    identity.chain = (tram_tls_source){.data = "x", .size = 1, .file = "/tmp/x"};
+    assert_refused(&options, TRAM_EVALUE, "chain", "both a file and memory");
+    identity.chain = (tram_tls_source){0};
+    assert_refused(&options, TRAM_EVALUE, "chain", "none");
+    assert_refused(&(tram_tls_options){.ca_directory = "/nonexistent"}, -ENOENT, "ca_directory", "No such file");
+    assert_refused(&(tram_tls_options){.keylog_file = "/nonexistent/log"}, -ENOENT, "keylog_file", "No such file");
+}
+
+static void test_bytes_that_are_something_else_are_refused(void **state) {
+    (void)state;
+    tram_tls_certificate identity = {.chain = source_of("garbage")};
+    const tram_tls_options options = {.certificates = &identity, .certificate_count = 1};
+    assert_refused(&options, TRAM_ETLS, "chain", "no certificate can be read");
+    identity.chain = source_of(authority.server->key_pem);
+    assert_refused(&options, TRAM_ETLS, "chain", "there is no certificate in it");
+    identity.chain = source_of("-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n");
+    assert_refused(&options, TRAM_ETLS, "chain", "bad base64 decode");
+    identity.chain = source_of(authority.server->chain_pem);
+    assert_refused(&options, TRAM_ETLS, "key", "no private key can be read");
+    identity.key = source_of(authority.client->key_pem);
+    assert_refused(&options, TRAM_ETLS, "key", "it does not fit the certificate: key values mismatch");
+    assert_refused(&(tram_tls_options){.ca = source_of("x")}, TRAM_ETLS, "ca", "no certificate can be read");
+    assert_refused(&(tram_tls_options){.crl = source_of(authority.ca->chain_pem)}, TRAM_ETLS, "crl",
+                   "there is no certificate revocation list in it");
+}
+
+static void test_what_is_spoken_must_exist(void **state) {
+    (void)state;
+    static const char *const empty_name[] = {"", NULL};
+    assert_refused(&(tram_tls_options){.ciphers = "NOTHING"}, TRAM_ETLS, "ciphers", "\"NOTHING\": no cipher match");
+    assert_refused(&(tram_tls_options){.ciphersuites = "NOTHING"}, TRAM_ETLS, "ciphersuites", "\"NOTHING\"");
+    assert_refused(&(tram_tls_options){.groups = "P-1"}, TRAM_ETLS, "groups", "\"P-1\"");
+    assert_refused(&(tram_tls_options){.alpn = empty_name}, TRAM_EVALUE, "alpn", "a name of 0 bytes");
+    assert_refused(&(tram_tls_options){.min_version = (tram_tls_version)0x0301}, TRAM_EVALUE, "min_version",
+                   "0x0301 is neither TLS 1.2 nor 1.3");
+    assert_refused(&(tram_tls_options){.min_version = TRAM_TLS_1_3, .max_version = TRAM_TLS_1_2}, TRAM_EVALUE,
+                   "min_version", "above max_version");
+}
+
+static void test_choices_out_of_range_are_refused(void **state) {
+    (void)state;
+    assert_refused(&(tram_tls_options){.verify = (tram_tls_verify)9}, TRAM_EVALUE, "verify", "9");
+    assert_refused(&(tram_tls_options){.ocsp = (tram_tls_ocsp)9}, TRAM_EVALUE, "ocsp", "9");
+    assert_refused(&(tram_tls_options){.tickets = 9}, TRAM_EVALUE, "tickets", "9");
+    assert_refused(&(tram_tls_options){.tickets = -2}, TRAM_EVALUE, "tickets", "-2");
+    assert_refused(&(tram_tls_options){.ticket_lifetime_ns = UINT64_C(8) * 24 * 3600 * 1000000000}, TRAM_EVALUE,
+                   "ticket_lifetime_ns", "7 days");
+    assert_refused(&(tram_tls_options){.certificate_count = 1}, TRAM_EVALUE, "certificates", "a count without any");
+    assert_refused(&(tram_tls_options){.reserved = {1}}, TRAM_EVALUE, "reserved", "not 0");
+}
+
+static void test_a_reload_that_is_refused_changes_nothing(void **state) {
+    (void)state;
+    tram_tls_config *config = server_config(authority.server);
+    unsigned generation = tls_config_generation(config);
+    tram_error error;
+    assert_int_equal(tram_tls_config_reload(config, &(tram_tls_options){.ciphers = "NOTHING"}, &error), TRAM_ETLS);
+    assert_string_equal(error.option, "ciphers");
+    assert_int_equal(tls_config_generation(config), generation);
+    assert_int_equal(tram_tls_config_reload(config, &(tram_tls_options){.ciphers = "NOTHING"}, NULL), TRAM_ETLS);
+    assert_int_equal(tram_tls_config_reload(config, NULL, NULL), 0);
+    assert_int_not_equal(tls_config_generation(config), generation);
+    tram_tls_config_release(config);
+}
+
+static void test_ticket_keys_are_one_to_three(void **state) {
+    (void)state;
+    unsigned char keys[4 * TRAM_TLS_TICKET_KEY_SIZE] = {1};
+    tram_tls_config *config = server_config(authority.server);
+    assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 0), TRAM_EVALUE);
+    assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 4), TRAM_EVALUE);
+    assert_int_equal(tram_tls_config_set_ticket_keys(config, NULL, 1), TRAM_EVALUE);
+    assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 3), 0);
+    assert_int_equal(tram_tls_config_rotate_ticket_keys(config), 0);
+    tram_tls_config_release(config);
+}
+
+static void test_a_new_ticket_key_leaves_two_old_ones(void **state) {
+    (void)state;
+    struct tls_tickets tickets;
+    struct tls_ticket_table copy = {0};
+    struct tls_ticket_key made[5];
+    tram__tls_tickets_init(&tickets);
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(tram__tls_tickets_rotate(&tickets));
+        assert_true(tram__tls_tickets_refresh(&tickets, &copy, UINT64_MAX));
+        made[i] = copy.keys[0];
+    }
+    assert_int_equal(copy.count, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal(&copy.keys[i], &made[4 - i], sizeof made[0]);
+    assert_true(tram__tls_tickets_refresh(&tickets, &copy, UINT64_MAX)); /* nothing is due */
+    assert_memory_equal(&copy.keys[0], &made[4], sizeof made[0]);
+    assert_true(tram__tls_tickets_refresh(&tickets, &copy, 0)); /* the first is old */
+    assert_memory_equal(&copy.keys[1], &made[4], sizeof made[0]);
+    tram__tls_tickets_set(&tickets, made, 2); /* time does not change the user's */
+    assert_true(tram__tls_tickets_refresh(&tickets, &copy, 0));
+    assert_true(tram__tls_tickets_refresh(&tickets, &copy, 0));
+    assert_memory_equal(&copy.keys[0], &made[0], sizeof made[0]);
+    assert_int_equal(copy.count, 2);
+    tram__tls_tickets_fini(&tickets);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_options_are_those_of_a_client),
+        cmocka_unit_test(test_certificate_and_key_come_from_files_memory_and_one_pem),
+        cmocka_unit_test(test_der_is_read_as_well),
+        cmocka_unit_test(test_keys_of_two_kinds_are_one_config),
+        cmocka_unit_test(test_encrypted_keys_want_their_password),
+        cmocka_unit_test(test_files_that_are_none_are_refused_by_name),
+        cmocka_unit_test(test_bytes_that_are_something_else_are_refused),
+        cmocka_unit_test(test_what_is_spoken_must_exist),
+        cmocka_unit_test(test_choices_out_of_range_are_refused),
+        cmocka_unit_test(test_a_reload_that_is_refused_changes_nothing),
+        cmocka_unit_test(test_ticket_keys_are_one_to_three),
+        cmocka_unit_test(test_a_new_ticket_key_leaves_two_old_ones),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,86 @@
+/*
+ * TLS of one connection, over two functions that read and write what is below it. Knows no transport: layer.c puts it
+ * into one. All calls on the loop's thread; none of them calls the user, but the function that chooses by server name.
+ *
+ * Bytes from the peer are read when a call here needs them, straight into OpenSSL's own buffer; records leave from
+ * OpenSSL's own buffer, too.
+ */
+#ifndef TRAM_TRANSPORTS_TLS_ENGINE_H
+#define TRAM_TRANSPORTS_TLS_ENGINE_H
+
+#include <sys/types.h>
+
+#include "transports/tls/context.h"
+#include <tram/buffer.h>
+
+struct tls_engine;
+
+struct tls_below {
+    /* Up to `size` bytes from below: how many; 0: it has ended; -EAGAIN: not now; else the error that ended it. */
+    ssize_t (*read)(struct tls_engine *engine, void *memory, size_t size);
+    /* Takes all, always. */
+    void (*write)(struct tls_engine *engine, const void *data, size_t size);
+};
+
+struct tls_engine {
+    SSL *ssl; /* NULL: not started */
+    const struct tls_below *below;
+    struct tls_loop *loop;
+    struct tls_context *context;
+    uint64_t key_update_ns; /* when the peer has used up its key updates: see tls_count_key_update() */
+    int below_code;         /* why reading below ended; 0: in order */
+    int refusal;            /* what the user's function said of the server name; 0: nothing against it */
+    bool server;
+    bool hello_seen;  /* the user's function has chosen, or there is none */
+    bool established; /* the handshake is done */
+    bool below_ended;
+    bool failed; /* OpenSSL will not do anything any more, nor may it be asked to */
+    bool flooded;
+    bool close_sent;     /* close_notify of ours */
+    bool close_received; /* … of the peer's */
+};
+
+struct tls_engine_options {
+    tram_tls_config *config;
+    bool server;
+    const char *server_hostname; /* of a client; NULL or "": no name is sent or checked */
+    tram_buffer *session;        /* of a client: a former one to resume; NULL: none */
+};
+
+/* TRAM_EVALUE for what makes no sense, with the option. On failure there is nothing to free. */
+int tram__tls_engine_start(struct tls_engine *engine, tram_loop *loop, const struct tls_below *below,
+                           const struct tls_engine_options *options, struct tls_failure *failure);
+void tram__tls_engine_free(struct tls_engine *engine);
+
+/* 1: done; 0: more bytes are needed from below; negative: failed, an alert was written. */
+int tram__tls_engine_handshake(struct tls_engine *engine, struct tls_failure *failure);
+
+/*
+ * Bytes for the user: how many; -EAGAIN: none yet; 0: the stream has ended, by the peer's close_notify if
+ * close_received, else cut off; else failed.
+ */
+ssize_t tram__tls_engine_read(struct tls_engine *engine, void *memory, size_t size, struct tls_failure *failure);
+
+/* Sends them all: 0, or failed. */
+int tram__tls_engine_write(struct tls_engine *engine, const void *data, size_t size, struct tls_failure *failure);
+
+/* Sends close_notify, once, where that can be. The peer's is waited for by reading. */
+void tram__tls_engine_close(struct tls_engine *engine);
+
+/* New keys for what we send, and the peer shall use new ones, too (TLS 1.3). */
+int tram__tls_engine_update_keys(struct tls_engine *engine, struct tls_failure *failure);
+
+/* Bytes that were decrypted and not read yet. */
+size_t tram__tls_engine_pending(const struct tls_engine *engine);
+
+/* An idle connection needs no buffers: gives back what is not in use. */
+void tram__tls_engine_trim(struct tls_engine *engine);
+
+/* From one loop to another: leaves the one, on its thread, and arrives at the other. -ENOMEM: it is where it was. */
+void tram__tls_engine_leave(struct tls_engine *engine);
+int tram__tls_engine_arrive(struct tls_engine *engine, tram_loop *loop);
+
+/* The session of a client in DER, to resume it later: NULL with code 0 where there is none (yet). */
+int tram__tls_engine_session(const struct tls_engine *engine, tram_buffer **ret_session);
+
+#endif
