@@ -324,7 +324,7 @@ static bool receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io 
     bool answer = received > 0 || (received < 0 && errno != EAGAIN);
     if (answer)
         count_received(loop, received);
-    io->kind->spliced(io, received > 0 ? received : answer ? -errno : -EAGAIN);
+    io->receiver->spliced(io, received > 0 ? received : answer ? -errno : -EAGAIN);
     return answer;
 }
 
@@ -332,7 +332,7 @@ static bool receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io 
 static bool find_memory(tram_loop *loop, struct io *io, void **ret_memory, size_t *ret_size) {
     *ret_memory = loop->receive_buffer;
     *ret_size = TRAM_RECEIVE_SIZE;
-    return !io->kind->buffer || io->kind->buffer(io, ret_memory, ret_size) >= 0;
+    return !io->receiver->buffer || io->receiver->buffer(io, ret_memory, ret_size) >= 0;
 }
 
 /*
@@ -340,7 +340,7 @@ static bool find_memory(tram_loop *loop, struct io *io, void **ret_memory, size_
  * one that was interrupted.
  */
 __attribute__((noinline)) static bool receive_with_care(tram_loop *loop, const struct sys *sys, struct io *io) {
-    int pipe = io->flags & IO_SPLICES ? io->kind->pipe(io) : -1;
+    int pipe = io->receiver->pipe ? io->receiver->pipe(io) : -1;
     if (pipe >= 0 && receive_into_pipe(loop, sys, io, pipe))
         return true;
     void *memory;
@@ -356,7 +356,7 @@ __attribute__((noinline)) static bool receive_with_care(tram_loop *loop, const s
     if (received < 0 && errno == EAGAIN)
         return false;
     count_received(loop, received);
-    io->kind->received(io, memory, received < 0 ? -errno : received);
+    io->receiver->received(io, memory, received < 0 ? -errno : received);
     return true;
 }
 
@@ -365,17 +365,17 @@ __attribute__((noinline)) static void receive_failed(tram_loop *loop, const stru
     if (errno == EINTR)
         receive_with_care(loop, sys, io);
     else if (errno != EAGAIN)
-        io->kind->received(io, NULL, -errno);
+        io->receiver->received(io, NULL, -errno);
 }
 
 static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io) {
-    const struct io_kind *kind = io->kind;
-    if (unlikely(kind->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS | IO_SPLICES))) {
+    const struct io_receiver *receiver = io->receiver;
+    if (unlikely(receiver->buffer || io->flags & (IO_NO_SOCKET | IO_DESCRIPTORS))) {
         receive_with_care(loop, sys, io);
         return;
     }
     /* It is there by the time that the kernel has received. */
-    __builtin_prefetch(*(void **)(void *)((char *)io + kind->reads_first));
+    __builtin_prefetch(*(void **)(void *)(io + 1));
     ssize_t received = sys->recv(io->fd, loop->receive_buffer, TRAM_RECEIVE_SIZE, 0);
     if (unlikely(received < 0)) {
         receive_failed(loop, sys, io);
@@ -383,7 +383,7 @@ static inline void receive(tram_loop *loop, const struct sys *sys, struct io *io
     }
     stats_add(&loop->stats.reads, 1);
     stats_add(&loop->stats.bytes_received, (uint64_t)received);
-    kind->received(io, loop->receive_buffer, received);
+    receiver->received(io, loop->receive_buffer, received);
 }
 
 static void count_sent(tram_loop *loop, ssize_t sent) {
@@ -500,7 +500,7 @@ static bool tell_error(const struct sys *sys, struct io *io) {
     if (!io->kind->hears_errors || !io->kind->hears_errors(io) ||
         sys->getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || !error)
         return false;
-    io->kind->received(io, NULL, -error);
+    io->receiver->received(io, NULL, -error);
     return true;
 }
 
@@ -596,7 +596,7 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         serve_with_care(loop, poller, io, event->events);
         return;
     }
-    if (likely(io->kind->received))
+    if (likely(io->receiver != NULL))
         receive(loop, poller->sys, io);
     else if (io->kind->datagrams)
         receive_datagrams(loop, poller->sys, io);

@@ -111,7 +111,7 @@ __attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
 
 ALWAYS_INLINE static int begin(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
     loop->io_slots[slot].io = io;
-    *io = (struct io){.kind = kind, .loop = loop, .fd = fd, .slot = slot};
+    *io = (struct io){.kind = kind, .receiver = kind->receiver, .loop = loop, .fd = fd, .slot = slot};
     return 0;
 }
 

@@ -112,6 +112,23 @@ enum shutdown_mode {
     IO_SHUTDOWN_NOW,   /* the loop closes: end within this call */
 };
 
+/*
+ * Who takes the bytes that an io receives: a constant table, which the owner may exchange at any time. Behind the io
+ * stands a pointer in the owner: what it points to is brought near while the kernel receives.
+ */
+struct io_receiver {
+    /* Where the next bytes go. NULL member: the loop's own buffer. A negative return skips this read. */
+    int (*buffer)(struct io *io, void **ret_memory, size_t *ret_size);
+    /* Bytes, 0 for EOF, or -errno. */
+    void (*received)(struct io *io, void *data, ssize_t result);
+    /*
+     * Receiving into a pipe, which is empty and does not block: its writing end, or -1 for a receive as usual; then
+     * bytes, 0 for EOF, or -errno, also -EAGAIN. NULL members: never; with `pipe` there is a `buffer`, too.
+     */
+    int (*pipe)(struct io *io);
+    void (*spliced)(struct io *io, ssize_t result);
+};
+
 /* What an owner is told; NULL where it never asks. Each may end the io within the call. */
 struct io_kind {
     const char *name;
@@ -120,20 +137,8 @@ struct io_kind {
     /* It is a tram_transport: for walks over the transports of a loop. */
     bool transport;
 
-    /* Receiving: where the next bytes go. NULL member: the loop's own buffer. A negative return skips this
-     * read. */
-    int (*buffer)(struct io *io, void **ret_memory, size_t *ret_size);
-    /* Bytes, 0 for EOF, or -errno. */
-    void (*received)(struct io *io, void *data, ssize_t result);
-    /* Where in the owner, from its io on, is a pointer to what `received` reads first: brought near before. */
-    size_t reads_first;
-
-    /*
-     * Receiving into a pipe, which is empty and does not block, while the owner has IO_SPLICES set: its writing end, or
-     * -1 for a receive as usual. Then bytes, 0 for EOF, or -errno, also -EAGAIN.
-     */
-    int (*pipe)(struct io *io);
-    void (*spliced)(struct io *io, ssize_t result);
+    /* Who takes what it receives at first; NULL: it never receives. */
+    const struct io_receiver *receiver;
 
     /* Sending: the next pieces of the queue, oldest first; how many. They stay in place until `sent`. */
     size_t (*gather)(struct io *io, struct iovec *pieces, size_t count);
@@ -182,6 +187,7 @@ struct io_kind {
 
 struct io {
     const struct io_kind *kind;
+    const struct io_receiver *receiver; /* NULL: nothing is received, or it is datagrams, connections, readiness */
     tram_loop *loop;
     int fd;
     uint32_t slot;
@@ -200,7 +206,6 @@ enum io_flag {
     IO_NO_QUIET = 8,     /* see tram__io_write() */
     IO_LARGE = 16,       /* its datagrams may be larger than those of UDP */
     IO_SENDS_FILE = 4,   /* see io_kind.next_range; set by the owner */
-    IO_SPLICES = 128,    /* see io_kind.pipe; set by the owner */
     IO_DESCRIPTORS = 64, /* see io_descriptor_kind; set by the owner */
     IO_EXCLUSIVE = 32,   /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
 };

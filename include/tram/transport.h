@@ -121,15 +121,15 @@ TRAM_API bool tram_transport_can_write_eof(const tram_transport *transport);
 /*
  * The water marks (WriteTransport.set_write_buffer_limits): pause_writing when more than `high` bytes are
  * queued, resume_writing when `low` or fewer are left. Default 64 KiB and 16 KiB; only one given: low = high
- * / 4, high = 4 * low. high < low: TRAM_EVALUE, nothing changes. Both calls name the high mark first; either ret_… may
- * be NULL.
+ * / 4, high = 4 * low. high < low: TRAM_EVALUE, -ENOMEM: nothing changes. Both calls name the high mark first; either
+ * ret_… may be NULL.
  */
 TRAM_API int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t high, size_t low);
 TRAM_API int tram_transport_get_write_buffer_limits(const tram_transport *transport, size_t *ret_high, size_t *ret_low);
 
 /*
  * More than `limit` queued bytes end the connection with TRAM_ELIMIT: for peers that never read, where the
- * protocol does not heed pause_writing. 0: no limit (the default).
+ * protocol does not heed pause_writing. 0: no limit (the default). -ENOMEM: nothing changes.
  */
 TRAM_API int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit);
 

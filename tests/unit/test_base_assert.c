@@ -202,7 +202,8 @@ static void flag_without_a_name(struct scene *scene) {
 }
 
 static void marks_are_crossed(struct scene *scene) {
-    some_transport(scene)->low = some_transport(scene)->high + 1;
+    static const struct write_limits crossed = {.high = 1, .low = 2};
+    some_transport(scene)->limits = &crossed;
 }
 
 static void holds_are_gone(struct scene *scene) {

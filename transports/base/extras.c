@@ -1,16 +1,9 @@
 /* What programs ask of a transport beside moving bytes: a pointer of their own, its addresses, what it can do. */
-#include <errno.h>
 
 #include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
-
-int tram__transport_need_more(tram_transport *transport) {
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    return transport->more ? 0 : -ENOMEM;
-}
 
 int tram_transport_set_user(tram_transport *transport, void *user) {
     int status = enter(transport, __func__);

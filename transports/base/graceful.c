@@ -20,7 +20,7 @@
 
 /* The server that it belongs to, or who stands in for it; NULL: none. */
 static struct transport_owner *owner_of(const tram_transport *transport) {
-    return transport->flags & (T_HAS_CREATOR | T_UNREAD) ? NULL : transport->owner;
+    return transport->flags & T_HAS_CREATOR ? NULL : transport->owner;
 }
 
 /* The loop's end, or the server's, whichever comes first; 0: there is none. */
@@ -136,7 +136,6 @@ int tram_transport_begin_work(tram_transport *transport) {
         return status;
     struct transport_more *more = transport->more;
     if (more->work++ == 0) {
-        more->transport = transport;
         list_append(&transport_state(loop_of(transport))->working, &more->working);
     }
     loop_of(transport)->awaited++;

@@ -2,84 +2,11 @@
  * Handing connections over: a transport parts with its descriptor and what its protocol has not read, another one, on
  * whatever loop, begins with both.
  */
-#include "transports/base/handover.h"
+#include "transports/base/held.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include <tram/connection.h>
-
-/* ---- Bytes from elsewhere ---- */
-
-static bool reading(const tram_transport *transport) {
-    return transport->flags & T_MADE && !(transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE));
-}
-
-/* One round of a buffered protocol. */
-static int fill_buffer(tram_transport *transport, const char *data, size_t size, size_t *taken) {
-    const tram_protocol *protocol = transport->protocol;
-    void *memory;
-    size_t room;
-    int status = tram__protocol_get_buffer(transport, &memory, &room);
-    if (status < 0 || !reading(transport) || transport->protocol != protocol)
-        return status; /* as where a socket is read: it does not happen */
-    size_t part = room < size ? room : size;
-    memcpy(memory, data, part);
-    *taken += part;
-    return tram__protocol_buffer_updated(transport, part);
-}
-
-void tram__transport_feed(tram_transport *transport, const void *data, size_t size, size_t *taken) {
-    while (*taken < size && reading(transport)) {
-        const char *from = (const char *)data + *taken;
-        size_t left = size - *taken;
-        int status;
-        if (transport->protocol->ops->get_buffer) {
-            status = fill_buffer(transport, from, left, taken);
-        } else {
-            *taken = size;
-            status = tram__protocol_received(transport, from, left);
-        }
-        if (unlikely(status < 0))
-            tram__transport_fail(transport, status);
-    }
-}
-
-/* Delivers what is unread, then turns to the socket. It may be paused, ended or detached within. */
-static void unread_run(tram_loop *loop, struct ready *ready) {
-    (void)loop;
-    struct unread *unread = container_of(ready, struct unread, ready);
-    tram_transport *transport = unread->transport;
-    tram__transport_feed(transport, unread->bytes, unread->size, &unread->taken);
-    if (!(transport->flags & T_UNREAD) || unread->taken < unread->size)
-        return;
-    tram__transport_drop_unread(transport);
-    tram__transport_start_reading(transport);
-}
-
-struct unread *tram__unread_new(tram_loop *loop, const void *data, size_t size) {
-    struct unread *unread = memory_get_with(&loop->allocator, sizeof *unread, size);
-    if (!unread)
-        return NULL;
-    *unread = (struct unread){.ready.run = unread_run, .size = size};
-    list_init(&unread->ready.link);
-    memcpy(unread->bytes, data, size);
-    return unread;
-}
-
-void tram__unread_free(tram_loop *loop, struct unread *unread) {
-    if (unread)
-        memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
-}
-
-void tram__unread_give(tram_transport *transport, struct unread *unread) {
-    unread->transport = transport;
-    unread->creator = transport->creator;
-    transport->unread = unread;
-    transport->flags |= T_UNREAD;
-}
-
-/* ---- Handing over ---- */
 
 /* It may live longer than its loop and be freed by any thread, so it is of the default memory, as buffers are. */
 struct tram_detached {
@@ -87,15 +14,15 @@ struct tram_detached {
     tram_buffer *unread;
 };
 
-static int detached_new(const struct unread *unread, tram_detached **ret_detached) {
+static int detached_new(const struct held *held, tram_detached **ret_detached) {
     tram_detached *detached = memory_get(&tram__memory_default, sizeof *detached);
     if (!detached)
         return -ENOMEM;
     *detached = (tram_detached){.fd = -1};
     *ret_detached = detached;
-    if (!unread || unread->taken == unread->size)
+    if (!held_left(held))
         return 0;
-    detached->unread = tram_buffer_copy(unread->bytes + unread->taken, unread->size - unread->taken);
+    detached->unread = tram_buffer_copy(held->bytes + held->taken, held_left(held));
     return detached->unread ? 0 : -ENOMEM;
 }
 
@@ -110,7 +37,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
     if (!write_queue_empty(&transport->queue))
         return -EAGAIN;
     tram_detached *detached = NULL;
-    status = detached_new(transport->flags & T_UNREAD ? transport->unread : NULL, &detached);
+    status = detached_new(transport->flags & T_HELD ? transport->more->held : NULL, &detached);
     if (status) {
         tram_detached_free(detached);
         return status;

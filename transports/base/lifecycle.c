@@ -8,13 +8,18 @@
 
 #include "core/loop/raised.h"
 #include "transports/base/address.h"
+#include "transports/base/held.h"
 
 /* ---- Ending ---- */
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
-    transport_close_address(transport);
-    memory_put(&loop->allocator, transport->more, sizeof *transport->more);
+    struct transport_more *more = transport->more;
+    if (more) {
+        transport_close_address(transport);
+        memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        memory_put(&loop->allocator, more, sizeof *more);
+    }
     if (kind->dispose)
         kind->dispose(transport);
     else
@@ -54,9 +59,8 @@ static void let_go(tram_transport *transport) {
 static tram_future *take_creator(tram_transport *transport) {
     if (!(transport->flags & T_HAS_CREATOR))
         return NULL;
-    tram_future **place = unlikely(transport->flags & T_UNREAD) ? &transport->unread->creator : &transport->creator;
-    tram_future *creator = *place;
-    *place = NULL;
+    tram_future *creator = transport->creator;
+    transport->creator = NULL;
     transport->flags &= ~(uint32_t)T_HAS_CREATOR;
     return creator;
 }
@@ -70,31 +74,14 @@ static void abandon_creator(tram_transport *transport) {
     tram_future_release(creator);
 }
 
-static void dispose_unread(tram_loop *loop, struct deferred_free *deferred) {
-    struct unread *unread = container_of(deferred, struct unread, deferred);
-    memory_put(&loop->allocator, unread, sizeof *unread + unread->size);
-}
-
-void tram__transport_drop_unread(tram_transport *transport) {
-    if (likely(!(transport->flags & T_UNREAD)))
-        return;
-    struct unread *unread = transport->unread;
-    transport->flags &= ~(uint32_t)T_UNREAD;
-    transport->creator = unread->creator;
-    list_remove(&unread->ready.link);
-    tram__loop_free_later(loop_of(transport), &unread->deferred, dispose_unread);
-}
-
-__attribute__((noinline)) static void count_out_with_care(tram_transport *transport) {
-    tram__transport_drop_unread(transport);
-    if (transport->flags & T_ASKED)
-        loop_of(transport)->awaited--;
-}
-
 static void count_out(tram_transport *transport) {
-    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
-    if (unlikely(transport->flags & (T_UNREAD | T_ASKED)))
-        count_out_with_care(transport);
+    tram_loop *loop = loop_of(transport);
+    stats_add(&loop->stats.connections_now, (uint64_t)-1);
+    if (unlikely(transport->flags & (T_HELD | T_ASKED))) {
+        loop->awaited -= (transport->flags & T_ASKED) != 0;
+        if (transport->flags & T_HELD)
+            tram__transport_drop_held(transport);
+    }
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
@@ -240,18 +227,41 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
+int tram__transport_need_more(tram_transport *transport) {
+    if (transport->more)
+        return 0;
+    struct transport_more *more = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    more->transport = transport;
+    list_init(&more->ready.link);
+    transport->more = more;
+    return 0;
+}
+
+struct transport_addresses *tram__transport_addresses(tram_transport *transport) {
+    if (tram__transport_need_more(transport))
+        return NULL;
+    struct transport_more *more = transport->more;
+    if (!more->addresses)
+        more->addresses = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more->addresses);
+    return more->addresses;
+}
+
+const struct write_limits tram__write_limits = {.high = TRAM_WRITE_HIGH, .low = TRAM_WRITE_LOW};
+
 /* They come first, but not before the creator goes on (P-4). */
-static void queue_unread(tram_transport *transport) {
-    struct unread *unread = transport->unread;
-    if (list_empty(&unread->ready.link) && !(transport->flags & T_HAS_CREATOR))
-        loop_ready(loop_of(transport), &unread->ready);
+static void queue_held(tram_transport *transport) {
+    struct ready *ready = &transport->more->ready;
+    if (list_empty(&ready->link) && !(transport->flags & T_HAS_CREATOR))
+        loop_ready(loop_of(transport), ready);
 }
 
 void tram__transport_start_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return; /* reading starts after connection_made */
-    if (unlikely(transport->flags & T_UNREAD)) {
-        queue_unread(transport);
+    if (unlikely(transport->flags & T_HELD)) {
+        queue_held(transport);
         return;
     }
     int status = tram__io_receive_start(&transport->io);
@@ -308,7 +318,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     start(transport);
     if (unlikely(transport->flags & T_HAS_CREATOR))
         notify_creator(transport);
-    if (unlikely(transport->flags & T_UNREAD))
+    if (unlikely(transport->flags & T_HELD))
         tram__transport_start_reading(transport);
     if (unlikely(ended_before & T_LOST_PENDING))
         queue_lost(transport);
@@ -326,9 +336,8 @@ int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int 
     tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
     if (unlikely(!transport))
         return -ENOMEM;
-    zero(transport, sizeof transport->io, offsetof(tram_transport, peer));
-    zero(transport, offsetof(tram_transport, peer), offsetof(tram_transport, hard_limit));
-    zero(transport, offsetof(tram_transport, hard_limit), sizeof *transport);
+    zero(transport, sizeof transport->io, offsetof(tram_transport, limits));
+    zero(transport, offsetof(tram_transport, end), sizeof *transport);
     int status = tram__io_add(&transport->io, loop, &kind->io, fd);
     if (status)
         pool_put(&transport_state(loop)->pool, transport);
@@ -342,15 +351,13 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     tram_loop *loop = loop_of(transport);
     transport->protocol = protocol;
     transport->holds++;
-    transport->high = TRAM_WRITE_HIGH;
-    transport->low = TRAM_WRITE_LOW;
+    transport->limits = &tram__write_limits;
     TRAM_ASSERT(!owner || !creator);
     transport->owner = owner;
     if (creator)
         transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
-    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
     transport->flags = T_MADE_PENDING | (kind->calls ? (uint32_t)T_HAS_OVERRIDES : 0) |
                        (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);

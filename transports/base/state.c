@@ -12,6 +12,7 @@ static void free_working(tram_loop *loop, struct transport_state *state) {
         struct transport_more *more = container_of(state->working.next, struct transport_more, working);
         tram_transport *transport = more->transport;
         list_remove(&more->working);
+        memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
         memory_put(&loop->allocator, more, sizeof *more);
         if (transport_kind_of(transport)->dispose)
             transport_kind_of(transport)->dispose(transport);

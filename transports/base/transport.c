@@ -2,6 +2,7 @@
 #include "transports/base/transport.h"
 
 #include "transports/base/entering.h"
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
 
 /* ---- Reading ---- */
@@ -30,7 +31,7 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 /* ---- Ending ---- */
 
 static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
-    bool owned = !(transport->flags & (T_HAS_CREATOR | T_UNREAD)) && transport->owner;
+    bool owned = !(transport->flags & T_HAS_CREATOR) && transport->owner;
     return owned && transport->owner->whole == whole;
 }
 
@@ -99,9 +100,9 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     tram_protocol *old = transport->protocol;
     if (!old || transport->flags & T_LOST)
         return TRAM_ESTATE; /* it ended: the new protocol stays the caller's */
-    const struct transport_kind *kind = transport_kind_of(transport);
     transport->protocol = protocol;
-    transport->io.kind = protocol->ops->get_buffer ? &kind->buffered->io : &kind->plain->io;
+    transport->flags &= ~(uint32_t)T_BRIDGED;
+    tram__transport_choose_receiver(transport);
     if (transport->flags & T_MADE)
         protocol->transport = transport;
     if (unlikely(transport->flags & T_ASKED)) {

@@ -31,6 +31,15 @@ void tram__transport_queued(tram_transport *transport);
  */
 bool tram__transport_idle(const tram_transport *transport);
 
+/* The kernel took bytes of a send that no poller has counted. */
+void tram__transport_count_sent(tram_transport *transport, size_t sent);
+
+/* Bytes moved: the owner is told, if it wants to know. */
+static inline void transport_moved(tram_transport *transport, enum traffic direction) {
+    if (unlikely(transport->flags & T_METERED) && transport->owner)
+        transport->owner->moved(transport->owner, direction);
+}
+
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
 void tram__transport_queue_grew(tram_transport *transport); /* heeds the hard limit, too */
 void tram__transport_maybe_pause(tram_transport *transport);
@@ -67,7 +76,9 @@ void tram__transport_set_yielding_writer(tram_transport *transport, struct exclu
  */
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
 
-/* Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+/*
+ * Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
+ * A kind that receives bytes chooses its receiver after that, where it may be another than that of the kind.
  */
 void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
                            tram_future *creator);
@@ -87,10 +98,13 @@ void tram__transport_detach_io(tram_transport *transport);
 /* Makes the part that few transports have. 0 or -ENOMEM. */
 int tram__transport_need_more(tram_transport *transport);
 
-/* Forgets what is unread, at the end of the tick. Harmless if nothing is. */
-void tram__transport_drop_unread(tram_transport *transport);
+/* Its addresses, made when they are first wanted. NULL: out of memory. */
+struct transport_addresses *tram__transport_addresses(tram_transport *transport);
 
-/* Unless it is paused, ended or not made yet. Unread bytes come first; then it is they who call this. */
+/* Forgets what is held for its receiver, at the end of the tick. */
+void tram__transport_drop_held(tram_transport *transport);
+
+/* Unless it is paused, ended or not made yet. Held bytes come first; then it is they who call this. */
 void tram__transport_start_reading(tram_transport *transport);
 
 /* connection_lost soon; while connection_made is still queued, it takes over (C-16). */

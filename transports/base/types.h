@@ -54,9 +54,7 @@ enum sendfile_mode {
 
 /* What a kind of transport does in its own way. */
 struct transport_kind {
-    struct io_kind io;                       /* first: a transport's io.kind leads here */
-    const struct transport_kind *plain;      /* the same kind for protocols with data_received … */
-    const struct transport_kind *buffered;   /* … and with get_buffer */
+    struct io_kind io; /* first: a transport's io.kind leads here; with a receiver: receiver.h chooses which */
     const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
     bool can_write_eof;
     bool detachable;
@@ -66,9 +64,7 @@ struct transport_kind {
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
-    /* Bytes moved otherwise than by the functions of this table; NULL: nobody wants to know. */
-    void (*moved)(tram_transport *transport, enum traffic direction);
-    void (*eof)(tram_transport *transport);        /* the peer's stream has ended: bytes.h */
+    void (*eof)(tram_transport *transport);        /* the peer's stream has ended */
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
@@ -89,26 +85,43 @@ struct transport_owner {
     void (*attached)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
     void (*detached)(struct transport_owner *owner, tram_transport *transport);
-    /* Bytes moved, of a transport that tells (metering.h). */
+    /* Bytes moved, of a transport with T_METERED. */
     void (*moved)(struct transport_owner *owner, enum traffic direction);
     struct transport_owner *whole; /* the server's; itself, if this is it */
     uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
 };
 
-/* What few transports have. */
-struct transport_more {
-    /* Addresses that the kernel was asked for; of size 0: not yet. */
+/* When pause_writing and resume_writing are called, and what is too much. */
+struct write_limits {
+    size_t high;
+    size_t low;
+    size_t hard; /* 0: none */
+};
+
+/* Those that a transport begins with (W-13). */
+extern const struct write_limits tram__write_limits;
+
+/* Addresses that the kernel was asked for, or a layer knows; of size 0: not yet. */
+struct transport_addresses {
     tram_socket_address sock;
     tram_socket_address peer;
+};
+
+/* What few transports have; made on the way in, so that no end needs memory. */
+struct transport_more {
+    tram_transport *transport;
+    void *user;                 /* the user's own */
+    struct write_limits limits; /* where the user set some */
+    struct held *held;          /* T_HELD: bytes that come before all others, see held.h */
+    struct ready ready;         /* … and what delivers them, queued when reading starts */
+    struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
-    void *user;              /* the user's own */
     uint32_t address;        /* the slot of its address, or 0: address.c */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
     size_t work;             /* begun and not ended: graceful.c */
     struct list working;     /* while there is some */
-    tram_transport *transport;
-    const int *descriptors; /* the first of these */
+    const int *descriptors;  /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -128,24 +141,15 @@ enum transport_flag {
     T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
-    T_UNREAD = 1 << 15,        /* it was adopted with bytes that are not all delivered yet */
+    T_HELD = 1 << 15,          /* bytes are held for its receiver, which come before all others */
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
-    T_ASKED = 1 << 19,         /* it was asked to end when its work is done: graceful.c */
-    T_TOLD = 1 << 20,          /* … and its protocol's `closing` was called */
+    T_METERED = 1 << 19,       /* its owner is told of every byte that moves */
+    T_BRIDGED = 1 << 20,       /* a bridge has it: errors are told though nothing is read, and nobody sends files */
+    T_ASKED = 1 << 21,         /* it was asked to end when its work is done: graceful.c */
+    T_TOLD = 1 << 22,          /* … and its protocol's `closing` was called */
     T_FLAGS_END,               /* one above the last */
-};
-
-/* Bytes that were received before the transport was made, and come first (handover.c). */
-struct unread {
-    struct ready ready; /* queued when reading starts */
-    struct deferred_free deferred;
-    tram_transport *transport;
-    tram_future *creator; /* as in tram_transport */
-    size_t taken;         /* by the protocol */
-    size_t size;
-    char bytes[];
 };
 
 /* Of the bench's 256 bytes for an idle connection this is the most: the order leaves no gaps. */
@@ -157,11 +161,9 @@ struct tram_transport {
     uint16_t dropped_writes; /* told in one line at the end */
     uint16_t corked;
     struct write_queue queue;
-    uint32_t holds;           /* one of the open connection, and the user's */
-    struct sockaddr_in6 peer; /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
-    size_t high;
-    size_t low;
-    size_t hard_limit; /* 0: none */
+    uint32_t holds;                    /* one of the open connection, and the user's */
+    struct sockaddr_in6 peer;          /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
+    const struct write_limits *limits; /* its server's, its own in `more`, or tram__write_limits */
     union {
         struct ready ready;              /* connection_made, later connection_lost */
         struct exclusive_writer *writer; /* between the two, with T_HAS_WRITER */
@@ -171,7 +173,6 @@ struct tram_transport {
     union {
         struct transport_owner *owner; /* of an accepted one; may be NULL */
         tram_future *creator;          /* T_HAS_CREATOR: completed after connection_made */
-        struct unread *unread;         /* T_UNREAD: then the creator is in there */
     };
     struct transport_more *more; /* or NULL: none of it */
 };

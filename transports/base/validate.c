@@ -5,9 +5,9 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending", "made",           "paused",        "eof",      "closing",   "lost-pending", "lost",
-    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive", "writer",       "yields",
-    "server-close", "unread",         "writing-ended", "not-ours", "fd-known",  "asked",        "told",
+    "made-pending",   "made",      "paused",   "eof",       "closing", "lost-pending", "lost",         "write-eof",
+    "writing-paused", "overrides", "creator",  "exclusive", "writer",  "yields",       "server-close", "held",
+    "writing-ended",  "not-ours",  "fd-known", "metered",   "bridged", "asked",        "told",
 };
 _Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 
@@ -36,9 +36,9 @@ static void flags_validate(uint32_t flags) {
 void tram__transport_validate(const tram_transport *transport) {
     flags_validate(transport->flags);
     TRAM_ASSERT(transport->protocol && transport->protocol->ops && transport->holds > 0);
-    TRAM_ASSERT(transport->low <= transport->high);
+    TRAM_ASSERT(transport->limits->low <= transport->limits->high);
     TRAM_ASSERT(!(transport->flags & T_HAS_WRITER) || transport->on.writer);
-    TRAM_ASSERT(!(transport->flags & T_UNREAD) || transport->unread);
+    TRAM_ASSERT(!(transport->flags & T_HELD) || (transport->more && transport->more->held));
     /* A custom transport counts what its other half has, and queues nothing here. */
     if (transport->queue.first || !(transport->flags & T_HAS_OVERRIDES))
         tram__write_queue_validate(&transport->queue);

@@ -16,22 +16,27 @@
 
 void tram__transport_maybe_pause(tram_transport *transport) {
     const uint32_t state = T_MADE | T_WRITING_PAUSED;
-    if (transport->queue.size <= transport->high || (transport->flags & state) != T_MADE)
+    if (transport->queue.size <= transport->limits->high || (transport->flags & state) != T_MADE)
         return; /* a custom transport may be written to before connection_made, which comes first (P-1) */
     transport->flags |= T_WRITING_PAUSED;
     tram__protocol_pause_writing(transport);
 }
 
 void tram__transport_maybe_resume(tram_transport *transport) {
-    if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->low)
+    if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->limits->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
 }
 
-static void count_sent(tram_loop *loop, ssize_t sent) {
+static inline void count_sent(tram_loop *loop, size_t sent) {
     stats_add(&loop->stats.writes, 1);
     stats_add(&loop->stats.bytes_sent, (uint64_t)sent);
+}
+
+void tram__transport_count_sent(tram_transport *transport, size_t sent) {
+    count_sent(loop_of(transport), sent);
+    transport_moved(transport, TRAFFIC_OUT);
 }
 
 void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
@@ -54,7 +59,7 @@ __attribute__((noinline)) static void over_hard_limit(tram_transport *transport)
 }
 
 void tram__transport_queue_grew(tram_transport *transport) {
-    if (unlikely(transport->hard_limit && transport->queue.size > transport->hard_limit)) {
+    if (unlikely(transport->limits->hard && transport->queue.size > transport->limits->hard)) {
         over_hard_limit(transport);
         return;
     }
@@ -113,7 +118,7 @@ static inline bool goes_at_once(const tram_transport *transport) {
 /* What the kernel took of a send; 0 also where the connection just died. */
 static inline size_t taken(tram_transport *transport, ssize_t sent) {
     if (likely(sent >= 0)) {
-        count_sent(loop_of(transport), sent);
+        tram__transport_count_sent(transport, (size_t)sent);
         return (size_t)sent;
     }
     if (sent != -EAGAIN)
@@ -249,6 +254,8 @@ void tram__transport_sent(tram_transport *transport, ssize_t result) {
         tram__transport_fatal(transport, (int)result, "send", NULL);
         return;
     }
+    if (likely(result))
+        transport_moved(transport, TRAFFIC_OUT);
     tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)result);
     tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
     if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
@@ -363,7 +370,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS)
+#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS | T_METERED)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
@@ -374,7 +381,7 @@ int tram_transport_write(tram_transport *transport, const void *data, size_t siz
     ssize_t sent = io_try_send(&transport->io, data, size);
     if (unlikely(sent != (ssize_t)size))
         return short_write(transport, data, size, sent);
-    count_sent(loop_of(transport), sent);
+    count_sent(loop_of(transport), (size_t)sent);
     return 0;
 }
 
@@ -402,6 +409,17 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 /* ---- Limits ---- */
 
+/* Limits of its own, which begin as those that it had. NULL: out of memory. */
+static struct write_limits *own_limits(tram_transport *transport) {
+    if (tram__transport_need_more(transport))
+        return NULL;
+    struct write_limits *own = &transport->more->limits;
+    if (transport->limits != own)
+        *own = *transport->limits;
+    transport->limits = own;
+    return own;
+}
+
 /* What stands before the calls about the queue, which not every kind has. */
 static int enter_queue(const tram_transport *transport, const char *function) {
     int status = enter(transport, function);
@@ -428,8 +446,11 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
         status = tram__transport_water_marks(&high, &low);
     if (unlikely(status))
         return status;
-    transport->high = high;
-    transport->low = low;
+    struct write_limits *own = own_limits(transport);
+    if (!own)
+        return -ENOMEM;
+    own->high = high;
+    own->low = low;
     if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         tram__transport_maybe_pause(transport);
     return 0;
@@ -440,9 +461,9 @@ int tram_transport_get_write_buffer_limits(const tram_transport *transport, size
     if (unlikely(status))
         return status;
     if (ret_high)
-        *ret_high = transport->high;
+        *ret_high = transport->limits->high;
     if (ret_low)
-        *ret_low = transport->low;
+        *ret_low = transport->limits->low;
     return 0;
 }
 
@@ -450,7 +471,10 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
     int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
-    transport->hard_limit = limit;
+    struct write_limits *own = own_limits(transport);
+    if (!own)
+        return -ENOMEM;
+    own->hard = limit;
     tram__transport_queue_grew(transport);
     return 0;
 }

@@ -13,7 +13,7 @@
 
 #include "core/base/invalid.h"
 #include "core/jobs/future.h"
-#include "transports/base/handover.h"
+#include "transports/base/held.h"
 #include "transports/connect/connector.h"
 #include "transports/socket/lookup.h"
 #include "transports/socket/socket.h"
@@ -66,7 +66,7 @@ struct connector {
     size_t active;
     struct failure *failures; /* in order of attempt */
 
-    struct unread *unread;     /* for the transport; NULL: none */
+    struct held *held;         /* for the transport; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
 
@@ -174,7 +174,7 @@ static void connector_destroy(tram_future *future) {
         connector->failures = failure->next;
         memory_put(allocator, failure, sizeof *failure);
     }
-    tram__unread_free(future->loop, connector->unread);
+    tram__held_free(future->loop, connector->held);
     discard_arg(connector);
     memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
 }
@@ -288,17 +288,15 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
         close_socket(connector, fd);
         fail(connector, tram__raised(loop, status, "protocol_factory"));
     } else {
-        struct stream_options options = {.creator = &connector->future};
+        struct stream_options options = {.creator = &connector->future, .held = connector->held};
         if (peer && tram__address_concrete(peer)) {
             options.peer = &peer->address;
             options.peer_size = peer->size;
         }
         status = tram__stream_new(loop, fd, protocol, &options, &connector->transport);
-        if (!status && connector->unread)
-            tram__unread_give(connector->transport, connector->unread);
         if (!status && connector->not_ours)
             connector->transport->flags |= T_NOT_OURS;
-        connector->unread = status ? connector->unread : NULL;
+        connector->held = status ? connector->held : NULL;
         if (status < 0) {
             tram__protocol_release_soon(loop, protocol);
             close_socket(connector, fd);
@@ -573,8 +571,8 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
 
 /* What may be asked of a socket that is connected already. */
 struct socket_wishes {
-    struct unread *unread; /* taken, whatever becomes of it; NULL: none */
-    tram_discard discard;  /* of the factory's argument, if the call succeeds */
+    struct held *held;    /* taken, whatever becomes of it; NULL: none */
+    tram_discard discard; /* of the factory's argument, if the call succeeds */
     bool keep_alive;
     bool not_ours;
 };
@@ -586,10 +584,10 @@ static int adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *ar
     if (!status)
         status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status) {
-        tram__unread_free(loop, wishes->unread);
+        tram__held_free(loop, wishes->held);
         return status;
     }
-    connector->unread = wishes->unread;
+    connector->held = wishes->held;
     connector->discard = wishes->discard;
     connector->not_ours = wishes->not_ours;
     int on = 1;
@@ -680,8 +678,8 @@ int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void 
         return status;
     struct socket_wishes wishes = {.discard = options->discard, .not_ours = options->not_ours};
     if (options->unread_size) {
-        wishes.unread = tram__unread_new(loop, options->unread, options->unread_size);
-        if (!wishes.unread)
+        wishes.held = tram__held_new(loop, options->unread, options->unread_size);
+        if (!wishes.held)
             return -ENOMEM;
     }
     return adopt_socket(loop, factory, arg, sock, &wishes, ret_future);

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "core/base/invalid.h"
-#include "transports/base/handover.h"
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 #include "transports/socket/socket.h"
@@ -201,8 +201,6 @@ static bool start_tls_compatible(const tram_transport *transport) {
 #define CUSTOM_KIND(kind, writes, half_close, sends)                                                                   \
     static const struct transport_kind kind = {                                                                        \
         .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
-        .plain = &kind,                                                                                                \
-        .buffered = &kind,                                                                                             \
         .calls = &calls,                                                                                               \
         .no_writing = !(writes),                                                                                       \
         .can_write_eof = half_close,                                                                                   \

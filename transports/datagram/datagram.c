@@ -94,7 +94,7 @@ static void taken(struct datagram_transport *self, size_t count) {
 
 /* The queue shrank, but this is no place to call the protocol (W-19): the next writability does (sent()). */
 static void resume_later(struct datagram_transport *self) {
-    if (self->base.queue.size <= self->base.low && !self->waiting && !dead(self))
+    if (self->base.queue.size <= self->base.limits->low && !self->waiting && !dead(self))
         wait_for_room(self);
 }
 
@@ -337,8 +337,6 @@ static const struct transport_overrides calls = {
 
 static const struct transport_kind datagram_kind = {
     .io = {.name = "datagram", .transport = true, .datagrams = &datagrams, .ending = ending},
-    .plain = &datagram_kind,
-    .buffered = &datagram_kind,
     .calls = &calls,
     .drop_queue = drop_queue,
     .end = tram__socket_end,

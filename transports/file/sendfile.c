@@ -10,7 +10,6 @@
 #include "core/base/invalid.h"
 #include "transports/base/transport.h"
 #include "transports/file/source.h"
-#include "transports/proxy/bridge.h"
 #include "transports/socket/socket.h"
 
 enum phase {
@@ -209,11 +208,9 @@ static void begin(struct sendfile *sendfile, bool at_once) {
         wait_for_room(sendfile);
         return;
     }
-    if (result > 0) {
-        stats_add(&transport->io.loop->stats.writes, 1);
-        stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)result);
-    }
-    transport->io.kind->range_sent(&transport->io, result); /* and so back to the writer */
+    if (result > 0)
+        tram__transport_count_sent(transport, (size_t)result);
+    range_sent(&sendfile->writer, result);
 }
 
 static void drained(struct exclusive_writer *writer) {
@@ -227,8 +224,8 @@ static void drained(struct exclusive_writer *writer) {
 /* ---- Beginning ---- */
 
 static bool may_send(tram_loop *loop, const tram_transport *transport) {
-    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EXCLUSIVE;
-    return transport->io.loop == loop && !(transport->flags & against) && !tram__bridged(transport) &&
+    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EXCLUSIVE | T_BRIDGED;
+    return transport->io.loop == loop && !(transport->flags & against) &&
            transport_kind_of(transport)->sendfile != SENDFILE_NONE;
 }
 

@@ -125,8 +125,8 @@ int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, 
     int status = tram__deadline_start(loop, &expiry->deadline, when);
     if (!status) {
         options->owner = &expiry->owner;
-        bool listens = most->idle_timeout_ns != NEVER || most->first_byte_timeout_ns != NEVER;
-        status = (listens ? tram__stream_new_metered : tram__stream_new)(loop, fd, protocol, options, ret_transport);
+        options->metered = most->idle_timeout_ns != NEVER || most->first_byte_timeout_ns != NEVER;
+        status = tram__stream_new(loop, fd, protocol, options, ret_transport);
     }
     if (status) {
         deadline_cancel(loop, &expiry->deadline);

@@ -60,6 +60,8 @@ int tram__limits_new(const tram_allocator *allocator, const tram_server_limits *
     most->write_high = mark_of(wanted->write_high);
     most->write_low = mark_of(wanted->write_low);
     tram__transport_water_marks(&most->write_high, &most->write_low);
+    limits->write =
+        (struct write_limits){.high = most->write_high, .low = most->write_low, .hard = most->write_hard_limit};
     limits->expires = most->idle_timeout_ns || most->first_byte_timeout_ns || most->total_timeout_ns;
     most->idle_timeout_ns = span_of(wanted->idle_timeout_ns);
     most->first_byte_timeout_ns = span_of(wanted->first_byte_timeout_ns);

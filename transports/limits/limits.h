@@ -6,6 +6,7 @@
 #define TRAM_TRANSPORTS_LIMITS_LIMITS_H
 
 #include "core/loop/types.h"
+#include "transports/base/types.h"
 #include "transports/limits/sources.h"
 #include <tram/limits.h>
 
@@ -31,6 +32,7 @@ struct limit_tally {
 struct limits {
     tram_allocator allocator;
     tram_server_limits most; /* defaults filled in; deadlines that are off are TRAM_FOREVER */
+    struct write_limits write;
     struct sources *sources; /* NULL: as many as there are */
     bool expires;            /* a connection has a deadline */
     unsigned shards;

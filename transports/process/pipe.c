@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/base/invalid.h"
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
@@ -99,21 +100,18 @@ static const struct transport_overrides write_calls = {
     .write_eof = tram__transport_close, /* I-10 */
 };
 
-static const struct transport_kind read_kind, read_buffered_kind, write_kind, write_device_kind;
+static const struct transport_kind read_kind = {
+    .io = {.name = "read pipe", .transport = true, .receiver = &tram__receiver_plain, .ending = tram__bytes_ending},
+    .calls = &read_calls,
+    .no_writing = true,
+    .lives_on = true,
+    .eof = tram__transport_ended,
+    .drop_queue = tram__bytes_drop_queue,
+    .end = end,
+    .extra_info = extra_info,
+};
 
-#define READ_KIND(buffer_function, received_function)                                                                  \
-    {                                                                                                                  \
-        .io = {.name = "read pipe",                                                                                    \
-               .transport = true,                                                                                      \
-               .buffer = buffer_function,                                                                              \
-               .received = received_function,                                                                          \
-               .ending = tram__bytes_ending},                                                                          \
-        .plain = &read_kind, .buffered = &read_buffered_kind, .calls = &read_calls, .no_writing = true,                \
-        .lives_on = true, .eof = tram__transport_ended, .drop_queue = tram__bytes_drop_queue, .end = end,              \
-        .extra_info = extra_info,                                                                                      \
-    }
-
-#define WRITE_KIND(self, start_function)                                                                               \
+#define WRITE_KIND(start_function)                                                                                     \
     {                                                                                                                  \
         .io = {.name = "write pipe",                                                                                   \
                .transport = true,                                                                                      \
@@ -121,14 +119,12 @@ static const struct transport_kind read_kind, read_buffered_kind, write_kind, wr
                .sent = tram__bytes_sent,                                                                               \
                .hangup = reader_gone,                                                                                  \
                .ending = tram__bytes_ending},                                                                          \
-        .plain = &(self), .buffered = &(self), .calls = &write_calls, .no_reading = true, .can_write_eof = true,       \
-        .start = start_function, .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,           \
+        .calls = &write_calls, .no_reading = true, .can_write_eof = true, .start = start_function,                     \
+        .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,                                    \
     }
 
-static const struct transport_kind read_kind = READ_KIND(NULL, tram__bytes_received);
-static const struct transport_kind read_buffered_kind = READ_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
-static const struct transport_kind write_kind = WRITE_KIND(write_kind, listen_to_reader);
-static const struct transport_kind write_device_kind = WRITE_KIND(write_device_kind, NULL);
+static const struct transport_kind write_kind = WRITE_KIND(listen_to_reader);
+static const struct transport_kind write_device_kind = WRITE_KIND(NULL);
 
 /* ---- Making one ---- */
 
@@ -170,6 +166,7 @@ int tram__pipe_new(tram_loop *loop, enum pipe_side side, int fd, tram_protocol *
     if (!S_ISSOCK(mode))
         (*ret_transport)->io.flags |= IO_NO_SOCKET;
     tram__transport_begin(*ret_transport, protocol, NULL, creator);
+    tram__transport_choose_receiver(*ret_transport);
     return 0;
 }
 

@@ -262,8 +262,6 @@ static const struct transport_overrides process_calls = {.close = process_close,
 
 static const struct transport_kind process_kind = {
     .io = {.name = "subprocess", .transport = true, .ready = child_ready, .ending = process_ending},
-    .plain = &process_kind,
-    .buffered = &process_kind,
     .calls = &process_calls,
     .no_reading = true,
     .no_writing = true,

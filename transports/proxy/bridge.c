@@ -8,8 +8,8 @@
 #include <errno.h>
 
 #include "core/base/invalid.h"
+#include "transports/base/receiver.h"
 #include "transports/base/transport.h"
-#include "transports/proxy/bridge.h"
 #include "transports/proxy/splice.h"
 #include "transports/socket/socket.h"
 #include <tram/bridge.h>
@@ -67,6 +67,8 @@ static void on_both(struct bridge *bridge, int (*call)(tram_transport *transport
 
 /* ---- The protocol ---- */
 
+static const struct io_receiver splicing;
+
 static void count(struct side *side, size_t size) {
     struct bridge *bridge = side->bridge;
     bridge->result.bytes[index_of(side)] += size;
@@ -81,7 +83,8 @@ static int bridge_received(tram_protocol *protocol, const void *data, size_t siz
     count(side, size);
     if (unlikely(!to))
         return 0;
-    tram__splice_learn(&side->splice, size);
+    if (unlikely(tram__splice_learn(&side->splice, size)))
+        protocol->transport->io.receiver = &splicing;
     int status = tram_transport_write(to, data, size);
     if (unlikely(status < 0) && !tram_transport_is_closing(to)) {
         decide(side->other, TRAM_BRIDGE_FAILED, status);
@@ -166,24 +169,34 @@ static const tram_protocol_ops bridge_ops = {
     .closing = bridge_closing,
 };
 
-bool tram__bridged(const tram_transport *transport) {
-    return transport->protocol && transport->protocol->ops == &bridge_ops;
+/* ---- Receiving into a pipe, where much goes through ---- */
+
+static tram_transport *transport_of(struct io *io) {
+    return (tram_transport *)(void *)io;
 }
 
-int tram__bridge_pipe(struct io *io) {
-    tram_transport *transport = (tram_transport *)(void *)io;
-    if (tram__bridged(transport))
-        return tram__splice_pipe(&side_of(transport->protocol)->splice);
-    io->flags &= (uint8_t)~IO_SPLICES;
-    return -1;
+static int usual_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
+    const struct io_receiver *usual = tram__transport_receiver(transport_of(io));
+    return usual->buffer ? usual->buffer(io, ret_memory, ret_size) : 0;
 }
 
-void tram__bridge_spliced(struct io *io, ssize_t result) {
-    struct side *side = side_of(((tram_transport *)(void *)io)->protocol);
+static void usual_received(struct io *io, void *data, ssize_t result) {
+    tram__transport_receiver(transport_of(io))->received(io, data, result);
+}
+
+static int bridge_pipe(struct io *io) {
+    return tram__splice_pipe(&side_of(transport_of(io)->protocol)->splice);
+}
+
+static void bridge_spliced(struct io *io, ssize_t result) {
+    struct side *side = side_of(transport_of(io)->protocol);
     if (result > 0)
         count(side, (size_t)result);
     tram__splice_spliced(&side->splice, result);
 }
+
+static const struct io_receiver splicing = {
+    .buffer = usual_buffer, .received = usual_received, .pipe = bridge_pipe, .spliced = bridge_spliced};
 
 /* ---- Idleness ---- */
 
@@ -294,7 +307,9 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
         side->splice.from = &side->protocol;
         side->splice.to = &side->other->protocol;
         tram__future_hold(&bridge->future);
-        tram_transport_set_protocol(side->protocol.transport, &side->protocol);
+        tram_transport *transport = side->protocol.transport;
+        tram_transport_set_protocol(transport, &side->protocol);
+        transport->flags |= T_BRIDGED;
     }
     for (size_t i = 0; i < 2; i++)
         begin_side(&bridge->sides[i]);

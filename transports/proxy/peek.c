@@ -79,7 +79,8 @@ static void received(struct io *io, void *data, ssize_t result) {
         complete(peek);
 }
 
-static const struct io_kind io_kind = {.name = "peek", .buffer = buffer, .received = received};
+static const struct io_receiver receiver = {.buffer = buffer, .received = received};
+static const struct io_kind io_kind = {.name = "peek", .receiver = &receiver};
 static const struct future_kind future_kind = {.name = "peek", .cancel = cancel};
 
 static int begin(struct peek *peek, tram_loop *loop, int sock, uint64_t timeout_ns) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 
@@ -178,15 +179,9 @@ static void wait_for_room(struct splice *splice) {
         tram__transport_fatal(to, status, "epoll_ctl", NULL);
 }
 
-static void tell(tram_transport *transport, enum traffic direction) {
-    if (transport_kind_of(transport)->moved)
-        transport_kind_of(transport)->moved(transport, direction);
-}
-
 /* The pipe has bytes again. */
 static void send_on(struct splice *splice, size_t size) {
     tram_transport *to = splice->to->transport;
-    tram_stats *stats = &to->io.loop->stats;
     struct exclusive_writer *writer = &splice->writer;
     *writer = (struct exclusive_writer){
         .lost = lost, .next_range = next_range, .range_sent = range_sent, .yield_writer = yield_writer, .held = size};
@@ -194,11 +189,8 @@ static void send_on(struct splice *splice, size_t size) {
     struct io_range range;
     next_range(writer, &range);
     ssize_t sent = io_try_send_range(&to->io, &range);
-    if (sent > 0) {
-        stats_add(&stats->writes, 1);
-        stats_add(&stats->bytes_sent, (uint64_t)sent);
-        tell(to, TRAFFIC_OUT);
-    }
+    if (sent > 0)
+        tram__transport_count_sent(to, (size_t)sent);
     if (sent != -EAGAIN)
         range_sent(writer, sent);
     if (writer->held)
@@ -212,34 +204,31 @@ static bool is_tcp(const tram_transport *transport) {
     return transport_kind_of(transport)->sendfile == SENDFILE_NATIVE && (family == AF_INET || family == AF_INET6);
 }
 
-void tram__splice_learn(struct splice *splice, size_t size) {
+bool tram__splice_learn(struct splice *splice, size_t size) {
     if (size >= TRAM_SPLICE_BEGIN)
         splice->bulk += size;
     else if (size < TRAM_SPLICE_END)
         splice->bulk = 0;
     if (splice->bulk < TRAM_SPLICE_AFTER || splice->never)
-        return;
+        return false;
     splice->bulk = TRAM_SPLICE_AFTER;
-    tram_transport *from = splice->from->transport;
-    if (is_tcp(from) && is_tcp(splice->to->transport))
-        from->io.flags |= IO_SPLICES;
-    else
-        splice->never = true;
+    splice->never = !is_tcp(splice->from->transport) || !is_tcp(splice->to->transport);
+    return !splice->never;
 }
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
     const uint32_t state = T_MADE | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER | T_WRITING_PAUSED;
-    return to && write_queue_empty(&to->queue) && !to->corked && !to->hard_limit && (to->flags & state) == T_MADE;
+    return to && write_queue_empty(&to->queue) && !to->corked && !to->limits->hard && (to->flags & state) == T_MADE;
 }
 
 int tram__splice_pipe(struct splice *splice) {
-    struct io *io = &splice->from->transport->io;
+    tram_transport *from = splice->from->transport;
     if (unlikely(!splice->bulk || splice->never)) {
-        io->flags &= (uint8_t)~IO_SPLICES;
+        tram__transport_choose_receiver(from);
         return -1;
     }
-    return is_free(splice->to->transport) && take_pipe(io->loop, splice->pipe) ? splice->pipe[1] : -1;
+    return is_free(splice->to->transport) && take_pipe(from->io.loop, splice->pipe) ? splice->pipe[1] : -1;
 }
 
 void tram__splice_spliced(struct splice *splice, ssize_t result) {
@@ -249,10 +238,10 @@ void tram__splice_spliced(struct splice *splice, ssize_t result) {
         if (refused(result))
             splice->never = true;
         else if (result != -EAGAIN)
-            io->kind->received(io, NULL, result);
+            io->receiver->received(io, NULL, result);
         return;
     }
-    tell(splice->from->transport, TRAFFIC_IN);
+    transport_moved(splice->from->transport, TRAFFIC_IN);
     if (result < TRAM_SPLICE_END)
         splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
     else

@@ -23,10 +23,10 @@ struct splice {
     bool never;  /* the kernel will not */
 };
 
-/* `size` bytes were received and copied. */
-void tram__splice_learn(struct splice *splice, size_t size);
+/* `size` bytes were received and copied. True: from now on a pipe may take them. */
+bool tram__splice_learn(struct splice *splice, size_t size);
 
-/* See io_kind. */
+/* See io_receiver. */
 int tram__splice_pipe(struct splice *splice);
 void tram__splice_spliced(struct splice *splice, ssize_t result);
 

@@ -56,6 +56,8 @@ static void limited_detached(struct transport_owner *owner, tram_transport *tran
     tram_server *server = server_of(owner);
     const struct transport_end *end = &transport->end;
     limits_leave_source(server->limits, &transport->peer);
+    if (transport->limits == &server->limits->write) /* which a held transport may outlive */
+        transport->limits = &tram__write_limits;
     if (end->code == TRAM_ELIMIT && end->operation && strcmp(end->operation, "write") == 0)
         tram__limits_count(server->tally, transport->io.loop, LIMIT_WRITE);
     count_out(server);
@@ -99,16 +101,13 @@ ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_
     };
     if (!limited)
         return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
-    const tram_server_limits *most = &server->limits->most;
     tram_transport *transport;
     int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
                                                                    protocol, &options, &transport)
                                          : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
     if (status < 0)
         return status;
-    transport->high = most->write_high;
-    transport->low = most->write_low;
-    transport->hard_limit = most->write_hard_limit;
+    transport->limits = &server->limits->write;
     return 0;
 }
 

@@ -1,17 +1,11 @@
 /*
  * What the poller reports, as every kind of transport takes it that moves bytes by a descriptor: the functions of its
- * io_kind. Kinds differ in how a stream ends: transport_kind.eof.
+ * io_kind. Who receives is another matter: base/receiver.h.
  */
 #ifndef TRAM_TRANSPORTS_STREAM_BYTES_H
 #define TRAM_TRANSPORTS_STREAM_BYTES_H
 
 #include "transports/base/transport.h"
-
-/* Receiving, for protocols with data_received … */
-void tram__bytes_received(struct io *io, void *data, ssize_t result);
-/* … and with get_buffer. */
-int tram__bytes_buffer(struct io *io, void **ret_memory, size_t *ret_size);
-void tram__bytes_buffer_received(struct io *io, void *data, ssize_t result);
 
 size_t tram__bytes_gather(struct io *io, struct iovec *pieces, size_t count);
 void tram__bytes_sent(struct io *io, ssize_t result);

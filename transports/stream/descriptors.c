@@ -36,7 +36,7 @@ static void received(struct io *io, void *data, ssize_t result, const int *fds, 
     }
     more->descriptors = fds;
     more->descriptors_left = count;
-    io->kind->received(io, data, result);
+    io->receiver->received(io, data, result);
     close_all(io->loop, more->descriptors, more->descriptors_left);
     more->descriptors_left = 0;
 }
@@ -108,10 +108,7 @@ static int send_now(tram_transport *transport, const char *data, size_t size, co
     if (refused(sent))
         return (int)sent;
     if (sent > 0) {
-        stats_add(&transport->io.loop->stats.writes, 1);
-        stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)sent);
-        if (transport_kind_of(transport)->moved)
-            transport_kind_of(transport)->moved(transport, TRAFFIC_OUT);
+        tram__transport_count_sent(transport, (size_t)sent);
     } else if (sent != -EAGAIN) {
         tram__transport_fatal(transport, (int)sent, "send", NULL);
     }

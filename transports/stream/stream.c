@@ -3,12 +3,12 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#include "transports/base/held.h"
+#include "transports/base/receiver.h"
 #include "transports/base/state.h"
-#include "transports/proxy/bridge.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/bytes.h"
 #include "transports/stream/descriptors.h"
-#include "transports/stream/metering.h"
 #include "transports/stream/stream.h"
 #include <tram/unix.h>
 
@@ -34,13 +34,9 @@ static void next_range(struct io *io, struct io_range *ret_range) {
 }
 
 static void range_sent(struct io *io, ssize_t result) {
-    writer_of(io)->range_sent(writer_of(io), result);
-}
-
-static void metered_range_sent(struct io *io, ssize_t result) {
     if (result > 0)
-        tram__traffic_moved((tram_transport *)(void *)io, TRAFFIC_OUT);
-    range_sent(io, result);
+        transport_moved((tram_transport *)(void *)io, TRAFFIC_OUT);
+    writer_of(io)->range_sent(writer_of(io), result);
 }
 
 /*
@@ -49,30 +45,26 @@ static void metered_range_sent(struct io *io, ssize_t result) {
  */
 static bool hears_errors(const struct io *io) {
     const tram_transport *transport = (const tram_transport *)(const void *)io;
-    return !(transport->flags & (T_LOST_PENDING | T_LOST)) && (transport->flags & T_EOF || tram__bridged(transport));
+    return !(transport->flags & (T_LOST_PENDING | T_LOST)) && transport->flags & (T_EOF | T_BRIDGED);
 }
 
 static int end_writing(tram_transport *transport) {
     return transport->io.loop->sys->shutdown(transport->io.fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-static bool have_more(tram_transport *transport) {
-    if (!transport->more)
-        transport->more = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *transport->more);
-    return transport->more;
-}
-
 void tram__socket_keep_peer(tram_transport *transport, const tram_socket_address *peer) {
-    if (have_more(transport))
-        transport->more->peer = *peer;
+    struct transport_addresses *addresses = tram__transport_addresses(transport);
+    if (addresses)
+        addresses->peer = *peer;
 }
 
 /* An address that is asked for once and then kept. NULL: not to be had. */
 static const tram_socket_address *fetch(tram_transport *transport, bool of_peer) {
     const struct sys *sys = transport->io.loop->sys;
-    if (tram__transport_need_more(transport))
+    struct transport_addresses *addresses = tram__transport_addresses(transport);
+    if (!addresses)
         return NULL;
-    tram_socket_address *address = of_peer ? &transport->more->peer : &transport->more->sock;
+    tram_socket_address *address = of_peer ? &addresses->peer : &addresses->sock;
     if (!address->size && transport->io.fd >= 0) {
         socklen_t size = sizeof address->address;
         int (*ask)(int, struct sockaddr *, socklen_t *) = of_peer ? sys->getpeername : sys->getsockname;
@@ -171,42 +163,27 @@ static bool start_tls_compatible(const tram_transport *transport) {
     return true;
 }
 
-static const struct transport_kind plain_kind, buffered_kind, metered_plain_kind, metered_buffered_kind;
-
-#define STREAM_KIND(plain_one, buffered_one, buffer_function, received_function, sent_function, range_function, table, \
-                    told)                                                                                              \
-    {                                                                                                                  \
-        .io = {.name = "stream",                                                                                       \
-               .transport = true,                                                                                      \
-               .buffer = buffer_function,                                                                              \
-               .received = received_function,                                                                          \
-               .reads_first = offsetof(tram_transport, protocol),                                                      \
-               .gather = tram__bytes_gather,                                                                           \
-               .sent = sent_function,                                                                                  \
-               .pipe = tram__bridge_pipe,                                                                              \
-               .spliced = tram__bridge_spliced,                                                                        \
-               .descriptors = &tram__stream_descriptors,                                                               \
-               .next_range = next_range,                                                                               \
-               .range_sent = range_function,                                                                           \
-               .hears_errors = hears_errors,                                                                           \
-               .ending = tram__bytes_ending},                                                                          \
-        .plain = &(plain_one), .buffered = &(buffered_one), .calls = table, .moved = told, .can_write_eof = true,      \
-        .detachable = true, .sendfile = SENDFILE_NATIVE, .eof = eof, .drop_queue = tram__bytes_drop_queue,             \
-        .end_writing = end_writing, .end = tram__socket_end, .extra_info = tram__socket_extra_info,                    \
-        .start_tls_compatible = start_tls_compatible,                                                                  \
-    }
-
-#define COMMON_KIND(buffer, received)                                                                                  \
-    STREAM_KIND(plain_kind, buffered_kind, buffer, received, tram__bytes_sent, range_sent, NULL, NULL)
-static const struct transport_kind plain_kind = COMMON_KIND(NULL, tram__bytes_received);
-static const struct transport_kind buffered_kind = COMMON_KIND(tram__bytes_buffer, tram__bytes_buffer_received);
-
-#define METERED_KIND(buffer, received)                                                                                 \
-    STREAM_KIND(metered_plain_kind, metered_buffered_kind, buffer, received, tram__traffic_sent, metered_range_sent,   \
-                &tram__traffic_calls, tram__traffic_moved)
-static const struct transport_kind metered_plain_kind = METERED_KIND(NULL, tram__traffic_received);
-static const struct transport_kind metered_buffered_kind =
-    METERED_KIND(tram__bytes_buffer, tram__traffic_buffer_received);
+static const struct transport_kind stream_kind = {
+    .io = {.name = "stream",
+           .transport = true,
+           .receiver = &tram__receiver_plain,
+           .gather = tram__bytes_gather,
+           .sent = tram__bytes_sent,
+           .descriptors = &tram__stream_descriptors,
+           .next_range = next_range,
+           .range_sent = range_sent,
+           .hears_errors = hears_errors,
+           .ending = tram__bytes_ending},
+    .can_write_eof = true,
+    .detachable = true,
+    .sendfile = SENDFILE_NATIVE,
+    .eof = eof,
+    .drop_queue = tram__bytes_drop_queue,
+    .end_writing = end_writing,
+    .end = tram__socket_end,
+    .extra_info = tram__socket_extra_info,
+    .start_tls_compatible = start_tls_compatible,
+};
 
 /* ---- Making one ---- */
 
@@ -237,10 +214,21 @@ static void set_no_delay(tram_transport *transport) {
         transport->io.loop->sys->setsockopt(transport->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
-                              const struct transport_kind *kind, tram_transport **ret_transport) {
+/* A place for held bytes. 0 or -ENOMEM: then nothing is left of the transport. */
+static int make_place(tram_transport *transport) {
+    if (!tram__transport_need_more(transport))
+        return 0;
+    tram__io_remove(&transport->io);
+    pool_put(&transport_state(transport->io.loop)->pool, transport);
+    return -ENOMEM;
+}
+
+int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
+                     tram_transport **ret_transport) {
     tram_transport *transport;
-    int status = tram__transport_new(loop, kind, fd, &transport);
+    int status = tram__transport_new(loop, &stream_kind, fd, &transport);
+    if (unlikely(options->held != NULL) && !status)
+        status = make_place(transport);
     if (status)
         return status;
     if (likely(options->peer))
@@ -252,17 +240,13 @@ ALWAYS_INLINE static int make(tram_loop *loop, int fd, tram_protocol *protocol, 
     tram__transport_begin(transport, protocol, options->owner, options->creator);
     if (unlikely(!options->owner))
         transport->flags |= T_FD_KNOWN; /* it may have been given */
+    if (unlikely(options->held != NULL))
+        tram__transport_give_held(transport, options->held);
+    if (unlikely(options->metered))
+        transport->flags |= T_METERED;
+    if (unlikely(options->metered || protocol->ops->get_buffer))
+        tram__transport_choose_receiver(transport);
     if (ret_transport)
         *ret_transport = transport;
     return 0;
-}
-
-int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
-                     tram_transport **ret_transport) {
-    return make(loop, fd, protocol, options, &plain_kind, ret_transport);
-}
-
-int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
-                             tram_transport **ret_transport) {
-    return make(loop, fd, protocol, options, &metered_plain_kind, ret_transport);
 }

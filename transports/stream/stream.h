@@ -18,13 +18,11 @@ struct stream_options {
     bool no_delay_set; /* inherited from the listener: a saved system call */
     struct transport_owner *owner;
     tram_future *creator;
+    bool metered;      /* the owner is told of every byte that moves */
+    struct held *held; /* bytes that were read already, the transport's on success; NULL: none */
 };
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport);
-
-/* One that tells its owner of every byte that moves. */
-int tram__stream_new_metered(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
-                             tram_transport **ret_transport);
 
 /* What every transport over a socket has: transport_kind.end and .extra_info. */
 void tram__socket_end(tram_transport *transport);
