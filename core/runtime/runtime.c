@@ -41,7 +41,7 @@ struct kept_error *tram__runtime_error(void) {
 /* ---- Parts ---- */
 
 static bool ends(const tram_runtime *runtime) {
-    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->asked, memory_order_relaxed);
 }
 
 bool tram__runtime_ends(tram_runtime *runtime) {
@@ -254,7 +254,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
             return;
         drain(worker);
     }
-    if (!worker->aborts && atomic_load_explicit(&runtime->stops, memory_order_relaxed) > 1)
+    if (!worker->aborts && atomic_load_explicit(&runtime->asked, memory_order_relaxed) == ASKED_AGAIN)
         abort_all(worker);
     ask_again(worker);
     if (worker->phase == WORKER_DRAINS && is_drained(worker))
@@ -284,7 +284,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
  */
 static void worker_control(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed))
+    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
         return;
     enter_phase(worker, WORKER_DRAINING_INPUT);
     worker->turns = DRAIN_TICKS;
@@ -293,19 +293,30 @@ static void worker_control(tram_loop *loop, void *arg) {
     end_all(worker, IO_SHUTDOWN_STOP);
 }
 
-/* Signal handlers call this: nothing but atomics and the write that wakes. */
-int tram_runtime_stop(tram_runtime *runtime) {
+/* Signal handlers call these: nothing but atomics and the write that wakes. */
+
+static int ask(tram_runtime *runtime, bool stop) {
     int status = tram__runtime_enter(runtime);
     if (status)
         return status;
-    unsigned before = atomic_fetch_add_explicit(&runtime->stops, 1, memory_order_relaxed);
-    if (before > 1) {
-        atomic_store_explicit(&runtime->stops, 2, memory_order_relaxed);
-        return 0;
-    }
+    unsigned before = atomic_load_explicit(&runtime->asked, memory_order_relaxed), after;
+    do {
+        after = !stop ? ASKED_DRAIN : before < ASKED_STOP ? ASKED_STOP : ASKED_AGAIN;
+        if (after <= before)
+            return 0;
+    } while (!atomic_compare_exchange_weak_explicit(&runtime->asked, &before, after, memory_order_relaxed,
+                                                    memory_order_relaxed));
     for (unsigned i = 0; i < runtime->count; i++)
         mailbox_control(runtime->workers[i].mailbox);
     return 0;
+}
+
+int tram_runtime_stop(tram_runtime *runtime) {
+    return ask(runtime, true);
+}
+
+int tram_runtime_drain(tram_runtime *runtime) {
+    return ask(runtime, false);
 }
 
 /*
@@ -380,7 +391,7 @@ static void meet(tram_runtime *runtime, unsigned *count, bool together) {
 static void worker_end(struct worker *worker, bool ran) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
-    bool together = ran && atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+    bool together = ran && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
     while (worker->phase + 1 < WORKER_PHASES)

@@ -69,6 +69,14 @@ struct worker {
 };
 
 enum runtime_state { RUNTIME_NEW, RUNTIME_STARTS, RUNTIME_RUNS, RUNTIME_ENDED };
+/* What the workers are to do. */
+enum runtime_asked {
+    ASKED_NOTHING,
+    ASKED_DRAIN, /* to end, and the next stop is the first */
+    ASKED_STOP,  /* to end */
+    ASKED_AGAIN, /* … without the rest of the grace */
+};
+
 enum runtime_verdict { VERDICT_OPEN, VERDICT_RUN, VERDICT_GIVE_UP };
 
 struct tram_runtime {
@@ -85,7 +93,7 @@ struct tram_runtime {
     bool freeing;
     unsigned ran_out;                        /* workers whose loop does not run any more, … */
     unsigned stopped;                        /* … and whose `stop` function has returned */
-    _Atomic unsigned stops;                  /* how often a stop was asked for */
+    _Atomic unsigned asked;                  /* enum runtime_asked */
     _Atomic unsigned reached[WORKER_PHASES]; /* workers that are as far as that, or further */
     _Atomic uint64_t signalled_ns;           /* when the last signal came that counted as a stop */
     unsigned count;

@@ -159,6 +159,12 @@ TRAM_API int tram_runtime_start(tram_runtime *runtime);
 TRAM_API int tram_runtime_stop(tram_runtime *runtime);
 
 /*
+ * The same end, which is no stop: the next tram_runtime_stop(), or signal, is the first one, and does not end the grace
+ * period. For a process whose sockets another one has taken over. Nothing happens where the runtime ends already.
+ */
+TRAM_API int tram_runtime_drain(tram_runtime *runtime);
+
+/*
  * Waits until all workers have ended. Returns how many connections had to be reset at the end of the grace period; 0:
  * nothing was cut. Not from a worker, and not while
  * tram_runtime_start() is at work: TRAM_ESTATE.
