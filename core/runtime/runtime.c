@@ -98,8 +98,9 @@ static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part
 
 /* ---- The end of a worker ---- */
 
-static bool all_reached(const tram_runtime *runtime, enum worker_phase phase) {
-    return atomic_load(&runtime->reached[phase]) == runtime->count;
+static bool all_reached(const struct worker *worker, enum worker_phase phase) {
+    const tram_runtime *runtime = worker->runtime;
+    return worker->alone || atomic_load(&runtime->reached[phase]) == runtime->count;
 }
 
 /* The last one to come as far tells the others. */
@@ -143,6 +144,12 @@ static void describe_parts(struct worker *worker, char *text, size_t size) {
     }
 }
 
+/* Another worker is stuck in a callback, for example. */
+static void others_late(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    container_of(deadline, struct worker, grace)->alone = true;
+}
+
 /*
  * Resets what is left. What was not asked to end before, since connections could need it, gets the chance to end in
  * order.
@@ -151,6 +158,8 @@ static void abort_all(struct worker *worker) {
     char who[512] = "";
     uint64_t before = worker->loop->cut;
     deadline_cancel(worker->loop, &worker->grace);
+    worker->grace.expire = others_late;
+    worker->alone = tram__deadline_start_after(worker->loop, &worker->grace, TRAM_GRACE_REST_NS) != 0;
     worker->aborts = true;
     if (worker->phase < WORKER_CLOSES)
         end_all(worker, IO_SHUTDOWN_CLOSE);
@@ -215,7 +224,7 @@ static bool input_drained(struct worker *worker) {
 static void wait_for_others(struct worker *worker, enum worker_phase wanted) {
     tram_loop *loop = worker->loop;
     const struct timespec pause = {.tv_nsec = 100000};
-    bool serves = loop->stats.connections_now || all_reached(worker->runtime, wanted);
+    bool serves = loop->stats.connections_now || all_reached(worker, wanted);
     loop->mail_limit = serves ? TRAM_MAIL_WHILE_ENDING : 0;
     if (!serves && !mailbox_empty(loop->mailbox))
         nanosleep(&pause, NULL); /* the loop does not sleep while there is mail */
@@ -261,7 +270,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
         enter_phase(worker, WORKER_DRAINED);
     if (worker->phase == WORKER_DRAINED) {
         wait_for_others(worker, WORKER_DRAINS);
-        if (!all_reached(runtime, WORKER_DRAINED))
+        if (!all_reached(worker, WORKER_DRAINED))
             return;
         enter_phase(worker, WORKER_CLOSES);
         end_all(worker, worker->aborts ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
@@ -270,7 +279,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
         enter_phase(worker, WORKER_CLOSED);
     if (worker->phase == WORKER_CLOSED) {
         wait_for_others(worker, WORKER_CLOSED);
-        if (!all_reached(runtime, WORKER_CLOSED))
+        if (!all_reached(worker, WORKER_CLOSED))
             return;
         deadline_cancel(loop, &worker->grace);
         enter_phase(worker, WORKER_EXITING);
@@ -391,7 +400,7 @@ static void meet(tram_runtime *runtime, unsigned *count, bool together) {
 static void worker_end(struct worker *worker, bool ran) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
-    bool together = ran && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
+    bool together = ran && !worker->alone && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
     while (worker->phase + 1 < WORKER_PHASES)

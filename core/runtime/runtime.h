@@ -62,6 +62,7 @@ struct worker {
     /* the end; of the worker's thread until it is joined */
     enum worker_phase phase;
     bool aborts;    /* the grace is over */
+    bool alone;     /* … for long: it does not wait for the others any more */
     unsigned turns; /* of hearing that are left */
     struct ready turn;
     struct deadline grace;

@@ -435,7 +435,8 @@ static void expect(const struct seen *seen, int fd, const char *format, size_t u
 static void test_V_43_who_is_connected_to_a_loop(void **state) {
     struct world *world = *state;
     uint16_t port;
-    tram_server *server = loop_server(world, recorder_factory, world, &port), *other = loop_server(world, recorder_factory, world, &port);
+    tram_server *server = loop_server(world, recorder_factory, world, &port),
+                *other = loop_server(world, recorder_factory, world, &port);
     tram_socket_address address;
     struct sockaddr_in inet;
     assert_int_equal(tram_server_sockname(server, 0, &address), 0);

@@ -512,8 +512,8 @@ static void test_G_1_a_drain_serves_who_got_through(void **state) {
     struct draining draining = {.house = &house, .timeout_ns = LONG_GRACE_NS};
     inside = 0;
     for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(
-            tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, i), wait_at_gate, NULL, NULL), 0);
+        assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, i), wait_at_gate, NULL, NULL),
+                         0);
     await(&inside, 2);
     int fds[8];
     for (size_t i = 0; i < 8; i++) {
