@@ -41,7 +41,7 @@ struct kept_error *tram__runtime_error(void) {
 /* ---- Parts ---- */
 
 static bool ends(const tram_runtime *runtime) {
-    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->asked, memory_order_relaxed);
 }
 
 bool tram__runtime_ends(tram_runtime *runtime) {
@@ -118,8 +118,9 @@ static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part
 
 /* ---- The end of a worker ---- */
 
-static bool all_reached(const tram_runtime *runtime, enum worker_phase phase) {
-    return atomic_load(&runtime->reached[phase]) == runtime->count;
+static bool all_reached(const struct worker *worker, enum worker_phase phase) {
+    const tram_runtime *runtime = worker->runtime;
+    return worker->alone || atomic_load(&runtime->reached[phase]) == runtime->count;
 }
 
 /* The last one to come as far tells the others. */
@@ -163,6 +164,12 @@ static void describe_parts(struct worker *worker, char *text, size_t size) {
     }
 }
 
+/* Another worker is stuck in a callback, for example. */
+static void others_late(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    container_of(deadline, struct worker, grace)->alone = true;
+}
+
 /*
  * Resets what is left. What was not asked to end before, since connections could need it, gets the chance to end in
  * order.
@@ -171,6 +178,8 @@ static void abort_all(struct worker *worker) {
     char who[512] = "";
     uint64_t before = worker->loop->cut;
     deadline_cancel(worker->loop, &worker->grace);
+    worker->grace.expire = others_late;
+    worker->alone = tram__deadline_start_after(worker->loop, &worker->grace, TRAM_GRACE_REST_NS) != 0;
     worker->aborts = true;
     if (worker->phase < WORKER_CLOSES)
         end_all(worker, IO_SHUTDOWN_CLOSE);
@@ -235,7 +244,7 @@ static bool input_drained(struct worker *worker) {
 static void wait_for_others(struct worker *worker, enum worker_phase wanted) {
     tram_loop *loop = worker->loop;
     const struct timespec pause = {.tv_nsec = 100000};
-    bool serves = loop->stats.connections_now || all_reached(worker->runtime, wanted);
+    bool serves = loop->stats.connections_now || all_reached(worker, wanted);
     loop->mail_limit = serves ? TRAM_MAIL_WHILE_ENDING : 0;
     if (!serves && !mailbox_empty(loop->mailbox))
         nanosleep(&pause, NULL); /* the loop does not sleep while there is mail */
@@ -274,14 +283,14 @@ static void worker_tick(tram_loop *loop, void *arg) {
             return;
         drain(worker);
     }
-    if (!worker->aborts && atomic_load_explicit(&runtime->stops, memory_order_relaxed) > 1)
+    if (!worker->aborts && atomic_load_explicit(&runtime->asked, memory_order_relaxed) == ASKED_AGAIN)
         abort_all(worker);
     ask_again(worker);
     if (worker->phase == WORKER_DRAINS && is_drained(worker))
         enter_phase(worker, WORKER_DRAINED);
     if (worker->phase == WORKER_DRAINED) {
         wait_for_others(worker, WORKER_DRAINS);
-        if (!all_reached(runtime, WORKER_DRAINED))
+        if (!all_reached(worker, WORKER_DRAINED))
             return;
         enter_phase(worker, WORKER_CLOSES);
         end_all(worker, worker->aborts ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
@@ -290,7 +299,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
         enter_phase(worker, WORKER_CLOSED);
     if (worker->phase == WORKER_CLOSED) {
         wait_for_others(worker, WORKER_CLOSED);
-        if (!all_reached(runtime, WORKER_CLOSED))
+        if (!all_reached(worker, WORKER_CLOSED))
             return;
         deadline_cancel(loop, &worker->grace);
         enter_phase(worker, WORKER_EXITING);
@@ -304,7 +313,7 @@ static void worker_tick(tram_loop *loop, void *arg) {
  */
 static void worker_control(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed))
+    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
         return;
     enter_phase(worker, WORKER_DRAINING_INPUT);
     worker->turns = DRAIN_TICKS;
@@ -313,19 +322,30 @@ static void worker_control(tram_loop *loop, void *arg) {
     end_all(worker, IO_SHUTDOWN_STOP);
 }
 
-/* Signal handlers call this: nothing but atomics and the write that wakes. */
-int tram_runtime_stop(tram_runtime *runtime) {
+/* Signal handlers call these: nothing but atomics and the write that wakes. */
+
+static int ask(tram_runtime *runtime, bool stop) {
     int status = tram__runtime_enter(runtime);
     if (status)
         return status;
-    unsigned before = atomic_fetch_add_explicit(&runtime->stops, 1, memory_order_relaxed);
-    if (before > 1) {
-        atomic_store_explicit(&runtime->stops, 2, memory_order_relaxed);
-        return 0;
-    }
+    unsigned before = atomic_load_explicit(&runtime->asked, memory_order_relaxed), after;
+    do {
+        after = !stop ? ASKED_DRAIN : before < ASKED_STOP ? ASKED_STOP : ASKED_AGAIN;
+        if (after <= before)
+            return 0;
+    } while (!atomic_compare_exchange_weak_explicit(&runtime->asked, &before, after, memory_order_relaxed,
+                                                    memory_order_relaxed));
     for (unsigned i = 0; i < runtime->count; i++)
         mailbox_control(runtime->workers[i].mailbox);
     return 0;
+}
+
+int tram_runtime_stop(tram_runtime *runtime) {
+    return ask(runtime, true);
+}
+
+int tram_runtime_drain(tram_runtime *runtime) {
+    return ask(runtime, false);
 }
 
 /*
@@ -400,7 +420,7 @@ static void meet(tram_runtime *runtime, unsigned *count, bool together) {
 static void worker_end(struct worker *worker, bool ran) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
-    bool together = ran && atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+    bool together = ran && !worker->alone && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
     while (worker->phase + 1 < WORKER_PHASES)

@@ -62,6 +62,7 @@ struct worker {
     /* the end; of the worker's thread until it is joined */
     enum worker_phase phase;
     bool aborts;    /* the grace is over */
+    bool alone;     /* … for long: it does not wait for the others any more */
     unsigned turns; /* of hearing that are left */
     struct ready turn;
     struct deadline grace;
@@ -69,6 +70,14 @@ struct worker {
 };
 
 enum runtime_state { RUNTIME_NEW, RUNTIME_STARTS, RUNTIME_RUNS, RUNTIME_ENDED };
+/* What the workers are to do. */
+enum runtime_asked {
+    ASKED_NOTHING,
+    ASKED_DRAIN, /* to end, and the next stop is the first */
+    ASKED_STOP,  /* to end */
+    ASKED_AGAIN, /* … without the rest of the grace */
+};
+
 enum runtime_verdict { VERDICT_OPEN, VERDICT_RUN, VERDICT_GIVE_UP };
 
 struct tram_runtime {
@@ -86,7 +95,7 @@ struct tram_runtime {
     bool freeing;
     unsigned ran_out;                        /* workers whose loop does not run any more, … */
     unsigned stopped;                        /* … and whose `stop` function has returned */
-    _Atomic unsigned stops;                  /* how often a stop was asked for */
+    _Atomic unsigned asked;                  /* enum runtime_asked */
     _Atomic unsigned reached[WORKER_PHASES]; /* workers that are as far as that, or further */
     _Atomic uint64_t signalled_ns;           /* when the last signal came that counted as a stop */
     unsigned count;

@@ -135,8 +135,9 @@ TRAM_API int tram_runtime_server_close_clients(tram_runtime_server *server);
 TRAM_API int tram_runtime_server_abort_clients(tram_runtime_server *server);
 
 /*
- * Blocks until the server was closed and has no connection left, but no longer than `timeout_ns` (0: does not block).
- * Returns how many are left. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
+ * Ends the server gracefully on all workers, as tram_server_drain(): closes it, asks its connections to end, and blocks
+ * until none is left, but no longer than `timeout_ns` (0: does not block). Returns how many are left then, which are
+ * reset, soon. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
  */
 TRAM_API int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns);
 
@@ -170,6 +171,12 @@ TRAM_API int tram_runtime_start(tram_runtime *runtime);
  * left (tram_loop_call_soon_threadsafe()).
  */
 TRAM_API int tram_runtime_stop(tram_runtime *runtime);
+
+/*
+ * The same end, which is no stop: the next tram_runtime_stop(), or signal, is the first one, and does not end the grace
+ * period. For a process whose sockets another one has taken over. Nothing happens where the runtime ends already.
+ */
+TRAM_API int tram_runtime_drain(tram_runtime *runtime);
 
 /*
  * Waits until all workers have ended. Returns how many connections had to be reset at the end of the grace period; 0:

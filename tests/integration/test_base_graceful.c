@@ -417,6 +417,125 @@ static void test_G_5_a_second_stop_ends_the_grace(void **state) {
     check_cut(*state, LONG_GRACE_NS, 2);
 }
 
+/* ---- G-1: drains ---- */
+
+struct draining {
+    const struct house *house;
+    uint64_t timeout_ns;
+};
+
+static void *drain_in_thread(void *arg) {
+    const struct draining *draining = arg;
+    return (void *)(intptr_t)tram_runtime_server_drain(draining->house->server, draining->timeout_ns);
+}
+
+static void test_G_1_a_drain_waits_for_what_connections_have_begun(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &desk_ops);
+    struct draining draining = {.house = &house, .timeout_ns = LONG_GRACE_NS};
+    int fd = visit(&house), idle = visit(&house);
+    ask(fd, 'j');
+    uint64_t before_ns = now_ns();
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &draining), 0);
+    assert_true(receive_eof(NULL, idle));
+    await(&told, 2);
+    assert_in_range(told_deadline_ns, before_ns + LONG_GRACE_NS / 2, told_at_ns + LONG_GRACE_NS);
+    assert_nobody_listens(house.port);
+    ask(fd, 'e');
+    assert_answer(fd, 'e');
+    let_go = true;
+    assert_answer(fd, 'j');
+    assert_true(receive_eof(NULL, fd));
+    void *left;
+    pthread_join(thread, &left);
+    assert_int_equal((intptr_t)left, 0);
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(end_house(&house), 0);
+    assert_int_equal(told, 2);
+    close(fd);
+    close(idle);
+}
+
+static void test_G_1_a_drain_resets_what_is_left(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &desk_ops);
+    int fds[] = {visit(&house), visit(&house), visit(&house)};
+    ask(fds[0], 'h');
+    ask(fds[2], 'h');
+    assert_int_equal(tram_runtime_server_drain(house.server, 100 * MS), 2);
+    assert_true(reset(fds[0]));
+    assert_true(receive_eof(NULL, fds[1]));
+    assert_true(reset(fds[2]));
+    await(&released, 3);
+    assert_int_equal(lost_code, TRAM_ETIMEOUT);
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    end_house(&house);
+    for (size_t i = 0; i < 3; i++)
+        close(fds[i]);
+}
+
+/* The runtime stops while a server drains: nobody is asked twice. */
+static void test_G_1_a_stop_during_a_drain_asks_nobody_again(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &desk_ops);
+    struct draining draining = {.house = &house, .timeout_ns = LONG_GRACE_NS};
+    int fd = visit(&house);
+    ask(fd, 'j');
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &draining), 0);
+    await(&told, 1);
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    poll(NULL, 0, 20);
+    let_go = true;
+    assert_answer(fd, 'j');
+    assert_true(receive_eof(NULL, fd));
+    void *left;
+    pthread_join(thread, &left);
+    assert_int_equal((intptr_t)left, 0);
+    assert_int_equal(end_house(&house), 0);
+    assert_int_equal(told, 1);
+    close(fd);
+}
+
+static _Atomic unsigned inside;
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    inside++;
+    while (!let_go)
+        poll(NULL, 0, 1);
+    return 0;
+}
+
+/* rules: V-17 */
+static void test_G_1_a_drain_serves_who_got_through(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &desk_ops);
+    struct draining draining = {.house = &house, .timeout_ns = LONG_GRACE_NS};
+    inside = 0;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, i), wait_at_gate, NULL, NULL),
+                         0);
+    await(&inside, 2);
+    int fds[8];
+    for (size_t i = 0; i < 8; i++) {
+        fds[i] = tcp_connect(house.port);
+        send_exactly(NULL, fds[i], "e", 1);
+    }
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &draining), 0);
+    poll(NULL, 0, 10);
+    let_go = true;
+    for (size_t i = 0; i < 8; i++) {
+        assert_answer(fds[i], 'e');
+        assert_true(receive_eof(NULL, fds[i]));
+        close(fds[i]);
+    }
+    void *left;
+    pthread_join(thread, &left);
+    assert_int_equal((intptr_t)left, 0);
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(end_house(&house), 0);
+}
+
 /* ---- G-2 ---- */
 
 static void test_G_2_a_protocol_that_was_told_hears_as_before(void **state) {
@@ -816,6 +935,10 @@ int main(void) {
         CASE(test_G_1_closing_is_called_once_with_the_end_of_the_grace),
         CASE(test_G_1_idle_connections_end_at_once),
         CASE(test_G_1_what_is_left_at_the_end_of_the_grace_is_reset),
+        CASE(test_G_1_a_drain_waits_for_what_connections_have_begun),
+        CASE(test_G_1_a_drain_resets_what_is_left),
+        CASE(test_G_1_a_stop_during_a_drain_asks_nobody_again),
+        CASE(test_G_1_a_drain_serves_who_got_through),
         CASE(test_G_2_a_protocol_that_was_told_hears_as_before),
         CASE(test_G_2_without_closing_what_is_queued_is_sent),
         CASE(test_G_2_a_closing_that_fails_is_reported_and_closes),
