@@ -58,6 +58,9 @@ static void drain_run(tram_loop *loop, struct ready *ready) {
         loop_ready(loop, ready);
     else
         tram__transport_each(loop, &server->owner, ask_client, NULL);
+    server->holds++;
+    tram__server_wake(server); /* there may be nobody to wait for */
+    tram__server_put(server);
 }
 
 static const struct future_kind drain_kind = {
@@ -84,11 +87,13 @@ int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **re
     op->turns = DRAIN_TICKS;
     op->ready.run = drain_run;
     loop_ready(server->loop, &op->ready);
-    list_append(&server->waiting, &op->link);
-    if (server->closed)
-        tram__server_wake(server);
-    else
+    if (!server->closed) {
         tram__server_shut(server, true);
+        list_append(&server->waiting, &op->link);
+    } else {
+        list_append(&server->waiting, &op->link);
+        tram__server_wake(server);
+    }
     return 0;
 }
 
