@@ -51,9 +51,24 @@ bool tram__runtime_ends(tram_runtime *runtime) {
     return result;
 }
 
-int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+/* With the lock. */
+static struct runtime_part *part_of_kind(const tram_runtime *runtime, const struct runtime_part_ops *ops) {
+    for (const struct list *link = runtime->parts.next; link != &runtime->parts; link = link->next)
+        if (container_of(link, struct runtime_part, link)->ops == ops)
+            return container_of(link, struct runtime_part, link);
+    return NULL;
+}
+
+struct runtime_part *tram__runtime_find_part(tram_runtime *runtime, const struct runtime_part_ops *ops) {
     pthread_mutex_lock(&runtime->lock);
-    int status = ends(runtime) ? TRAM_ESTATE : 0;
+    struct runtime_part *part = part_of_kind(runtime, ops);
+    pthread_mutex_unlock(&runtime->lock);
+    return part;
+}
+
+static int add_part(tram_runtime *runtime, struct runtime_part *part, bool only) {
+    pthread_mutex_lock(&runtime->lock);
+    int status = ends(runtime) ? TRAM_ESTATE : only && part_of_kind(runtime, part->ops) ? -EEXIST : 0;
     if (!status) {
         part->holds = 1;
         part->late = runtime->state != RUNTIME_NEW;
@@ -79,6 +94,14 @@ void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part
     pthread_mutex_unlock(&runtime->lock);
     if (last)
         part->ops->free(part);
+}
+
+int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+    return add_part(runtime, part, false);
+}
+
+int tram__runtime_add_only_part(tram_runtime *runtime, struct runtime_part *part) {
+    return add_part(runtime, part, true);
 }
 
 void tram__runtime_pin(tram_runtime *runtime) {

@@ -114,6 +114,12 @@ bool tram__runtime_is_worker(const tram_runtime *runtime);
  */
 int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part);
 
+/* The part of this kind, of which there is one at most; NULL: none. Any thread. */
+struct runtime_part *tram__runtime_find_part(tram_runtime *runtime, const struct runtime_part_ops *ops);
+
+/* Adds such a part, as above; -EEXIST: there is one of its kind. */
+int tram__runtime_add_only_part(tram_runtime *runtime, struct runtime_part *part);
+
 /* Does it end, or has it ended, so that nothing can be added? Any thread. */
 bool tram__runtime_ends(tram_runtime *runtime);
 

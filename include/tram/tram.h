@@ -2,6 +2,7 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/actor.h>
 #include <tram/address.h>
 #include <tram/bridge.h>
 #include <tram/buffer.h>

@@ -3,6 +3,7 @@
 
 #include "transports/base/entering.h"
 #include "transports/base/receiver.h"
+#include "transports/base/stack.h"
 #include "transports/base/state.h"
 
 /* ---- Reading ---- */
@@ -125,9 +126,18 @@ tram_loop *tram_transport_get_loop(const tram_transport *transport) {
     return transport->io.loop;
 }
 
+static const void *layers_info(const tram_transport *transport, const char *name) {
+    const void *value = NULL;
+    for (struct layer *layer = transport_stack(transport)->top; layer && !value; layer = layer->below)
+        value = layer->kind->extra_info ? layer->kind->extra_info(layer, name) : NULL;
+    return value;
+}
+
 const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback) {
     if (enter(transport, __func__) || !name)
         return fallback;
-    const void *value = transport_kind_of(transport)->extra_info(transport, name);
+    const void *value = unlikely(transport->flags & T_LAYERED) ? layers_info(transport, name) : NULL;
+    if (!value)
+        value = transport_kind_of(transport)->extra_info(transport, name);
     return value ? value : fallback;
 }

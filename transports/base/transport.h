@@ -48,6 +48,20 @@ void tram__transport_maybe_resume(tram_transport *transport);
 /* The water marks that are meant where one or both are TRAM_LIMIT_DEFAULT (W-13). TRAM_EVALUE: they are none. */
 int tram__transport_water_marks(size_t *high, size_t *low);
 
+/*
+ * Bytes of layers for a carrier with a write queue, sent at once where nothing is queued unless `more` come soon, which
+ * ends with tram__transport_carry_rest(). Positive: the kernel has all of them; 0: some are queued; or a negative code,
+ * of a connection that is to fail. The protocol hears nothing yet.
+ */
+int tram__transport_carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more);
+int tram__transport_carry_rest(tram_transport *transport);
+
+/* A close goes on: what is queued, then connection_lost. */
+void tram__transport_end_carrier(tram_transport *transport);
+
+/* Layers are ready: connection_made, and all that comes with it. From the loop. */
+void tram__transport_made(tram_transport *transport);
+
 /* A write after the end: dropped, counted, and logged from the fifth on (W-6). */
 void tram__transport_drop_write(tram_transport *transport);
 
@@ -103,6 +117,9 @@ struct transport_addresses *tram__transport_addresses(tram_transport *transport)
 
 /* Forgets what is held for its receiver, at the end of the tick. */
 void tram__transport_drop_held(tram_transport *transport);
+
+/* The same whatever it is, for layers. */
+void tram__transport_receive_start(tram_transport *transport);
 
 /* Unless it is paused, ended or not made yet. Held bytes come first; then it is they who call this. */
 void tram__transport_start_reading(tram_transport *transport);

@@ -64,7 +64,13 @@ struct transport_kind {
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
-    void (*eof)(tram_transport *transport);        /* the peer's stream has ended */
+    void (*eof)(tram_transport *transport); /* the peer's stream has ended */
+    /* The user's half of a carrier sends these, or copies them; 0 or a negative code. NULL: the write queue does. */
+    int (*carry)(tram_transport *transport, const struct iovec *pieces, size_t count, size_t size);
+    /* Reading has started. May be NULL. */
+    void (*resumed)(tram_transport *transport);
+    /* It was closed, and layers are shut down: the carrier's own end. NULL: when nothing is queued. */
+    void (*close)(tram_transport *transport);
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
@@ -114,6 +120,8 @@ struct transport_more {
     struct write_limits limits; /* where the user set some */
     struct held *held;          /* T_HELD: bytes that come before all others, see held.h */
     struct ready ready;         /* … and what delivers them, queued when reading starts */
+    struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
+    char *detail;               /* of the error that ends it; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
@@ -137,7 +145,7 @@ enum transport_flag {
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
     T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
-    T_EXCLUSIVE = 1 << 11,     /* a writer is at work: nobody else writes, nothing is read */
+    T_EXCLUSIVE = 1 << 11,     /* a writer is at work, or layers are not ready: nobody writes, nothing is delivered */
     T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
@@ -147,8 +155,9 @@ enum transport_flag {
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
     T_METERED = 1 << 19,       /* its owner is told of every byte that moves */
     T_BRIDGED = 1 << 20,       /* a bridge has it: errors are told though nothing is read, and nobody sends files */
-    T_ASKED = 1 << 21,         /* it was asked to end when its work is done: graceful.c */
-    T_TOLD = 1 << 22,          /* … and its protocol's `closing` was called */
+    T_LAYERED = 1 << 21,       /* layers lie between carrier and protocol: stack.h */
+    T_ASKED = 1 << 22,         /* it was asked to end when its work is done: graceful.c */
+    T_TOLD = 1 << 23,          /* … and its protocol's `closing` was called */
     T_FLAGS_END,               /* one above the last */
 };
 

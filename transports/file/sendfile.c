@@ -188,7 +188,7 @@ static void range_sent(struct exclusive_writer *writer, ssize_t result) {
 /* The queue is empty. What it sends at once costs no trip through the poller. */
 static void begin(struct sendfile *sendfile, bool at_once) {
     tram_transport *transport = sendfile->transport;
-    if (transport_kind_of(transport)->sendfile != SENDFILE_NATIVE || !sendfile->source.regular) {
+    if (tram_transport_sendfile_mode(transport) != TRAM_SENDFILE_TRY_NATIVE || !sendfile->source.regular) {
         begin_blocks(sendfile);
         return;
     }

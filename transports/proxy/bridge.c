@@ -241,7 +241,7 @@ static bool is_stream(const tram_transport *transport) {
 
 /* Can all that `from` may still send be written to `to`? 0 or why not. */
 static int leads(const tram_transport *from, const tram_transport *to) {
-    bool busy = from->flags & T_HAS_WRITER && !(from->flags & T_WRITER_YIELDS);
+    bool busy = from->flags & T_EXCLUSIVE;
     if (from->flags & T_CLOSING || busy || !from->protocol)
         return TRAM_ESTATE;
     if (from->flags & T_EOF)
