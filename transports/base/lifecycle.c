@@ -147,6 +147,8 @@ static void stop_io(tram_transport *transport) {
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    if (unlikely(transport->more != NULL))
+        transport_timer_cancel(loop_of(transport), &transport->more->timer);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->stop(transport);
     struct exclusive_writer *writer = transport_writer(transport);
@@ -279,6 +281,7 @@ int tram__transport_need_more(tram_transport *transport) {
     if (!more)
         return -ENOMEM;
     more->transport = transport;
+    transport_timer_init(&more->timer);
     list_init(&more->ready.link);
     transport->more = more;
     return 0;

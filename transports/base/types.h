@@ -6,6 +6,7 @@
 
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
+#include "transports/base/timer.h"
 #include "transports/base/write_queue.h"
 #include <tram/transport.h>
 
@@ -115,6 +116,7 @@ struct transport_addresses {
 
 /* What few transports have; made on the way in, so that no end needs memory. */
 struct transport_more {
+    struct transport_timer timer; /* first: it is set anew with every message */
     tram_transport *transport;
     void *user;                 /* the user's own */
     struct write_limits limits; /* where the user set some */
