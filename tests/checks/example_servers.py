@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 
@@ -146,9 +147,70 @@ async def cache_server():
         await expect(port, b"flush_all\r\nget a big k1\r\n", b"OK\r\nEND\r\n")
 
 
-for name in ("hash-server", "cache-server"):
+# ---- socks5-proxy ----
+
+async def echo(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def answers(reader, count):
+    return await asyncio.wait_for(reader.readexactly(count), SECONDS)
+
+
+async def socks_client(port, target, kind, address, early):
+    """`early` goes with the request, before the proxy has answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = bytes((5, 1, 0, kind)) + address + target.to_bytes(2, "big")
+    sending = asyncio.create_task(send_in_pieces(writer, b"\x05\x02\x02\x00" + request + early))
+    assert await answers(reader, 2) == b"\x05\x00"
+    head = await answers(reader, 4)
+    assert head[:3] == b"\x05\x00\x00", head
+    await answers(reader, 6 if head[3] == 1 else 18)
+    assert await answers(reader, len(early)) == early
+    await sending
+    data = random.randbytes(300000)
+    sending = asyncio.create_task(send_in_pieces(writer, data))
+    assert await answers(reader, len(data)) == data
+    await sending
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def socks_refusal(port, said, answer):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    came = await asyncio.wait_for(reader.read(), SECONDS)
+    assert came == answer, (said, came)
+    writer.close()
+
+
+async def socks5_proxy():
+    target = await asyncio.start_server(echo, "127.0.0.1", 0)
+    where = target.sockets[0].getsockname()[1]
+    async with Server("socks5-proxy") as port:
+        ipv4 = bytes((127, 0, 0, 1))
+        await asyncio.gather(*(socks_client(port, where, 1, ipv4, random.randbytes(size)) for size in (0, 5, 3000, 70000)))
+        await socks_client(port, where, 3, b"\x09127.0.0.1", b"early")
+        zeros = bytes((0, 1)) + bytes(6)
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            nobody = held.getsockname()[1].to_bytes(2, "big")
+            await socks_refusal(port, b"\x05\x01\x00" b"\x05\x01\x00\x01" + ipv4 + nobody, b"\x05\x00\x05\x05" + zeros)
+        await socks_refusal(port, b"\x05\x01\x02", b"\x05\xff")
+        await socks_refusal(port, b"\x05\x01\x00\x05\x02\x00\x01" + ipv4 + b"\x00\x50", b"\x05\x00\x05\x07" + zeros)
+        await socks_refusal(port, b"\x05\x01\x00\x05\x01\x00\x07\x00", b"\x05\x00\x05\x08" + zeros)
+        await socks_refusal(port, b"\x04\x01\x00", b"")
+    target.close()
+
+
+for name in ("hash-server", "cache-server", "socks5-proxy"):
     told = subprocess.run([examples / name, "--help"], capture_output=True, text=True, timeout=SECONDS)
     assert told.returncode == 0 and "--workers" in told.stdout, told
 asyncio.run(hash_server())
 asyncio.run(cache_server())
+asyncio.run(socks5_proxy())
 sys.exit(0)
