@@ -31,6 +31,7 @@
 #include <tram/run.h>
 #include <tram/runtime.h>
 #include <tram/sendfile.h>
+#include <tram/serve.h>
 #include <tram/server.h>
 #include <tram/signal.h>
 #include <tram/sock.h>

@@ -30,6 +30,15 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 
 /* ---- Ending ---- */
 
+void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation) {
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST))) {
+        tram__transport_note_end(transport, reason);
+        if (transport->flags & T_RESET)
+            transport->end = (struct transport_end){.code = TRAM_ECANCELLED, .operation = operation, .reason = reason};
+    }
+    tram_transport_abort(transport);
+}
+
 void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
     switch (ending) {
     case IO_SHUTDOWN_STOP:
@@ -38,7 +47,7 @@ void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending
         tram__transport_close_gracefully(transport);
         break;
     case IO_SHUTDOWN_ABORT:
-        tram_transport_abort(transport);
+        tram__transport_cut(transport, END_STOP, "stop");
         break;
     case IO_SHUTDOWN_NOW:
         tram__transport_drop(transport);
