@@ -91,15 +91,15 @@ void tram__transport_ask_end(tram_transport *transport) {
 
 /* ---- Cutting ---- */
 
-void tram__transport_cut(tram_transport *transport) {
-    static const tram_error over = {.code = TRAM_ETIMEOUT, .operation = "grace"};
+void tram__transport_expire(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     loop->cut++;
     stats_add(&loop->stats.expired_grace, 1);
-    tram__transport_forbid_end(transport);
-    tram_transport_abort_with_error(transport, &over);
+    transport->flags |= T_RESET;
+    transport->end = (struct transport_end){.code = TRAM_ETIMEOUT, .operation = "grace", .reason = END_STOP};
+    tram_transport_abort(transport);
 }
 
 /* ---- A loop or server that ends ---- */
@@ -116,7 +116,7 @@ void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending
         tram__transport_ask_end(transport);
         break;
     case IO_SHUTDOWN_ABORT:
-        tram__transport_cut(transport);
+        tram__transport_expire(transport);
         break;
     case IO_SHUTDOWN_NOW:
         tram__transport_drop(transport);

@@ -117,16 +117,23 @@ static tram_protocol *finish(tram_transport *transport) {
     return protocol;
 }
 
+__attribute__((noinline)) static void lose_with_error(tram_transport *transport) {
+    tram_error error = end_error(transport);
+    tram__protocol_connection_lost(transport, &error);
+}
+
 /* connection_lost, here and now: only from the loop (T-5). */
 static void call_lost(tram_transport *transport) {
-    tram_error error = end_error(transport);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->lost(transport);
     transport->flags |= T_LOST;
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
-                  error.code ? tram_error_text(error.code) : "clean end");
-    tram__protocol_connection_lost(transport, error.code ? &error : NULL);
+                  transport->end.code ? tram_error_text(transport->end.code) : "clean end");
+    if (unlikely(transport->end.code))
+        lose_with_error(transport);
+    else
+        tram__protocol_connection_lost(transport, NULL);
     if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
         log_dropped(transport, true);
     tram__protocol_release(finish(transport));
@@ -213,7 +220,22 @@ void tram__transport_schedule_lost(tram_transport *transport) {
         queue_lost(transport);
 }
 
+bool tram__transport_unsent(const tram_transport *transport) {
+    return transport_write_size(transport) || transport->flags & T_HAS_WRITER;
+}
+
+void tram__transport_note_end(tram_transport *transport, enum end_reason reason) {
+    transport->end.reason = reason;
+    if (reason != END_BY_USER && tram__transport_unsent(transport))
+        transport->flags |= T_RESET;
+}
+
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram__transport_end_by(transport, END_BY_ERROR, code, operation, user);
+}
+
+void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
+                            void *user) {
     tram_loop *loop = loop_of(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
@@ -221,6 +243,7 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    tram__transport_note_end(transport, reason);
     raised_claim(loop, user);
     tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
@@ -305,14 +328,20 @@ static void queue_held(tram_transport *transport) {
         loop_ready(loop_of(transport), ready);
 }
 
+/* It failed, or there is no descriptor: the user's half of a carrier is to know. */
+__attribute__((noinline)) static void receive_started(tram_transport *transport, int status, bool before) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    if (status)
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    else if (kind->resumed && !before)
+        kind->resumed(transport);
+}
+
 void tram__transport_receive_start(tram_transport *transport) {
     bool before = transport->io.wanted & IO_READ;
     int status = tram__io_receive_start(&transport->io);
-    const struct transport_kind *kind = transport_kind_of(transport);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
-    else if (unlikely(kind->resumed) && !before)
-        kind->resumed(transport);
+    if (unlikely(status || transport->io.fd < 0))
+        receive_started(transport, status, before);
 }
 
 void tram__transport_start_reading(tram_transport *transport) {
@@ -360,22 +389,7 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
     tram_future_release(creator);
 }
 
-static void made_run(tram_loop *loop, struct ready *ready) {
-    tram_transport *transport = container_of(ready, tram_transport, on.ready);
-    if (unlikely(loop->debug)) { /* the log function may call anything: it is called before a state is read */
-        tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
-        if (transport->flags & T_LOST)
-            return; /* withdrawn */
-    }
-    if (likely(!(transport->flags & T_LAYERED)))
-        tram__transport_made(transport);
-    else if (transport->flags & T_LOST_PENDING)
-        undo(transport);
-    else if (transport_stack(transport)->calls->made(transport))
-        tram__transport_made(transport);
-}
-
-void tram__transport_made(tram_transport *transport) {
+ALWAYS_INLINE static void made(tram_transport *transport) {
     transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
     uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
@@ -388,6 +402,25 @@ void tram__transport_made(tram_transport *transport) {
         queue_lost(transport);
     else if (unlikely(ended_before))
         ask_soon(loop_of(transport));
+}
+
+static void made_run(tram_loop *loop, struct ready *ready) {
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    if (unlikely(loop->debug)) { /* the log function may call anything: it is called before a state is read */
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p made on descriptor %d", (void *)transport, transport->io.fd);
+        if (transport->flags & T_LOST)
+            return; /* withdrawn */
+    }
+    if (likely(!(transport->flags & T_LAYERED)))
+        made(transport);
+    else if (transport->flags & T_LOST_PENDING)
+        undo(transport);
+    else if (transport_stack(transport)->calls->made(transport))
+        tram__transport_made(transport);
+}
+
+void tram__transport_made(tram_transport *transport) {
+    made(transport);
 }
 
 /* Pieces of up to a cache line become plain stores; of a whole transport compilers make a `rep stos`, which is slow. */
@@ -422,8 +455,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
         transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
-    transport->flags = T_MADE_PENDING | (kind->calls ? (uint32_t)T_HAS_OVERRIDES : 0) |
-                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
+    transport->flags = T_MADE_PENDING | kind->flags | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -452,10 +484,15 @@ void tram__transport_drop(tram_transport *transport) {
     if (transport->flags & T_LOST)
         return;
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & T_LOST_PENDING)
+    if (transport->flags & T_LOST_PENDING) {
         list_remove(&transport->on.ready.link);
-    else
+    } else {
+        tram__transport_note_end(transport, END_STOP);
+        if (transport->flags & T_RESET)
+            transport->end =
+                (struct transport_end){.code = TRAM_ECANCELLED, .operation = "loop_close", .reason = END_STOP};
         stop_io(transport);
+    }
     if (unlikely(loop->debug))
         warn_still_open(transport);
     transport_kind_of(transport)->drop_queue(transport);

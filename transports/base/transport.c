@@ -31,6 +31,15 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 
 /* ---- Ending ---- */
 
+void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation) {
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST))) {
+        tram__transport_note_end(transport, reason);
+        if (transport->flags & T_RESET)
+            transport->end = (struct transport_end){.code = TRAM_ECANCELLED, .operation = operation, .reason = reason};
+    }
+    tram_transport_abort(transport);
+}
+
 static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
     bool owned = !(transport->flags & T_HAS_CREATOR) && transport->owner;
     return owned && transport->owner->whole == whole;

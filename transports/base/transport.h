@@ -133,7 +133,21 @@ void tram__transport_call_lost(tram_transport *transport);
 /* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
 void tram__transport_drop(tram_transport *transport);
 
+/* Accepted bytes, or a file, are not sent yet. */
+bool tram__transport_unsent(const tram_transport *transport);
+
+/*
+ * An end that the library makes: abort, but what was accepted and is dropped with it makes it an error: TRAM_ECANCELLED
+ * to the protocol, a reset to the peer.
+ */
+void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation);
+
+/* Before an end that has its error already, or is none to the protocol: it may be one to the peer. */
+void tram__transport_note_end(tram_transport *transport, enum end_reason reason);
+
 /* A fatal error (T-16). Does nothing if the end is certain already. */
+void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
+                            void *user);
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 
 /* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */
@@ -156,7 +170,7 @@ void tram__transport_ended(tram_transport *transport);
 void tram__transport_ask_end(tram_transport *transport);
 
 /* The grace is over: resets it, counted, unless its end is certain. */
-void tram__transport_cut(tram_transport *transport);
+void tram__transport_expire(tram_transport *transport);
 
 /* Of the stream: what the peer sees from here on is a reset, where there is such a thing. */
 void tram__transport_forbid_end(tram_transport *transport);

@@ -56,6 +56,7 @@ enum sendfile_mode {
 /* What a kind of transport does in its own way. */
 struct transport_kind {
     struct io_kind io; /* first: a transport's io.kind leads here; with a receiver: receiver.h chooses which */
+    uint32_t flags;    /* that it begins with: T_HAS_OVERRIDES with `calls`, T_EOF with no_reading */
     const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
     bool can_write_eof;
     bool detachable;
@@ -80,11 +81,21 @@ struct transport_kind {
     bool (*start_tls_compatible)(const tram_transport *transport);          /* NULL: it is not */
 };
 
+/* Who ends a connection: it decides whether the peer may take what it got for all (W-30). */
+enum end_reason {
+    END_BY_USER,     /* close, abort, or what the peer did; the default */
+    END_BY_ERROR,    /* a system call, a callback or a layer failed */
+    END_WRITE_LIMIT, /* more was queued than the hard limit allows */
+    END_TIMEOUT,     /* a deadline of its server, or of a bridge */
+    END_STOP,        /* the end of a grace, of a loop, or abort_clients */
+};
+
 /* What ends a connection, kept until connection_lost: small, since nothing may be allocated on the way out. */
 struct transport_end {
     const char *operation;
     void *user;
     int code; /* 0: a clean end */
+    enum end_reason reason : 8;
 };
 
 /* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
@@ -158,8 +169,9 @@ enum transport_flag {
     T_METERED = 1 << 19,       /* its owner is told of every byte that moves */
     T_BRIDGED = 1 << 20,       /* a bridge has it: errors are told though nothing is read, and nobody sends files */
     T_LAYERED = 1 << 21,       /* layers lie between carrier and protocol: stack.h */
-    T_ASKED = 1 << 22,         /* it was asked to end when its work is done: graceful.c */
-    T_TOLD = 1 << 23,          /* … and its protocol's `closing` was called */
+    T_RESET = 1 << 22,         /* accepted bytes were dropped: the peer is to see a reset (W-30) */
+    T_ASKED = 1 << 23,         /* it was asked to end when its work is done: graceful.c */
+    T_TOLD = 1 << 24,          /* … and its protocol's `closing` was called */
     T_FLAGS_END,               /* one above the last */
 };
 

@@ -40,8 +40,9 @@ void tram__transport_count_sent(tram_transport *transport, size_t sent) {
     transport_moved(transport, TRAFFIC_OUT);
 }
 
-void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
-    tram__transport_fatal(transport, TRAM_ELIMIT, operation, NULL);
+static void tell_over_limit(tram_transport *transport, enum end_reason reason, const char *operation,
+                            const char *message) {
+    tram__transport_end_by(transport, reason, TRAM_ELIMIT, operation, NULL);
     tram_error error = {.code = TRAM_ELIMIT, .operation = operation};
     tram_exception exception = {
         .message = message,
@@ -53,10 +54,14 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
+    tell_over_limit(transport, END_BY_ERROR, operation, message);
+}
+
 __attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
     if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         stats_add(&loop_of(transport)->stats.over_write_limit, 1);
-    tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
+    tell_over_limit(transport, END_WRITE_LIMIT, "write", "more is queued for writing than the hard limit allows");
 }
 
 void tram__transport_queue_grew(tram_transport *transport) {

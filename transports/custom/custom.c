@@ -194,6 +194,7 @@ static bool start_tls_compatible(const tram_transport *transport) {
 #define CUSTOM_KIND(kind, writes, half_close, sends)                                                                   \
     static const struct transport_kind kind = {                                                                        \
         .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
+        .flags = T_HAS_OVERRIDES,                                                                                      \
         .calls = &calls,                                                                                               \
         .no_writing = !(writes),                                                                                       \
         .can_write_eof = half_close,                                                                                   \

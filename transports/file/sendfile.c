@@ -67,7 +67,8 @@ static void finish(struct sendfile *sendfile, int code) {
 
 static void lost(struct exclusive_writer *writer) {
     struct sendfile *sendfile = of(writer);
-    int code = sendfile->transport->end.code;
+    const struct transport_end *end = &sendfile->transport->end;
+    int code = end->reason == END_STOP ? 0 : end->code;
     tram__file_source_close(&sendfile->source);
     tram__future_fail_code(&sendfile->future, code ? tram__sendfile_code(code) : -ECONNRESET, "sendfile");
     tram__future_drop(&sendfile->future);

@@ -222,7 +222,9 @@ static void idle_expired(tram_loop *loop, struct deadline *deadline) {
     if (idle_end(bridge) > now && tram__deadline_start(loop, deadline, idle_end(bridge)) == 0)
         return;
     decide(&bridge->sides[0], TRAM_BRIDGE_IDLE, 0);
-    on_both(bridge, tram_transport_abort);
+    for (size_t i = 0; i < 2; i++)
+        if (bridge->sides[i].protocol.transport)
+            tram__transport_cut(bridge->sides[i].protocol.transport, END_TIMEOUT, "idle");
 }
 
 /* ---- Making one ---- */

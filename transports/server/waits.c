@@ -25,7 +25,7 @@ int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
 
 static void cut_client(tram_transport *transport, void *arg) {
     (void)arg;
-    tram__transport_cut(transport);
+    tram__transport_expire(transport);
 }
 
 static void drain_expired(tram_loop *loop, struct deadline *deadline) {
