@@ -97,8 +97,11 @@ void tram__transport_expire(tram_transport *transport) {
         return;
     loop->cut++;
     stats_add(&loop->stats.expired_grace, 1);
-    transport->flags |= T_RESET;
-    transport->end = (struct transport_end){.code = TRAM_ETIMEOUT, .operation = "grace", .reason = END_STOP};
+    /* One that was to end by itself did not, or bytes are lost: an orderly end would be a lie (W-30). */
+    if (transport->protocol->ops->closing || busy(transport) || tram__transport_unsent(transport)) {
+        transport->flags |= T_RESET;
+        transport->end = (struct transport_end){.code = TRAM_ETIMEOUT, .operation = "grace", .reason = END_STOP};
+    }
     tram_transport_abort(transport);
 }
 
