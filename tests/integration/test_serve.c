@@ -113,6 +113,7 @@ static void test_a_port_that_is_taken_is_told_with_a_hint(void **state) {
 static void test_help_lists_the_options_and_ends_well(void **state) {
     (void)state;
     struct program program = start((char *[]){"x", "--help", NULL});
+    assert_string_equal(next_line(&program), "usage: serve-test [options]\n");
     assert_string_equal(next_line(&program), "serve-test: sends back\n");
     bool root_told = false, workers_told = false;
     while (strcmp(next_line(&program), "(end)")) {

@@ -38,6 +38,11 @@ void tram__server_leave(tram_server *server);
 /* The option of TLS that makes no sense, or NULL. */
 const char *tram__server_wrong_tls(const tram_server_options *options);
 
+/* ---- server/clients.c ---- */
+
+/* Writes who is connected and does not end anyway: the first few, and how many more. */
+void tram__server_describe(tram_server *server, char *text, size_t size);
+
 /* ---- server/create.c ---- */
 
 /* The option that contradicts itself or another, or NULL. */

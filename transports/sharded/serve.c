@@ -121,9 +121,9 @@ int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_option
 /* ---- The command line ---- */
 
 static void help(const tram_serve_options *options) {
+    printf("usage: %s [options]\n", name_of(options));
     if (options->summary)
         printf("%s: %s\n\n", name_of(options), options->summary);
-    printf("usage: %s [options]\n", name_of(options));
     printf("  --host H     address or name to listen on (%s); \"\" is all interfaces\n", host_of(options));
     printf("  --port P     port (%s); 0 lets the kernel choose\n", port_of(options));
     printf("  --workers N  threads (%u); 0 is one for each CPU\n", options->workers);
