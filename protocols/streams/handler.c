@@ -45,7 +45,7 @@ static int refuse(struct stream *stream, int status) {
     return status;
 }
 
-int tram__streams_serve(struct stream *stream) {
+static int serve(struct stream *stream) {
     const tram_task_options options = {
         .name = "stream handler", .stack_size = stream->stack_size, .discard = never_handled};
     tram_task *task;
@@ -67,6 +67,7 @@ int tram_stream_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
     int status = tram__streams_new(loop, service->limit, &stream);
     if (unlikely(status))
         return status;
+    stream->serve = serve;
     stream->handler = service->handler;
     stream->arg = service->arg;
     stream->stack_size = service->stack_size;

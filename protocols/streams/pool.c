@@ -20,6 +20,15 @@ tram_allocator tram__streams_blocks(tram_loop *loop) {
     return (tram_allocator){block_get, block_put, loop->slots[STREAMS_SLOT]};
 }
 
+static void loop_closes(struct close_hook *hook, enum shutdown_mode mode) {
+    struct stream_loop *streams = container_of(hook, struct stream_loop, hook);
+    if (mode != IO_SHUTDOWN_NOW)
+        return;
+    for (struct list *link = streams->all.next; link != &streams->all; link = link->next)
+        streams->closing(link);
+    list_remove(&hook->link);
+}
+
 /* Streams that tasks held which never went on. */
 static void free_state(tram_loop *loop, struct loop_state *state) {
     (void)loop;
@@ -46,6 +55,7 @@ struct stream_loop *tram__streams_loop(tram_loop *loop) {
     streams->state.validate = validate;
     streams->loop = loop;
     list_init(&streams->all);
+    loop_add_close_hook(loop, &streams->hook, loop_closes);
     tram__pool_init(&streams->streams, &loop->allocator, sizeof(struct stream));
     tram__pool_init(&streams->blocks, &loop->allocator, STREAM_BLOCK);
     return streams;

@@ -15,8 +15,11 @@ struct stream_loop {
     tram_loop *loop;
     struct pool streams;
     struct pool blocks;
-    struct list all;                      /* struct stream */
-    void (*abandon)(struct list *stream); /* the loop is freed with this one in the list */
+    struct list all; /* struct stream */
+    struct close_hook hook;
+    /* Set with the first stream. The loop closes, after which no transport is let go of; the loop is freed. */
+    void (*closing)(struct list *stream);
+    void (*abandon)(struct list *stream);
 };
 
 /* Made when it is first needed; NULL: out of memory. */

@@ -26,6 +26,18 @@ static void free_if_unused(struct stream *stream) {
         stream_free(stream);
 }
 
+/* The loop closes, or has closed: what holds it now may never let go. */
+static void let_transport_go(struct stream *stream) {
+    tram_transport_release(stream->writer.transport);
+    stream->writer.transport = NULL;
+}
+
+static void loop_closing(struct list *link) {
+    struct stream *stream = container_of(link, struct stream, link);
+    if (!stream->attached)
+        let_transport_go(stream);
+}
+
 static void abandon(struct list *link) {
     stream_free(container_of(link, struct stream, link));
 }
@@ -54,8 +66,8 @@ static int connection_made(tram_protocol *protocol, tram_transport *transport) {
     struct stream *stream = stream_of(protocol);
     stream->writer.transport = tram_transport_hold(transport);
     stream->reader.transport = transport;
-    if (stream->handler)
-        return tram__streams_serve(stream);
+    if (stream->serve)
+        return stream->serve(stream);
     if (unlikely(!stream->holds))
         forgotten(stream);
     return 0;
@@ -105,6 +117,8 @@ static void released(tram_protocol *protocol) {
         tram__reader_feed_eof(&stream->reader);
         tram__writer_lost(&stream->writer, TRAM_ESTATE);
     }
+    if (unlikely(stream->reader.loop->closed))
+        let_transport_go(stream);
     free_if_unused(stream);
 }
 
@@ -133,6 +147,7 @@ int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream)
     }
     list_init(&stream->writer.drainers);
     list_init(&stream->writer.closers);
+    streams->closing = loop_closing;
     streams->abandon = abandon;
     list_append(&streams->all, &stream->link);
     *ret_stream = stream;

@@ -21,8 +21,9 @@ struct stream {
     tram_protocol protocol; /* first */
     tram_stream_reader reader;
     tram_stream_writer writer;
-    struct list link;            /* among all of the loop */
-    tram_stream_handler handler; /* of a server's; NULL */
+    struct list link;                    /* among all of the loop */
+    int (*serve)(struct stream *stream); /* a server's, once it is connected: handler.c; else NULL */
+    tram_stream_handler handler;
     void *arg;
     size_t stack_size;
     uint32_t holds;
@@ -37,9 +38,6 @@ static inline struct stream *stream_of_writer(const tram_stream_writer *writer) 
 /* With one hold, the caller's. -ENOMEM, TRAM_ESTATE. */
 int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream);
 void tram__streams_drop(struct stream *stream);
-
-/* connection_made of a server's stream: handler.c. 0; a failure ends the connection. */
-int tram__streams_serve(struct stream *stream);
 
 /* The connection's end, and the water marks, for who waits: writer.c. */
 void tram__writer_lost(tram_stream_writer *writer, int code);

@@ -455,6 +455,19 @@ static void test_K_32_refused_memory_is_an_error_of_the_reader(void **state) {
     reader_end(reader);
 }
 
+static void test_K_23_without_a_transport_to_pause_there_is_no_bound(void **state) {
+    (void)state;
+    static char bytes[100000];
+    tram_stream_reader *reader = reader_new(1);
+    tram_bytes all;
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(tram_stream_reader_feed_data(reader, bytes, sizeof bytes), 0);
+    tram_stream_reader_feed_eof(reader);
+    assert_int_equal(tram_stream_reader_readall(reader, &all), 0);
+    assert_int_equal(all.size, 20 * sizeof bytes);
+    reader_end(reader);
+}
+
 /* Bytes in pieces of any size, read in any way, are the bytes that were fed. */
 static void test_K_21_no_byte_is_lost_or_moved(void **state) {
     (void)state;
@@ -525,6 +538,7 @@ int main(void) {
         TASK_TEST(test_K_32_a_view_lives_until_the_next_read),
         TASK_TEST(test_K_32_a_reader_that_is_empty_has_no_memory),
         TASK_TEST(test_K_32_refused_memory_is_an_error_of_the_reader),
+        TASK_TEST(test_K_23_without_a_transport_to_pause_there_is_no_bound),
         TASK_TEST(test_K_21_no_byte_is_lost_or_moved),
         TASK_TEST(test_K_32_the_loop_closes_while_a_task_reads),
     };
