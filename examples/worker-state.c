@@ -29,14 +29,16 @@ static int start_worker(tram_runtime *of, unsigned index, tram_loop *loop, void 
     return this_worker ? 0 : -ENOMEM;
 }
 
-/* On the worker's thread again, when its loop has ended. */
+/* On the worker's thread again, when its loop has ended. The state stays: others may still ask for the sum. */
 static int stop_worker(tram_runtime *of, unsigned index, tram_loop *loop, void **state, void *arg) {
-    struct worker *worker = (struct worker *)*state;
-    (void)of, (void)loop, (void)arg;
-    printf("worker %u: %" PRIu64 " lines\n", index, worker->lines);
-    free(worker);
-    *state = NULL;
+    (void)of, (void)loop, (void)state, (void)arg;
+    printf("worker %u: %" PRIu64 " lines\n", index, this_worker->lines);
     return 0;
+}
+
+static void free_states(void) {
+    for (unsigned i = 0; i < tram_runtime_worker_count(runtime); i++)
+        free(tram_runtime_state(runtime, i));
 }
 
 static uint64_t total(void) {
@@ -141,6 +143,9 @@ int main(int argc, char **argv) {
     if (tram_runtime_new(&options, &runtime))
         return 1;
     int status = serve(argc > 1 ? argv[1] : "0");
+    tram_runtime_stop(runtime); /* where serving failed, the workers run still */
+    tram_runtime_join(runtime);
+    free_states();
     tram_runtime_free(runtime);
     return status < 0;
 }

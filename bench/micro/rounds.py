@@ -32,6 +32,8 @@ def arguments(description, rounds):
     parser.add_argument("--only", metavar="SCENARIO", help="a comma-separated list")
     given = parser.parse_args()
     given.rounds = given.rounds or (3 if given.quick else rounds)
+    if given.realtime and len(os.sched_getaffinity(0)) < 2:
+        parser.error("--realtime needs two CPUs: threads that spin at real-time priority would leave this one to nobody else")
     if given.realtime:
         PREFIX.extend(["chrt", "-f", "10"])
     return given

@@ -125,10 +125,13 @@ __attribute__((noinline)) static void take_signals(tram_loop *loop) {
 
 static void run_due(tram_loop *loop) {
     struct timer *timer;
+    if (!loop->timers.now)
+        return; /* there was none when this tick began */
     while ((timer = timers_take(&loop->timers))) {
         struct deadline *deadline = (struct deadline *)(void *)timer;
         deadline->expire(loop, deadline);
     }
+    *loop->turn = 0;
 }
 
 /* The oldest first: what a transport let go of is released before the transport's own memory goes. */
@@ -176,8 +179,10 @@ static int tick(tram_loop *loop, bool may_block) {
     loop->in_tick = true;
     list_move_all(&loop->ready, &loop->batch);
     uint32_t mail = mailbox_empty(loop->mailbox) ? 0 : tram__loop_plan_mail(loop);
-    if (loop->timers.count)
+    if (loop->timers.count) {
         tram__timers_begin(&loop->timers, began);
+        *loop->turn = loop->debug ? 0 : began | LOOP_TURN;
+    }
 
     if (unlikely(status < 0))
         report_wait(loop, status);
@@ -295,15 +300,17 @@ static void guard_set(tram_loop *loop) {
 
 /* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
 static int guard_open(tram_loop *loop) {
-    loop->guard = tram__wiped_new(1);
-    if (!loop->guard)
+    char *page = tram__wiped_new(LOOP_TURN_OFFSET + sizeof *loop->turn);
+    if (!page)
         return -errno;
+    loop->guard = (_Atomic unsigned char *)page;
+    loop->turn = (uint64_t *)(void *)(page + LOOP_TURN_OFFSET);
     guard_set(loop);
     return 0;
 }
 
 static void guard_close(tram_loop *loop) {
-    tram__wiped_free((void *)(uintptr_t)loop->guard, 1);
+    tram__wiped_free((void *)(uintptr_t)loop->guard, LOOP_TURN_OFFSET + sizeof *loop->turn);
 }
 
 /* In a forked child: what was posted is its parent's to run or to discard, and only the nodes are given back. */
@@ -511,6 +518,7 @@ int tram_loop_set_debug(tram_loop *loop, bool enabled) {
         return status;
     loop->debug = enabled;
     loop->timed = enabled || loop->time_callbacks;
+    *loop->turn = 0;
     guard_set(loop);
     return 0;
 }

@@ -133,6 +133,7 @@ struct tram_loop {
 
     /* What posting threads read: constant, and no neighbour of what changes in every tick. */
     _Atomic unsigned char *guard; /* enum guard, on a page that fork() wipes; read by loop_guard() */
+    uint64_t *turn;               /* on the same page: the time of this tick with LOOP_TURN set, or 0; see below */
     struct mailbox *mailbox;
     const struct sys *sys;
     void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
@@ -187,6 +188,13 @@ struct tram_loop {
     tram_lag lag;
     tram_stats stats;
 };
+
+/*
+ * The clock of a tick for what is to cost next to nothing: the time at which timers are due in it. 0 where that is not
+ * known, calls are checked, or this is a child of fork(): outside of ticks, without timers, in debug mode.
+ */
+#define LOOP_TURN        (1ull << 63)
+#define LOOP_TURN_OFFSET 128 /* of the page: a line of its own, for posting threads read the guard */
 
 /* Any thread. */
 static inline enum guard loop_guard(const tram_loop *loop) {

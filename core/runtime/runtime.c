@@ -51,9 +51,24 @@ bool tram__runtime_ends(tram_runtime *runtime) {
     return result;
 }
 
-int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+/* With the lock. */
+static struct runtime_part *part_of_kind(const tram_runtime *runtime, const struct runtime_part_ops *ops) {
+    for (const struct list *link = runtime->parts.next; link != &runtime->parts; link = link->next)
+        if (container_of(link, struct runtime_part, link)->ops == ops)
+            return container_of(link, struct runtime_part, link);
+    return NULL;
+}
+
+struct runtime_part *tram__runtime_find_part(tram_runtime *runtime, const struct runtime_part_ops *ops) {
     pthread_mutex_lock(&runtime->lock);
-    int status = ends(runtime) ? TRAM_ESTATE : 0;
+    struct runtime_part *part = part_of_kind(runtime, ops);
+    pthread_mutex_unlock(&runtime->lock);
+    return part;
+}
+
+static int add_part(tram_runtime *runtime, struct runtime_part *part, bool only) {
+    pthread_mutex_lock(&runtime->lock);
+    int status = ends(runtime) ? TRAM_ESTATE : only && part_of_kind(runtime, part->ops) ? -EEXIST : 0;
     if (!status) {
         part->holds = 1;
         part->late = runtime->state != RUNTIME_NEW;
@@ -79,6 +94,34 @@ void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part
     pthread_mutex_unlock(&runtime->lock);
     if (last)
         part->ops->free(part);
+}
+
+int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part) {
+    return add_part(runtime, part, false);
+}
+
+int tram__runtime_add_only_part(tram_runtime *runtime, struct runtime_part *part) {
+    return add_part(runtime, part, true);
+}
+
+void tram__runtime_pin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins++;
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+void tram__runtime_unpin(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    runtime->pins--;
+    pthread_cond_broadcast(&runtime->changed);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+static void await_pins(tram_runtime *runtime) {
+    pthread_mutex_lock(&runtime->lock);
+    while (runtime->pins)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    pthread_mutex_unlock(&runtime->lock);
 }
 
 /* The part after `part`, or the first after NULL, held; lets go of `part`. The lock is held for no call of a part. */
@@ -511,6 +554,8 @@ static void free_all(tram_runtime *runtime, bool forked) {
         tram_loop_close(runtime->workers[i].loop);
         tram__mailbox_close(runtime->workers[i].mailbox);
     }
+    if (!forked)
+        await_pins(runtime);
     runtime->freeing = true;
     while (!list_empty(&runtime->parts)) {
         struct runtime_part *part = container_of(runtime->parts.next, struct runtime_part, link);

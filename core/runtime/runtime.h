@@ -79,6 +79,7 @@ struct tram_runtime {
     enum runtime_verdict verdict; /* on the start */
     unsigned reported;            /* workers that know whether they can start */
     struct list parts;
+    unsigned pins; /* jobs of other threads that need the runtime: freeing it waits for them */
     bool freeing;
     _Atomic unsigned stops;        /* how often a stop was asked for */
     _Atomic unsigned left;         /* workers whose loop has ended */
@@ -99,12 +100,22 @@ bool tram__runtime_is_worker(const tram_runtime *runtime);
  */
 int tram__runtime_add_part(tram_runtime *runtime, struct runtime_part *part);
 
+/* The part of this kind, of which there is one at most; NULL: none. Any thread. */
+struct runtime_part *tram__runtime_find_part(tram_runtime *runtime, const struct runtime_part_ops *ops);
+
+/* Adds such a part, as above; -EEXIST: there is one of its kind. */
+int tram__runtime_add_only_part(tram_runtime *runtime, struct runtime_part *part);
+
 /* Does it end, or has it ended, so that nothing can be added? Any thread. */
 bool tram__runtime_ends(tram_runtime *runtime);
 
 /* Any thread. Without any hold the part is freed. */
 void tram__runtime_hold_part(tram_runtime *runtime, struct runtime_part *part);
 void tram__runtime_release_part(tram_runtime *runtime, struct runtime_part *part);
+
+/* A job on a thread that nobody joins needs the runtime until it lets go of it again. Any thread. */
+void tram__runtime_pin(tram_runtime *runtime);
+void tram__runtime_unpin(tram_runtime *runtime);
 
 /* Where calls that fail keep the texts of an error for their caller: valid until the next one on this thread. */
 struct kept_error *tram__runtime_error(void);

@@ -13,6 +13,7 @@ import textwrap
 
 HERE = pathlib.Path(__file__).resolve().parent
 NOT_A_PAGE = {"tram", "export"}
+PAGES = set() # names of the headers that have one
 WIDTH = 76
 
 
@@ -38,15 +39,16 @@ TOKEN = re.compile(
 
 
 def declaration_at(text, start):
-    """Up to the semicolon outside of braces, and the comment behind it on the same line."""
+    """Up to the semicolon outside of braces; of an inline function up to its body."""
     depth, at = 0, start
+    inline = text.startswith("static inline", start)
     while True:
         if text.startswith("/*", at):
             at = text.index("*/", at) + 2
             continue
         depth += {"{": 1, "}": -1, "(": 1, ")": -1}.get(text[at], 0)
         at += 1
-        if text[at - 1] == ";" and depth == 0:
+        if depth == 0 and text[at - 1] == ("}" if inline else ";"):
             return at
 
 
@@ -73,7 +75,7 @@ def parse(text):
                 continue
             if kind == "code":
                 at = declaration_at(text, match.start())
-                piece = text[match.start():at]
+                piece = re.sub(r"^static inline (.*?\)) \{.*", r"TRAM_API \1;", text[match.start():at], flags=re.S)
             if group is None:
                 group = Group("")
                 sections[-1][1].append(group)
@@ -140,8 +142,8 @@ def macro(word):
         line = f"Dv {constant}"
     elif quoted:
         line = f"Fa {escape(quoted[1:-1])}"
-    elif header.endswith("/tram.h"):
-        line = "In tram/tram.h"
+    elif header[5:-2] not in PAGES:
+        line = f"In {header}"
     else:
         line = f"Xr tram_{header[5:-2]} 3"
     after = " ".join(after)
@@ -269,7 +271,7 @@ def summary(top):
     text = " ".join(top.split("\n\n")[0].split())
     text = re.split(r"(?<=[a-z)0-9])[.](?:\s|$)|(?<=\)): ", text)[0]
     text = re.sub(r"[`]", "", text)
-    first, *rest = textwrap.wrap(escape(text), WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+    first, *rest = textwrap.wrap(escape(text.rstrip(" :,;")), WIDTH - 4, break_long_words=False, break_on_hyphens=False)
     return [f".Nd {first}", *map(guard, rest)]
 
 
@@ -323,6 +325,7 @@ def main():
             (target / f"man{section}" / source.name).write_text(text)
     paths = [path for path in sorted(headers.glob("*.h")) if path.stem not in NOT_A_PAGE]
     pages = {path.stem for path in paths}
+    PAGES.update(pages)
     for path in paths:
         text, names = page(path, version, date, pages)
         (target / f"man3/tram_{path.stem}.3").write_text(text)

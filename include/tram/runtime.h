@@ -63,8 +63,9 @@ TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime 
  * Binds a listening socket per worker, in order of workers, or fewer where options->shard says so, and serves on all
  * workers (with the options of tram_loop_create_server(); backlog 4096). Resolves and binds in the calling thread and
  * returns when every worker serves, or at once before tram_runtime_start(). Any thread that is not a worker of this
- * runtime (TRAM_ESTATE there). `ret_error` (may be NULL) gets the details of a failure, with texts that are valid until
- * the calling thread's next call of a function that makes something of a runtime, whatever becomes of the runtime.
+ * runtime (TRAM_ESTATE there: see tram_loop_create_runtime_server()). `ret_error` (may be NULL) gets the details of a
+ * failure, with texts that are valid until the calling thread's next call of a function that makes something of a
+ * runtime, whatever becomes of the runtime.
  *
  * With options->sockets each of these is listened to by some worker, and every worker listens where options->shard says
  * that all do; fewer sockets of an address than workers make TRAM_SHARD_SHARED of TRAM_SHARD_REUSEPORT. They become the
@@ -73,6 +74,19 @@ TRAM_API int tram_runtime_new(const tram_runtime_options *options, tram_runtime 
 TRAM_API int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                         const char *host, const char *port, const tram_server_options *options,
                                         tram_runtime_server **ret_server, tram_error *ret_error);
+
+/*
+ * The same for callbacks, of a worker above all: without blocking, on a thread of the loop's default executor.
+ * Completes on `loop` with the tram_runtime_server *, when every worker serves; who reads it (tram_future_result() with
+ * a place for it) has it. One that nobody reads is released. Options that contradict each other fail the future, too.
+ * Strings and options are copied, but for `sockets`, which stay open until the future is done, and the caller's if it
+ * failed; so does `arg`, but for a cancelled future, whose server may have been made and is released then. Whoever
+ * frees the runtime waits for those under way, and has released the futures of others. TRAM_EVALUE; -ENOMEM, -EAGAIN.
+ * Loop's thread.
+ */
+TRAM_API int tram_loop_create_runtime_server(tram_loop *loop, tram_runtime *runtime, tram_protocol_factory factory,
+                                             void *arg, const char *host, const char *port,
+                                             const tram_server_options *options, tram_future **ret_future);
 
 /* The address of its `index`-th socket of one worker; all workers have the same addresses. Any thread. */
 TRAM_API int tram_runtime_server_sockname(const tram_runtime_server *server, size_t index,

@@ -2,6 +2,7 @@
 #ifndef TRAM_H
 #define TRAM_H
 
+#include <tram/actor.h>
 #include <tram/address.h>
 #include <tram/bridge.h>
 #include <tram/buffer.h>
@@ -30,6 +31,7 @@
 #include <tram/run.h>
 #include <tram/runtime.h>
 #include <tram/sendfile.h>
+#include <tram/serve.h>
 #include <tram/server.h>
 #include <tram/signal.h>
 #include <tram/sock.h>

@@ -123,6 +123,25 @@ TRAM_API int tram_transport_set_write_hard_limit(tram_transport *transport, size
 /* Bytes accepted and not yet taken by the kernel (WriteTransport.get_write_buffer_size). */
 TRAM_API size_t tram_transport_get_write_buffer_size(const tram_transport *transport);
 
+/* ---- Time ---- */
+
+/* 0, or a negative code, which ends the connection with that error (operation: "timer"). */
+typedef int (*tram_transport_timeout)(tram_transport *transport, void *arg);
+
+/*
+ * Calls `callback(transport, arg)` after `delay_ns`, unless the connection has ended by then: for what a request or an
+ * answer may take. NULL: the connection ends with -ETIMEDOUT. A transport has one such timer: a call replaces what was
+ * set before, and costs a store or two where the new time is not earlier, so set it anew with every message.
+ * TRAM_FOREVER takes it away. It goes with the transport through a change of protocols, beside the deadlines of its
+ * server's limits (tram/limits.h). For more than one deadline there is tram_loop_call_later(), whose callbacks the end
+ * of a connection does not cancel.
+ *
+ * Counted from the begin of the tick, as often as within one; zero: due at once, from the loop. Nothing is called from
+ * within. TRAM_ESTATE: the end of the connection is certain; -ENOMEM, from the first call only.
+ */
+TRAM_API int tram_transport_call_later(tram_transport *transport, uint64_t delay_ns, tram_transport_timeout callback,
+                                       void *arg);
+
 /* ---- Who is at the ends ---- */
 
 /*

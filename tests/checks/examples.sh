@@ -469,6 +469,109 @@ embedding() {
     fi
 }
 
+# Names over UDP, of all workers; what is malformed gets an error or nothing.
+dns_responder() {
+    local port status=0
+    port=$(own_port udp)
+    start dns-responder "$port" www.example=192.0.2.1 Mixed.Case=192.0.2.2
+    [[ $said == "listening on 127.0.0.1:$port" ]] || fail "dns-responder printed: $said"
+    timeout 60 python3 - "$port" <<'EOF' || fail "dns-responder answers wrong"
+import random, socket, struct, sys
+
+PORT = int(sys.argv[1])
+
+def query(name, kind=1, number=7, flags=0x0100, count=1):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    return struct.pack(">6H", number, flags, count, 0, 0, 0) + labels + struct.pack(">2H", kind, 1)
+
+def ask(sock, question):
+    sock.send(question)
+    reply = sock.recv(600)
+    number, flags, questions, answers, *_ = struct.unpack(">6H", reply[:12])
+    assert number == struct.unpack(">H", question[:2])[0] and flags & 0x8400 == 0x8400, reply
+    return flags & 15, answers, reply
+
+def connect():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(20)
+    sock.connect(("127.0.0.1", PORT))
+    return sock
+
+for number in range(50): # of many sources, so by all workers
+    with connect() as sock:
+        code, answers, reply = ask(sock, query("WWW.example", number=number))
+        assert (code, answers) == (0, 1) and reply[-4:] == bytes([192, 0, 2, 1]), reply
+sock = connect()
+assert ask(sock, query("mixed.case"))[2][-4:] == bytes([192, 0, 2, 2])
+assert ask(sock, query("www.example", kind=28))[:2] == (0, 0)
+assert ask(sock, query("no.where"))[:2] == (3, 0)
+assert ask(sock, query("www.example", count=2))[:2] == (1, 0)
+assert ask(sock, query("www.example")[:-1])[:2] == (1, 0)
+assert ask(sock, query("www.example")[:12] + b"\xc0\x0c\0\1\0\1")[:2] == (1, 0)
+random.seed(1)
+for _ in range(2000): # whatever it is, the responder lives on
+    noise = bytearray(query("www.example"))
+    for _ in range(random.randrange(1, 4)):
+        noise[random.randrange(len(noise))] = random.randrange(256)
+    sock.send(noise[: random.randrange(1, len(noise) + 1)])
+with connect() as sock:
+    assert ask(sock, query("www.example"))[:2] == (0, 1)
+EOF
+    stop dns-responder TERM
+    "$examples/dns-responder" 0 nonsense 2>/dev/null || status=$?
+    ((status == 2)) || fail "dns-responder: exit code $status for nonsense"
+}
+
+# One process takes over from another, and from what systemd does; no client is refused.
+restart() {
+    local port first second folder
+    port=$(own_port)
+    folder=$(mktemp -d)
+    start restart "$folder/socket" "$port"
+    first=$server
+    [[ $said == "$first serves" ]] || fail "restart printed: $said"
+    coproc ASKING { exec timeout 60 python3 - "$port" <<'EOF'
+import socket, sys
+
+def ask():
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20) as sock:
+        sock.sendall(b"who?\n")
+        return sock.recv(100).decode().strip()
+
+first = ask()
+print(first, flush=True)
+while (now := ask()) == first:
+    pass
+print(now)
+EOF
+    }
+    local asking=$ASKING_PID out=${ASKING[0]}
+    read -r -t 20 said <&"$out" && [[ $said == "$first" ]] || fail "restart answered: $said"
+    start restart "$folder/socket"
+    second=$server
+    [[ $said == "$second serves what it was given" ]] || fail "restart printed: $said"
+    read -r -t 20 said <&"$out" && [[ $said == "$second" ]] || fail "restart answered: $said, not $second"
+    wait "$asking" || fail "a client was refused"
+    wait "$first" || fail "restart: exit code $? after the hand-over"
+    unset "started[$first]"
+    stop restart TERM
+    timeout 60 python3 - "$examples/restart" "$folder/other" <<'EOF' || fail "restart does not serve what systemd passes"
+import os, signal, socket, subprocess, sys
+
+listener = socket.create_server(("127.0.0.1", 0))
+os.dup2(listener.fileno(), 3)
+server = subprocess.Popen(["bash", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "bash", *sys.argv[1:]],
+                          pass_fds=[3], stdout=subprocess.PIPE)
+assert b"what it was given" in server.stdout.readline()
+with socket.create_connection(listener.getsockname(), 20) as sock:
+    sock.sendall(b"who?\n")
+    assert int(sock.recv(100)) == server.pid
+server.send_signal(signal.SIGTERM)
+assert server.wait(20) == 0
+EOF
+    rm -rf "$folder"
+}
+
 echo_once
 echo_console
 numbers
@@ -477,3 +580,5 @@ worker_state
 executor
 limits
 embedding
+dns_responder
+restart

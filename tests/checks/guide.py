@@ -266,6 +266,15 @@ def messages(root):
     return {re.sub(r"(?:%[-\d]*(?:\.\d+)?(?:ll)?[a-z]\.?)*%[-\d]*(?:\.\d+)?(?:ll)?[a-z]", "…", message) for message in found}
 
 
+def check_codes(tree):
+    """Each error code has a row in errors.md."""
+    page = tree.root / "docs/guide/errors.md"
+    told = set(re.findall(r"^\| `(TRAM_E\w+)`", page.read_text(), re.M))
+    known = set(re.findall(r"^\s+(TRAM_E\w+) = -", (tree.root / "include/tram/error.h").read_text(), re.M))
+    for name in sorted(known ^ told):
+        tree.problem(page, 0, f"{name} is {'an error without a row' if name in known else 'no error'}")
+
+
 def check_messages(tree):
     page = tree.root / "docs/guide/debugging.md"
     told = set(re.findall(r"^\| `([^`]+)`", page.read_text().partition("\n## Messages\n")[2], re.M))
@@ -338,6 +347,7 @@ def main():
     else:
         selftest()
         print(check_messages(tree), "messages")
+        check_codes(tree)
     check(tree, pages)
     with tempfile.TemporaryDirectory() as folder:
         installed = install(pathlib.Path(folder) / "prefix")

@@ -47,7 +47,8 @@ def check_warnings(pages, folder):
 
 def check_functions(man):
     """A page or a link for each function; what links lead to is there, and says it."""
-    functions = set((ROOT / "docs/abi/symbols.txt").read_text().split()) & set(re.findall(
+    exported = "\n".join(path.read_text() for path in (ROOT / "docs/abi").glob("symbols*.txt"))
+    functions = set(exported.split()) & set(re.findall(
         r"\b(tram_\w+)\(", "".join(path.read_text() for path in (ROOT / "include/tram").glob("*.h"))))
     for name in sorted(functions):
         page = man / f"man3/{name}.3"

@@ -1121,9 +1121,9 @@ static void test_X_10_a_transport_open_when_its_loop_is_closed_is_closed_and_rep
     assert_int_equal(tram_loop_close(world->loop), 0);
     assert_int_equal(world->warnings, 1);
     if (strncmp(world->trace, "b.", 2) == 0)
-        assert_trace(world, "b.released a.lost:0 a.released");
+        assert_trace(world, "b.released a.lost:TRAM_ECANCELLED a.released");
     else
-        assert_trace(world, "a.lost:0 a.released b.released");
+        assert_trace(world, "a.lost:TRAM_ECANCELLED a.released b.released");
     assert_false(is_open(first.fd));
     assert_false(is_open(second.fd));
     close(first.peer);

@@ -592,6 +592,118 @@ static void test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served(void **s
     tram_runtime_free(client.runtime);
 }
 
+/* ---- Servers that a worker makes ---- */
+
+struct maker {
+    tram_runtime *runtime;
+    const char *host;
+    unsigned rounds; /* left */
+    bool stops;      /* the runtime, while the server is being made */
+    bool cancels;
+    tram_server_options options;
+    _Atomic unsigned made, failed, discarded;
+};
+
+static void count_discarded(void *arg) {
+    struct maker *maker = arg;
+    maker->discarded++;
+}
+
+static int make_server(tram_loop *loop, void *arg);
+
+static int server_made(tram_future *future, void *arg) {
+    struct maker *maker = arg;
+    void *value = NULL;
+    if (tram_future_result(future, &value) == 0) {
+        tram_socket_address address;
+        assert_int_equal(tram_runtime_server_sockname(value, 0, &address), 0);
+        int fd = tcp_connect(ntohs(((struct sockaddr_in *)&address.address)->sin_port));
+        assert_true(fd >= 0); /* it listens by now */
+        close(fd);
+        assert_int_equal(tram_runtime_server_release(value), 0);
+        maker->made++;
+    } else {
+        maker->failed++;
+    }
+    tram_loop *loop = tram_loop_running();
+    tram_future_release(future);
+    if (maker->rounds)
+        return make_server(loop, maker);
+    return tram_runtime_stop(maker->runtime);
+}
+
+static int make_server(tram_loop *loop, void *arg) {
+    struct maker *maker = arg;
+    tram_future *future;
+    char host[16], port[2] = "0";
+    maker->rounds--;
+    snprintf(host, sizeof host, "%s", maker->host);
+    assert_int_equal(tram_runtime_create_server(maker->runtime, quiet_factory, NULL, host, port, NULL, NULL, NULL),
+                     TRAM_ESTATE); /* it would wait for itself */
+    assert_int_equal(tram_loop_create_runtime_server(loop, maker->runtime, quiet_factory, maker, host, port,
+                                                     &maker->options, &future),
+                     0);
+    memset(host, 'x', sizeof host); /* it was copied */
+    memset(port, 'x', sizeof port);
+    if (maker->stops)
+        tram_runtime_stop(maker->runtime);
+    if (maker->cancels)
+        tram_future_cancel(future);
+    if (!maker->stops)
+        return tram_future_add_done_callback(future, server_made, maker);
+    tram_future_release(future);
+    return 0;
+}
+
+/* A worker makes them: all of it in callbacks, while the other worker has to take part. */
+static void run_maker(struct maker *maker) {
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0); /* it counts memory */
+    tram_runtime_options options = {.workers = 2, .loop.faults = faults};
+    maker->runtime = runtime_new(&options);
+    maker->options.discard = count_discarded;
+    assert_int_equal(tram_runtime_start(maker->runtime), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(maker->runtime, 1), make_server, maker, NULL), 0);
+    assert_int_equal(tram_runtime_join(maker->runtime), 0);
+    tram_runtime_free(maker->runtime);
+    size_t blocks;
+    tram_faults_memory(faults, &blocks, NULL);
+    assert_int_equal(blocks, 0);
+    tram_faults_free(faults);
+}
+
+static void test_V_52_a_worker_makes_and_releases_servers(void **state) {
+    (void)state;
+    struct maker maker = {.host = "127.0.0.1", .rounds = 20};
+    run_maker(&maker);
+    assert_int_equal(maker.made, 20);
+    assert_int_equal(maker.discarded, 20);
+}
+
+static void test_V_52_a_server_that_cannot_be_made_fails_the_future(void **state) {
+    (void)state;
+    struct maker maker = {.host = "192.0.2.1", .rounds = 2}; /* nobody's address */
+    run_maker(&maker);
+    assert_int_equal(maker.failed, 2);
+    assert_int_equal(maker.discarded, 0);
+}
+
+static void test_V_52_a_cancelled_creation_leaves_nothing(void **state) {
+    (void)state;
+    struct maker maker = {.host = "127.0.0.1", .rounds = 5, .cancels = true};
+    run_maker(&maker);
+    assert_int_equal(maker.made, 0);
+    assert_int_equal(maker.failed, 5);
+}
+
+static void test_V_52_a_runtime_that_ends_while_a_server_is_made(void **state) {
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct maker maker = {.host = "127.0.0.1", .rounds = 1, .stops = true};
+        run_maker(&maker);
+    }
+}
+
 /* ---- Names ---- */
 
 static void take_time(const tram_client *client, void *arg) {
@@ -664,6 +776,10 @@ int main(void) {
         cmocka_unit_test(test_V_52_failed_endpoints_leave_nothing),
         cmocka_unit_test(test_V_51_a_state_is_seen_when_start_has_returned),
         cmocka_unit_test(test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served),
+        cmocka_unit_test(test_V_52_a_worker_makes_and_releases_servers),
+        cmocka_unit_test(test_V_52_a_server_that_cannot_be_made_fails_the_future),
+        cmocka_unit_test(test_V_52_a_cancelled_creation_leaves_nothing),
+        cmocka_unit_test(test_V_52_a_runtime_that_ends_while_a_server_is_made),
         cmocka_unit_test(test_L_42_posts_of_the_library_bear_the_name_of_what_was_called),
         cmocka_unit_test(test_the_error_of_a_server_outlives_the_runtime),
     };

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Changes random lines of the library, one at a time, and looks whether any test notices.
 
-usage: sample.py [--seed N] [--count K] [--only NUMBERS|PATH] [--list] [--jobs N] [--at-least PERCENT] [--fresh]
+usage: sample.py [--seed N] [--count K] [--only NUMBERS|PATH] [--list] [--jobs N] [--quick] [--at-least PERCENT]
+                 [--fresh]
 
 The same seed draws the same mutations of the same tree: first an operator, then one of its places (operators.py). What
 does not compile, or compiles to the same machine code, is no mutation and another one is drawn. Those of
@@ -9,7 +10,9 @@ equivalents.txt are listed and do not count. All happens in a copy of the tree b
 there is kept, so that a run that was stopped goes on where it was, until the tree changes (--fresh: begins anew).
 
 Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
-the first that fails, dies or hangs ends the search. Exit code 1: less than --at-least percent were noticed (0).
+the first that fails, dies or hangs ends the search. With --quick the others are not asked, which makes a mutation that
+survives cheap; what survived so is asked again by a run without. Exit code 1: less than --at-least percent were
+noticed (0).
 """
 
 import argparse
@@ -44,6 +47,7 @@ EQUIVALENTS = pathlib.Path(__file__).resolve().parent / "equivalents.txt"
 FOLDERS = ("core", "transports", "protocols")
 FAILED = re.compile(rb"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)")
 REPEATS = 3        # of a failure, of which one must fail again
+QUICK = "SURVIVED those that run it"  # with --quick
 PROOF = 8          # times that a test must have passed without a mutation, before its failure means something
 MEMORY = 8 << 30   # what a test program may have
 
@@ -62,13 +66,22 @@ def run(*command, cwd=None, check=True):
 
 # ---- The copy and its builds ----------------------------------------------------------------------------------
 
+def sources():
+    """The files of the tree."""
+    for folder, folders, files in os.walk(SOURCE):
+        if pathlib.Path(folder) == SOURCE:
+            folders[:] = [name for name in folders if name not in ("build", ".git")]
+        for file in files:
+            path = pathlib.Path(folder, file)
+            if path.is_file() and path != SOURCE / ".git":
+                yield path
+
+
 def copy_tree():
     """Brings the copy up to date. What did not change keeps its time, so that little is built again."""
     there = set()
-    for path in SOURCE.rglob("*"):
+    for path in sources():
         name = path.relative_to(SOURCE)
-        if name.parts[0] in ("build", ".git") or not path.is_file():
-            continue
         there.add(name)
         target, text = TREE / name, path.read_bytes()
         if not target.exists() or target.read_bytes() != text:
@@ -186,29 +199,35 @@ def run_test(test, program, stop, environment=()):
         process.stdout.close()
 
 
+def each(jobs, tests, function):
+    """Calls it for all of them, the slowest kind first; what one raises ends it."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(function, sorted(tests, key=lambda test: "stress" not in test.labels)))
+
+
 # ---- What each test runs --------------------------------------------------------------------------------------
 
 class Coverage:
     """By gcov: which tests run a line. Without gcov nobody knows, and names decide the order alone."""
 
-    def __init__(self, tests, state):
+    def __init__(self, tests, state, jobs):
         self.names = [test.name for test in tests]
         self.lines = {}  # by path of a source: {line: {test: times}}
         done = COVERAGE / "done"
         if not shutil.which("gcov"):
             self.names = []
         elif not done.exists() or done.read_text(encoding="utf-8") != state:
-            self.collect()
+            self.collect(jobs)
             done.write_text(state, encoding="utf-8")
 
-    def collect(self):
+    def collect(self, jobs):
         say("building with gcov, to see which test runs which line")
         done = COVERAGE / "done"
         done.unlink(missing_ok=True)
         build(COVERAGE, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic")
         shutil.rmtree(COVERAGE / "data", ignore_errors=True)
-        for test in tests_of(COVERAGE):
-            run_test(test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items())
+        each(jobs, tests_of(COVERAGE), lambda test: run_test(
+            test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items()))
 
     @staticmethod
     def folder(name):
@@ -367,8 +386,8 @@ class Mutants:
 class Search:
     """Which test notices, if any."""
 
-    def __init__(self, tests, coverage, mutants, jobs):
-        self.tests, self.coverage, self.mutants, self.jobs = tests, coverage, mutants, jobs
+    def __init__(self, tests, coverage, mutants, jobs, quick):
+        self.tests, self.coverage, self.mutants, self.jobs, self.quick = tests, coverage, mutants, jobs, quick
         self.earlier = collections.defaultdict(collections.Counter)  # by path: tests that noticed there
 
     def order(self, mutation):
@@ -379,7 +398,8 @@ class Search:
             stress = "stress" in test.labels
             alike = len(words & set(re.split(r"\W|_", test.name)))
             return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike, test.seconds)
-        return sorted(self.tests, key=key), running
+        asked = [test for test in self.tests if not (self.quick and running) or test.name in running]
+        return sorted(asked, key=key), running
 
     def one(self, test, objects, stop):
         if stop.is_set():
@@ -504,7 +524,18 @@ def report(results, seconds):
 
 # ---- All of it ------------------------------------------------------------------------------------------------
 
-def prepare(state):
+def time_of(test):
+    """In seconds, where it passes; those of its functions that fail now and then are noted."""
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        failed = run_test(test, test.program, threading.Event())
+        if not failed:
+            return time.monotonic() - began
+        test.unreliable.add(failed)
+    raise Trouble(f"{test.name} fails without a mutation: {failed}")
+
+
+def prepare(state, jobs):
     """The tests, which are green without a mutation; each one's time limit comes from how long it takes."""
     say("building the tree as it is")
     build(RELEASE, "-DCMAKE_BUILD_TYPE=Release")
@@ -512,17 +543,9 @@ def prepare(state):
     kept = WORK / "seconds.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if known.get("tree") != state:
+        say("running every test as it is")
         known = {"tree": state}
-        for test in tests:
-            for attempt in range(REPEATS):
-                began = time.monotonic()
-                failed = run_test(test, test.program, threading.Event())
-                known[test.name] = time.monotonic() - began
-                if not failed:
-                    break
-                test.unreliable.add(failed)
-                if attempt == REPEATS - 1:
-                    raise Trouble(f"{test.name} fails without a mutation: {failed}")
+        each(jobs, tests, lambda test: known.update({test.name: time_of(test)}))
         kept.write_text(json.dumps(known), encoding="utf-8")
     for test in tests:
         test.seconds = known[test.name]
@@ -570,8 +593,10 @@ class Book:
     def key(mutation):
         return mutation.path, mutation.line, mutation.new
 
-    def get(self, mutation):
-        return self.known.get(self.key(mutation))
+    def get(self, mutation, quick):
+        """Who survived a quick run is asked again by one that is not."""
+        verdict = self.known.get(self.key(mutation))
+        return None if verdict and verdict.startswith(QUICK) and not quick else verdict
 
     def put(self, mutation, verdict):
         with open(self.path, "a", encoding="utf-8") as file:
@@ -586,6 +611,8 @@ def judge(search, mutation):
     noticed, running = search.search(mutation, objects)
     if noticed:
         return f"noticed by {noticed[0]}: {noticed[1]}"
+    if search.quick and running:
+        return f"{QUICK}: {running} tests"
     return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
 
 
@@ -594,13 +621,14 @@ def sample(arguments, state):
     ones, results, book, began = wanted_ones(arguments), [], Book(state, arguments.fresh), time.monotonic()
     search = None
     for number, mutation in ones:
-        started, verdict = time.monotonic(), book.get(mutation)
+        started, verdict = time.monotonic(), book.get(mutation, arguments.quick)
         if equivalence(mutation) in known:
             verdict = f"equivalent: {known[equivalence(mutation)]}"
         elif verdict is None:
             if search is None:
-                tests = prepare(state)
-                search = Search(tests, Coverage(tests, state), Mutants(tests), arguments.jobs)
+                tests = prepare(state, arguments.jobs)
+                search = Search(tests, Coverage(tests, state, arguments.jobs), Mutants(tests), arguments.jobs,
+                                arguments.quick)
                 began = started = time.monotonic()
             verdict = judge(search, mutation)
             book.put(mutation, verdict)
@@ -631,6 +659,7 @@ def parse():
                         help="of these numbers of the drawing, as 3,17; or those whose path has this in it")
     parser.add_argument("--list", action="store_true", help="draw only; some of these may turn out to be none")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="test programs at a time (2)")
+    parser.add_argument("--quick", action="store_true", help="ask only the tests that run the line, if there are any")
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT", help="fail if fewer are noticed")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")
     return parser.parse_args()

@@ -41,7 +41,7 @@ tram_sendfile_mode tram_transport_sendfile_mode(const tram_transport *transport)
     case SENDFILE_BLOCKS:
         return TRAM_SENDFILE_FALLBACK;
     case SENDFILE_NATIVE:
-        return TRAM_SENDFILE_TRY_NATIVE;
+        return transport->flags & T_LAYERED ? TRAM_SENDFILE_FALLBACK : TRAM_SENDFILE_TRY_NATIVE;
     }
     return TRAM_SENDFILE_UNSUPPORTED;
 }

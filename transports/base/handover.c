@@ -30,9 +30,10 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
     int status = loop_enter_open(transport->io.loop, __func__);
     if (status)
         return status;
-    if (!transport_kind_of(transport)->detachable)
+    if (!transport_kind_of(transport)->detachable || transport->flags & T_LAYERED)
         return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_HAS_WRITER) || !(transport->flags & T_MADE))
+    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_HAS_WRITER | T_EXCLUSIVE) ||
+        !(transport->flags & T_MADE))
         return TRAM_ESTATE;
     if (!write_queue_empty(&transport->queue))
         return -EAGAIN;

@@ -36,9 +36,6 @@
 
 #include <tram/transport.h>
 
-/* Internal, and visible all the same: for layers in a library of their own (version TRAM_PRIVATE, no stable ABI). */
-#define TRAM_LAYER_API __attribute__((visibility("default")))
-
 struct layer;
 struct held;
 
@@ -147,8 +144,7 @@ struct layer {
     struct held *held;   /* its prefix; NULL: none */
     size_t kept;         /* bytes that it keeps for writing: tram__layer_keep() */
     enum layer_state state;
-    bool told;  /* `started` was called */
-    bool again; /* tram__layer_again() was called */
+    bool told; /* `started` was called */
 };
 
 /* ---- What a layer calls; from inside of its functions, and where it says so from elsewhere on the loop's thread ----
@@ -163,7 +159,7 @@ static inline bool layer_is_ready(const struct layer *layer) {
  * many bytes, 0 at the end of that stream, -EAGAIN: none now. Other negative codes are the failure of a layer below or
  * of the carrier: return them.
  */
-TRAM_LAYER_API ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size);
+ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size);
 
 /*
  * Writes to what is below, by copy or at once: the memory is the layer's again when it returns. `more`: the layer will
@@ -172,7 +168,7 @@ TRAM_LAYER_API ssize_t tram__layer_read(struct layer *layer, void *memory, size_
  * queue, or the connection has failed, which tram__layer_failed() tells. Also from elsewhere, for a layer that is
  * ready: a timer of the layer's, for example.
  */
-TRAM_LAYER_API bool tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more);
+bool tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more);
 
 /* The one piece that most write. */
 static inline bool layer_write(struct layer *layer, const void *data, size_t size) {
@@ -181,7 +177,7 @@ static inline bool layer_write(struct layer *layer, const void *data, size_t siz
 }
 
 /* Keeps so many bytes for writing now: they count as the write buffer of the transport. Also from elsewhere. */
-TRAM_LAYER_API void tram__layer_keep(struct layer *layer, size_t bytes);
+void tram__layer_keep(struct layer *layer, size_t bytes);
 
 /*
  * The connection is to end with this error. The first one counts. `operation` is a constant, `detail` (may be NULL) is
@@ -189,16 +185,16 @@ TRAM_LAYER_API void tram__layer_keep(struct layer *layer, size_t bytes);
  * not matter then. Before connection_made: the creator's error; then nothing but `released` reaches the protocol. Also
  * from elsewhere.
  */
-TRAM_LAYER_API void tram__layer_fail(struct layer *layer, int code, const char *operation, const char *detail);
+void tram__layer_fail(struct layer *layer, int code, const char *operation, const char *detail);
 
 /* The connection has failed, or is to: nothing that is written goes anywhere. */
-TRAM_LAYER_API bool tram__layer_failed(const struct layer *layer);
+bool tram__layer_failed(const struct layer *layer);
 
 /*
  * The function that said, or is about to say, -EAGAIN is called once more in the next tick though nothing came:
  * `start`, `read` or `shutdown`, by what the layer is at. For a handshake that is over its budget. Also from elsewhere.
  */
-TRAM_LAYER_API void tram__layer_again(struct layer *layer);
+void tram__layer_again(struct layer *layer);
 
 /*
  * Takes the layer out of the stack, inside of its `start` (which returns 0) or `read` (whatever it returns does not
@@ -206,7 +202,7 @@ TRAM_LAYER_API void tram__layer_again(struct layer *layer);
  * `free` follows when no layer is on the stack any more. 0; -ENOMEM: the rest could not be kept, and the connection
  * fails.
  */
-TRAM_LAYER_API int tram__layer_remove(struct layer *layer, const void *rest, size_t size);
+int tram__layer_remove(struct layer *layer, const void *rest, size_t size);
 
 /* ---- What makers of transports call, while no layer is on the stack ---- */
 
@@ -228,10 +224,9 @@ TRAM_LAYER_API int tram__layer_remove(struct layer *layer, const void *rest, siz
  * detail. On an open transport the protocol gets connection_lost with that error; a future of start_tls learns by
  * `started`. A close or abort meanwhile is -ECONNABORTED to `started` and the creator.
  */
-TRAM_LAYER_API int tram__transport_push_layer(tram_transport *transport, struct layer *layer, const void *ahead,
-                                              size_t ahead_size);
+int tram__transport_push_layer(tram_transport *transport, struct layer *layer, const void *ahead, size_t ahead_size);
 
 /* The top layer of this kind, or NULL: for getters and for whoever pushed it. */
-TRAM_LAYER_API struct layer *tram__transport_find_layer(const tram_transport *transport, const struct layer_kind *kind);
+struct layer *tram__transport_find_layer(const tram_transport *transport, const struct layer_kind *kind);
 
 #endif

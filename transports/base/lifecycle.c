@@ -1,5 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
 #include "transports/base/entering.h"
+#include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 
@@ -17,6 +18,9 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
     struct transport_more *more = transport->more;
     if (more) {
         transport_close_address(transport);
+        if (more->stack)
+            more->stack->calls->free(transport);
+        memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
         memory_put(&loop->allocator, more, sizeof *more);
     }
@@ -65,12 +69,24 @@ static tram_future *take_creator(tram_transport *transport) {
     return creator;
 }
 
-/* The creator learns that there will be no transport for it. */
-static void abandon_creator(tram_transport *transport) {
+static inline tram_error end_error(const tram_transport *transport) {
+    const struct transport_end *end = &transport->end;
+    return (tram_error){.code = end->code,
+                        .operation = end->operation,
+                        .user = end->user,
+                        .detail = unlikely(transport->more != NULL) ? transport->more->detail : NULL};
+}
+
+/* The creator learns that there will be no transport for it; where layers were not ready, why. */
+static void fail_creator(tram_transport *transport) {
     tram_future *creator = take_creator(transport);
     if (!creator)
         return;
-    tram__future_finish_cancelled(creator);
+    tram_error error = end_error(transport);
+    if (error.code && creator->state == FUTURE_PENDING)
+        tram__future_fail(creator, &error);
+    else
+        tram__future_finish_cancelled(creator);
     tram_future_release(creator);
 }
 
@@ -97,15 +113,23 @@ static tram_protocol *finish(tram_transport *transport) {
     return protocol;
 }
 
+__attribute__((noinline)) static void lose_with_error(tram_transport *transport) {
+    tram_error error = end_error(transport);
+    tram__protocol_connection_lost(transport, &error);
+}
+
 /* connection_lost, here and now: only from the loop (T-5). */
 static void call_lost(tram_transport *transport) {
-    const struct transport_end *end = &transport->end;
-    tram_error error = {.code = end->code, .operation = end->operation, .user = end->user};
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->lost(transport);
     transport->flags |= T_LOST;
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
-                  end->code ? tram_error_text(end->code) : "clean end");
-    tram__protocol_connection_lost(transport, end->code ? &error : NULL);
+                  transport->end.code ? tram_error_text(transport->end.code) : "clean end");
+    if (unlikely(transport->end.code))
+        lose_with_error(transport);
+    else
+        tram__protocol_connection_lost(transport, NULL);
     if (unlikely(transport->dropped_writes > TRAM_DROPPED_WRITES_SILENT))
         log_dropped(transport, true);
     tram__protocol_release(finish(transport));
@@ -120,27 +144,52 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
     call_lost(transport);
 }
 
-static void lost_run(tram_loop *loop, struct ready *ready) {
-    (void)loop;
-    call_lost(container_of(ready, tram_transport, on.ready));
-}
-
-static void queue_lost(tram_transport *transport) {
-    transport->on.ready.run = lost_run;
-    loop_ready(loop_of(transport), &transport->on.ready);
-}
-
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
     transport->flags |= T_CLOSING | T_LOST_PENDING;
     transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
+    if (unlikely(transport->more != NULL))
+        transport_timer_cancel(loop_of(transport), &transport->more->timer);
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->stop(transport);
     struct exclusive_writer *writer = transport_writer(transport);
     if (unlikely(writer != NULL)) {
         tram__transport_clear_writer(transport);
         writer->lost(writer);
     }
+}
+
+/* connection_made will never be called: what takes the place of connection_lost. */
+static void undo(tram_transport *transport) {
+    tram_loop *loop = loop_of(transport);
+    if (!(transport->flags & T_LOST_PENDING))
+        stop_io(transport);
+    if (transport->flags & T_LAYERED)
+        transport_stack(transport)->calls->lost(transport);
+    transport->flags &= ~(uint32_t)T_MADE_PENDING;
+    transport_kind_of(transport)->drop_queue(transport);
+    fail_creator(transport);
+    tram_protocol *protocol = finish(transport);
+    if (protocol) /* a creation that is undone keeps its own */
+        tram__protocol_release_soon(loop, protocol);
+    raised_drop(loop, transport->end.user);
+    let_go(transport);
+}
+
+static void lost_run(tram_loop *loop, struct ready *ready) {
+    (void)loop;
+    tram_transport *transport = container_of(ready, tram_transport, on.ready);
+    if (unlikely(transport->flags & T_MADE_PENDING))
+        undo(transport);
+    else
+        call_lost(transport);
+}
+
+static void queue_lost(tram_transport *transport) {
+    transport->on.ready.run = lost_run;
+    loop_ready(loop_of(transport), &transport->on.ready);
 }
 
 void tram__transport_detach_io(tram_transport *transport) {
@@ -149,20 +198,40 @@ void tram__transport_detach_io(tram_transport *transport) {
     transport->flags |= T_LOST;
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
-    abandon_creator(transport);
+    fail_creator(transport);
     count_out(transport);
     transport->protocol = NULL;
     tram__protocol_release_soon(loop_of(transport), protocol);
     let_go(transport);
 }
 
+/* connection_made was due, and waits for layers: what ends the transport now does not wait for it. */
+static bool is_held_back(const tram_transport *transport) {
+    return unlikely(transport->flags & T_LAYERED) && list_empty(&transport->on.ready.link);
+}
+
 void tram__transport_schedule_lost(tram_transport *transport) {
     stop_io(transport);
-    if (!(transport->flags & T_MADE_PENDING))
+    if (!(transport->flags & T_MADE_PENDING) || is_held_back(transport))
         queue_lost(transport);
 }
 
+bool tram__transport_unsent(const tram_transport *transport) {
+    return transport_write_size(transport) || transport->flags & T_HAS_WRITER;
+}
+
+void tram__transport_note_end(tram_transport *transport, enum end_reason reason) {
+    transport->end.reason = reason;
+    if (reason != END_BY_USER && tram__transport_unsent(transport))
+        transport->flags |= T_RESET;
+}
+
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user) {
+    tram__transport_end_by(transport, END_BY_ERROR, code, operation, user);
+}
+
+void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
+                            void *user) {
     tram_loop *loop = loop_of(transport);
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
@@ -170,6 +239,7 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
+    tram__transport_note_end(transport, reason);
     raised_claim(loop, user);
     tram__transport_schedule_lost(transport);
     /* A shared buffer's release may call anything: the end is set by then. */
@@ -230,6 +300,7 @@ int tram__transport_need_more(tram_transport *transport) {
     if (!more)
         return -ENOMEM;
     more->transport = transport;
+    transport_timer_init(&more->timer);
     list_init(&more->ready.link);
     transport->more = more;
     return 0;
@@ -253,16 +324,29 @@ static void queue_held(tram_transport *transport) {
         loop_ready(loop_of(transport), ready);
 }
 
+/* It failed, or there is no descriptor: the user's half of a carrier is to know. */
+__attribute__((noinline)) static void receive_started(tram_transport *transport, int status, bool before) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    if (status)
+        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    else if (kind->resumed && !before)
+        kind->resumed(transport);
+}
+
+void tram__transport_receive_start(tram_transport *transport) {
+    bool before = transport->io.wanted & IO_READ;
+    int status = tram__io_receive_start(&transport->io);
+    if (unlikely(status || transport->io.fd < 0))
+        receive_started(transport, status, before);
+}
+
 void tram__transport_start_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return; /* reading starts after connection_made */
-    if (unlikely(transport->flags & T_HELD)) {
+    if (unlikely(transport->flags & (T_HELD | T_LAYERED)))
         queue_held(transport);
-        return;
-    }
-    int status = tram__io_receive_start(&transport->io);
-    if (unlikely(status))
-        tram__transport_fatal(transport, status, "epoll_ctl", NULL);
+    else
+        tram__transport_receive_start(transport);
 }
 
 void tram__transport_clear_writer(tram_transport *transport) {
@@ -299,6 +383,19 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
     tram_future_release(creator);
 }
 
+ALWAYS_INLINE static void made(tram_transport *transport) {
+    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
+    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
+    tram__protocol_connection_made(transport);
+    start(transport);
+    if (unlikely(transport->flags & T_HAS_CREATOR))
+        notify_creator(transport);
+    if (unlikely(transport->flags & (T_HELD | T_LAYERED)))
+        tram__transport_start_reading(transport);
+    if (unlikely(sealed_before))
+        queue_lost(transport);
+}
+
 static void made_run(tram_loop *loop, struct ready *ready) {
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     if (unlikely(loop->debug)) { /* the log function may call anything: it is called before a state is read */
@@ -306,16 +403,16 @@ static void made_run(tram_loop *loop, struct ready *ready) {
         if (transport->flags & T_LOST)
             return; /* withdrawn */
     }
-    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
-    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
-    tram__protocol_connection_made(transport);
-    start(transport);
-    if (unlikely(transport->flags & T_HAS_CREATOR))
-        notify_creator(transport);
-    if (unlikely(transport->flags & T_HELD))
-        tram__transport_start_reading(transport);
-    if (unlikely(sealed_before))
-        queue_lost(transport);
+    if (likely(!(transport->flags & T_LAYERED)))
+        made(transport);
+    else if (transport->flags & T_LOST_PENDING)
+        undo(transport);
+    else if (transport_stack(transport)->calls->made(transport))
+        tram__transport_made(transport);
+}
+
+void tram__transport_made(tram_transport *transport) {
+    made(transport);
 }
 
 /* Pieces of up to a cache line become plain stores; of a whole transport compilers make a `rep stos`, which is slow. */
@@ -350,8 +447,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
         transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
-    transport->flags = T_MADE_PENDING | (kind->calls ? (uint32_t)T_HAS_OVERRIDES : 0) |
-                       (kind->no_reading ? (uint32_t)T_EOF : 0) | (creator ? (uint32_t)T_HAS_CREATOR : 0);
+    transport->flags = T_MADE_PENDING | kind->flags | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
@@ -363,15 +459,7 @@ bool tram__transport_withdraw(tram_transport *transport) {
     if (!(transport->flags & T_MADE_PENDING))
         return false;
     list_remove(&transport->on.ready.link);
-    stop_io(transport);
-    transport->flags &= ~(uint32_t)T_MADE_PENDING;
-    transport_kind_of(transport)->drop_queue(transport);
-    abandon_creator(transport);
-    tram_protocol *protocol = finish(transport);
-    if (protocol) /* a creation that is undone keeps its own */
-        tram__protocol_release_soon(loop_of(transport), protocol);
-    raised_drop(loop_of(transport), transport->end.user);
-    let_go(transport);
+    undo(transport);
     return true;
 }
 
@@ -388,10 +476,15 @@ void tram__transport_drop(tram_transport *transport) {
     if (transport->flags & T_LOST)
         return;
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & T_LOST_PENDING)
+    if (transport->flags & T_LOST_PENDING) {
         list_remove(&transport->on.ready.link);
-    else
+    } else {
+        tram__transport_note_end(transport, END_STOP);
+        if (transport->flags & T_RESET)
+            transport->end =
+                (struct transport_end){.code = TRAM_ECANCELLED, .operation = "loop_close", .reason = END_STOP};
         stop_io(transport);
+    }
     if (unlikely(loop->debug))
         warn_still_open(transport);
     transport_kind_of(transport)->drop_queue(transport);

@@ -157,6 +157,10 @@ __attribute__((noinline)) static int call_eof_received(tram_transport *transport
     return likely(keep_open >= 0) ? keep_open : receiving_failed(transport, keep_open, "eof_received");
 }
 
+int tram__protocol_timer_failed(tram_transport *transport, int status) {
+    return fail(transport, status, "timer");
+}
+
 int tram__protocol_eof(tram_transport *transport) {
     return transport->protocol->ops->eof_received ? call_eof_received(transport) : 0;
 }

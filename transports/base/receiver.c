@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "transports/base/held.h"
+#include "transports/base/stack.h"
 
 static inline tram_transport *transport_of(struct io *io) {
     return (tram_transport *)(void *)io;
@@ -85,6 +86,8 @@ static const struct io_receiver metered = {.buffer = metered_buffer, .received =
 /* ---- Choosing ---- */
 
 const struct io_receiver *tram__transport_receiver(const tram_transport *transport) {
+    if (unlikely(transport->flags & T_LAYERED))
+        return transport_stack(transport)->calls->receiver;
     return unlikely(transport->flags & T_METERED) ? &metered : protocol_receiver(transport);
 }
 

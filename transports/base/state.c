@@ -7,8 +7,9 @@
 #include "transports/base/transport.h"
 
 static void state_free(tram_loop *loop, struct loop_state *state) {
-    (void)loop;
-    tram__pool_fini(&((struct transport_state *)(void *)state)->pool);
+    struct transport_state *transports = (struct transport_state *)(void *)state;
+    memory_put(&loop->allocator, transports->scratch, TRAM_LAYER_READ);
+    tram__pool_fini(&transports->pool);
 }
 
 static void state_validate(const struct loop_state *base) {

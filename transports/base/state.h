@@ -26,12 +26,15 @@ struct spent_chunks {
     bool releasing;
 };
 
+struct scratch;
+
 struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
     struct close_hook chunk_hook;
     struct spent_chunks spent;
+    struct scratch *scratch; /* one that is free: scratch.h; NULL: none */
     tram_loop *loop;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */

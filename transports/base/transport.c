@@ -3,6 +3,7 @@
 
 #include "transports/base/entering.h"
 #include "transports/base/receiver.h"
+#include "transports/base/stack.h"
 
 /* ---- Reading ---- */
 
@@ -29,6 +30,15 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 
 /* ---- Ending ---- */
 
+void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation) {
+    if (!(transport->flags & (T_LOST_PENDING | T_LOST))) {
+        tram__transport_note_end(transport, reason);
+        if (transport->flags & T_RESET)
+            transport->end = (struct transport_end){.code = TRAM_ECANCELLED, .operation = operation, .reason = reason};
+    }
+    tram_transport_abort(transport);
+}
+
 void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
     switch (ending) {
     case IO_SHUTDOWN_STOP:
@@ -37,7 +47,7 @@ void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending
         tram__transport_close_gracefully(transport);
         break;
     case IO_SHUTDOWN_ABORT:
-        tram_transport_abort(transport);
+        tram__transport_cut(transport, END_STOP, "stop");
         break;
     case IO_SHUTDOWN_NOW:
         tram__transport_drop(transport);
@@ -131,9 +141,18 @@ tram_loop *tram_transport_get_loop(const tram_transport *transport) {
     return transport->io.loop;
 }
 
+static const void *layers_info(const tram_transport *transport, const char *name) {
+    const void *value = NULL;
+    for (struct layer *layer = transport_stack(transport)->top; layer && !value; layer = layer->below)
+        value = layer->kind->extra_info ? layer->kind->extra_info(layer, name) : NULL;
+    return value;
+}
+
 const void *tram_transport_get_extra_info(tram_transport *transport, const char *name, const void *fallback) {
     if (enter(transport, __func__) || !name)
         return fallback;
-    const void *value = transport_kind_of(transport)->extra_info(transport, name);
+    const void *value = unlikely(transport->flags & T_LAYERED) ? layers_info(transport, name) : NULL;
+    if (!value)
+        value = transport_kind_of(transport)->extra_info(transport, name);
     return value ? value : fallback;
 }

@@ -48,6 +48,20 @@ void tram__transport_maybe_resume(tram_transport *transport);
 /* The water marks that are meant where one or both are TRAM_LIMIT_DEFAULT (W-13). TRAM_EVALUE: they are none. */
 int tram__transport_water_marks(size_t *high, size_t *low);
 
+/*
+ * Bytes of layers for a carrier with a write queue, sent at once where nothing is queued unless `more` come soon, which
+ * ends with tram__transport_carry_rest(). Positive: the kernel has all of them; 0: some are queued; or a negative code,
+ * of a connection that is to fail. The protocol hears nothing yet.
+ */
+int tram__transport_carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more);
+int tram__transport_carry_rest(tram_transport *transport);
+
+/* A close goes on: what is queued, then connection_lost. */
+void tram__transport_end_carrier(tram_transport *transport);
+
+/* Layers are ready: connection_made, and all that comes with it. From the loop. */
+void tram__transport_made(tram_transport *transport);
+
 /* A write after the end: dropped, counted, and logged from the fifth on (W-6). */
 void tram__transport_drop_write(tram_transport *transport);
 
@@ -104,6 +118,9 @@ struct transport_addresses *tram__transport_addresses(tram_transport *transport)
 /* Forgets what is held for its receiver, at the end of the tick. */
 void tram__transport_drop_held(tram_transport *transport);
 
+/* The same whatever it is, for layers. */
+void tram__transport_receive_start(tram_transport *transport);
+
 /* Unless it is paused, ended or not made yet. Held bytes come first; then it is they who call this. */
 void tram__transport_start_reading(tram_transport *transport);
 
@@ -116,7 +133,21 @@ void tram__transport_call_lost(tram_transport *transport);
 /* The loop closes: end within this call, with connection_lost for whoever got connection_made. */
 void tram__transport_drop(tram_transport *transport);
 
+/* Accepted bytes, or a file, are not sent yet. */
+bool tram__transport_unsent(const tram_transport *transport);
+
+/*
+ * An end that the library makes: abort, but what was accepted and is dropped with it makes it an error: TRAM_ECANCELLED
+ * to the protocol, a reset to the peer.
+ */
+void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation);
+
+/* Before an end that has its error already, or is none to the protocol: it may be one to the peer. */
+void tram__transport_note_end(tram_transport *transport, enum end_reason reason);
+
 /* A fatal error (T-16). Does nothing if the end is certain already. */
+void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
+                            void *user);
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 
 /* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */

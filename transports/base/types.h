@@ -6,6 +6,7 @@
 
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
+#include "transports/base/timer.h"
 #include "transports/base/write_queue.h"
 #include <tram/transport.h>
 
@@ -55,6 +56,7 @@ enum sendfile_mode {
 /* What a kind of transport does in its own way. */
 struct transport_kind {
     struct io_kind io; /* first: a transport's io.kind leads here; with a receiver: receiver.h chooses which */
+    uint32_t flags;    /* that it begins with: T_HAS_OVERRIDES with `calls`, T_EOF with no_reading */
     const struct transport_overrides *calls; /* of transports with T_HAS_OVERRIDES */
     bool can_write_eof;
     bool detachable;
@@ -64,7 +66,13 @@ struct transport_kind {
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
-    void (*eof)(tram_transport *transport);        /* the peer's stream has ended */
+    void (*eof)(tram_transport *transport); /* the peer's stream has ended */
+    /* The user's half of a carrier sends these, or copies them; 0 or a negative code. NULL: the write queue does. */
+    int (*carry)(tram_transport *transport, const struct iovec *pieces, size_t count, size_t size);
+    /* Reading has started. May be NULL. */
+    void (*resumed)(tram_transport *transport);
+    /* It was closed, and layers are shut down: the carrier's own end. NULL: when nothing is queued. */
+    void (*close)(tram_transport *transport);
     void (*drop_queue)(tram_transport *transport); /* forgets what is queued for writing; queue.size is 0 then */
     int (*end_writing)(tram_transport *transport); /* nothing is queued any more, and write_eof was asked */
     void (*end)(tram_transport *transport);        /* connection_lost has returned: let go of the descriptor */
@@ -73,11 +81,21 @@ struct transport_kind {
     bool (*start_tls_compatible)(const tram_transport *transport);          /* NULL: it is not */
 };
 
+/* Who ends a connection: it decides whether the peer may take what it got for all (W-30). */
+enum end_reason {
+    END_BY_USER,     /* close, abort, or what the peer did; the default */
+    END_BY_ERROR,    /* a system call, a callback or a layer failed */
+    END_WRITE_LIMIT, /* more was queued than the hard limit allows */
+    END_TIMEOUT,     /* a deadline of its server, or of a bridge */
+    END_STOP,        /* the end of a grace, of a loop, or abort_clients */
+};
+
 /* What ends a connection, kept until connection_lost: small, since nothing may be allocated on the way out. */
 struct transport_end {
     const char *operation;
     void *user;
     int code; /* 0: a clean end */
+    enum end_reason reason : 8;
 };
 
 /* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
@@ -108,11 +126,14 @@ struct transport_addresses {
 
 /* What few transports have; made on the way in, so that no end needs memory. */
 struct transport_more {
+    struct transport_timer timer; /* first: it is set anew with every message */
     tram_transport *transport;
     void *user;                 /* the user's own */
     struct write_limits limits; /* where the user set some */
     struct held *held;          /* T_HELD: bytes that come before all others, see held.h */
     struct ready ready;         /* … and what delivers them, queued when reading starts */
+    struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
+    char *detail;               /* of the error that ends it; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
@@ -134,7 +155,7 @@ enum transport_flag {
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
     T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
-    T_EXCLUSIVE = 1 << 11,     /* a writer is at work: nobody else writes, nothing is read */
+    T_EXCLUSIVE = 1 << 11,     /* a writer is at work, or layers are not ready: nobody writes, nothing is delivered */
     T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
@@ -144,6 +165,8 @@ enum transport_flag {
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */
     T_METERED = 1 << 19,       /* its owner is told of every byte that moves */
     T_BRIDGED = 1 << 20,       /* a bridge has it: errors are told though nothing is read, and nobody sends files */
+    T_LAYERED = 1 << 21,       /* layers lie between carrier and protocol: stack.h */
+    T_RESET = 1 << 22,         /* accepted bytes were dropped: the peer is to see a reset (W-30) */
     T_FLAGS_END,               /* one above the last */
 };
 

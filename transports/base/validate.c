@@ -5,9 +5,9 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending", "made",           "paused",        "eof",      "closing",   "lost-pending", "lost",
-    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive", "writer",       "yields",
-    "server-close", "held",           "writing-ended", "not-ours", "fd-known",  "metered",      "bridged",
+    "made-pending",   "made",      "paused",   "eof",       "closing", "lost-pending", "lost",         "write-eof",
+    "writing-paused", "overrides", "creator",  "exclusive", "writer",  "yields",       "server-close", "held",
+    "writing-ended",  "not-ours",  "fd-known", "metered",   "bridged", "layered",      "reset",
 };
 _Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 
@@ -29,7 +29,8 @@ static void flags_validate(uint32_t flags) {
     TRAM_ASSERT(!(flags & T_LOST)); /* it would have left the loop's slots */
     TRAM_ASSERT(!(flags & T_LOST_PENDING) || flags & T_CLOSING);
     TRAM_ASSERT((flags & (T_MADE | T_MADE_PENDING)) != (T_MADE | T_MADE_PENDING));
-    TRAM_ASSERT(!(flags & (T_EXCLUSIVE | T_WRITER_YIELDS)) || flags & T_HAS_WRITER);
+    TRAM_ASSERT(!(flags & T_EXCLUSIVE) || flags & (T_HAS_WRITER | T_LAYERED));
+    TRAM_ASSERT(!(flags & T_WRITER_YIELDS) || flags & T_HAS_WRITER);
     TRAM_ASSERT((flags & (T_EXCLUSIVE | T_WRITER_YIELDS)) != (T_EXCLUSIVE | T_WRITER_YIELDS));
 }
 

@@ -7,6 +7,7 @@
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
+#include "transports/base/stack.h"
 #include "transports/base/transport.h"
 
 #include <errno.h>
@@ -16,14 +17,14 @@
 
 void tram__transport_maybe_pause(tram_transport *transport) {
     const uint32_t state = T_MADE | T_WRITING_PAUSED;
-    if (transport->queue.size <= transport->limits->high || (transport->flags & state) != T_MADE)
+    if (transport_write_size(transport) <= transport->limits->high || (transport->flags & state) != T_MADE)
         return; /* a custom transport may be written to before connection_made, which comes first (P-1) */
     transport->flags |= T_WRITING_PAUSED;
     tram__protocol_pause_writing(transport);
 }
 
 void tram__transport_maybe_resume(tram_transport *transport) {
-    if (!(transport->flags & T_WRITING_PAUSED) || transport->queue.size > transport->limits->low)
+    if (!(transport->flags & T_WRITING_PAUSED) || transport_write_size(transport) > transport->limits->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
@@ -39,8 +40,9 @@ void tram__transport_count_sent(tram_transport *transport, size_t sent) {
     transport_moved(transport, TRAFFIC_OUT);
 }
 
-void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
-    tram__transport_fatal(transport, TRAM_ELIMIT, operation, NULL);
+static void tell_over_limit(tram_transport *transport, enum end_reason reason, const char *operation,
+                            const char *message) {
+    tram__transport_end_by(transport, reason, TRAM_ELIMIT, operation, NULL);
     tram_error error = {.code = TRAM_ELIMIT, .operation = operation};
     tram_exception exception = {
         .message = message,
@@ -52,14 +54,18 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
     tram__report(loop_of(transport), &exception);
 }
 
+void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message) {
+    tell_over_limit(transport, END_BY_ERROR, operation, message);
+}
+
 __attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
     if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
         stats_add(&loop_of(transport)->stats.over_write_limit, 1);
-    tram__transport_over_limit(transport, "write", "more is queued for writing than the hard limit allows");
+    tell_over_limit(transport, END_WRITE_LIMIT, "write", "more is queued for writing than the hard limit allows");
 }
 
 void tram__transport_queue_grew(tram_transport *transport) {
-    if (unlikely(transport->limits->hard && transport->queue.size > transport->limits->hard)) {
+    if (unlikely(transport->limits->hard && transport_write_size(transport) > transport->limits->hard)) {
         over_hard_limit(transport);
         return;
     }
@@ -139,16 +145,44 @@ static int keep_rest(tram_transport *transport, const void *data, size_t size) {
     return 0;
 }
 
+/* Through the layers, which take all. After close nothing is taken any more (S-23). */
+__attribute__((noinline)) static int write_layered(tram_transport *transport, const struct iovec *pieces,
+                                                   size_t count) {
+    if (transport->flags & T_CLOSING)
+        tram__transport_drop_write(transport);
+    else
+        transport_stack(transport)->calls->write(transport, pieces, count);
+    return 0;
+}
+
 int tram__transport_write(tram_transport *transport, const void *data, size_t size) {
     if (unlikely(!data && size))
         return tram__invalid("data");
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
+    if (unlikely(transport->flags & T_LAYERED)) {
+        struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+        return write_layered(transport, &piece, 1);
+    }
     size_t sent = 0;
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, data, size));
     return likely(sent == size) ? 0 : keep_rest(transport, (const char *)data + sent, size - sent);
+}
+
+/* What comes behind the first `sent` bytes. 0 or -ENOMEM. */
+static int queue_rest(tram_transport *transport, const struct iovec *pieces, size_t count, size_t sent) {
+    for (size_t i = 0; i < count; i++) {
+        size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
+        sent -= skip;
+        if (skip == pieces[i].iov_len)
+            continue; /* sent, or empty: then its address may be NULL */
+        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
+                                   pieces[i].iov_len - skip) < 0)
+            return -ENOMEM;
+    }
+    return 0;
 }
 
 int tram__transport_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
@@ -159,20 +193,15 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
+    if (unlikely(transport->flags & T_LAYERED))
+        return write_layered(transport, pieces, count);
     size_t sent = 0;
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX));
     if (likely(sent == size) || died(transport))
         return 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
-        sent -= skip;
-        if (skip == pieces[i].iov_len)
-            continue; /* sent, or empty: then its address may be NULL */
-        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
-                                   pieces[i].iov_len - skip) < 0)
-            return out_of_memory(transport);
-    }
+    if (queue_rest(transport, pieces, count, sent))
+        return out_of_memory(transport);
     tram__transport_queued(transport);
     return 0;
 }
@@ -185,6 +214,10 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
     int status = may_write(transport, size);
     if (unlikely(status <= 0))
         return status;
+    if (unlikely(transport->flags & T_LAYERED)) {
+        struct iovec piece = {.iov_base = (void *)(uintptr_t)tram_buffer_data(buffer), .iov_len = size};
+        return write_layered(transport, &piece, 1);
+    }
     size_t sent = 0;
     if (goes_at_once(transport))
         sent = taken(transport, io_try_send(&transport->io, tram_buffer_data(buffer), size));
@@ -205,10 +238,23 @@ static size_t send_chain(tram_transport *transport, const struct write_queue *ch
     return taken(transport, io_try_send_pieces(&transport->io, pieces, count));
 }
 
+static void write_chain_layered(tram_transport *transport, struct write_queue *chain) {
+    while (chain->size) {
+        struct iovec pieces[TRAM_WRITE_PIECES];
+        size_t count = tram__write_queue_gather(chain, pieces, TRAM_WRITE_PIECES), size = 0;
+        for (size_t i = 0; i < count; i++)
+            size += pieces[i].iov_len;
+        write_layered(transport, pieces, count);
+        tram__write_queue_consume(loop_of(transport), chain, size);
+    }
+}
+
 int tram__transport_write_chain(tram_transport *transport, struct write_queue *chain) {
     PROBE2(write, transport, chain->size);
     int status = may_write(transport, chain->size);
-    if (likely(status > 0) && goes_at_once(transport))
+    if (unlikely(transport->flags & T_LAYERED) && status > 0)
+        write_chain_layered(transport, chain);
+    else if (likely(status > 0) && goes_at_once(transport))
         tram__write_queue_consume(loop_of(transport), chain, send_chain(transport, chain));
     if (unlikely(status <= 0 || died(transport)) || likely(!chain->size)) {
         tram__write_queue_clear(loop_of(transport), chain);
@@ -234,6 +280,9 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
         return;
     }
     tram__io_send_stop(&transport->io);
+    if (unlikely(transport->flags & T_LAYERED) &&
+        (transport_stack(transport)->kept || (transport->flags & T_CLOSING && transport_shutting_down(transport))))
+        return; /* layers have something to write still */
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
             tram__transport_schedule_lost(transport);
@@ -246,7 +295,7 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
 }
 
 bool tram__transport_idle(const tram_transport *transport) {
-    return write_queue_empty(&transport->queue) && !(transport->flags & T_WRITING_PAUSED);
+    return !transport_write_size(transport) && !(transport->flags & T_WRITING_PAUSED);
 }
 
 void tram__transport_sent(tram_transport *transport, ssize_t result) {
@@ -260,6 +309,47 @@ void tram__transport_sent(tram_transport *transport, ssize_t result) {
     tram__transport_maybe_resume(transport); /* may write, close, abort (W-20) */
     if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING))
         tram__transport_drained(transport, true);
+}
+
+/* ---- For layers ---- */
+
+int tram__transport_carry_rest(tram_transport *transport) {
+    struct iovec pieces[TRAM_WRITE_PIECES];
+    if (write_queue_empty(&transport->queue) || transport->corked || transport->io.wanted & IO_WRITE)
+        return write_queue_empty(&transport->queue);
+    size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
+    ssize_t sent = io_try_send_pieces(&transport->io, pieces, count);
+    if (sent < 0 && sent != -EAGAIN)
+        return (int)sent;
+    if (sent > 0) {
+        tram__transport_count_sent(transport, (size_t)sent);
+        tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)sent);
+    }
+    if (write_queue_empty(&transport->queue))
+        return 1;
+    return tram__io_send_start(&transport->io);
+}
+
+int tram__transport_carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
+    size_t size = 0, taken_now = 0;
+    bool first = write_queue_empty(&transport->queue) && !transport->corked && !more;
+    for (size_t i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    if (first && size) {
+        ssize_t sent = io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX);
+        if (sent < 0 && sent != -EAGAIN)
+            return (int)sent;
+        if (sent > 0) {
+            taken_now = (size_t)sent;
+            tram__transport_count_sent(transport, taken_now);
+        }
+    }
+    if (taken_now == size)
+        return 1;
+    int status = queue_rest(transport, pieces, count, taken_now);
+    if (status || more || transport->corked)
+        return status;
+    return first ? tram__io_send_start(&transport->io) : tram__transport_carry_rest(transport);
 }
 
 /* Sends what was held back, as far as the kernel takes it. False: the connection ended. */
@@ -311,12 +401,21 @@ int tram__transport_write_eof(tram_transport *transport) {
     if (transport->flags & T_EXCLUSIVE)
         return TRAM_ESTATE;
     transport_flush_writer(transport);
+    if (unlikely(transport->flags & T_LAYERED)) {
+        if (!tram_transport_can_write_eof(transport))
+            return -ENOTSUP;
+        transport->flags |= T_WRITE_EOF;
+        if (!transport_stack(transport)->calls->write_eof(transport))
+            transport->flags |= T_WRITING_ENDED; /* the carrier's writing side stays open */
+        if (transport->flags & T_LOST_PENDING)
+            return 0;
+    }
     transport->flags |= T_WRITE_EOF;
     if (unlikely(transport->corked && !write_queue_empty(&transport->queue))) {
         flush_corked(transport); /* which ends the writing side when nothing is left */
         return 0;
     }
-    return write_queue_empty(&transport->queue) ? end_writing(transport) : 0;
+    return !transport_write_size(transport) ? end_writing(transport) : 0;
 }
 
 void tram__transport_set_writer(tram_transport *transport, struct exclusive_writer *writer) {
@@ -339,6 +438,14 @@ void tram__transport_set_yielding_writer(tram_transport *transport, struct exclu
     transport->io.flags |= IO_SENDS_FILE;
 }
 
+void tram__transport_end_carrier(tram_transport *transport) {
+    const struct transport_kind *kind = transport_kind_of(transport);
+    if (unlikely(kind->close))
+        kind->close(transport);
+    else if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING) && !resume_is_due(transport))
+        tram__transport_schedule_lost(transport);
+}
+
 int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
@@ -347,12 +454,18 @@ int tram__transport_close(tram_transport *transport) {
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->corked))
         flush_corked(transport);
-    if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING) && !resume_is_due(transport))
-        tram__transport_schedule_lost(transport);
+    if (unlikely(transport->flags & T_LAYERED) &&
+        (transport->flags & T_LOST_PENDING || !transport_stack(transport)->calls->close(transport)))
+        return 0;
+    tram__transport_end_carrier(transport);
     return 0;
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {
+    const struct layer *layer = unlikely(transport->flags & T_LAYERED) ? transport_stack(transport)->top : NULL;
+    for (; layer; layer = layer->below)
+        if (!layer->kind->write_eof)
+            return false;
     return transport_kind_of(transport)->can_write_eof;
 }
 
@@ -370,7 +483,7 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 }
 
 /* What keeps a write from the short way. */
-#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS | T_METERED)
+#define T_NO_SHORT_WAY (T_HAS_OVERRIDES | T_NO_WRITING | T_WRITER_YIELDS | T_METERED | T_LAYERED)
 
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
@@ -482,5 +595,5 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
 size_t tram_transport_get_write_buffer_size(const tram_transport *transport) {
     enter(transport, __func__);
     const struct exclusive_writer *writer = transport_writer(transport);
-    return transport->queue.size + (unlikely(writer != NULL) ? writer->held : 0);
+    return transport_write_size(transport) + (unlikely(writer != NULL) ? writer->held : 0);
 }

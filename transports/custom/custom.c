@@ -6,6 +6,7 @@
 
 #include "core/base/invalid.h"
 #include "transports/base/receiver.h"
+#include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 #include "transports/socket/socket.h"
@@ -44,6 +45,15 @@ static int call_entry(struct custom *custom, int (*entry)(tram_transport *, void
 
 /* ---- What protocols call ---- */
 
+static int carry(tram_transport *transport, const struct iovec *pieces, size_t count, size_t size) {
+    struct custom *custom = custom_of(transport);
+    transport->queue.size += size;
+    custom->in_entries++;
+    int status = custom->ops->writelines(transport, custom->state, pieces, count);
+    custom->in_entries--;
+    return status;
+}
+
 static int custom_writelines(tram_transport *transport, const struct iovec *pieces, size_t count) {
     struct custom *custom = custom_of(transport);
     size_t size;
@@ -59,11 +69,9 @@ static int custom_writelines(tram_transport *transport, const struct iovec *piec
         tram__transport_drop_write(transport);
         return 0;
     }
-    transport->queue.size += size;
-    custom->in_entries++;
-    int status = custom->ops->writelines(transport, custom->state, pieces, count);
-    custom->in_entries--;
-    if (fatal(transport, status, "write") == -ENOMEM)
+    if (transport->flags & T_LAYERED)
+        return tram__transport_writelines(transport, pieces, count);
+    if (fatal(transport, carry(transport, pieces, count, size), "write") == -ENOMEM)
         return -ENOMEM;
     if (!over(transport))
         tram__transport_queue_grew(transport);
@@ -99,51 +107,36 @@ static int custom_pause_reading(tram_transport *transport) {
     return 0;
 }
 
-/* Tells the transport that reading has started, if it has. */
-static int notify_reading(tram_transport *transport) {
-    struct custom *custom = custom_of(transport);
-    if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF) || !custom->ops->resume_reading)
-        return 0;
-    return call_entry(custom, custom->ops->resume_reading, "resume_reading");
-}
-
 /* connection_made has returned. */
 static int start(tram_transport *transport) {
     tram__transport_maybe_pause(transport); /* for what was written before */
-    return over(transport) ? 0 : notify_reading(transport);
+    return 0;
 }
 
-static int custom_resume_reading(tram_transport *transport) {
-    bool reading = transport->io.wanted & IO_READ;
-    tram__transport_resume_reading(transport);
-    if (!reading && transport->io.wanted & IO_READ)
-        notify_reading(transport);
-    return 0;
+static void resumed(tram_transport *transport) {
+    struct custom *custom = custom_of(transport);
+    if (custom->ops->resume_reading)
+        call_entry(custom, custom->ops->resume_reading, "resume_reading");
 }
 
 static bool sent_is_queued(const struct custom *custom) {
     return custom->sent.run && !list_empty(&custom->sent.link);
 }
 
-static int custom_close(tram_transport *transport) {
+static void end_carrier(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
-    if (transport->flags & T_CLOSING)
-        return 0;
-    transport->flags |= T_CLOSING;
-    tram__io_receive_stop(&transport->io);
     int status = custom->ops->close ? call_entry(custom, custom->ops->close, "close") : 0;
     custom->ends_itself = status > 0;
     /* Where the rest was sent within the entry, sent_run() goes on. */
     if (!status && !over(transport) && !transport->queue.size && !sent_is_queued(custom))
         tram__transport_schedule_lost(transport);
-    return 0;
 }
 
 static const struct transport_overrides calls = {
-    .close = custom_close,
+    .close = tram__transport_close,
     .abort = tram__transport_abort,
     .pause_reading = custom_pause_reading,
-    .resume_reading = custom_resume_reading,
+    .resume_reading = tram__transport_resume_reading,
     .write = custom_write,
     .writelines = custom_writelines,
     .write_buffer = custom_write_buffer,
@@ -201,11 +194,15 @@ static bool start_tls_compatible(const tram_transport *transport) {
 #define CUSTOM_KIND(kind, writes, half_close, sends)                                                                   \
     static const struct transport_kind kind = {                                                                        \
         .io = {.name = "custom", .transport = true, .ending = ending},                                                 \
+        .flags = T_HAS_OVERRIDES,                                                                                      \
         .calls = &calls,                                                                                               \
         .no_writing = !(writes),                                                                                       \
         .can_write_eof = half_close,                                                                                   \
         .sendfile = sends,                                                                                             \
         .start_tls_compatible = start_tls_compatible,                                                                  \
+        .carry = carry,                                                                                                \
+        .resumed = resumed,                                                                                            \
+        .close = end_carrier,                                                                                          \
         .drop_queue = drop_queue,                                                                                      \
         .end_writing = end_writing,                                                                                    \
         .start = start,                                                                                                \
@@ -271,7 +268,12 @@ size_t tram_custom_received(tram_transport *transport, const void *data, size_t 
     size_t taken = 0;
     if (loop_enter(transport->io.loop, __func__) || !reading(transport))
         return 0;
-    tram__transport_feed(transport, data, size, &taken);
+    if (unlikely(transport->flags & T_LAYERED)) {
+        taken = size;
+        transport_stack(transport)->calls->received(transport, data, size);
+    } else {
+        tram__transport_feed(transport, data, size, &taken);
+    }
     if (taken) {
         stats_add(&transport->io.loop->stats.reads, 1);
         stats_add(&transport->io.loop->stats.bytes_received, (uint64_t)taken);
@@ -282,6 +284,10 @@ size_t tram_custom_received(tram_transport *transport, const void *data, size_t 
 bool tram_custom_eof(tram_transport *transport) {
     if (loop_enter(transport->io.loop, __func__) || !reading(transport))
         return false;
+    if (unlikely(transport->flags & T_LAYERED)) {
+        transport_stack(transport)->calls->eof(transport);
+        return true;
+    }
     transport->flags |= T_EOF;
     tram__io_receive_stop(&transport->io);
     int keep_open = tram__protocol_eof(transport);

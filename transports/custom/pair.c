@@ -147,6 +147,7 @@ static void deliver(struct link *link, unsigned side) {
         size_t left = segment->size - segment->taken;
         size_t taken = tram_custom_received(end->transport, segment->bytes + segment->taken, left);
         segment->taken += taken;
+        /* Of a transport that closes nobody will read it, and the writer need not wait. */
         if (taken == left || (end->transport && tram_transport_is_closing(end->transport))) {
             give_credit(link, side, segment);
             continue;
@@ -186,8 +187,6 @@ static void run_segment(tram_loop *loop, struct mail *mail) {
     struct segment *segment = message.segment;
     if (!transport) {
         segment_free(message.link, segment);
-    } else if (tram_transport_is_closing(transport)) {
-        give_credit(message.link, message.side, segment); /* nobody will read it, and the writer need not wait */
     } else {
         segment->next = NULL;
         *end->last = segment;
@@ -330,6 +329,7 @@ static const tram_custom_ops pair_ops = {
     .close = pair_close,
     .abort = pair_abort,
     .ended = pair_ended,
+    .start_tls_compatible = true,
 };
 
 /* ---- Making one ---- */

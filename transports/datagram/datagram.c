@@ -337,6 +337,7 @@ static const struct transport_overrides calls = {
 
 static const struct transport_kind datagram_kind = {
     .io = {.name = "datagram", .transport = true, .datagrams = &datagrams, .ending = ending},
+    .flags = T_HAS_OVERRIDES,
     .calls = &calls,
     .drop_queue = drop_queue,
     .end = tram__socket_end,

@@ -67,7 +67,8 @@ static void finish(struct sendfile *sendfile, int code) {
 
 static void lost(struct exclusive_writer *writer) {
     struct sendfile *sendfile = of(writer);
-    int code = sendfile->transport->end.code;
+    const struct transport_end *end = &sendfile->transport->end;
+    int code = end->reason == END_STOP ? 0 : end->code;
     tram__file_source_close(&sendfile->source);
     tram__future_fail_code(&sendfile->future, code ? tram__sendfile_code(code) : -ECONNRESET, "sendfile");
     tram__future_drop(&sendfile->future);
@@ -188,7 +189,7 @@ static void range_sent(struct exclusive_writer *writer, ssize_t result) {
 /* The queue is empty. What it sends at once costs no trip through the poller. */
 static void begin(struct sendfile *sendfile, bool at_once) {
     tram_transport *transport = sendfile->transport;
-    if (transport_kind_of(transport)->sendfile != SENDFILE_NATIVE || !sendfile->source.regular) {
+    if (tram_transport_sendfile_mode(transport) != TRAM_SENDFILE_TRY_NATIVE || !sendfile->source.regular) {
         begin_blocks(sendfile);
         return;
     }

@@ -32,13 +32,6 @@ static enum limit next_deadline(const struct expiry *expiry, uint64_t *ret_when)
     return limit;
 }
 
-/* A peer that did not get all must not take what it got for all. */
-static void reset_if_cut_short(const tram_transport *transport) {
-    struct linger linger = {.l_onoff = 1};
-    if (!write_queue_empty(&transport->queue))
-        transport->io.loop->sys->setsockopt(transport->io.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-}
-
 static void end(struct expiry *expiry, enum limit limit) {
     static const char *const operations[] = {
         [LIMIT_IDLE] = "idle", [LIMIT_FIRST_BYTE] = "first byte", [LIMIT_TOTAL] = "total"};
@@ -46,8 +39,7 @@ static void end(struct expiry *expiry, enum limit limit) {
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return; /* the end came first */
     tram__limits_count(expiry->expiries->tally, transport->io.loop, limit);
-    reset_if_cut_short(transport);
-    tram__transport_fatal(transport, -ETIMEDOUT, operations[limit], NULL);
+    tram__transport_end_by(transport, END_TIMEOUT, -ETIMEDOUT, operations[limit], NULL);
 }
 
 static void expired(tram_loop *loop, struct deadline *deadline) {

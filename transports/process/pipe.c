@@ -102,6 +102,7 @@ static const struct transport_overrides write_calls = {
 
 static const struct transport_kind read_kind = {
     .io = {.name = "read pipe", .transport = true, .receiver = &tram__receiver_plain, .ending = tram__bytes_ending},
+    .flags = T_HAS_OVERRIDES,
     .calls = &read_calls,
     .no_writing = true,
     .lives_on = true,
@@ -119,8 +120,8 @@ static const struct transport_kind read_kind = {
                .sent = tram__bytes_sent,                                                                               \
                .hangup = reader_gone,                                                                                  \
                .ending = tram__bytes_ending},                                                                          \
-        .calls = &write_calls, .no_reading = true, .can_write_eof = true, .start = start_function,                     \
-        .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,                                    \
+        .flags = T_HAS_OVERRIDES | T_EOF, .calls = &write_calls, .no_reading = true, .can_write_eof = true,            \
+        .start = start_function, .drop_queue = tram__bytes_drop_queue, .end = end, .extra_info = extra_info,           \
     }
 
 static const struct transport_kind write_kind = WRITE_KIND(listen_to_reader);

@@ -262,6 +262,7 @@ static const struct transport_overrides process_calls = {.close = process_close,
 
 static const struct transport_kind process_kind = {
     .io = {.name = "subprocess", .transport = true, .ready = child_ready, .ending = process_ending},
+    .flags = T_HAS_OVERRIDES | T_EOF,
     .calls = &process_calls,
     .no_reading = true,
     .no_writing = true,

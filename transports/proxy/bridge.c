@@ -214,7 +214,9 @@ static void idle_expired(tram_loop *loop, struct deadline *deadline) {
     if (idle_end(bridge) > now && tram__deadline_start(loop, deadline, idle_end(bridge)) == 0)
         return;
     decide(&bridge->sides[0], TRAM_BRIDGE_IDLE, 0);
-    on_both(bridge, tram_transport_abort);
+    for (size_t i = 0; i < 2; i++)
+        if (bridge->sides[i].protocol.transport)
+            tram__transport_cut(bridge->sides[i].protocol.transport, END_TIMEOUT, "idle");
 }
 
 /* ---- Making one ---- */
@@ -233,7 +235,7 @@ static bool is_stream(const tram_transport *transport) {
 
 /* Can all that `from` may still send be written to `to`? 0 or why not. */
 static int leads(const tram_transport *from, const tram_transport *to) {
-    bool busy = from->flags & T_HAS_WRITER && !(from->flags & T_WRITER_YIELDS);
+    bool busy = from->flags & T_EXCLUSIVE;
     if (from->flags & T_CLOSING || busy || !from->protocol)
         return TRAM_ESTATE;
     if (from->flags & T_EOF)

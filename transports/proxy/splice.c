@@ -201,6 +201,8 @@ static void send_on(struct splice *splice, size_t size) {
 
 static bool is_tcp(const tram_transport *transport) {
     sa_family_t family = transport->peer.sin6_family;
+    if (transport->flags & T_LAYERED)
+        return false;
     return transport_kind_of(transport)->sendfile == SENDFILE_NATIVE && (family == AF_INET || family == AF_INET6);
 }
 
@@ -218,7 +220,8 @@ bool tram__splice_learn(struct splice *splice, size_t size) {
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
-    const uint32_t state = T_MADE | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER | T_WRITING_PAUSED;
+    const uint32_t state =
+        T_MADE | T_LAYERED | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER | T_WRITING_PAUSED;
     return to && write_queue_empty(&to->queue) && !to->corked && !to->limits->hard && (to->flags & state) == T_MADE;
 }
 

@@ -34,6 +34,7 @@ static void close_client(tram_transport *transport, void *arg) {
 
 static void abort_client(tram_transport *transport, void *arg) {
     (void)arg;
+    tram__transport_note_end(transport, END_STOP); /* lost(0) all the same: it is the user's call */
     tram_transport_abort(transport);
 }
 

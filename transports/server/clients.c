@@ -1,6 +1,7 @@
 /* Who is connected to a server: for whoever wants to know what still keeps it from ending. */
 #include <stdio.h>
 
+#include "transports/base/stack.h"
 #include "transports/server/server.h"
 
 struct walk {
@@ -12,7 +13,7 @@ static void visit_transport(tram_transport *transport, void *arg) {
     const struct walk *walk = arg;
     tram_client client = {
         .transport = transport,
-        .unsent = transport->queue.size,
+        .unsent = transport_write_size(transport),
         .half_closed = (transport->flags & (T_EOF | T_CLOSING)) == T_EOF,
         .closing = transport->flags & T_CLOSING,
     };

@@ -58,7 +58,7 @@ static void limited_detached(struct transport_owner *owner, tram_transport *tran
     limits_leave_source(server->limits, &transport->peer);
     if (transport->limits == &server->limits->write) /* which a held transport may outlive */
         transport->limits = &tram__write_limits;
-    if (end->code == TRAM_ELIMIT && end->operation && strcmp(end->operation, "write") == 0)
+    if (end->reason == END_WRITE_LIMIT)
         tram__limits_count(server->tally, transport->io.loop, LIMIT_WRITE);
     count_out(server);
 }

@@ -58,9 +58,9 @@ static bool is_unix(const tram_transport *transport) {
 
 /* Descriptors may come and go from now on. 0, -ENOTSUP or -ENOMEM. */
 static int prepare(tram_transport *transport) {
-    if (transport->io.flags & IO_DESCRIPTORS)
+    if (transport->io.flags & IO_DESCRIPTORS && !(transport->flags & T_LAYERED))
         return 0;
-    if (!transport->io.kind->descriptors || !is_unix(transport))
+    if (!transport->io.kind->descriptors || transport->flags & T_LAYERED || !is_unix(transport))
         return -ENOTSUP;
     if (tram__transport_need_more(transport))
         return -ENOMEM;

@@ -86,6 +86,12 @@ void tram__socket_end(tram_transport *transport) {
     transport->io.fd = -1;
     if (transport->flags & T_NOT_OURS)
         return;
+    if (unlikely(transport->flags & T_RESET)) {
+        struct linger linger = {.l_onoff = 1};
+        loop->sys->setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+        loop->sys->close(fd);
+        return;
+    }
     /* Closing what has unread bytes resets the connection: the end of the stream goes first (V-42). */
     if ((transport->flags & (T_SERVER_CLOSE | T_EOF)) == T_SERVER_CLOSE)
         loop->sys->shutdown(fd, SHUT_WR);
@@ -223,13 +229,21 @@ static int make_place(tram_transport *transport) {
     return -ENOMEM;
 }
 
+__attribute__((noinline)) static void begin_with_care(tram_transport *transport, const struct stream_options *options) {
+    if (options->held)
+        tram__transport_give_held(transport, options->held);
+    if (options->metered)
+        transport->flags |= T_METERED;
+    tram__transport_choose_receiver(transport);
+}
+
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport) {
     tram_transport *transport;
     int status = tram__transport_new(loop, &stream_kind, fd, &transport);
-    if (unlikely(options->held != NULL) && !status)
-        status = make_place(transport);
-    if (status)
+    if (unlikely(status || options->held))
+        status = status ? status : make_place(transport);
+    if (unlikely(status))
         return status;
     if (likely(options->peer))
         keep_peer(transport, options->peer, options->peer_size);
@@ -240,12 +254,8 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
     tram__transport_begin(transport, protocol, options->owner, options->creator);
     if (unlikely(!options->owner))
         transport->flags |= T_FD_KNOWN; /* it may have been given */
-    if (unlikely(options->held != NULL))
-        tram__transport_give_held(transport, options->held);
-    if (unlikely(options->metered))
-        transport->flags |= T_METERED;
-    if (unlikely(options->metered || protocol->ops->get_buffer))
-        tram__transport_choose_receiver(transport);
+    if (unlikely((uintptr_t)options->held | options->metered | (uintptr_t)protocol->ops->get_buffer))
+        begin_with_care(transport, options);
     if (ret_transport)
         *ret_transport = transport;
     return 0;

@@ -1,0 +1,375 @@
+/* Actors without a connection: life, messages, timers, monitors, links and names. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/actors/actors.h"
+#include "support/support.h"
+
+struct tested {
+    tram_actor actor;
+    struct world *world;
+    const char *name;
+    int (*on)(struct tested *tested, const char *event); /* what a callback does, and returns */
+    tram_address other;
+    int reason;
+    bool stopped;
+};
+
+static int happened(tram_actor *actor, const char *event) {
+    struct tested *tested = (struct tested *)actor;
+    trace(tested->world, "%s.%s", tested->name, event);
+    return tested->on ? tested->on(tested, event) : 0;
+}
+
+static int started(tram_actor *actor) {
+    return happened(actor, "started");
+}
+
+static int message_received(tram_actor *actor, tram_message *message) {
+    char event[32];
+    snprintf(event, sizeof event, "message:%u", message->tag);
+    return happened(actor, event);
+}
+
+static int timed_out(tram_actor *actor) {
+    return happened(actor, "timed_out");
+}
+
+static int actor_ended(tram_actor *actor, tram_address who, int reason) {
+    char event[64];
+    ((struct tested *)actor)->other = who;
+    snprintf(event, sizeof event, "ended:%s", reason ? tram_error_name(reason) : "0");
+    return happened(actor, event);
+}
+
+static int closing(tram_actor *actor) {
+    return happened(actor, "closing");
+}
+
+static void stopped(tram_actor *actor, int reason) {
+    struct tested *tested = (struct tested *)actor;
+    tested->reason = reason;
+    tested->stopped = true;
+    assert_null(actor->loop);
+    trace(tested->world, "%s.stopped:%s", tested->name, reason ? tram_error_name(reason) : "0");
+}
+
+static const tram_actor_ops whole_ops = {.started = started,
+                                         .message_received = message_received,
+                                         .timed_out = timed_out,
+                                         .actor_ended = actor_ended,
+                                         .closing = closing,
+                                         .stopped = stopped};
+static const tram_actor_ops simple_ops = {.message_received = message_received, .stopped = stopped};
+
+static tram_address start(struct world *world, struct tested *tested, const char *name, const tram_actor_ops *ops) {
+    tram_address address;
+    *tested = (struct tested){.actor.ops = ops, .world = world, .name = name};
+    assert_int_equal(tram_loop_start_actor(world->loop, &tested->actor), 0);
+    assert_int_equal(tram_actor_address(&tested->actor, &address), 0);
+    return address;
+}
+
+static int post(tram_address to, uint32_t tag) {
+    tram_message message = {.tag = tag};
+    return tram_post(to, &message);
+}
+
+static void test_N_11_an_actor_starts_hears_and_stops(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    tram_address address = start(world, &a, "a", &whole_ops), again;
+    assert_int_equal(post(address, 1), 0);
+    assert_int_equal(tram_loop_start_actor(world->loop, &a.actor), TRAM_ESTATE);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_trace(world, "a.started a.message:1");
+    assert_int_equal(post(address, 2), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, -EIO), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), TRAM_ESTATE);
+    assert_int_equal(tram_actor_address(&a.actor, &again), TRAM_ESTATE);
+    assert_int_equal(tram_actor_set_timer(&a.actor, 1), TRAM_ESTATE);
+    assert_trace(world, "");
+    run_to_rest(world);
+    assert_trace(world, "a.stopped:EIO");
+    assert_int_equal(tram_actor_stop(&a.actor, 0), TRAM_ESTATE);
+    address = start(world, &a, "a", &whole_ops); /* it may start again */
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.stopped:0"); /* `started` was not called yet */
+    struct tested none = {0};
+    assert_int_equal(tram_loop_start_actor(world->loop, &none.actor), TRAM_ETYPE);
+}
+
+static int fail_at_message(struct tested *tested, const char *event) {
+    (void)tested;
+    return strncmp(event, "message", 7) == 0 ? -EPROTO : 0;
+}
+
+static void test_N_11_a_callback_that_fails_stops_the_actor(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    tram_address address = start(world, &a, "a", &whole_ops);
+    a.on = fail_at_message;
+    assert_int_equal(post(address, 1), 0);
+    assert_int_equal(post(address, 2), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.started a.message:1 a.stopped:EPROTO");
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, -EPROTO);
+    world->exceptions = 0;
+}
+
+static int stop_after_timer(struct tested *tested, const char *event) {
+    return strcmp(event, "timed_out") == 0 ? tram_actor_stop(&tested->actor, 0) : 0;
+}
+
+static void test_N_11_a_timer_comes_once_and_the_last_one_counts(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    start(world, &a, "a", &whole_ops);
+    a.on = stop_after_timer;
+    assert_int_equal(tram_actor_set_timer(&a.actor, 3600000000000u), 0);
+    assert_int_equal(tram_actor_set_timer(&a.actor, 1000), 0);
+    run_until(world, &a.stopped);
+    assert_trace(world, "a.started a.timed_out a.stopped:0");
+    start(world, &a, "a", &whole_ops);
+    assert_int_equal(tram_actor_set_timer(&a.actor, 1000), 0);
+    assert_int_equal(tram_actor_set_timer(&a.actor, TRAM_FOREVER), 0);
+    assert_int_equal(tram_actor_set_timer(&a.actor, 1), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.stopped:0");
+}
+
+/* ---- Monitors and links ---- */
+
+static void test_N_12_a_monitor_hears_of_the_end_once(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    tram_address to_b;
+    start(world, &a, "a", &whole_ops);
+    to_b = start(world, &b, "b", &whole_ops);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.started b.started");
+    assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.ended:EIO b.stopped:EIO"); /* outside of a tick mail comes first */
+    assert_true(tram_address_equal(a.other, to_b));
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0); /* it has ended already */
+    run_to_rest(world);
+    assert_trace(world, "a.ended:ESRCH");
+    to_b.loop_generation += 2; /* a loop that has ended */
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.ended:ESRCH");
+
+    to_b = start(world, &b, "b", &whole_ops);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
+    run_to_rest(world);
+    assert_trace(world, "b.started");
+    assert_int_equal(tram_actor_stop(&b.actor, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.ended:0 b.stopped:0");
+
+    to_b = start(world, &b, "b", &whole_ops);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_stop(&b.actor, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "b.started a.stopped:0 b.stopped:0");
+}
+
+static void test_N_12_an_end_goes_along_links(void **state) {
+    struct world *world = *state;
+    struct tested a, b, c;
+    start(world, &a, "a", &simple_ops);
+    tram_address to_b = start(world, &b, "b", &simple_ops), to_c = start(world, &c, "c", &whole_ops);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0); /* is one link */
+    assert_int_equal(tram_actor_link(&b.actor, to_c), 0);
+    run_to_rest(world);
+    assert_trace(world, "c.started");
+    assert_int_equal(tram_actor_stop(&a.actor, -EIO), 0);
+    run_to_rest(world); /* b has no actor_ended and ends, c has and goes on */
+    assert_trace(world, "a.stopped:EIO b.stopped:EIO c.ended:EIO");
+    to_b = start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_link(&c.actor, to_b), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_stop(&c.actor, 0), 0);
+    run_to_rest(world); /* a normal end ends nobody */
+    assert_trace(world, "c.stopped:0");
+    assert_false(b.stopped);
+    to_c = start(world, &c, "c", &simple_ops);
+    assert_int_equal(tram_actor_link(&b.actor, to_c), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_unlink(&b.actor, to_c), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_stop(&c.actor, -EIO), 0);
+    run_to_rest(world);
+    assert_trace(world, "c.stopped:EIO");
+    assert_int_equal(tram_actor_link(&b.actor, to_c), 0); /* to one that has ended */
+    run_to_rest(world);
+    assert_trace(world, "b.stopped:ESRCH");
+}
+
+static void test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &whole_ops);
+    tram_loop *other;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    b = (struct tested){.actor.ops = &whole_ops, .world = world, .name = "b"};
+    tram_address to_b;
+    assert_int_equal(tram_loop_start_actor(other, &b.actor), 0);
+    assert_int_equal(tram_actor_address(&b.actor, &to_b), 0);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    assert_int_equal(tram_loop_dispatch(other), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0); /* on its way when the loop closes */
+    assert_int_equal(tram_loop_free(other), 0);
+    run_to_rest(world);
+    assert_int_equal(b.reason, TRAM_ECANCELLED);
+    assert_non_null(strstr(world->trace, "b.stopped:TRAM_ECANCELLED"));
+    assert_non_null(strstr(world->trace, "a.ended:TRAM_ECANCELLED"));
+    assert_non_null(strstr(world->trace, "a.ended:ESRCH"));
+    world->trace[0] = '\0';
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "a.stopped:TRAM_ECANCELLED");
+    assert_int_equal(tram_loop_start_actor(world->loop, &b.actor), TRAM_ESTATE);
+}
+
+static void test_N_11_N_12_nothing_is_lost_without_memory(void **state) {
+    struct world *world = *state;
+    unsigned began = 0, related = 0;
+    for (size_t allowed = 0; allowed < 30; allowed++) {
+        struct tested a, b;
+        world_reopen(world);
+        tram_address to_b = start(world, &b, "b", &simple_ops);
+        a = (struct tested){.actor.ops = &whole_ops, .world = world, .name = "a"};
+        run_ticks(world, 2);
+        world->fail_after = allowed;
+        if (tram_loop_start_actor(world->loop, &a.actor) == 0) {
+            began++;
+            int monitored = tram_actor_monitor(&a.actor, to_b), linked = tram_actor_link(&a.actor, to_b);
+            run_ticks(world, 3);
+            world->fail_after = SIZE_MAX;
+            world->trace[0] = '\0';
+            tram_actor_stop(&b.actor, -EIO);
+            run_to_rest(world);
+            unsigned told = 0;
+            for (const char *at = world->trace; (at = strstr(at, "a.ended")); at++)
+                told++;
+            related += !monitored && !linked;
+            assert_true(told <= 2);
+            tram_actor_stop(&a.actor, 0);
+        } else {
+            world->fail_after = SIZE_MAX;
+            tram_actor_stop(&b.actor, 0);
+        }
+        run_to_rest(world);
+        world->trace[0] = '\0';
+    }
+    assert_true(began > 10 && related > 5);
+}
+
+/* ---- Names ---- */
+
+static struct tested worker_actors[2];
+
+static int start_named(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)state;
+    struct tested *tested = &worker_actors[worker];
+    *tested = (struct tested){.actor.ops = &simple_ops, .world = arg, .name = "w"};
+    int status = tram_loop_start_actor(loop, &tested->actor);
+    if (!status)
+        status = tram_actor_register(&tested->actor, runtime, worker ? "one" : "zero");
+    return status;
+}
+
+static void test_N_13_actors_are_found_by_name_from_any_thread(void **state) {
+    struct world *world = *state;
+    tram_runtime_options options = {.workers = 2, .start = start_named, .arg = world};
+    tram_runtime *runtime;
+    tram_address zero, one, none;
+    struct tested a, b;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_lookup(runtime, "zero", &none), -ENOENT);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_lookup(runtime, "zero", &zero), 0);
+    assert_int_equal(tram_runtime_lookup(runtime, "one", &one), 0);
+    assert_int_not_equal(zero.loop, one.loop);
+    assert_int_equal(tram_runtime_lookup(runtime, "two", &none), -ENOENT);
+
+    start(world, &a, "a", &simple_ops); /* of a loop that is none of the runtime's */
+    start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_register(&a.actor, runtime, "zero"), -EEXIST);
+    assert_int_equal(tram_actor_register(&a.actor, runtime, ""), TRAM_EVALUE);
+    assert_int_equal(tram_actor_register(&a.actor, runtime, "a"), 0);
+    assert_int_equal(tram_actor_register(&a.actor, runtime, "also a"), 0);
+    assert_int_equal(tram_runtime_lookup(runtime, "also a", &none), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    assert_int_equal(tram_runtime_lookup(runtime, "a", &none), -ENOENT); /* from the stop on */
+    assert_int_equal(tram_runtime_lookup(runtime, "also a", &none), -ENOENT);
+    assert_int_equal(tram_actor_register(&b.actor, runtime, "a"), 0);
+    assert_int_equal(tram_actor_stop(&b.actor, 0), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    tram_runtime_free(runtime);
+    world->trace[0] = '\0';
+}
+
+/* ---- The end of a runtime ---- */
+
+static _Atomic int told;
+
+static int count_closing(tram_actor *actor) {
+    told++;
+    return tram_actor_stop(actor, 0);
+}
+
+static const tram_actor_ops closing_ops = {.closing = count_closing};
+
+static int start_closing(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    static struct tested actors[2];
+    (void)runtime;
+    (void)state;
+    (void)arg;
+    actors[worker] = (struct tested){.actor.ops = &closing_ops};
+    return tram_loop_start_actor(loop, &actors[worker].actor);
+}
+
+static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2, .start = start_closing};
+    tram_runtime *runtime;
+    told = 0;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(told, 2);
+    tram_runtime_free(runtime);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CASE(test_N_11_an_actor_starts_hears_and_stops),
+        CASE(test_N_11_a_callback_that_fails_stops_the_actor),
+        CASE(test_N_11_a_timer_comes_once_and_the_last_one_counts),
+        CASE(test_N_12_a_monitor_hears_of_the_end_once),
+        CASE(test_N_12_an_end_goes_along_links),
+        CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
+        CASE(test_N_11_N_12_nothing_is_lost_without_memory),
+        CASE(test_N_13_actors_are_found_by_name_from_any_thread),
+        CASE(test_N_11_actors_hear_that_the_runtime_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,872 @@
+/* Rules Y-1 to Y-9: layers between a transport's carrier and its protocol, over each carrier, alone and stacked. */
+#include "support/layers.h"
+#include "support/stream.h"
+#include "transports/base/types.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define EACH(scene)                                                                                                    \
+    struct world *world = *state;                                                                                      \
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)                                                 \
+        for (unsigned depth = 1; depth <= 2; depth++)                                                                  \
+    scene(world, carrier, depth)
+
+/* ---- Beginning ---- */
+
+static void held_back(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, depth, &codec_kind);
+    assert_int_equal(tram_transport_write(channel.first, "x", 1), TRAM_ESTATE);
+    run_ticks(world, 1);
+    assert_trace(world, "");
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    assert_int_equal(channel.first_codec->started, 1);
+    assert_int_equal(channel.first_codec->started_code, 0);
+    assert_true(channel.first_codec->hellos_seen == 3);
+    assert_ptr_equal(tram_transport_get_extra_info(channel.first, "codec", NULL), channel.first_codec);
+    channel_close(&channel);
+}
+
+static void test_Y_1_Y_6_connection_made_is_held_back_until_layers_are_ready(void **state) {
+    EACH(held_back);
+}
+
+static int write_at_once(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_write(recorder->base.transport, "hello", 5) : 0;
+}
+
+static void first_bytes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, depth, &codec_kind);
+    channel.a->on = channel.b->on = write_at_once;
+    run_until_traced(world, "a.data:5");
+    run_until_traced(world, "b.data:5");
+    assert_memory_equal(channel.a->bytes, "hello", 5);
+    channel_close(&channel);
+}
+
+static void test_Y_6_bytes_behind_the_last_flight_are_delivered(void **state) {
+    EACH(first_bytes);
+}
+
+static int fail_released_only(struct world *world, enum carrier carrier, int (*spoil)(struct channel *channel)) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, 1, &codec_kind);
+    struct recorder *a = channel.a;
+    int code = spoil(&channel);
+    run_until(world, &a->was_released);
+    assert_false(a->made || a->lost);
+    assert_int_equal(channel.live <= 1, 1);
+    channel.a->was_released = true;
+    channel_close(&channel);
+    return code;
+}
+
+static int start_fails(struct channel *channel) {
+    channel->first_codec->fail_start = 2;
+    return 0;
+}
+
+static int is_closed(struct channel *channel) {
+    run_ticks(channel->world, 1);
+    return tram_transport_close(channel->first);
+}
+
+static int is_aborted(struct channel *channel) {
+    run_ticks(channel->world, 1);
+    return tram_transport_abort(channel->first);
+}
+
+static int is_closed_at_once(struct channel *channel) {
+    return tram_transport_close(channel->first);
+}
+
+static void test_Y_6_who_is_not_ready_hears_released_only(void **state) {
+    static int (*const spoilers[])(struct channel *) = {start_fails, is_closed, is_aborted, is_closed_at_once};
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)
+        for (size_t i = 0; i < sizeof spoilers / sizeof spoilers[0]; i++)
+            fail_released_only(*state, carrier, spoilers[i]);
+}
+
+/* A creator's future, and one end whose peer does what the test does. */
+static void open_with_creator(struct world *world, struct channel *channel, tram_future **ret_future, int *ret_peer) {
+    int fds[2];
+    *channel = (struct channel){.world = world, .a = recorder_new(world, "a")};
+    tcp_pair(fds);
+    assert_int_equal(tram_loop_create_future(world->loop, ret_future), 0);
+    assert_int_equal(transport_try_new(world, fds[0], &channel->a->base, *ret_future, &channel->first), 0);
+    channel->first_codec = codec_new(world, &codec_kind, &channel->live);
+    *ret_peer = fds[1];
+}
+
+static bool future_is_done(void *arg) {
+    return tram_future_done(arg);
+}
+
+static void test_Y_6_a_failure_is_the_creators_error(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    tram_future *future;
+    int peer;
+    open_with_creator(world, &channel, &future, &peer);
+    assert_int_equal(tram__transport_push_layer(channel.first, &channel.first_codec->layer, NULL, 0), 0);
+    channel.first_codec->fail_start = 1;
+    send_exactly(world, peer, "\1\0\0", 3);
+    run_until_true(world, future_is_done, future);
+    const tram_error *error = tram_future_error(future);
+    assert_int_equal(error->code, -EPROTO);
+    assert_string_equal(error->operation, "hello");
+    assert_string_equal(error->detail, "the test wants it so");
+    run_until(world, &channel.a->was_released);
+    assert_trace(world, "a.released");
+    run_to_rest(world);
+    assert_int_equal(channel.live, 0);
+    tram_future_release(future);
+    close(peer);
+}
+
+static void test_Y_6_a_layer_has_a_time_to_be_ready(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    tram_future *future;
+    int peer;
+    open_with_creator(world, &channel, &future, &peer);
+    channel.first_codec->layer.start_timeout_ns = 20000000;
+    assert_int_equal(tram__transport_push_layer(channel.first, &channel.first_codec->layer, NULL, 0), 0);
+    run_until_true(world, future_is_done, future);
+    assert_int_equal(tram_future_error(future)->code, -ECONNABORTED);
+    run_until(world, &channel.a->was_released);
+    assert_trace(world, "a.released");
+    run_to_rest(world);
+    tram_future_release(future);
+    close(peer);
+}
+
+static void test_Y_6_a_peer_that_leaves_or_talks_nonsense(void **state) {
+    struct world *world = *state;
+    for (int nonsense = 0; nonsense < 2; nonsense++) {
+        struct channel channel;
+        tram_future *future;
+        int peer;
+        open_with_creator(world, &channel, &future, &peer);
+        assert_int_equal(tram__transport_push_layer(channel.first, &channel.first_codec->layer, NULL, 0), 0);
+        if (nonsense)
+            send_exactly(world, peer, "GET / HTTP/1.0\r\n", 16);
+        else
+            shutdown(peer, SHUT_WR);
+        run_until_true(world, future_is_done, future);
+        assert_int_equal(tram_future_error(future)->code, nonsense ? -EPROTO : -ECONNRESET);
+        run_until(world, &channel.a->was_released);
+        assert_trace(world, "a.released");
+        run_to_rest(world);
+        assert_int_equal(channel.live, 0);
+        tram_future_release(future);
+        close(peer);
+    }
+}
+
+/* ---- Bytes ---- */
+
+static void large_writes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    size_t size = 300000;
+    assert_int_equal(write_pattern(channel.first, size, 0), 0);
+    assert_int_equal(write_pattern(channel.second, size, 0), 0);
+    await_pattern(&channel, channel.b, size);
+    await_pattern(&channel, channel.a, size);
+    channel_close(&channel);
+}
+
+static void test_Y_2_Y_4_all_bytes_arrive_in_order_both_ways(void **state) {
+    EACH(large_writes);
+}
+
+static void many_writes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->quiet_data = true;
+    size_t size = 0;
+    for (size_t part = 1; size + part < 60000; part = part * 3 % 2000 + 1) {
+        assert_int_equal(write_pattern(channel.first, part, size), 0);
+        size += part;
+    }
+    await_pattern(&channel, channel.b, size);
+    channel_close(&channel);
+}
+
+static void test_Y_4_what_a_layer_keeps_goes_out_in_order(void **state) {
+    EACH(many_writes);
+}
+
+static void buffered(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_bare(&channel, world, carrier, recorder_new(world, "a"), recorder_new_buffered(world, "b"));
+    for (unsigned i = 0; i < depth; i++) {
+        struct codec *codecs[] = {codec_new(world, &codec_kind, &channel.live),
+                                  codec_new(world, &codec_kind, &channel.live)};
+        assert_int_equal(tram__transport_push_layer(channel.first, &codecs[0]->layer, NULL, 0), 0);
+        assert_int_equal(tram__transport_push_layer(channel.second, &codecs[1]->layer, NULL, 0), 0);
+    }
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    channel.b->quiet_data = true;
+    channel.b->buffer_size = 333;
+    write_pattern(channel.first, 50000, 0);
+    struct recorder *b = channel.b;
+    await_pattern(&channel, b, 50000);
+    channel_close(&channel);
+}
+
+static void test_Y_2_B_7_a_buffered_protocol_gets_them_in_its_own_memory(void **state) {
+    EACH(buffered);
+}
+
+static int pause_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static void paused(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    struct recorder *b = channel.b;
+    b->on = pause_on_data;
+    b->quiet_data = true;
+    write_pattern(channel.first, 10000, 0);
+    write_pattern(channel.first, 30000, 10000);
+    for (size_t before = 1; before != b->received;) {
+        before = b->received;
+        run_to_rest(world);
+        size_t there = b->received;
+        run_to_rest(world);
+        assert_int_equal(b->received, there);
+        assert_false(tram_transport_is_reading(channel.second));
+        tram_transport_resume_reading(channel.second);
+        assert_int_equal(b->received, there); /* not inside the call */
+        run_to_rest(world);
+    }
+    await_pattern(&channel, b, 40000);
+    channel_close(&channel);
+}
+
+static void test_Y_3_R_3_R_5_a_paused_transport_does_not_deliver_and_loses_nothing(void **state) {
+    EACH(paused);
+}
+
+/* ---- Water marks and limits ---- */
+
+static int no_reading(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static void water_marks(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, depth, &codec_kind);
+    channel.b->on = no_reading;
+    channel.b->quiet_data = true;
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    size_t size = 0;
+    /* The layer asks, its answer does not come: all that is written from then on is kept in it. */
+    while (size < 3000000 && tram_transport_get_write_buffer_size(channel.first) <= 65536) {
+        write_pattern(channel.first, 5000, size);
+        size += 5000;
+    }
+    assert_trace(world, "a.pause");
+    tram_transport_resume_reading(channel.second);
+    await_pattern(&channel, channel.b, size);
+    run_until_traced(world, "a.resume");
+    assert_int_equal(tram_transport_get_write_buffer_size(channel.first), 0);
+    channel_close(&channel);
+}
+
+static void test_Y_1_W_16_water_marks_count_what_layers_keep(void **state) {
+    EACH(water_marks);
+}
+
+static void hard_limit(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, depth, &codec_kind);
+    channel.b->on = no_reading;
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    assert_int_equal(tram_transport_set_write_hard_limit(channel.first, 100000), 0);
+    for (int i = 0; i < 1000 && !tram_transport_is_closing(channel.first); i++)
+        write_pattern(channel.first, 5000, 0);
+    run_until(world, &channel.a->lost);
+    assert_int_equal(channel.a->lost_code, TRAM_ELIMIT);
+    tram_transport_resume_reading(channel.second);
+    channel_close(&channel);
+}
+
+static void test_Y_1_the_hard_limit_counts_them_too(void **state) {
+    EACH(hard_limit);
+}
+
+/* ---- Ends ---- */
+
+static void closes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->quiet_data = true;
+    write_pattern(channel.first, 50000, 0);
+    assert_int_equal(tram_transport_close(channel.first), 0);
+    assert_true(tram_transport_is_closing(channel.first));
+    run_until(world, &channel.a->was_released);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.b->received, 50000);
+    assert_pattern(channel.b->bytes, 50000, 0);
+    assert_int_equal(channel.a->lost_code, 0);
+    assert_int_equal(channel.b->lost_code, 0);
+    assert_non_null(strstr(world->trace, "b.eof"));
+    assert_null(strstr(world->trace, "a.eof"));
+    channel_close(&channel);
+}
+
+static void test_Y_8_close_sends_all_and_says_goodbye_in_each_layer(void **state) {
+    EACH(closes);
+}
+
+static void waits_for_goodbye(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->on = NULL;
+    tram_transport_pause_reading(channel.second); /* it will not see ours */
+    assert_int_equal(tram_transport_close(channel.first), 0);
+    run_to_rest(world);
+    assert_trace(world, "");
+    write_pattern(channel.second, 100, 0); /* comes too late for the protocol */
+    run_to_rest(world);
+    assert_trace(world, "");
+    tram_transport_resume_reading(channel.second);
+    run_until(world, &channel.a->was_released);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.a->received, 0);
+    assert_int_equal(channel.a->lost_code, 0);
+    channel_close(&channel);
+}
+
+static void test_Y_8_T_1_close_waits_for_the_peers_goodbye_and_delivers_nothing(void **state) {
+    EACH(waits_for_goodbye);
+}
+
+static void shutdown_expires(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.first_codec->ignores_goodbyes = true;
+    channel.first_codec->layer.shutdown_timeout_ns = 20000000;
+    if (depth > 1)
+        channel.first_codec->layer.below->shutdown_timeout_ns = 0;
+    assert_int_equal(tram_transport_close(channel.first), 0);
+    run_until(world, &channel.a->lost);
+    assert_int_equal(channel.a->lost_code, TRAM_ETIMEOUT);
+    channel_close(&channel);
+}
+
+static void test_Y_8_all_goodbyes_are_under_one_deadline(void **state) {
+    EACH(shutdown_expires);
+}
+
+static void aborts(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.first_codec->ignores_goodbyes = true;
+    for (int closing = 0; closing <= 1; closing++)
+        if (closing)
+            tram_transport_close(channel.first);
+    tram_transport_abort(channel.first);
+    assert_int_equal(tram_transport_get_write_buffer_size(channel.first), 0);
+    run_ticks(world, 2);
+    assert_true(channel.a->lost);
+    assert_int_equal(channel.a->lost_code, 0);
+    channel_close(&channel);
+}
+
+static void test_Y_8_abort_waits_for_no_layer(void **state) {
+    EACH(aborts);
+}
+
+static void half_closes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->eof_returns = 1;
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    /* What has ended above is not read any more, so an answer to the layer below would not be seen. */
+    for (struct layer *layer = &channel.second_codec->layer; layer; layer = layer->below)
+        ((struct codec *)layer)->never_asks = true;
+    assert_true(tram_transport_can_write_eof(channel.first));
+    write_pattern(channel.first, 30000, 0);
+    assert_int_equal(tram_transport_write_eof(channel.first), 0);
+    assert_int_equal(tram_transport_write(channel.first, "x", 1), TRAM_ESTATE);
+    run_until_traced(world, "b.eof");
+    assert_int_equal(channel.b->received, 30000);
+    write_pattern(channel.second, 30000, 0);
+    await_pattern(&channel, channel.a, 30000);
+    tram_transport_close(channel.second);
+    run_until(world, &channel.a->was_released);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.a->lost_code, 0);
+    assert_int_equal(channel.b->lost_code, 0);
+    channel_close(&channel);
+}
+
+static void test_W_26_a_layer_may_end_its_own_stream_half(void **state) {
+    EACH(half_closes);
+}
+
+static void test_W_27_a_layer_without_write_eof(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    channel_open(&channel, world, CARRIER_TCP, 1, &codec_whole_kind);
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    channel.b->eof_returns = 1;
+    assert_false(tram_transport_can_write_eof(channel.first));
+    assert_int_equal(tram_transport_write_eof(channel.first), -ENOTSUP);
+    unsigned warnings = world->warnings;
+    tram_transport_close(channel.first);
+    run_until(world, &channel.b->was_released); /* a true from eof_received is warned of (S-14) */
+    assert_int_equal(world->warnings, warnings + 1);
+    channel_close(&channel);
+}
+
+static void test_S_23_writes_after_close_are_dropped(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    channel_open_made(&channel, world, CARRIER_TCP, 1);
+    tram_transport_pause_reading(channel.second);
+    tram_transport_close(channel.first);
+    assert_int_equal(tram_transport_write(channel.first, "late", 4), 0);
+    tram_transport_resume_reading(channel.second);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.b->received, 0);
+    channel_close(&channel);
+}
+
+static void peer_vanishes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    tram_transport_abort(channel.second);
+    run_until(world, &channel.a->was_released);
+    assert_true(channel.first_codec == NULL || channel.a->lost);
+    channel_close(&channel);
+}
+
+static void test_Y_8_a_peer_that_vanishes_ends_it(void **state) {
+    EACH(peer_vanishes);
+}
+
+static void loop_closes(struct world *world, enum carrier carrier, bool made) {
+    struct channel channel;
+    if (made)
+        channel_open_made(&channel, world, carrier, 2);
+    else
+        channel_open(&channel, world, carrier, 2, &codec_kind);
+    run_ticks(world, 2);
+    world_reopen(world);
+    assert_int_equal(channel.live, 0);
+    assert_true(channel.a->was_released && channel.b->was_released);
+    assert_int_equal(channel.a->made, channel.a->lost);
+    world->trace[0] = '\0';
+}
+
+static void test_Y_8_a_loop_that_closes_frees_all_layers(void **state) {
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)
+        for (int made = 0; made < 2; made++)
+            loop_closes(*state, carrier, made);
+}
+
+/* ---- Pushing and removing ---- */
+
+static void pushed_open(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    struct codec *codecs[2];
+    channel_open_bare(&channel, world, carrier, recorder_new(world, "a"), recorder_new(world, "b"));
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    run_to_rest(world);
+    tram_transport_pause_reading(channel.first); /* which does not keep a layer from getting ready */
+    for (unsigned i = 0; i < depth; i++) {
+        for (int side = 0; side < 2; side++) {
+            codecs[side] = codec_new(world, &codec_kind, &channel.live);
+            tram_transport *transport = side ? channel.second : channel.first;
+            assert_int_equal(tram__transport_push_layer(transport, &codecs[side]->layer, NULL, 0), 0);
+            assert_int_equal(tram_transport_write(transport, "x", 1), TRAM_ESTATE);
+            struct codec *second = codec_new(world, &codec_kind, &channel.live);
+            assert_int_equal(tram__transport_push_layer(transport, &second->layer, NULL, 0), TRAM_ESTATE);
+            second->layer.kind->free(&second->layer);
+        }
+        run_to_rest(world);
+        assert_int_equal(codecs[0]->started + codecs[1]->started, 2);
+    }
+    world->trace[0] = '\0';
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    write_pattern(channel.first, 15000, 0); /* no question: the paused end would not see the answer */
+    write_pattern(channel.second, 40000, 0);
+    await_pattern(&channel, channel.b, 15000);
+    run_to_rest(world);
+    assert_int_equal(channel.a->received, 0);
+    tram_transport_resume_reading(channel.first);
+    await_pattern(&channel, channel.a, 40000);
+    channel_close(&channel);
+}
+
+static void test_Y_7_a_layer_is_pushed_on_an_open_transport(void **state) {
+    EACH(pushed_open);
+}
+
+/* The first hellos of the peer come together with the last plain bytes. */
+static void test_Y_3_Y_7_bytes_read_ahead_become_its_prefix(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    struct wire wire = wire_new_made(world, recorder_new(world, "a"));
+    wire.recorder->keep = true;
+    channel = (struct channel){.world = world, .a = wire.recorder, .first = wire.transport};
+    send_exactly(world, wire.peer, "STARTTLS\1\0\0", 11);
+    run_until_traced(world, "a.data:11");
+    world->trace[0] = '\0';
+    struct codec *codec = codec_new(world, &codec_kind, &channel.live);
+    assert_int_equal(tram__transport_push_layer(wire.transport, &codec->layer, wire.recorder->bytes + 8, 3), 0);
+    run_to_rest(world);
+    assert_int_equal(codec->hellos_seen, 1);
+    send_exactly(world, wire.peer, "\1\0\0\1\0\0\2\0\1\x3b", 10);
+    run_until_traced(world, "a.data:1");
+    assert_memory_equal(wire.recorder->bytes + 11, "a", 1);
+    tram_transport_abort(wire.transport);
+    run_until(world, &wire.recorder->was_released);
+    run_to_rest(world);
+    assert_int_equal(channel.live, 0);
+    close(wire.peer);
+}
+
+static void removes_itself(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open(&channel, world, carrier, depth, &codec_kind);
+    channel.first_codec->leaves = channel.second_codec->leaves = true;
+    channel.a->on = channel.b->on = write_at_once;
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    run_to_rest(world);
+    assert_int_equal(channel.live, 2 * (depth - 1));
+    assert_null(tram_transport_get_extra_info(depth == 1 ? channel.first : channel.second, "nothing", NULL));
+    assert_int_equal(channel.a->received, 5);
+    assert_memory_equal(channel.b->bytes, "hello", 5);
+    assert_int_equal(write_pattern(channel.first, 30000, 0), 0);
+    for (int i = 0; i < 1000 && channel.b->received < 30005; i++)
+        run_to_rest(world);
+    assert_int_equal(channel.b->received, 30005);
+    assert_pattern(channel.b->bytes + 5, 30000, 0);
+    channel_close(&channel);
+}
+
+static void test_Y_7_a_layer_removes_itself_and_leaves_its_rest(void **state) {
+    EACH(removes_itself);
+}
+
+static void test_Y_1_some_transports_have_no_layers(void **state) {
+    struct world *world = *state;
+    struct channel channel = {.world = world};
+    struct codec *codec = codec_new(world, &codec_kind, &channel.live);
+    struct wire wire = wire_new_made(world, recorder_new(world, "a"));
+    tram_transport_write_eof(wire.transport);
+    assert_int_equal(tram__transport_push_layer(wire.transport, &codec->layer, NULL, 0), TRAM_ESTATE);
+    tram_transport_close(wire.transport);
+    assert_int_equal(tram__transport_push_layer(wire.transport, &codec->layer, NULL, 0), TRAM_ESTATE);
+    run_until(world, &wire.recorder->was_released);
+    close(wire.peer);
+    codec->layer.kind->free(&codec->layer);
+    world->trace[0] = '\0';
+}
+
+/* ---- With what else works on transports ---- */
+
+static void bridged(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel in, out;
+    tram_future *future;
+    channel_open_made(&in, world, carrier, depth);
+    channel_open_made(&out, world, CARRIER_TCP, 1);
+    /* One that paused for the other would not see the answer that the other waits for. */
+    in.second_codec->never_asks = out.first_codec->never_asks = true;
+    assert_int_equal(tram_bridge(in.second, out.first, NULL, &future), 0);
+    in.a->quiet_data = out.b->quiet_data = true;
+    write_pattern(in.first, 200000, 0);
+    write_pattern(out.second, 200000, 0);
+    await_pattern(&out, out.b, 200000);
+    await_pattern(&in, in.a, 200000);
+    tram_transport_close(in.first);
+    run_until(world, &in.a->was_released);
+    run_until(world, &out.b->was_released);
+    run_until_true(world, future_is_done, future);
+    tram_future_release(future);
+    channel_close(&in);
+    channel_close(&out);
+}
+
+static void test_Y_1_a_bridge_couples_transports_with_layers(void **state) {
+    EACH(bridged);
+}
+
+static void sends_file(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    tram_future *future;
+    if (carrier == CARRIER_PAIR)
+        return; /* it has no sendfile */
+    channel_open_made(&channel, world, carrier, depth);
+    char bytes[60000], name[] = "/tmp/tram-layers-XXXXXX";
+    pattern(bytes, sizeof bytes, 0);
+    int file = mkstemp(name);
+    unlink(name);
+    assert_int_equal(write(file, bytes, sizeof bytes), (ssize_t)sizeof bytes);
+    channel.b->quiet_data = true;
+    assert_int_equal(tram_transport_sendfile_mode(channel.first), TRAM_SENDFILE_FALLBACK);
+    assert_int_equal(tram_loop_sendfile(world->loop, channel.first, file, 0, (int64_t)sizeof bytes, NULL, &future), 0);
+    await_pattern(&channel, channel.b, sizeof bytes);
+    run_until_true(world, future_is_done, future);
+    tram_future_release(future);
+    channel_close(&channel);
+    close(file);
+}
+
+static void test_Y_1_F_9_files_are_sent_by_blocks_through_layers(void **state) {
+    EACH(sends_file);
+}
+
+/* ---- No user code under a layer ---- */
+
+static unsigned in_layer;
+
+static int assert_no_layer(struct recorder *recorder, const char *event) {
+    (void)recorder, (void)event;
+    assert_int_equal(in_layer, 0);
+    return 0;
+}
+
+static void probe_write(struct layer *layer, const struct iovec *pieces, size_t count) {
+    in_layer++;
+    tram__layer_write(layer, pieces, count, false);
+    in_layer--;
+}
+
+static ssize_t probe_read(struct layer *layer, void *memory, size_t size) {
+    in_layer++;
+    ssize_t result = tram__layer_read(layer, memory, size);
+    in_layer--;
+    return result;
+}
+
+static void probe_free(struct layer *layer) {
+    assert_int_equal(in_layer, 0);
+    free(layer);
+}
+
+static const struct layer_kind probe_kind = {
+    .name = "probe", .write = probe_write, .read = probe_read, .free = probe_free};
+
+static void push_probe(tram_transport *transport) {
+    struct layer *layer = calloc(1, sizeof *layer);
+    layer->kind = &probe_kind;
+    assert_int_equal(tram__transport_push_layer(transport, layer, NULL, 0), 0);
+}
+
+static void test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack(void **state) {
+    struct world *world = *state;
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++) {
+        struct channel channel;
+        channel_open_bare(&channel, world, carrier, recorder_new(world, "a"), recorder_new(world, "b"));
+        push_probe(channel.first);
+        push_probe(channel.second);
+        channel.a->on = channel.b->on = assert_no_layer;
+        channel.a->quiet_data = channel.b->quiet_data = true;
+        run_until(world, &channel.a->made);
+        run_until(world, &channel.b->made);
+        tram_transport_set_write_buffer_limits(channel.first, 1, 0);
+        size_t size = 0;
+        tram_transport_pause_reading(channel.second);
+        for (; tram_transport_get_write_buffer_size(channel.first) <= 1; size += 100000)
+            assert_int_equal(write_pattern(channel.first, 100000, size), 0);
+        tram_transport_resume_reading(channel.second);
+        await_pattern(&channel, channel.b, size);
+        run_until_traced(world, "a.resume");
+        tram_transport_set_write_hard_limit(channel.first, 1000000);
+        tram_transport_pause_reading(channel.second);
+        for (int i = 0; i < 20; i++)
+            write_pattern(channel.first, 1000000, 0);
+        run_until(world, &channel.a->lost);
+        assert_int_equal(channel.a->lost_code, TRAM_ELIMIT);
+        tram_transport_resume_reading(channel.second);
+        channel_close(&channel);
+    }
+}
+
+/* ---- Tunnels ---- */
+
+/* A custom transport whose bytes travel as the bytes of another transport. */
+struct tunnel {
+    tram_protocol outer; /* of the transport that carries it */
+    tram_transport *inner;
+    struct world *world;
+};
+
+static int tunnel_received(tram_protocol *protocol, const void *data, size_t size) {
+    struct tunnel *tunnel = (struct tunnel *)protocol;
+    assert_int_equal(tram_custom_received(tunnel->inner, data, size), size);
+    return 0;
+}
+
+static int tunnel_eof(tram_protocol *protocol) {
+    struct tunnel *tunnel = (struct tunnel *)protocol;
+    if (tunnel->inner)
+        tram_custom_eof(tunnel->inner);
+    return 0;
+}
+
+static int tunnel_lost(tram_protocol *protocol, const tram_error *error) {
+    struct tunnel *tunnel = (struct tunnel *)protocol;
+    if (tunnel->inner)
+        tram_custom_lost(tunnel->inner, error);
+    return 0;
+}
+
+static int tunnel_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    struct tunnel *tunnel = state;
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    int status = tram_transport_writelines(tunnel->outer.transport, pieces, count);
+    tram_custom_sent(transport, size);
+    return status;
+}
+
+static int tunnel_pause(tram_transport *transport, void *state) {
+    (void)transport;
+    struct tunnel *tunnel = state;
+    return tram_transport_pause_reading(tunnel->outer.transport);
+}
+
+static int tunnel_resume(tram_transport *transport, void *state) {
+    (void)transport;
+    struct tunnel *tunnel = state;
+    return tram_transport_resume_reading(tunnel->outer.transport);
+}
+
+static void tunnel_ended(tram_transport *transport, void *state) {
+    (void)transport;
+    struct tunnel *tunnel = state;
+    tunnel->inner = NULL;
+    if (tunnel->outer.transport)
+        tram_transport_close(tunnel->outer.transport);
+}
+
+static const tram_protocol_ops tunnel_outer_ops = {
+    .data_received = tunnel_received, .eof_received = tunnel_eof, .connection_lost = tunnel_lost};
+static const tram_custom_ops tunnel_inner_ops = {.writelines = tunnel_writelines,
+                                                 .pause_reading = tunnel_pause,
+                                                 .resume_reading = tunnel_resume,
+                                                 .ended = tunnel_ended,
+                                                 .start_tls_compatible = true};
+
+static void test_Y_9_a_layer_over_a_custom_transport_over_a_layer(void **state) {
+    struct world *world = *state;
+    struct channel outer, inner = {.world = world};
+    struct tunnel tunnels[2] = {{.world = world}, {.world = world}};
+    channel_open_made(&outer, world, CARRIER_TCP, 1);
+    inner.a = recorder_new(world, "inner-a");
+    inner.b = recorder_new(world, "inner-b");
+    inner.a->keep = inner.b->keep = inner.a->quiet_data = inner.b->quiet_data = true;
+    tram_transport *carriers[] = {outer.first, outer.second}, *transports[2];
+    for (int i = 0; i < 2; i++) {
+        tunnels[i].outer.ops = &tunnel_outer_ops;
+        assert_int_equal(tram_transport_set_protocol(carriers[i], &tunnels[i].outer), 0);
+        assert_int_equal(tram_loop_create_custom(world->loop, &tunnel_inner_ops, &tunnels[i],
+                                                 i ? &inner.b->base : &inner.a->base, &transports[i]),
+                         0);
+        tunnels[i].inner = transports[i];
+        struct codec *codec = codec_new(world, &codec_kind, &inner.live);
+        assert_int_equal(tram__transport_push_layer(transports[i], &codec->layer, NULL, 0), 0);
+    }
+    run_until(world, &inner.a->made);
+    run_until(world, &inner.b->made);
+    write_pattern(transports[0], 60000, 0);
+    write_pattern(transports[1], 60000, 0);
+    await_pattern(&inner, inner.b, 60000);
+    await_pattern(&inner, inner.a, 60000);
+    tram_transport_close(transports[0]);
+    run_until(world, &inner.a->was_released);
+    run_until(world, &inner.b->was_released);
+    run_to_rest(world);
+    assert_int_equal(inner.live, 0);
+    assert_int_equal(outer.live, 0);
+    world->trace[0] = '\0';
+}
+
+/* ---- Out of memory ---- */
+
+static void test_Y_5_every_allocation_may_fail(void **state) {
+    struct world *world = *state;
+    for (size_t after = 0; after < 60; after++) {
+        struct channel channel;
+        channel_open_bare(&channel, world, CARRIER_UNIX, recorder_new(world, "a"), recorder_new(world, "b"));
+        struct codec *codecs[] = {codec_new(world, &codec_kind, &channel.live),
+                                  codec_new(world, &codec_kind, &channel.live)};
+        world->fail_after = world->allocations + after;
+        world->fail_once = true;
+        for (int i = 0; i < 2; i++)
+            if (tram__transport_push_layer(i ? channel.second : channel.first, &codecs[i]->layer, NULL, 0))
+                codecs[i]->layer.kind->free(&codecs[i]->layer);
+        for (int i = 0; i < 20; i++)
+            run_to_rest(world);
+        if (channel.a->made && !channel.a->lost)
+            write_pattern(channel.first, 50000, 0);
+        run_to_rest(world);
+        world->fail_after = SIZE_MAX;
+        tram_transport *open[] = {channel.first, channel.second};
+        struct recorder *recorders[] = {channel.a, channel.b};
+        for (int i = 0; i < 2; i++)
+            if (!recorders[i]->was_released && !recorders[i]->made)
+                tram_transport_abort(open[i]);
+        channel_close(&channel);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+        TEST(test_Y_1_Y_6_connection_made_is_held_back_until_layers_are_ready),
+        TEST(test_Y_6_bytes_behind_the_last_flight_are_delivered),
+        TEST(test_Y_6_who_is_not_ready_hears_released_only),
+        TEST(test_Y_6_a_failure_is_the_creators_error),
+        TEST(test_Y_6_a_layer_has_a_time_to_be_ready),
+        TEST(test_Y_6_a_peer_that_leaves_or_talks_nonsense),
+        TEST(test_Y_2_Y_4_all_bytes_arrive_in_order_both_ways),
+        TEST(test_Y_4_what_a_layer_keeps_goes_out_in_order),
+        TEST(test_Y_2_B_7_a_buffered_protocol_gets_them_in_its_own_memory),
+        TEST(test_Y_3_R_3_R_5_a_paused_transport_does_not_deliver_and_loses_nothing),
+        TEST(test_Y_1_W_16_water_marks_count_what_layers_keep),
+        TEST(test_Y_1_the_hard_limit_counts_them_too),
+        TEST(test_Y_8_close_sends_all_and_says_goodbye_in_each_layer),
+        TEST(test_Y_8_T_1_close_waits_for_the_peers_goodbye_and_delivers_nothing),
+        TEST(test_Y_8_all_goodbyes_are_under_one_deadline),
+        TEST(test_Y_8_abort_waits_for_no_layer),
+        TEST(test_W_26_a_layer_may_end_its_own_stream_half),
+        TEST(test_W_27_a_layer_without_write_eof),
+        TEST(test_S_23_writes_after_close_are_dropped),
+        TEST(test_Y_8_a_peer_that_vanishes_ends_it),
+        TEST(test_Y_8_a_loop_that_closes_frees_all_layers),
+        TEST(test_Y_7_a_layer_is_pushed_on_an_open_transport),
+        TEST(test_Y_3_Y_7_bytes_read_ahead_become_its_prefix),
+        TEST(test_Y_7_a_layer_removes_itself_and_leaves_its_rest),
+        TEST(test_Y_1_some_transports_have_no_layers),
+        TEST(test_Y_1_a_bridge_couples_transports_with_layers),
+        TEST(test_Y_1_F_9_files_are_sent_by_blocks_through_layers),
+        TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
+        TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),
+        TEST(test_Y_5_every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

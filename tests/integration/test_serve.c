@@ -1,0 +1,169 @@
+/* tram_serve() and tram_serve_main(), as programs of their own: what they say, and how they end. */
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+static int echo(tram_protocol *self, const void *data, size_t size) {
+    return tram_transport_write(self->transport, data, size);
+}
+
+static void echo_released(tram_protocol *self) {
+    free(self);
+}
+
+static const tram_protocol_ops echo_ops = {.data_received = echo, .released = echo_released};
+
+static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)arg;
+    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    if (!*ret_protocol)
+        return -ENOMEM;
+    (*ret_protocol)->ops = &echo_ops;
+    return 0;
+}
+
+static const char *root;
+
+/* A program whose main function is tram_serve_main(), with these arguments. */
+struct program {
+    pid_t pid;
+    FILE *output; /* both of standard output and standard error */
+    char line[512];
+};
+
+static struct program start(char **argv) {
+    int pipes[2], argc = 0;
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    while (argv[argc])
+        argc++;
+    struct program program = {.pid = fork()};
+    assert_true(program.pid >= 0);
+    if (!program.pid) {
+        static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
+        dup2(pipes[1], 1);
+        dup2(pipes[1], 2);
+        tram_serve_options options = {
+            .name = "serve-test", .summary = "sends back", .workers = 2, .arguments = arguments};
+        int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
+        if (root)
+            printf("root %s\n", root);
+        fflush(stdout);
+        _exit(status == 0 ? 0 : status == TRAM_EVALUE ? 2 : 1);
+    }
+    close(pipes[1]);
+    program.output = fdopen(pipes[0], "r");
+    return program;
+}
+
+static const char *next_line(struct program *program) {
+    return fgets(program->line, sizeof program->line, program->output) ? program->line : "(end)";
+}
+
+static int finish(struct program *program, int signal) {
+    int status;
+    if (signal)
+        kill(program->pid, signal);
+    assert_int_equal(waitpid(program->pid, &status, 0), program->pid);
+    fclose(program->output);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static uint16_t port_of(const char *line) {
+    unsigned port;
+    assert_int_equal(sscanf(line, "listening on 127.0.0.1:%u\n", &port), 1);
+    return (uint16_t)port;
+}
+
+static void test_it_says_where_it_listens_serves_and_ends_by_a_signal(void **state) {
+    (void)state;
+    struct program program = start((char *[]){"x", "--port=0", "--workers", "1", "--root", "here", NULL});
+    int fd = tcp_connect(port_of(next_line(&program)));
+    assert_true(fd >= 0);
+    char byte = 'a';
+    assert_int_equal(write(fd, &byte, 1), 1);
+    byte = 0;
+    assert_int_equal(read(fd, &byte, 1), 1);
+    assert_int_equal(byte, 'a');
+    close(fd);
+    kill(program.pid, SIGTERM);
+    assert_string_equal(next_line(&program), "root here\n");
+    assert_int_equal(finish(&program, 0), 0);
+}
+
+static void test_a_port_that_is_taken_is_told_with_a_hint(void **state) {
+    (void)state;
+    uint16_t port;
+    int fd = tcp_listener(1, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    struct program program = start((char *[]){"x", "--port", text, NULL});
+    const char *line = next_line(&program);
+    assert_non_null(strstr(line, "serve-test: cannot listen on 127.0.0.1 port "));
+    assert_non_null(strstr(line, text));
+    assert_non_null(strstr(next_line(&program), "hint: another program listens there"));
+    assert_int_equal(finish(&program, 0), 1);
+    close(fd);
+}
+
+static void test_help_lists_the_options_and_ends_well(void **state) {
+    (void)state;
+    struct program program = start((char *[]){"x", "--help", NULL});
+    assert_string_equal(next_line(&program), "usage: serve-test [options]\n");
+    assert_string_equal(next_line(&program), "serve-test: sends back\n");
+    bool root_told = false, workers_told = false;
+    while (strcmp(next_line(&program), "(end)")) {
+        root_told |= strstr(program.line, "--root DIR  what is served") != NULL;
+        workers_told |= strstr(program.line, "--workers N  threads (2)") != NULL;
+    }
+    assert_true(root_told && workers_told);
+    assert_int_equal(finish(&program, 0), 0);
+}
+
+static void test_what_is_no_option_is_told(void **state) {
+    (void)state;
+    static char *const wrong[][3] = {{"--prot", "1", NULL}, {"--workers", "x", NULL}, {"--port", NULL}, {"7000", "x"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct program program = start((char *[]){"x", wrong[i][0], wrong[i][1], NULL});
+        assert_non_null(strstr(next_line(&program), wrong[i][0]));
+        assert_string_equal(next_line(&program), "(end)");
+        assert_int_equal(finish(&program, 0), 2);
+    }
+}
+
+static void test_an_address_of_nobody_is_told(void **state) {
+    (void)state;
+    struct program program = start((char *[]){"x", "--host", "192.0.2.1", NULL});
+    assert_non_null(strstr(next_line(&program), "cannot listen on 192.0.2.1 port 0"));
+    assert_non_null(strstr(next_line(&program), "hint: no interface"));
+    assert_int_equal(finish(&program, 0), 1);
+}
+
+static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {
+    (void)state;
+    struct rlimit before, after;
+    getrlimit(RLIMIT_NOFILE, &before);
+    struct rlimit low = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int limit = tram_raise_file_limit();
+    getrlimit(RLIMIT_NOFILE, &after);
+    assert_int_equal(after.rlim_cur, before.rlim_max);
+    assert_true(limit == (int)after.rlim_cur || limit == INT32_MAX);
+    setrlimit(RLIMIT_NOFILE, &before);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_it_says_where_it_listens_serves_and_ends_by_a_signal),
+        cmocka_unit_test(test_a_port_that_is_taken_is_told_with_a_hint),
+        cmocka_unit_test(test_help_lists_the_options_and_ends_well),
+        cmocka_unit_test(test_what_is_no_option_is_told),
+        cmocka_unit_test(test_an_address_of_nobody_is_told),
+        cmocka_unit_test(test_the_limit_of_files_is_raised_to_what_is_allowed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

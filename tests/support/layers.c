@@ -1,0 +1,312 @@
+#include "support/layers.h"
+
+#include "support/stream.h"
+
+enum frame { FRAME_HELLO = 1, FRAME_DATA, FRAME_QUESTION, FRAME_ANSWER, FRAME_END, FRAME_GOODBYE };
+
+#define HEADER  3
+#define PAYLOAD 700 /* of a frame, at most */
+
+static struct codec *codec_of(const struct layer *layer) {
+    return (struct codec *)(uintptr_t)layer;
+}
+
+/* ---- Writing ---- */
+
+static void write_frame(struct codec *codec, enum frame type, const char *data, size_t size, bool more) {
+    char turned[PAYLOAD];
+    unsigned char header[HEADER] = {(unsigned char)type, (unsigned char)(size >> 8), (unsigned char)size};
+    for (size_t i = 0; i < size; i++)
+        turned[i] = (char)(data[i] ^ 0x5a);
+    struct iovec pieces[] = {{.iov_base = header, .iov_len = HEADER}, {.iov_base = turned, .iov_len = size}};
+    tram__layer_write(&codec->layer, pieces, size ? 2 : 1, more);
+}
+
+static void write_data(struct codec *codec, const char *data, size_t size) {
+    for (size_t part; size; data += part, size -= part) {
+        part = size < PAYLOAD ? size : PAYLOAD;
+        write_frame(codec, FRAME_DATA, data, part, part < size);
+        codec->since_question += part;
+    }
+}
+
+static void keep(struct codec *codec, const char *data, size_t size) {
+    codec->kept = realloc(codec->kept, codec->kept_size + size);
+    assert_non_null(codec->kept);
+    memcpy(codec->kept + codec->kept_size, data, size);
+    codec->kept_size += size;
+    tram__layer_keep(&codec->layer, codec->kept_size);
+}
+
+static void codec_write(struct layer *layer, const struct iovec *pieces, size_t count) {
+    struct codec *codec = codec_of(layer);
+    for (size_t i = 0; i < count; i++) {
+        if (codec->waits_for_answer) {
+            keep(codec, pieces[i].iov_base, pieces[i].iov_len);
+            continue;
+        }
+        write_data(codec, pieces[i].iov_base, pieces[i].iov_len);
+        if (codec->since_question >= CODEC_ASKS_AFTER && !codec->ended && !codec->never_asks) {
+            codec->waits_for_answer = true;
+            write_frame(codec, FRAME_QUESTION, NULL, 0, false);
+        }
+    }
+}
+
+/* The answer has come. */
+static void let_go(struct codec *codec) {
+    char *kept = codec->kept;
+    size_t size = codec->kept_size;
+    codec->waits_for_answer = false;
+    codec->since_question = 0;
+    codec->kept = NULL;
+    codec->kept_size = 0;
+    write_data(codec, kept, size);
+    tram__layer_keep(&codec->layer, 0);
+    free(kept);
+}
+
+/* ---- Reading ---- */
+
+/* 1: a frame begins at in_start; else as tram__layer_read(). */
+static ssize_t next_header(struct codec *codec) {
+    while (codec->in_end - codec->in_start < HEADER) {
+        memmove(codec->in, codec->in + codec->in_start, codec->in_end - codec->in_start);
+        codec->in_end -= codec->in_start;
+        codec->in_start = 0;
+        ssize_t got = tram__layer_read(&codec->layer, codec->in + codec->in_end, sizeof codec->in - codec->in_end);
+        if (got <= 0)
+            return got;
+        codec->in_end += (size_t)got;
+    }
+    return 1;
+}
+
+/* The type of the next frame that is not an answer or a question, which are dealt with; else as next_header(). */
+static ssize_t next_frame(struct codec *codec) {
+    for (;;) {
+        ssize_t status = next_header(codec);
+        if (status <= 0)
+            return status;
+        const unsigned char *header = (const unsigned char *)codec->in + codec->in_start;
+        size_t size = (size_t)header[1] << 8 | header[2];
+        if (header[0] < FRAME_HELLO || header[0] > FRAME_GOODBYE || size > PAYLOAD)
+            return -EPROTO;
+        codec->in_start += HEADER;
+        if (header[0] == FRAME_QUESTION)
+            write_frame(codec, FRAME_ANSWER, NULL, 0, false);
+        else if (header[0] == FRAME_ANSWER)
+            let_go(codec);
+        else {
+            codec->payload = size;
+            return header[0];
+        }
+    }
+}
+
+static ssize_t take_payload(struct codec *codec, char *memory, size_t size) {
+    if (codec->in_start == codec->in_end) {
+        codec->in_start = codec->in_end = 0;
+        ssize_t got = tram__layer_read(&codec->layer, codec->in, sizeof codec->in);
+        if (got <= 0)
+            return got;
+        codec->in_end = (size_t)got;
+    }
+    size_t part = codec->in_end - codec->in_start;
+    part = part < codec->payload ? part : codec->payload;
+    part = part < size ? part : size;
+    for (size_t i = 0; i < part; i++)
+        memory[i] = (char)(codec->in[codec->in_start + i] ^ 0x5a);
+    codec->in_start += part;
+    codec->payload -= part;
+    return (ssize_t)part;
+}
+
+static ssize_t codec_read(struct layer *layer, void *memory, size_t size) {
+    struct codec *codec = codec_of(layer);
+    while (!codec->ended) {
+        if (codec->payload) {
+            ssize_t got = take_payload(codec, memory, size);
+            if (got)
+                return got;
+            codec->unclean = codec->ended = true;
+            break;
+        }
+        ssize_t frame = next_frame(codec);
+        if (frame < 0)
+            return frame;
+        codec->unclean = !frame;
+        codec->ended = !frame || frame == FRAME_END || frame == FRAME_GOODBYE;
+    }
+    return 0;
+}
+
+/* ---- Beginning and ending ---- */
+
+static int codec_start(struct layer *layer) {
+    struct codec *codec = codec_of(layer);
+    for (;;) {
+        if (codec->hellos_sent <= codec->hellos_seen && codec->hellos_sent < 3) {
+            codec->hellos_sent++;
+            write_frame(codec, FRAME_HELLO, NULL, 0, false);
+        }
+        if (codec->fail_start && codec->hellos_seen >= codec->fail_start) {
+            tram__layer_fail(layer, -EPROTO, "hello", "the test wants it so");
+            return -EPROTO;
+        }
+        if (codec->hellos_seen == 3)
+            break;
+        ssize_t frame = next_frame(codec);
+        if (frame < 0)
+            return (int)frame;
+        if (frame != FRAME_HELLO)
+            return frame ? -EPROTO : -ECONNRESET;
+        codec->hellos_seen++;
+    }
+    if (!codec->leaves)
+        return 0;
+    return tram__layer_remove(layer, codec->in + codec->in_start, codec->in_end - codec->in_start);
+}
+
+static void say(struct codec *codec, enum frame frame) {
+    if (codec->said_goodbye)
+        return;
+    codec->said_goodbye = true;
+    if (codec->kept_size) /* the peer will not answer any more, or its answer will not be read */
+        let_go(codec);
+    write_frame(codec, frame, NULL, 0, false);
+}
+
+static bool codec_write_eof(struct layer *layer) {
+    say(codec_of(layer), FRAME_END);
+    return false;
+}
+
+static int codec_shutdown(struct layer *layer) {
+    struct codec *codec = codec_of(layer);
+    char dropped[512];
+    ssize_t got = 1;
+    say(codec, FRAME_GOODBYE);
+    while (!codec->ended && !codec->ignores_goodbyes && got > 0)
+        got = codec_read(layer, dropped, sizeof dropped);
+    return codec->ignores_goodbyes ? -EAGAIN : got < 0 ? (int)got : 0;
+}
+
+static void codec_started(struct layer *layer, const tram_error *error) {
+    struct codec *codec = codec_of(layer);
+    codec->started++;
+    codec->started_code = error ? error->code : 0;
+    snprintf(codec->started_text, sizeof codec->started_text, "%s", error && error->detail ? error->detail : "");
+}
+
+static const void *codec_extra_info(struct layer *layer, const char *name) {
+    return strcmp(name, "codec") == 0 ? layer : NULL;
+}
+
+static void codec_free(struct layer *layer) {
+    struct codec *codec = codec_of(layer);
+    if (codec->live)
+        --*codec->live;
+    free(codec->kept);
+    free(codec);
+}
+
+#define CODEC_KIND(eof)                                                                                                \
+    {                                                                                                                  \
+        .name = "codec", .start = codec_start, .read = codec_read, .write = codec_write, .write_eof = eof,             \
+        .shutdown = codec_shutdown, .started = codec_started, .extra_info = codec_extra_info, .free = codec_free,      \
+        .start_timeout_code = -ECONNABORTED,                                                                           \
+    }
+
+const struct layer_kind codec_kind = CODEC_KIND(codec_write_eof);
+const struct layer_kind codec_whole_kind = CODEC_KIND(NULL);
+
+struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live) {
+    struct codec *codec = calloc(1, sizeof *codec);
+    assert_non_null(codec);
+    codec->layer.kind = kind;
+    codec->world = world;
+    codec->live = live;
+    if (live)
+        ++*live;
+    return codec;
+}
+
+/* ---- Connections ---- */
+
+void channel_open_bare(struct channel *channel, struct world *world, enum carrier carrier, struct recorder *a,
+                       struct recorder *b) {
+    int fds[2];
+    *channel = (struct channel){.world = world, .carrier = carrier, .a = a, .b = b};
+    a->keep = b->keep = true;
+    if (carrier == CARRIER_PAIR) {
+        assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &channel->first, &channel->second), 0);
+        return;
+    }
+    (carrier == CARRIER_TCP ? tcp_pair : unix_pair)(fds);
+    channel->first = transport_new(world, fds[0], a);
+    channel->second = transport_new(world, fds[1], b);
+}
+
+static struct codec *push(struct channel *channel, tram_transport *transport, const struct layer_kind *kind) {
+    struct codec *codec = codec_new(channel->world, kind, &channel->live);
+    codec->layer.start_timeout_ns = 20000000000u;
+    codec->layer.shutdown_timeout_ns = 20000000000u;
+    assert_int_equal(tram__transport_push_layer(transport, &codec->layer, NULL, 0), 0);
+    return codec;
+}
+
+void channel_open(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth,
+                  const struct layer_kind *kind) {
+    channel_open_bare(channel, world, carrier, recorder_new(world, "a"), recorder_new(world, "b"));
+    channel->depth = depth;
+    for (unsigned i = 0; i < depth; i++) {
+        channel->first_codec = push(channel, channel->first, kind);
+        channel->second_codec = push(channel, channel->second, kind);
+    }
+}
+
+static bool both_made(void *arg) {
+    const struct channel *channel = arg;
+    return channel->a->made && channel->b->made;
+}
+
+void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth) {
+    channel_open(channel, world, carrier, depth, &codec_kind);
+    run_until_true(world, both_made, channel);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static bool both_released(void *arg) {
+    const struct channel *channel = arg;
+    return channel->a->was_released && channel->b->was_released;
+}
+
+void channel_close(struct channel *channel) {
+    if (!channel->a->was_released && channel->a->base.transport)
+        tram_transport_abort(channel->a->base.transport);
+    if (!channel->b->was_released && channel->b->base.transport)
+        tram_transport_abort(channel->b->base.transport);
+    run_until_true(channel->world, both_released, channel);
+    run_to_rest(channel->world);
+    assert_int_equal(channel->live, 0);
+    channel->world->trace[0] = '\0';
+}
+
+struct awaited {
+    const struct recorder *recorder;
+    size_t size;
+};
+
+static bool has_come(void *arg) {
+    const struct awaited *awaited = arg;
+    return awaited->recorder->received >= awaited->size;
+}
+
+void await_pattern(struct channel *channel, struct recorder *recorder, size_t size) {
+    struct awaited awaited = {.recorder = recorder, .size = size};
+    run_until_true(channel->world, has_come, &awaited);
+    assert_int_equal(recorder->received, size);
+    assert_pattern(recorder->bytes, recorder->kept < 60000 ? recorder->kept : 60000, 0);
+}

@@ -1,0 +1,80 @@
+/*
+ * A layer for tests, and connections with it: what the transport does must not depend on what a layer makes of bytes.
+ *
+ * The layer cuts what is written into frames with a header and turns every byte, so sizes change and a receive brings
+ * parts of frames. It needs three flights each way before it is ready; after some bytes it asks the peer a question,
+ * keeps what is written until the answer comes, and answers inside of `read`; it says goodbye in `shutdown` and waits
+ * for the peer's.
+ */
+#ifndef TRAM_TESTS_LAYERS_H
+#define TRAM_TESTS_LAYERS_H
+
+#include "support/support.h"
+#include "transports/base/layer.h"
+
+#define CODEC_ASKS_AFTER 20000 /* bytes of the user's */
+
+struct codec {
+    struct layer layer;
+    struct world *world;
+    char in[3000]; /* what was read from below */
+    size_t in_start;
+    size_t in_end;
+    size_t payload; /* of the data frame whose header was read: still to deliver */
+    char *kept;     /* waits for the answer */
+    size_t kept_size;
+    size_t since_question;
+    unsigned hellos_sent;
+    unsigned hellos_seen;
+    bool waits_for_answer;
+    bool ended;        /* the peer's stream */
+    bool said_goodbye; /* or its end */
+    bool unclean;      /* the stream below ended first */
+    bool ignores_goodbyes;
+    bool never_asks;
+    bool leaves;         /* removes itself as soon as it is ready */
+    unsigned fail_start; /* at this hello: with -EPROTO and a text */
+    int started;         /* how often `started` was called */
+    int started_code;    /* of its error */
+    char started_text[64];
+    unsigned *live; /* counts those that were not freed */
+};
+
+extern const struct layer_kind codec_kind;       /* with write_eof */
+extern const struct layer_kind codec_whole_kind; /* without */
+
+struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live);
+
+/* ---- Connections ---- */
+
+enum carrier { CARRIER_TCP, CARRIER_UNIX, CARRIER_PAIR, CARRIER_COUNT };
+
+/* Two transports, each with `depth` layers; both protocols keep what they receive. */
+struct channel {
+    struct world *world;
+    enum carrier carrier;
+    unsigned depth;
+    struct recorder *a, *b;
+    tram_transport *first, *second;
+    struct codec *first_codec, *second_codec; /* the top ones */
+    unsigned live;                            /* layers */
+};
+
+/* Without layers, and before connection_made. */
+void channel_open_bare(struct channel *channel, struct world *world, enum carrier carrier, struct recorder *a,
+                       struct recorder *b);
+
+/* With them. */
+void channel_open(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth,
+                  const struct layer_kind *kind);
+
+/* The same, when connection_made of both is behind it; the trace is empty. */
+void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);
+
+/* Ends what is still open, and checks that all layers were freed. The trace is empty then. */
+void channel_close(struct channel *channel);
+
+/* Runs until the recorder has so many bytes, and compares them with the pattern of support/stream.h. */
+void await_pattern(struct channel *channel, struct recorder *recorder, size_t size);
+
+#endif

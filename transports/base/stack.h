@@ -1,0 +1,74 @@
+/*
+ * The stack of layers of a transport: what the state machine, which stands below it, knows of it. layer.h is what
+ * layers know. In the private part of a transport, made at the first push; it stays when the last layer has gone.
+ */
+#ifndef TRAM_TRANSPORTS_BASE_STACK_H
+#define TRAM_TRANSPORTS_BASE_STACK_H
+
+#include "transports/base/layer.h"
+#include "transports/base/transport.h"
+
+/* What the state machine asks of a stack: through a table, since the stack stands above it. */
+struct stack_calls {
+    const struct io_receiver *receiver;
+    /* connection_made is due. False: it is held back, or will never come. */
+    bool (*made)(tram_transport *transport);
+    /* At least one byte from the protocol, at the top. */
+    void (*write)(tram_transport *transport, const struct iovec *pieces, size_t count);
+    /* True: the carrier is to end its writing side, too. */
+    bool (*write_eof)(tram_transport *transport);
+    /* The transport closes. True: all layers are shut down; false: tram__transport_end_carrier() follows, or the end.
+     */
+    bool (*close)(tram_transport *transport);
+    /* The end is certain. */
+    void (*stop)(tram_transport *transport);
+    /* connection_lost is next, or what takes its place. */
+    void (*lost)(tram_transport *transport);
+    /* With the transport's memory. */
+    void (*free)(tram_transport *transport);
+    /* A custom carrier received bytes, or the end of its stream. */
+    void (*received)(tram_transport *transport, const void *data, size_t size);
+    void (*eof)(tram_transport *transport);
+};
+
+struct layer_stack {
+    const struct stack_calls *calls;
+    struct layer *top; /* NULL: none is left */
+    struct layer *bottom;
+    struct layer *removed;     /* linked by `below`; freed when no layer is on the stack */
+    const char *window;        /* what the carrier received, within that event */
+    size_t window_size;        /* of it not read yet */
+    size_t kept;               /* bytes that layers keep for writing */
+    struct write_queue outbox; /* for a carrier that is the user's code: sent when no layer is on the stack */
+    struct deadline deadline;  /* of the starts, later of the shutdowns */
+    tram_transport *transport;
+    const char *failed_operation;
+    int failed;     /* tram__layer_fail() was called while a layer was on the stack */
+    unsigned depth; /* of calls into layers */
+    bool stepping;
+    bool again;       /* step once more */
+    bool grew;        /* something was written since the water marks were looked at */
+    bool unsent;      /* the carrier has bytes that wait for the outermost call to return */
+    bool flushing;    /* the outbox is being sent */
+    bool below_ended; /* the carrier's stream has ended */
+    bool shut;        /* all layers are shut down */
+};
+
+static inline struct layer_stack *transport_stack(const tram_transport *transport) {
+    return transport->more->stack;
+}
+
+/* Bytes that count as the write buffer: what is queued, and what layers keep. */
+static inline size_t transport_write_size(const tram_transport *transport) {
+    size_t size = transport->queue.size;
+    if (unlikely(transport->flags & T_LAYERED))
+        size += transport_stack(transport)->kept + transport_stack(transport)->outbox.size;
+    return size;
+}
+
+/* The goodbyes of layers are not all said yet. */
+static inline bool transport_shutting_down(const tram_transport *transport) {
+    return unlikely(transport->flags & T_LAYERED) && !transport_stack(transport)->shut;
+}
+
+#endif
