@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +33,40 @@ static void echo_released(tram_protocol *self) {
     free(self);
 }
 
+/* How long connections may go on that are asked to end. */
+static _Atomic uint64_t linger_ns;
+
+static int close_held(tram_loop *loop, void *arg) {
+    (void)loop;
+    tram_transport_close(arg);
+    tram_transport_release(arg);
+    return 0;
+}
+
+static void release_held(void *arg) {
+    tram_transport_release(arg);
+}
+
+/* For half of the grace at most: what is queued then has to be sent. */
+static int echo_closing(tram_protocol *self, uint64_t deadline_ns) {
+    tram_transport *transport = self->transport;
+    tram_loop *loop = tram_transport_get_loop(transport);
+    uint64_t now = tram_loop_time(loop), most = deadline_ns > now ? (deadline_ns - now) / 2 : 0;
+    uint64_t linger = atomic_load(&linger_ns);
+    if (linger == 0 || most == 0) {
+        return tram_transport_close(transport);
+    }
+    tram_transport_hold(transport);
+    int code = tram_loop_call_later(loop, linger < most ? linger : most, close_held, transport, release_held, NULL);
+    if (code < 0) {
+        tram_transport_release(transport);
+    }
+    return code;
+}
+
 static const tram_protocol_ops echo_ops = {
     .data_received = echo_data_received,
+    .closing = echo_closing,
     .pause_writing = echo_pause_writing,
     .resume_writing = echo_resume_writing,
     .released = echo_released,
@@ -90,8 +123,6 @@ typedef struct echo_server {
     const char *backend_name; /* what AUTO chose, as worker 0 saw it */
     tram_stats last;          /* the totals of the last line of statistics; of worker 0 */
     uint64_t last_ns;
-    uint64_t drain_end_ns;
-    bool drained; /* the connections were told to end */
 } echo_server;
 
 static const char *const backend_choices[] = {"auto", "epoll", NULL};
@@ -332,40 +363,12 @@ static int find_sockets(echo_server *echo, int *ret_link) {
     return 0;
 }
 
-/*
- * Who comes after us has the listeners. Connections go on for a while, then they flush, as at the end of a runtime, and
- * for as long. The runtime is stopped when none is left: sooner, a signal would be the second stop, or this the second
- * after a signal, and end the grace.
- */
-static int drain(tram_loop *loop, void *arg) {
-    echo_server *echo = arg;
-    uint64_t now = tram_loop_time(loop);
-    size_t open = 0;
-    for (unsigned i = 0; i < tram_runtime_worker_count(echo->runtime); i++) {
-        open += tram_runtime_server_connection_count(echo->listener, i);
-    }
-    if (open == 0) {
-        return tram_runtime_stop(echo->runtime);
-    }
-    if (now >= echo->drain_end_ns + echo->grace_ms * 1000000) {
-        tram_runtime_stop(echo->runtime);
-        return tram_runtime_stop(echo->runtime); /* they had their time */
-    }
-    if (now >= echo->drain_end_ns && !echo->drained) {
-        echo->drained = true;
-        tram_runtime_server_close_clients(echo->listener);
-    }
-    return tram_loop_call_later(loop, 20000000, drain, echo, NULL, NULL);
-}
-
+/* Who comes after us has the listeners. */
 static void taken(tram_runtime *runtime, void *arg) {
     echo_server *echo = arg;
-    tram_loop *loop = tram_runtime_loop(runtime, 0);
     fprintf(stderr, "tram-echo: the listeners were taken over\n");
-    echo->drain_end_ns = tram_loop_time(loop) + echo->drain_ms * 1000000;
-    if (tram_loop_call_soon(loop, drain, echo, NULL, NULL) < 0) {
-        tram_runtime_stop(runtime);
-    }
+    atomic_store(&linger_ns, echo->drain_ms * 1000000);
+    tram_runtime_drain(runtime);
 }
 
 /* The next one may come. */

@@ -48,6 +48,7 @@
 #define TRAM_ACCEPT_DOUBLINGS      6              /* of the same, where accept keeps failing (V-12) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
+#define TRAM_GRACE_REST_NS         1000000000ull  /* that a worker waits for others after its end */
 #define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */
 #define TRAM_LOG_PER_SECOND        10             /* lines of one site and loop; the rest is counted */
 #define TRAM_LOG_SITES             16             /* that are told apart within a second */

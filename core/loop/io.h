@@ -106,7 +106,8 @@ struct io_range {
 /* How a loop or runtime that ends asks an object to end. */
 enum shutdown_mode {
     IO_SHUTDOWN_STOP,  /* a server: stop accepting; others ignore it */
-    IO_SHUTDOWN_CLOSE, /* flush, then end */
+    IO_SHUTDOWN_DRAIN, /* a connection that is served: end when your work is done; what it may need ignores it */
+    IO_SHUTDOWN_CLOSE, /* nobody needs you any more: flush, then end */
     IO_SHUTDOWN_ABORT, /* end soon, by the usual callbacks */
     IO_SHUTDOWN_NOW,   /* the loop closes: end within this call */
 };

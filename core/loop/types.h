@@ -176,6 +176,9 @@ struct tram_loop {
     void (*on_signals)(tram_loop *loop, uint64_t came); /* called with the signals in mailbox->signals */
 
     size_t unfinished; /* things of an upper floor that a worker waits for when it ends */
+    size_t awaited;    /* connections that were asked to end and have not yet, and work of connections */
+    uint64_t cut;      /* … that were reset since they had not by the end of the grace */
+    uint64_t end_ns;   /* the end of the grace; 0: the loop is not asked to end */
 
     /* The runtime's: called when somebody asked by mailbox_control(), and in every tick, if set. */
     void (*on_control)(tram_loop *loop, void *arg);

@@ -41,7 +41,7 @@ struct kept_error *tram__runtime_error(void) {
 /* ---- Parts ---- */
 
 static bool ends(const tram_runtime *runtime) {
-    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->stops, memory_order_relaxed);
+    return runtime->state == RUNTIME_ENDED || atomic_load_explicit(&runtime->asked, memory_order_relaxed);
 }
 
 bool tram__runtime_ends(tram_runtime *runtime) {
@@ -141,6 +141,21 @@ static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part
 
 /* ---- The end of a worker ---- */
 
+static bool all_reached(const struct worker *worker, enum worker_phase phase) {
+    const tram_runtime *runtime = worker->runtime;
+    return worker->alone || atomic_load(&runtime->reached[phase]) == runtime->count;
+}
+
+/* The last one to come as far tells the others. */
+static void enter_phase(struct worker *worker, enum worker_phase phase) {
+    tram_runtime *runtime = worker->runtime;
+    worker->phase = phase;
+    if (atomic_fetch_add(&runtime->reached[phase], 1) + 1 != runtime->count)
+        return;
+    for (unsigned i = 0; i < runtime->count; i++)
+        mailbox_control(runtime->workers[i].mailbox);
+}
+
 static void end_all(struct worker *worker, enum shutdown_mode ending) {
     worker->connections = worker->loop->stats.connections;
     tram__loop_end_all(worker->loop, ending);
@@ -172,21 +187,30 @@ static void describe_parts(struct worker *worker, char *text, size_t size) {
     }
 }
 
-static void log_aborting(struct worker *worker, uint64_t count) {
-    char who[512] = "";
-    describe_parts(worker, who, sizeof who);
-    tram__log(worker->loop, TRAM_LOG_WARNING, "worker %u: the grace period is over, %llu connections are aborted%s",
-              worker->index, (unsigned long long)count, who);
+/* Another worker is stuck in a callback, for example. */
+static void others_late(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
+    container_of(deadline, struct worker, grace)->alone = true;
 }
 
+/*
+ * Resets what is left. What was not asked to end before, since connections could need it, gets the chance to end in
+ * order.
+ */
 static void abort_all(struct worker *worker) {
-    uint64_t count = worker->loop->stats.connections_now;
+    char who[512] = "";
+    uint64_t before = worker->loop->cut;
     deadline_cancel(worker->loop, &worker->grace);
-    worker->phase = WORKER_ABORTS;
-    worker->aborted += count;
-    if (count)
-        log_aborting(worker, count);
+    worker->grace.expire = others_late;
+    worker->alone = tram__deadline_start_after(worker->loop, &worker->grace, TRAM_GRACE_REST_NS) != 0;
+    worker->aborts = true;
+    if (worker->phase < WORKER_CLOSES)
+        end_all(worker, IO_SHUTDOWN_CLOSE);
+    describe_parts(worker, who, sizeof who);
     end_all(worker, IO_SHUTDOWN_ABORT);
+    if (worker->loop->cut != before)
+        tram__log(worker->loop, TRAM_LOG_WARNING, "worker %u: the grace period is over, %llu connections are aborted%s",
+                  worker->index, (unsigned long long)(worker->loop->cut - before), who);
 }
 
 static void grace_expired(tram_loop *loop, struct deadline *deadline) {
@@ -194,24 +218,26 @@ static void grace_expired(tram_loop *loop, struct deadline *deadline) {
     abort_all(container_of(deadline, struct worker, grace));
 }
 
-static void close_all(struct worker *worker) {
+/* Asks the connections that are served to end. Those that have nothing to do are gone in the next tick. */
+static void drain(struct worker *worker) {
     const tram_runtime *runtime = worker->runtime;
+    tram_loop *loop = worker->loop;
     uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
-    worker->phase = WORKER_CLOSES;
-    end_all(worker, IO_SHUTDOWN_CLOSE);
+    loop->end_ns = time_after(tram__clock(loop), grace_ns);
+    enter_phase(worker, WORKER_DRAINS);
+    end_all(worker, IO_SHUTDOWN_DRAIN);
     worker->grace.expire = grace_expired;
-    if (grace_ns == TRAM_NOW || tram__deadline_start_after(worker->loop, &worker->grace, grace_ns))
+    if (loop->end_ns != TRAM_FOREVER && tram__deadline_start(loop, &worker->grace, loop->end_ns))
         abort_all(worker);
 }
 
 /* Whoever made a connection since all were asked to end has not heard of it. */
 static void ask_again(struct worker *worker) {
-    uint64_t fresh = worker->loop->stats.connections - worker->connections;
-    if (!fresh)
+    if (worker->phase < WORKER_DRAINS || worker->loop->stats.connections == worker->connections)
         return;
-    if (worker->phase == WORKER_ABORTS)
-        worker->aborted += fresh;
-    end_all(worker, worker->phase == WORKER_ABORTS ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
+    end_all(worker, worker->aborts                   ? IO_SHUTDOWN_ABORT
+                    : worker->phase >= WORKER_CLOSES ? IO_SHUTDOWN_CLOSE
+                                                     : IO_SHUTDOWN_DRAIN);
 }
 
 static bool parts_expect(struct worker *worker) {
@@ -223,81 +249,126 @@ static bool parts_expect(struct worker *worker) {
     return expects;
 }
 
-/*
- * The worker that has the signals is the last to leave: with its loop they go back to their default action, and the
- * next one, which is to end the grace of the others, would end the process instead.
- */
-static bool must_stay(const struct worker *worker) {
-    tram_runtime *runtime = worker->runtime;
-    return worker->index == 0 && runtime->options.handle_signals &&
-           atomic_load_explicit(&runtime->left, memory_order_relaxed) < runtime->count - 1;
+/* True: what clients had sent by the end of accepting was delivered. */
+static bool input_drained(struct worker *worker) {
+    if (parts_expect(worker))
+        worker->turns = DRAIN_TICKS;
+    if (worker->turns == 0)
+        return true;
+    worker->turns--;
+    take_a_turn(worker);
+    return false;
 }
 
-/* Called at the end of every tick once a stop was asked for. */
+/*
+ * Nothing is left to do here but what connections of other workers want. As long as it is not known that there are any,
+ * calls that were posted wait: there may be many, and a stop does not wait behind them.
+ */
+static void wait_for_others(struct worker *worker, enum worker_phase wanted) {
+    tram_loop *loop = worker->loop;
+    const struct timespec pause = {.tv_nsec = 100000};
+    bool serves = loop->stats.connections_now || all_reached(worker, wanted);
+    loop->mail_limit = serves ? TRAM_MAIL_WHILE_ENDING : 0;
+    if (!serves && !mailbox_empty(loop->mailbox))
+        nanosleep(&pause, NULL); /* the loop does not sleep while there is mail */
+}
+
+/* Connections may have needed it, and none is left. */
+static bool rest_is_closed(struct worker *worker) {
+    tram_loop *loop = worker->loop;
+    if (loop->stats.connections_now)
+        return false;
+    if (!loop->unfinished)
+        return true;
+    if (!worker->aborts)
+        abort_all(worker); /* no connection needs it any more, so it is asked to end at once */
+    else
+        end_all(worker, IO_SHUTDOWN_ABORT); /* there may be new ones */
+    return false;
+}
+
+/* Work ends by the end of the grace, or is not waited for. */
+static bool is_drained(const struct worker *worker) {
+    return worker->aborts ? !worker->loop->stats.connections_now : !worker->loop->awaited;
+}
+
+/* Called at the end of every tick once a stop was asked for. Each phase may be over as soon as it begins. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
+    tram_runtime *runtime = worker->runtime;
     if (worker->phase == WORKER_EXITING) {
-        if (must_stay(worker))
-            return; /* every worker that leaves calls for this one */
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
     }
     if (worker->phase == WORKER_DRAINING_INPUT) {
-        if (parts_expect(worker))
-            worker->turns = DRAIN_TICKS;
-        if (worker->turns-- > 0) {
-            take_a_turn(worker);
+        if (!input_drained(worker))
             return;
-        }
-        close_all(worker);
+        drain(worker);
     }
-    if (worker->phase == WORKER_CLOSES && atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed) > 1)
+    if (!worker->aborts && atomic_load_explicit(&runtime->asked, memory_order_relaxed) == ASKED_AGAIN)
         abort_all(worker);
     ask_again(worker);
-    if (loop->stats.connections_now)
-        return;
-    if (loop->unfinished) {
-        /* No connection needs it any more, so it is asked to end at once. */
-        if (worker->phase != WORKER_ABORTS)
-            abort_all(worker);
-        else
-            end_all(worker, IO_SHUTDOWN_ABORT); /* there may be new ones */
-        return;
+    if (worker->phase == WORKER_DRAINS && is_drained(worker))
+        enter_phase(worker, WORKER_DRAINED);
+    if (worker->phase == WORKER_DRAINED) {
+        wait_for_others(worker, WORKER_DRAINS);
+        if (!all_reached(worker, WORKER_DRAINED))
+            return;
+        enter_phase(worker, WORKER_CLOSES);
+        end_all(worker, worker->aborts ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
     }
-    deadline_cancel(loop, &worker->grace);
-    worker->phase = WORKER_EXITING;
-    take_a_turn(worker);
+    if (worker->phase == WORKER_CLOSES && rest_is_closed(worker))
+        enter_phase(worker, WORKER_CLOSED);
+    if (worker->phase == WORKER_CLOSED) {
+        wait_for_others(worker, WORKER_CLOSED);
+        if (!all_reached(worker, WORKER_CLOSED))
+            return;
+        deadline_cancel(loop, &worker->grace);
+        enter_phase(worker, WORKER_EXITING);
+        take_a_turn(worker);
+    }
 }
 
 /*
- * A stop was asked for, or another worker has left. Once the worker ends, all is looked at in worker_tick(), and mail
- * comes in small portions: control never waits for long behind it.
+ * A stop was asked for, or all workers are as far as this one. Once the worker ends, all is looked at in worker_tick(),
+ * and mail comes in small portions: control never waits for long behind it.
  */
 static void worker_control(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->stops, memory_order_relaxed))
+    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
         return;
-    worker->phase = WORKER_DRAINING_INPUT;
+    enter_phase(worker, WORKER_DRAINING_INPUT);
     worker->turns = DRAIN_TICKS;
     loop->mail_limit = TRAM_MAIL_WHILE_ENDING;
     loop->on_wake = worker_tick;
     end_all(worker, IO_SHUTDOWN_STOP);
 }
 
-/* Signal handlers call this: nothing but atomics and the write that wakes. */
-int tram_runtime_stop(tram_runtime *runtime) {
+/* Signal handlers call these: nothing but atomics and the write that wakes. */
+
+static int ask(tram_runtime *runtime, bool stop) {
     int status = tram__runtime_enter(runtime);
     if (status)
         return status;
-    unsigned before = atomic_fetch_add_explicit(&runtime->stops, 1, memory_order_relaxed);
-    if (before > 1) {
-        atomic_store_explicit(&runtime->stops, 2, memory_order_relaxed);
-        return 0;
-    }
+    unsigned before = atomic_load_explicit(&runtime->asked, memory_order_relaxed), after;
+    do {
+        after = !stop ? ASKED_DRAIN : before < ASKED_STOP ? ASKED_STOP : ASKED_AGAIN;
+        if (after <= before)
+            return 0;
+    } while (!atomic_compare_exchange_weak_explicit(&runtime->asked, &before, after, memory_order_relaxed,
+                                                    memory_order_relaxed));
     for (unsigned i = 0; i < runtime->count; i++)
         mailbox_control(runtime->workers[i].mailbox);
     return 0;
+}
+
+int tram_runtime_stop(tram_runtime *runtime) {
+    return ask(runtime, true);
+}
+
+int tram_runtime_drain(tram_runtime *runtime) {
+    return ask(runtime, false);
 }
 
 /*
@@ -355,19 +426,36 @@ static int worker_start(struct worker *worker) {
     return status < 0 ? status : handle_signals(worker);
 }
 
-static void worker_end(struct worker *worker) {
+/* Says that this worker is as far as `count` tells, and waits, where all of them end together, until all are. */
+static void meet(tram_runtime *runtime, unsigned *count, bool together) {
+    pthread_mutex_lock(&runtime->lock);
+    ++*count;
+    pthread_cond_broadcast(&runtime->changed);
+    while (together && *count < runtime->count)
+        pthread_cond_wait(&runtime->changed, &runtime->lock);
+    pthread_mutex_unlock(&runtime->lock);
+}
+
+/*
+ * The order of G-4: the loops have run out, then `stop` on each worker, then the loops close; so that signals have
+ * their handler until then. A worker whose loop the user stopped leaves alone.
+ */
+static void worker_end(struct worker *worker, bool ran) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
+    bool together = ran && !worker->alone && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
+    worker->loop->on_wake = NULL;
+    deadline_cancel(worker->loop, &worker->grace);
+    while (worker->phase + 1 < WORKER_PHASES)
+        enter_phase(worker, worker->phase + 1);
+    meet(runtime, &runtime->ran_out, together);
     if (worker->started && options->stop)
         call_user(worker, options->stop);
     struct runtime_part *part = NULL;
     while ((part = next_part(runtime, part)))
         part->ops->stop(part, worker->index);
-    worker->loop->on_wake = NULL;
-    deadline_cancel(worker->loop, &worker->grace);
+    meet(runtime, &runtime->stopped, together);
     tram_loop_close(worker->loop);
-    atomic_fetch_add_explicit(&runtime->left, 1, memory_order_relaxed);
-    mailbox_control(runtime->workers[0].mailbox);
 }
 
 /* Reports how the start went and waits for the others. True: go. */
@@ -393,9 +481,10 @@ static void *worker_main(void *arg) {
     memcpy(name + length, number, (size_t)digits + 1);
     pthread_setname_np(pthread_self(), name);
     runtime_of_thread = worker->runtime;
-    if (await_verdict(worker, worker_start(worker)))
+    bool go = await_verdict(worker, worker_start(worker));
+    if (go)
         tram_loop_run_forever(worker->loop);
-    worker_end(worker);
+    worker_end(worker, go);
     runtime_of_thread = NULL;
     return NULL;
 }
@@ -509,7 +598,7 @@ int tram_runtime_join(tram_runtime *runtime) {
     join_all(runtime);
     uint64_t aborted = 0;
     for (unsigned i = 0; i < runtime->count; i++)
-        aborted += runtime->workers[i].aborted;
+        aborted += runtime->workers[i].loop->cut;
     return aborted < INT_MAX ? (int)aborted : INT_MAX;
 }
 
@@ -636,6 +725,22 @@ tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned worker) {
 
 void *tram_runtime_state(const tram_runtime *runtime, unsigned worker) {
     return worker < runtime->count ? atomic_load_explicit(&runtime->workers[worker].state, memory_order_acquire) : NULL;
+}
+
+int tram_loop_worker(const tram_loop *loop, tram_runtime **ret_runtime, unsigned *ret_index) {
+    const struct worker *worker = loop->worker;
+    if (!worker)
+        return TRAM_ESTATE;
+    if (ret_runtime)
+        *ret_runtime = worker->runtime;
+    if (ret_index)
+        *ret_index = worker->index;
+    return 0;
+}
+
+void *tram_loop_state(const tram_loop *loop) {
+    const struct worker *worker = loop->worker;
+    return worker ? atomic_load_explicit(&worker->state, memory_order_acquire) : NULL;
 }
 
 int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats) {

@@ -39,9 +39,12 @@ struct runtime_part {
 enum worker_phase {
     WORKER_SERVES,
     WORKER_DRAINING_INPUT, /* servers are closed; what clients had sent by then is still delivered */
-    WORKER_CLOSES,         /* connections flush */
-    WORKER_ABORTS,         /* the grace period is over */
-    WORKER_EXITING,        /* a last turn for what is queued */
+    WORKER_DRAINS,         /* connections that are served were asked to end */
+    WORKER_DRAINED,        /* none of them is left here; what those of other workers want of this one is done */
+    WORKER_CLOSES,         /* none is left anywhere: what they may have needed is closed */
+    WORKER_CLOSED,
+    WORKER_EXITING, /* a last turn for what is queued */
+    WORKER_PHASES,
 };
 
 struct worker {
@@ -58,14 +61,23 @@ struct worker {
 
     /* the end; of the worker's thread until it is joined */
     enum worker_phase phase;
+    bool aborts;    /* the grace is over */
+    bool alone;     /* … for long: it does not wait for the others any more */
     unsigned turns; /* of hearing that are left */
     struct ready turn;
     struct deadline grace;
     uint64_t connections; /* made when they were last asked to end */
-    uint64_t aborted;
 };
 
 enum runtime_state { RUNTIME_NEW, RUNTIME_STARTS, RUNTIME_RUNS, RUNTIME_ENDED };
+/* What the workers are to do. */
+enum runtime_asked {
+    ASKED_NOTHING,
+    ASKED_DRAIN, /* to end, and the next stop is the first */
+    ASKED_STOP,  /* to end */
+    ASKED_AGAIN, /* … without the rest of the grace */
+};
+
 enum runtime_verdict { VERDICT_OPEN, VERDICT_RUN, VERDICT_GIVE_UP };
 
 struct tram_runtime {
@@ -81,9 +93,11 @@ struct tram_runtime {
     struct list parts;
     unsigned pins; /* jobs of other threads that need the runtime: freeing it waits for them */
     bool freeing;
-    _Atomic unsigned stops;        /* how often a stop was asked for */
-    _Atomic unsigned left;         /* workers whose loop has ended */
-    _Atomic uint64_t signalled_ns; /* when the last signal came that counted as a stop */
+    unsigned ran_out;                        /* workers whose loop does not run any more, … */
+    unsigned stopped;                        /* … and whose `stop` function has returned */
+    _Atomic unsigned asked;                  /* enum runtime_asked */
+    _Atomic unsigned reached[WORKER_PHASES]; /* workers that are as far as that, or further */
+    _Atomic uint64_t signalled_ns;           /* when the last signal came that counted as a stop */
     unsigned count;
     struct worker workers[];
 };

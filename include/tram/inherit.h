@@ -97,8 +97,8 @@ typedef struct tram_offer_options {
     mode_t mode;         /* of the file at `path`, less the umask; 0: 0600 */
     bool any_user;       /* offer to processes of all users whom the file admits; else to this one's and root's */
     uint64_t timeout_ns; /* between asking and being ready, for the new process; 0: 30 s */
-    /* The new process is ready and all the servers are closing; on the first worker's thread. NULL: the runtime is
-     * stopped. */
+    /* The new process is ready and all the servers are closing; on the first worker's thread. NULL: the runtime ends,
+     * by tram_runtime_drain(): what clients have begun is finished within its grace. */
     void (*taken)(tram_runtime *runtime, void *arg);
     void *arg;
     uintptr_t reserved[4]; /* must be 0 */

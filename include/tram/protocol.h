@@ -101,13 +101,25 @@ typedef struct tram_protocol_ops {
     int (*error_received)(tram_protocol *protocol, const tram_error *error);
 
     /*
+     * Once: the connection is to end, because its runtime stops or its server drains (tram_runtime_stop(),
+     * tram_server_drain()). The protocol finishes what it has begun and closes the transport itself, at once if it has
+     * nothing to do; until then it goes on as before, and receives as before. What has not ended at `deadline_ns`, on
+     * the clock of tram_loop_time() (TRAM_FOREVER: no such time), is reset. A protocol that comes by set_protocol later
+     * is told, too. Failing is reported, and closes the transport.
+     *
+     * NULL: the transport is closed, as by tram_transport_close(), as soon as no file is being sent through it and the
+     * program has no work for it (tram_transport_begin_work()).
+     */
+    int (*closing)(tram_protocol *protocol, uint64_t deadline_ns);
+
+    /*
      * A message came by tram_transport_address(). What it refers to is destroyed after this has returned, unless it was
      * taken: tram_message_take(); a request may be answered within or later: tram_message_take_request(). Comes between
      * made and lost, also while the transport is closing. Where this is NULL, messages are dropped.
      */
     int (*message_received)(tram_protocol *protocol, tram_message *message);
 
-    uintptr_t reserved[7]; /* must be 0 */
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_protocol_ops;
 
 /* The first member of your struct. Set `ops`, zero the rest. */

@@ -25,8 +25,13 @@ typedef struct tram_runtime_server tram_runtime_server;
 
 /*
  * Runs on a worker's thread: `start` before its loop does, `stop` after it ended and before it is closed.
- * `*state` is the worker's own pointer, for the user; tram_runtime_state() reads what it was when one of the two
- * returned. A failing `start` fails tram_runtime_start().
+ * `*state` is the worker's own pointer, for the user; tram_loop_state() and tram_runtime_state() read what it was when
+ * one of the two returned. A failing `start` fails tram_runtime_start().
+ *
+ * No worker accepts a connection before `start` has returned on all of them. When the runtime stops, the loops of all
+ * workers have run out before `stop` is called on any of them, and `stop` has returned on all of them before any loop
+ * is closed: what one worker's connections want of another worker is served to the last, and `stop` may look at what
+ * all workers have.
  */
 typedef int (*tram_worker_function)(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg);
 
@@ -36,7 +41,7 @@ typedef struct tram_runtime_options {
     bool pin;         /* worker i stays on the i-th CPU of the affinity mask */
     const char *name; /* threads are called "<name>-<i>"; NULL: "tram" */
     size_t stack_size;
-    uint64_t grace_ns; /* how long tram_runtime_stop() lets connections flush; 0: 10 s; TRAM_NOW: none at all */
+    uint64_t grace_ns; /* how long connections may take to end after tram_runtime_stop(); 0: 10 s; TRAM_NOW: no time */
     /* SIGTERM and SIGINT stop the runtime; a second one ends the grace, but for those that come within 100 ms, which
      * are one. For one runtime of a process at a time: the last to start has them, and at its end they get their
      * default action (tram/signal.h). */
@@ -130,8 +135,9 @@ TRAM_API int tram_runtime_server_close_clients(tram_runtime_server *server);
 TRAM_API int tram_runtime_server_abort_clients(tram_runtime_server *server);
 
 /*
- * Blocks until the server was closed and has no connection left, but no longer than `timeout_ns` (0: does not block).
- * Returns how many are left. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
+ * Ends the server gracefully on all workers, as tram_server_drain(): closes it, asks its connections to end, and blocks
+ * until none is left, but no longer than `timeout_ns` (0: does not block). Returns how many are left then, which are
+ * reset, soon. Any thread that is not a worker of this runtime (TRAM_ESTATE there).
  */
 TRAM_API int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns);
 
@@ -146,15 +152,35 @@ TRAM_API int tram_runtime_server_each_client(tram_runtime_server *server, tram_c
 TRAM_API int tram_runtime_start(tram_runtime *runtime);
 
 /*
- * Asks for the end: every worker stops accepting, closes its connections (what is queued is sent), waits for
- * them up to the grace period, aborts the rest, of which the log gets a line for each worker, and ends. Any thread, and
- * signal handlers; returns at once. A second call ends the grace period. Neither waits behind what was posted: a worker
- * takes few posts while it ends, and discards those that are left (tram_loop_call_soon_threadsafe()).
+ * Asks for the end. Every worker
+ *
+ *     1. stops accepting, and serves those that the kernel had connected by then;
+ *     2. asks its connections to end: calls `closing` of each protocol (tram/protocol.h), and closes those of its
+ *        servers that have none when their work is done: bytes that are queued, a file that is sent, what
+ *        tram_transport_begin_work() stands for. All others go on, since those may need them, and so do connections
+ * that are being made;
+ *     3. when none of these is left on any worker, closes all others, gives up those that are being made, and cancels
+ *        its tasks;
+ *     4. ends when nothing is left.
+ *
+ * What is left when the grace period is over is reset, its protocol hears TRAM_ETIMEOUT of "grace", and the log gets a
+ * line for each worker; tram_runtime_join() tells how many there were.
+ *
+ * Any thread, and signal handlers; returns at once. A second call ends the grace period. Neither waits behind what was
+ * posted, nor behind callbacks of many connections: a worker takes few posts while it ends, and discards those that are
+ * left (tram_loop_call_soon_threadsafe()).
  */
 TRAM_API int tram_runtime_stop(tram_runtime *runtime);
 
 /*
- * Waits until all workers have ended. Returns how many connections had to be aborted. Not from a worker, and not while
+ * The same end, which is no stop: the next tram_runtime_stop(), or signal, is the first one, and does not end the grace
+ * period. For a process whose sockets another one has taken over. Nothing happens where the runtime ends already.
+ */
+TRAM_API int tram_runtime_drain(tram_runtime *runtime);
+
+/*
+ * Waits until all workers have ended. Returns how many connections had to be reset at the end of the grace period; 0:
+ * nothing was cut. Not from a worker, and not while
  * tram_runtime_start() is at work: TRAM_ESTATE.
  */
 TRAM_API int tram_runtime_join(tram_runtime *runtime);
@@ -173,6 +199,15 @@ TRAM_API tram_loop *tram_runtime_loop(const tram_runtime *runtime, unsigned work
 
 /* The worker's state pointer, as `start` left it; NULL before. Any thread; all that `start` wrote is seen. */
 TRAM_API void *tram_runtime_state(const tram_runtime *runtime, unsigned worker);
+
+/*
+ * Whose loop it is: the runtime, and the number of the worker. Either may be NULL. TRAM_ESTATE: no runtime's. Any
+ * thread, as long as the runtime lives.
+ */
+TRAM_API int tram_loop_worker(const tram_loop *loop, tram_runtime **ret_runtime, unsigned *ret_index);
+
+/* The worker's state pointer, from its loop; NULL if it is no runtime's. */
+TRAM_API void *tram_loop_state(const tram_loop *loop);
 
 /* The worker's counters. Any thread, also after join. TRAM_EVALUE if there is no such worker. */
 TRAM_API int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats);

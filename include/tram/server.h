@@ -94,9 +94,10 @@ TRAM_API int tram_server_abort_clients(tram_server *server);
 TRAM_API int tram_server_wait_closed(tram_server *server, tram_future **ret_future);
 
 /*
- * The same, but no longer than `timeout_ns` (0: as TRAM_NOW). Completes with the number of connections that are left:
- * (size_t)(uintptr_t)value. A graceful end is a close, tram_server_close_clients() now or later, this, and
- * tram_server_abort_clients() if anyone is left.
+ * Ends the server gracefully: closes it, asks every connection to end when its work is done, as the end of a runtime
+ * does (`closing` in tram/protocol.h, tram_runtime_stop()), waits until all are gone, but no longer than `timeout_ns`
+ * (0: as TRAM_NOW), and resets what is left then; the log names them. Completes with how many these were:
+ * (size_t)(uintptr_t)value; 0 also where the loop closed. Cancelling it only ends the wait, and then nothing is reset.
  */
 TRAM_API int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **ret_future);
 

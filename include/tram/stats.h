@@ -36,9 +36,10 @@ typedef struct tram_stats {
     uint64_t expired_first_byte;
     uint64_t expired_total;
     uint64_t over_write_limit; /* any transport's: tram_transport_set_write_hard_limit() */
+    uint64_t expired_grace;    /* reset when the grace of a stop, or the time of a drain, was over */
     uint64_t messages;         /* delivered to protocols and actors (tram/message.h) */
     uint64_t dropped_messages; /* accepted, and their addressee had ended */
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 } tram_stats;
 
 /* Reads the counters. Any thread, at any time before tram_loop_free(); each counter is exact, the set is not

@@ -42,6 +42,19 @@ TRAM_API int tram_transport_reset(tram_transport *transport);
  */
 TRAM_API int tram_transport_abort_with_error(tram_transport *transport, const tram_error *error);
 
+/*
+ * Says that the program works for this connection elsewhere: a job in an executor, a connection that is being made for
+ * it, a call to another worker. A transport whose protocol has no `closing` is not closed by the end of its runtime or
+ * server before each begin_work has had its end_work; write what comes of the work before that. Also holds the
+ * transport, so that end_work may come after connection_lost. -ENOMEM; TRAM_ESTATE: it is lost already, or, of
+ * end_work, nothing was begun.
+ */
+TRAM_API int tram_transport_begin_work(tram_transport *transport);
+TRAM_API int tram_transport_end_work(tram_transport *transport);
+
+/* How often begin_work was called and end_work not yet. */
+TRAM_API size_t tram_transport_work(const tram_transport *transport);
+
 /* True from close, abort or a fatal error on (BaseTransport.is_closing). */
 TRAM_API bool tram_transport_is_closing(const tram_transport *transport);
 

@@ -149,7 +149,7 @@ class Crowd:
         return ", ".join(f"{kind} {what} {count}" for (kind, what), count in sorted(self.counts.items()))
 
 
-# rules: V-42, V-45, V-47
+# rules: V-42, V-45, V-47, G-6
 def test_restarts_under_load_lose_nobody(workers):
     asyncio.run(restarts_under_load(workers))
 
@@ -213,7 +213,7 @@ async def two_servers():
         echo.kill()
 
 
-# rules: V-47
+# rules: V-47, G-6
 def test_a_signal_after_a_restart_is_the_first_one():
     asyncio.run(signal_after_restart())
 

@@ -184,12 +184,17 @@ static void test_V_42_unread_bytes_are_no_reset(void **state) {
 
 /* ---- Waiting ---- */
 
-static tram_server *loop_server(struct world *world, uint16_t *ret_port) {
+static bool one_released(void *arg) {
+    (void)arg;
+    return released == 1;
+}
+
+static tram_server *loop_server(struct world *world, tram_protocol_factory make, void *arg, uint16_t *ret_port) {
     tram_future *future;
     void *server;
     tram_socket_address address;
     struct sockaddr_in inet;
-    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_create_server(world->loop, make, arg, "127.0.0.1", "0", NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
     assert_int_equal(tram_future_result(future, &server), 0);
     tram_future_release(future);
@@ -213,25 +218,48 @@ static size_t left_of(struct world *world, tram_future *future) {
     return (size_t)(uintptr_t)value;
 }
 
+/* Does not end when it is asked to. */
+static int stay(tram_protocol *protocol, uint64_t deadline_ns) {
+    (void)protocol;
+    (void)deadline_ns;
+    return 0;
+}
+
+static const tram_protocol_ops stubborn_ops = {
+    .connection_made = client_made,
+    .data_received = client_received,
+    .released = client_released,
+    .closing = stay,
+};
+
+static bool all_made(void *arg) {
+    return made == *(unsigned *)arg;
+}
+
 static void test_V_41_drain_of_a_loop_has_a_deadline(void **state) {
     struct world *world = *state;
     uint16_t port;
-    tram_server *server = loop_server(world, &port);
+    unsigned wanted = 2;
+    made = released = 0;
+    tram_server *server = loop_server(world, factory, (void *)(uintptr_t)&stubborn_ops, &port);
     int fds[] = {tcp_connect(port), tcp_connect(port)};
-    run_until_traced(world, "made made");
-    assert_int_equal(left_of(world, drain(server, 0)), 2); /* an open server is waited for, too */
+    run_until_true(world, all_made, &wanted);
     tram_future *all = drain(server, TRAM_FOREVER), *cancelled = drain(server, 3600000000000);
-    assert_int_equal(tram_server_close(server), 0);
-    assert_int_equal(left_of(world, drain(server, 1000000)), 2);
+    assert_false(tram_server_is_serving(server));
+    assert_nobody_listens(port);
     assert_int_equal(tram_future_cancel(cancelled), 1);
     assert_true(tram_future_cancelled(cancelled));
     tram_future_release(cancelled);
     close(fds[0]);
-    run_until_traced(world, "lost:0");
-    assert_int_equal(left_of(world, drain(server, 1000000)), 1);
+    run_until_true(world, one_released, NULL);
     assert_false(tram_future_done(all));
-    close(fds[1]);
+    world->log[0] = '\0';
+    assert_int_equal(left_of(world, drain(server, 1000000)), 1);
+    assert_non_null(strstr(world->log, "1 connections are aborted: 127.0.0.1:"));
     assert_int_equal(left_of(world, all), 0);
+    assert_false(receive_eof(NULL, fds[1]));
+    assert_int_equal(errno, ECONNRESET);
+    close(fds[1]);
     all = drain(server, 0); /* nothing to wait for */
     assert_true(tram_future_done(all));
     assert_int_equal(left_of(world, all), 0);
@@ -241,7 +269,7 @@ static void test_V_41_drain_of_a_loop_has_a_deadline(void **state) {
 static void test_V_41_drain_ends_with_its_loop(void **state) {
     struct world *world = *state;
     uint16_t port;
-    tram_server *server = loop_server(world, &port);
+    tram_server *server = loop_server(world, recorder_factory, world, &port);
     tram_future *future = drain(server, 3600000000000);
     assert_int_equal(tram_loop_close(world->loop), 0); /* which closes it, and leaves nobody */
     void *left = server;
@@ -266,12 +294,9 @@ static void *drain_in_thread(void *arg) {
 }
 
 static void test_V_41_drain_of_all_workers(void **state) {
-    struct house house = open_and_start(*state, 3, &client_ops);
+    struct house house = open_and_start(*state, 3, &stubborn_ops);
     int fds[6];
     visit(&house, fds, 6);
-    assert_int_equal(tram_runtime_server_drain(house.server, 0), 6);
-    assert_int_equal(tram_runtime_server_close(house.server), 0);
-    assert_int_equal(tram_runtime_server_drain(house.server, 1000000), 6);
     pthread_t thread;
     void *left;
     assert_int_equal(pthread_create(&thread, NULL, drain_in_thread, &house), 0);
@@ -279,6 +304,15 @@ static void test_V_41_drain_of_all_workers(void **state) {
     pthread_join(thread, &left);
     assert_int_equal((intptr_t)left, 0);
     await(&released, 6); /* which comes a moment after connection_lost */
+    close_house(&house);
+    house = open_and_start(*state, 3, &stubborn_ops);
+    visit(&house, fds, 6);
+    assert_int_equal(tram_runtime_server_drain(house.server, 1000000), 6);
+    for (size_t i = 0; i < 6; i++)
+        assert_false(receive_eof(NULL, fds[i])); /* a reset */
+    close_all(fds, 6);
+    await(&released, 6);
+    assert_int_equal(tram_runtime_server_drain(house.server, TRAM_FOREVER), 0);
     made = 0;
     assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, 1), drain_here, &house, NULL), 0);
     await(&made, 2);
@@ -401,7 +435,8 @@ static void expect(const struct seen *seen, int fd, const char *format, size_t u
 static void test_V_43_who_is_connected_to_a_loop(void **state) {
     struct world *world = *state;
     uint16_t port;
-    tram_server *server = loop_server(world, &port), *other = loop_server(world, &port);
+    tram_server *server = loop_server(world, recorder_factory, world, &port),
+                *other = loop_server(world, recorder_factory, world, &port);
     tram_socket_address address;
     struct sockaddr_in inet;
     assert_int_equal(tram_server_sockname(server, 0, &address), 0);

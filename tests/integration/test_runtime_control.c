@@ -729,7 +729,8 @@ static void test_L_42_posts_of_the_library_bear_the_name_of_what_was_called(void
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
     const void *called[] = {FUNCTION(tram_runtime_create_server),        FUNCTION(tram_runtime_server_each_client),
                             FUNCTION(tram_runtime_server_abort_clients), FUNCTION(tram_runtime_server_close_clients),
-                            FUNCTION(tram_runtime_server_close),         FUNCTION(tram_runtime_server_release)};
+                            FUNCTION(tram_runtime_server_close),         FUNCTION(tram_runtime_server_drain),
+                            FUNCTION(tram_runtime_server_release)};
     size_t count = sizeof called / sizeof *called;
     tram_slow_site sites[TRAM_SLOW_SITES + 1];
     size_t found = tram_loop_slow_sites(tram_runtime_loop(runtime, 0), sites, TRAM_SLOW_SITES + 1), callbacks = 0;

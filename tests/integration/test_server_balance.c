@@ -102,9 +102,12 @@ static int watch_reports(tram_runtime *runtime, unsigned worker, tram_loop *loop
     return tram_loop_set_exception_handler(loop, count_report, arg);
 }
 
+static uint64_t grace_ns; /* 0: the default */
+
 static struct house *open_house(struct world *world, unsigned workers, const tram_server_options *server_options) {
     struct house *house = calloc(1, sizeof *house);
-    tram_runtime_options options = {.workers = workers, .loop = world->options, .start = watch_reports, .arg = house};
+    tram_runtime_options options = {
+        .workers = workers, .loop = world->options, .start = watch_reports, .arg = house, .grace_ns = grace_ns};
     options.loop.log = NULL; /* the world's is for one thread */
     assert_int_equal(tram_runtime_new(&options, &house->runtime), 0);
     tram_error error = {0};
@@ -514,7 +517,9 @@ static int nothing(tram_loop *loop, void *arg) {
 
 static void test_V_27_workers_that_ended_get_nothing(void **state) {
     const tram_server_options options = {.shard = TRAM_SHARD_HANDOFF};
+    grace_ns = 500000000; /* as long they wait for the one that is held up, and a second more */
     struct house *house = open_house(*state, WORKERS, &options);
+    grace_ns = 0;
     struct gate gate;
     hold_up(house, 0, 1, wait_at_gate, &gate);
     int fds[16];

@@ -91,9 +91,13 @@ static void fail_creator(tram_transport *transport) {
 }
 
 static void count_out(tram_transport *transport) {
-    stats_add(&loop_of(transport)->stats.connections_now, (uint64_t)-1);
-    if (unlikely(transport->flags & T_HELD))
-        tram__transport_drop_held(transport);
+    tram_loop *loop = loop_of(transport);
+    stats_add(&loop->stats.connections_now, (uint64_t)-1);
+    if (unlikely(transport->flags & (T_HELD | T_ASKED))) {
+        loop->awaited -= (transport->flags & T_ASKED) != 0;
+        if (transport->flags & T_HELD)
+            tram__transport_drop_held(transport);
+    }
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
@@ -352,6 +356,8 @@ void tram__transport_start_reading(tram_transport *transport) {
 void tram__transport_clear_writer(tram_transport *transport) {
     transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
     transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    if (unlikely(transport->flags & T_ASKED))
+        ask_soon(loop_of(transport));
     tram__transport_start_reading(transport);
 }
 
@@ -385,15 +391,17 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
 
 ALWAYS_INLINE static void made(tram_transport *transport) {
     transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
-    uint32_t sealed_before = transport->flags & T_LOST_PENDING;
+    uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);
     if (unlikely(transport->flags & T_HAS_CREATOR))
         notify_creator(transport);
     if (unlikely(transport->flags & (T_HELD | T_LAYERED)))
         tram__transport_start_reading(transport);
-    if (unlikely(sealed_before))
+    if (unlikely(ended_before & T_LOST_PENDING))
         queue_lost(transport);
+    else if (unlikely(ended_before))
+        ask_soon(loop_of(transport));
 }
 
 static void made_run(tram_loop *loop, struct ready *ready) {

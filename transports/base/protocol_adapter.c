@@ -165,6 +165,17 @@ int tram__protocol_eof(tram_transport *transport) {
     return transport->protocol->ops->eof_received ? call_eof_received(transport) : 0;
 }
 
+int tram__protocol_closing(tram_transport *transport, uint64_t deadline_ns) {
+    tram_loop *loop = transport->io.loop;
+    const tram_protocol_ops *ops = transport->protocol->ops;
+    uint64_t start = slow_begin(loop);
+    int status = ops->closing(transport->protocol, deadline_ns);
+    slow_end(loop, start, FUNCTION(ops->closing), "closing");
+    if (unlikely(status < 0))
+        report_failure(transport, status, "closing");
+    return status < 0 ? status : 0;
+}
+
 void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,
                                       const tram_socket_address *address) {
     tram_loop *loop = transport->io.loop;

@@ -27,6 +27,8 @@ int tram__protocol_buffer_updated(tram_transport *transport, size_t size);
 int tram__protocol_timer_failed(tram_transport *transport, int status);
 /* 0: close; positive: stay half open. */
 int tram__protocol_eof(tram_transport *transport);
+/* A negative return was reported. */
+int tram__protocol_closing(tram_transport *transport, uint64_t deadline_ns);
 /* Of subprocesses: whatever fails is reported and changes nothing. */
 void tram__protocol_pipe_data_received(tram_transport *transport, int fd, const void *data, size_t size);
 void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, const tram_error *error);

@@ -6,10 +6,24 @@
 #include "transports/base/released.h"
 #include "transports/base/transport.h"
 
-static void state_free(tram_loop *loop, struct loop_state *state) {
-    struct transport_state *transports = (struct transport_state *)(void *)state;
-    memory_put(&loop->allocator, transports->scratch, TRAM_LAYER_READ);
-    tram__pool_fini(&transports->pool);
+/* Work whose end the closed loop did not call any more: its hold is not given back. */
+static void free_working(tram_loop *loop, struct transport_state *state) {
+    while (!list_empty(&state->working)) {
+        struct transport_more *more = container_of(state->working.next, struct transport_more, working);
+        tram_transport *transport = more->transport;
+        list_remove(&more->working);
+        memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        memory_put(&loop->allocator, more, sizeof *more);
+        if (transport_kind_of(transport)->dispose)
+            transport_kind_of(transport)->dispose(transport);
+    }
+}
+
+static void state_free(tram_loop *loop, struct loop_state *base) {
+    struct transport_state *state = (struct transport_state *)(void *)base;
+    free_working(loop, state);
+    memory_put(&loop->allocator, state->scratch, TRAM_LAYER_READ);
+    tram__pool_fini(&state->pool);
 }
 
 static void state_validate(const struct loop_state *base) {
@@ -31,6 +45,7 @@ int tram__transport_state_make(tram_loop *loop) {
         return -ENOMEM;
     state->loop = loop;
     state->state.validate = state_validate;
+    list_init(&state->working);
     tram__pool_init(&state->pool, &loop->allocator, sizeof(tram_transport));
     return 0;
 }

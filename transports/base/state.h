@@ -39,6 +39,11 @@ struct transport_state {
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */
     tram_protocol *released_last;
+    struct list working; /* transports that are held by their work, by struct transport_more */
+    struct ready asks;   /* the pass over connections that were asked to end: graceful.c */
+    uint32_t ask_slot;   /* where it goes on */
+    bool asking;         /* it is queued */
+    bool ask_again;      /* … and something changed behind it */
 };
 
 /* There is one as soon as transport_state_open() was successful: no way to the end of a transport needs memory. */
@@ -48,6 +53,17 @@ static inline struct transport_state *transport_state(const tram_loop *loop) {
 
 /* Before the first protocol or transport of a loop is made. 0 or -ENOMEM. */
 int tram__transport_state_make(tram_loop *loop);
+
+/* A connection that was asked to end may be ready for it, or has a protocol that does not know. */
+static inline void ask_soon(tram_loop *loop) {
+    struct transport_state *state = transport_state(loop);
+    state->ask_again = state->asking;
+    if (state->asking)
+        return;
+    state->asking = true;
+    state->ask_slot = 1;
+    loop_ready(loop, &state->asks);
+}
 
 static inline int transport_state_open(tram_loop *loop) {
     return likely(loop->slots[TRANSPORT_SLOT] != NULL) ? 0 : tram__transport_state_make(loop);

@@ -4,6 +4,7 @@
 #include "transports/base/entering.h"
 #include "transports/base/receiver.h"
 #include "transports/base/stack.h"
+#include "transports/base/state.h"
 
 /* ---- Reading ---- */
 
@@ -39,22 +40,6 @@ void tram__transport_cut(tram_transport *transport, enum end_reason reason, cons
     tram_transport_abort(transport);
 }
 
-void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
-    switch (ending) {
-    case IO_SHUTDOWN_STOP:
-        break;
-    case IO_SHUTDOWN_CLOSE:
-        tram__transport_close_gracefully(transport);
-        break;
-    case IO_SHUTDOWN_ABORT:
-        tram__transport_cut(transport, END_STOP, "stop");
-        break;
-    case IO_SHUTDOWN_NOW:
-        tram__transport_drop(transport);
-        break;
-    }
-}
-
 static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
     bool owned = !(transport->flags & T_HAS_CREATOR) && transport->owner;
     return owned && transport->owner->whole == whole;
@@ -84,14 +69,19 @@ int tram_transport_abort(tram_transport *transport) {
     DISPATCH(transport, abort, transport);
 }
 
-int tram_transport_reset(tram_transport *transport) {
+void tram__transport_forbid_end(tram_transport *transport) {
     const struct io *io = &transport->io;
     struct linger linger = {.l_onoff = 1};
+    transport->flags &= ~(uint32_t)T_SERVER_CLOSE; /* which sends the end of the stream first */
+    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
+        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+int tram_transport_reset(tram_transport *transport) {
     int status = enter(transport, __func__);
     if (unlikely(status))
         return status;
-    if (io->fd >= 0 && !(io->flags & IO_NO_SOCKET))
-        io->loop->sys->setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    tram__transport_forbid_end(transport);
     return tram_transport_abort(transport);
 }
 
@@ -125,6 +115,10 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
     tram__transport_choose_receiver(transport);
     if (transport->flags & T_MADE)
         protocol->transport = transport;
+    if (unlikely(transport->flags & T_ASKED)) {
+        transport->flags &= ~(uint32_t)T_TOLD;
+        ask_soon(loop_of(transport));
+    }
     if (old != protocol) {
         tram__protocol_reclaim(loop_of(transport), protocol);
         tram__protocol_release_soon(loop_of(transport), old);

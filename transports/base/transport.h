@@ -163,6 +163,18 @@ void tram__transport_sent(tram_transport *transport, ssize_t result);
 /* The stream of a kind that is never half open has ended: eof_received and connection_lost, both queued (I-5). */
 void tram__transport_ended(tram_transport *transport);
 
+/*
+ * Asks it to end when its work is done: calls `closing` soon, or closes it. Once; harmless if it ends already. Its
+ * protocol is told the end of the loop's or its server's grace.
+ */
+void tram__transport_ask_end(tram_transport *transport);
+
+/* The grace is over: resets it, counted, unless its end is certain. */
+void tram__transport_expire(tram_transport *transport);
+
+/* Of the stream: what the peer sees from here on is a reset, where there is such a thing. */
+void tram__transport_forbid_end(tram_transport *transport);
+
 /* See enum shutdown_mode. */
 void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending);
 

@@ -106,6 +106,7 @@ struct transport_owner {
     /* Bytes moved, of a transport with T_METERED. */
     void (*moved)(struct transport_owner *owner, enum traffic direction);
     struct transport_owner *whole; /* the server's; itself, if this is it */
+    uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
 };
 
 /* When pause_writing and resume_writing are called, and what is too much. */
@@ -139,6 +140,8 @@ struct transport_more {
     size_t descriptors_room; /* for so many */
     uint32_t address;        /* the slot of its address, or 0: address.c */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
+    size_t work;             /* begun and not ended: graceful.c */
+    struct list working;     /* while there is some */
     const int *descriptors;  /* the first of these */
 };
 
@@ -167,6 +170,8 @@ enum transport_flag {
     T_BRIDGED = 1 << 20,       /* a bridge has it: errors are told though nothing is read, and nobody sends files */
     T_LAYERED = 1 << 21,       /* layers lie between carrier and protocol: stack.h */
     T_RESET = 1 << 22,         /* accepted bytes were dropped: the peer is to see a reset (W-30) */
+    T_ASKED = 1 << 23,         /* it was asked to end when its work is done: graceful.c */
+    T_TOLD = 1 << 24,          /* … and its protocol's `closing` was called */
     T_FLAGS_END,               /* one above the last */
 };
 

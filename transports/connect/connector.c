@@ -141,7 +141,7 @@ static void cancel_now(struct connector *connector) {
 }
 
 static void connector_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_STOP)
+    if (ending >= IO_SHUTDOWN_CLOSE)
         cancel_now(container_of(hook, struct connector, hook));
 }
 

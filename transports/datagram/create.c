@@ -78,7 +78,7 @@ static void cancel_now(struct creator *creator) {
 }
 
 static void creator_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_STOP)
+    if (ending >= IO_SHUTDOWN_CLOSE)
         cancel_now(container_of(hook, struct creator, hook));
 }
 

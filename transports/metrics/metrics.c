@@ -69,6 +69,8 @@ static const struct counter counters[] = {
     COUNTER(expired_idle, "expired_connections_idle_total", "Connections of servers ended since nothing moved."),
     COUNTER(expired_first_byte, "expired_connections_first_byte_total", "The same: the first byte did not come."),
     COUNTER(expired_total, "expired_connections_age_total", "The same: they had lasted long enough."),
+    COUNTER(expired_grace, "expired_connections_grace_total",
+            "Connections that were reset since the grace of a stop, or the time of a drain, was over."),
     COUNTER(over_write_limit, "connections_over_write_limit_total", "Transports ended by the hard limit of writing."),
     COUNTER(messages, "messages_total", "Messages delivered to protocols and actors."),
     COUNTER(dropped_messages, "dropped_messages_total", "Messages whose addressee had ended when they came."),

@@ -145,6 +145,13 @@ static int bridge_lost(tram_protocol *protocol, const tram_error *error) {
     return 0;
 }
 
+/* It ends when its sides do. */
+static int bridge_closing(tram_protocol *protocol, uint64_t deadline_ns) {
+    (void)protocol;
+    (void)deadline_ns;
+    return 0;
+}
+
 static void bridge_released(tram_protocol *protocol) {
     struct side *side = side_of(protocol);
     if (!side->left)
@@ -159,6 +166,7 @@ static const tram_protocol_ops bridge_ops = {
     .pause_writing = bridge_pause,
     .resume_writing = bridge_resume,
     .released = bridge_released,
+    .closing = bridge_closing,
 };
 
 /* ---- Receiving into a pipe, where much goes through ---- */

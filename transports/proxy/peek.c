@@ -47,7 +47,7 @@ static void cancel(tram_future *future) {
 }
 
 static void hook_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_STOP)
+    if (ending >= IO_SHUTDOWN_CLOSE)
         cancel(&container_of(hook, struct peek, hook)->future);
 }
 

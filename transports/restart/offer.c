@@ -134,7 +134,7 @@ static void successor_is_ready(struct successor *successor) {
     if (offer->options.taken)
         offer->options.taken(runtime, offer->options.arg);
     else
-        tram_runtime_stop(runtime);
+        tram_runtime_drain(runtime);
 }
 
 /* ---- Giving ---- */
@@ -377,7 +377,7 @@ static const struct runtime_part_ops offer_part_ops = {.start = part_start, .sto
 static int begin_call(tram_loop *loop, void *arg) {
     tram_offer *offer = arg;
     loop_stands_for(loop, begin_call, (const void *)(uintptr_t)tram_runtime_offer_listeners);
-    bool stops = atomic_load_explicit(&offer->runtime->stops, memory_order_relaxed);
+    bool stops = atomic_load_explicit(&offer->runtime->asked, memory_order_relaxed);
     int status = stops ? 0 : offer_begin(offer);
     if (status)
         tram__log(loop, TRAM_LOG_ERROR, "the listeners cannot be offered: %s", tram_error_text(status));

@@ -1,5 +1,6 @@
 /* Who is connected to a server: for whoever wants to know what still keeps it from ending. */
 #include <stdio.h>
+#include <string.h>
 
 #include "transports/base/stack.h"
 #include "transports/server/server.h"
@@ -42,4 +43,41 @@ const char *tram_client_text(const tram_client *client, char *text, size_t size)
                                    : "open",
              client->unsent);
     return text;
+}
+
+/* ---- Those that are left ---- */
+
+/* The first few clients of a server. */
+struct description {
+    char *text;
+    size_t size;
+    size_t used;
+    size_t named;
+    size_t all;
+};
+
+#define CLIENTS_NAMED 4
+
+static void describe_client(const tram_client *client, void *arg) {
+    struct description *description = arg;
+    char text[TRAM_ADDRESS_TEXT_SIZE + 64];
+    if (client->transport->flags & T_LOST_PENDING)
+        return; /* it ends anyway */
+    tram_client_text(client, text, sizeof text);
+    size_t length = strlen(text), room = description->size - description->used;
+    description->all++;
+    if (description->named == CLIENTS_NAMED || length + sizeof ", and 18446744073709551615 more" > room)
+        return;
+    description->named++;
+    description->used +=
+        (size_t)snprintf(description->text + description->used, room, "%s%s", description->named > 1 ? ", " : "", text);
+}
+
+void tram__server_describe(tram_server *server, char *text, size_t size) {
+    struct description description = {.text = text, .size = size};
+    text[0] = '\0';
+    tram_server_each_client(server, describe_client, &description);
+    if (description.named && description.named < description.all)
+        snprintf(text + description.used, size - description.used, " and %zu more",
+                 description.all - description.named);
 }

@@ -445,6 +445,7 @@ static void server_ending(struct close_hook *hook, enum shutdown_mode ending) {
         server->opening(server);
     if (ending == IO_SHUTDOWN_NOW) {
         tram__server_shut(server, false);
+        tram__server_wake(server); /* it may have been closed before */
         tram__server_drop_ops(server);
         list_remove(&server->hook.link);
         server->loop = NULL;

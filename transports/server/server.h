@@ -35,6 +35,11 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
                      struct kept_error *ret_error);
 void tram__server_leave(tram_server *server);
 
+/* ---- server/clients.c ---- */
+
+/* Writes who is connected and does not end anyway: the first few, and how many more. */
+void tram__server_describe(tram_server *server, char *text, size_t size);
+
 /* ---- server/create.c ---- */
 
 /* The option that contradicts itself or another, or NULL. */

@@ -64,6 +64,7 @@ struct server_op {
     struct list link; /* in `waiting` or `starting` */
     struct ready ready;
     struct deadline deadline; /* of one that waits no longer than that */
+    int turns;                /* of a drain, before it asks */
     tram_server *server;      /* NULL once it is over */
 };
 

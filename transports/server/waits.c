@@ -18,13 +18,49 @@ int tram_server_wait_closed(tram_server *server, tram_future **ret_future) {
     return 0;
 }
 
-/* ---- drain ---- */
+/* ---- drain (G-1) ---- */
+
+/* Turns between closing the server and asking its connections: one for connection_made, one for what is there. */
+#define DRAIN_TICKS 2
+
+static void cut_client(tram_transport *transport, void *arg) {
+    (void)arg;
+    tram__transport_expire(transport);
+}
 
 static void drain_expired(tram_loop *loop, struct deadline *deadline) {
-    (void)loop;
     struct server_op *op = container_of(deadline, struct server_op, deadline);
-    tram__future_finish(&op->future, (void *)(uintptr_t)op->server->connections);
+    tram_server *server = op->server;
+    char who[512];
+    uint64_t before = loop->cut;
+    tram__server_describe(server, who, sizeof who);
+    tram__transport_each(loop, &server->owner, cut_client, NULL);
+    uint64_t cut = loop->cut - before;
+    if (cut)
+        tram__log(loop, TRAM_LOG_WARNING, "the time of a drain is over, %llu connections are aborted: %s",
+                  (unsigned long long)cut, who);
+    tram__future_finish(&op->future, (void *)(uintptr_t)cut);
     tram__server_op_end(op);
+}
+
+static void ask_client(tram_transport *transport, void *arg) {
+    (void)arg;
+    tram__transport_ask_end(transport);
+}
+
+/* What clients had sent by the end of accepting is delivered before they are asked to end. */
+static void drain_run(tram_loop *loop, struct ready *ready) {
+    struct server_op *op = container_of(ready, struct server_op, ready);
+    tram_server *server = op->server;
+    if (server->load && tram__balance_has_inbound(server->load))
+        op->turns = DRAIN_TICKS;
+    if (op->turns-- > 0)
+        loop_ready(loop, ready);
+    else
+        tram__transport_each(loop, &server->owner, ask_client, NULL);
+    server->holds++;
+    tram__server_wake(server); /* there may be nobody to wait for */
+    tram__server_put(server);
 }
 
 static const struct future_kind drain_kind = {
@@ -38,15 +74,26 @@ int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **re
     status = tram__server_op_new(server, &drain_kind, sizeof *op, &op, ret_future);
     if (status)
         return status;
+    uint64_t end_ns = time_after(tram__clock(server->loop), timeout_ns);
     op->deadline.expire = drain_expired;
-    status = tram__deadline_start_after(server->loop, &op->deadline, timeout_ns);
+    status = tram__deadline_start(server->loop, &op->deadline, end_ns);
     if (status) {
         tram__future_fail_code(&op->future, status, "drain");
         tram__server_op_end(op);
         return 0;
     }
-    list_append(&server->waiting, &op->link);
-    tram__server_wake(server);
+    if (!server->owner.end_ns || end_ns < server->owner.end_ns)
+        server->owner.end_ns = end_ns;
+    op->turns = DRAIN_TICKS;
+    op->ready.run = drain_run;
+    loop_ready(server->loop, &op->ready);
+    if (!server->closed) {
+        tram__server_shut(server, true);
+        list_append(&server->waiting, &op->link);
+    } else {
+        list_append(&server->waiting, &op->link);
+        tram__server_wake(server);
+    }
     return 0;
 }
 

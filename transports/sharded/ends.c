@@ -1,11 +1,8 @@
 /*
  * The end of a server on all workers, as one that any thread may bring about and wait for. What a worker tells of its
- * shard comes through the watch of the balance; whoever waits looks at the balance itself.
+ * shard comes through the watch of the balance.
  */
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "transports/server/server.h"
 #include "transports/sharded/server.h"
@@ -125,78 +122,4 @@ int tram_runtime_server_each_client(tram_runtime_server *server, tram_client_fun
         pthread_cond_wait(&shards->changed, &shards->lock);
     pthread_mutex_unlock(&shards->lock);
     return status;
-}
-
-/* The first few clients of a shard. */
-struct description {
-    char *text;
-    size_t size;
-    size_t used;
-    size_t named;
-    size_t all;
-};
-
-#define CLIENTS_NAMED 4
-
-static void describe_client(const tram_client *client, void *arg) {
-    struct description *description = arg;
-    char text[TRAM_ADDRESS_TEXT_SIZE + 64];
-    tram_client_text(client, text, sizeof text);
-    size_t length = strlen(text), room = description->size - description->used;
-    description->all++;
-    if (description->named == CLIENTS_NAMED || length + sizeof ", and 18446744073709551615 more" > room)
-        return;
-    description->named++;
-    description->used +=
-        (size_t)snprintf(description->text + description->used, room, "%s%s", description->named > 1 ? ", " : "", text);
-}
-
-void tram__runtime_server_describe(struct shard *shard, char *text, size_t size) {
-    struct description description = {.text = text, .size = size};
-    tram_server_each_client(shard->object, describe_client, &description);
-    if (description.named && description.named < description.all)
-        snprintf(text + description.used, size - description.used, " and %zu more",
-                 description.all - description.named);
-}
-
-/* ---- Waiting ---- */
-
-/* With the lock held. */
-static bool over(const tram_runtime_server *server) {
-    for (unsigned i = 0; i < server->balance.count; i++) {
-        const struct worker_load *load = &server->balance.workers[i];
-        bool closed = atomic_load_explicit(&load->closed, memory_order_acquire);
-        if (server->of_worker[i].state != SHARD_ENDED && !(closed && balance_load(load) == 0))
-            return false;
-    }
-    return true;
-}
-
-static int count_open(const tram_runtime_server *server) {
-    size_t count = 0;
-    for (unsigned i = 0; i < server->balance.count; i++)
-        if (server->of_worker[i].state != SHARD_ENDED)
-            count += runtime_server_load(server, i);
-    return count < INT_MAX ? (int)count : INT_MAX;
-}
-
-static struct timespec end_of(const tram_runtime *runtime, uint64_t timeout_ns) {
-    uint64_t end = time_after(tram__clock(runtime->workers[0].loop), timeout_ns);
-    return (struct timespec){.tv_sec = (time_t)(end / 1000000000u), .tv_nsec = (long)(end % 1000000000u)};
-}
-
-int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns) {
-    struct shards *shards = &server->shards;
-    int status = tram__runtime_enter(shards->runtime);
-    if (status)
-        return status;
-    if (tram__runtime_is_worker(shards->runtime))
-        return TRAM_ESTATE;
-    struct timespec end = end_of(shards->runtime, timeout_ns);
-    pthread_mutex_lock(&shards->lock);
-    while (!over(server) && !status)
-        status = pthread_cond_timedwait(&shards->changed, &shards->lock, &end);
-    int count = count_open(server);
-    pthread_mutex_unlock(&shards->lock);
-    return count;
 }

@@ -61,6 +61,10 @@ static bool shard_expects(struct shard *shard) {
     return tram__balance_has_inbound(&runtime_server_of(shard->shards)->balance.workers[shard->worker]);
 }
 
+static void shard_describe(struct shard *shard, char *text, size_t size) {
+    tram__server_describe(shard->object, text, size);
+}
+
 static size_t server_size(unsigned workers) {
     return sizeof(tram_runtime_server) + workers * sizeof(struct shard);
 }
@@ -108,7 +112,7 @@ static const struct shard_ops server_shard_ops = {
     .release = shard_release,
     .drained = shard_drained,
     .expects = shard_expects,
-    .describe = tram__runtime_server_describe,
+    .describe = shard_describe,
     .free = shards_free,
 };
 

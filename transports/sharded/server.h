@@ -17,6 +17,7 @@ struct tram_runtime_server {
     struct address_list addresses;
     struct socket_file file; /* of a Unix socket: removed by whoever closes first */
     bool given;              /* guarded by the shards' lock: somebody else has the sockets, and the file */
+    uint64_t drain_end_ns;   /* … too: the earliest of all drains; 0: none */
     struct shard of_worker[];
 };
 
@@ -34,9 +35,6 @@ static inline size_t runtime_server_load(const tram_runtime_server *server, unsi
 
 /* How the balance of a server tells it. */
 extern const struct balance_watch tram__runtime_server_watch;
-
-/* Who is connected to a shard: see struct runtime_part_ops. */
-void tram__runtime_server_describe(struct shard *shard, char *text, size_t size);
 
 /* ---- sharded/sockets.c ---- */
 

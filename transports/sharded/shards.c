@@ -258,7 +258,7 @@ static int shard_begin(tram_loop *loop, void *arg) {
     struct shard *shard = arg;
     struct kept_error error;
     loop_stands_for(loop, shard_begin, shard->shards->ops->create_function);
-    if (atomic_load_explicit(&shard->shards->runtime->stops, memory_order_relaxed))
+    if (atomic_load_explicit(&shard->shards->runtime->asked, memory_order_relaxed))
         answer_ended(shard);
     else
         answer(shard, begin(shard, loop, &error), &error);

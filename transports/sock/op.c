@@ -44,7 +44,7 @@ void tram__sock_op_cancel(tram_future *future) {
 }
 
 static void op_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_STOP)
+    if (ending >= IO_SHUTDOWN_CLOSE)
         tram__sock_op_cancel(&container_of(hook, struct sock_op, hook)->future);
 }
 
