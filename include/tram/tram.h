@@ -36,6 +36,7 @@
 #include <tram/signal.h>
 #include <tram/sock.h>
 #include <tram/stats.h>
+#include <tram/streams.h>
 #include <tram/subprocess.h>
 #include <tram/sync.h>
 #include <tram/task.h>

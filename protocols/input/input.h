@@ -22,6 +22,7 @@ enum input_flag {
     INPUT_LACKING = 1 << 6,       /* the last call that failed needs more bytes */
     INPUT_CONNECTED = 1 << 8,     /* the protocol had a transport when bytes came */
     INPUT_BROKEN = 1 << 9,        /* bytes could not be kept: there is a hole in the stream */
+    INPUT_VIEWED = 1 << 10,       /* views outlive the next feed: nothing that they may point into is moved or freed */
     INPUT_CLOSES = 1 << 7,        /* feed_eof asked to stay open: the transport is closed when all is parsed */
 };
 
@@ -53,6 +54,16 @@ int tram__input_lacks(tram_input *input, size_t size);
 
 /* More than the limit allows, were `size` bytes more taken? Those from the mark on count, too. */
 bool tram__input_over_limit(const tram_input *input, uint64_t size);
+
+/*
+ * Looks for whichever separator ends first, where it was not looked for before. True: *ret_size bytes come before it.
+ * False: it does not begin in the first *ret_size bytes. `longest` of them all.
+ */
+bool tram__input_find(tram_input *input, const tram_bytes *separators, size_t count, size_t longest, size_t *ret_size,
+                      size_t *ret_which);
+
+/* The longest one; 0: there is none, or an empty one. */
+size_t tram__input_longest(const tram_bytes *separators, size_t count);
 
 /* Consumes; perhaps the transport reads again. */
 void tram__input_advance(tram_input *input, size_t size);

@@ -74,8 +74,7 @@ static int take_message(tram_input *input, uint64_t size, size_t end, tram_bytes
 }
 
 /* Nothing that ends a message is there, which has `known` bytes at least. */
-static int not_found(tram_input *input, uint64_t key, uint64_t to, uint64_t known) {
-    search_failed(input, key, to);
+static int lacks_end(tram_input *input, uint64_t known) {
     return tram__input_over_limit(input, known) ? TRAM_ELIMIT : tram__input_lacks(input, tram_input_size(input) + 1);
 }
 
@@ -92,8 +91,10 @@ int tram_input_line(tram_input *input, tram_bytes *ret_line) {
     uint64_t line_end = found == NOWHERE ? end : found;
     if (line_end > at && is_cr(input, line_end - 1))
         line_end--;
-    if (found == NOWHERE)
-        return not_found(input, KEY_LINE, end, line_end - at);
+    if (found == NOWHERE) {
+        search_failed(input, KEY_LINE, end);
+        return lacks_end(input, line_end - at);
+    }
     return take_message(input, line_end - at, (size_t)(found + 1 - line_end), ret_line);
 }
 
@@ -108,8 +109,7 @@ static uint64_t key_of(const tram_bytes *separators, size_t count) {
     return key;
 }
 
-/* The longest; 0: one of them is empty, or there is none. */
-static size_t longest(const tram_bytes *separators, size_t count) {
+size_t tram__input_longest(const tram_bytes *separators, size_t count) {
     size_t most = 0;
     for (size_t i = 0; i < count; i++) {
         if (!separators[i].size)
@@ -136,22 +136,32 @@ static uint64_t find_any(const tram_input *input, uint64_t from, const tram_byte
     return best;
 }
 
+bool tram__input_find(tram_input *input, const tram_bytes *separators, size_t count, size_t longest, size_t *ret_size,
+                      size_t *ret_which) {
+    uint64_t key = key_of(separators, count), from = search_begin(input, key), end = input_end(input);
+    *ret_which = 0;
+    uint64_t found = find_any(input, from, separators, count, ret_which);
+    if (found != NOWHERE) {
+        *ret_size = (size_t)(found - separators[*ret_which].size - input->at);
+        return true;
+    }
+    uint64_t to = end - from < longest ? from : end + 1 - longest; /* a beginning may be there already */
+    search_failed(input, key, to);
+    *ret_size = (size_t)(to - input->at);
+    return false;
+}
+
 int tram_input_until_any(tram_input *input, const tram_bytes *separators, size_t count, tram_bytes *ret_message,
                          size_t *ret_which) {
-    size_t most = longest(separators, count), which = 0;
-    if (!most)
+    size_t longest = tram__input_longest(separators, count), size, which;
+    if (!longest)
         return tram__invalid("separators");
     int status = tram__input_enter(input);
     if (unlikely(status))
         return status;
-    uint64_t key = key_of(separators, count), from = search_begin(input, key), end = input_end(input);
-    uint64_t found = find_any(input, from, separators, count, &which);
-    if (found == NOWHERE) {
-        uint64_t to = end - from < most ? from : end + 1 - most; /* a beginning may be there already */
-        return not_found(input, key, to, to - input->at);
-    }
-    size_t size = separators[which].size;
-    status = take_message(input, found - size - input->at, size, ret_message);
+    if (!tram__input_find(input, separators, count, longest, &size, &which))
+        return lacks_end(input, size);
+    status = take_message(input, size, separators[which].size, ret_message);
     if (!status && ret_which)
         *ret_which = which;
     return status;

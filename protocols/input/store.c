@@ -65,7 +65,7 @@ static int make_room(tram_input *input, size_t added) {
         return 0;
     size_t dead = block_begin(input), live = input->size - dead;
     bool in_place = block && dead >= live && added <= block->capacity - live;
-    if (!in_place || input->flags & INPUT_PARSING)
+    if (!in_place || input->flags & (INPUT_PARSING | INPUT_VIEWED))
         return grow(input, dead, added);
     memmove(block->bytes, block->bytes + dead, live);
     forget_dead(input, dead);
@@ -136,6 +136,8 @@ static void free_outgrown(tram_input *input) {
 }
 
 void tram__input_tidy(tram_input *input) {
+    if (input->flags & INPUT_VIEWED)
+        return;
     free_outgrown(input);
     restart_block(input);
 }
@@ -147,7 +149,8 @@ int tram__input_keep(tram_input *input) {
         input->flags |= INPUT_BROKEN;
     input->borrowed = NULL;
     input->borrowed_size = 0;
-    free_outgrown(input);
+    if (!(input->flags & INPUT_VIEWED))
+        free_outgrown(input);
     return status;
 }
 

@@ -1,0 +1,36 @@
+/*
+ * A stream's reader: an input without a parser, and the one task that may wait for it. The loop's thread.
+ *
+ * Bytes that come are copied once, into a block of the loop's pool; it goes back when all of it was read and no view
+ * points into it, so that an idle reader has none.
+ */
+#ifndef TRAM_PROTOCOLS_STREAMS_READER_H
+#define TRAM_PROTOCOLS_STREAMS_READER_H
+
+#include "core/loop/loop.h"
+#include "protocols/input/input.h"
+#include <tram/streams.h>
+
+struct read_wait;
+
+struct tram_stream_reader {
+    tram_input input;
+    tram_loop *loop;
+    tram_transport *transport; /* whose reading it pauses; NULL: nobody's */
+    struct read_wait *waiter;
+    tram_error error; /* what every read fails with; code 0: nothing */
+    bool paused;      /* the transport, by us */
+    bool in_request;  /* bytes were consumed, and nothing was written since */
+    bool alone;       /* of tram_stream_reader_new() */
+};
+
+/* `limit` 0: the default one. -ENOMEM. */
+int tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit);
+void tram__reader_fini(tram_stream_reader *reader);
+
+/* As the public calls of these names, without their checks. */
+int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size);
+void tram__reader_feed_eof(tram_stream_reader *reader);
+void tram__reader_fail(tram_stream_reader *reader, const tram_error *error);
+
+#endif
