@@ -386,6 +386,7 @@ static void test_S_19_a_paused_transport_hears_neither_data_nor_the_end(void **s
     ends_close(&ends);
 }
 
+/* rules: S-21, S-22 */
 static void test_S_20_water_marks_hold_a_writer_back(void **state) {
     struct world *world = *state;
     struct ends ends;
