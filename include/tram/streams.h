@@ -183,6 +183,10 @@ TRAM_API int tram_stream_new(tram_loop *loop, size_t limit, tram_protocol **ret_
  * What a server does with a connection, in a task of its own. A negative return is reported to the exception handler
  * and closes the connection; TRAM_ECANCELLED only closes it. tram_loop_raise() before it gives it a text. A task that
  * goes on with the stream after the return needs a hold.
+ *
+ * When its runtime stops or its server drains, a handler finishes the request that it has begun: a read that would wait
+ * for a new one, with nothing buffered and nothing read since the last write, ends as at the end of the stream. Whoever
+ * has not ended when the grace is over is cancelled, and its connection reset.
  */
 typedef int (*tram_stream_handler)(tram_stream_reader *reader, tram_stream_writer *writer, void *arg);
 

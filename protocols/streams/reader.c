@@ -108,6 +108,25 @@ void tram__reader_fail(tram_stream_reader *reader, const tram_error *error) {
     wake(reader, error->code);
 }
 
+/* ---- No more requests ---- */
+
+static bool is_between_requests(const tram_stream_reader *reader) {
+    return !reader->in_request && !tram_input_size(&reader->input);
+}
+
+/* What the peer still sends stays in the kernel, so that it is told that nobody took it. */
+static void end_requests(tram_stream_reader *reader) {
+    if (reader->transport && !reader->paused)
+        pause_transport(reader);
+    tram__reader_feed_eof(reader);
+}
+
+void tram__reader_closing(tram_stream_reader *reader) {
+    reader->closing = true;
+    if (is_between_requests(reader))
+        end_requests(reader);
+}
+
 /* ---- Waiting ---- */
 
 static void abandon_read(struct task_wait *wait) {
@@ -125,6 +144,10 @@ static int wait_for(tram_stream_reader *reader, size_t needed, const void *where
         return reader->error.code;
     if (unlikely(reader->waiter || !task_running(reader->loop)))
         return TRAM_ESTATE;
+    if (unlikely(reader->closing) && is_between_requests(reader)) {
+        end_requests(reader);
+        return 0;
+    }
     if (unlikely(reader->paused))
         resume_transport(reader);
     struct read_wait self = {.reader = reader, .needed = needed};

@@ -21,6 +21,7 @@ struct tram_stream_reader {
     tram_error error; /* what every read fails with; code 0: nothing */
     bool paused;      /* the transport, by us */
     bool in_request;  /* bytes were consumed, and nothing was written since */
+    bool closing;     /* the connection is to end: no new request begins */
     bool alone;       /* of tram_stream_reader_new() */
 };
 
@@ -32,5 +33,8 @@ void tram__reader_fini(tram_stream_reader *reader);
 int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size);
 void tram__reader_feed_eof(tram_stream_reader *reader);
 void tram__reader_fail(tram_stream_reader *reader, const tram_error *error);
+
+/* The connection is to end: a read that would wait for a new request ends as at the end of the stream. */
+void tram__reader_closing(tram_stream_reader *reader);
 
 #endif

@@ -108,6 +108,15 @@ static int connection_lost(tram_protocol *protocol, const tram_error *error) {
     return 0;
 }
 
+/* A server's handler finishes the request that it has begun, and closes; a stream of our own goes on (G-2). */
+static int closing(tram_protocol *protocol, uint64_t deadline_ns) {
+    (void)deadline_ns;
+    struct stream *stream = stream_of(protocol);
+    if (stream->serve)
+        tram__reader_closing(&stream->reader);
+    return 0;
+}
+
 /* Perhaps without a connection_lost: its connection was never made, or has another protocol now. */
 static void released(tram_protocol *protocol) {
     struct stream *stream = stream_of(protocol);
@@ -127,6 +136,7 @@ static const tram_protocol_ops stream_ops = {
     .data_received = data_received,
     .eof_received = eof_received,
     .connection_lost = connection_lost,
+    .closing = closing,
     .pause_writing = pause_writing,
     .resume_writing = resume_writing,
     .released = released,

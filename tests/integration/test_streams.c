@@ -622,6 +622,57 @@ static void test_K_1_sharded_over_a_runtime(void **state) {
     assert_int_equal(discarded, 1);
 }
 
+/* ---- Graceful ends ---- */
+
+/* A request is a letter, of which the test hears by the pipe, and a line. */
+static int lines(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    char letter;
+    tram_bytes line;
+    while (tram_stream_reader_read(reader, &letter, 1) == 1) {
+        assert_int_equal(write(*(int *)arg, &letter, 1), 1);
+        if (tram_stream_reader_readline(reader, &line))
+            return TRAM_ESTATE;
+        tram_stream_writer_write(writer, line.data, line.size);
+    }
+    tram_stream_writer_close(writer);
+    return 0;
+}
+
+static void test_G_2_handlers_finish_their_request(void **state) {
+    (void)state;
+    tram_runtime *runtime;
+    tram_runtime_server *server;
+    tram_socket_address address;
+    char bytes[8];
+    int pipes[2];
+    assert_int_equal(pipe(pipes), 0);
+    tram_runtime_options options = {.workers = 2};
+    tram_stream_service service = {.handler = lines, .arg = &pipes[1]};
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start_server(runtime, &service, "127.0.0.1", NULL, NULL, &server, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    uint16_t port = (uint16_t)tram_socket_address_port(&address);
+    int idle = tcp_connect(port), busy = tcp_connect(port);
+    send_exactly(NULL, idle, "aone\n", 5);
+    receive_exactly(NULL, idle, bytes, 4);
+    assert_int_equal(read(pipes[0], bytes, 1), 1);
+    send_exactly(NULL, busy, "b", 1);
+    assert_int_equal(read(pipes[0], bytes, 1), 1);
+    tram_runtime_stop(runtime);
+    assert_int_equal(recv(idle, bytes, 1, 0), 0); /* it waited for a new request */
+    send_exactly(NULL, busy, "two\n", 4);
+    receive_exactly(NULL, busy, bytes, 4);
+    assert_memory_equal(bytes, "two\n", 4);
+    assert_int_equal(recv(busy, bytes, 1, 0), 0);
+    close(idle);
+    close(busy);
+    assert_int_equal(tram_runtime_join(runtime), 0); /* nobody had to be aborted */
+    tram_runtime_free(runtime);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
 /* ---- What goes wrong on the way ---- */
 
 static int open_refused(void *arg) {
@@ -755,6 +806,7 @@ int main(void) {
         DEBUG_TEST(test_K_1_unix_sockets),
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),
+        DEBUG_TEST(test_G_2_handlers_finish_their_request),
         DEBUG_TEST(test_K_1_what_fails_leaves_nothing),
         DEBUG_TEST(test_K_1_a_task_that_is_cancelled_while_it_connects),
         PLAIN_TEST(test_K_2_a_handler_that_finds_no_memory),
