@@ -548,9 +548,11 @@ static bool word_time(const words *line, size_t index, int64_t *ret_expires) {
 static int begin_get(client *self, tram_bytes line, const words *parts) {
     if (parts->count < 2)
         return reply(self, "ERROR");
-    self->keys = strndup(line.data, line.size);
+    self->keys = malloc(line.size + 1);
     if (!self->keys)
         return -ENOMEM;
+    memcpy(self->keys, line.data, line.size);
+    self->keys[line.size] = '\0';
     self->next_key = self->keys + (parts->at[1].data - line.data);
     return advance(self);
 }
