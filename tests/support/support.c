@@ -227,13 +227,17 @@ int world_teardown(void **state) {
     return clean ? 0 : -1;
 }
 
+/* Workers may trace at the same time. */
 void trace(struct world *world, const char *format, ...) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     char word[256];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(word, sizeof word, format, arguments);
     va_end(arguments);
+    pthread_mutex_lock(&lock);
     append(world->trace, sizeof world->trace, word, " ");
+    pthread_mutex_unlock(&lock);
 }
 
 int trace_callback(tram_loop *loop, void *arg) {
