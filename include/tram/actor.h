@@ -7,7 +7,7 @@
  *     started, (message_received, timed_out, actor_ended, closing)*, stopped
  *
  * A NULL entry does nothing and returns 0. A callback that fails stops its actor, with that code as the reason: that is
- * how an actor crashes, and what monitors, links and supervisors hear of (tram/supervisor.h).
+ * how an actor crashes, and what monitors and links hear of.
  */
 #ifndef TRAM_ACTOR_H
 #define TRAM_ACTOR_H
