@@ -429,7 +429,10 @@ one, two = connect(), connect()
 for sock in one, two:
     sock.sendall(b"x")
     assert sock.recv(10) == b"x"
-assert ends(connect()), "a third connection"
+try:
+    assert ends(connect()), "a third connection"
+except ConnectionResetError: # as early as this
+    pass
 for sock in one, two:
     sock.shutdown(socket.SHUT_WR)
     assert sock.recv(10) == b""
