@@ -156,21 +156,36 @@ static void test_A_25_nothing_outlives_a_group_that_is_left_open(void **state) {
     assert_int_equal(run_function(leave_group_open, &job), -EIO);
 }
 
+struct nested {
+    struct plan task; /* a group in a task of the outer group */
+    struct plan body; /* and one in the outer group's own part */
+};
+
 static int nest(void *arg) {
-    struct plan *plan = arg;
+    struct nested *nested = arg;
     tram_group *group;
     assert_int_equal(tram_group_begin(&group), 0);
-    assert_int_equal(tram_group_spawn(group, run_group, plan, NULL, NULL), 0);
-    int status = run_group(plan);
+    assert_int_equal(tram_group_spawn(group, run_group, &nested->task, NULL, NULL), 0);
+    int status = run_group(&nested->body);
     return tram_group_end(group, status);
 }
 
 static void test_A_26_groups_nest(void **state) {
     (void)state;
-    struct plan plan = {.jobs = {{"a", HOUR, 0, false}, {"b", MS, -EIO, false}}, .body_ns = HOUR};
-    assert_int_equal(run_function(nest, &plan), TRAM_EMULTIPLE);
-    plan = (struct plan){.jobs = {{"a", MS, 0, false}}};
-    assert_int_equal(run_function(nest, &plan), 0);
+    const struct plan fails = {.jobs = {{"a", HOUR, 0, false}, {"b", MS, -EIO, false}}, .body_ns = HOUR};
+    const struct plan waits = {.jobs = {{"c", HOUR, 0, false}}};
+    const struct plan fails_when_cancelled = {.jobs = {{"d", HOUR, -EPIPE, true}}};
+    struct nested nested = {.task = fails, .body = waits};
+    assert_int_equal(run_function(nest, &nested), -EIO);
+    nested = (struct nested){.task = waits, .body = fails};
+    assert_int_equal(run_function(nest, &nested), -EIO);
+    nested = (struct nested){.task = fails, .body = fails_when_cancelled};
+    assert_int_equal(run_function(nest, &nested), TRAM_EMULTIPLE);
+    nested = (struct nested){.task = fails_when_cancelled, .body = fails};
+    assert_int_equal(run_function(nest, &nested), TRAM_EMULTIPLE);
+    const struct plan works = {.jobs = {{"a", MS, 0, false}}};
+    nested = (struct nested){.task = works, .body = works};
+    assert_int_equal(run_function(nest, &nested), 0);
 }
 
 static int group_in_timeout(void *arg) {
