@@ -1,8 +1,8 @@
 /*
  * Calls into layers, and what layers call (layer.h).
  *
- * stack_enter() and tram__stack_leave() enclose every call into a layer: what such a call brings about for the protocol,
- * or for the user's half of a carrier, waits for the outermost of them (Y-5).
+ * stack_enter() and tram__stack_leave() enclose every call into a layer: what such a call brings about for the
+ * protocol, or for the user's half of a carrier, waits for the outermost of them (Y-5).
  */
 #include "transports/base/stack_parts.h"
 
@@ -198,8 +198,8 @@ void tram__layer_keep(struct layer *layer, size_t bytes) {
     layer->kept = bytes;
     stack_enter(stack);
     stack->grew = true;
-    if (!stack->kept)
-        stack_run_soon(layer->transport); /* somebody may wait for that */
+    if (!stack->kept || layer->transport->flags & (T_PAUSED | T_HAS_WRITER))
+        stack_run_soon(layer->transport); /* somebody may wait for that, or it is for the peer that the layer waits */
     tram__stack_leave(stack);
 }
 
@@ -222,7 +222,8 @@ int tram__layer_remove(struct layer *layer, const void *rest, size_t size) {
     struct layer_stack *stack = transport_stack(transport);
     int status = tram__stack_hold(transport, layer->above, rest, size);
     if (!status && layer->held)
-        status = tram__stack_hold(transport, layer->above, layer->held->bytes + layer->held->taken, held_left(layer->held));
+        status =
+            tram__stack_hold(transport, layer->above, layer->held->bytes + layer->held->taken, held_left(layer->held));
     if (status) {
         tram__stack_note_failure(transport, status, layer->kind->name);
         return status;

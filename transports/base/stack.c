@@ -15,7 +15,7 @@ static bool wants_bytes(const tram_transport *transport) {
     const struct layer_stack *stack = transport_stack(transport);
     if (stack_is_lost(transport) || stack->below_ended)
         return false;
-    return stack_is_starting(transport) || stack_may_deliver(transport) ||
+    return stack_is_starting(transport) || stack_may_deliver(transport) || stack_reads_ahead(transport) ||
            (transport->flags & T_CLOSING && !stack->shut);
 }
 
@@ -81,7 +81,7 @@ static void keep_window(tram_transport *transport) {
     if (status) {
         tram__transport_fatal(transport, status, "read", NULL);
     } else if (on_carrier) {
-        tram__transport_give_held(transport, transport->more->held);
+        tram__transport_give_held(transport, transport->more->held, false);
         tram__io_receive_stop(&transport->io); /* they come first */
         tram__transport_start_reading(transport);
     }
@@ -160,6 +160,11 @@ static bool stack_made(tram_transport *transport) {
     return false;
 }
 
+static void stack_paused(tram_transport *transport) {
+    if (stack_reads_ahead(transport))
+        stack_run_soon(transport);
+}
+
 static void stack_write(tram_transport *transport, const struct iovec *pieces, size_t count) {
     struct layer_stack *stack = transport_stack(transport);
     struct layer *top = stack->top;
@@ -218,6 +223,7 @@ static const struct io_receiver receiver = {.received = received};
 static const struct stack_calls calls = {
     .receiver = &receiver,
     .made = stack_made,
+    .paused = stack_paused,
     .write = stack_write,
     .write_eof = stack_write_eof,
     .close = stack_close,
@@ -261,7 +267,7 @@ static int may_push(tram_transport *transport) {
 /* Bytes that were read ahead, and behind them those that are held for the protocol. 0 or -ENOMEM: nothing happened. */
 static int take_prefix(tram_transport *transport, const void *ahead, size_t size, struct held **ret_held) {
     tram_loop *loop = loop_of(transport);
-    struct held *held = NULL, *old = transport->flags & T_HELD ? transport->more->held : NULL;
+    struct held *held = NULL, *old = transport->more->held;
     int status = tram__held_append(loop, &held, ahead, size);
     if (!status && old)
         status = tram__held_append(loop, &held, old->bytes + old->taken, held_left(old));
@@ -269,8 +275,10 @@ static int take_prefix(tram_transport *transport, const void *ahead, size_t size
         tram__held_free(loop, held);
         return status;
     }
-    if (old)
+    if (transport->flags & T_HELD) {
+        transport_stack(transport)->below_ended |= transport->more->held_end;
         tram__transport_drop_held(transport);
+    }
     *ret_held = held;
     return 0;
 }

@@ -57,7 +57,7 @@ static bool find_memory(tram_transport *transport, struct scratch **scratch, con
                         void **ret_memory, size_t *ret_size) {
     const tram_protocol *protocol = transport->protocol;
     *ret_buffered = NULL;
-    if (!protocol->ops->get_buffer) {
+    if (!protocol->ops->get_buffer || !stack_may_deliver(transport)) {
         if (!*scratch && !(*scratch = scratch_get(loop_of(transport)))) {
             tram__transport_fatal(transport, -ENOMEM, "read", NULL);
             return false;
@@ -101,7 +101,7 @@ void tram__stack_deliver(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
     struct scratch *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
     bool more = true;
-    while (more && stack_may_deliver(transport)) {
+    while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
         if (transport->flags & T_HELD)
             deliver_held(transport);
         else if (stack->top)

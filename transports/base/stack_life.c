@@ -1,4 +1,5 @@
-/* How layers begin and end: each gets ready, from the bottom upwards, and is shut down, from the top downwards (Y-6, Y-8). */
+/* How layers begin and end: each gets ready, from the bottom upwards, and is shut down, from the top downwards (Y-6,
+ * Y-8). */
 #include "transports/base/stack_parts.h"
 
 #include <errno.h>
@@ -69,8 +70,8 @@ void tram__stack_come_down(tram_transport *transport) {
     transport->flags &= ~(uint32_t)(T_LAYERED | T_HELD);
     list_remove(&transport->more->ready.link);
     transport->more->held = NULL;
-    if (held)
-        tram__transport_give_held(transport, held);
+    if (held || transport_stack(transport)->below_ended)
+        tram__transport_give_held(transport, held, transport_stack(transport)->below_ended);
     tram__transport_choose_receiver(transport);
 }
 

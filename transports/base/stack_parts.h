@@ -18,6 +18,15 @@ static inline bool stack_may_deliver(const tram_transport *transport) {
     return (transport->flags & (T_MADE | T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE)) == T_MADE;
 }
 
+/*
+ * The protocol does not read, but layers keep bytes for writing until the peer says something: they are asked all the
+ * same until something of theirs is held for the protocol.
+ */
+static inline bool stack_reads_ahead(const tram_transport *transport) {
+    return (transport->flags & (T_MADE | T_HELD | T_CLOSING | T_EOF)) == T_MADE &&
+           transport->flags & (T_PAUSED | T_HAS_WRITER) && transport_stack(transport)->kept;
+}
+
 /* It is looked at in the next tick. */
 static inline void stack_run_soon(tram_transport *transport) {
     struct ready *ready = &transport->more->ready;
