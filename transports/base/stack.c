@@ -201,6 +201,8 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
     struct layer_stack *stack = transport_stack(transport);
     int status = 0;
+    if (stack->finished)
+        return true;
     stack->grew = true;
     if (transport_kind_of(transport)->carry) {
         for (size_t i = 0; i < count && !status; i++)
@@ -323,6 +325,22 @@ static int limit_time(struct layer_stack *stack, uint64_t timeout_ns) {
         deadline_cancel(loop, &stack->deadline);
     }
     return tram__deadline_start(loop, &stack->deadline, when);
+}
+
+/* Honest peers are quick, and of those who stall no end is to wait for long (G-2). */
+static void stack_hurry(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    tram_loop *loop = loop_of(transport);
+    uint64_t when = time_after(tram__clock(loop), TRAM_LAYERS_ENDING_NS);
+    if (!is_starting(transport))
+        return;
+    if (stack->deadline.timer.place != TIMER_IDLE) {
+        if (stack->deadline.timer.deadline <= when)
+            return;
+        deadline_cancel(loop, &stack->deadline);
+    }
+    if (tram__deadline_start(loop, &stack->deadline, when))
+        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
 }
 
 static void end_limit(struct layer_stack *stack) {
@@ -497,6 +515,20 @@ static bool shut_layer(tram_transport *transport, struct layer *layer) {
     return !status && !is_lost(transport);
 }
 
+/*
+ * A server or loop that ends does not wait for the peer's goodbye with the end of the stream: once every layer has said
+ * its own, and all of it was sent, what is left is to read.
+ */
+static void finish_early(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    bool said = transport->flags & T_SERVER_CLOSE && stack->bottom->state == LAYER_SHUTTING_DOWN;
+    if (!said || stack->finished || transport_write_size(transport) || !transport_kind_of(transport)->can_write_eof)
+        return;
+    stack->finished = true;
+    transport->flags |= T_WRITING_ENDED;
+    (void)transport_kind_of(transport)->end_writing(transport); /* a dead connection is told by reading */
+}
+
 /* False: not yet, or the transport was lost meanwhile. */
 static bool shut_layers(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
@@ -509,6 +541,8 @@ static bool shut_layers(tram_transport *transport) {
                 longest = each->shutdown_timeout_ns > longest ? each->shutdown_timeout_ns : longest;
             if (stack->deadline.timer.place == TIMER_IDLE && limit_time(stack, longest))
                 tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+            else
+                finish_early(transport);
             return false;
         }
     }
@@ -715,6 +749,8 @@ static const struct stack_calls calls = {
     .close = stack_close,
     .stop = stack_stop,
     .lost = stack_lost,
+    .hurry = stack_hurry,
+    .drained = finish_early,
     .free = stack_free,
     .received = carrier_received,
     .eof = carrier_eof,
@@ -744,6 +780,7 @@ static int may_push(tram_transport *transport) {
     if (!kind->start_tls_compatible || !kind->start_tls_compatible(transport))
         return -ENOTSUP;
     transport_flush_writer(transport);
+    tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
     const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EOF | T_HAS_WRITER;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;
