@@ -13,6 +13,8 @@ int tram__transport_pause_reading(tram_transport *transport) {
         return 0;
     transport->flags |= T_PAUSED;
     tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->paused(transport);
     return 0;
 }
 
