@@ -43,6 +43,7 @@ static void validate(const struct loop_state *state) {
     const struct stream_loop *streams = (const struct stream_loop *)(const void *)state;
     tram__pool_validate(&streams->streams);
     tram__pool_validate(&streams->blocks);
+    list_validate(&streams->all);
 }
 
 struct stream_loop *tram__streams_loop(tram_loop *loop) {

@@ -223,6 +223,20 @@ static int need(tram_stream_reader *reader, size_t size, const void *where) {
     return 0;
 }
 
+/* ---- Somebody else takes over ---- */
+
+tram_bytes tram__reader_rest(tram_stream_reader *reader) {
+    size_t size = tram_input_size(&reader->input);
+    if (reader->paused)
+        resume_transport(reader);
+    return size ? (tram_bytes){first_byte(reader), size} : (tram_bytes){NULL, 0};
+}
+
+void tram__reader_drop_rest(tram_stream_reader *reader) {
+    reader->input.at = input_end(&reader->input);
+    tram__input_tidy(&reader->input);
+}
+
 /* ---- Reads that copy ---- */
 
 ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size_t size) {

@@ -43,13 +43,10 @@ static tram_loop *serving_loop(void) {
     return task && !task->future.loop->closed ? task->future.loop : NULL;
 }
 
-/* What has become of the server; its text goes with the code, for a task that returns it. */
 static int await_server(tram_future *future, const void *where, tram_server **ret_server) {
     void *server = NULL;
-    int status = tram__task_await(future, &server, where);
-    const tram_error *error = tram_future_error(future);
-    if (status && error && error->code == status)
-        tram_loop_raise(tram_future_get_loop(future), status, error->user, error->detail);
+    tram_future_hold(future);
+    int status = tram__streams_await(future, &server, where);
     tram_server *unwanted = status ? tram_future_server(future) : NULL; /* cancelled at the last moment */
     if (!status)
         *ret_server = server;

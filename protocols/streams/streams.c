@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/loop/report.h"
+#include "core/tasks/task.h"
 #include "protocols/streams/pool.h"
 #include <tram/transport.h>
 
@@ -81,10 +82,11 @@ static int data_received(tram_protocol *protocol, const void *data, size_t size)
     return tram__reader_feed(&stream->reader, data, size);
 }
 
-/* Half open (K-4). */
+/* Half open where that can be, as it cannot with most TLS (K-4). */
 static int eof_received(tram_protocol *protocol) {
-    tram__reader_feed_eof(&stream_of(protocol)->reader);
-    return 1;
+    struct stream *stream = stream_of(protocol);
+    tram__reader_feed_eof(&stream->reader);
+    return tram_transport_can_write_eof(stream->writer.transport);
 }
 
 static int pause_writing(tram_protocol *protocol) {
@@ -187,4 +189,13 @@ tram_stream_writer *tram_stream_writer_hold(tram_stream_writer *writer) {
 void tram_stream_writer_release(tram_stream_writer *writer) {
     if (writer && !loop_enter(stream_of_writer(writer)->reader.loop, __func__))
         tram__streams_drop(stream_of_writer(writer));
+}
+
+int tram__streams_await(tram_future *future, void **ret_value, const void *where) {
+    int status = tram__task_await(future, ret_value, where);
+    const tram_error *error = tram_future_error(future);
+    if (status && error && error->code == status)
+        tram_loop_raise(tram_future_get_loop(future), status, error->user, error->detail);
+    tram_future_release(future);
+    return status;
 }

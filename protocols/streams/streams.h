@@ -39,6 +39,9 @@ static inline struct stream *stream_of_writer(const tram_stream_writer *writer) 
 int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream);
 void tram__streams_drop(struct stream *stream);
 
+/* Waits for an operation, and releases it. Its text goes with the code, for a task that returns it. */
+int tram__streams_await(tram_future *future, void **ret_value, const void *where);
+
 /* The connection's end, and the water marks, for who waits: writer.c. */
 void tram__writer_lost(tram_stream_writer *writer, int code);
 void tram__writer_resumed(tram_stream_writer *writer);

@@ -13,6 +13,8 @@ struct stack_calls {
     const struct io_receiver *receiver;
     /* connection_made is due. False: it is held back, or will never come. */
     bool (*made)(tram_transport *transport);
+    /* The protocol does not read any more, by itself or for a writer; layers may have to. */
+    void (*paused)(tram_transport *transport);
     /* At least one byte from the protocol, at the top. */
     void (*write)(tram_transport *transport, const struct iovec *pieces, size_t count);
     /* True: the carrier is to end its writing side, too. */

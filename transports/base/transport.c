@@ -14,8 +14,11 @@ int tram__transport_pause_reading(tram_transport *transport) {
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
         return 0;
     transport->flags |= T_PAUSED;
-    if (!transport_layers_starting(transport))
-        tram__io_receive_stop(&transport->io);
+    if (transport_layers_starting(transport))
+        return 0; /* they read */
+    tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->paused(transport);
     return 0;
 }
 

@@ -434,7 +434,37 @@ void tram__transport_set_writer(tram_transport *transport, struct exclusive_writ
     transport->on.writer = writer;
     transport->flags |= T_EXCLUSIVE | T_HAS_WRITER;
     tram__io_receive_stop(&transport->io);
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->paused(transport);
     tram__transport_end_corking(transport);
+}
+
+/* Sent or queued, or given to whoever sends them. 0 or a negative code, of a connection that is to fail. */
+static int put(tram_transport *transport, const struct iovec *piece) {
+    if (transport_kind_of(transport)->carry)
+        return transport_kind_of(transport)->carry(transport, piece, 1, piece->iov_len);
+    int status = tram__transport_carry(transport, piece, 1, false);
+    return status < 0 ? status : 0;
+}
+
+bool tram__transport_write_alone(tram_transport *transport, const void *data, size_t size) {
+    struct exclusive_writer *writer = transport_writer(transport);
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    uint16_t corked = transport->corked;
+    transport->corked = 0;
+    if (unlikely(transport->flags & T_LAYERED)) {
+        transport_stack(transport)->calls->write(transport, &piece, 1);
+    } else {
+        int status = put(transport, &piece);
+        if (unlikely(status < 0))
+            tram__transport_fatal(transport, status, status == -ENOMEM ? "write" : "send", NULL);
+        else if (!died(transport))
+            tram__transport_queue_grew(transport);
+    }
+    if (died(transport) || transport_writer(transport) != writer)
+        return false;
+    transport->corked = corked;
+    return true;
 }
 
 /* The write event that calls resume_writing goes on with the close (W-23). */
