@@ -12,12 +12,6 @@ static int give_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protoco
     return 0;
 }
 
-/* The loop on which the running task may open something, or NULL. */
-static tram_loop *opening_loop(void) {
-    const tram_task *task = task_running(NULL);
-    return task && !task->future.loop->closed ? task->future.loop : NULL;
-}
-
 /* Cancelled at the last moment: nobody knows of the connection. */
 static void give_up(struct stream *stream) {
     if (stream->writer.transport)

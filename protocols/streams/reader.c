@@ -61,6 +61,12 @@ static void resume_transport(tram_stream_reader *reader) {
         tram_transport_resume_reading(reader->transport);
 }
 
+void tram__reader_unbound(tram_stream_reader *reader) {
+    if (reader->paused)
+        resume_transport(reader);
+    reader->transport = NULL;
+}
+
 /* ---- Bytes come ---- */
 
 static inline void wake(tram_stream_reader *reader, int status) {

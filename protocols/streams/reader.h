@@ -38,6 +38,9 @@ void tram__reader_fail(tram_stream_reader *reader, const tram_error *error);
 tram_bytes tram__reader_rest(tram_stream_reader *reader);
 void tram__reader_drop_rest(tram_stream_reader *reader);
 
+/* However much comes, it is taken from now on. */
+void tram__reader_unbound(tram_stream_reader *reader);
+
 /* The connection is to end: a read that would wait for a new request ends as at the end of the stream. */
 void tram__reader_closing(tram_stream_reader *reader);
 
