@@ -303,6 +303,18 @@ static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
     list_remove(&hook->link);
 }
 
+static void validate(const struct loop_state *state) {
+    const struct actor_list *actors = container_of(state, struct actor_list, state);
+    list_validate(&actors->all);
+    for (const struct list *link = actors->all.next; link != &actors->all; link = link->next) {
+        const struct actor_record *record = container_of(link, struct actor_record, link);
+        TRAM_ASSERT(!record->slot || record->actor->record == record);
+        list_validate(&record->links);
+        list_validate(&record->watched);
+        list_validate(&record->watchers);
+    }
+}
+
 static struct actor_list *actor_list(tram_loop *loop) {
     struct actor_list *actors = (struct actor_list *)(void *)loop->slots[ACTOR_LIST_SLOT];
     if (likely(actors != NULL))
@@ -310,6 +322,7 @@ static struct actor_list *actor_list(tram_loop *loop) {
     actors = tram__loop_slot_open(loop, ACTOR_LIST_SLOT, sizeof *actors, NULL);
     if (!actors)
         return NULL;
+    actors->state.validate = validate;
     list_init(&actors->all);
     loop_add_close_hook(loop, &actors->hook, actors_ending);
     return actors;

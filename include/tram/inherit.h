@@ -101,7 +101,8 @@ typedef struct tram_offer_options {
      * by tram_runtime_drain(): what clients have begun is finished within its grace. */
     void (*taken)(tram_runtime *runtime, void *arg);
     void *arg;
-    uintptr_t reserved[4]; /* must be 0 */
+    tram_discard discard;  /* called with `arg` when the offer is freed, so after `taken`, if that came; any thread */
+    uintptr_t reserved[3]; /* must be 0 */
 } tram_offer_options;
 
 /*

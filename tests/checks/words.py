@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """Words that the tree said once and a newcomer could not know: none comes back. CONTRIBUTING.md says what to say."""
 
 import os

@@ -334,13 +334,13 @@ static void random_walk(unsigned seed, bool parses) {
 
 static void test_messages_are_the_same_however_the_stream_is_cut(void **state) {
     (void)state;
-    for (unsigned seed = 1; seed <= 3000; seed++)
+    for (unsigned seed = 1; seed <= 1000; seed++)
         random_walk(seed, true);
 }
 
 static void test_messages_are_the_same_without_a_parser(void **state) {
     (void)state;
-    for (unsigned seed = 1; seed <= 3000; seed++)
+    for (unsigned seed = 1; seed <= 1000; seed++)
         random_walk(seed, false);
 }
 

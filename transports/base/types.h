@@ -131,7 +131,7 @@ struct transport_more {
     tram_transport *transport;
     void *user;                 /* the user's own */
     struct write_limits limits; /* where the user set some */
-    struct held *held;          /* T_HELD: bytes that come before all others, see held.h */
+    struct held *held;          /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
     struct ready ready;         /* … and what delivers them, queued when reading starts */
     struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
     char *detail;               /* of the error that ends it; NULL: none */
@@ -139,6 +139,7 @@ struct transport_more {
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_room; /* for so many */
     uint32_t address;        /* the slot of its address, or 0: address.c */
+    bool held_end;           /* behind what is held comes the end of the stream, which a carrier tells once */
     size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
     size_t work;             /* begun and not ended: graceful.c */
     struct list working;     /* while there is some */
@@ -159,10 +160,10 @@ enum transport_flag {
     T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
     T_EXCLUSIVE = 1 << 11,     /* a writer is at work, or layers are not ready: nobody writes, nothing is delivered */
-    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
+    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, or T_WRITER_YIELDS */
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
-    T_HELD = 1 << 15,          /* bytes are held for its receiver, which come before all others */
+    T_HELD = 1 << 15,          /* bytes, or an end, are held for its receiver, which come before all others */
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */

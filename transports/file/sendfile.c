@@ -95,22 +95,15 @@ static void read_block(struct sendfile *sendfile) {
         finish(sendfile, status);
 }
 
-/* The only write that is let through, corked or not. False: the connection was lost, and the sendfile with it. */
+/* False: the connection was lost, and the sendfile with it. */
 static bool write_block(struct sendfile *sendfile, const struct file_block *block) {
-    tram_transport *transport = sendfile->transport;
-    uint16_t corked = transport->corked;
-    transport->corked = 0;
-    transport->flags &= ~(uint32_t)T_EXCLUSIVE;
     tram__future_hold(&sendfile->future);
-    tram_transport_write(transport, block->data, block->size); /* what fails here is fatal to the transport */
-    bool alive = sendfile->future.state == FUTURE_PENDING;
+    tram__transport_write_alone(sendfile->transport, block->data, block->size);
+    bool alive = sendfile->future.state == FUTURE_PENDING; /* a user's half of a carrier may have cancelled it */
+    if (alive)
+        sendfile->source.sent += block->size;
     tram__future_drop(&sendfile->future);
-    if (!alive)
-        return false;
-    transport->corked = corked;
-    transport->flags |= T_EXCLUSIVE;
-    sendfile->source.sent += block->size;
-    return true;
+    return alive;
 }
 
 static int block_read(tram_future *future, void *arg) {

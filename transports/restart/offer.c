@@ -364,7 +364,11 @@ static void offer_free(tram_offer *offer) {
     tram_runtime *runtime = offer->runtime;
     offer_shut(offer);
     release_servers(offer);
+    tram_discard discard = offer->options.discard;
+    void *arg = offer->options.arg;
     memory_put(&runtime->allocator, offer, offer_size(offer->count));
+    if (discard)
+        discard(arg);
 }
 
 static void part_free(struct runtime_part *part) {
@@ -462,6 +466,7 @@ static int offer_new(tram_runtime *runtime, const tram_socket_address *address, 
     list_init(&offer->part.link);
     offer->runtime = runtime;
     offer->options = *options;
+    offer->options.discard = NULL; /* on failure `arg` stays the caller's */
     offer->address = *address;
     offer->count = count;
     for (size_t i = 0; i < count; i++) {
@@ -485,6 +490,7 @@ static int offer_new(tram_runtime *runtime, const tram_socket_address *address, 
         tram__runtime_release_part(runtime, &offer->part);
         return offer_error(error, status);
     }
+    offer->options.discard = options->discard;
     *ret_offer = offer; /* also where the runtime has just ended */
     return 0;
 }

@@ -231,7 +231,7 @@ static int make_place(tram_transport *transport) {
 
 __attribute__((noinline)) static void begin_with_care(tram_transport *transport, const struct stream_options *options) {
     if (options->held)
-        tram__transport_give_held(transport, options->held);
+        tram__transport_give_held(transport, options->held, false);
     if (options->metered)
         transport->flags |= T_METERED;
     tram__transport_choose_receiver(transport);
