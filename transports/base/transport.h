@@ -22,6 +22,12 @@ int tram__transport_cork(tram_transport *transport);
 int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
+/* Sends what corking holds back; uncork has nothing to do then. */
+void tram__transport_end_corking(tram_transport *transport);
+
+/* The same as tram_transport_set_protocol(), also while a layer on the open transport is not ready. */
+int tram__transport_set_protocol(tram_transport *transport, tram_protocol *protocol);
+
 /* Bytes joined the write queue: asks for writability, heeds the limits. */
 void tram__transport_queued(tram_transport *transport);
 
