@@ -34,7 +34,7 @@ static int post_again(tram_loop *loop, void *arg) {
     return tram_loop_call_soon_threadsafe(loop, stop_loop, arg, NULL);
 }
 
-/* A loop of its own, with mail, a signal and a job. */
+/* A loop of its own, with mail and a signal. */
 static void live(void) {
     tram_loop *loop;
     int count = 0;
@@ -48,6 +48,18 @@ static void live(void) {
     CHECK(tram_loop_run_forever(loop) == 0);
     CHECK(count == 2);
     CHECK(tram_loop_free(loop) == 0);
+}
+
+/*
+ * The thread sanitizer ends a child of a process with threads that begins one ("starting new threads after
+ * multi-threaded fork is not supported"); told to go on (die_after_fork=0), it takes the new thread for one of the
+ * parent's.
+ */
+static void skip_where_a_child_may_begin_no_thread(void) {
+#ifdef TRAM_TSAN
+    print_message("the thread sanitizer lets no thread begin in a child of a process with threads\n");
+    skip();
+#endif
 }
 
 static void assert_child(pid_t child, int expected) {
@@ -153,6 +165,7 @@ static int fork_worker(tram_loop *loop, void *arg) {
 
 static void test_L_41_forked_on_a_worker(void **state) {
     (void)state;
+    skip_where_a_child_may_begin_no_thread();
     tram_runtime_options options = {.workers = 2};
     tram_runtime *runtime;
     assert_int_equal(tram_runtime_new(&options, &runtime), 0);
@@ -262,6 +275,7 @@ static int job(void *arg, void **ret_result) {
 
 static void test_L_41_an_executor_of_the_parents(void **state) {
     struct world *world = *state;
+    skip_where_a_child_may_begin_no_thread();
     tram_executor *executor;
     tram_future *future;
     assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
@@ -286,9 +300,6 @@ static void test_L_41_an_executor_of_the_parents(void **state) {
 }
 
 int main(void) {
-#ifdef TRAM_TSAN
-    return 77; /* the thread sanitizer knows no threads that begin in a forked child */
-#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_L_41_forked_in_a_callback, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
