@@ -176,6 +176,47 @@ static void test_L_41_forked_on_a_worker(void **state) {
     assert_child(forked, 0);
 }
 
+/* ---- A child that goes on as if it were the parent ---- */
+
+static int fork_and_return(tram_loop *loop, void *arg) {
+    (void)arg;
+    forked = fork_timed();
+    return forked ? tram_loop_stop(loop) : 0;
+}
+
+static int fork_and_sleep(void *arg) {
+    (void)arg;
+    forked = fork_timed();
+    return forked ? 0 : tram_sleep(TRAM_FOREVER);
+}
+
+/* What its parent's poller would tell, it takes from its parent. */
+static void assert_only_the_parent_runs(int status, pid_t parent) {
+    if (getpid() != parent) {
+        CHECK(status == -ECHILD);
+        live();
+        _exit(0);
+    }
+    assert_int_equal(status, 0);
+    assert_child(forked, 0);
+}
+
+static void test_L_41_a_child_that_returns_from_its_callback_does_not_poll(void **state) {
+    struct world *world = *state;
+    pid_t parent = getpid();
+    assert_int_equal(tram_loop_call_soon(world->loop, fork_and_return, NULL, NULL, NULL), 0);
+    assert_only_the_parent_runs(tram_loop_run_forever(world->loop), parent);
+}
+
+static void test_L_41_a_child_that_waits_in_its_task_does_not_poll(void **state) {
+    struct world *world = *state;
+    pid_t parent = getpid();
+    tram_task *task;
+    assert_int_equal(tram_task_spawn(world->loop, fork_and_sleep, NULL, NULL, &task), 0);
+    assert_only_the_parent_runs(tram_loop_run_until_complete(world->loop, tram_task_future(task)), parent);
+    tram_task_release(task);
+}
+
 /* ---- Signals ---- */
 
 static void test_L_41_a_signal_of_the_parents_takes_its_default_action(void **state) {
@@ -305,6 +346,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_forked_on_a_worker, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_child_that_returns_from_its_callback_does_not_poll, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_child_that_waits_in_its_task_does_not_poll, world_setup,
+                                        world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_a_signal_of_the_parents_takes_its_default_action, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_a_signal_of_the_parents_writes_nowhere, world_setup, world_teardown),

@@ -233,6 +233,12 @@ class Coverage:
     def folder(name):
         return COVERAGE / "data" / name.replace("/", "+")
 
+    @staticmethod
+    @functools.cache
+    def notes_of(path):
+        """What gcov needs to know about a source."""
+        return next(COVERAGE.glob(f"CMakeFiles/*/{path}.gcno"), None)
+
     def of(self, path):
         if path not in self.lines:
             self.lines[path] = found = collections.defaultdict(dict)
@@ -242,15 +248,15 @@ class Coverage:
         return self.lines[path]
 
     def by_test(self, name, path):
-        objects = list(COVERAGE.rglob(f"CMakeFiles/*/{path}.gcno"))
-        if not objects:
+        there = self.notes_of(path)
+        if not there:
             return {}
-        counted = self.folder(name) / str(objects[0].with_suffix(".gcda")).lstrip("/")
+        counted = self.folder(name) / str(there.with_suffix(".gcda")).lstrip("/")
         if not counted.exists():
             return {}
         notes = counted.with_suffix(".gcno")
         if not notes.exists():
-            notes.symlink_to(objects[0])
+            notes.symlink_to(there)
         told = run("gcov", "--json-format", "--stdout", counted, cwd=COVERAGE, check=False)
         result = {}
         for line in told.stdout.splitlines():
@@ -337,11 +343,6 @@ class Mutants:
         place.parent.mkdir(parents=True)
         text = (TREE / mutation.path).read_text(encoding="utf-8")
         sources = self.users(mutation.path)
-        first = sources[0] if sources else None
-        if first and mutation.path not in self.originals:
-            place.write_text(text, encoding="utf-8")
-            made = self.compile(first, "original")
-            self.originals[mutation.path] = made.read_bytes() if made else None
         lines = text.split("\n")
         lines[mutation.line - 1] = mutation.new
         place.write_text("\n".join(lines), encoding="utf-8")
@@ -351,10 +352,22 @@ class Mutants:
             if made is None:
                 return "does not compile"
             result[self.commands[source][0]] = made
-            same = same and source == first and made.read_bytes() == self.originals[mutation.path]
-        if same:
-            return "compiles to the same code"
-        return result
+            same = same and made.read_bytes() == self.original(source, place, text)
+        return "compiles to the same code" if same else result
+
+    def original(self, source, place, text):
+        """
+        The object without the mutation, compiled where that one is. Of a header's users only those are asked that come
+        before the first which differs.
+        """
+        key = (place, source)
+        if key not in self.originals:
+            mutated = place.read_bytes()
+            place.write_text(text, encoding="utf-8")
+            made = self.compile(source, "original")
+            place.write_bytes(mutated)
+            self.originals[key] = made.read_bytes() if made else None
+        return self.originals[key]
 
     def link_command(self, test):
         with self.link_lock:
