@@ -10,8 +10,9 @@ equivalents.txt are listed and do not count. All happens in a copy of the tree b
 there is kept, so that a run that was stopped goes on where it was, until the tree changes (--fresh: begins anew).
 
 Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
-the first that fails, dies or hangs ends the search. With --quick the others are not asked, which makes a mutation that
-survives cheap; what survived so is asked again by a run without. Exit code 1: less than --at-least percent were
+the first that fails, dies or hangs ends the search. With --quick the others are not asked (where none runs the line, as
+far as gcov knows, those of a similar name are), which makes a mutation that survives cheap; what survived so is asked
+again by a run without. Exit code 1: less than --at-least percent were
 noticed (0).
 """
 
@@ -405,13 +406,17 @@ class Search:
 
     def order(self, mutation):
         running = self.coverage.tests(mutation)
-        words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0]))
+        words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0])) - {"core", "transports", "protocols"}
+
+        def alike(test):
+            return len(words & set(re.split(r"\W|_", test.name)))
 
         def key(test):
             stress = "stress" in test.labels
-            alike = len(words & set(re.split(r"\W|_", test.name)))
-            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike, test.seconds)
-        asked = [test for test in self.tests if not (self.quick and running) or test.name in running]
+            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike(test), test.seconds)
+        asked = self.tests
+        if self.quick:
+            asked = [test for test in asked if (test.name in running if running else alike(test))] or asked
         return sorted(asked, key=key), running
 
     def one(self, test, objects, stop):
@@ -624,7 +629,7 @@ def judge(search, mutation):
     noticed, running = search.search(mutation, objects)
     if noticed:
         return f"noticed by {noticed[0]}: {noticed[1]}"
-    if search.quick and running:
+    if search.quick:
         return f"{QUICK}: {running} tests"
     return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
 
