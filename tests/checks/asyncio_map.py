@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """docs/asyncio-map.md has every public name of asyncio, and what it says of tram is there.
 
 The names are those of this Python's dir(), and the ones below that came up to 3.13. A table of a class has what the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """A duration is added to a time by time_after() alone, which never wraps: no other sum of the two in the library."""
 
 import os

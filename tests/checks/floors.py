@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """Nothing lower includes, calls or names anything higher: protocols -> transports -> core.
 
 Reads the includes of every source file, and, where TRAM_BUILD_DIR holds a build, the symbols of the
@@ -151,16 +152,18 @@ def object_calls(build):
                for path in sorted((folder / floor).rglob("*.o"))]
     objects = [(path, source) for path, source in objects if (ROOT / source).is_file()]
     defined, wanted = {}, {}
-    for path, source in objects:
-        output = subprocess.run(["nm", "-P", "-g", path], check=True, capture_output=True, text=True).stdout
-        for line in output.splitlines():
-            symbol, kind = line.split()[:2]
-            if not symbol.startswith("tram_"):
-                continue
-            if kind == "U":
-                wanted.setdefault(source, set()).add(symbol)
-            elif kind not in "wv":
-                defined[symbol] = source
+    sources_of = {str(path): source for path, source in objects}
+    command = ["nm", "-A", "-P", "-g", *sources_of] if objects else ["true"]
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        # object: symbol kind value size
+        path, _, rest = line.rpartition(": ")
+        source, (symbol, kind) = sources_of[path], rest.split()[:2]
+        if not symbol.startswith("tram_"):
+            continue
+        if kind == "U":
+            wanted.setdefault(source, set()).add(symbol)
+        elif kind not in "wv":
+            defined[symbol] = source
     edges = {}
     for source, symbols in wanted.items():
         for symbol in symbols:

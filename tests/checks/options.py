@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """TRAM_EVALUE is returned by tram__invalid() alone, so that tram_wrong_option() names what made no sense."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# tram-check: release-only
 """docs/renames.txt is true: no old name is left in include/, and each new one is there."""
 
 import os

@@ -408,6 +408,8 @@ struct sink {
     tram_transport *transport;
     char bytes[65536];
     size_t size;
+    bool writes_itself; /* within: what is written then is refused while a file is being sent */
+    int status;
 };
 
 static int sink_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
@@ -418,6 +420,8 @@ static int sink_writelines(tram_transport *transport, void *state, const struct 
         sink->size += pieces[i].iov_len;
         tram_custom_sent(transport, pieces[i].iov_len);
     }
+    if (sink->writes_itself)
+        sink->status = tram_transport_write(transport, "smuggled", 8);
     return 0;
 }
 
@@ -452,7 +456,10 @@ static void test_M_1_a_custom_transport_says_what_it_can_do(void **state) {
     assert_true(tram_transport_start_tls_compatible(transport));
     assert_int_equal(tram_loop_sendfile(world->loop, transport, fileno(file), 0, TRAM_SENDFILE_ALL, NULL, &future), 0);
     assert_int_equal(tram_transport_write(transport, "between", 7), TRAM_ESTATE);
+    sink.writes_itself = true;
     run_until_true(world, is_done, future);
+    sink.writes_itself = false;
+    assert_int_equal(sink.status, TRAM_ESTATE); /* also by the half that carries a block (F-6) */
     uint64_t count;
     assert_int_equal(tram_future_count(future, &count), 0);
     assert_int_equal(count, sizeof text);

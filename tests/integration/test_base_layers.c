@@ -256,6 +256,82 @@ static void test_Y_3_R_3_R_5_a_paused_transport_does_not_deliver_and_loses_nothi
     EACH(paused);
 }
 
+/* A layer that reads all that there is until the end, keeps it to itself, and goes. */
+struct collector {
+    struct layer layer;
+    char bytes[100];
+    size_t size;
+    bool *seen_end;
+};
+
+static int collector_start(struct layer *layer) {
+    struct collector *collector = (struct collector *)(void *)layer;
+    for (;;) {
+        ssize_t got = tram__layer_read(layer, collector->bytes + collector->size, sizeof collector->bytes);
+        if (got < 0)
+            return (int)got;
+        if (!got) {
+            *collector->seen_end = true;
+            return tram__layer_remove(layer, collector->bytes, collector->size);
+        }
+        collector->size += (size_t)got;
+    }
+}
+
+static void collector_free(struct layer *layer) {
+    free(layer);
+}
+
+static const struct layer_kind collector_kind = {.name = "collector", .start = collector_start, .free = collector_free};
+
+static void test_Y_3_Y_7_the_end_of_the_stream_is_held_behind_the_bytes(void **state) {
+    struct world *world = *state;
+    for (int run = 0; run < CARRIER_COUNT * 2; run++) {
+        struct channel channel;
+        bool seen_end = false, has_to_wait = run >= CARRIER_COUNT;
+        channel_open_bare(&channel, world, run % CARRIER_COUNT, recorder_new(world, "a"), recorder_new(world, "b"));
+        run_until(world, &channel.a->made);
+        run_until(world, &channel.b->made);
+        struct collector *collector = calloc(1, sizeof *collector);
+        collector->layer.kind = &collector_kind;
+        collector->seen_end = &seen_end;
+        if (has_to_wait)
+            tram_transport_pause_reading(channel.second);
+        assert_int_equal(tram__transport_push_layer(channel.second, &collector->layer, NULL, 0), 0);
+        assert_int_equal(tram_transport_write(channel.first, "before", 6), 0);
+        assert_int_equal(tram_transport_write_eof(channel.first), 0);
+        run_until(world, &seen_end);
+        run_to_rest(world);
+        assert_int_equal(channel.b->received, has_to_wait ? 0 : 6);
+        if (has_to_wait)
+            tram_transport_resume_reading(channel.second);
+        run_until_traced(world, "b.data:6 b.eof b.lost:0");
+        channel_close(&channel);
+    }
+}
+
+static void paused_writer(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->quiet_data = true;
+    tram_transport_pause_reading(channel.first);
+    size_t size = 4 * CODEC_ASKS_AFTER;
+    write_pattern(channel.first, size / 2, 0);
+    write_pattern(channel.first, size / 2, size / 2);
+    await_pattern(&channel, channel.b, size);
+    /* Once something is held for the protocol, nothing more is read. */
+    tram_transport_write(channel.second, "later", 5);
+    run_to_rest(world);
+    assert_int_equal(channel.a->received, 0);
+    tram_transport_resume_reading(channel.first);
+    run_until_traced(world, "a.data:5");
+    channel_close(&channel);
+}
+
+static void test_Y_3_Y_4_a_layer_that_waits_for_the_peer_hears_it_while_reading_is_paused(void **state) {
+    EACH(paused_writer);
+}
+
 /* ---- Water marks and limits ---- */
 
 static int no_reading(struct recorder *recorder, const char *event) {
@@ -847,6 +923,8 @@ int main(void) {
         TEST(test_Y_4_what_a_layer_keeps_goes_out_in_order),
         TEST(test_Y_2_B_7_a_buffered_protocol_gets_them_in_its_own_memory),
         TEST(test_Y_3_R_3_R_5_a_paused_transport_does_not_deliver_and_loses_nothing),
+        TEST(test_Y_3_Y_7_the_end_of_the_stream_is_held_behind_the_bytes),
+        TEST(test_Y_3_Y_4_a_layer_that_waits_for_the_peer_hears_it_while_reading_is_paused),
         TEST(test_Y_1_W_16_water_marks_count_what_layers_keep),
         TEST(test_Y_1_the_hard_limit_counts_them_too),
         TEST(test_Y_8_close_sends_all_and_says_goodbye_in_each_layer),

@@ -6,11 +6,12 @@ struct job {
     uint64_t delay_ns;
     int result;
     bool catches;
+    tram_future *future; /* waited for instead */
 };
 
 static int work(void *arg) {
     const struct job *job = arg;
-    int status = tram_sleep(job->delay_ns);
+    int status = job->future ? tram_await(job->future, NULL) : tram_sleep(job->delay_ns);
     trace(tasks_world, "%s:%s", job->name, status_name(status ? status : job->result));
     if (status)
         return job->catches ? 0 : status;
@@ -121,26 +122,31 @@ static void test_A_18_a_timeout_that_is_left_open_ends_with_its_task(void **stat
     tram_task_release(task);
 }
 
+struct limited {
+    struct job job;
+    uint64_t timeout_ns;
+};
+
 static int wait_for(void *arg) {
-    struct job *job = arg;
-    tram_task *task = spawn(work, job);
+    struct limited *limited = arg;
+    tram_task *task = spawn(work, &limited->job);
     void *value = NULL;
-    int status = tram_wait_for(tram_task_future(task), 2 * MS, &value);
+    int status = tram_wait_for(tram_task_future(task), limited->timeout_ns, &value);
     tram_task_release(task);
     return status ? status : (int)(intptr_t)value;
 }
 
 static void test_A_19_wait_for_cancels_what_is_late_and_waits_for_its_end(void **state) {
     (void)state;
-    struct job job = {.name = "a", .delay_ns = 0, .result = 4};
-    assert_int_equal(run_function(wait_for, &job), 4);
-    job.result = -EIO;
-    assert_int_equal(run_function(wait_for, &job), -EIO);
-    job = (struct job){.name = "b", .delay_ns = HOUR};
-    assert_int_equal(run_function(wait_for, &job), TRAM_ETIMEOUT);
+    struct limited limited = {{.name = "a", .delay_ns = 0, .result = 4}, HOUR};
+    assert_int_equal(run_function(wait_for, &limited), 4);
+    limited.job.result = -EIO;
+    assert_int_equal(run_function(wait_for, &limited), -EIO);
+    limited = (struct limited){{.name = "b", .delay_ns = HOUR}, MS};
+    assert_int_equal(run_function(wait_for, &limited), TRAM_ETIMEOUT);
     assert_trace(tasks_world, "a:ok a:EIO b:TRAM_ECANCELLED");
-    job.catches = true; /* its result is there after all */
-    assert_int_equal(run_function(wait_for, &job), 0);
+    limited.job.catches = true; /* its result is there after all */
+    assert_int_equal(run_function(wait_for, &limited), 0);
 }
 
 static int no_time(void *arg) {
@@ -189,7 +195,8 @@ static void release_gathered(struct gathering *gathering) {
 
 static void test_A_20_gather_waits_for_all(void **state) {
     (void)state;
-    struct gathering gathering = {{{"a", 3 * MS, 1, false}, {"b", MS, 2, false}, {"c", 2 * MS, 3, false}}, 0, {0}};
+    struct gathering gathering = {
+        {{"a", 3 * MS, 1, false, NULL}, {"b", MS, 2, false, NULL}, {"c", 2 * MS, 3, false, NULL}}, 0, {0}};
     assert_int_equal(run_function(gather, &gathering), 0);
     assert_trace(tasks_world, "b:ok c:ok a:ok gathered:ok");
     for (int i = 0; i < 3; i++)
@@ -199,20 +206,29 @@ static void test_A_20_gather_waits_for_all(void **state) {
 
 static void test_A_20_gather_fails_with_the_first_and_others_go_on(void **state) {
     (void)state;
-    struct gathering gathering = {{{"a", 2 * MS, 1, false}, {"b", 0, -EIO, false}, {"c", MS, -EPIPE, false}}, 0, {0}};
+    tram_future *first = future_new(), *second = future_new();
+    struct gathering gathering = {
+        .jobs = {{.name = "a", .result = 1, .future = second},
+                 {.name = "b", .result = -EIO},
+                 {.name = "c", .result = -EPIPE, .future = first}},
+    };
     assert_int_equal(run_function(gather, &gathering), -EIO);
     assert_trace(tasks_world, "b:EIO gathered:EIO");
+    tram_future_set_result(first, NULL);
+    tram_future_set_result(second, NULL);
     run_until_traced(tasks_world, "a:ok");
     assert_trace(tasks_world, "c:EPIPE a:ok");
     run_ticks(tasks_world, 2);
     release_gathered(&gathering);
+    tram_future_release(first);
+    tram_future_release(second);
     assert_int_equal(tasks_world->exceptions, 0); /* all errors count as looked at */
 }
 
 static void test_A_20_gather_keeps_errors_where_asked(void **state) {
     (void)state;
     struct gathering gathering = {
-        {{"a", MS, 1, false}, {"b", 0, -EIO, false}, {"c", 0, 0, false}}, TRAM_GATHER_ERRORS, {0}};
+        {{"a", MS, 1, false, NULL}, {"b", 0, -EIO, false, NULL}, {"c", 0, 0, false, NULL}}, TRAM_GATHER_ERRORS, {0}};
     assert_int_equal(run_function(gather, &gathering), 0);
     assert_int_equal(tram_task_result(gathering.tasks[1]), -EIO);
     release_gathered(&gathering);
@@ -221,7 +237,8 @@ static void test_A_20_gather_keeps_errors_where_asked(void **state) {
 static void test_A_21_cancelling_gather_cancels_all(void **state) {
     (void)state;
     for (unsigned flags = 0; flags <= TRAM_GATHER_ERRORS; flags++) {
-        struct gathering gathering = {{{"a", HOUR, 0, false}, {"b", HOUR, 0, true}, {"c", HOUR, 0, false}}, flags, {0}};
+        struct gathering gathering = {
+            {{"a", HOUR, 0, false, NULL}, {"b", HOUR, 0, true, NULL}, {"c", HOUR, 0, false, NULL}}, flags, {0}};
         tram_task *task = spawn(gather, &gathering);
         run_ticks(tasks_world, 3);
         tram_task_cancel(task);

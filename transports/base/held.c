@@ -58,6 +58,8 @@ size_t tram__held_take(tram_loop *loop, struct held **held, void *memory, size_t
 void tram__transport_drop_held(tram_transport *transport) {
     transport->flags &= ~(uint32_t)T_HELD;
     list_remove(&transport->more->ready.link);
-    tram__held_free_later(transport->io.loop, transport->more->held);
+    if (transport->more->held)
+        tram__held_free_later(transport->io.loop, transport->more->held);
     transport->more->held = NULL;
+    transport->more->held_end = false;
 }

@@ -33,7 +33,10 @@ static inline size_t held_left(const struct held *held) {
     return held ? held->size - held->taken : 0;
 }
 
-/* The transport, which has its `more` part, is to deliver them first; they are its from now on. */
-void tram__transport_give_held(tram_transport *transport, struct held *held);
+/*
+ * The transport, which has its `more` part, is to deliver them first; they are its from now on. `end`: and behind them
+ * the end of the stream; then they may be NULL.
+ */
+void tram__transport_give_held(tram_transport *transport, struct held *held, bool end);
 
 #endif

@@ -15,7 +15,8 @@
  * reads from what is below it, until that says -EAGAIN. So nothing is kept between two layers, a buffered protocol's
  * memory goes down to the layer that can fill it, and a paused transport simply does not read. What is held for a
  * layer (bytes that were read ahead before it was pushed, the rest of a receive) is its prefix: tram__layer_read()
- * gives that first.
+ * gives that first. While layers keep bytes for writing (tram__layer_keep()), a paused transport reads all the same,
+ * since it may be the peer for whom they wait, until something is held for the protocol.
  *
  * Bytes travel down by writing, which never refuses. The carrier sends at once where nothing is queued, else the bytes
  * join the write queue of the transport.

@@ -139,15 +139,21 @@ static void held_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
     tram_transport *transport = container_of(ready, struct transport_more, ready)->transport;
     struct held *held = transport->more->held;
-    tram__transport_feed(transport, held->bytes, held->size, &held->taken);
-    if (!(transport->flags & T_HELD) || held->taken < held->size)
+    bool end = transport->more->held_end;
+    if (held)
+        tram__transport_feed(transport, held->bytes, held->size, &held->taken);
+    if (!(transport->flags & T_HELD) || held_left(held) || (end && !reading(transport)))
         return;
     tram__transport_drop_held(transport);
-    tram__transport_start_reading(transport);
+    if (end)
+        transport_kind_of(transport)->eof(transport);
+    else
+        tram__transport_start_reading(transport);
 }
 
-void tram__transport_give_held(tram_transport *transport, struct held *held) {
+void tram__transport_give_held(tram_transport *transport, struct held *held, bool end) {
     transport->more->held = held;
+    transport->more->held_end = end;
     transport->more->ready.run = held_run;
     transport->flags |= T_HELD;
 }

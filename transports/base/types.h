@@ -100,13 +100,13 @@ struct transport_end {
 
 /* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
 struct transport_owner {
-    void (*attached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_attach)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
-    void (*detached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_detach)(struct transport_owner *owner, tram_transport *transport);
     /* Bytes moved, of a transport with T_METERED. */
-    void (*moved)(struct transport_owner *owner, enum traffic direction);
-    struct transport_owner *whole; /* the server's; itself, if this is it */
-    uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
+    void (*on_bytes)(struct transport_owner *owner, enum traffic direction);
+    struct transport_owner *root; /* the server's; itself, if this is it */
+    uint64_t end_ns;              /* of the server's: when its drain is over; 0: it does not drain */
 };
 
 /* When pause_writing and resume_writing are called, and what is too much. */
@@ -131,18 +131,19 @@ struct transport_more {
     tram_transport *transport;
     void *user;                 /* the user's own */
     struct write_limits limits; /* where the user set some */
-    struct held *held;          /* T_HELD: bytes that come before all others, see held.h */
+    struct held *held;          /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
     struct ready ready;         /* … and what delivers them, queued when reading starts */
     struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
     char *detail;               /* of the error that ends it; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
-    size_t descriptors_room; /* for so many */
-    uint32_t address;        /* the slot of its address, or 0: address.c */
-    size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
-    size_t work;             /* begun and not ended: graceful.c */
-    struct list working;     /* while there is some */
-    const int *descriptors;  /* the first of these */
+    size_t descriptors_capacity; /* for so many */
+    uint32_t address;            /* the slot of its address, or 0: address.c */
+    bool held_end;               /* behind what is held comes the end of the stream, which a carrier tells once */
+    size_t descriptors_left;     /* waiting to be taken, within the callback with which they came */
+    size_t work;                 /* begun and not ended: graceful.c */
+    struct list working;         /* while there is some */
+    const int *descriptors;      /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -159,10 +160,10 @@ enum transport_flag {
     T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */
     T_HAS_CREATOR = 1 << 10,   /* somebody waits for it to be made, and nobody owns it */
     T_EXCLUSIVE = 1 << 11,     /* a writer is at work, or layers are not ready: nobody writes, nothing is delivered */
-    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, but while the writer itself writes */
+    T_HAS_WRITER = 1 << 12,    /* on.writer is there; T_EXCLUSIVE too, or T_WRITER_YIELDS */
     T_WRITER_YIELDS = 1 << 13, /* with T_HAS_WRITER: its bytes go first, but it minds nobody else's */
     T_SERVER_CLOSE = 1 << 14,  /* it was us who ended it, for all: see tram__transport_close_gracefully() */
-    T_HELD = 1 << 15,          /* bytes are held for its receiver, which come before all others */
+    T_HELD = 1 << 15,          /* bytes, or an end, are held for its receiver, which come before all others */
     T_WRITING_ENDED = 1 << 16, /* the kind was told to end the writing side, which happens once */
     T_NOT_OURS = 1 << 17,      /* the descriptor is lent to it: not closed at the end */
     T_FD_KNOWN = 1 << 18,      /* the user knows the descriptor, and may have set options of it */

@@ -40,7 +40,8 @@ void tram__transport_validate(const tram_transport *transport) {
     TRAM_ASSERT(transport->protocol && transport->protocol->ops && transport->holds > 0);
     TRAM_ASSERT(transport->limits->low <= transport->limits->high);
     TRAM_ASSERT(!(transport->flags & T_HAS_WRITER) || transport->on.writer);
-    TRAM_ASSERT(!(transport->flags & T_HELD) || (transport->more && transport->more->held));
+    TRAM_ASSERT(!(transport->flags & T_HELD) ||
+                (transport->more && (transport->more->held || transport->more->held_end)));
     /* A custom transport counts what its other half has, and queues nothing here. */
     if (transport->queue.first || !(transport->flags & T_HAS_OVERRIDES))
         tram__write_queue_validate(&transport->queue);

@@ -280,9 +280,14 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
         return;
     }
     tram__io_send_stop(&transport->io);
-    if (unlikely(transport->flags & T_LAYERED) &&
-        (transport_stack(transport)->kept || (transport->flags & T_CLOSING && transport_shutting_down(transport))))
-        return; /* layers have something to write still */
+    if (unlikely(transport->flags & T_LAYERED)) {
+        if (transport_stack(transport)->kept)
+            return; /* layers have something to write still */
+        if (transport->flags & T_CLOSING && transport_shutting_down(transport)) {
+            transport_stack(transport)->calls->drained(transport);
+            return;
+        }
+    }
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
             tram__transport_schedule_lost(transport);
@@ -380,7 +385,14 @@ static void flush_corked(tram_transport *transport) {
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
 
+void tram__transport_end_corking(tram_transport *transport) {
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
 int tram__transport_cork(tram_transport *transport) {
+    if (transport_layers_starting(transport))
+        return TRAM_ESTATE;
     if (transport->corked == UINT16_MAX)
         return TRAM_ELIMIT;
     transport->corked++;
@@ -422,8 +434,37 @@ void tram__transport_set_writer(tram_transport *transport, struct exclusive_writ
     transport->on.writer = writer;
     transport->flags |= T_EXCLUSIVE | T_HAS_WRITER;
     tram__io_receive_stop(&transport->io);
-    if (unlikely(transport->corked))
-        flush_corked(transport);
+    if (unlikely(transport->flags & T_LAYERED))
+        transport_stack(transport)->calls->paused(transport);
+    tram__transport_end_corking(transport);
+}
+
+/* Sent or queued, or given to whoever sends them. 0 or a negative code, of a connection that is to fail. */
+static int put(tram_transport *transport, const struct iovec *piece) {
+    if (transport_kind_of(transport)->carry)
+        return transport_kind_of(transport)->carry(transport, piece, 1, piece->iov_len);
+    int status = tram__transport_carry(transport, piece, 1, false);
+    return status < 0 ? status : 0;
+}
+
+bool tram__transport_write_alone(tram_transport *transport, const void *data, size_t size) {
+    struct exclusive_writer *writer = transport_writer(transport);
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    uint16_t corked = transport->corked;
+    transport->corked = 0;
+    if (unlikely(transport->flags & T_LAYERED)) {
+        transport_stack(transport)->calls->write(transport, &piece, 1);
+    } else {
+        int status = put(transport, &piece);
+        if (unlikely(status < 0))
+            tram__transport_fatal(transport, status, status == -ENOMEM ? "write" : "send", NULL);
+        else if (!died(transport))
+            tram__transport_queue_grew(transport);
+    }
+    if (died(transport) || transport_writer(transport) != writer)
+        return false;
+    transport->corked = corked;
+    return true;
 }
 
 /* The write event that calls resume_writing goes on with the close (W-23). */
@@ -452,8 +493,7 @@ int tram__transport_close(tram_transport *transport) {
     transport_flush_writer(transport);
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
-    if (unlikely(transport->corked))
-        flush_corked(transport);
+    tram__transport_end_corking(transport);
     if (unlikely(transport->flags & T_LAYERED) &&
         (transport->flags & T_LOST_PENDING || !transport_stack(transport)->calls->close(transport)))
         return 0;

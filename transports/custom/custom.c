@@ -101,10 +101,10 @@ static int custom_write_eof(tram_transport *transport) {
 static int custom_pause_reading(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     bool reading = transport->io.wanted & IO_READ;
-    tram__transport_pause_reading(transport);
+    int status = tram__transport_pause_reading(transport);
     if (reading && !(transport->io.wanted & IO_READ) && custom->ops->pause_reading)
         call_entry(custom, custom->ops->pause_reading, "pause_reading");
-    return 0;
+    return status;
 }
 
 /* connection_made has returned. */
@@ -146,6 +146,16 @@ static const struct transport_overrides calls = {
 };
 
 /* ---- What the state machine asks of a kind ---- */
+
+static void eof(tram_transport *transport) {
+    transport->flags |= T_EOF;
+    tram__io_receive_stop(&transport->io);
+    int keep_open = tram__protocol_eof(transport);
+    if (keep_open < 0)
+        tram__transport_fail(transport, keep_open);
+    else if (keep_open == 0)
+        tram_transport_close(transport);
+}
 
 static void drop_queue(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
@@ -200,6 +210,7 @@ static bool start_tls_compatible(const tram_transport *transport) {
         .can_write_eof = half_close,                                                                                   \
         .sendfile = sends,                                                                                             \
         .start_tls_compatible = start_tls_compatible,                                                                  \
+        .eof = eof,                                                                                                    \
         .carry = carry,                                                                                                \
         .resumed = resumed,                                                                                            \
         .close = end_carrier,                                                                                          \
@@ -288,13 +299,7 @@ bool tram_custom_eof(tram_transport *transport) {
         transport_stack(transport)->calls->eof(transport);
         return true;
     }
-    transport->flags |= T_EOF;
-    tram__io_receive_stop(&transport->io);
-    int keep_open = tram__protocol_eof(transport);
-    if (keep_open < 0)
-        tram__transport_fail(transport, keep_open);
-    else if (keep_open == 0)
-        tram_transport_close(transport);
+    eof(transport);
     return true;
 }
 

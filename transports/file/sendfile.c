@@ -95,22 +95,15 @@ static void read_block(struct sendfile *sendfile) {
         finish(sendfile, status);
 }
 
-/* The only write that is let through, corked or not. False: the connection was lost, and the sendfile with it. */
+/* False: the connection was lost, and the sendfile with it. */
 static bool write_block(struct sendfile *sendfile, const struct file_block *block) {
-    tram_transport *transport = sendfile->transport;
-    uint16_t corked = transport->corked;
-    transport->corked = 0;
-    transport->flags &= ~(uint32_t)T_EXCLUSIVE;
     tram__future_hold(&sendfile->future);
-    tram_transport_write(transport, block->data, block->size); /* what fails here is fatal to the transport */
-    bool alive = sendfile->future.state == FUTURE_PENDING;
+    tram__transport_write_alone(sendfile->transport, block->data, block->size);
+    bool alive = sendfile->future.state == FUTURE_PENDING; /* a user's half of a carrier may have cancelled it */
+    if (alive)
+        sendfile->source.sent += block->size;
     tram__future_drop(&sendfile->future);
-    if (!alive)
-        return false;
-    transport->corked = corked;
-    transport->flags |= T_EXCLUSIVE;
-    sendfile->source.sent += block->size;
-    return true;
+    return alive;
 }
 
 static int block_read(tram_future *future, void *arg) {
@@ -133,7 +126,7 @@ static int block_read(tram_future *future, void *arg) {
     return 0;
 }
 
-static bool edge(struct exclusive_writer *writer, bool paused) {
+static bool on_watermark(struct exclusive_writer *writer, bool paused) {
     struct sendfile *sendfile = of(writer);
     if (sendfile->phase < PHASE_READ)
         return false;
@@ -247,8 +240,11 @@ int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int
     status = tram__future_new(loop, &sendfile_kind, sizeof *sendfile, &sendfile);
     if (status)
         return status;
-    sendfile->writer = (struct exclusive_writer){
-        .drained = drained, .on_watermark = edge, .lost = lost, .next_range = next_range, .range_sent = range_sent};
+    sendfile->writer = (struct exclusive_writer){.drained = drained,
+                                                 .on_watermark = on_watermark,
+                                                 .lost = lost,
+                                                 .next_range = next_range,
+                                                 .range_sent = range_sent};
     sendfile->transport = transport;
     sendfile->source = source;
     sendfile->no_fallback = options && options->no_fallback;

@@ -1,0 +1,114 @@
+/* Bytes from the top of a stack to the protocol (Y-2, Y-3). */
+#include "transports/base/stack_parts.h"
+
+#include <errno.h>
+
+#include "transports/base/held.h"
+#include "transports/base/receiver.h"
+#include "transports/base/scratch.h"
+
+/* ---- Delivering ---- */
+
+static void stream_ended(tram_transport *transport) {
+    transport->flags |= T_EOF;
+    tram__io_receive_stop(&transport->io);
+    int keep_open = tram__protocol_eof(transport);
+    if (keep_open < 0) {
+        tram__transport_fail(transport, keep_open);
+        return;
+    }
+    if (keep_open > 0 && tram_transport_can_write_eof(transport))
+        return;
+    if (keep_open > 0)
+        tram__log(loop_of(transport), TRAM_LOG_WARNING,
+                  "connection %p: eof_received wants to stay open, which its layers cannot", (void *)transport);
+    tram_transport_close(transport);
+}
+
+/* What is held for the protocol comes before what layers have. */
+static void deliver_held(tram_transport *transport) {
+    struct held *held = transport->more->held;
+    tram__transport_feed(transport, held->bytes, held->size, &held->taken);
+    if (transport->flags & T_HELD && held->taken == held->size)
+        tram__transport_drop_held(transport);
+}
+
+/* Bytes that were read. While the layers were left the protocol may have been called: it may not take them any more. */
+static void deliver_read(tram_transport *transport, const tram_protocol *buffered, void *memory, size_t size) {
+    int status;
+    if (!stack_may_deliver(transport) || (buffered && transport->protocol != buffered)) {
+        if (!stack_is_lost(transport) && tram__stack_hold(transport, NULL, memory, size))
+            tram__transport_fatal(transport, -ENOMEM, "read", NULL);
+        return;
+    }
+    if (buffered)
+        status = tram__protocol_buffer_updated(transport, size);
+    else if (transport->protocol->ops->get_buffer)
+        return tram__transport_feed(transport, memory, size, &(size_t){0});
+    else
+        status = tram__protocol_received(transport, memory, size);
+    if (status < 0)
+        tram__transport_fail(transport, status);
+}
+
+/* Where the next bytes go: the memory of a buffered protocol, which is returned then, or of the loop. False: nowhere.
+ */
+static bool find_memory(tram_transport *transport, struct scratch **scratch, const tram_protocol **ret_buffered,
+                        void **ret_memory, size_t *ret_size) {
+    const tram_protocol *protocol = transport->protocol;
+    *ret_buffered = NULL;
+    if (!protocol->ops->get_buffer || !stack_may_deliver(transport)) {
+        if (!*scratch && !(*scratch = scratch_get(loop_of(transport)))) {
+            tram__transport_fatal(transport, -ENOMEM, "read", NULL);
+            return false;
+        }
+        *ret_memory = *scratch;
+        *ret_size = TRAM_LAYER_READ;
+        return true;
+    }
+    int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
+    if (status < 0)
+        tram__transport_fail(transport, status);
+    *ret_buffered = protocol;
+    return status >= 0 && stack_may_deliver(transport) && transport->protocol == protocol;
+}
+
+/* One read of the top layer. False: there is nothing more now. */
+static bool deliver_next(tram_transport *transport, struct scratch **scratch) {
+    struct layer_stack *stack = transport_stack(transport);
+    struct layer *top = stack->top;
+    const tram_protocol *buffered;
+    void *memory;
+    size_t size;
+    if (!find_memory(transport, scratch, &buffered, &memory, &size))
+        return true; /* the caller looks why */
+    stack_enter(stack);
+    ssize_t result = top->kind->read ? top->kind->read(top, memory, size) : tram__layer_read(top, memory, size);
+    bool removed = top->state == LAYER_REMOVED;
+    if (!removed && result < 0 && result != -EAGAIN)
+        tram__stack_note_failure(transport, (int)result, top->kind->name);
+    tram__stack_leave(stack);
+    if (removed)
+        return true;
+    if (result > 0)
+        deliver_read(transport, buffered, memory, (size_t)result);
+    else if (result == 0 && stack_may_deliver(transport))
+        stream_ended(transport);
+    return result > 0;
+}
+
+void tram__stack_deliver(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    struct scratch *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
+    bool more = true;
+    while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
+        if (transport->flags & T_HELD)
+            deliver_held(transport);
+        else if (stack->top)
+            more = deliver_next(transport, &scratch);
+        else
+            break;
+    }
+    if (scratch)
+        scratch_put(loop_of(transport), scratch);
+}
