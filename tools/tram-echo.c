@@ -106,6 +106,7 @@ typedef struct echo_server {
     uint64_t first_byte_ms;
     uint64_t total_ms;
     bool pin;
+    bool proxy_protocol;
     uint64_t grace_ms;
     uint64_t stats_ms;
     const char *inherit;
@@ -189,6 +190,8 @@ static const argument_spec arguments[] = {
      &server.stats_ms, 0, 86400000, NULL},
     {"--metrics", "PORT", "serve statistics for Prometheus on this port, at /metrics; 0 lets the kernel choose",
      ARGUMENT_COUNT, &server.metrics_port, 0, 65535, NULL},
+    {"--proxy-protocol", NULL, "connections begin with a header of the PROXY protocol, version 1 or 2", ARGUMENT_FLAG,
+     &server.proxy_protocol, 0, 0, NULL},
     {"--tls-cert", "FILE", "speak TLS, with this certificate and those that lead to its CA (PEM); SIGHUP reads it anew",
      ARGUMENT_TEXT, &server.tls.certificate, 0, 0, NULL},
     {"--tls-key", "FILE", "its key (in the same file)", ARGUMENT_TEXT, &server.tls.key, 0, 0, NULL},
@@ -425,6 +428,7 @@ static int listen_on(echo_server *echo) {
         .steer = steers[echo->steer],
         .keep_where_accepted = echo->keep,
         .tls = echo->tls_config,
+        .proxy_protocol = echo->proxy_protocol,
     };
     tram_error error = {0};
     int code = tram_runtime_create_server(echo->runtime, echo_factory, NULL, given ? NULL : echo->host,

@@ -35,7 +35,8 @@ typedef struct tram_connection_options {
     tram_buffer *tls_session;          /* tram_tls_session() of an earlier connection; copied */
     tram_discard discard;              /* called with the factory's `arg` once the factory will not be called (again) */
     bool not_ours;                     /* `sock` is given back at the end instead of closed; see tram_adopt_options */
-    uintptr_t reserved[4];             /* must be 0 */
+    const struct tram_proxy_header *proxy_header; /* tram/proxy.h: written before the first byte; copied; NULL: none */
+    uintptr_t reserved[3];                        /* must be 0 */
 } tram_connection_options;
 
 /*

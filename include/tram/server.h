@@ -66,7 +66,14 @@ typedef struct tram_server_options {
     tram_tls_config *tls;
     uint64_t tls_handshake_timeout_ns; /* 0: as the config says; TRAM_EVALUE without it */
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[4]; /* must be 0 */
+    /*
+     * Each connection begins with a header of the PROXY protocol: tram/proxy.h. `proxy_trusts` tells whose header is
+     * believed; the others' connections begin without one. NULL: everybody's; any thread, and it does not block.
+     */
+    bool proxy_protocol;
+    uint64_t proxy_timeout_ns; /* for the header; 0: 3 seconds; TRAM_EVALUE without `proxy_protocol`, as the next */
+    bool (*proxy_trusts)(const tram_socket_address *peer);
+    uintptr_t reserved[1]; /* must be 0 */
 } tram_server_options;
 
 /*

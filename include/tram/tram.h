@@ -27,6 +27,7 @@
 #include <tram/pipe.h>
 #include <tram/process.h>
 #include <tram/protocol.h>
+#include <tram/proxy.h>
 #include <tram/queue.h>
 #include <tram/resolver.h>
 #include <tram/run.h>

@@ -22,6 +22,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
             more->stack->calls->free(transport);
         memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        tram__held_free(loop, more->tlvs);
         memory_put(&loop->allocator, more, sizeof *more);
     }
     if (kind->dispose)

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "transports/base/chunks.h"
+#include "transports/base/held.h"
 #include "transports/base/released.h"
 #include "transports/base/transport.h"
 
@@ -13,6 +14,7 @@ static void free_working(tram_loop *loop, struct transport_state *state) {
         tram_transport *transport = more->transport;
         list_remove(&more->working);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        tram__held_free(loop, more->tlvs);
         memory_put(&loop->allocator, more, sizeof *more);
         if (transport_kind_of(transport)->dispose)
             transport_kind_of(transport)->dispose(transport);

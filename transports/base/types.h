@@ -135,6 +135,7 @@ struct transport_more {
     struct ready ready;         /* … and what delivers them, queued when reading starts */
     struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
     char *detail;               /* of the error that ends it; NULL: none */
+    struct held *tlvs;          /* of a header of the PROXY protocol; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
     size_t descriptors_capacity; /* for so many */

@@ -15,6 +15,7 @@
 #include "core/jobs/future.h"
 #include "transports/base/held.h"
 #include "transports/connect/connector.h"
+#include "transports/proxy/header_layer.h"
 #include "transports/socket/lookup.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
@@ -68,6 +69,7 @@ struct connector {
 
     struct tls_use tls;
     struct held *held;         /* for the transport; NULL: none */
+    struct held *introduction; /* a header of the PROXY protocol, sent before all else; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
 
@@ -176,6 +178,7 @@ static void connector_destroy(tram_future *future) {
         memory_put(allocator, failure, sizeof *failure);
     }
     tram__held_free(future->loop, connector->held);
+    tram__held_free(future->loop, connector->introduction);
     tram__tls_use_close(&connector->tls);
     discard_arg(connector);
     memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
@@ -273,6 +276,20 @@ static void close_socket(struct connector *connector, int fd) {
         loop_of(connector)->sys->close(fd);
 }
 
+/* For whom it speaks, before the first byte. Where that cannot be, the transport never was, and the operation fails. */
+static int introduce(struct connector *connector) {
+    struct held *bytes = connector->introduction;
+    if (!bytes)
+        return 0;
+    struct iovec piece = {.iov_base = bytes->bytes, .iov_len = bytes->size};
+    int status = tram__transport_carry(connector->transport, &piece, 1, false);
+    if (status >= 0)
+        return 0;
+    fail_code(connector, status, "proxy_header", NULL);
+    tram__transport_withdraw(connector->transport);
+    return status;
+}
+
 /* TLS before connection_made. Where that cannot be, the transport never was, and the operation fails. */
 static int secure(struct connector *connector) {
     struct tls_problem problem = {0};
@@ -319,7 +336,7 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            if (connector->tls.config)
+            if (introduce(connector) == 0 && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
@@ -597,7 +614,19 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
         return "local_host";
     if (options->not_ours && !options->sock)
         return "not_ours";
+    if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
+        return "proxy_header";
     return reserved_used(options) ? "reserved" : NULL;
+}
+
+/* What comes before connection_made, copied. 0 or -ENOMEM. */
+static int take_wishes(struct connector *connector, const struct socket_wishes *wishes) {
+    if (wishes->proxy_header) {
+        connector->introduction = tram__proxy_bytes(loop_of(connector), wishes->proxy_header);
+        if (!connector->introduction)
+            return -ENOMEM;
+    }
+    return tram__tls_use_open(&wishes->tls, &connector->tls);
 }
 
 int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
@@ -607,7 +636,7 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
     if (!status)
         status = connector_new(loop, factory, arg, ret_future, &connector);
     if (!status) {
-        status = tram__tls_use_open(&wishes->tls, &connector->tls);
+        status = take_wishes(connector, wishes);
         status = status ? abort_creation(connector, status, ret_future) : 0;
     }
     if (status) {
@@ -660,6 +689,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
         .keep_alive = options->keep_alive,
         .not_ours = options->not_ours,
         .tls = tls_wishes_of(host, options),
+        .proxy_header = options->proxy_header,
     };
     if (options->sock)
         return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
@@ -677,7 +707,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->discard = options->discard;
     status = look_up(connector, host, port, options);
     if (!status)
-        status = tram__tls_use_open(&wishes.tls, &connector->tls);
+        status = take_wishes(connector, &wishes);
     if (!status && options->timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, options->timeout_ns);
     if (status)

@@ -12,7 +12,8 @@ struct socket_wishes {
     tram_discard discard; /* of the factory's argument, if the call succeeds */
     bool keep_alive;
     bool not_ours;
-    struct tls_wishes tls; /* checked already */
+    struct tls_wishes tls;                        /* checked already */
+    const struct tram_proxy_header *proxy_header; /* the same; NULL: none */
 };
 
 /* Makes a transport of a connected stream socket, which stays the caller's where this fails at once. */

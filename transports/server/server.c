@@ -6,6 +6,7 @@
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
+#include "transports/proxy/header_layer.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
 
@@ -97,15 +98,34 @@ enum serving {
     SERVE_ANY, /* with limits, TLS or both */
 };
 
-/* TLS before connection_made. Where that cannot be the transport never was: counted out by its owner, or here. */
+static bool has_layers(const tram_server *server) {
+    return server->tls.config || server->proxy_timeout_ns;
+}
+
+/* A header of the PROXY protocol comes first, where one is believed. */
+static int expect_header(tram_server *server, tram_transport *transport) {
+    if (!server->proxy_timeout_ns)
+        return 0;
+    const tram_socket_address *peer = tram_transport_get_extra_info(transport, "peername", NULL);
+    if (server->proxy_trusts && (!peer || !server->proxy_trusts(peer)))
+        return 0;
+    return tram__proxy_push(transport, server->proxy_timeout_ns);
+}
+
+/*
+ * What stands before connection_made: a header, then TLS. Where that cannot be the transport never was: counted out by
+ * its owner, or here.
+ */
 static int secure(tram_server *server, tram_transport *transport) {
     struct tls_problem problem = {0};
-    int status = tram__tls_use_push(&server->tls, transport, NULL, NULL, 0, &problem);
+    int status = expect_header(server, transport);
+    if (!status && server->tls.config)
+        status = tram__tls_use_push(&server->tls, transport, NULL, NULL, 0, &problem);
     if (status == 0)
         return 0;
     tram__transport_withdraw(transport);
     if (server->loop->debug)
-        tram__log(server->loop, TRAM_LOG_DEBUG, "TLS of an incoming connection: %s",
+        tram__log(server->loop, TRAM_LOG_DEBUG, "the beginning of an incoming connection: %s",
                   problem.text[0] ? problem.text : tram_error_text(status));
     return 0;
 }
@@ -131,7 +151,7 @@ ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_
     if (status < 0)
         return status;
     transport->limits = &server->limits->write;
-    return server->tls.config ? secure(server, transport) : 0;
+    return has_layers(server) ? secure(server, transport) : 0;
 }
 
 /* One that is counted here. */
@@ -390,7 +410,7 @@ static void accept_rest(struct listener *listener) {
             struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
             if (server->limits)
                 admit(server, &accepted, false);
-            else if (server->tls.config)
+            else if (has_layers(server))
                 serve_secured_here(server, &accepted);
             else
                 serve_here(server, &accepted);
@@ -410,7 +430,7 @@ static void accept_rest(struct listener *listener) {
 
 static void arrived(struct worker_load *load, const struct accepted_socket *accepted) {
     tram_server *server = load->server; /* also where it was closed meanwhile: the client got through before (V-17) */
-    if (server->limits || server->tls.config)
+    if (server->limits || has_layers(server))
         serve_any(server, accepted);
     else
         serve(server, accepted, SERVE_PLAIN);
@@ -450,7 +470,7 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
         return -ENOMEM;
     listeners->count = count;
     const struct io_kind *kind = server->limits       ? &limited_listener_kind
-                                 : server->tls.config ? &secured_listener_kind
+                                 : has_layers(server) ? &secured_listener_kind
                                                       : &listener_kind;
     int status = 0;
     size_t added = 0;
@@ -567,6 +587,9 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->accept_limit = budget && budget < waiting ? budget : most;
     server->exclusive = options->shard == TRAM_SHARD_SHARED;
     server->keep_alive = options->keep_alive;
+    server->proxy_trusts = options->proxy_trusts;
+    if (options->proxy_protocol)
+        server->proxy_timeout_ns = options->proxy_timeout_ns ? options->proxy_timeout_ns : TRAM_PROXY_TIMEOUT_NS;
     list_init(&server->waiting);
     list_init(&server->starting);
     loop_add_close_hook(loop, &server->hook, server_ending);

@@ -43,6 +43,8 @@ struct tram_server {
     struct limit_tally *tally;   /* with limits */
     struct expiries expiries;    /* with limits that expire */
     struct tls_use tls;          /* of each connection */
+    bool (*proxy_trusts)(const tram_socket_address *peer);
+    uint64_t proxy_timeout_ns; /* 0: connections begin without a header of the PROXY protocol */
     int backlog;
     uint32_t accept_limit; /* in one tick */
     bool exclusive;        /* other loops watch the same socket */

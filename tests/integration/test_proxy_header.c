@@ -1,0 +1,255 @@
+/* Headers of the PROXY protocol in front of connections: of a server's, and of those that are made. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include "support/support.h"
+
+#define V2_IN                                                                                                          \
+    "\r\n\r\n\0\r\nQUIT\n"                                                                                             \
+    "\x21\x11\0\x14"                                                                                                   \
+    "\xc0\0\2\1"                                                                                                       \
+    "\xc6\x33\x64\7"                                                                                                   \
+    "\xff\xff"                                                                                                         \
+    "\1\xbb"                                                                                                           \
+    "\2\0\5"                                                                                                           \
+    "a.org"
+
+static bool is_done(void *arg) {
+    return tram_future_done(arg);
+}
+
+static tram_server *serve(struct world *world, const tram_server_options *options, uint16_t *ret_port) {
+    tram_future *future;
+    void *value;
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", options, &future),
+                     0);
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_result(future, &value), 0);
+    tram_future_release(future);
+    tram_socket_address address;
+    assert_int_equal(tram_server_sockname(value, 0, &address), 0);
+    *ret_port = ntohs(((const struct sockaddr_in *)&address.address)->sin_port);
+    return value;
+}
+
+static void stop(struct world *world, tram_server *server) {
+    tram_server_close(server);
+    tram_server_abort_clients(server);
+    tram_server_release(server);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static void assert_info(tram_transport *transport, const char *key, const char *expected) {
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    const tram_socket_address *address = tram_transport_get_extra_info(transport, key, NULL);
+    assert_non_null(address);
+    assert_string_equal(tram_socket_address_text(address, text, sizeof text), expected);
+}
+
+static void test_Y_6_the_addresses_are_those_of_the_header(void **state) {
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } headers[] = {{"PROXY TCP4 192.0.2.1 198.51.100.7 65535 443\r\n", 45}, {V2_IN, sizeof V2_IN - 1}};
+    struct world *world = *state;
+    uint16_t port;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true}, &port);
+    for (int run = 0; run < 4; run++) {
+        const char *bytes = headers[run & 1].bytes;
+        size_t size = headers[run & 1].size, length = 0;
+        int fd = tcp_connect(port);
+        if (run & 2) { /* byte by byte, and data at once behind it */
+            for (size_t i = 0; i + 1 < size; i++) {
+                send_exactly(NULL, fd, bytes + i, 1);
+                run_ticks(world, 1);
+            }
+            assert_trace(world, "");
+            char rest[] = {bytes[size - 1], 'd', 'a', 't', 'a'};
+            send_exactly(NULL, fd, rest, sizeof rest);
+        } else {
+            send_exactly(NULL, fd, bytes, size);
+            send_exactly(NULL, fd, "data", 4);
+        }
+        run_until_traced(world, "made data:4");
+        tram_transport *transport = world_last_recorder(world)->base.transport;
+        assert_info(transport, "peername", "192.0.2.1:65535");
+        assert_info(transport, "sockname", "198.51.100.7:443");
+        const void *value = tram_proxy_value(transport, TRAM_PROXY_AUTHORITY, &length);
+        assert_int_equal(value != NULL, run & 1);
+        if (value)
+            assert_memory_equal(value, "a.org", 5);
+        assert_null(tram_proxy_value(transport, TRAM_PROXY_ALPN, &length));
+        assert_int_equal(tram_transport_write(transport, "answer", 6), 0);
+        char answer[6];
+        receive_exactly(world, fd, answer, 6);
+        close(fd);
+        run_until_traced(world, "released");
+        world->trace[0] = '\0';
+    }
+    stop(world, server);
+}
+
+static void test_a_proxy_that_speaks_for_itself_has_the_addresses_of_the_connection(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true}, &port);
+    for (int run = 0; run < 2; run++) {
+        int fd = tcp_connect(port);
+        if (run)
+            send_exactly(NULL, fd, "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", 16);
+        else
+            send_exactly(NULL, fd, "PROXY UNKNOWN\r\n", 15);
+        run_until_traced(world, "made");
+        char expected[40];
+        snprintf(expected, sizeof expected, "127.0.0.1:%u", port);
+        assert_info(world_last_recorder(world)->base.transport, "sockname", expected);
+        close(fd);
+        run_until_traced(world, "released");
+        world->trace[0] = '\0';
+    }
+    stop(world, server);
+}
+
+static void test_Y_6_who_sends_no_header_is_not_heard(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    tram_server_options options = {.proxy_protocol = true};
+    tram_server *server = serve(world, &options, &port);
+    int fd = tcp_connect(port);
+    send_exactly(NULL, fd, "GET / HTTP/1.1\r\n", 16);
+    run_until_traced(world, "released");
+    assert_trace(world, "released");
+    (void)receive_eof(world, fd);
+    close(fd);
+    fd = tcp_connect(port);
+    send_exactly(NULL, fd, "PROXY TCP4", 10);
+    shutdown(fd, SHUT_WR);
+    run_until_traced(world, "released");
+    assert_trace(world, "released");
+    close(fd);
+    assert_int_equal(world->exceptions, 0);
+    stop(world, server);
+
+    options.proxy_timeout_ns = 20000000;
+    server = serve(world, &options, &port);
+    fd = tcp_connect(port);
+    send_exactly(NULL, fd, "PROXY ", 6);
+    run_until_traced(world, "released");
+    assert_trace(world, "released");
+    close(fd);
+    stop(world, server);
+}
+
+static bool trusts_nobody(const tram_socket_address *peer) {
+    assert_int_equal(peer->address.ss_family, AF_INET);
+    return false;
+}
+
+static void test_who_is_not_trusted_begins_without_a_header(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    tram_server_options options = {.proxy_protocol = true, .proxy_trusts = trusts_nobody};
+    tram_server *server = serve(world, &options, &port);
+    int fd = tcp_connect(port);
+    send_exactly(NULL, fd, "PROXY UNKNOWN\r\n", 15);
+    run_until_traced(world, "made data:15");
+    close(fd);
+    run_until_traced(world, "released");
+    stop(world, server);
+}
+
+static void test_limits_and_a_drain_count_those_that_wait_for_their_header(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    tram_server_limits limits = {.max_connections = 1};
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true, .limits = &limits}, &port);
+    int first = tcp_connect(port);
+    send_exactly(NULL, first, "PROXY ", 6);
+    run_to_rest(world);
+    int second = tcp_connect(port);
+    assert_false(receive_eof(world, second)); /* reset */
+    close(second);
+    send_exactly(NULL, first, "UNKNOWN\r\n", 9);
+    run_until_traced(world, "made");
+    world->trace[0] = '\0';
+    tram_server_close(server);
+    tram_server_close_clients(server);
+    assert_true(receive_eof(world, first));
+    close(first);
+    tram_server_release(server);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static void test_the_header_of_a_connection_goes_before_its_first_byte(void **state) {
+    struct world *world = *state;
+    static const char text[] = "PROXY TCP4 127.0.0.1 127.0.0.1 1234 80\r\n";
+    uint16_t port;
+    int listener = tcp_listener(1, &port);
+    char port_text[8], bytes[100];
+    snprintf(port_text, sizeof port_text, "%u", port);
+    tram_socket_address source = {0}, destination = {0};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(1234)};
+    memcpy(&source.address, &in, source.size = sizeof in);
+    in.sin_port = htons(80);
+    memcpy(&destination.address, &in, destination.size = sizeof in);
+    for (int by_socket = 0; by_socket < 2; by_socket++) {
+        tram_proxy_header header = {.version = 1, .source = &source, .destination = &destination};
+        tram_connection_options options = {.proxy_header = &header};
+        tram_future *future;
+        void *value;
+        int sock = by_socket ? tcp_connect(port) : -1;
+        if (by_socket)
+            options.sock = &sock;
+        assert_int_equal(tram_loop_create_connection(world->loop, recorder_factory, world,
+                                                     by_socket ? NULL : "127.0.0.1", by_socket ? NULL : port_text,
+                                                     &options, &future),
+                         0);
+        header.version = 2; /* it was copied */
+        run_until_true(world, is_done, future);
+        assert_int_equal(tram_future_result(future, &value), 0);
+        int fd = accept(listener, NULL, NULL);
+        assert_int_equal(tram_transport_write(value, "first", 5), 0);
+        receive_exactly(world, fd, bytes, sizeof text - 1 + 5);
+        assert_memory_equal(bytes, text, sizeof text - 1);
+        assert_memory_equal(bytes + sizeof text - 1, "first", 5);
+        tram_future_release(future);
+        close(fd);
+        run_until_traced(world, "released");
+        world->trace[0] = '\0';
+    }
+    close(listener);
+}
+
+static void test_options_that_make_no_sense(void **state) {
+    struct world *world = *state;
+    tram_proxy_header header = {.version = 3};
+    tram_connection_options options = {.proxy_header = &header};
+    tram_server_options lonely = {.proxy_timeout_ns = 1}, trusting = {.proxy_trusts = trusts_nobody};
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "1", &options, NULL),
+        TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_header");
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, NULL, "0", &lonely, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_timeout_ns");
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, NULL, "0", &trusting, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_trusts");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+        TEST(test_Y_6_the_addresses_are_those_of_the_header),
+        TEST(test_a_proxy_that_speaks_for_itself_has_the_addresses_of_the_connection),
+        TEST(test_Y_6_who_sends_no_header_is_not_heard),
+        TEST(test_who_is_not_trusted_begins_without_a_header),
+        TEST(test_limits_and_a_drain_count_those_that_wait_for_their_header),
+        TEST(test_the_header_of_a_connection_goes_before_its_first_byte),
+        TEST(test_options_that_make_no_sense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
