@@ -64,13 +64,22 @@ static void free_callback(struct done_callback *record) {
         memory_put(&future->loop->allocator, record, sizeof *record);
 }
 
-/* Frees the callbacks that wait, unrun. */
-static void drop_callbacks(tram_future *future) {
-    while (!list_empty(&future->callbacks)) {
-        struct future_watch *watch = watch_of(future->callbacks.next);
+/* It will never run. */
+static void discard_callback(struct done_callback *record) {
+    tram_discard discard = record->discard;
+    void *arg = record->arg;
+    free_callback(record);
+    if (discard)
+        discard(arg);
+}
+
+/* Gives up the callbacks that wait in this list. */
+static void drop_callbacks(struct list *callbacks) {
+    while (!list_empty(callbacks)) {
+        struct future_watch *watch = watch_of(callbacks->next);
         list_remove(&watch->ready.link);
         if (!watch->embedded)
-            free_callback(callback_of(watch));
+            discard_callback(callback_of(watch));
     }
 }
 
@@ -102,7 +111,7 @@ void tram__future_drop(tram_future *future) {
         return;
     }
     const tram_allocator *allocator = &future->loop->allocator;
-    drop_callbacks(future);
+    drop_callbacks(&future->callbacks);
     if (future->let_go)
         future->let_go(future->value);
     if (future->kind->destroy)
@@ -134,8 +143,10 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     tram_future *future = record->watch.future;
     tram_future_callback callback = record->callback;
     void *arg = record->arg;
-    free_callback(record);
-    if (likely(!loop->closing)) {
+    if (unlikely(loop->closing)) {
+        discard_callback(record);
+    } else {
+        free_callback(record);
         uint64_t start = slow_begin(loop);
         int status = callback(future, arg);
         slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
@@ -154,7 +165,9 @@ static void queue_watch(struct future_watch *watch) {
 static void complete(tram_future *future, enum future_state state) {
     future->state = (uint8_t)state;
     if (unlikely(future->loop->closing || future->loop->closed)) {
-        drop_callbacks(future);
+        tram__future_hold(future); /* a discard may let go of it */
+        drop_callbacks(&future->callbacks);
+        tram__future_drop(future);
         return;
     }
     while (!list_empty(&future->callbacks)) {
@@ -417,8 +430,9 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
     add_watch(future, watch);
 }
 
-int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
-    int status = loop_enter_open(future->loop, __func__);
+static int add_callback(tram_future *future, tram_future_callback callback, void *arg, tram_discard discard,
+                        const char *function) {
+    int status = loop_enter_open(future->loop, function);
     if (status)
         return status;
     if (!callback)
@@ -429,23 +443,40 @@ int tram_future_add_done_callback(tram_future *future, tram_future_callback call
     record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
     record->callback = callback;
     record->arg = arg;
+    record->discard = discard;
     add_watch(future, &record->watch);
     return 0;
+}
+
+int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
+    return add_callback(future, callback, arg, NULL, __func__);
+}
+
+int tram_future_add_done_callback_with_discard(tram_future *future, tram_future_callback callback, void *arg,
+                                               tram_discard discard) {
+    return add_callback(future, callback, arg, discard, __func__);
 }
 
 int tram_future_remove_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
     int status = loop_enter(future->loop, __func__);
     if (status)
         return status;
+    struct list removed; /* a discard may remove others */
     int count = 0;
+    list_init(&removed);
     for (struct list *link = future->callbacks.next, *next; link != &future->callbacks; link = next) {
         next = link->next;
         struct done_callback *record = callback_of(watch_of(link));
         if (record->watch.embedded || record->callback != callback || record->arg != arg)
             continue;
         list_remove(link);
-        free_callback(record);
+        list_append(&removed, link);
         count++;
+    }
+    if (count) {
+        tram__future_hold(future); /* a discard may let go of it */
+        drop_callbacks(&removed);
+        tram__future_drop(future);
     }
     return count;
 }

@@ -49,6 +49,7 @@ struct done_callback {
     struct future_watch watch;
     tram_future_callback callback;
     void *arg;
+    tram_discard discard; /* NULL: none */
 };
 
 struct tram_future {

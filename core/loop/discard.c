@@ -33,7 +33,7 @@ static void run_deferred(tram_loop *loop, struct deferred_free *deferred) {
 void tram__discard_soon(tram_loop *loop, struct discard *discard) {
     if (!discard)
         return;
-    if (loop->in_tick)
+    if (loop->in_tick || loop->in_exception_handler)
         tram__loop_free_later(loop, &discard->deferred, run_deferred);
     else
         run(loop, discard);

@@ -1,7 +1,7 @@
 /*
  * What is called once a callback of the user's will not run any more: its argument goes back. It is kept beside what is
- * registered and runs at the end of the tick, so never while the callback is at work; outside of a tick, where no such
- * callback is, at once. The loop's thread.
+ * registered and runs at the end of the tick, so never while the callback is at work; outside of a tick, where only the
+ * exception handler may be, at once unless it is. The loop's thread.
  */
 #ifndef TRAM_CORE_LOOP_DISCARD_H
 #define TRAM_CORE_LOOP_DISCARD_H

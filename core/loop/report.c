@@ -314,15 +314,6 @@ void tram__report_callback(tram_loop *loop, int code, const void *function, cons
     tram__report(loop, &exception);
 }
 
-int tram_loop_set_exception_handler(tram_loop *loop, tram_exception_handler handler, void *arg) {
-    int status = loop_enter(loop, __func__);
-    if (status)
-        return status;
-    loop->exception_handler = handler;
-    loop->exception_arg = arg;
-    return 0;
-}
-
 int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exception) {
     int status = loop_enter(loop, __func__);
     if (status)

@@ -70,10 +70,11 @@ struct io_slot {
  * what is in there than how to free it.
  */
 enum loop_slot {
-    LOOP_SLOT_CORE = 0, /* folders of core above the loop */
-    LOOP_SLOT_TRANSPORTS = 4,
-    LOOP_SLOT_PROTOCOLS = 8,
-    LOOP_SLOT_COUNT = 12,
+    LOOP_SLOT_LOOP = 0, /* the loop's own folder; freed last */
+    LOOP_SLOT_CORE = 1, /* folders of core above the loop */
+    LOOP_SLOT_TRANSPORTS = 5,
+    LOOP_SLOT_PROTOCOLS = 9,
+    LOOP_SLOT_COUNT = 13,
 };
 
 /* First in what is in a slot; see tram__loop_slot_open(). */

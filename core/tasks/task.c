@@ -332,6 +332,16 @@ static void free_state(tram_loop *loop, struct loop_state *state) {
     tram__pool_fini(&((struct task_loop *)(void *)state)->pool);
 }
 
+static void validate(const struct loop_state *state) {
+    const struct task_loop *tasks = container_of(state, struct task_loop, state);
+    tram__pool_validate(&tasks->pool);
+    list_validate(&tasks->owned);
+    size_t count = list_validate(&tasks->all);
+    TRAM_ASSERT(count <= tasks->pool.live);
+    for (const struct list *link = tasks->all.next; link != &tasks->all; link = link->next)
+        list_validate(&container_of(link, tram_task, link)->scopes);
+}
+
 struct task_loop *tram__task_loop(tram_loop *loop) {
     struct task_loop *tasks = task_loop_present(loop);
     if (likely(tasks != NULL))
@@ -339,6 +349,7 @@ struct task_loop *tram__task_loop(tram_loop *loop) {
     tasks = tram__loop_slot_open(loop, TASK_SLOT, sizeof *tasks, free_state);
     if (!tasks)
         return NULL;
+    tasks->state.validate = validate;
     tram__pool_init(&tasks->pool, &loop->allocator, sizeof(tram_task));
     list_init(&tasks->all);
     list_init(&tasks->owned);

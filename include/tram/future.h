@@ -78,6 +78,13 @@ TRAM_API int tram_future_cancel(tram_future *future);
  */
 TRAM_API int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg);
 
+/*
+ * The same, and `discard` is called with `arg` if the callback will never run: it was removed, the future was let go
+ * while it was pending, or the loop closed. On failure `arg` stays the caller's.
+ */
+TRAM_API int tram_future_add_done_callback_with_discard(tram_future *future, tram_future_callback callback, void *arg,
+                                                        tram_discard discard);
+
 /* How many such callbacks were taken off before they were scheduled (Future.remove_done_callback). */
 TRAM_API int tram_future_remove_done_callback(tram_future *future, tram_future_callback callback, void *arg);
 

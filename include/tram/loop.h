@@ -39,7 +39,9 @@ typedef int (*tram_callback)(tram_loop *loop, void *arg);
 
 /*
  * Called instead of a callback that will not run, or not again; frees the argument. Must not call into the loop. Of a
- * factory: protocols that it made may still be there.
+ * factory: protocols that it made may still be there. There is one wherever an argument is kept until something happens
+ * that the caller cannot know. What the options of a loop or a runtime name is needed until that is freed, and the
+ * argument of a transport's timer until connection_lost.
  */
 typedef void (*tram_discard)(void *arg);
 
@@ -285,6 +287,13 @@ typedef int (*tram_exception_handler)(tram_loop *loop, const tram_exception *exc
 
 /* Replaces the handler (loop.set_exception_handler); NULL: the default one, which logs the record. */
 TRAM_API int tram_loop_set_exception_handler(tram_loop *loop, tram_exception_handler handler, void *arg);
+
+/*
+ * The same, and `discard` is called with `arg` when another takes its place, or the loop is freed; never while the
+ * handler runs. -ENOMEM: the handler is the one that it was, and `arg` stays the caller's.
+ */
+TRAM_API int tram_loop_set_exception_handler_with_discard(tram_loop *loop, tram_exception_handler handler, void *arg,
+                                                          tram_discard discard);
 
 /* Hands a record to the handler (loop.call_exception_handler). */
 TRAM_API int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exception);

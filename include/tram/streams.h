@@ -148,6 +148,15 @@ TRAM_API int tram_stream_writer_drain(tram_stream_writer *writer);
 /* Waits until the connection is lost; the code of its error, or 0 (StreamWriter.wait_closed). */
 TRAM_API int tram_stream_writer_wait_closed(tram_stream_writer *writer);
 
+/*
+ * Drains, lays TLS over the connection, and waits until it is there (StreamWriter.start_tls): tram_loop_start_tls(),
+ * which tells the errors, as the server if a server made the stream or `server_side` says so. Reader and writer stay as
+ * they are, also for a read that waits meanwhile; views of the reader end. What the reader has buffered is the
+ * beginning of TLS already, so read what was said before. A failed or cancelled call ends the connection; else nothing
+ * has happened: TRAM_EVALUE also for options with `ahead`, TRAM_ESTATE also after the end of the stream.
+ */
+TRAM_API int tram_stream_writer_start_tls(tram_stream_writer *writer, const tram_start_tls_options *options);
+
 /* One hold more of the whole stream, and one less; releasing NULL does nothing. */
 TRAM_API tram_stream_writer *tram_stream_writer_hold(tram_stream_writer *writer);
 TRAM_API void tram_stream_writer_release(tram_stream_writer *writer);

@@ -25,6 +25,7 @@
 #include <tram/output.h>
 #include <tram/pair.h>
 #include <tram/pipe.h>
+#include <tram/process.h>
 #include <tram/protocol.h>
 #include <tram/queue.h>
 #include <tram/resolver.h>

@@ -12,22 +12,6 @@ static int give_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protoco
     return 0;
 }
 
-/* The loop on which the running task may open something, or NULL. */
-static tram_loop *opening_loop(void) {
-    const tram_task *task = task_running(NULL);
-    return task && !task->future.loop->closed ? task->future.loop : NULL;
-}
-
-/* Waits for the connection that was asked for. Its text goes with the code, for a task that returns it. */
-static int await_connection(tram_future *future, const void *where) {
-    int status = tram__task_await(future, NULL, where);
-    const tram_error *error = tram_future_error(future);
-    if (status && error && error->code == status)
-        tram_loop_raise(tram_future_get_loop(future), status, error->user, error->detail);
-    tram_future_release(future);
-    return status;
-}
-
 /* Cancelled at the last moment: nobody knows of the connection. */
 static void give_up(struct stream *stream) {
     if (stream->writer.transport)
@@ -38,7 +22,7 @@ static void give_up(struct stream *stream) {
 static int finish(struct stream *stream, int status, tram_future *future, const void *where,
                   tram_stream_reader **ret_reader, tram_stream_writer **ret_writer) {
     if (!status)
-        status = await_connection(future, where);
+        status = tram__streams_await(future, NULL, where);
     if (status) {
         give_up(stream);
         return status;

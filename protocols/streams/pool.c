@@ -24,17 +24,21 @@ static void loop_closes(struct close_hook *hook, enum shutdown_mode mode) {
     struct stream_loop *streams = container_of(hook, struct stream_loop, hook);
     if (mode != IO_SHUTDOWN_NOW)
         return;
-    for (struct list *link = streams->all.next; link != &streams->all; link = link->next)
-        streams->closing(link);
+    for (struct list *link = streams->all.next; link != &streams->all; link = link->next) {
+        struct stream_owned *owned = container_of(link, struct stream_owned, link);
+        owned->kind->closing(owned);
+    }
     list_remove(&hook->link);
 }
 
-/* Streams that tasks held which never went on. */
+/* Streams and processes that tasks held which never went on. */
 static void free_state(tram_loop *loop, struct loop_state *state) {
     (void)loop;
     struct stream_loop *streams = (struct stream_loop *)(void *)state;
-    while (!list_empty(&streams->all))
-        streams->abandon(streams->all.next);
+    while (!list_empty(&streams->all)) {
+        struct stream_owned *owned = container_of(streams->all.next, struct stream_owned, link);
+        owned->kind->abandon(owned);
+    }
     tram__pool_fini(&streams->streams);
     tram__pool_fini(&streams->blocks);
 }
@@ -43,6 +47,7 @@ static void validate(const struct loop_state *state) {
     const struct stream_loop *streams = (const struct stream_loop *)(const void *)state;
     tram__pool_validate(&streams->streams);
     tram__pool_validate(&streams->blocks);
+    list_validate(&streams->all);
 }
 
 struct stream_loop *tram__streams_loop(tram_loop *loop) {

@@ -10,16 +10,24 @@
 /* Of an input's block, its head included: what most requests fit in twice. Larger ones are the allocator's. */
 #define STREAM_BLOCK 1024u
 
+/* What a loop keeps that is made of streams, while it lives: streams, processes. */
+struct stream_owned {
+    struct list link;
+    const struct stream_owned_kind *kind;
+};
+
+struct stream_owned_kind {
+    void (*closing)(struct stream_owned *owned); /* the loop closes, after which no transport is let go of */
+    void (*abandon)(struct stream_owned *owned); /* the loop is freed: it frees itself */
+};
+
 struct stream_loop {
     struct loop_state state;
     tram_loop *loop;
     struct pool streams;
     struct pool blocks;
-    struct list all; /* struct stream */
+    struct list all; /* struct stream_owned */
     struct close_hook hook;
-    /* Set with the first stream. The loop closes, after which no transport is let go of; the loop is freed. */
-    void (*closing)(struct list *stream);
-    void (*abandon)(struct list *stream);
 };
 
 /* Made when it is first needed; NULL: out of memory. */

@@ -61,6 +61,12 @@ static void resume_transport(tram_stream_reader *reader) {
         tram_transport_resume_reading(reader->transport);
 }
 
+void tram__reader_unbound(tram_stream_reader *reader) {
+    if (reader->paused)
+        resume_transport(reader);
+    reader->transport = NULL;
+}
+
 /* ---- Bytes come ---- */
 
 static inline void wake(tram_stream_reader *reader, int status) {
@@ -221,6 +227,20 @@ static int need(tram_stream_reader *reader, size_t size, const void *where) {
             return status;
     }
     return 0;
+}
+
+/* ---- Somebody else takes over ---- */
+
+tram_bytes tram__reader_rest(tram_stream_reader *reader) {
+    size_t size = tram_input_size(&reader->input);
+    if (reader->paused)
+        resume_transport(reader);
+    return size ? (tram_bytes){first_byte(reader), size} : (tram_bytes){NULL, 0};
+}
+
+void tram__reader_drop_rest(tram_stream_reader *reader) {
+    reader->input.at = input_end(&reader->input);
+    tram__input_tidy(&reader->input);
 }
 
 /* ---- Reads that copy ---- */

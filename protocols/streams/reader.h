@@ -34,6 +34,13 @@ int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size)
 void tram__reader_feed_eof(tram_stream_reader *reader);
 void tram__reader_fail(tram_stream_reader *reader, const tram_error *error);
 
+/* All that is buffered, for who takes over; the transport reads on. It goes with the second call. */
+tram_bytes tram__reader_rest(tram_stream_reader *reader);
+void tram__reader_drop_rest(tram_stream_reader *reader);
+
+/* However much comes, it is taken from now on. */
+void tram__reader_unbound(tram_stream_reader *reader);
+
 /* The connection is to end: a read that would wait for a new request ends as at the end of the stream. */
 void tram__reader_closing(tram_stream_reader *reader);
 

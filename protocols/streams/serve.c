@@ -37,19 +37,10 @@ static int served_new(const tram_stream_service *service, tram_discard discard, 
     return 0;
 }
 
-/* The loop on which the running task may serve, or NULL. */
-static tram_loop *serving_loop(void) {
-    const tram_task *task = task_running(NULL);
-    return task && !task->future.loop->closed ? task->future.loop : NULL;
-}
-
-/* What has become of the server; its text goes with the code, for a task that returns it. */
 static int await_server(tram_future *future, const void *where, tram_server **ret_server) {
     void *server = NULL;
-    int status = tram__task_await(future, &server, where);
-    const tram_error *error = tram_future_error(future);
-    if (status && error && error->code == status)
-        tram_loop_raise(tram_future_get_loop(future), status, error->user, error->detail);
+    tram_future_hold(future);
+    int status = tram__streams_await(future, &server, where);
     tram_server *unwanted = status ? tram_future_server(future) : NULL; /* cancelled at the last moment */
     if (!status)
         *ret_server = server;
@@ -63,7 +54,7 @@ static int await_server(tram_future *future, const void *where, tram_server **re
 int tram_start_server(const tram_stream_service *service, const char *host, const char *port,
                       const tram_server_options *options, tram_server **ret_server) {
     tram_server_options changed = options ? *options : (tram_server_options){0};
-    tram_loop *loop = serving_loop();
+    tram_loop *loop = opening_loop();
     struct served *served;
     if (!loop)
         return TRAM_ESTATE;
@@ -83,7 +74,7 @@ int tram_start_server(const tram_stream_service *service, const char *host, cons
 int tram_start_unix_server(const tram_stream_service *service, const void *path, size_t path_size,
                            const tram_unix_server_options *options, tram_server **ret_server) {
     tram_unix_server_options changed = options ? *options : (tram_unix_server_options){0};
-    tram_loop *loop = serving_loop();
+    tram_loop *loop = opening_loop();
     struct served *served;
     if (!loop)
         return TRAM_ESTATE;

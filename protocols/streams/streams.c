@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/loop/report.h"
+#include "core/tasks/task.h"
 #include "protocols/streams/pool.h"
 #include <tram/transport.h>
 
@@ -15,7 +16,7 @@ static struct stream *stream_of(tram_protocol *protocol) {
 
 static void stream_free(struct stream *stream) {
     tram_loop *loop = stream->reader.loop;
-    list_remove(&stream->link);
+    list_remove(&stream->owned.link);
     tram__reader_fini(&stream->reader);
     tram_transport_release(stream->writer.transport);
     pool_put(&tram__streams_loop(loop)->streams, stream);
@@ -32,15 +33,17 @@ static void let_transport_go(struct stream *stream) {
     stream->writer.transport = NULL;
 }
 
-static void loop_closing(struct list *link) {
-    struct stream *stream = container_of(link, struct stream, link);
+static void loop_closing(struct stream_owned *owned) {
+    struct stream *stream = container_of(owned, struct stream, owned);
     if (!stream->attached)
         let_transport_go(stream);
 }
 
-static void abandon(struct list *link) {
-    stream_free(container_of(link, struct stream, link));
+static void abandon(struct stream_owned *owned) {
+    stream_free(container_of(owned, struct stream, owned));
 }
+
+static const struct stream_owned_kind stream_kind = {.closing = loop_closing, .abandon = abandon};
 
 /* Nobody can read or write any more (K-31). */
 static void forgotten(struct stream *stream) {
@@ -81,10 +84,11 @@ static int data_received(tram_protocol *protocol, const void *data, size_t size)
     return tram__reader_feed(&stream->reader, data, size);
 }
 
-/* Half open (K-4). */
+/* Half open where that can be, as it cannot with most TLS (K-4). */
 static int eof_received(tram_protocol *protocol) {
-    tram__reader_feed_eof(&stream_of(protocol)->reader);
-    return 1;
+    struct stream *stream = stream_of(protocol);
+    tram__reader_feed_eof(&stream->reader);
+    return tram_transport_can_write_eof(stream->writer.transport);
 }
 
 static int pause_writing(tram_protocol *protocol) {
@@ -117,15 +121,20 @@ static int closing(tram_protocol *protocol, uint64_t deadline_ns) {
     return 0;
 }
 
-/* Perhaps without a connection_lost: its connection was never made, or has another protocol now. */
-static void released(tram_protocol *protocol) {
-    struct stream *stream = stream_of(protocol);
+/* Nothing comes any more. */
+static void cut_off(struct stream *stream, int code) {
     stream->attached = false;
     stream->reader.transport = NULL;
     if (!stream->writer.lost) {
         tram__reader_feed_eof(&stream->reader);
-        tram__writer_lost(&stream->writer, TRAM_ESTATE);
+        tram__writer_lost(&stream->writer, code);
     }
+}
+
+/* Perhaps without a connection_lost: its connection was never made, or has another protocol now. */
+static void released(tram_protocol *protocol) {
+    struct stream *stream = stream_of(protocol);
+    cut_off(stream, TRAM_ESTATE);
     if (unlikely(stream->reader.loop->closed))
         let_transport_go(stream);
     free_if_unused(stream);
@@ -149,7 +158,7 @@ int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream)
     struct stream *stream = likely(streams != NULL) ? pool_get(&streams->streams) : NULL;
     if (unlikely(!stream))
         return -ENOMEM;
-    *stream = (struct stream){.protocol.ops = &stream_ops, .holds = 1};
+    *stream = (struct stream){.protocol.ops = &stream_ops, .owned.kind = &stream_kind, .holds = 1};
     int status = tram__reader_init(&stream->reader, loop, limit);
     if (unlikely(status)) {
         pool_put(&streams->streams, stream);
@@ -157,9 +166,7 @@ int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream)
     }
     list_init(&stream->writer.drainers);
     list_init(&stream->writer.closers);
-    streams->closing = loop_closing;
-    streams->abandon = abandon;
-    list_append(&streams->all, &stream->link);
+    list_append(&streams->all, &stream->owned.link);
     *ret_stream = stream;
     return 0;
 }
@@ -187,4 +194,22 @@ tram_stream_writer *tram_stream_writer_hold(tram_stream_writer *writer) {
 void tram_stream_writer_release(tram_stream_writer *writer) {
     if (writer && !loop_enter(stream_of_writer(writer)->reader.loop, __func__))
         tram__streams_drop(stream_of_writer(writer));
+}
+
+void tram__streams_take_over(struct stream *stream, tram_transport *transport) {
+    stream->attached = true;
+    stream->writer.transport = tram_transport_hold(transport);
+    stream->reader.transport = transport;
+    int status = tram_transport_set_protocol(transport, &stream->protocol);
+    if (status)
+        cut_off(stream, status);
+}
+
+int tram__streams_await(tram_future *future, void **ret_value, const void *where) {
+    int status = tram__task_await(future, ret_value, where);
+    const tram_error *error = tram_future_error(future);
+    if (status && error && error->code == status)
+        tram_loop_raise(tram_future_get_loop(future), status, error->user, error->detail);
+    tram_future_release(future);
+    return status;
 }

@@ -32,7 +32,7 @@ static int remove_itself(tram_loop *loop, void *arg) {
     return 0;
 }
 
-static void test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes(void **state) {
+static void test_X_12_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes(void **state) {
     struct world *world = traced = *state;
     assert_int_equal(pipe(fds), 0);
     assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fds[0], read_byte, word("a"), discard), 0);
@@ -82,7 +82,7 @@ static void test_a_reader_that_removes_itself_has_its_argument_until_it_returned
     close(fds[1]);
 }
 
-static void test_a_reader_that_was_refused_keeps_its_argument(void **state) {
+static void test_X_12_a_reader_that_was_refused_keeps_its_argument(void **state) {
     struct world *world = traced = *state;
     FILE *file = tmpfile();
     assert_int_equal(tram_loop_add_reader_with_discard(world->loop, fileno(file), read_byte, word("x"), discard),
@@ -106,7 +106,7 @@ static void test_a_reader_that_was_refused_keeps_its_argument(void **state) {
     close(fds[1]);
 }
 
-static void test_a_signal_handlers_argument_comes_back(void **state) {
+static void test_X_12_a_signal_handlers_argument_comes_back(void **state) {
     struct world *world = traced = *state;
     assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGKILL, read_byte, word("x"), discard),
                      TRAM_ESTATE);
@@ -120,6 +120,127 @@ static void test_a_signal_handlers_argument_comes_back(void **state) {
     assert_int_equal(tram_loop_add_signal_handler_with_discard(world->loop, SIGUSR1, read_byte, word("c"), discard), 0);
     assert_int_equal(tram_loop_close(world->loop), 0);
     assert_trace(world, "discard:c");
+}
+
+/* ---- Done callbacks ---- */
+
+static int done(tram_future *future, void *arg) {
+    trace(world_of(tram_future_get_loop(future)), "%s", (const char *)arg);
+    return 0;
+}
+
+static tram_future *asked;
+
+static void discard_and_remove_callback(void *arg) {
+    discard(arg);
+    tram_future_remove_done_callback(asked, done, word("b"));
+}
+
+static tram_future *future_new(struct world *world) {
+    tram_future *future;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    return future;
+}
+
+static void test_X_12_a_done_callback_that_runs_has_no_discard(void **state) {
+    struct world *world = traced = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback_with_discard(future, done, word("a"), discard), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_future_add_done_callback_with_discard(future, done, word("b"), discard), 0);
+    tram_future_release(future);
+    run_to_rest(world);
+    assert_trace(world, "a b");
+}
+
+static void test_X_12_a_done_callback_that_never_runs_gives_its_argument_back(void **state) {
+    struct world *world = traced = *state;
+    char *a = word("a");
+    asked = future_new(world);
+    assert_int_equal(tram_future_add_done_callback_with_discard(asked, done, a, discard), 0);
+    assert_int_equal(tram_future_add_done_callback_with_discard(asked, done, word("b"), discard), 0);
+    assert_int_equal(tram_future_add_done_callback_with_discard(asked, done, a, discard_and_remove_callback), 0);
+    assert_int_equal(tram_future_add_done_callback_with_discard(asked, done, word("c"), discard), 0);
+    assert_int_equal(tram_future_remove_done_callback(asked, done, a), 2);
+    assert_trace(world, "discard:a discard:a discard:b");
+    tram_future_release(asked); /* while it is pending */
+    assert_trace(world, "discard:c");
+    tram_future *queued = future_new(world), *pending = future_new(world);
+    assert_int_equal(tram_future_add_done_callback_with_discard(queued, done, word("d"), discard), 0);
+    assert_int_equal(tram_future_add_done_callback_with_discard(pending, done, word("e"), discard), 0);
+    assert_int_equal(tram_future_set_result(queued, NULL), 0);
+    tram_future_release(queued);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_trace(world, "discard:d");
+    assert_int_equal(tram_future_add_done_callback_with_discard(pending, done, word("f"), discard), TRAM_ESTATE);
+    tram_future_release(pending);
+    assert_trace(world, "discard:e");
+}
+
+static void test_X_12_a_done_callback_that_was_refused_keeps_its_argument(void **state) {
+    struct world *world = traced = *state;
+    tram_future *future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback_with_discard(future, NULL, word("x"), discard), TRAM_EVALUE);
+    world->fail_after = 0;
+    assert_int_equal(tram_future_add_done_callback_with_discard(future, done, word("x"), discard), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    tram_future_release(future);
+    assert_trace(world, "");
+}
+
+/* ---- The exception handler ---- */
+
+static int see_message(tram_loop *loop, const tram_exception *exception, void *arg) {
+    trace(world_of(loop), "%s:%s", (const char *)arg, exception->message);
+    return 0;
+}
+
+static int replace_itself(tram_loop *loop, const tram_exception *exception, void *arg) {
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(loop, see_message, word("next"), discard), 0);
+    return see_message(loop, exception, arg);
+}
+
+static void report(struct world *world, const char *message) {
+    const tram_exception exception = {.message = message, .fd = -1};
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
+}
+
+static void test_X_12_an_exception_handlers_argument_comes_back(void **state) {
+    struct world *world = traced = *state;
+    tram_loop *loop = world->loop;
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(loop, see_message, word("a"), discard), 0);
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(loop, see_message, word("b"), discard), 0);
+    assert_trace(world, "discard:a");
+    assert_int_equal(tram_loop_set_exception_handler(loop, see_message, word("c")), 0);
+    assert_trace(world, "discard:b");
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(loop, replace_itself, word("d"), discard), 0);
+    report(world, "outside"); /* of any tick: the argument is the handler's until it has returned */
+    assert_trace(world, "d:outside");
+    run_ticks(world, 1);
+    assert_trace(world, "discard:d");
+    assert_int_equal(tram_loop_set_exception_handler(loop, NULL, NULL), 0);
+    assert_trace(world, "discard:next");
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(loop, see_message, word("e"), discard), 0);
+    assert_int_equal(tram_loop_close(loop), 0);
+    report(world, "closed");
+    assert_trace(world, "e:closed");
+    world_reopen(world);
+    assert_trace(world, "discard:e");
+}
+
+static void test_X_12_an_exception_handler_that_was_refused_keeps_its_argument(void **state) {
+    struct world *world = traced = *state;
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, see_message, word("a")), 0);
+    int status = -ENOMEM;
+    for (size_t n = 0; status; n++) {
+        world->fail_after = n;
+        status = tram_loop_set_exception_handler_with_discard(world->loop, see_message, word("b"), discard);
+        world->fail_after = SIZE_MAX;
+        assert_true(!status || status == -ENOMEM);
+        report(world, "x");
+        assert_trace(world, status ? "a:x" : "b:x");
+    }
+    assert_true(world->failures > 1);
 }
 
 /* ---- Calls that are taken back ---- */
@@ -464,7 +585,7 @@ static const struct {
     {"unix server", call_unix_server, false, true},
 };
 
-static void test_every_call_gives_its_factorys_argument_back_once(void **state) {
+static void test_X_12_every_call_gives_its_factorys_argument_back_once(void **state) {
     struct world *world = traced = *state;
     for (size_t i = 0; i < sizeof factory_calls / sizeof *factory_calls; i++) {
         tram_future *future;
@@ -648,18 +769,23 @@ static void test_X_1_the_resolvers_own_code(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes),
+        TEST(test_X_12_a_readers_argument_comes_back_when_it_is_removed_replaced_or_the_loop_closes),
         TEST(test_a_discard_may_remove_what_took_its_place),
         TEST(test_a_reader_that_removes_itself_has_its_argument_until_it_returned),
-        TEST(test_a_reader_that_was_refused_keeps_its_argument),
-        TEST(test_a_signal_handlers_argument_comes_back),
+        TEST(test_X_12_a_reader_that_was_refused_keeps_its_argument),
+        TEST(test_X_12_a_signal_handlers_argument_comes_back),
+        TEST(test_X_12_a_done_callback_that_runs_has_no_discard),
+        TEST(test_X_12_a_done_callback_that_never_runs_gives_its_argument_back),
+        TEST(test_X_12_a_done_callback_that_was_refused_keeps_its_argument),
+        TEST(test_X_12_an_exception_handlers_argument_comes_back),
+        TEST(test_X_12_an_exception_handler_that_was_refused_keeps_its_argument),
         TEST(test_a_call_of_another_thread_is_cancelled_by_any),
         TEST(test_L_27_L_30_reports_name_the_callback_of_the_handle),
         TEST(test_each_call_runs_or_was_cancelled_but_never_both),
         TEST(test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen),
         TEST(test_P_15_connection_lost_sees_a_user_before_it_is_released),
         TEST(test_a_future_keeps_a_user_until_it_is_let_go),
-        TEST(test_every_call_gives_its_factorys_argument_back_once),
+        TEST(test_X_12_every_call_gives_its_factorys_argument_back_once),
         TEST(test_a_loop_that_closes_gives_the_arguments_back),
         TEST(test_a_connections_factory_gives_its_argument_back),
         TEST(test_a_servers_factory_gives_its_argument_back),

@@ -476,12 +476,16 @@ struct old {
     tram_runtime_server *servers[2];
     tram_offer *offer;
     const char *path;
-    _Atomic unsigned taken;
+    _Atomic unsigned taken, discarded;
 };
 
 static void taken(tram_runtime *runtime, void *arg) {
     struct old *old = arg;
     old->taken += (unsigned)(tram_loop_running() == tram_runtime_loop(runtime, 0));
+}
+
+static void discard(void *arg) {
+    ((struct old *)arg)->discarded++;
 }
 
 static void offer(struct old *old, const tram_offer_options *options) {
@@ -653,6 +657,36 @@ static void test_V_47_V_17_the_queue_goes_along(void **state) {
     for (size_t i = 0; i < 20; i++)
         assert_greeted(fds[i], 'n');
     tram_runtime_free(runtime);
+}
+
+static void test_X_12_an_offers_argument_comes_back_when_it_is_freed(void **state) {
+    struct world *world = *state;
+    struct old old;
+    const tram_server_options plain = {0};
+    const tram_offer_options options = {.taken = taken, .arg = &old, .discard = discard};
+    old_begin(&old, world, 2, &plain, &options);
+    const tram_offered nameless = {.server = old.servers[0]};
+    assert_int_equal(tram_runtime_offer_listeners(old.runtime, "\0x", 2, &nameless, 1, &options, NULL, NULL),
+                     TRAM_EVALUE);
+    const tram_offered named = {.name = "tcp", .server = old.servers[0]};
+    const char *nowhere = in_folder("no/folder");
+    assert_int_equal(
+        tram_runtime_offer_listeners(old.runtime, nowhere, strlen(nowhere), &named, 1, &options, NULL, NULL),
+        -ENOENT); /* the argument stays the caller's */
+    assert_int_equal(tram_offer_close(old.offer), 0);
+    assert_int_equal(tram_offer_release(old.offer), 0);
+    await(&old.discarded, 1);
+    offer(&old, &options);
+    tram_listener found[8];
+    int link, count = inherit(&old, found, 8, &link);
+    assert_int_equal(count, 2);
+    assert_int_equal(tram_listeners_ready(link, 0), 0);
+    tram_listeners_close(found, (size_t)count);
+    await(&old.taken, 1);
+    assert_int_equal(old.discarded, 1);
+    tram_runtime_free(old.runtime);
+    assert_int_equal(old.discarded, 2);
+    assert_int_equal(old.taken, 1);
 }
 
 static void test_V_47_each_socket_once_and_the_runtime_stops(void **state) {
@@ -1014,6 +1048,7 @@ int main(void) {
         CASE(test_V_46_sockets_of_systemd),
         CASE(test_V_47_from_one_to_the_next),
         CASE(test_V_47_V_17_the_queue_goes_along),
+        CASE(test_X_12_an_offers_argument_comes_back_when_it_is_freed),
         CASE(test_V_47_each_socket_once_and_the_runtime_stops),
         CASE(test_V_47_many_sockets),
         CASE(test_V_48_who_breaks_off_has_changed_nothing),

@@ -10,19 +10,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/actors/actor.h"
+#include "core/actors/addressees.h"
+#include "core/loop/handles.h"
 #include "core/loop/loop.h"
+#include "core/tasks/task.h"
 #include "support/support.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 #define STREAMS 4
 #define TIMERS  40
+#define TASKS   3
+#define ACTORS  3
 
 struct scene {
     struct world *world;
     tram_loop *loop;
     struct stream streams[STREAMS]; /* each has bytes queued */
     tram_handle timers[TIMERS];
+    tram_task *tasks[TASKS];
+    tram_actor actors[ACTORS];
     unsigned seed;
 };
 
@@ -41,6 +49,30 @@ static int nothing(tram_loop *loop, void *arg) {
     return 0;
 }
 
+static int sleep_long(void *arg) {
+    (void)arg;
+    return tram_sleep(3600000000000u);
+}
+
+static const tram_actor_ops actor_ops = {.started = NULL};
+
+static void build_tasks_and_actors(struct scene *scene) {
+    tram_task *ended;
+    for (unsigned i = 0; i < TASKS; i++)
+        assert_int_equal(tram_task_spawn(scene->loop, sleep_long, NULL, NULL, &scene->tasks[i]), 0);
+    assert_int_equal(tram_task_spawn(scene->loop, sleep_long, NULL, NULL, &ended), 0);
+    tram_task_cancel(ended);
+    tram_task_release(ended);
+    for (unsigned i = 0; i < ACTORS; i++) {
+        scene->actors[i].ops = &actor_ops;
+        assert_int_equal(tram_loop_start_actor(scene->loop, &scene->actors[i]), 0);
+    }
+    tram_address other;
+    assert_int_equal(tram_actor_address(&scene->actors[1], &other), 0);
+    assert_int_equal(tram_actor_link(&scene->actors[0], other), 0);
+    run_to_rest(scene->world);
+}
+
 static void build(struct scene *scene, struct world *world, unsigned seed) {
     *scene = (struct scene){.world = world, .loop = world->loop, .seed = seed};
     static char bytes[4u << 20];
@@ -52,9 +84,11 @@ static void build(struct scene *scene, struct world *world, unsigned seed) {
     struct stream gone = stream_open(world); /* leaves a free io slot and a free transport */
     stream_close(&gone);
     run_to_rest(world);
+    build_tasks_and_actors(scene);
+    uint64_t now = scene->loop->timers.tick << 20, far = 60000000000u;
     for (unsigned i = 0; i < TIMERS; i++) /* near ones in the heap, far ones in the wheel */
-        assert_int_equal(tram_loop_call_later(scene->loop, i % 2 ? (uint64_t)i * 60000000000u : i * 100u, nothing, NULL,
-                                              NULL, &scene->timers[i]),
+        assert_int_equal(tram_loop_call_at(scene->loop, i % 2 ? now + (i + 1) * far : now + i, nothing, NULL, NULL,
+                                           &scene->timers[i]),
                          0);
     for (unsigned i = 0; i < 8; i++)
         assert_int_equal(tram_loop_call_soon(scene->loop, nothing, NULL, NULL, NULL), 0);
@@ -244,6 +278,86 @@ static void released_list_has_no_end(struct scene *scene) {
     transport_state(scene->loop)->released_last = NULL;
 }
 
+static struct call_slots *call_slots(struct scene *scene) {
+    return scene->loop->calls;
+}
+
+static void call_says_another_slot(struct scene *scene) {
+    call_at_slot(call_slots(scene), scene->timers[pick(scene, TIMERS)].slot)->slot++;
+}
+
+static void call_free_list_has_a_circle(struct scene *scene) {
+    uint32_t slot = call_slots(scene)->free;
+    assert_true(slot);
+    call_at_slot(call_slots(scene), slot)->on.next_free = slot;
+}
+
+static void call_free_list_leads_to_a_used_one(struct scene *scene) {
+    call_slots(scene)->free = scene->timers[pick(scene, TIMERS)].slot;
+}
+
+static void call_in_the_queue_is_unlinked(struct scene *scene) {
+    struct list *link = scene->loop->ready.previous;
+    link->previous->next = link->next; /* and the list is whole without it */
+    link->next->previous = link->previous;
+}
+
+static struct addressees *addressees(struct scene *scene) {
+    return actors_present(scene->loop)->here;
+}
+
+static uint32_t actor_slot(struct scene *scene) {
+    return scene->actors[pick(scene, ACTORS)].record->slot;
+}
+
+static void addressee_is_free_but_in_no_list(struct scene *scene) {
+    addressee_at(addressees(scene), actor_slot(scene))->deliver = NULL;
+}
+
+static void addressee_generation_is_lost(struct scene *scene) {
+    addressee_at(addressees(scene), actor_slot(scene))->generation = 0;
+}
+
+static void addressee_free_list_leads_to_a_used_one(struct scene *scene) {
+    addressees(scene)->free = actor_slot(scene);
+}
+
+static void addressee_free_list_has_a_circle(struct scene *scene) {
+    uint32_t slot = addressees(scene)->free;
+    assert_true(slot);
+    addressee_at(addressees(scene), slot)->next_free = slot;
+}
+
+static void actor_has_anothers_record(struct scene *scene) {
+    unsigned i = pick(scene, ACTORS);
+    scene->actors[i].record = scene->actors[(i + 1) % ACTORS].record;
+}
+
+static void actor_link_is_cut(struct scene *scene) {
+    struct list *link = &scene->actors[0].record->links;
+    assert_false(list_empty(link));
+    link->next = link;
+}
+
+static void task_link_skips(struct scene *scene) {
+    struct list *link = &scene->tasks[pick(scene, TASKS)]->link;
+    link->next = link->next->next;
+}
+
+static void task_scope_is_no_link(struct scene *scene) {
+    scene->tasks[pick(scene, TASKS)]->scopes.previous = NULL;
+}
+
+static void task_pool_has_freed_one_twice(struct scene *scene) {
+    struct pool *pool = &task_loop_present(scene->loop)->pool;
+    void *object = pool->free;
+    *(void **)object = object;
+}
+
+static void task_pool_counts_too_few(struct scene *scene) {
+    task_loop_present(scene->loop)->pool.live--;
+}
+
 struct corruption {
     const char *name;
     void (*corrupt)(struct scene *scene);
@@ -291,6 +405,20 @@ static const struct corruption corruptions[] = {
     CORRUPTION(pool_lost_its_free_ones),
     CORRUPTION(chunk_count_is_wrong),
     CORRUPTION(released_list_has_no_end),
+    CORRUPTION(call_says_another_slot),
+    CORRUPTION(call_free_list_has_a_circle),
+    CORRUPTION(call_free_list_leads_to_a_used_one),
+    CORRUPTION(call_in_the_queue_is_unlinked),
+    CORRUPTION(addressee_is_free_but_in_no_list),
+    CORRUPTION(addressee_generation_is_lost),
+    CORRUPTION(addressee_free_list_leads_to_a_used_one),
+    CORRUPTION(addressee_free_list_has_a_circle),
+    CORRUPTION(actor_has_anothers_record),
+    CORRUPTION(actor_link_is_cut),
+    CORRUPTION(task_link_skips),
+    CORRUPTION(task_scope_is_no_link),
+    CORRUPTION(task_pool_has_freed_one_twice),
+    CORRUPTION(task_pool_counts_too_few),
 };
 
 /* ---- In a child ---- */
@@ -328,6 +456,13 @@ static void leave_alone(struct scene *scene) {
 static void end(struct scene *scene) {
     for (unsigned i = 0; i < STREAMS; i++)
         stream_close(&scene->streams[i]);
+    for (unsigned i = 0; i < TASKS; i++) {
+        tram_task_cancel(scene->tasks[i]);
+        tram_task_release(scene->tasks[i]);
+    }
+    for (unsigned i = 0; i < ACTORS; i++)
+        tram_actor_stop(&scene->actors[i], 0);
+    run_to_rest(scene->world);
 }
 
 static void test_a_sound_loop_passes(void **state) {

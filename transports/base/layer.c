@@ -159,6 +159,8 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
     struct layer_stack *stack = transport_stack(transport);
     int status = 0;
+    if (stack->finished)
+        return true;
     stack->grew = true;
     if (transport_kind_of(transport)->carry) {
         for (size_t i = 0; i < count && !status; i++)

@@ -229,6 +229,8 @@ static const struct stack_calls calls = {
     .close = stack_close,
     .stop = stack_stop,
     .lost = stack_lost,
+    .hurry = tram__stack_hurry,
+    .drained = tram__stack_finish_early,
     .free = stack_free,
     .received = carrier_received,
     .eof = carrier_eof,
@@ -258,6 +260,7 @@ static int may_push(tram_transport *transport) {
     if (!kind->start_tls_compatible || !kind->start_tls_compatible(transport))
         return -ENOTSUP;
     transport_flush_writer(transport);
+    tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
     const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EOF | T_HAS_WRITER;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;

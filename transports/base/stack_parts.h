@@ -64,6 +64,8 @@ struct layer *tram__stack_first_not_ready(const struct layer_stack *stack);
 
 /* The deadline of the starts or the shutdowns. Of two the later one counts; 0: no limit. 0 or -ENOMEM. */
 int tram__stack_limit_time(struct layer_stack *stack, uint64_t timeout_ns);
+/* It is asked to end: what is not ready has but a moment left. */
+void tram__stack_hurry(tram_transport *transport);
 void tram__stack_expired(tram_loop *loop, struct deadline *deadline);
 
 static inline void stack_end_limit(struct layer_stack *stack) {
@@ -75,6 +77,9 @@ bool tram__stack_start(tram_transport *transport);
 
 /* Each layer is shut down, from the top downwards. False: not yet, or the transport was lost meanwhile. */
 bool tram__stack_shut(tram_transport *transport);
+
+/* Ends the carrier's writing side before the layers are shut down, where that can be. */
+void tram__stack_finish_early(tram_transport *transport);
 
 /* The last layer removed itself: the protocol is on the carrier again. */
 void tram__stack_come_down(tram_transport *transport);

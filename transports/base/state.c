@@ -32,6 +32,7 @@ static void state_validate(const struct loop_state *base) {
     tram__chunks_validate(&state->chunk_cache[0]);
     tram__chunks_validate(&state->chunk_cache[1]);
     tram__released_validate(state);
+    list_validate(&state->working);
     for (uint32_t slot = 1; slot < state->loop->io_slot_count; slot++) {
         const struct io *io = state->loop->io_slots[slot].io;
         if (io && io->kind->transport)

@@ -280,9 +280,14 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
         return;
     }
     tram__io_send_stop(&transport->io);
-    if (unlikely(transport->flags & T_LAYERED) &&
-        (transport_stack(transport)->kept || (transport->flags & T_CLOSING && transport_shutting_down(transport))))
-        return; /* layers have something to write still */
+    if (unlikely(transport->flags & T_LAYERED)) {
+        if (transport_stack(transport)->kept)
+            return; /* layers have something to write still */
+        if (transport->flags & T_CLOSING && transport_shutting_down(transport)) {
+            transport_stack(transport)->calls->drained(transport);
+            return;
+        }
+    }
     if (transport->flags & T_CLOSING) {
         if (!within_loop) {
             tram__transport_schedule_lost(transport);
@@ -380,7 +385,14 @@ static void flush_corked(tram_transport *transport) {
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
 }
 
+void tram__transport_end_corking(tram_transport *transport) {
+    if (unlikely(transport->corked))
+        flush_corked(transport);
+}
+
 int tram__transport_cork(tram_transport *transport) {
+    if (transport_layers_starting(transport))
+        return TRAM_ESTATE;
     if (transport->corked == UINT16_MAX)
         return TRAM_ELIMIT;
     transport->corked++;
@@ -424,8 +436,7 @@ void tram__transport_set_writer(tram_transport *transport, struct exclusive_writ
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->paused(transport);
-    if (unlikely(transport->corked))
-        flush_corked(transport);
+    tram__transport_end_corking(transport);
 }
 
 /* Sent or queued, or given to whoever sends them. 0 or a negative code, of a connection that is to fail. */
@@ -482,8 +493,7 @@ int tram__transport_close(tram_transport *transport) {
     transport_flush_writer(transport);
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
-    if (unlikely(transport->corked))
-        flush_corked(transport);
+    tram__transport_end_corking(transport);
     if (unlikely(transport->flags & T_LAYERED) &&
         (transport->flags & T_LOST_PENDING || !transport_stack(transport)->calls->close(transport)))
         return 0;
