@@ -6,6 +6,7 @@
 #include "transports/tls/bio.h"
 #include "transports/tls/build.h"
 #include "transports/tls/callbacks.h"
+#include "transports/tls/idle.h"
 
 enum {
     TLS_SLOT = LOOP_SLOT_TRANSPORTS + 1,
@@ -169,7 +170,9 @@ struct tls_loop *tram__tls_loop_open(tram_loop *loop) {
     if (!tls || tls->bio)
         return tls;
     tls->loop = loop;
-    if (!tls->contexts.next)
+    if (!tls->contexts.next) {
         list_init(&tls->contexts);
+        tram__tls_idle_init(tls);
+    }
     return tram__tls_bio_open(tls) ? tls : NULL;
 }

@@ -27,6 +27,8 @@ struct tls_engine {
     const struct tls_below *below;
     struct tls_loop *loop;
     struct tls_context *context;
+    struct list idle_link;  /* idle.h */
+    unsigned idle_round;    /* in which it was used last; 0: its buffers are given back, or it has none yet */
     uint64_t key_update_ns; /* when the peer has used up its key updates: see tls_count_key_update() */
     int below_code;         /* why reading below ended; 0: in order */
     int refusal;            /* what the user's function said of the server name; 0: nothing against it */
