@@ -26,7 +26,18 @@ static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
-static const char *root;
+static const char *root, *prepared;
+
+/* What the command line says is known here. */
+static int prepare(void *arg) {
+    (void)arg;
+    if (root && strcmp(root, "nowhere") == 0) {
+        fprintf(stderr, "no such root\n");
+        return -ENOENT;
+    }
+    prepared = root;
+    return 0;
+}
 
 /* A program whose main function is tram_serve_main(), with these arguments. */
 struct program {
@@ -47,10 +58,10 @@ static struct program start(char **argv) {
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
         tram_serve_options options = {
-            .name = "serve-test", .summary = "sends back", .workers = 2, .arguments = arguments};
+            .name = "serve-test", .summary = "sends back", .workers = 2, .arguments = arguments, .prepare = prepare};
         int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
-        if (root)
-            printf("root %s\n", root);
+        if (prepared)
+            printf("root %s\n", prepared);
         fflush(stdout);
         _exit(status == 0 ? 0 : status == TRAM_EVALUE ? 2 : 1);
     }
@@ -143,6 +154,14 @@ static void test_an_address_of_nobody_is_told(void **state) {
     assert_int_equal(finish(&program, 0), 1);
 }
 
+static void test_what_cannot_be_prepared_is_not_served(void **state) {
+    (void)state;
+    struct program program = start((char *[]){"x", "--root", "nowhere", NULL});
+    assert_string_equal(next_line(&program), "no such root\n");
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 1);
+}
+
 static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {
     (void)state;
     struct rlimit before, after;
@@ -163,6 +182,7 @@ int main(void) {
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),
         cmocka_unit_test(test_an_address_of_nobody_is_told),
+        cmocka_unit_test(test_what_cannot_be_prepared_is_not_served),
         cmocka_unit_test(test_the_limit_of_files_is_raised_to_what_is_allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,7 @@ static uint64_t earlier(uint64_t a_ns, uint64_t b_ns) {
 
 static uint64_t deadline_of(const tram_transport *transport) {
     const struct transport_owner *owner = owner_of(transport);
-    uint64_t end_ns = earlier(loop_of(transport)->end_ns, owner ? owner->whole->end_ns : 0);
+    uint64_t end_ns = earlier(loop_of(transport)->end_ns, owner ? owner->root->end_ns : 0);
     return end_ns ? end_ns : TRAM_FOREVER;
 }
 

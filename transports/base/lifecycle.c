@@ -101,7 +101,7 @@ static void count_out(tram_transport *transport) {
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
-        owner->detached(owner, transport);
+        owner->on_detach(owner, transport);
 }
 
 /*
@@ -460,7 +460,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
     if (owner)
-        owner->attached(owner, transport);
+        owner->on_attach(owner, transport);
 }
 
 bool tram__transport_withdraw(tram_transport *transport) {

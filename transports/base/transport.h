@@ -43,7 +43,7 @@ void tram__transport_count_sent(tram_transport *transport, size_t sent);
 /* Bytes moved: the owner is told, if it wants to know. */
 static inline void transport_moved(tram_transport *transport, enum traffic direction) {
     if (unlikely(transport->flags & T_METERED) && transport->owner)
-        transport->owner->moved(transport->owner, direction);
+        transport->owner->on_bytes(transport->owner, direction);
 }
 
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
@@ -203,7 +203,7 @@ void tram__transport_describe(const tram_transport *transport, char *text, size_
 void tram__transport_validate(const tram_transport *transport);
 
 /* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
-void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
                           void (*visit)(tram_transport *transport, void *arg), void *arg);
 
 #endif

@@ -100,13 +100,13 @@ struct transport_end {
 
 /* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
 struct transport_owner {
-    void (*attached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_attach)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
-    void (*detached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_detach)(struct transport_owner *owner, tram_transport *transport);
     /* Bytes moved, of a transport with T_METERED. */
-    void (*moved)(struct transport_owner *owner, enum traffic direction);
-    struct transport_owner *whole; /* the server's; itself, if this is it */
-    uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
+    void (*on_bytes)(struct transport_owner *owner, enum traffic direction);
+    struct transport_owner *root; /* the server's; itself, if this is it */
+    uint64_t end_ns;              /* of the server's: when its drain is over; 0: it does not drain */
 };
 
 /* When pause_writing and resume_writing are called, and what is too much. */
@@ -137,13 +137,13 @@ struct transport_more {
     char *detail;               /* of the error that ends it; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
-    size_t descriptors_room; /* for so many */
-    uint32_t address;        /* the slot of its address, or 0: address.c */
-    bool held_end;           /* behind what is held comes the end of the stream, which a carrier tells once */
-    size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
-    size_t work;             /* begun and not ended: graceful.c */
-    struct list working;     /* while there is some */
-    const int *descriptors;  /* the first of these */
+    size_t descriptors_capacity; /* for so many */
+    uint32_t address;            /* the slot of its address, or 0: address.c */
+    bool held_end;               /* behind what is held comes the end of the stream, which a carrier tells once */
+    size_t descriptors_left;     /* waiting to be taken, within the callback with which they came */
+    size_t work;                 /* begun and not ended: graceful.c */
+    struct list working;         /* while there is some */
+    const int *descriptors;      /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */

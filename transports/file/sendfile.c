@@ -126,7 +126,7 @@ static int block_read(tram_future *future, void *arg) {
     return 0;
 }
 
-static bool edge(struct exclusive_writer *writer, bool paused) {
+static bool on_watermark(struct exclusive_writer *writer, bool paused) {
     struct sendfile *sendfile = of(writer);
     if (sendfile->phase < PHASE_READ)
         return false;
@@ -240,8 +240,11 @@ int tram_loop_sendfile(tram_loop *loop, tram_transport *transport, int file, int
     status = tram__future_new(loop, &sendfile_kind, sizeof *sendfile, &sendfile);
     if (status)
         return status;
-    sendfile->writer = (struct exclusive_writer){
-        .drained = drained, .on_watermark = edge, .lost = lost, .next_range = next_range, .range_sent = range_sent};
+    sendfile->writer = (struct exclusive_writer){.drained = drained,
+                                                 .on_watermark = on_watermark,
+                                                 .lost = lost,
+                                                 .next_range = next_range,
+                                                 .range_sent = range_sent};
     sendfile->transport = transport;
     sendfile->source = source;
     sendfile->no_fallback = options && options->no_fallback;

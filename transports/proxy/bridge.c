@@ -83,7 +83,7 @@ static int bridge_received(tram_protocol *protocol, const void *data, size_t siz
     count(side, size);
     if (unlikely(!to))
         return 0;
-    if (unlikely(tram__splice_learn(&side->splice, size)))
+    if (unlikely(tram__splice_update_estimate(&side->splice, size)))
         protocol->transport->io.receiver = &splicing;
     int status = tram_transport_write(to, data, size);
     if (unlikely(status < 0) && !tram_transport_is_closing(to)) {

@@ -206,7 +206,7 @@ static bool is_tcp(const tram_transport *transport) {
     return transport_kind_of(transport)->sendfile == SENDFILE_NATIVE && (family == AF_INET || family == AF_INET6);
 }
 
-bool tram__splice_learn(struct splice *splice, size_t size) {
+bool tram__splice_update_estimate(struct splice *splice, size_t size) {
     if (size >= TRAM_SPLICE_BEGIN)
         splice->bulk += size;
     else if (size < TRAM_SPLICE_END)

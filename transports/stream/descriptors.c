@@ -17,7 +17,7 @@ static tram_transport *transport_of(struct io *io) {
 /* ---- What the poller asks ---- */
 
 static size_t room(struct io *io) {
-    return transport_of(io)->more->descriptors_room;
+    return transport_of(io)->more->descriptors_capacity;
 }
 
 static void close_all(tram_loop *loop, const int *fds, size_t count) {
@@ -78,7 +78,7 @@ int tram_transport_receive_fds(tram_transport *transport, size_t max) {
         return TRAM_ESTATE;
     status = prepare(transport);
     if (!status)
-        transport->more->descriptors_room = max;
+        transport->more->descriptors_capacity = max;
     return status;
 }
 
