@@ -6,7 +6,6 @@
 #include "transports/tls/bio.h"
 #include "transports/tls/build.h"
 #include "transports/tls/callbacks.h"
-#include "transports/tls/idle.h"
 
 enum {
     TLS_SLOT = LOOP_SLOT_TRANSPORTS + 1,
@@ -172,7 +171,9 @@ struct tls_loop *tram__tls_loop_open(tram_loop *loop) {
     tls->loop = loop;
     if (!tls->contexts.next) {
         list_init(&tls->contexts);
-        tram__tls_idle_init(tls);
+        list_init(&tls->used);
+        list_init(&tls->resting);
+        tls->idle_round = 1; /* 0 stands for none */
     }
     return tram__tls_bio_open(tls) ? tls : NULL;
 }

@@ -302,11 +302,6 @@ size_t tram__tls_engine_pending(const struct tls_engine *engine) {
     return pending > 0 ? (size_t)pending : 0;
 }
 
-void tram__tls_engine_trim(struct tls_engine *engine) {
-    if (engine->established && !engine->failed)
-        (void)SSL_free_buffers(engine->ssl);
-}
-
 /* ---- Another loop ---- */
 
 void tram__tls_engine_leave(struct tls_engine *engine) {

@@ -75,9 +75,6 @@ int tram__tls_engine_update_keys(struct tls_engine *engine, struct tls_failure *
 /* Bytes that were decrypted and not read yet. */
 size_t tram__tls_engine_pending(const struct tls_engine *engine);
 
-/* An idle connection needs no buffers: gives back what is not in use. */
-void tram__tls_engine_trim(struct tls_engine *engine);
-
 /* From one loop to another: leaves the one, on its thread, and arrives at the other. -ENOMEM: it is where it was. */
 void tram__tls_engine_leave(struct tls_engine *engine);
 int tram__tls_engine_arrive(struct tls_engine *engine, tram_loop *loop);

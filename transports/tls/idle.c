@@ -1,30 +1,27 @@
 #include "transports/tls/idle.h"
 
-static void start_timer(struct tls_loop *loop, uint64_t after_ns) {
-    if (loop->idle_timer.timer.place == TIMER_IDLE)
-        (void)tram__deadline_start_after(loop->loop, &loop->idle_timer, after_ns); /* else the next use tries again */
-}
-
-void tram__tls_idle_note(struct tls_engine *engine) {
-    struct tls_loop *loop = engine->loop;
-    list_remove(&engine->idle_link);
-    list_append(&loop->used, &engine->idle_link);
-    engine->idle_round = loop->idle_round;
-    start_timer(loop, TRAM_TLS_IDLE_NS);
-}
-
 bool tram__tls_idle_end_round(struct tls_loop *loop) {
     for (unsigned count = 0; !list_empty(&loop->resting); count++) {
         if (count == TRAM_TLS_TRIMS_PER_TICK)
             return true;
         struct tls_engine *engine = container_of(loop->resting.next, struct tls_engine, idle_link);
         tls_idle_forget(engine);
-        tram__tls_engine_trim(engine);
+        if (!engine->failed)
+            (void)SSL_free_buffers(engine->ssl); /* those with half a record keep it */
     }
     list_move_all(&loop->used, &loop->resting);
     if (++loop->idle_round == 0)
         loop->idle_round = 1; /* 0 stands for none */
     return false;
+}
+
+static void expired(tram_loop *loop, struct deadline *deadline);
+
+static void start_timer(struct tls_loop *loop, uint64_t after_ns) {
+    if (loop->idle_timer.timer.place != TIMER_IDLE)
+        return;
+    loop->idle_timer.expire = expired;
+    (void)tram__deadline_start_after(loop->loop, &loop->idle_timer, after_ns); /* else the next use tries again */
 }
 
 static void expired(tram_loop *loop, struct deadline *deadline) {
@@ -36,9 +33,10 @@ static void expired(tram_loop *loop, struct deadline *deadline) {
         start_timer(tls, TRAM_TLS_IDLE_NS);
 }
 
-void tram__tls_idle_init(struct tls_loop *loop) {
-    list_init(&loop->used);
-    list_init(&loop->resting);
-    loop->idle_round = 1;
-    loop->idle_timer.expire = expired;
+void tram__tls_idle_note(struct tls_engine *engine) {
+    struct tls_loop *loop = engine->loop;
+    list_remove(&engine->idle_link);
+    list_append(&loop->used, &engine->idle_link);
+    engine->idle_round = loop->idle_round;
+    start_timer(loop, TRAM_TLS_IDLE_NS);
 }

@@ -9,7 +9,6 @@
 #include "core/base/compiler.h"
 #include "transports/tls/engine.h"
 
-void tram__tls_idle_init(struct tls_loop *loop);
 void tram__tls_idle_note(struct tls_engine *engine);
 
 /* It reads or writes. */
