@@ -48,9 +48,9 @@ void tram__transport_cut(tram_transport *transport, enum end_reason reason, cons
     tram_transport_abort(transport);
 }
 
-static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
+static bool belongs_to(const tram_transport *transport, const struct transport_owner *root) {
     bool owned = !(transport->flags & T_HAS_CREATOR) && transport->owner;
-    return owned && transport->owner->whole == whole;
+    return owned && transport->owner->root == root;
 }
 
 void tram__transport_close_gracefully(tram_transport *transport) {
@@ -58,11 +58,11 @@ void tram__transport_close_gracefully(tram_transport *transport) {
     tram_transport_close(transport);
 }
 
-void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
                           void (*visit)(tram_transport *transport, void *arg), void *arg) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
-        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
+        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, root))
             visit((tram_transport *)(void *)io, arg);
     }
 }

@@ -174,7 +174,7 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
     endpoint->receive_tos = options->receive_tos;
     tram__shards_init(&endpoint->shards, runtime, &datagram_shard_ops, endpoint->of_worker);
     endpoint->shards.socket_count = 1;
-    int status = tram__shards_make_room(&endpoint->shards, 1);
+    int status = tram__shards_reserve(&endpoint->shards, 1);
     status = status ? plain_error(error, status) : resolve_and_open(endpoint, options, error);
     if (status) {
         shards_free(&endpoint->shards);
