@@ -76,13 +76,15 @@ static int talk(struct client *client) {
     status = tram_task_spawn(NULL, print_lines, client, NULL, &printing);
     if (status == 0) {
         tram_future *both[] = {tram_task_future(sending), tram_task_future(printing)};
-        tram_wait(both, 2, TRAM_FOREVER, TRAM_FIRST_COMPLETED);
-        if (tram_task_done(printing))
+        status = tram_wait(both, 2, TRAM_FOREVER, TRAM_FIRST_COMPLETED);
+        if (status < 0) /* Ctrl-C */
+            tram_task_cancel(printing);
+        if (status < 0 || tram_task_done(printing))
             tram_task_cancel(sending);
-        tram_task_join(sending);
-        status = tram_task_join(printing);
-        tram_task_release(printing);
+        tram_task_join(sending); /* which releases it */
+        return tram_task_join(printing);
     }
+    tram_task_cancel(sending);
     tram_task_release(sending);
     return status;
 }
