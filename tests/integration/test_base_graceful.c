@@ -186,6 +186,11 @@ static int desk_received(tram_protocol *protocol, const void *data, size_t size)
             assert_int_equal(tram_loop_sendfile(loop, transport, shared_file, 0, TRAM_SENDFILE_ALL, NULL, NULL), 0);
             begun++;
             break;
+        case 'c': /* a file, and a close behind it */
+            assert_int_equal(tram_loop_sendfile(loop, transport, shared_file, 0, TRAM_SENDFILE_ALL, NULL, NULL), 0);
+            tram_transport_close(transport);
+            begun++;
+            break;
         case 'b': /* bridge */
             assert_int_equal(tram_transport_begin_work(transport), 0);
             assert_int_equal(
@@ -682,6 +687,24 @@ static void test_G_3_a_file_is_sent_to_its_end(void **state) {
     close(fd);
 }
 
+static void test_G_3_T_1_a_file_that_a_close_waits_for_is_sent_to_its_end_or_counts_as_cut(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &plain_ops);
+    int fd = visit(&house);
+    ask(fd, 'c');
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(receive_all(fd), FILE_SIZE);
+    assert_int_equal(end_house(&house), 0);
+    close(fd);
+
+    house = open_house(*state, 1, 100 * MS, &plain_ops);
+    fd = visit(&house);
+    ask(fd, 'c');
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(end_house(&house), 1);
+    assert_true(reset(fd));
+    close(fd);
+}
+
 /* A connection is being made for one that is asked to end; the bridge lives as long as its sides. */
 static void test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows(void **state) {
     uint16_t port;
@@ -949,6 +972,7 @@ int main(void) {
         CASE(test_G_3_work_that_outlives_its_connection),
         CASE(test_G_3_work_that_was_not_begun_does_not_end),
         CASE(test_G_3_a_file_is_sent_to_its_end),
+        CASE(test_G_3_T_1_a_file_that_a_close_waits_for_is_sent_to_its_end_or_counts_as_cut),
         CASE(test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows),
         CASE(test_G_3_a_bridge_past_the_grace_is_cut),
         CASE(test_G_3_workers_serve_each_other_until_all_are_done),

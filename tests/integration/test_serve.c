@@ -27,6 +27,7 @@ static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
 }
 
 static const char *root, *prepared;
+static tram_runtime_options runtime_options;
 
 /* What the command line says is known here. */
 static int prepare(void *arg) {
@@ -57,8 +58,12 @@ static struct program start(char **argv) {
         static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
-        tram_serve_options options = {
-            .name = "serve-test", .summary = "sends back", .workers = 2, .arguments = arguments, .prepare = prepare};
+        tram_serve_options options = {.name = "serve-test",
+                                      .summary = "sends back",
+                                      .workers = 2,
+                                      .arguments = arguments,
+                                      .prepare = prepare,
+                                      .runtime = &runtime_options};
         int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
         if (prepared)
             printf("root %s\n", prepared);
@@ -154,6 +159,39 @@ static void test_an_address_of_nobody_is_told(void **state) {
     assert_int_equal(finish(&program, 0), 1);
 }
 
+static void test_what_can_be_done_about_it_is_told(void **state) {
+    (void)state;
+    static const struct {
+        tram_fault_kind kind;
+        int error;
+        const char *hint; /* NULL: none */
+    } cases[] = {
+        {TRAM_FAULT_BIND, EADDRINUSE, "hint: another program listens there"},
+        {TRAM_FAULT_BIND, EACCES, "hint: ports below 1024"},
+        {TRAM_FAULT_BIND, EPERM, "hint: ports below 1024"},
+        {TRAM_FAULT_BIND, EADDRNOTAVAIL, "hint: no interface"},
+        {TRAM_FAULT_SOCKET, EMFILE, "hint: too many files are open"},
+        {TRAM_FAULT_SOCKET, ENFILE, "hint: too many files are open"},
+        {TRAM_FAULT_SOCKET, ENOBUFS, NULL},
+    };
+    assert_int_equal(tram_faults_new(NULL, &runtime_options.loop.faults), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tram_faults_reset(runtime_options.loop.faults);
+        tram_faults_fail(runtime_options.loop.faults, cases[i].kind, 1, TRAM_FAULT_ALWAYS, cases[i].error);
+        struct program program = start((char *[]){"x", "--port", "0", NULL});
+        assert_non_null(strstr(next_line(&program), "cannot listen on 127.0.0.1 port 0"));
+        const char *line = next_line(&program);
+        assert_true(cases[i].hint ? strstr(line, cases[i].hint) != NULL : !strcmp(line, "(end)"));
+        assert_int_equal(finish(&program, 0), 1);
+    }
+    tram_faults_free(runtime_options.loop.faults);
+    runtime_options.loop.faults = NULL;
+    struct program program = start((char *[]){"x", "--port", "no service", NULL});
+    assert_non_null(strstr(next_line(&program), "cannot listen on 127.0.0.1 port no service"));
+    assert_non_null(strstr(next_line(&program), "hint: --host is an address or a name"));
+    assert_int_equal(finish(&program, 0), 1);
+}
+
 static void test_what_cannot_be_prepared_is_not_served(void **state) {
     (void)state;
     struct program program = start((char *[]){"x", "--root", "nowhere", NULL});
@@ -182,6 +220,7 @@ int main(void) {
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),
         cmocka_unit_test(test_an_address_of_nobody_is_told),
+        cmocka_unit_test(test_what_can_be_done_about_it_is_told),
         cmocka_unit_test(test_what_cannot_be_prepared_is_not_served),
         cmocka_unit_test(test_the_limit_of_files_is_raised_to_what_is_allowed),
     };
