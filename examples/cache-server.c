@@ -330,7 +330,6 @@ typedef struct client {
     shard *own;  /* of this client's worker */
     command now; /* one at a time; its worker has it while `away` */
     bool away;
-    bool full;   /* answers wait to be read */
     size_t skip; /* bytes of a value that is too large */
     char *keys;  /* of a get, the words that are left; NULL: no get */
     char *next_key;
@@ -418,8 +417,7 @@ static int came_back(tram_loop *loop, void *arg) {
             status = advance(self);
         if (status)
             tram_transport_abort(transport);
-        else if (!self->away && !self->full)
-            tram_input_resume(&self->input);
+        tram_input_resume(&self->input); /* `advance` may have paused it again */
         tram_transport_uncork(transport);
     }
     client_drop(self);
@@ -671,33 +669,15 @@ static int client_received(tram_protocol *protocol, const void *data, size_t siz
     return status;
 }
 
-static int client_eof(tram_protocol *protocol) {
-    client *self = (client *)protocol;
-    return tram_input_size(&self->input) || self->away ? tram_input_feed_eof(&self->input) : 0;
-}
-
-static int client_pause_writing(tram_protocol *protocol) {
-    client *self = (client *)protocol;
-    self->full = true;
-    tram_input_pause(&self->input);
-    return 0;
-}
-
-static int client_resume_writing(tram_protocol *protocol) {
-    client *self = (client *)protocol;
-    self->full = false;
-    return self->away ? 0 : tram_input_resume(&self->input);
-}
-
 static void client_released(tram_protocol *protocol) {
     client_drop((client *)protocol);
 }
 
 static const tram_protocol_ops client_ops = {
     .data_received = client_received,
-    .eof_received = client_eof,
-    .pause_writing = client_pause_writing,
-    .resume_writing = client_resume_writing,
+    .eof_received = tram_input_eof_received,
+    .pause_writing = tram_input_pause_writing,
+    .resume_writing = tram_input_resume_writing,
     .released = client_released,
 };
 
@@ -710,8 +690,7 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
     self->loop = loop;
     self->users = 1;
     self->next_shard = UINT32_MAX;
-    for (self->own = shards; self->own->loop != loop;)
-        self->own++;
+    self->own = (shard *)tram_loop_state(loop);
     tram_input_options options = {
         .limit = COMMAND_MAX + VALUE_MAX, .loop = loop, .protocol = &self->base, .parse = parse};
     *ret_protocol = &self->base;

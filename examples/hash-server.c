@@ -76,7 +76,6 @@ typedef struct client {
     tram_protocol base;
     tram_input input;
     tram_future *hashing; /* NULL: nothing is hashed elsewhere */
-    bool full;            /* answers wait to be read */
     int users;            /* the connection and the hashing; the last one frees */
 } client;
 
@@ -119,8 +118,7 @@ static int hashed(tram_future *future, void *arg) {
     tram_future_release(future);
     if (!status && self->base.transport) {
         answer(self->base.transport, ((job *)result)->state);
-        if (!self->full)
-            tram_input_resume(&self->input);
+        tram_input_resume(&self->input);
     } else if (self->base.transport) {
         tram_transport_abort(self->base.transport);
     }
@@ -164,27 +162,6 @@ static int parse(tram_protocol *protocol, tram_input *input) {
     return status;
 }
 
-static int client_received(tram_protocol *protocol, const void *data, size_t size) {
-    return tram_input_feed(&((client *)protocol)->input, data, size);
-}
-
-static int client_eof(tram_protocol *protocol) {
-    return tram_input_feed_eof(&((client *)protocol)->input);
-}
-
-/* One who does not read his answers gets no more of them. */
-static int client_pause_writing(tram_protocol *protocol) {
-    ((client *)protocol)->full = true;
-    tram_input_pause(&((client *)protocol)->input);
-    return 0;
-}
-
-static int client_resume_writing(tram_protocol *protocol) {
-    client *self = (client *)protocol;
-    self->full = false;
-    return self->hashing ? 0 : tram_input_resume(&self->input);
-}
-
 static int client_lost(tram_protocol *protocol, const tram_error *error) {
     client *self = (client *)protocol;
     (void)error;
@@ -198,10 +175,10 @@ static void client_released(tram_protocol *protocol) {
 }
 
 static const tram_protocol_ops client_ops = {
-    .data_received = client_received,
-    .eof_received = client_eof,
-    .pause_writing = client_pause_writing,
-    .resume_writing = client_resume_writing,
+    .data_received = tram_input_data_received,
+    .eof_received = tram_input_eof_received,
+    .pause_writing = tram_input_pause_writing, /* one who does not read his answers gets no more of them */
+    .resume_writing = tram_input_resume_writing,
     .connection_lost = client_lost,
     .released = client_released,
 };

@@ -1,15 +1,12 @@
 /*
  * The files of a directory over HTTP/1.1: keep-alive, pipelining, HEAD, ranges, conditional requests, and an end that
  * answers every request that was read (SIGINT or SIGTERM).
- *
- *     http-static-server [--host HOST] [--port PORT] [--workers N] [--root DIR]
  */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,13 +21,8 @@
 #define HTTP_DATE   "%a, %d %b %Y %H:%M:%S GMT"
 #define DATE_LENGTH 30
 
+static const char *root_path = ".";
 static int root = -1;
-
-/* Of each worker: the date, which all answers of a second share. */
-struct worker {
-    time_t second;
-    char date[DATE_LENGTH];
-};
 
 /* Header fields that mean something here. */
 enum field { HOST, CONNECTION, LENGTH, ENCODING, RANGE, IF_RANGE, NONE_MATCH, MODIFIED, FIELDS };
@@ -38,133 +30,124 @@ static const char *const field_names[FIELDS] = {"Host",  "Connection", "Content-
                                                 "Range", "If-Range",   "If-None-Match",  "If-Modified-Since"};
 
 struct request {
-    bool begun, head, other_method, bad, keep_alive;
-    char path[4096], field[FIELDS][256];
-    size_t head_size;
+    bool bad, version_11, other_method;
+    const char *path, *field[FIELDS]; /* in a copy of the head */
 };
 
 struct client {
     tram_protocol base;
     tram_input input;
-    struct request request;
-    uint64_t skip;    /* bytes of a body that are still to come */
-    bool sending;     /* a file, and nothing is parsed meanwhile */
-    bool ends;        /* after the answer that is being sent */
-    bool asked;       /* to end: the runtime stops */
-    int file;         /* … of `sending` */
-    tram_handle late; /* runs while a request is there in part */
-    bool timed;
+    uint64_t skip;         /* bytes of a body that are still to come */
+    int file;              /* the answer's; while it is being sent nothing is parsed; -1: none */
+    bool head, keep_alive; /* what the request that is answered wants */
+    bool asked;            /* to end: the runtime stops */
+    bool timed;            /* a request is there in part */
+    time_t second;         /* of `date` */
+    char date[DATE_LENGTH];
 };
 
 /* ---- Answers ---- */
 
-static const char *date_of(tram_loop *loop) {
-    struct worker *worker = (struct worker *)tram_loop_state(loop);
+/* All answers of a second have the same. */
+static const char *date_of(struct client *client) {
     time_t now = time(NULL);
     struct tm parts;
-    if (now != worker->second)
-        strftime(worker->date, DATE_LENGTH, HTTP_DATE, gmtime_r(&now, &parts));
-    worker->second = now;
-    return worker->date;
+    if (now != client->second)
+        strftime(client->date, DATE_LENGTH, HTTP_DATE, gmtime_r(&now, &parts));
+    client->second = now;
+    return client->date;
+}
+
+static void add_field(tram_output *output, const char *name, const char *value) {
+    tram_output_text(output, name);
+    tram_output_text(output, value);
 }
 
 /* Asked to end, it still answers what the client has sent already, and says so with the last one. */
-static bool keeps_alive(const struct client *client) {
-    return client->request.keep_alive && !(client->asked && tram_input_size(&client->input) == 0);
-}
-
 static void begin_head(struct client *client, tram_output *output, const char *status, uint64_t size) {
-    tram_transport *transport = client->base.transport;
-    bool keep_alive = keeps_alive(client);
-    client->ends = !keep_alive;
-    tram_output_begin(output, transport);
-    tram_output_text(output, "HTTP/1.1 ");
-    tram_output_text(output, status);
-    tram_output_text(output, "\r\nDate: ");
-    tram_output_text(output, date_of(tram_transport_get_loop(transport)));
-    if (strncmp(status, "304", 3) != 0) {
-        tram_output_text(output, "\r\nContent-Length: ");
-        tram_output_decimal(output, size);
-    }
-    tram_output_text(output, keep_alive ? "\r\nConnection: keep-alive" : "\r\nConnection: close");
+    client->keep_alive &= !(client->asked && tram_input_size(&client->input) == 0);
+    tram_output_begin(output, client->base.transport);
+    add_field(output, "HTTP/1.1 ", status);
+    add_field(output, "\r\nDate: ", date_of(client));
+    add_field(output, "\r\nConnection: ", client->keep_alive ? "keep-alive" : "close");
+    tram_output_text(output, "\r\nContent-Length: ");
+    tram_output_decimal(output, size);
 }
 
-/* The answer was written: what follows. It may have been asked to end since the answer began. */
+/* The answer was written. It may have been asked to end since the answer began. */
 static int end_answer(struct client *client) {
-    client->request.begun = false;
-    if (client->ends || (client->asked && !client->skip && !tram_input_size(&client->input)))
+    if (client->file >= 0)
+        close(client->file);
+    client->file = -1;
+    if (!client->keep_alive || (client->asked && !client->skip && !tram_input_size(&client->input)))
         return tram_transport_close(client->base.transport);
     return 0;
 }
 
 static int answer_status(struct client *client, const char *status, const char *more) {
     tram_output output;
-    size_t length = strlen(status);
-    begin_head(client, &output, status, length + 1);
-    tram_output_text(&output, "\r\nContent-Type: text/plain");
-    tram_output_text(&output, more);
+    begin_head(client, &output, status, strlen(status) + 1);
+    add_field(&output, "\r\nContent-Type: text/plain", more);
     tram_output_text(&output, "\r\n\r\n");
-    if (!client->request.head) {
-        tram_output_bytes(&output, status, length);
-        tram_output_byte(&output, '\n');
-    }
+    if (!client->head)
+        add_field(&output, status, "\n");
     tram_output_send(&output);
     return end_answer(client);
 }
 
 /* After this one the rest of the stream has no meaning. */
 static int refuse(struct client *client, const char *status) {
-    client->request.keep_alive = false;
+    client->keep_alive = false;
     return answer_status(client, status, "");
 }
 
+/* The transport was held; its protocol is NULL where the connection was lost meanwhile. */
 static int file_sent(tram_future *future, void *arg) {
     tram_transport *transport = (tram_transport *)arg;
     struct client *client = (struct client *)tram_transport_get_protocol(transport);
-    int status = tram_future_result(future, NULL);
+    if (client && tram_future_result(future, NULL) < 0)
+        tram_transport_reset(transport); /* the file became shorter: an orderly end would be a lie */
+    else if (client && end_answer(client) == 0)
+        tram_input_resume(&client->input);
     tram_future_release(future);
-    if (client) { /* else the connection was lost */
-        close(client->file);
-        client->file = -1;
-        client->sending = false;
-        if (status < 0)
-            tram_transport_reset(transport); /* the file became shorter: an orderly end would be a lie */
-        else if (end_answer(client) == 0)
-            tram_input_resume(&client->input);
-    }
-    return tram_transport_end_work(transport);
+    tram_transport_release(transport);
+    return 0;
 }
 
-static int send_large(struct client *client, uint64_t from, uint64_t size) {
+/* Behind the head. */
+static int send_content(struct client *client, tram_output *output, uint64_t from, uint64_t count) {
     tram_transport *transport = client->base.transport;
     tram_future *future;
-    int status = tram_transport_begin_work(transport);
+    if (count <= SMALL_FILE) {
+        void *room = count ? tram_output_reserve(output, count) : NULL;
+        if (room && pread(client->file, room, count, (off_t)from) != (ssize_t)count)
+            tram_transport_reset(transport); /* became shorter, as above; what is sent now is dropped */
+        tram_output_send(output);
+        return end_answer(client);
+    }
+    tram_output_send(output);
+    int status = tram_loop_sendfile(tram_transport_get_loop(transport), transport, client->file, (int64_t)from,
+                                    (int64_t)count, NULL, &future);
     if (status)
         return status;
-    client->sending = true;
     tram_input_pause(&client->input);
-    status = tram_loop_sendfile(tram_transport_get_loop(transport), transport, client->file, (int64_t)from,
-                                (int64_t)size, NULL, &future);
-    if (!status)
-        return tram_future_add_done_callback(future, file_sent, transport);
-    tram_transport_end_work(transport);
+    status = tram_future_add_done_callback(future, file_sent, tram_transport_hold(transport));
+    if (status)
+        file_sent(future, transport);
     return status;
 }
 
 /* What "bytes=…" asks for: 1; 0: nothing that one part could answer; -1: nothing that is there. */
 static int parse_range(const char *text, uint64_t size, uint64_t *ret_from, uint64_t *ret_size) {
     uint64_t from = 0, last = UINT64_MAX;
-    char rest;
-    if (sscanf(text, "bytes=-%" SCNu64 "%c", &last, &rest) == 1) { /* the last so many */
+    int end = 0;
+    if (sscanf(text, "bytes=-%" SCNu64 "%n", &last, &end) == 1) { /* the last so many */
         from = last < size ? size - last : 0;
-        if (!last)
-            return -1;
         last = UINT64_MAX;
-    } else if (sscanf(text, "bytes=%" SCNu64 "-%" SCNu64 "%c", &from, &last, &rest) != 2 &&
-               (sscanf(text, "bytes=%" SCNu64 "-%c", &from, &rest) != 1 || text[strlen(text) - 1] != '-')) {
-        return 0;
+    } else {
+        sscanf(text, "bytes=%" SCNu64 "-%n%" SCNu64 "%n", &from, &end, &last, &end);
     }
-    if (last < from || strchr(text, ','))
+    if (!end || text[end] || last < from)
         return 0;
     *ret_from = from;
     *ret_size = (last < size ? last + 1 : size) - from;
@@ -182,86 +165,53 @@ static const char *type_of(const char *path) {
 }
 
 static bool is_modified(const struct request *request, const char *etag, time_t mtime) {
-    const char *none_match = request->field[NONE_MATCH];
+    const char *none_match = request->field[NONE_MATCH], *date = request->field[MODIFIED];
     struct tm since = {.tm_year = 0};
     if (none_match[0])
         return !strstr(none_match, etag) && strcmp(none_match, "*") != 0;
-    return !strptime(request->field[MODIFIED], HTTP_DATE, &since) || mtime > timegm(&since);
+    return !*date || !strptime(date, HTTP_DATE, &since) || mtime > timegm(&since);
 }
 
-static int answer_file(struct client *client, const struct stat *info) {
-    const struct request *request = &client->request;
+static int answer_file(struct client *client, const struct request *request, const struct stat *info) {
     char etag[40], modified[DATE_LENGTH];
     struct tm parts;
     uint64_t size = (uint64_t)info->st_size, from = 0, count = size;
     snprintf(etag, sizeof etag, "\"%llx-%llx\"", (unsigned long long)info->st_mtime, (unsigned long long)size);
     strftime(modified, sizeof modified, HTTP_DATE, gmtime_r(&info->st_mtime, &parts));
-    const char *if_range = request->field[IF_RANGE];
-    bool whole = if_range[0] && strcmp(if_range, etag) != 0 && strcmp(if_range, modified) != 0;
-    int part = whole ? 0 : parse_range(request->field[RANGE], size, &from, &count);
+    const char *range = request->field[RANGE], *if_range = request->field[IF_RANGE];
+    bool has_it = !is_modified(request, etag, info->st_mtime);
+    bool whole = has_it || !*range || (*if_range && strcmp(if_range, etag) != 0 && strcmp(if_range, modified) != 0);
+    int part = whole ? 0 : parse_range(range, size, &from, &count);
+    const char *status = part > 0 ? "206 Partial Content" : part < 0 ? "416 Range Not Satisfiable" : "200 OK";
     tram_output output;
-    if (!is_modified(request, etag, info->st_mtime)) {
-        count = 0;
-        begin_head(client, &output, "304 Not Modified", 0);
-    } else if (part < 0) {
-        char more[64];
-        snprintf(more, sizeof more, "\r\nContent-Range: bytes */%" PRIu64, size);
-        return answer_status(client, "416 Range Not Satisfiable", more);
-    } else {
-        begin_head(client, &output, part ? "206 Partial Content" : "200 OK", count);
-        if (part)
-            tram_output_printf(&output, "\r\nContent-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, from,
-                               from + count - 1, size);
-        tram_output_text(&output, "\r\nAccept-Ranges: bytes\r\nContent-Type: ");
-        tram_output_text(&output, type_of(request->path));
-    }
-    tram_output_text(&output, "\r\nLast-Modified: ");
-    tram_output_text(&output, modified);
-    tram_output_text(&output, "\r\nETag: ");
-    tram_output_text(&output, etag);
+    begin_head(client, &output, has_it ? "304 Not Modified" : status, part < 0 ? 0 : count);
+    if (part < 0)
+        tram_output_printf(&output, "\r\nContent-Range: bytes */%" PRIu64, size);
+    else if (part)
+        tram_output_printf(&output, "\r\nContent-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, from, from + count - 1,
+                           size);
+    add_field(&output, "\r\nAccept-Ranges: bytes\r\nContent-Type: ", type_of(request->path));
+    add_field(&output, "\r\nLast-Modified: ", modified);
+    add_field(&output, "\r\nETag: ", etag);
     tram_output_text(&output, "\r\n\r\n");
-    if (request->head || !count) {
-        tram_output_send(&output);
-        return end_answer(client);
-    }
-    if (count > SMALL_FILE) {
-        tram_output_send(&output);
-        return send_large(client, from, count);
-    }
-    void *room = tram_output_reserve(&output, count);
-    if (room && pread(client->file, room, count, (off_t)from) != (ssize_t)count) {
-        tram_output_drop(&output);
-        return tram_transport_reset(client->base.transport);
-    }
-    tram_output_send(&output);
-    return end_answer(client);
+    return send_content(client, &output, from, has_it || part < 0 || client->head ? 0 : count);
 }
 
-static int answer_path(struct client *client) {
-    char *path = client->request.path;
+static int answer_path(struct client *client, const struct request *request) {
+    char path[HEAD_LIMIT];
     struct stat info;
-    size_t length = strlen(path);
-    if (length && path[length - 1] == '/')
-        strcpy(path + length, "index.html"); /* parse_path() left room */
-    client->file = openat(root, path + 1, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int status;
-    if (client->file < 0 || fstat(client->file, &info) < 0 || !S_ISREG(info.st_mode))
-        status = answer_status(client, errno == EACCES ? "403 Forbidden" : "404 Not Found", "");
-    else
-        status = answer_file(client, &info);
-    if (!client->sending && client->file >= 0) {
-        close(client->file);
-        client->file = -1;
-    }
-    return status;
+    bool folder = request->path[strlen(request->path) - 1] == '/';
+    snprintf(path, sizeof path, "%s%s", request->path + 1, folder ? "index.html" : "");
+    client->file = openat(root, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (client->file >= 0 && fstat(client->file, &info) == 0 && S_ISREG(info.st_mode))
+        return answer_file(client, request, &info);
+    return answer_status(client, client->file < 0 && errno == EACCES ? "403 Forbidden" : "404 Not Found", "");
 }
 
-static int answer(struct client *client) {
-    struct request *request = &client->request;
-    const char *length = request->field[LENGTH], *connection = request->field[CONNECTION];
-    bool version_11 = request->keep_alive;
-    request->keep_alive = version_11 ? !strcasestr(connection, "close") : strcasestr(connection, "keep-alive") != NULL;
-    if (request->bad || (version_11 && !request->field[HOST][0]) || length[strspn(length, "0123456789")])
+static int answer(struct client *client, const struct request *request) {
+    const char *length = request->field[LENGTH], *wish = request->field[CONNECTION];
+    client->keep_alive = request->version_11 ? !strcasestr(wish, "close") : strcasestr(wish, "keep-alive") != NULL;
+    if (request->bad || (request->version_11 && !request->field[HOST][0]) || length[strspn(length, "0123456789")])
         return refuse(client, "400 Bad Request");
     if (request->field[ENCODING][0])
         return refuse(client, "501 Not Implemented");
@@ -270,177 +220,136 @@ static int answer(struct client *client) {
         return refuse(client, "413 Content Too Large");
     if (request->other_method)
         return answer_status(client, "405 Method Not Allowed", "\r\nAllow: GET, HEAD");
-    return answer_path(client);
+    return answer_path(client, request);
 }
 
 /* ---- Requests ---- */
 
-static int digit(char c) {
-    const char *digits = "0123456789abcdef", *found = c ? strchr(digits, c | 0x20) : NULL;
-    return found && !(c >= 0x10 && c < 0x1a) ? (int)(found - digits) : -1;
-}
-
-/* Decoded, and below the root; room for "index.html" stays. */
-static bool parse_path(const char *text, size_t size, char *path, size_t room) {
-    size_t length = 0;
-    for (size_t i = 0; i < size && text[i] != '?'; i++) {
-        char c = text[i];
+/* Decodes it in its place. It must be below the root. */
+static bool parse_path(char *path) {
+    char *to = path;
+    for (const char *at = path; *at && *at != '?'; at++) {
+        char c = *at;
         if (c == '%') {
-            int high = i + 2 < size ? digit(text[i + 1]) : -1, low = high < 0 ? -1 : digit(text[i + 2]);
-            if (low < 0)
+            const char hex[3] = {at[1], at[1] ? at[2] : '\0', '\0'};
+            if (strspn(hex, "0123456789abcdefABCDEF") != 2)
                 return false;
-            c = (char)(high * 16 + low);
-            i += 2;
+            c = (char)strtoul(hex, NULL, 16);
+            at += 2;
         }
-        if (!c || length + 16 > room)
+        if (!c)
             return false;
-        path[length++] = c;
+        *to++ = c;
     }
-    path[length] = '\0';
+    *to = '\0';
     for (const char *at = path; *at == '/'; at += 1 + strcspn(at + 1, "/"))
         if (strncmp(at, "/..", 3) == 0 && (!at[3] || at[3] == '/'))
             return false;
     return path[0] == '/' && path[1] != '/';
 }
 
-static void begin_request(struct request *request, const tram_bytes *line) {
-    const char *space = (const char *)memchr(line->data, ' ', line->size);
-    const char *end = line->data + line->size, *version = end - 9;
-    for (unsigned i = 0; i < FIELDS; i++)
-        request->field[i][0] = '\0';
-    request->begun = true;
-    request->head_size = 0;
-    request->bad = !space || version <= space || strncmp(version, " HTTP/1.", 8) != 0;
+static void parse_request_line(struct client *client, struct request *request, char *line) {
+    char *target = strchr(line, ' '), *version = strrchr(line, ' ');
+    request->bad = version == target || strncmp(version, " HTTP/1.", 8) != 0 || strcspn(version + 1, "\r") != 8;
     if (request->bad)
         return;
-    request->keep_alive = version[8] != '0';
-    size_t method = (size_t)(space - line->data);
-    request->head = method == 4 && strncmp(line->data, "HEAD", 4) == 0;
-    request->other_method = !request->head && !(method == 3 && strncmp(line->data, "GET", 3) == 0);
-    const char *target = space + 1;
-    if (version - target > 7 && strncasecmp(target, "http://", 7) == 0) { /* as proxies say it */
-        target = (const char *)memchr(target + 7, '/', (size_t)(version - target - 7));
-        target = target ? target : version;
-    }
-    request->bad = !parse_path(target, (size_t)(version - target), request->path, sizeof request->path);
+    request->version_11 = version[8] != '0';
+    *target++ = *version = '\0';
+    client->head = strcmp(line, "HEAD") == 0;
+    request->other_method = !client->head && strcmp(line, "GET") != 0;
+    if (strncasecmp(target, "http://", 7) == 0) /* as proxies say it */
+        target += 7 + strcspn(target + 7, "/");
+    request->path = target;
+    request->bad = !parse_path(target);
 }
 
-static void parse_header(struct request *request, const tram_bytes *line) {
-    const char *colon = (const char *)memchr(line->data, ':', line->size), *end = line->data + line->size;
-    request->bad |= !colon || colon == line->data || strchr(" \t", colon[-1]) || strchr(" \t", line->data[0]);
-    for (unsigned i = 0; !request->bad && i < FIELDS; i++) {
-        size_t size = strlen(field_names[i]);
-        if ((size_t)(colon - line->data) != size || strncasecmp(line->data, field_names[i], size) != 0)
+static void parse_field(struct request *request, char *line) {
+    size_t name = strcspn(line, ": \t");
+    request->bad = !name || line[name] != ':';
+    if (request->bad)
+        return;
+    line[name] = '\0';
+    char *value = line + name + 1 + strspn(line + name + 1, " \t");
+    for (size_t size = strlen(value); size && strchr(" \t\r", value[size - 1]); size--)
+        value[size - 1] = '\0';
+    for (unsigned i = 0; i < FIELDS; i++) {
+        if ((*line & ~0x20) != *field_names[i] || strcasecmp(line, field_names[i]) != 0)
             continue;
-        const char *from = colon + 1;
-        while (from < end && strchr(" \t", *from))
-            from++;
-        while (end > from && strchr(" \t", end[-1]))
-            end--;
-        request->bad |= request->field[i][0] && i <= LENGTH && i != CONNECTION; /* twice */
-        size = (size_t)(end - from) < sizeof request->field[i] ? (size_t)(end - from) : 0;
-        memcpy(request->field[i], from, size); /* one that is too long is as if it were not there */
-        request->field[i][size] = '\0';
+        request->bad |= *request->field[i] && i <= LENGTH && i != CONNECTION; /* twice */
+        request->field[i] = value;
     }
 }
 
-static int take(struct client *client) {
-    struct request *request = &client->request;
+/* All lines, without the empty one that ends them. */
+static int answer_head(struct client *client, tram_bytes head) {
+    char text[HEAD_LIMIT + 1], *rest = text, *line;
+    memcpy(text, head.data, head.size);
+    text[head.size] = '\0';
+    rest += strspn(rest, "\r\n"); /* empty lines in front of a request are allowed */
+    if (rest == text + head.size)
+        return 0;
+    struct request request = {.bad = strlen(text) != head.size};
+    for (unsigned i = 0; i < FIELDS; i++)
+        request.field[i] = "";
+    client->head = false;
+    if (!request.bad)
+        parse_request_line(client, &request, strsep(&rest, "\n"));
+    while (!request.bad && (line = strsep(&rest, "\n")))
+        parse_field(&request, line);
+    return answer(client, &request);
+}
+
+static int take(struct client *client, tram_input *input) {
+    static const tram_bytes ends[] = {{"\n\r\n", 3}, {"\n\n", 2}};
     tram_bytes bytes;
-    if (client->skip) {
-        int status = tram_input_some(&client->input, client->skip, &bytes);
-        client->skip -= status ? 0 : bytes.size;
-        return status;
-    }
-    int status = tram_input_line(&client->input, &bytes);
+    bool is_body = client->skip;
+    int status =
+        is_body ? tram_input_some(input, client->skip, &bytes) : tram_input_until_any(input, ends, 2, &bytes, NULL);
     if (status == TRAM_ELIMIT)
-        return refuse(client, request->begun ? "431 Request Header Fields Too Large" : "414 URI Too Long");
-    if (status || (!request->begun && !bytes.size))
-        return status; /* an empty line in front of a request is allowed */
-    if (!request->begun)
-        begin_request(request, &bytes);
-    else if (bytes.size)
-        parse_header(request, &bytes);
-    request->head_size += bytes.size + 2;
-    if (request->head_size > HEAD_LIMIT)
         return refuse(client, "431 Request Header Fields Too Large");
-    return bytes.size ? 0 : answer(client);
+    if (!status && is_body)
+        client->skip -= bytes.size;
+    return status || is_body ? status : answer_head(client, bytes);
 }
 
 /* ---- Connections ---- */
 
-static struct client *client_of(tram_protocol *protocol) {
-    return (struct client *)(void *)protocol;
+static bool is_partial(const struct client *client) {
+    return client->skip || tram_input_size(&client->input);
 }
 
-static int head_late(tram_loop *loop, void *arg) {
-    (void)loop;
-    struct client *client = (struct client *)arg;
-    client->timed = false;
-    return refuse(client, "408 Request Timeout");
+static int head_late(tram_transport *transport, void *arg) {
+    (void)arg;
+    return refuse((struct client *)tram_transport_get_protocol(transport), "408 Request Timeout");
 }
 
 /* The time of a request begins with its first bytes, and is not looked at for one that came whole. */
 static int watch_head(struct client *client) {
-    tram_transport *transport = client->base.transport;
-    bool partial = client->request.begun || client->skip || tram_input_size(&client->input);
-    bool wanted = partial && !client->sending && !tram_transport_is_closing(transport);
-    if (wanted == client->timed)
+    bool wanted = is_partial(client) && client->file < 0;
+    if (wanted == client->timed || tram_transport_is_closing(client->base.transport))
         return 0;
     client->timed = wanted;
-    if (wanted)
-        return tram_loop_call_later(tram_transport_get_loop(transport), HEAD_TIME, head_late, client, NULL,
-                                    &client->late);
-    tram_handle_cancel(tram_transport_get_loop(transport), client->late);
-    return 0;
+    return tram_transport_call_later(client->base.transport, wanted ? HEAD_TIME : TRAM_FOREVER, head_late, NULL);
 }
 
 static int parse(tram_protocol *self, tram_input *input) {
-    (void)input;
+    struct client *client = (struct client *)self;
     int status;
-    while (!(status = take(client_of(self))))
+    while (!(status = take(client, input)))
         continue;
-    int watched = watch_head(client_of(self));
+    int watched = watch_head(client);
     return status == -EAGAIN ? watched : status == TRAM_EINCOMPLETE ? -EAGAIN : status;
-}
-
-static int data_received(tram_protocol *self, const void *data, size_t size) {
-    return tram_input_feed(&client_of(self)->input, data, size);
-}
-
-/* What was asked for before is answered. */
-static int eof_received(tram_protocol *self) {
-    client_of(self)->asked = true;
-    int status = tram_input_feed_eof(&client_of(self)->input);
-    return client_of(self)->sending ? 1 : status;
-}
-
-static int pause_writing(tram_protocol *self) {
-    tram_input_pause(&client_of(self)->input);
-    return 0;
-}
-
-static int resume_writing(tram_protocol *self) {
-    return client_of(self)->sending ? 0 : tram_input_resume(&client_of(self)->input);
 }
 
 static int closing(tram_protocol *self, uint64_t deadline_ns) {
     (void)deadline_ns;
-    struct client *client = client_of(self);
+    struct client *client = (struct client *)self;
     client->asked = true;
-    bool idle = !client->request.begun && !client->skip && !client->sending && !tram_input_size(&client->input);
-    return idle ? tram_transport_close(self->transport) : 0;
-}
-
-static int connection_lost(tram_protocol *self, const tram_error *error) {
-    (void)error;
-    if (client_of(self)->timed)
-        tram_handle_cancel(tram_transport_get_loop(self->transport), client_of(self)->late);
-    return 0;
+    return is_partial(client) || client->file >= 0 ? 0 : tram_transport_close(self->transport);
 }
 
 static void released(tram_protocol *self) {
-    struct client *client = client_of(self);
+    struct client *client = (struct client *)self;
     if (client->file >= 0)
         close(client->file);
     tram_input_fini(&client->input);
@@ -448,91 +357,44 @@ static void released(tram_protocol *self) {
 }
 
 static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    static const tram_protocol_ops ops = {.data_received = data_received,
-                                          .eof_received = eof_received,
-                                          .connection_lost = connection_lost,
-                                          .pause_writing = pause_writing,
-                                          .resume_writing = resume_writing,
+    static const tram_protocol_ops ops = {.data_received = tram_input_data_received,
+                                          .eof_received = tram_input_eof_received,
+                                          .pause_writing = tram_input_pause_writing,
+                                          .resume_writing = tram_input_resume_writing,
                                           .released = released,
                                           .closing = closing};
-    struct client *client = (struct client *)calloc(1, sizeof *client);
-    const tram_input_options options = {
-        .limit = HEAD_LIMIT / 2, .loop = loop, .protocol = client ? &client->base : NULL, .parse = parse};
     (void)arg;
+    struct client *client = (struct client *)calloc(1, sizeof *client);
     if (!client)
         return -ENOMEM;
     client->base.ops = &ops;
     client->file = -1;
     *ret_protocol = &client->base;
+    const tram_input_options options = {.limit = HEAD_LIMIT, .loop = loop, .protocol = &client->base, .parse = parse};
     return tram_input_init(&client->input, &options);
 }
 
 /* ---- The program ---- */
 
-static int start_worker(tram_runtime *runtime, unsigned index, tram_loop *loop, void **state, void *arg) {
-    (void)runtime, (void)index, (void)loop, (void)arg;
-    *state = calloc(1, sizeof(struct worker));
-    return *state ? 0 : -ENOMEM;
-}
-
-static int stop_worker(tram_runtime *runtime, unsigned index, tram_loop *loop, void **state, void *arg) {
-    (void)runtime, (void)index, (void)loop, (void)arg;
-    free(*state);
-    return 0;
-}
-
-static int serve(const char *host, const char *port, unsigned workers) {
-    const tram_server_limits limits = {.idle_timeout_ns = IDLE_TIME, .first_byte_timeout_ns = HEAD_TIME};
-    const tram_server_options server_options = {.limits = &limits};
-    const tram_runtime_options options = {.workers = workers,
-                                          .handle_signals = true,
-                                          .start = start_worker,
-                                          .stop = stop_worker,
-                                          .loop = {.log = tram_log_to_stderr}};
-    tram_runtime *runtime;
-    tram_runtime_server *server;
-    tram_socket_address address;
-    tram_error error = {.code = 0};
-    char text[TRAM_ADDRESS_TEXT_SIZE];
-    int status = tram_runtime_new(&options, &runtime);
-    if (!status)
-        status = tram_runtime_create_server(runtime, make_client, NULL, host, port, &server_options, &server, &error);
-    if (status) {
-        fprintf(stderr, "http-static-server: %s\n", error.detail ? error.detail : tram_error_text(status));
-        return EXIT_FAILURE;
-    }
-    tram_runtime_server_sockname(server, 0, &address);
-    status = tram_runtime_start(runtime);
-    if (!status) {
-        printf("listening on %s\n", tram_socket_address_text(&address, text, sizeof text));
-        fflush(stdout);
-        status = tram_runtime_join(runtime);
-    }
-    tram_runtime_free(runtime);
-    return status ? EXIT_FAILURE : EXIT_SUCCESS;
+static int open_root(void *arg) {
+    (void)arg;
+    root = open(root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        perror(root_path);
+    return root < 0 ? -ENOENT : 0;
 }
 
 int main(int argc, char **argv) {
-    static const char usage[] =
-        "usage: http-static-server [--host HOST] [--port PORT] [--workers N] [--root DIR]\n"
-        "Serves the files of DIR (.) on HOST (127.0.0.1) and PORT (8080), with N workers (one for each CPU).\n";
-    static const char *const names[] = {"--host", "--port", "--workers", "--root"};
-    const char *values[] = {"127.0.0.1", "8080", "0", "."};
-    for (int i = 1; i < argc; i += 2) {
-        size_t which = 0;
-        while (which < 4 && strcmp(argv[i], names[which]) != 0)
-            which++;
-        bool help = strcmp(argv[i], "--help") == 0;
-        if (which == 4 || i + 1 == argc) {
-            fputs(usage, help ? stdout : stderr);
-            return help ? EXIT_SUCCESS : 2;
-        }
-        values[which] = argv[i + 1];
-    }
-    root = open(values[3], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) {
-        fprintf(stderr, "http-static-server: %s: %s\n", values[3], strerror(errno));
-        return EXIT_FAILURE;
-    }
-    return serve(values[0], values[1], (unsigned)strtoul(values[2], NULL, 10));
+    static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served (.)", &root_path}, {0}};
+    const tram_server_limits limits = {.idle_timeout_ns = IDLE_TIME, .first_byte_timeout_ns = HEAD_TIME};
+    const tram_server_options server = {.limits = &limits};
+    const tram_runtime_options runtime = {.loop = {.log = tram_log_to_stderr}};
+    const tram_serve_options options = {.name = "http-static-server",
+                                        .summary = "serves the files of a directory over HTTP/1.1",
+                                        .port = "8080",
+                                        .arguments = arguments,
+                                        .prepare = open_root,
+                                        .server = &server,
+                                        .runtime = &runtime};
+    return tram_serve_main(argc, argv, make_client, NULL, &options) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

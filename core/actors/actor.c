@@ -122,7 +122,7 @@ static bool drop(tram_loop *loop, const struct list *list, tram_address who) {
 }
 
 /* Another has ended, with whom this one is linked, or whom it monitors. */
-static void hear_end(struct actor_record *record, tram_address who, int reason, bool linked) {
+static void on_end(struct actor_record *record, tram_address who, int reason, bool linked) {
     tram_actor *actor = record->actor;
     if (!drop(actor->loop, linked ? &record->links : &record->watched, who))
         return; /* not any more */
@@ -132,7 +132,7 @@ static void hear_end(struct actor_record *record, tram_address who, int reason, 
         stop(record, reason);
 }
 
-static void hear(struct actor_record *record, const struct notice *notice) {
+static void on_notice(struct actor_record *record, const struct notice *notice) {
     tram_loop *loop = record->actor->loop;
     switch ((enum notice_kind)notice->kind) {
     case NOTICE_LINK:
@@ -150,10 +150,10 @@ static void hear(struct actor_record *record, const struct notice *notice) {
         drop(loop, &record->watchers, notice->from);
         break;
     case NOTICE_LINK_ENDED:
-        hear_end(record, notice->from, notice->reason, true);
+        on_end(record, notice->from, notice->reason, true);
         break;
     case NOTICE_ENDED:
-        hear_end(record, notice->from, notice->reason, false);
+        on_end(record, notice->from, notice->reason, false);
         break;
     }
 }
@@ -162,7 +162,7 @@ static void notice_run(tram_loop *loop, struct mail *mail) {
     const struct notice notice = *notice_of(mail);
     struct addressee *addressee = addressee_of(actors_present(loop)->here, notice.to.slot, notice.to.generation);
     if (addressee && addressee->deliver == deliver)
-        hear(addressee->target, &notice);
+        on_notice(addressee->target, &notice);
     else
         refuse(loop, &notice);
 }

@@ -46,25 +46,27 @@ static int send_back(struct mail *mail) {
     return status;
 }
 
-static int answer(struct mail *mail, int status, const tram_message *reply) {
+static void send_reply(struct mail *mail, int status, const tram_message *reply) {
     struct envelope *envelope = envelope_of(mail);
     uint32_t number = envelope->message.reserved;
+    tram_message message = reply ? *reply : (tram_message){0};
     envelope->slot = (uint32_t)status;
-    envelope->message = reply ? *reply : (tram_message){0};
+    envelope->message = message;
     envelope->message.reserved = number;
-    return send_back(mail);
+    if (unlikely(send_back(mail))) /* the asker's loop has closed: nobody waits */
+        message_drop(&message);
 }
 
 static struct mail *mail_of_request(tram_request *request) {
     return (struct mail *)(void *)request;
 }
 
-int tram_reply(tram_request *request, const tram_message *reply) {
-    return answer(mail_of_request(request), 0, reply);
+void tram_reply(tram_request *request, const tram_message *reply) {
+    send_reply(mail_of_request(request), 0, reply);
 }
 
-int tram_reply_error(tram_request *request, int code) {
-    return answer(mail_of_request(request), code < 0 ? code : TRAM_EUSER, NULL);
+void tram_reply_error(tram_request *request, int code) {
+    send_reply(mail_of_request(request), code < 0 ? code : TRAM_EUSER, NULL);
 }
 
 /* ---- There ---- */
@@ -91,18 +93,18 @@ static void request_run(tram_loop *loop, struct mail *mail) {
     if (!addressee || !addressee->deliver(loop, addressee->target, &delivered.message)) {
         stats_add(&loop->stats.dropped_messages, 1);
         message_drop(&delivered.message);
-        answer(mail, -ESRCH, NULL);
+        send_reply(mail, -ESRCH, NULL);
         return;
     }
     stats_add(&loop->stats.messages, 1);
     message_destroy(&delivered.message);
     if (unlikely(delivered.mail != NULL))
-        answer(mail, -ENOTSUP, NULL);
+        send_reply(mail, -ENOTSUP, NULL);
 }
 
 static void request_discard(struct mail *mail) {
     message_drop(&envelope_of(mail)->message);
-    answer(mail, TRAM_ESTATE, NULL);
+    send_reply(mail, TRAM_ESTATE, NULL);
 }
 
 static const struct mail_kind request_mail = {.run = request_run, .discard = request_discard, .flags = MAIL_KEPT};
@@ -110,11 +112,11 @@ static const struct mail_kind request_mail = {.run = request_run, .discard = req
 /* It has come behind all that this thread had posted before: that is the answer. */
 static void credit_run(tram_loop *loop, struct mail *mail) {
     (void)loop;
-    answer(mail, 0, NULL);
+    send_reply(mail, 0, NULL);
 }
 
 static void credit_discard(struct mail *mail) {
-    answer(mail, TRAM_ESTATE, NULL);
+    send_reply(mail, TRAM_ESTATE, NULL);
 }
 
 static const struct mail_kind credit_mail = {.run = credit_run, .discard = credit_discard, .flags = MAIL_KEPT};

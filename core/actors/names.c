@@ -65,14 +65,14 @@ static int names_open(tram_runtime *runtime, struct names **ret_names) {
     return *ret_names ? 0 : status;
 }
 
-static struct name **place_of(struct names *names, const char *text) {
+static struct name **link_of(struct names *names, const char *text) {
     uint32_t hash = 2166136261u;
     for (const char *at = text; *at; at++)
         hash = (hash ^ (unsigned char)*at) * 16777619u;
-    struct name **place = &names->buckets[hash % NAME_BUCKETS];
-    while (*place && strcmp((*place)->text, text) != 0)
-        place = &(*place)->next;
-    return place;
+    struct name **link = &names->buckets[hash % NAME_BUCKETS];
+    while (*link && strcmp((*link)->text, text) != 0)
+        link = &(*link)->next;
+    return link;
 }
 
 static size_t name_size(const struct name *name) {
@@ -88,10 +88,10 @@ static int add_name(struct actor_record *record, struct names *names, const char
     *name = (struct name){.names = names, .address = address_here(actors_present(loop), record->slot)};
     memcpy(name->text, text, size);
     pthread_mutex_lock(&names->lock);
-    struct name **place = place_of(names, text);
-    bool taken = *place != NULL;
+    struct name **link = link_of(names, text);
+    bool taken = *link != NULL;
     if (!taken)
-        *place = name;
+        *link = name;
     pthread_mutex_unlock(&names->lock);
     if (taken) {
         memory_put(&names->allocator, name, name_size(name));
@@ -107,7 +107,7 @@ void tram__names_drop(struct name *first) {
         struct names *names = name->names;
         next = name->next_of_actor;
         pthread_mutex_lock(&names->lock);
-        *place_of(names, name->text) = name->next;
+        *link_of(names, name->text) = name->next;
         pthread_mutex_unlock(&names->lock);
         memory_put(&names->allocator, name, name_size(name));
     }
@@ -134,7 +134,7 @@ int tram_runtime_lookup(tram_runtime *runtime, const char *text, tram_address *r
     if (!names || !text)
         return -ENOENT;
     pthread_mutex_lock(&names->lock);
-    const struct name *name = *place_of(names, text);
+    const struct name *name = *link_of(names, text);
     if (name)
         *ret_address = name->address;
     pthread_mutex_unlock(&names->lock);

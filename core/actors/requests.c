@@ -47,15 +47,15 @@ tram_message *tram_future_message(const tram_future *future) {
 
 static bool grow(struct requests *requests) {
     uint32_t capacity = requests->capacity ? requests->capacity * 2 : 64;
-    struct request_place *places = memory_get(&requests->loop->allocator, capacity * sizeof *places);
-    if (!places)
+    struct request_slot *slots = memory_get(&requests->loop->allocator, capacity * sizeof *slots);
+    if (!slots)
         return false;
     if (requests->count)
-        memcpy(places, requests->places, requests->count * sizeof *places);
+        memcpy(slots, requests->slots, requests->count * sizeof *slots);
     else
         requests->count = 1; /* 0 is no request */
-    memory_put(&requests->loop->allocator, requests->places, requests->capacity * sizeof *places);
-    requests->places = places;
+    memory_put(&requests->loop->allocator, requests->slots, requests->capacity * sizeof *slots);
+    requests->slots = slots;
     requests->capacity = capacity;
     return true;
 }
@@ -63,7 +63,7 @@ static bool grow(struct requests *requests) {
 static uint32_t number_new(struct requests *requests) {
     uint32_t number = requests->free;
     if (likely(number)) {
-        requests->free = requests->places[number].next_free;
+        requests->free = requests->slots[number].next_free;
         return number;
     }
     if (requests->count == requests->capacity && !grow(requests))
@@ -72,7 +72,7 @@ static uint32_t number_new(struct requests *requests) {
 }
 
 static void number_free(struct requests *requests, uint32_t number) {
-    requests->places[number] = (struct request_place){.next_free = requests->free};
+    requests->slots[number] = (struct request_slot){.next_free = requests->free};
     requests->free = number;
 }
 
@@ -84,7 +84,7 @@ void tram__requests_init(struct requests *requests, tram_loop *loop) {
 }
 
 void tram__requests_fini(struct requests *requests) {
-    memory_put(&requests->loop->allocator, requests->places, requests->capacity * sizeof *requests->places);
+    memory_put(&requests->loop->allocator, requests->slots, requests->capacity * sizeof *requests->slots);
     tram__pool_fini(&requests->pool);
 }
 
@@ -96,9 +96,10 @@ static void expire(tram_loop *loop, struct deadline *deadline) {
 }
 
 static int start_deadline(struct request *request, uint64_t timeout_ns) {
+    request->timed = false;
     if (timeout_ns == TRAM_FOREVER)
         return 0;
-    request->deadline.expire = expire;
+    request->deadline = (struct deadline){.expire = expire};
     int status = tram__deadline_start_after(request->future.loop, &request->deadline, timeout_ns);
     request->timed = status == 0;
     return status;
@@ -113,9 +114,9 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
             number_free(requests, number);
         return -ENOMEM;
     }
-    memset(request, 0, sizeof *request);
     tram__future_init(&request->future, requests->loop, value == REQUEST_MESSAGE ? &message_kind : &pointer_kind);
     request->number = number;
+    message_clear(&request->reply); /* until there is one */
     int status = start_deadline(request, timeout_ns);
     if (status) {
         number_free(requests, number);
@@ -123,7 +124,7 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
         return status;
     }
     request->future.references = 2;
-    requests->places[number].request = request;
+    requests->slots[number].request = request;
     *ret_request = request;
     return 0;
 }
@@ -147,7 +148,7 @@ static void finish(struct request *request, int status, tram_message *message) {
 }
 
 void tram__request_answered(struct requests *requests, uint32_t number, int status, tram_message *message) {
-    struct request *request = requests->places[number].request;
+    struct request *request = requests->slots[number].request;
     number_free(requests, number);
     stop_deadline(request);
     if (request->future.state == FUTURE_PENDING)
@@ -157,10 +158,10 @@ void tram__request_answered(struct requests *requests, uint32_t number, int stat
 
 void tram__requests_abandon(struct requests *requests) {
     for (uint32_t number = 1; number < requests->count; number++) {
-        struct request *request = requests->places[number].request;
+        struct request *request = requests->slots[number].request;
         if (!request)
             continue;
-        requests->places[number].request = NULL;
+        requests->slots[number].request = NULL;
         cancel(&request->future);
         tram__future_drop(&request->future);
     }

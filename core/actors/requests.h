@@ -21,7 +21,7 @@ struct request {
     tram_message reply;
 };
 
-struct request_place {
+struct request_slot {
     struct request *request; /* NULL: free, or nobody waits for what comes back */
     uint32_t next_free;
 };
@@ -29,7 +29,7 @@ struct request_place {
 struct requests {
     tram_loop *loop;
     struct pool pool;
-    struct request_place *places; /* by number, from 1 on */
+    struct request_slot *slots; /* by number, from 1 on */
     uint32_t count;
     uint32_t capacity;
     uint32_t free;

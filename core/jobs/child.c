@@ -130,13 +130,13 @@ static int add_passed(posix_spawn_file_actions_t *actions, const struct child_sp
         error = posix_spawn_file_actions_adddup2(actions, fd, end++);
     if (!error)
         error = posix_spawn_file_actions_addclosefrom_np(actions, end);
-    for (int fd = INT_MAX, place = end - 1; !error && place >= 3; place--) {
+    for (int fd = INT_MAX, target = end - 1; !error && target >= 3; target--) {
         fd = previous_passed(spec, fd - 1);
-        error = posix_spawn_file_actions_adddup2(actions, place, fd);
+        error = posix_spawn_file_actions_adddup2(actions, target, fd);
     }
-    for (int place = 3; !error && place < end; place++)
-        if (next_passed(spec, place) != place)
-            error = posix_spawn_file_actions_addclose(actions, place);
+    for (int target = 3; !error && target < end; target++)
+        if (next_passed(spec, target) != target)
+            error = posix_spawn_file_actions_addclose(actions, target);
     return error;
 }
 

@@ -65,14 +65,14 @@ static void reply_port_release(struct reply_port *reply_port) {
     memory_put(&tram__memory_default, reply_port, sizeof *reply_port);
 }
 
-/* Any thread: posts the mail that waits at `place`. False: the loop is closed. */
-static bool reply_port_post(struct reply_port *reply_port, struct mail **place) {
+/* Any thread: posts the mail that waits at `waiting`. False: the loop is closed. */
+static bool reply_port_post(struct reply_port *reply_port, struct mail **waiting) {
     pthread_mutex_lock(&reply_port->lock);
     struct mailbox *mailbox = reply_port->mailbox;
     bool posted = false;
     if (mailbox) {
-        struct mail *mail = *place;
-        *place = NULL; /* once posted, the place may be gone */
+        struct mail *mail = *waiting;
+        *waiting = NULL; /* once posted, what it waited in may be gone */
         /* The mailbox closes only after the reply port was shut, so it takes what comes. */
         posted = tram__mailbox_post(mailbox, mail) == 0;
         if (!posted)

@@ -172,15 +172,15 @@ static bool give_up(tram_loop *loop, int number) {
 /* ---- Records ---- */
 
 static struct signal_record **find(tram_loop *loop, int number) {
-    struct signal_record **place = &loop->signal_records;
-    while (*place && (*place)->number != number)
-        place = &(*place)->next;
-    return place;
+    struct signal_record **link = &loop->signal_records;
+    while (*link && (*link)->number != number)
+        link = &(*link)->next;
+    return link;
 }
 
-static void free_record(tram_loop *loop, struct signal_record **place) {
-    struct signal_record *record = *place;
-    *place = record->next;
+static void free_record(tram_loop *loop, struct signal_record **link) {
+    struct signal_record *record = *link;
+    *link = record->next;
     if (record->queued)
         list_remove(&record->ready.link);
     struct discard *discard = record->discard;
@@ -310,14 +310,14 @@ int tram_loop_remove_signal_handler(tram_loop *loop, int signal_number) {
         return status;
     if (signal_number < 1 || signal_number > SIGNALS)
         return tram__invalid("signal_number");
-    struct signal_record **place = find(loop, signal_number);
-    if (!*place)
+    struct signal_record **link = find(loop, signal_number);
+    if (!*link)
         return 0;
     pthread_mutex_lock(&registry->lock);
     bool had = give_up(loop, signal_number);
-    if (!had && (*place)->queued)
+    if (!had && (*link)->queued)
         forward(signal_number); /* it came before another loop took the signal over */
     pthread_mutex_unlock(&registry->lock);
-    free_record(loop, place);
+    free_record(loop, link);
     return had;
 }

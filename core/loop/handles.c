@@ -340,8 +340,9 @@ __attribute__((noinline)) static int post_to_itself(tram_loop *loop, const struc
     return 0;
 }
 
-static int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callback callback, void *arg,
-                     tram_discard discard) {
+/* In each of its two callers: a post is what a thread may do a million times a second. */
+static ALWAYS_INLINE int post_call(tram_loop *loop, const struct mail_kind *kind, tram_callback callback, void *arg,
+                                   tram_discard discard) {
     if (unlikely(loop_guard(loop) == GUARD_FORKED))
         return -ECHILD;
     if (unlikely(!callback))

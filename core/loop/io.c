@@ -50,7 +50,7 @@ static inline uint32_t slot_new(tram_loop *loop) {
 static uint32_t no_page[TRAM_DESCRIPTOR_PAGE] = {[0 ... TRAM_DESCRIPTOR_PAGE - 1] = UINT32_MAX};
 
 /* The descriptor must be below descriptor_count. */
-static inline uint32_t *place_of(const tram_loop *loop, int fd) {
+static inline uint32_t *entry_of(const tram_loop *loop, int fd) {
     return &loop->descriptors[(uint32_t)fd / TRAM_DESCRIPTOR_PAGE][(uint32_t)fd % TRAM_DESCRIPTOR_PAGE];
 }
 
@@ -92,12 +92,12 @@ void tram__loop_free_descriptors(tram_loop *loop) {
 struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
     if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
         return NULL;
-    uint32_t slot = *place_of(loop, fd);
+    uint32_t slot = *entry_of(loop, fd);
     return slot && slot != UINT32_MAX ? loop->io_slots[slot].io : NULL;
 }
 
 /* Sees to it that there is a place for the descriptor in the table, and that it is free. */
-__attribute__((noinline)) static int make_place(tram_loop *loop, int fd) {
+__attribute__((noinline)) static int free_descriptor_entry(tram_loop *loop, int fd) {
     if (fd < -1)
         return -EBADF;
     struct io *present = tram__io_of_descriptor(loop, fd);
@@ -117,14 +117,14 @@ ALWAYS_INLINE static int begin(struct io *io, tram_loop *loop, const struct io_k
 
 /* Without a descriptor, or with the first of a page, or when there never were so many. */
 __attribute__((noinline)) static int add_with_care(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    int status = make_place(loop, fd);
+    int status = free_descriptor_entry(loop, fd);
     if (status)
         return status;
     uint32_t slot = slot_new(loop);
     if (!slot)
         return -ENOMEM;
     if (fd >= 0)
-        *place_of(loop, fd) = slot;
+        *entry_of(loop, fd) = slot;
     return begin(io, loop, kind, fd, slot);
 }
 
@@ -132,10 +132,10 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     uint32_t slot = loop->io_slot_free;
     if (unlikely(!slot || (uint32_t)fd >= loop->descriptor_count))
         return add_with_care(io, loop, kind, fd);
-    uint32_t *place = place_of(loop, fd);
-    if (unlikely(*place))
+    uint32_t *entry = entry_of(loop, fd);
+    if (unlikely(*entry))
         return add_with_care(io, loop, kind, fd);
-    *place = slot;
+    *entry = slot;
     loop->io_slot_free = loop->io_slots[slot].next_free;
     return begin(io, loop, kind, fd, slot);
 }
@@ -151,7 +151,7 @@ void tram__io_remove(struct io *io) {
     slot->next_free = loop->io_slot_free;
     loop->io_slot_free = io->slot;
     if (io->fd >= 0)
-        *place_of(loop, io->fd) = 0;
+        *entry_of(loop, io->fd) = 0;
     io->slot = 0;
     io->wanted = 0;
     if (likely(io->flags & IO_IN_KERNEL))
@@ -278,7 +278,7 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
 
 static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
     TRAM_ASSERT(io->slot == slot && io->loop == loop && io->kind);
-    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *place_of(loop, io->fd) == slot));
+    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *entry_of(loop, io->fd) == slot));
 }
 
 void tram__loop_validate_ios(const tram_loop *loop) {
@@ -296,7 +296,7 @@ void tram__loop_validate_ios(const tram_loop *loop) {
     }
     TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
     for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
-        uint32_t slot = *place_of(loop, (int)fd);
+        uint32_t slot = *entry_of(loop, (int)fd);
         TRAM_ASSERT(!slot || slot == UINT32_MAX ||
                     (slot < loop->io_slot_count && loop->io_slots[slot].io && loop->io_slots[slot].io->fd == (int)fd));
     }

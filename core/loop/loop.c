@@ -170,6 +170,8 @@ __attribute__((noinline)) static void report_wait(tram_loop *loop, int code) {
  * one more poll (L-5). 0, or why the loop could not wait.
  */
 static int tick(tram_loop *loop, bool may_block) {
+    if (unlikely(loop_guard(loop) == GUARD_FORKED))
+        return -ECHILD; /* a callback forked, and its child came back: the descriptors are the parent's, too */
     stats_add(&loop->stats.ticks, 1);
     int status = await_events(loop, may_block ? wait_time(loop) : 0);
     PROBE1(tick_begin, loop);

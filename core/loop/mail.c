@@ -37,15 +37,15 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
 }
 
 /* Stands in the ready queue for mail that came before what follows. */
-struct mail_place {
+struct mail_marker {
     struct ready ready;
     uint32_t count;
 };
 
-static void run_place(tram_loop *loop, struct ready *ready) {
-    struct mail_place *place = container_of(ready, struct mail_place, ready);
-    uint32_t count = place->count;
-    memory_put(&loop->allocator, place, sizeof *place);
+static void run_marker(tram_loop *loop, struct ready *ready) {
+    struct mail_marker *marker = container_of(ready, struct mail_marker, ready);
+    uint32_t count = marker->count;
+    memory_put(&loop->allocator, marker, sizeof *marker);
     if (likely(!loop->closing)) /* else it was discarded */
         tram__loop_run_mail(loop, count);
 }
@@ -53,14 +53,14 @@ static void run_place(tram_loop *loop, struct ready *ready) {
 void tram__loop_place_mail(tram_loop *loop) {
     if (loop->mail_placed >= loop->mail_limit)
         return;
-    struct mail_place *place = memory_get(&loop->allocator, sizeof *place);
-    if (!place)
+    struct mail_marker *marker = memory_get(&loop->allocator, sizeof *marker);
+    if (!marker)
         return; /* nothing is lost: it runs with what comes later */
-    list_init(&place->ready.link);
-    place->ready.run = run_place;
-    place->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
-    loop->mail_placed += place->count;
-    list_append(&loop->ready, &place->ready.link);
+    list_init(&marker->ready.link);
+    marker->ready.run = run_marker;
+    marker->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
+    loop->mail_placed += marker->count;
+    list_append(&loop->ready, &marker->ready.link);
 }
 
 uint32_t tram__loop_plan_mail(tram_loop *loop) {

@@ -247,7 +247,7 @@ static bool more_nodes(struct mailbox *mailbox) {
     return true;
 }
 
-static struct mail *spare_node(struct mailbox *mailbox) {
+static struct mail *take_free_node(struct mailbox *mailbox) {
     struct mail *mail = pop(&mailbox->shared_free);
     if (unlikely(!mail)) {
         mail = memory_get(&mailbox->allocator, sizeof *mail);
@@ -262,7 +262,7 @@ struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kin
     struct mailbox *own = tram__mailbox_entered;
     if (own)
         return own->nodes || more_nodes(own) ? mail_new(mailbox, kind) : NULL;
-    struct mail *mail = spare_node(mailbox);
+    struct mail *mail = take_free_node(mailbox);
     if (likely(mail))
         mail->kind = kind;
     return mail;

@@ -14,10 +14,10 @@ static struct raised_user *from_ready(struct ready *ready) {
 }
 
 static void end(tram_loop *loop, struct raised_user *raised) {
-    struct raised_user **place = &loop->raised_users;
-    while (*place != raised)
-        place = &(*place)->next;
-    *place = raised->next;
+    struct raised_user **link = &loop->raised_users;
+    while (*link != raised)
+        link = &(*link)->next;
+    *link = raised->next;
     list_remove(&raised->ready.link);
     void *user = raised->user;
     void (*release)(void *user) = raised->release;

@@ -11,11 +11,11 @@
 
 /* `saved` points to a ucontext_t on the stack that it is about. */
 void *tram__context_make(void *stack, size_t size, void (*entry)(void)) {
-    uintptr_t place = ((uintptr_t)stack + size - sizeof(ucontext_t)) & ~(uintptr_t)63;
-    ucontext_t *context = (void *)place;
+    uintptr_t top = ((uintptr_t)stack + size - sizeof(ucontext_t)) & ~(uintptr_t)63;
+    ucontext_t *context = (void *)top;
     getcontext(context);
     context->uc_stack.ss_sp = stack;
-    context->uc_stack.ss_size = place - (uintptr_t)stack;
+    context->uc_stack.ss_size = top - (uintptr_t)stack;
     context->uc_link = NULL;
     makecontext(context, entry, 0);
     return context;

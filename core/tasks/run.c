@@ -9,6 +9,27 @@
 #include <tram/signal.h>
 #include <tram/wait.h>
 
+/* ---- What the main task failed with ---- */
+
+static struct kept_error *last_error(void) {
+    static _Thread_local struct kept_error kept; /* code 0: nothing */
+    return &kept;
+}
+
+static void keep_error(struct kept_error *kept, const tram_error *error) {
+    kept->error.code = 0;
+    if (!error)
+        return;
+    tram__error_keep(kept, error);
+    kept->error.causes = NULL; /* the future's */
+    kept->error.cause_count = 0;
+}
+
+const tram_error *tram_run_error(void) {
+    const tram_error *error = &last_error()->error;
+    return error->code ? error : NULL;
+}
+
 /* ---- SIGINT ---- */
 
 struct interrupt {
@@ -123,12 +144,14 @@ static int run_main(tram_loop *loop, struct interrupt *interrupt) {
     int executor = end_executor(loop);
     release_interrupt(loop, interrupt);
     status = outcome(interrupt); /* TRAM_ESTATE: the loop was stopped before */
+    keep_error(last_error(), tram_future_error(&interrupt->main->future));
     if (status < 0)
         return status;
     return rest ? rest : executor ? executor : status;
 }
 
 int tram_run(tram_task_function main, void *arg, const tram_loop_options *options) {
+    keep_error(last_error(), NULL);
     if (tram_loop_running())
         return TRAM_ESTATE;
     tram_loop *loop;
@@ -155,6 +178,7 @@ struct runtime_main {
     struct interrupt interrupt;
     struct close_hook hook; /* of the first worker's loop */
     int status;
+    struct kept_error error;
 };
 
 static int main_ended(tram_future *future, void *arg) {
@@ -162,6 +186,7 @@ static int main_ended(tram_future *future, void *arg) {
     list_remove(&self->hook.link);
     release_interrupt(future->loop, &self->interrupt);
     self->status = outcome(&self->interrupt);
+    keep_error(&self->error, tram_future_error(future));
     tram_task_release(self->interrupt.main);
     self->interrupt.main = NULL;
     return tram_runtime_stop(self->runtime);
@@ -202,6 +227,7 @@ int tram_runtime_run_task(tram_runtime *runtime, tram_task_function main, void *
     if (!main)
         return tram__invalid("main");
     struct runtime_main self = {.runtime = runtime, .function = main, .arg = arg, .status = TRAM_ECANCELLED};
+    keep_error(last_error(), NULL);
     int status = tram_runtime_start(runtime);
     if (status)
         return status;
@@ -211,5 +237,6 @@ int tram_runtime_run_task(tram_runtime *runtime, tram_task_function main, void *
         tram_runtime_stop(runtime);
     }
     tram_runtime_join(runtime);
+    keep_error(last_error(), self.error.error.code ? &self.error.error : NULL);
     return self.status;
 }

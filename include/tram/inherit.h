@@ -36,14 +36,14 @@ typedef struct tram_listener {
 
 /*
  * The sockets that systemd, or who does it the same way, passed to this process (sd_listen_fds: LISTEN_PID, LISTEN_FDS,
- * LISTEN_FDNAMES). Fills `ret_listeners`, which has room for `room`, and returns how many there are; 0: none were
+ * LISTEN_FDNAMES). Fills `ret_listeners`, which has room for `capacity`, and returns how many there are; 0: none were
  * passed, or not to this process. Without names all are called "unknown". `unset` removes the variables, so that no
  * child takes them for its own; no other thread may use the environment meanwhile.
  *
- * TRAM_EVALUE: the variables make no sense; TRAM_ELIMIT: more than `room`; TRAM_ETYPE: one of them is no listening
+ * TRAM_EVALUE: the variables make no sense; TRAM_ELIMIT: more than `capacity`; TRAM_ETYPE: one of them is no listening
  * stream socket; -EBADF: not there. The sockets stay open then.
  */
-TRAM_API int tram_listeners_activated(tram_listener *ret_listeners, size_t room, bool unset);
+TRAM_API int tram_listeners_activated(tram_listener *ret_listeners, size_t capacity, bool unset);
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_inherit_options {
@@ -58,11 +58,11 @@ typedef struct tram_inherit_options {
  * or to be closed by one who gives up. Both processes accept in between.
  *
  * -ENOENT, -ECONNREFUSED: nobody offers anything there; -EACCES, -EPERM: not to this user, or by a wrong one; -EBUSY:
- * another process is just taking them over; TRAM_ETIMEOUT; TRAM_ELIMIT: more than `room`; TRAM_EINCOMPLETE: the other
- * end broke off; -EMFILE: no descriptors are left; -EPROTO: what came is no offer. Nothing is left open then.
+ * another process is just taking them over; TRAM_ETIMEOUT; TRAM_ELIMIT: more than `capacity`; TRAM_EINCOMPLETE: the
+ * other end broke off; -EMFILE: no descriptors are left; -EPROTO: what came is no offer. Nothing is left open then.
  */
 TRAM_API int tram_listeners_inherit(const void *path, size_t path_size, const tram_inherit_options *options,
-                                    tram_listener *ret_listeners, size_t room, int *ret_link);
+                                    tram_listener *ret_listeners, size_t capacity, int *ret_link);
 
 /*
  * Says that this process serves all that it got. Blocks until the old one has made sure that it will leave the sockets

@@ -91,7 +91,7 @@ struct tram_input {
     tram_handle resumed;               /* the call of the parser that resume asked for, … */
     tram_loop *resumed_loop;           /* … and of which loop; NULL: none */
     uint32_t flags;
-    uint32_t unused;
+    uint32_t pauses; /* that were not taken back */
     uintptr_t reserved[4];
 };
 
@@ -127,14 +127,16 @@ TRAM_API size_t tram_input_size(const tram_input *input);
 
 /*
  * The parser wants no more messages for now, for example until a lookup is answered or in pause_writing: from here on
- * every call that takes says -EAGAIN, and bytes are kept. Above twice the limit the transport stops reading.
- * Idempotent. Use this instead of tram_transport_pause_reading(), which the input itself calls.
+ * every call that takes says -EAGAIN, and bytes are kept. Above twice the limit the transport stops reading. Pauses
+ * count: a lookup and pause_writing may each have theirs, and need not know of each other. Use this instead of
+ * tram_transport_pause_reading(), which the input itself calls.
  */
 TRAM_API void tram_input_pause(tram_input *input);
 
 /*
- * Goes on: the parser is called soon by the loop if there is something for it, and its failure ends the connection.
- * Without a transport it is called at once, and its failure returned. Without a parser this only ends the pause.
+ * Takes one pause back; harmless where there is none. After the last one the parser is called soon by the loop if there
+ * is something for it, and its failure ends the connection. Without a transport it is called at once, and its failure
+ * returned. Without a parser this only ends the pause.
  */
 TRAM_API int tram_input_resume(tram_input *input);
 
@@ -193,6 +195,18 @@ TRAM_API int tram_input_consume(tram_input *input, size_t size);
  */
 TRAM_API void tram_input_mark(tram_input *input);
 TRAM_API void tram_input_rewind(tram_input *input);
+
+/* ---- The callbacks of a protocol with an input ---- */
+
+/*
+ * Entries for the table of a protocol whose struct begins with a tram_protocol and then a tram_input: they feed the
+ * input, and pause it while too much is queued for writing. Its factory calls tram_input_init(), its `released`
+ * tram_input_fini().
+ */
+TRAM_API int tram_input_data_received(tram_protocol *protocol, const void *data, size_t size);
+TRAM_API int tram_input_eof_received(tram_protocol *protocol);
+TRAM_API int tram_input_pause_writing(tram_protocol *protocol);
+TRAM_API int tram_input_resume_writing(tram_protocol *protocol);
 
 TRAM_END_DECLS
 

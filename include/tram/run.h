@@ -29,6 +29,17 @@ TRAM_API int tram_run(tram_task_function main, void *arg, const tram_loop_option
  */
 TRAM_API int tram_runtime_run_task(tram_runtime *runtime, tram_task_function main, void *arg);
 
+/*
+ * What the main task of this thread's last tram_run() or tram_runtime_run_task() failed with, for
+ * tram_error_describe(): it has the text that tram_loop_raise() or the call that failed gave. Without `causes`. NULL:
+ * it did not fail, or was cancelled, or did not begin. Valid until the thread's next of these calls. Any thread.
+ *
+ *     int status = tram_run(fetch, "example.org", NULL);
+ *     if (status < 0)
+ *         fprintf(stderr, "fetch: %s\n", tram_error_describe(tram_run_error(), status));
+ */
+TRAM_API const tram_error *tram_run_error(void);
+
 TRAM_END_DECLS
 
 #endif

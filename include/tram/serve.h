@@ -34,9 +34,15 @@ typedef struct tram_serve_options {
     unsigned workers;     /* 0: the CPUs this process may use */
     bool keep_file_limit; /* do not call tram_raise_file_limit() */
     const tram_serve_argument *arguments;
+    /*
+     * Called with the factory's `arg` once the command line was read and before anything is served: for what the
+     * arguments name, such as a directory or a certificate. It may still change what `server` and `runtime` point to. A
+     * negative code, which it has explained itself, is what the call then returns.
+     */
+    int (*prepare)(void *arg);
     const tram_server_options *server;   /* NULL: the defaults */
     const tram_runtime_options *runtime; /* `workers` and `name` are those above; signals are handled */
-    uintptr_t reserved[8];               /* must be 0 */
+    uintptr_t reserved[7];               /* must be 0 */
 } tram_serve_options;
 
 /*

@@ -214,6 +214,7 @@ static int parse_later(tram_input *input) {
 }
 
 void tram_input_pause(tram_input *input) {
+    input->pauses++;
     input->flags |= INPUT_PAUSED;
 }
 
@@ -222,7 +223,7 @@ bool tram_input_is_paused(const tram_input *input) {
 }
 
 int tram_input_resume(tram_input *input) {
-    if (!(input->flags & INPUT_PAUSED))
+    if (!input->pauses || --input->pauses)
         return 0;
     input->flags &= ~(uint32_t)INPUT_PAUSED;
     if (input->flags & INPUT_PARSING)
@@ -257,4 +258,33 @@ int tram_input_feed_eof(tram_input *input) {
         return status;
     input->flags |= INPUT_CLOSES;
     return 1;
+}
+
+/* ---- The callbacks of a protocol with an input ---- */
+
+/* How its struct begins. */
+struct input_protocol {
+    tram_protocol base;
+    tram_input input;
+};
+
+static tram_input *input_of(tram_protocol *protocol) {
+    return &((struct input_protocol *)protocol)->input;
+}
+
+int tram_input_data_received(tram_protocol *protocol, const void *data, size_t size) {
+    return tram_input_feed(input_of(protocol), data, size);
+}
+
+int tram_input_eof_received(tram_protocol *protocol) {
+    return tram_input_feed_eof(input_of(protocol));
+}
+
+int tram_input_pause_writing(tram_protocol *protocol) {
+    tram_input_pause(input_of(protocol));
+    return 0;
+}
+
+int tram_input_resume_writing(tram_protocol *protocol) {
+    return tram_input_resume(input_of(protocol));
 }

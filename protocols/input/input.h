@@ -13,7 +13,7 @@
 #include <tram/input.h>
 
 enum input_flag {
-    INPUT_PAUSED = 1 << 0,        /* tram_input_pause() */
+    INPUT_PAUSED = 1 << 0,        /* input->pauses is not 0 */
     INPUT_EOF = 1 << 1,           /* nothing more will come */
     INPUT_PARSING = 1 << 2,       /* the parser is on the stack */
     INPUT_REFUSED = 1 << 3,       /* a call was refused because of the pause: there may be something to parse */

@@ -14,7 +14,8 @@ NOT_OURS_TO_CHANGE = {"docs/renames.txt"} # it lists old names
 WHOLE_WORDS = """
 grave graves bury bury_the_dead seat seats loop_seat guest guests welcome turn_away heir heirs parcel parcels letter
 came_gone way_back pump give_way T_GIVES_WAY T_SPECIAL T_PARTS telling seal lose_soon lose_now whither
-TURNS_OF_HEARING WORKER_HEARS WORKER_LEAVES SOCK_LATER SOCK_REST farewell
+TURNS_OF_HEARING WORKER_HEARS WORKER_LEAVES SOCK_LATER SOCK_REST farewell survey hear_end call_edge learn_addresses
+tram__splice_learn settle_shard take_cell mail_place request_place make_place spare_node fds_room descriptors_room
 """.split()
 PATTERNS = [rf"\b{word}\b" for word in WHOLE_WORDS] + [
     r"\bthe dead\b", r"\bgoes home\b", r"\bHEIR_\w+", r"\w*take_back\b", r"\bquiet\.h\b", r"\btell_\w+_sent\b",

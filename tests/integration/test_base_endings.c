@@ -506,7 +506,9 @@ static void test_V_43_who_is_connected_to_all_workers(void **state) {
 
 static void test_V_43_the_log_names_who_was_aborted(void **state) {
     struct world *world = *state;
-    for (unsigned clients = 1; clients < 7; clients += 5) {
+    static const unsigned counts[] = {1, 4, 6}; /* four are named */
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        unsigned clients = counts[i];
         tram_runtime_options options = {.workers = 1, .loop = world->options, .grace_ns = TRAM_NOW};
         world->log[0] = '\0';
         struct house house = open_house(&options, &flood_ops);
@@ -523,7 +525,8 @@ static void test_V_43_the_log_names_who_was_aborted(void **state) {
         assert_non_null(strstr(world->log, expected));
         snprintf(expected, sizeof expected, "127.0.0.1:%u (closing, ", ntohs(name.sin_port));
         assert_non_null(strstr(world->log, expected));
-        assert_true(!strstr(world->log, " and 2 more") == (clients == 1));
+        assert_true(!strstr(world->log, " more") == (clients <= 4));
+        assert_true(!strstr(world->log, " and 2 more") == (clients <= 4));
         close_all(fds, clients);
         close_house(&house);
     }

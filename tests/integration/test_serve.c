@@ -26,7 +26,19 @@ static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
-static const char *root;
+static const char *root, *prepared;
+static tram_runtime_options runtime_options;
+
+/* What the command line says is known here. */
+static int prepare(void *arg) {
+    (void)arg;
+    if (root && strcmp(root, "nowhere") == 0) {
+        fprintf(stderr, "no such root\n");
+        return -ENOENT;
+    }
+    prepared = root;
+    return 0;
+}
 
 /* A program whose main function is tram_serve_main(), with these arguments. */
 struct program {
@@ -46,11 +58,15 @@ static struct program start(char **argv) {
         static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
-        tram_serve_options options = {
-            .name = "serve-test", .summary = "sends back", .workers = 2, .arguments = arguments};
+        tram_serve_options options = {.name = "serve-test",
+                                      .summary = "sends back",
+                                      .workers = 2,
+                                      .arguments = arguments,
+                                      .prepare = prepare,
+                                      .runtime = &runtime_options};
         int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
-        if (root)
-            printf("root %s\n", root);
+        if (prepared)
+            printf("root %s\n", prepared);
         fflush(stdout);
         _exit(status == 0 ? 0 : status == TRAM_EVALUE ? 2 : 1);
     }
@@ -143,6 +159,47 @@ static void test_an_address_of_nobody_is_told(void **state) {
     assert_int_equal(finish(&program, 0), 1);
 }
 
+static void test_what_can_be_done_about_it_is_told(void **state) {
+    (void)state;
+    static const struct {
+        tram_fault_kind kind;
+        int error;
+        const char *hint; /* NULL: none */
+    } cases[] = {
+        {TRAM_FAULT_BIND, EADDRINUSE, "hint: another program listens there"},
+        {TRAM_FAULT_BIND, EACCES, "hint: ports below 1024"},
+        {TRAM_FAULT_BIND, EPERM, "hint: ports below 1024"},
+        {TRAM_FAULT_BIND, EADDRNOTAVAIL, "hint: no interface"},
+        {TRAM_FAULT_SOCKET, EMFILE, "hint: too many files are open"},
+        {TRAM_FAULT_SOCKET, ENFILE, "hint: too many files are open"},
+        {TRAM_FAULT_SOCKET, ENOBUFS, NULL},
+    };
+    assert_int_equal(tram_faults_new(NULL, &runtime_options.loop.faults), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tram_faults_reset(runtime_options.loop.faults);
+        tram_faults_fail(runtime_options.loop.faults, cases[i].kind, 1, TRAM_FAULT_ALWAYS, cases[i].error);
+        struct program program = start((char *[]){"x", "--port", "0", NULL});
+        assert_non_null(strstr(next_line(&program), "cannot listen on 127.0.0.1 port 0"));
+        const char *line = next_line(&program);
+        assert_true(cases[i].hint ? strstr(line, cases[i].hint) != NULL : !strcmp(line, "(end)"));
+        assert_int_equal(finish(&program, 0), 1);
+    }
+    tram_faults_free(runtime_options.loop.faults);
+    runtime_options.loop.faults = NULL;
+    struct program program = start((char *[]){"x", "--port", "no service", NULL});
+    assert_non_null(strstr(next_line(&program), "cannot listen on 127.0.0.1 port no service"));
+    assert_non_null(strstr(next_line(&program), "hint: --host is an address or a name"));
+    assert_int_equal(finish(&program, 0), 1);
+}
+
+static void test_what_cannot_be_prepared_is_not_served(void **state) {
+    (void)state;
+    struct program program = start((char *[]){"x", "--root", "nowhere", NULL});
+    assert_string_equal(next_line(&program), "no such root\n");
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 1);
+}
+
 static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {
     (void)state;
     struct rlimit before, after;
@@ -163,6 +220,8 @@ int main(void) {
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),
         cmocka_unit_test(test_an_address_of_nobody_is_told),
+        cmocka_unit_test(test_what_can_be_done_about_it_is_told),
+        cmocka_unit_test(test_what_cannot_be_prepared_is_not_served),
         cmocka_unit_test(test_the_limit_of_files_is_raised_to_what_is_allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

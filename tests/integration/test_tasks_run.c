@@ -42,6 +42,33 @@ static void test_A_36_run_returns_what_main_returned_and_cancels_the_rest(void *
     assert_null(tram_loop_running());
 }
 
+static int raise_text(void *arg) {
+    return tram_loop_raise(tram_loop_running(), TRAM_EUSER, NULL, arg);
+}
+
+static int fail_to_connect(void *arg) {
+    tram_stream_reader *reader;
+    tram_stream_writer *writer;
+    return tram_open_connection("127.0.0.1", arg, 0, NULL, &reader, &writer);
+}
+
+static void test_A_36_what_main_failed_with_is_told(void **state) {
+    (void)state;
+    int result = 0;
+    char words[] = "no header"; /* copied */
+    assert_int_equal(tram_run(raise_text, words, NULL), TRAM_EUSER);
+    words[0] = 'x';
+    assert_string_equal(tram_error_describe(tram_run_error(), TRAM_EUSER), "no header");
+    uint16_t port;
+    char service[8];
+    close(tcp_listener(1, &port));
+    snprintf(service, sizeof service, "%u", port);
+    assert_int_equal(tram_run(fail_to_connect, service, NULL), -ECONNREFUSED);
+    assert_non_null(strstr(tram_run_error()->detail, service));
+    assert_int_equal(tram_run(main_task, &result, NULL), 0);
+    assert_null(tram_run_error());
+}
+
 static void count_line(void *arg, tram_log_level level, const char *line) {
     (void)level;
     if (strstr(line, "A task failed while tram_run() ended") && strstr(line, "EIO"))
@@ -174,6 +201,16 @@ static int stop_runtime(void *arg) {
     return status;
 }
 
+static void test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told(void **state) {
+    (void)state;
+    assert_int_equal(tram_runtime_run_task(runtime_new(), raise_text, "no header"), TRAM_EUSER);
+    assert_string_equal(tram_run_error()->detail, "no header");
+    tram_runtime_free(runtime);
+    assert_int_equal(tram_runtime_run_task(runtime_new(), stop_runtime, NULL), TRAM_ECANCELLED);
+    assert_null(tram_run_error());
+    tram_runtime_free(runtime);
+}
+
 static void test_A_38_a_runtime_that_is_stopped_cancels_the_main_task(void **state) {
     (void)state;
     text[0] = '\0';
@@ -185,11 +222,13 @@ static void test_A_38_a_runtime_that_is_stopped_cancels_the_main_task(void **sta
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_A_36_run_returns_what_main_returned_and_cancels_the_rest),
+        cmocka_unit_test(test_A_36_what_main_failed_with_is_told),
         cmocka_unit_test(test_A_36_what_fails_while_it_is_cancelled_is_reported),
         cmocka_unit_test(test_A_36_run_within_a_loop_or_a_stopped_one_is_no_run),
         cmocka_unit_test(test_A_36_a_task_awaits_the_executor_and_run_ends_it),
         cmocka_unit_test(test_A_37_an_interrupt_cancels_main_and_a_second_one_ends_the_process),
         cmocka_unit_test(test_A_38_a_runtime_runs_a_main_task_and_ends_with_it),
+        cmocka_unit_test(test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told),
         cmocka_unit_test(test_A_38_a_runtime_that_is_stopped_cancels_the_main_task),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,158 +14,16 @@
 
 #include "support/stream.h"
 #include "support/support.h"
-#include "support/tls/certificates.h"
+#include "support/tls/ends.h"
 #include <tram/pair.h>
 #include <tram/tls.h>
-
-static struct authority authority;
-static tram_tls_config *servers, *clients;
-
-static int setup(void **state) {
-    (void)state;
-    authority_make(&authority);
-    servers = server_config(authority.server);
-    clients = client_config(authority.ca);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tram_tls_config_release(servers);
-    tram_tls_config_release(clients);
-    authority_free(&authority);
-    return 0;
-}
-
-/* ---- Both ends in one loop ---- */
-
-struct ends {
-    struct world *world;
-    tram_server *server;
-    struct recorder *client, *peer; /* the client's and the server's */
-    tram_future *connecting;
-    int code; /* of the connecting */
-    bool done;
-};
-
-static struct recorder *next_client, *next_peer;
-
-static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    (void)loop;
-    (void)arg;
-    *ret_protocol = &next_client->base;
-    return 0;
-}
-
-static int peer_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    (void)loop;
-    (void)arg;
-    *ret_protocol = &next_peer->base;
-    return 0;
-}
-
-static uint16_t port_of(const tram_server *server) {
-    tram_socket_address address;
-    assert_int_equal(tram_server_sockname(server, 0, &address), 0);
-    return (uint16_t)tram_socket_address_port(&address);
-}
-
-static tram_server *serve_with(struct world *world, const tram_server_options *options) {
-    tram_future *future;
-    void *server = NULL;
-    assert_int_equal(tram_loop_create_server(world->loop, peer_factory, NULL, "127.0.0.1", "0", options, &future), 0);
-    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
-    assert_int_equal(tram_future_result(future, &server), 0);
-    tram_future_release(future);
-    return server;
-}
-
-static tram_server *serve(struct world *world, tram_tls_config *config) {
-    return serve_with(world, &(tram_server_options){.tls = config});
-}
-
-static int note_done(tram_future *future, void *arg) {
-    struct ends *ends = arg;
-    ends->code = tram_future_result(future, NULL);
-    ends->done = true;
-    trace(ends->world, "%s", ends->code == 0 ? "connected" : tram_error_name(ends->code));
-    return 0;
-}
-
-/* Begins to connect; `options` may leave out what is usual here. */
-static void begin(struct world *world, struct ends *ends, const tram_connection_options *given) {
-    char port[8];
-    tram_connection_options options = *given;
-    if (!options.tls)
-        options.tls = clients;
-    if (!options.server_hostname)
-        options.server_hostname = "localhost";
-    snprintf(port, sizeof port, "%u", port_of(ends->server));
-    assert_int_equal(
-        tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", port, &options, &ends->connecting),
-        0);
-    assert_int_equal(tram_future_add_done_callback(ends->connecting, note_done, ends), 0);
-}
-
-static void prepare(struct world *world, struct ends *ends, tram_tls_config *server) {
-    *ends = (struct ends){.world = world};
-    ends->client = next_client = recorder_new(world, "c");
-    ends->peer = next_peer = recorder_new(world, "s");
-    ends->client->keep = ends->peer->keep = true;
-    ends->server = serve(world, server);
-}
-
-static void ends_open_with(struct world *world, struct ends *ends, tram_tls_config *server,
-                           const tram_connection_options *options) {
-    prepare(world, ends, server);
-    begin(world, ends, options);
-    run_until(world, &ends->done);
-    if (ends->code != 0)
-        fail_msg("%s", tram_error_describe(tram_future_error(ends->connecting), ends->code));
-    run_until(world, &ends->peer->made);
-    run_to_rest(world);
-    world->trace[0] = '\0';
-}
-
-static void ends_open(struct world *world, struct ends *ends) {
-    ends_open_with(world, ends, servers, &(tram_connection_options){0});
-}
-
-/* Both connections are over, the server closed; nothing is left in OpenSSL's queue. */
-static void ends_close(struct ends *ends) {
-    if (ends->client->base.transport)
-        tram_transport_abort(ends->client->base.transport);
-    if (ends->peer->base.transport)
-        tram_transport_abort(ends->peer->base.transport);
-    tram_future_release(ends->connecting);
-    tram_server_close(ends->server);
-    tram_server_release(ends->server);
-    run_to_rest(ends->world);
-    assert_int_equal(ERR_peek_error(), 0);
-}
-
-static bool has_received(void *arg) {
-    const struct recorder *recorder = arg;
-    return recorder->received >= (size_t)(uintptr_t)recorder->arg;
-}
-
-static void run_until_received(struct recorder *recorder, size_t size) {
-    recorder->arg = (void *)(uintptr_t)size;
-    run_until_true(recorder->world, has_received, recorder);
-}
-
-static bool flag_of(tram_transport *transport, const char *name) {
-    const bool *flag = tram_transport_get_extra_info(transport, name, NULL);
-    assert_non_null(flag);
-    return *flag;
-}
 
 /* ---- Beginning ---- */
 
 static void test_S_1_S_2_made_comes_after_the_handshake_then_the_creator_then_data(void **state) {
     struct ends ends;
-    prepare(*state, &ends, servers);
-    begin(*state, &ends, &(tram_connection_options){0});
+    ends_prepare(*state, &ends, servers);
+    ends_begin(*state, &ends, &(tram_connection_options){0});
     ends.peer->on = NULL;
     run_until(*state, &ends.done);
     run_until(*state, &ends.peer->made);
@@ -184,9 +42,9 @@ static int write_at_once(struct recorder *recorder, const char *event) {
 
 static void test_S_10_data_behind_the_handshake_is_delivered(void **state) {
     struct ends ends;
-    prepare(*state, &ends, servers);
+    ends_prepare(*state, &ends, servers);
     ends.client->on = ends.peer->on = write_at_once;
-    begin(*state, &ends, &(tram_connection_options){0});
+    ends_begin(*state, &ends, &(tram_connection_options){0});
     run_until_received(ends.client, 5);
     run_until_received(ends.peer, 5);
     assert_memory_equal(ends.client->bytes, "first", 5);
@@ -197,7 +55,7 @@ static void test_S_10_data_behind_the_handshake_is_delivered(void **state) {
 static void test_S_3_a_handshake_that_takes_too_long_is_aborted(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
+    ends_prepare(world, &ends, servers);
     int silent_port_fd;
     uint16_t port;
     silent_port_fd = tcp_listener(1, &port);
@@ -218,7 +76,7 @@ static void test_S_3_a_handshake_that_takes_too_long_is_aborted(void **state) {
 static void test_S_4_an_end_within_the_handshake_is_a_reset(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
+    ends_prepare(world, &ends, servers);
     uint16_t port;
     int listener = tcp_listener(1, &port);
     char text[8];
@@ -244,8 +102,8 @@ static void test_S_4_an_end_within_the_handshake_is_a_reset(void **state) {
 static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
-    begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
+    ends_prepare(world, &ends, servers);
+    ends_begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
     run_until(world, &ends.done);
     assert_int_equal(ends.code, TRAM_ETLS_CERTIFICATE);
     const tram_error *error = tram_future_error(ends.connecting);
@@ -262,8 +120,8 @@ static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(v
 static void test_S_5_a_client_that_speaks_http_is_closed_quietly(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
-    int fd = tcp_connect(port_of(ends.server));
+    ends_prepare(world, &ends, servers);
+    int fd = tcp_connect(server_port(ends.server));
     assert_true(fd >= 0);
     send_exactly(world, fd, "GET / HTTP/1.0\r\n\r\n", 18);
     run_until_traced(world, "s.released");
@@ -278,7 +136,7 @@ static void test_S_5_a_client_that_speaks_http_is_closed_quietly(void **state) {
 static void test_S_6_an_end_within_the_handshake_is_an_error_to_the_creator(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
+    ends_prepare(world, &ends, servers);
     uint16_t port;
     int listener = tcp_listener(1, &port);
     char text[8];
@@ -419,7 +277,7 @@ static void test_B_7_a_buffered_protocol_receives_from_the_record(void **state) 
     ends.peer = next_peer = recorder_new_buffered(world, "s");
     ends.peer->keep = true;
     ends.server = serve(world, servers);
-    begin(world, &ends, &(tram_connection_options){0});
+    ends_begin(world, &ends, &(tram_connection_options){0});
     run_until(world, &ends.done);
     run_until(world, &ends.peer->made);
     char text[10000];
@@ -638,54 +496,6 @@ static void test_S_32_a_file_goes_by_blocks(void **state) {
 
 /* ---- start_tls ---- */
 
-struct upgrade {
-    struct world *world;
-    struct recorder *client, *server;
-    tram_transport *ends[2];
-    tram_future *starting[2];
-};
-
-/* Both may end within the test. */
-static void hold_ends(struct upgrade *upgrade) {
-    for (int end = 0; end < 2; end++)
-        tram_transport_hold(upgrade->ends[end]);
-    run_to_rest(upgrade->world);
-}
-
-static void upgrade_open(struct world *world, struct upgrade *upgrade) {
-    upgrade->world = world;
-    upgrade->client = recorder_new(world, "c");
-    upgrade->server = recorder_new(world, "s");
-    upgrade->client->keep = upgrade->server->keep = true;
-    int fds[2];
-    tcp_pair(fds);
-    upgrade->ends[0] = transport_new(world, fds[0], upgrade->client);
-    upgrade->ends[1] = transport_new(world, fds[1], upgrade->server);
-    hold_ends(upgrade);
-    world->trace[0] = '\0';
-}
-
-static int start(struct upgrade *upgrade, int end, tram_protocol *protocol, const char *ahead) {
-    const tram_start_tls_options options = {
-        .tls = end == 0 ? clients : servers,
-        .server_side = end == 1,
-        .server_hostname = end == 0 ? "localhost" : NULL,
-        .ahead = ahead,
-        .ahead_size = ahead ? strlen(ahead) : 0,
-    };
-    return tram_loop_start_tls(upgrade->world->loop, upgrade->ends[end], protocol, &options, &upgrade->starting[end]);
-}
-
-static void upgrade_close(struct upgrade *upgrade) {
-    for (int end = 0; end < 2; end++) {
-        tram_transport_abort(upgrade->ends[end]);
-        tram_transport_release(upgrade->ends[end]);
-        tram_future_release(upgrade->starting[end]);
-    }
-    run_to_rest(upgrade->world);
-    assert_int_equal(ERR_peek_error(), 0);
-}
-
 static void test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
@@ -693,8 +503,8 @@ static void test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection(void **
     struct recorder *client = recorder_new(world, "C"), *server = recorder_new(world, "S.");
     client->keep = server->keep = true;
     void *value = NULL;
-    assert_int_equal(start(&upgrade, 0, &client->base, NULL), 0);
-    assert_int_equal(start(&upgrade, 1, &server->base, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 0, &client->base, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 1, &server->base, NULL), 0);
     assert_int_equal(tram_transport_write(upgrade.ends[0], "x", 1), TRAM_ESTATE);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
@@ -717,7 +527,7 @@ static void test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_
     upgrade_open(world, &upgrade);
     assert_int_equal(tram_transport_write(upgrade.ends[0], "STARTTLS\n", 9), 0);
     run_until_received(upgrade.server, 9);
-    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 0, NULL, NULL), 0);
     /* The hello comes in before the server turns to TLS, as when it follows in the same packet. */
     run_until_received(upgrade.server, 10);
     assert_memory_equal(upgrade.server->bytes, "STARTTLS\n\x16\x03", 11);
@@ -736,7 +546,7 @@ static void test_S_29_a_failed_start_tls_ends_the_connection(void **state) {
     struct upgrade upgrade = {0};
     upgrade_open(world, &upgrade);
     struct recorder *server = recorder_new(world, "S");
-    assert_int_equal(start(&upgrade, 1, &server->base, "this is no TLS\r\n"), 0);
+    assert_int_equal(upgrade_start(&upgrade, 1, &server->base, "this is no TLS\r\n"), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), TRAM_ETLS);
     run_until(world, &server->lost);
     assert_int_equal(server->lost_code, TRAM_ETLS);
@@ -745,7 +555,7 @@ static void test_S_29_a_failed_start_tls_ends_the_connection(void **state) {
 
     upgrade = (struct upgrade){0};
     upgrade_open(world, &upgrade);
-    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 0, NULL, NULL), 0);
     tram_future_cancel(upgrade.starting[0]);
     run_until(world, &upgrade.client->lost);
     assert_int_equal(tram_future_result(upgrade.starting[0], NULL), TRAM_ECANCELLED);
@@ -769,8 +579,8 @@ static void test_S_28_tls_goes_over_tls(void **state) {
     struct upgrade upgrade = {0};
     upgrade_open(world, &upgrade);
     for (int depth = 0; depth < 3; depth++) {
-        assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
-        assert_int_equal(start(&upgrade, 1, NULL, NULL), 0);
+        assert_int_equal(upgrade_start(&upgrade, 0, NULL, NULL), 0);
+        assert_int_equal(upgrade_start(&upgrade, 1, NULL, NULL), 0);
         for (int end = 0; end < 2; end++) {
             assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[end]), 0);
             tram_future_release(upgrade.starting[end]);
@@ -800,8 +610,8 @@ static void test_tls_goes_over_a_pair(void **state) {
                                            &upgrade.ends[1]),
                      0);
     hold_ends(&upgrade);
-    assert_int_equal(start(&upgrade, 0, NULL, NULL), 0);
-    assert_int_equal(start(&upgrade, 1, NULL, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 0, NULL, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 1, NULL, NULL), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
     assert_int_equal(tram_transport_write(upgrade.ends[0], "question", 8), 0);
@@ -862,7 +672,7 @@ static void test_tls_goes_over_unix_sockets(void **state) {
 static void test_C_14_an_adopted_socket_is_the_servers_side(void **state) {
     struct world *world = *state;
     struct ends ends;
-    prepare(world, &ends, servers);
+    ends_prepare(world, &ends, servers);
     int fds[2];
     tcp_pair(fds);
     tram_future *adopting;
@@ -916,5 +726,5 @@ int main(void) {
         IN_WORLD(test_tls_goes_over_unix_sockets),
         IN_WORLD(test_C_14_an_adopted_socket_is_the_servers_side),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

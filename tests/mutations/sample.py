@@ -10,8 +10,9 @@ equivalents.txt are listed and do not count. All happens in a copy of the tree b
 there is kept, so that a run that was stopped goes on where it was, until the tree changes (--fresh: begins anew).
 
 Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
-the first that fails, dies or hangs ends the search. With --quick the others are not asked, which makes a mutation that
-survives cheap; what survived so is asked again by a run without. Exit code 1: less than --at-least percent were
+the first that fails, dies or hangs ends the search. With --quick the others are not asked (where none runs the line, as
+far as gcov knows, those of a similar name are), which makes a mutation that survives cheap; what survived so is asked
+again by a run without. Exit code 1: less than --at-least percent were
 noticed (0).
 """
 
@@ -233,6 +234,12 @@ class Coverage:
     def folder(name):
         return COVERAGE / "data" / name.replace("/", "+")
 
+    @staticmethod
+    @functools.cache
+    def notes_of(path):
+        """What gcov needs to know about a source."""
+        return next(COVERAGE.glob(f"CMakeFiles/*/{path}.gcno"), None)
+
     def of(self, path):
         if path not in self.lines:
             self.lines[path] = found = collections.defaultdict(dict)
@@ -242,15 +249,15 @@ class Coverage:
         return self.lines[path]
 
     def by_test(self, name, path):
-        objects = list(COVERAGE.rglob(f"CMakeFiles/*/{path}.gcno"))
-        if not objects:
+        there = self.notes_of(path)
+        if not there:
             return {}
-        counted = self.folder(name) / str(objects[0].with_suffix(".gcda")).lstrip("/")
+        counted = self.folder(name) / str(there.with_suffix(".gcda")).lstrip("/")
         if not counted.exists():
             return {}
         notes = counted.with_suffix(".gcno")
         if not notes.exists():
-            notes.symlink_to(objects[0])
+            notes.symlink_to(there)
         told = run("gcov", "--json-format", "--stdout", counted, cwd=COVERAGE, check=False)
         result = {}
         for line in told.stdout.splitlines():
@@ -337,11 +344,6 @@ class Mutants:
         place.parent.mkdir(parents=True)
         text = (TREE / mutation.path).read_text(encoding="utf-8")
         sources = self.users(mutation.path)
-        first = sources[0] if sources else None
-        if first and mutation.path not in self.originals:
-            place.write_text(text, encoding="utf-8")
-            made = self.compile(first, "original")
-            self.originals[mutation.path] = made.read_bytes() if made else None
         lines = text.split("\n")
         lines[mutation.line - 1] = mutation.new
         place.write_text("\n".join(lines), encoding="utf-8")
@@ -351,10 +353,22 @@ class Mutants:
             if made is None:
                 return "does not compile"
             result[self.commands[source][0]] = made
-            same = same and source == first and made.read_bytes() == self.originals[mutation.path]
-        if same:
-            return "compiles to the same code"
-        return result
+            same = same and made.read_bytes() == self.original(source, place, text)
+        return "compiles to the same code" if same else result
+
+    def original(self, source, place, text):
+        """
+        The object without the mutation, compiled where that one is. Of a header's users only those are asked that come
+        before the first which differs.
+        """
+        key = (place, source)
+        if key not in self.originals:
+            mutated = place.read_bytes()
+            place.write_text(text, encoding="utf-8")
+            made = self.compile(source, "original")
+            place.write_bytes(mutated)
+            self.originals[key] = made.read_bytes() if made else None
+        return self.originals[key]
 
     def link_command(self, test):
         with self.link_lock:
@@ -392,13 +406,17 @@ class Search:
 
     def order(self, mutation):
         running = self.coverage.tests(mutation)
-        words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0]))
+        words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0])) - {"core", "transports", "protocols"}
+
+        def alike(test):
+            return len(words & set(re.split(r"\W|_", test.name)))
 
         def key(test):
             stress = "stress" in test.labels
-            alike = len(words & set(re.split(r"\W|_", test.name)))
-            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike, test.seconds)
-        asked = [test for test in self.tests if not (self.quick and running) or test.name in running]
+            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike(test), test.seconds)
+        asked = self.tests
+        if self.quick:
+            asked = [test for test in asked if (test.name in running if running else alike(test))] or asked
         return sorted(asked, key=key), running
 
     def one(self, test, objects, stop):
@@ -611,7 +629,7 @@ def judge(search, mutation):
     noticed, running = search.search(mutation, objects)
     if noticed:
         return f"noticed by {noticed[0]}: {noticed[1]}"
-    if search.quick and running:
+    if search.quick:
         return f"{QUICK}: {running} tests"
     return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
 

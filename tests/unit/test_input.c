@@ -625,6 +625,23 @@ static void test_a_paused_input_keeps_what_comes_and_says_not_now(void **state) 
     tram_input_fini(&input);
 }
 
+static void test_pauses_count(void **state) {
+    (void)state;
+    tram_input input;
+    assert_int_equal(tram_input_init(&input, &(tram_input_options){.parse = pausing_parser}), 0);
+    seen = 0;
+    assert_int_equal(tram_input_resume(&input), 0); /* none: that changes nothing */
+    tram_input_pause(&input);
+    tram_input_pause(&input);
+    feed(&input, "a\n");
+    assert_int_equal(tram_input_resume(&input), 0);
+    assert_true(tram_input_is_paused(&input));
+    assert_int_equal(seen, 0);
+    assert_int_equal(tram_input_resume(&input), 0);
+    assert_int_equal(seen, 1);
+    tram_input_fini(&input);
+}
+
 static int resuming_parser(tram_protocol *protocol, tram_input *input) {
     tram_bytes line;
     int status = pausing_parser(protocol, input);
@@ -675,6 +692,7 @@ int main(void) {
         cmocka_unit_test(test_bytes_that_cannot_be_kept_end_the_input),
         cmocka_unit_test(test_the_parser_is_not_called_before_there_can_be_a_message),
         cmocka_unit_test(test_a_paused_input_keeps_what_comes_and_says_not_now),
+        cmocka_unit_test(test_pauses_count),
         cmocka_unit_test(test_a_parser_that_resumes_itself_loses_nothing),
         cmocka_unit_test(test_the_failure_of_a_parser_is_that_of_the_feed),
     };

@@ -9,6 +9,7 @@
  */
 #include "transports/base/entering.h"
 #include "transports/base/protocol_adapter.h"
+#include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
 
@@ -30,14 +31,13 @@ static uint64_t earlier(uint64_t a_ns, uint64_t b_ns) {
 
 static uint64_t deadline_of(const tram_transport *transport) {
     const struct transport_owner *owner = owner_of(transport);
-    uint64_t end_ns = earlier(loop_of(transport)->end_ns, owner ? owner->whole->end_ns : 0);
+    uint64_t end_ns = earlier(loop_of(transport)->end_ns, owner ? owner->root->end_ns : 0);
     return end_ns ? end_ns : TRAM_FOREVER;
 }
 
 /* A file is being sent, or the program said that it works for this connection. */
 static bool busy(const tram_transport *transport) {
-    bool sends = (transport->flags & (T_HAS_WRITER | T_WRITER_YIELDS)) == T_HAS_WRITER;
-    return sends || (transport->more && transport->more->work);
+    return transport_sends_file(transport) || (transport->more && transport->more->work);
 }
 
 /* One step towards its end. True: a protocol was called. */
@@ -81,8 +81,11 @@ void tram__transport_ask_end(tram_transport *transport) {
     transport->flags |= T_ASKED | T_SERVER_CLOSE;
     loop->awaited++;
     transport_state(loop)->asks.run = run_pass;
-    if (transport->flags & T_MADE_PENDING)
+    if (transport->flags & T_MADE_PENDING) {
+        if (transport->flags & T_LAYERED)
+            transport_stack(transport)->calls->hurry(transport);
         return; /* the pass comes after connection_made */
+    }
     if (transport->protocol->ops->closing || busy(transport))
         ask_soon(loop);
     else

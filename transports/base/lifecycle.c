@@ -101,7 +101,7 @@ static void count_out(tram_transport *transport) {
     struct transport_owner *owner = transport->owner; /* a creator has been told by now */
     transport->owner = NULL;
     if (owner)
-        owner->detached(owner, transport);
+        owner->on_detach(owner, transport);
 }
 
 /*
@@ -151,18 +151,19 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
     transport->flags |= T_CLOSING | T_LOST_PENDING;
-    transport->dropped_writes++;
+    if (unlikely(transport->flags & T_WRITE_FAILED))
+        list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
+    else
+        transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
     if (unlikely(transport->more != NULL))
         transport_timer_cancel(loop_of(transport), &transport->more->timer);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->stop(transport);
-    struct exclusive_writer *writer = transport_writer(transport);
-    if (unlikely(writer != NULL)) {
-        tram__transport_clear_writer(transport);
+    struct exclusive_writer *writer = transport_take_writer(transport);
+    if (unlikely(writer != NULL))
         writer->lost(writer);
-    }
 }
 
 /* connection_made will never be called: what takes the place of connection_lost. */
@@ -353,14 +354,6 @@ void tram__transport_start_reading(tram_transport *transport) {
         tram__transport_receive_start(transport);
 }
 
-void tram__transport_clear_writer(tram_transport *transport) {
-    transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
-    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
-    if (unlikely(transport->flags & T_ASKED))
-        ask_soon(loop_of(transport));
-    tram__transport_start_reading(transport);
-}
-
 /* Begins to listen to what the other end does. */
 static void start(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
@@ -460,7 +453,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
     if (owner)
-        owner->attached(owner, transport);
+        owner->on_attach(owner, transport);
 }
 
 bool tram__transport_withdraw(tram_transport *transport) {

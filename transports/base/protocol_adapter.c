@@ -211,7 +211,7 @@ void tram__protocol_message_received(tram_transport *transport, tram_message *me
         report_failure(transport, status, "message_received");
 }
 
-static void call_edge(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
+static void call_event(tram_transport *transport, int (*callback)(tram_protocol *), const char *name) {
     if (!callback)
         return;
     tram_loop *loop = transport->io.loop;
@@ -229,12 +229,12 @@ static bool writer_takes_watermark(tram_transport *transport, bool paused) {
 
 void tram__protocol_pause_writing(tram_transport *transport) {
     if (!writer_takes_watermark(transport, true))
-        call_edge(transport, transport->protocol->ops->pause_writing, "pause_writing");
+        call_event(transport, transport->protocol->ops->pause_writing, "pause_writing");
 }
 
 void tram__protocol_resume_writing(tram_transport *transport) {
     if (!writer_takes_watermark(transport, false))
-        call_edge(transport, transport->protocol->ops->resume_writing, "resume_writing");
+        call_event(transport, transport->protocol->ops->resume_writing, "resume_writing");
 }
 
 /* ---- Subprocesses ---- */
@@ -264,5 +264,5 @@ void tram__protocol_pipe_connection_lost(tram_transport *transport, int fd, cons
 }
 
 void tram__protocol_process_exited(tram_transport *transport) {
-    call_edge(transport, transport->protocol->ops->process_exited, "process_exited");
+    call_event(transport, transport->protocol->ops->process_exited, "process_exited");
 }

@@ -26,6 +26,10 @@ struct stack_calls {
     void (*stop)(tram_transport *transport);
     /* connection_lost is next, or what takes its place. */
     void (*lost)(tram_transport *transport);
+    /* It is asked to end: what is not ready has but a moment to become so. */
+    void (*hurry)(tram_transport *transport);
+    /* Nothing is queued any more while layers shut down. */
+    void (*drained)(tram_transport *transport);
     /* With the transport's memory. */
     void (*free)(tram_transport *transport);
     /* A custom carrier received bytes, or the end of its stream. */
@@ -45,8 +49,9 @@ struct layer_stack {
     struct deadline deadline;  /* of the starts, later of the shutdowns */
     tram_transport *transport;
     const char *failed_operation;
-    int failed;     /* tram__layer_fail() was called while a layer was on the stack */
-    unsigned depth; /* of calls into layers */
+    int failed;      /* tram__layer_fail() was called while a layer was on the stack */
+    int send_failed; /* … or the carrier could not send (W-5) */
+    unsigned depth;  /* of calls into layers */
     bool stepping;
     bool again;       /* step once more */
     bool grew;        /* something was written since the water marks were looked at */
@@ -54,6 +59,7 @@ struct layer_stack {
     bool flushing;    /* the outbox is being sent */
     bool below_ended; /* the carrier's stream has ended */
     bool shut;        /* all layers are shut down */
+    bool finished;    /* the carrier's writing side was ended before that: what layers write is dropped */
 };
 
 static inline struct layer_stack *transport_stack(const tram_transport *transport) {
@@ -66,6 +72,11 @@ static inline size_t transport_write_size(const tram_transport *transport) {
     if (unlikely(transport->flags & T_LAYERED))
         size += transport_stack(transport)->kept + transport_stack(transport)->outbox.size;
     return size;
+}
+
+/* The transport is open, and a layer on it not ready: only its end can be asked for (Y-7). */
+static inline bool transport_layers_starting(const tram_transport *transport) {
+    return unlikely((transport->flags & (T_LAYERED | T_EXCLUSIVE | T_HAS_WRITER)) == (T_LAYERED | T_EXCLUSIVE));
 }
 
 /* The goodbyes of layers are not all said yet. */

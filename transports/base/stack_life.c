@@ -43,6 +43,22 @@ int tram__stack_limit_time(struct layer_stack *stack, uint64_t timeout_ns) {
     return tram__deadline_start(loop, &stack->deadline, when);
 }
 
+/* Honest peers are quick, and of those who stall no end is to wait for long (G-2). */
+void tram__stack_hurry(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    tram_loop *loop = loop_of(transport);
+    uint64_t when = time_after(tram__clock(loop), TRAM_LAYERS_ENDING_NS);
+    if (!stack_is_starting(transport))
+        return;
+    if (stack->deadline.timer.place != TIMER_IDLE) {
+        if (stack->deadline.timer.deadline <= when)
+            return;
+        deadline_cancel(loop, &stack->deadline);
+    }
+    if (tram__deadline_start(loop, &stack->deadline, when))
+        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+}
+
 /* ---- Beginning: each layer gets ready, from the bottom upwards ---- */
 
 /* True: it is ready, and the next one's turn. */
@@ -105,6 +121,20 @@ static bool shut_layer(tram_transport *transport, struct layer *layer) {
     return !status && !stack_is_lost(transport);
 }
 
+/*
+ * A server or loop that ends does not wait for the peer's goodbye with the end of the stream: once every layer has said
+ * its own, and all of it was sent, what is left is to read.
+ */
+void tram__stack_finish_early(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    bool said = transport->flags & T_SERVER_CLOSE && stack->bottom->state == LAYER_SHUTTING_DOWN;
+    if (!said || stack->finished || transport_write_size(transport) || !transport_kind_of(transport)->can_write_eof)
+        return;
+    stack->finished = true;
+    transport->flags |= T_WRITING_ENDED;
+    (void)transport_kind_of(transport)->end_writing(transport); /* a dead connection is told by reading */
+}
+
 /* False: not yet, or the transport was lost meanwhile. */
 bool tram__stack_shut(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
@@ -117,6 +147,8 @@ bool tram__stack_shut(tram_transport *transport) {
                 longest = each->shutdown_timeout_ns > longest ? each->shutdown_timeout_ns : longest;
             if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
                 tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+            else
+                tram__stack_finish_early(transport);
             return false;
         }
     }

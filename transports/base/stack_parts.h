@@ -20,11 +20,14 @@ static inline bool stack_may_deliver(const tram_transport *transport) {
 
 /*
  * The protocol does not read, but layers keep bytes for writing until the peer says something: they are asked all the
- * same until something of theirs is held for the protocol.
+ * same until something of theirs is held for the protocol, or, while a close waits for a file, what they have is
+ * dropped.
  */
 static inline bool stack_reads_ahead(const tram_transport *transport) {
-    return (transport->flags & (T_MADE | T_HELD | T_CLOSING | T_EOF)) == T_MADE &&
-           transport->flags & (T_PAUSED | T_HAS_WRITER) && transport_stack(transport)->kept;
+    if (likely(!transport_stack(transport)->kept) || (transport->flags & (T_MADE | T_EOF)) != T_MADE)
+        return false;
+    return transport->flags & T_CLOSING ? transport_sends_file(transport)
+                                        : !(transport->flags & T_HELD) && transport->flags & (T_PAUSED | T_HAS_WRITER);
 }
 
 /* It is looked at in the next tick. */
@@ -64,6 +67,8 @@ struct layer *tram__stack_first_not_ready(const struct layer_stack *stack);
 
 /* The deadline of the starts or the shutdowns. Of two the later one counts; 0: no limit. 0 or -ENOMEM. */
 int tram__stack_limit_time(struct layer_stack *stack, uint64_t timeout_ns);
+/* It is asked to end: what is not ready has but a moment left. */
+void tram__stack_hurry(tram_transport *transport);
 void tram__stack_expired(tram_loop *loop, struct deadline *deadline);
 
 static inline void stack_end_limit(struct layer_stack *stack) {
@@ -75,6 +80,9 @@ bool tram__stack_start(tram_transport *transport);
 
 /* Each layer is shut down, from the top downwards. False: not yet, or the transport was lost meanwhile. */
 bool tram__stack_shut(tram_transport *transport);
+
+/* Ends the carrier's writing side before the layers are shut down, where that can be. */
+void tram__stack_finish_early(tram_transport *transport);
 
 /* The last layer removed itself: the protocol is on the carrier again. */
 void tram__stack_come_down(tram_transport *transport);

@@ -9,9 +9,13 @@
 /* ---- Reading ---- */
 
 int tram__transport_pause_reading(tram_transport *transport) {
+    if (transport_layers_starting(transport) && transport->flags & T_MADE)
+        return TRAM_ESTATE;
     if (transport->flags & (T_PAUSED | T_CLOSING | T_EOF))
         return 0;
     transport->flags |= T_PAUSED;
+    if (transport_layers_starting(transport))
+        return 0; /* they read */
     tram__io_receive_stop(&transport->io);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->paused(transport);
@@ -19,6 +23,8 @@ int tram__transport_pause_reading(tram_transport *transport) {
 }
 
 int tram__transport_resume_reading(tram_transport *transport) {
+    if (transport_layers_starting(transport) && transport->flags & T_MADE)
+        return TRAM_ESTATE;
     if (!(transport->flags & T_PAUSED) || transport->flags & (T_CLOSING | T_EOF))
         return 0;
     transport->flags &= ~(uint32_t)T_PAUSED;
@@ -42,9 +48,9 @@ void tram__transport_cut(tram_transport *transport, enum end_reason reason, cons
     tram_transport_abort(transport);
 }
 
-static bool belongs_to(const tram_transport *transport, const struct transport_owner *whole) {
+static bool belongs_to(const tram_transport *transport, const struct transport_owner *root) {
     bool owned = !(transport->flags & T_HAS_CREATOR) && transport->owner;
-    return owned && transport->owner->whole == whole;
+    return owned && transport->owner->root == root;
 }
 
 void tram__transport_close_gracefully(tram_transport *transport) {
@@ -52,11 +58,11 @@ void tram__transport_close_gracefully(tram_transport *transport) {
     tram_transport_close(transport);
 }
 
-void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
                           void (*visit)(tram_transport *transport, void *arg), void *arg) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
         struct io *io = loop->io_slots[slot].io;
-        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, whole))
+        if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, root))
             visit((tram_transport *)(void *)io, arg);
     }
 }
@@ -102,10 +108,7 @@ bool tram_transport_is_closing(const tram_transport *transport) {
 
 /* ---- Who is at the ends ---- */
 
-int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol) {
-    int status = enter(transport, __func__);
-    if (unlikely(status))
-        return status;
+int tram__transport_set_protocol(tram_transport *transport, tram_protocol *protocol) {
     if (!protocol || !protocol->ops)
         return TRAM_ETYPE;
     transport_flush_writer(transport);
@@ -126,6 +129,13 @@ int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protoc
         tram__protocol_release_soon(loop_of(transport), old);
     }
     return 0;
+}
+
+int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol) {
+    int status = enter(transport, __func__);
+    if (!status && transport_layers_starting(transport) && transport->flags & T_MADE)
+        status = TRAM_ESTATE;
+    return status ? status : tram__transport_set_protocol(transport, protocol);
 }
 
 tram_protocol *tram_transport_get_protocol(const tram_transport *transport) {

@@ -5,6 +5,8 @@
 #ifndef TRAM_TRANSPORTS_BASE_TRANSPORT_H
 #define TRAM_TRANSPORTS_BASE_TRANSPORT_H
 
+#include <errno.h>
+
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/types.h"
 
@@ -22,6 +24,12 @@ int tram__transport_cork(tram_transport *transport);
 int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
+/* Sends what corking holds back; uncork has nothing to do then. */
+void tram__transport_end_corking(tram_transport *transport);
+
+/* The same as tram_transport_set_protocol(), also while a layer on the open transport is not ready. */
+int tram__transport_set_protocol(tram_transport *transport, tram_protocol *protocol);
+
 /* Bytes joined the write queue: asks for writability, heeds the limits. */
 void tram__transport_queued(tram_transport *transport);
 
@@ -37,7 +45,7 @@ void tram__transport_count_sent(tram_transport *transport, size_t sent);
 /* Bytes moved: the owner is told, if it wants to know. */
 static inline void transport_moved(tram_transport *transport, enum traffic direction) {
     if (unlikely(transport->flags & T_METERED) && transport->owner)
-        transport->owner->moved(transport->owner, direction);
+        transport->owner->on_bytes(transport->owner, direction);
 }
 
 /* Water marks, for kinds that keep their own queue in queue.size: after it grew, and after it shrank. */
@@ -156,6 +164,24 @@ void tram__transport_end_by(tram_transport *transport, enum end_reason reason, i
                             void *user);
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
 
+/* A send failed for good (W-5): lost with that error, after what the peer had sent was delivered. */
+void tram__transport_send_failed(tram_transport *transport, int code, const char *operation);
+
+/* The kernel has no memory for it now, with this code: what is queued is tried again soon. */
+void tram__transport_send_later(tram_transport *transport, int code);
+
+static inline bool send_is_starved(ssize_t sent) {
+    return sent == -ENOBUFS || sent == -ENOMEM;
+}
+
+/* The stream has ended, or a receive failed, of one whose send had failed before. */
+static inline bool transport_heard_all(tram_transport *transport) {
+    if (likely(!(transport->flags & T_WRITE_FAILED)))
+        return false;
+    tram__transport_schedule_lost(transport);
+    return true;
+}
+
 /* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */
 void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message);
 
@@ -197,7 +223,7 @@ void tram__transport_describe(const tram_transport *transport, char *text, size_
 void tram__transport_validate(const tram_transport *transport);
 
 /* Calls `visit` for every open transport of the loop that `whole` or one who stands in for it owns. */
-void tram__transport_each(tram_loop *loop, const struct transport_owner *whole,
+void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
                           void (*visit)(tram_transport *transport, void *arg), void *arg);
 
 #endif

@@ -100,13 +100,13 @@ struct transport_end {
 
 /* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
 struct transport_owner {
-    void (*attached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_attach)(struct transport_owner *owner, tram_transport *transport);
     /* After connection_lost has returned and the descriptor is closed (V-15). */
-    void (*detached)(struct transport_owner *owner, tram_transport *transport);
+    void (*on_detach)(struct transport_owner *owner, tram_transport *transport);
     /* Bytes moved, of a transport with T_METERED. */
-    void (*moved)(struct transport_owner *owner, enum traffic direction);
-    struct transport_owner *whole; /* the server's; itself, if this is it */
-    uint64_t end_ns;               /* of the server's: when its drain is over; 0: it does not drain */
+    void (*on_bytes)(struct transport_owner *owner, enum traffic direction);
+    struct transport_owner *root; /* the server's; itself, if this is it */
+    uint64_t end_ns;              /* of the server's: when its drain is over; 0: it does not drain */
 };
 
 /* When pause_writing and resume_writing are called, and what is too much. */
@@ -137,13 +137,13 @@ struct transport_more {
     char *detail;               /* of the error that ends it; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
-    size_t descriptors_room; /* for so many */
-    uint32_t address;        /* the slot of its address, or 0: address.c */
-    bool held_end;           /* behind what is held comes the end of the stream, which a carrier tells once */
-    size_t descriptors_left; /* waiting to be taken, within the callback with which they came */
-    size_t work;             /* begun and not ended: graceful.c */
-    struct list working;     /* while there is some */
-    const int *descriptors;  /* the first of these */
+    size_t descriptors_capacity; /* for so many */
+    uint32_t address;            /* the slot of its address, or 0: address.c */
+    bool held_end;               /* behind what is held comes the end of the stream, which a carrier tells once */
+    size_t descriptors_left;     /* waiting to be taken, within the callback with which they came */
+    size_t work;                 /* begun and not ended: graceful.c */
+    struct list working;         /* while there is some */
+    const int *descriptors;      /* the first of these */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -173,6 +173,8 @@ enum transport_flag {
     T_RESET = 1 << 22,         /* accepted bytes were dropped: the peer is to see a reset (W-30) */
     T_ASKED = 1 << 23,         /* it was asked to end when its work is done: graceful.c */
     T_TOLD = 1 << 24,          /* … and its protocol's `closing` was called */
+    T_WRITE_FAILED = 1 << 25,  /* a send failed: lost with that when what came before was delivered (W-5) */
+    T_SEND_LATER = 1 << 26,    /* the kernel had no memory: failed_send.c tries again */
     T_FLAGS_END,               /* one above the last */
 };
 
@@ -207,6 +209,21 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
 
 static inline struct exclusive_writer *transport_writer(const tram_transport *transport) {
     return unlikely(transport->flags & T_HAS_WRITER) ? transport->on.writer : NULL;
+}
+
+/* The one that leaves, or is sent off; NULL: there is none. */
+static inline struct exclusive_writer *transport_take_writer(tram_transport *transport) {
+    struct exclusive_writer *writer = transport_writer(transport);
+    if (unlikely(writer != NULL)) {
+        transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
+        transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    }
+    return writer;
+}
+
+/* Bytes of a file, or of somebody else's, are written: they count as queued. */
+static inline bool transport_sends_file(const tram_transport *transport) {
+    return unlikely((transport->flags & (T_HAS_WRITER | T_WRITER_YIELDS)) == T_HAS_WRITER);
 }
 
 /* Before anybody but a writer of T_WRITER_YIELDS does something to the queue. */

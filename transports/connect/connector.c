@@ -3,7 +3,7 @@
  *
  * The operation is its own future and goes one way: look the names up, try the addresses (in turn, or as a staggered
  * race), make protocol and transport. Every attempt that fails leaves a record; what the caller gets when all did is
- * decided at the end (C-9, C-10). Whatever ends the operation goes through settle().
+ * decided at the end (C-9, C-10). Whatever ends the operation goes through cancel_pending().
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -112,7 +112,7 @@ static int attempt_leave(struct attempt *attempt) {
 }
 
 /* Ends whatever is under way; the future is left to be completed. */
-static void settle(struct connector *connector) {
+static void cancel_pending(struct connector *connector) {
     tram_loop *loop = loop_of(connector);
     list_remove(&connector->hook.link);
     tram__lookup_end(&connector->remote);
@@ -125,7 +125,7 @@ static void settle(struct connector *connector) {
 }
 
 static void fail(struct connector *connector, const tram_error *error) {
-    settle(connector);
+    cancel_pending(connector);
     tram__future_fail(&connector->future, error);
     tram__future_drop(&connector->future);
 }
@@ -136,7 +136,7 @@ static void fail_code(struct connector *connector, int code, const char *operati
 }
 
 static void cancel_now(struct connector *connector) {
-    settle(connector);
+    cancel_pending(connector);
     tram__future_finish_cancelled(&connector->future);
     tram__future_drop(&connector->future);
 }
@@ -247,7 +247,7 @@ static bool fail_combined(struct connector *connector, unsigned count) {
         error.causes = (const tram_error *const *)(void *)block;
         error.cause_count = count;
     }
-    settle(connector);
+    cancel_pending(connector);
     tram__future_fail(&connector->future, &error);
     memory_put(allocator, block, causes_size + text_size);
     tram__future_drop(&connector->future);
@@ -291,7 +291,7 @@ static int secure(struct connector *connector) {
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
 static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
-    settle(connector);
+    cancel_pending(connector);
     /* The factory may cancel the operation. */
     tram_future_hold(&connector->future);
     tram_protocol *protocol = NULL;
@@ -556,7 +556,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
 
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
-    settle(connector);
+    cancel_pending(connector);
     connector->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);

@@ -83,7 +83,7 @@ int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protoco
         return status;
     }
     if (protocol && protocol != transport->protocol)
-        (void)tram_transport_set_protocol(transport, protocol);
+        (void)tram__transport_set_protocol(transport, protocol);
     if (ret_future)
         *ret_future = tram_future_hold(&starting->future);
     return 0;

@@ -101,10 +101,10 @@ static int custom_write_eof(tram_transport *transport) {
 static int custom_pause_reading(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     bool reading = transport->io.wanted & IO_READ;
-    tram__transport_pause_reading(transport);
+    int status = tram__transport_pause_reading(transport);
     if (reading && !(transport->io.wanted & IO_READ) && custom->ops->pause_reading)
         call_entry(custom, custom->ops->pause_reading, "pause_reading");
-    return 0;
+    return status;
 }
 
 /* connection_made has returned. */

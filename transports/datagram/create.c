@@ -1,6 +1,6 @@
 /*
  * loop.create_datagram_endpoint: the operation is its own future. It looks the names up, opens the socket, which never
- * takes time, and makes protocol and transport. Whatever ends it goes through settle().
+ * takes time, and makes protocol and transport. Whatever ends it goes through cancel_pending().
  */
 #include <errno.h>
 #include <string.h>
@@ -42,7 +42,7 @@ static tram_loop *loop_of(const struct creator *creator) {
 
 /* ---- Ending ---- */
 
-static void settle(struct creator *creator) {
+static void cancel_pending(struct creator *creator) {
     list_remove(&creator->hook.link);
     tram__lookup_end(&creator->local);
     tram__lookup_end(&creator->remote);
@@ -66,13 +66,13 @@ static void close_socket(struct creator *creator, int fd) {
 }
 
 static void fail(struct creator *creator, const tram_error *error) {
-    settle(creator);
+    cancel_pending(creator);
     tram__future_fail(&creator->future, error);
     tram__future_drop(&creator->future);
 }
 
 static void cancel_now(struct creator *creator) {
-    settle(creator);
+    cancel_pending(creator);
     tram__future_finish_cancelled(&creator->future);
     tram__future_drop(&creator->future);
 }
@@ -100,7 +100,7 @@ static void creator_cancel(tram_future *future) {
 /* Makes protocol and transport of an open socket, which is closed if that fails. */
 static void attach(struct creator *creator, int fd, const struct datagram_setup *given) {
     tram_loop *loop = loop_of(creator);
-    settle(creator);
+    cancel_pending(creator);
     /* The factory may cancel the operation. */
     tram_future_hold(&creator->future);
     tram_protocol *protocol = NULL;
@@ -181,15 +181,7 @@ static int look_up_one(struct creator *creator, struct lookup *lookup, const str
 
 /* Asks for all names; what needs no asking is there at once. */
 static int look_up(struct creator *creator, const tram_datagram_options *options) {
-    struct lookup_query query = {
-        .host = options->local_host,
-        .port = options->local_port,
-        .family = options->family,
-        .protocol = options->protocol,
-        .flags = options->flags,
-        .type = SOCK_DGRAM,
-        .any = true,
-    };
+    struct lookup_query query = datagram_local_query(options);
     int status = look_up_one(creator, &creator->local, &query, local_found);
     query.host = options->remote_host;
     query.port = options->remote_port;
@@ -231,7 +223,7 @@ static int creator_new(tram_loop *loop, tram_protocol_factory factory, void *arg
 
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct creator *creator, int status, tram_future **ret_future) {
-    settle(creator);
+    cancel_pending(creator);
     creator->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);

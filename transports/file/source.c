@@ -7,7 +7,7 @@
 #include "core/base/invalid.h"
 #include "core/jobs/executor.h"
 
-static int look(struct file_source *source) {
+static int read_size(struct file_source *source) {
     struct stat status;
     if (source->loop->sys->fstat(source->file, &status) < 0)
         return -errno;
@@ -24,7 +24,7 @@ int tram__file_source_open(struct file_source *source, tram_loop *loop, int file
     *source = (struct file_source){
         .loop = loop, .file = file, .offset = (uint64_t)offset, .count = (uint64_t)(count < most ? count : most)};
     source->sequential = loop->sys->lseek(file, 0, SEEK_CUR) < 0 && errno == ESPIPE;
-    return look(source);
+    return read_size(source);
 }
 
 static bool at_end(const struct file_source *source) {
@@ -35,7 +35,7 @@ bool tram__file_source_done(struct file_source *source) {
     if (source->sent >= source->count)
         return true;
     /* The file may have grown. */
-    return at_end(source) && (look(source) < 0 || at_end(source));
+    return at_end(source) && (read_size(source) < 0 || at_end(source));
 }
 
 struct io_range tram__file_source_next(const struct file_source *source, size_t limit) {

@@ -24,7 +24,7 @@ static enum limit next_deadline(const struct expiry *expiry, uint64_t *ret_when)
         limit = LIMIT_FIRST_BYTE;
         *ret_when = expiry->first_byte_ns;
     }
-    uint64_t idle_ns = time_after(expiry->active_ns, expiry->expiries->limits->most.idle_timeout_ns);
+    uint64_t idle_ns = time_after(expiry->active_ns, expiry->expiries->limits->bounds.idle_timeout_ns);
     if (idle_ns < *ret_when) {
         limit = LIMIT_IDLE;
         *ret_when = idle_ns;
@@ -58,18 +58,18 @@ static struct expiry *expiry_of(struct transport_owner *owner) {
     return container_of(owner, struct expiry, owner);
 }
 
-static void attached(struct transport_owner *owner, tram_transport *transport) {
-    struct transport_owner *server = owner->whole;
+static void on_attach(struct transport_owner *owner, tram_transport *transport) {
+    struct transport_owner *server = owner->root;
     expiry_of(owner)->transport = transport;
-    server->attached(server, transport);
+    server->on_attach(server, transport);
 }
 
-static void detached(struct transport_owner *owner, tram_transport *transport) {
+static void on_detach(struct transport_owner *owner, tram_transport *transport) {
     struct expiry *expiry = expiry_of(owner);
-    struct transport_owner *server = owner->whole;
+    struct transport_owner *server = owner->root;
     deadline_cancel(transport->io.loop, &expiry->deadline);
     pool_put(&expiry->expiries->pool, expiry);
-    server->detached(server, transport);
+    server->on_detach(server, transport);
 }
 
 /* With a timer running, the loop has read the clock for this turn. */
@@ -77,11 +77,11 @@ static uint64_t time_of_turn(const tram_loop *loop) {
     return likely(loop->timers.now) ? loop->timers.now : tram__clock(loop);
 }
 
-static void moved(struct transport_owner *owner, enum traffic direction) {
+static void on_bytes(struct transport_owner *owner, enum traffic direction) {
     struct expiry *expiry = expiry_of(owner);
     if (direction == TRAFFIC_IN)
         expiry->first_byte_ns = NEVER;
-    if (expiry->expiries->limits->most.idle_timeout_ns != NEVER)
+    if (expiry->expiries->limits->bounds.idle_timeout_ns != NEVER)
         expiry->active_ns = time_of_turn(expiry->transport->io.loop);
 }
 
@@ -100,24 +100,24 @@ void tram__expiries_fini(struct expiries *expiries) {
 
 int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, tram_protocol *protocol,
                             struct stream_options *options, tram_transport **ret_transport) {
-    const tram_server_limits *most = &expiries->limits->most;
+    const tram_server_limits *bounds = &expiries->limits->bounds;
     struct expiry *expiry = pool_get(&expiries->pool);
     if (!expiry)
         return -ENOMEM;
     uint64_t now = tram__clock(loop), when;
     *expiry = (struct expiry){
-        .owner = {.attached = attached, .detached = detached, .moved = moved, .whole = expiries->server},
+        .owner = {.on_attach = on_attach, .on_detach = on_detach, .on_bytes = on_bytes, .root = expiries->server},
         .deadline.expire = expired,
         .expiries = expiries,
         .active_ns = now,
-        .first_byte_ns = time_after(now, most->first_byte_timeout_ns),
-        .total_ns = time_after(now, most->total_timeout_ns),
+        .first_byte_ns = time_after(now, bounds->first_byte_timeout_ns),
+        .total_ns = time_after(now, bounds->total_timeout_ns),
     };
     next_deadline(expiry, &when);
     int status = tram__deadline_start(loop, &expiry->deadline, when);
     if (!status) {
         options->owner = &expiry->owner;
-        options->metered = most->idle_timeout_ns != NEVER || most->first_byte_timeout_ns != NEVER;
+        options->metered = bounds->idle_timeout_ns != NEVER || bounds->first_byte_timeout_ns != NEVER;
         status = tram__stream_new(loop, fd, protocol, options, ret_transport);
     }
     if (status) {

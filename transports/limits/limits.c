@@ -40,9 +40,9 @@ static size_t limits_size(unsigned shards) {
 
 static int add_sources(struct limits *limits) {
     struct sources_options options = {
-        .most = limits->most.max_per_source,
-        .bits_ipv4 = bits_of(limits->most.source_bits_ipv4, 32),
-        .bits_ipv6 = bits_of(limits->most.source_bits_ipv6, 64),
+        .most = limits->bounds.max_per_source,
+        .bits_ipv4 = bits_of(limits->bounds.source_bits_ipv4, 32),
+        .bits_ipv6 = bits_of(limits->bounds.source_bits_ipv6, 64),
         .shared = limits->shards > 1,
     };
     return options.most ? tram__sources_new(&limits->allocator, &options, &limits->sources) : 0;
@@ -55,17 +55,17 @@ int tram__limits_new(const tram_allocator *allocator, const tram_server_limits *
         return -ENOMEM;
     limits->allocator = *allocator;
     limits->shards = shards;
-    limits->most = *wanted;
-    tram_server_limits *most = &limits->most;
-    most->write_high = mark_of(wanted->write_high);
-    most->write_low = mark_of(wanted->write_low);
-    tram__transport_water_marks(&most->write_high, &most->write_low);
+    limits->bounds = *wanted;
+    tram_server_limits *bounds = &limits->bounds;
+    bounds->write_high = mark_of(wanted->write_high);
+    bounds->write_low = mark_of(wanted->write_low);
+    tram__transport_water_marks(&bounds->write_high, &bounds->write_low);
     limits->write =
-        (struct write_limits){.high = most->write_high, .low = most->write_low, .hard = most->write_hard_limit};
-    limits->expires = most->idle_timeout_ns || most->first_byte_timeout_ns || most->total_timeout_ns;
-    most->idle_timeout_ns = span_of(wanted->idle_timeout_ns);
-    most->first_byte_timeout_ns = span_of(wanted->first_byte_timeout_ns);
-    most->total_timeout_ns = span_of(wanted->total_timeout_ns);
+        (struct write_limits){.high = bounds->write_high, .low = bounds->write_low, .hard = bounds->write_hard_limit};
+    limits->expires = bounds->idle_timeout_ns || bounds->first_byte_timeout_ns || bounds->total_timeout_ns;
+    bounds->idle_timeout_ns = span_of(wanted->idle_timeout_ns);
+    bounds->first_byte_timeout_ns = span_of(wanted->first_byte_timeout_ns);
+    bounds->total_timeout_ns = span_of(wanted->total_timeout_ns);
     if (add_sources(limits)) {
         tram__limits_free(limits);
         return -ENOMEM;

@@ -31,7 +31,7 @@ struct limit_tally {
 
 struct limits {
     tram_allocator allocator;
-    tram_server_limits most; /* defaults filled in; deadlines that are off are TRAM_FOREVER */
+    tram_server_limits bounds; /* defaults filled in; deadlines that are off are TRAM_FOREVER */
     struct write_limits write;
     struct sources *sources; /* NULL: as many as there are */
     bool expires;            /* a connection has a deadline */

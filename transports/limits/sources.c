@@ -27,7 +27,7 @@ struct source {
 /* Linear probing; whoever leaves has those behind it move up, so that there are no tombstones. */
 struct table {
     struct source *slots;
-    uint32_t room; /* 0, or a power of 2 */
+    uint32_t capacity; /* 0, or a power of 2 */
 };
 
 /*
@@ -111,19 +111,19 @@ static uint64_t hash_of(const struct sources *sources, const struct source *sour
 /* ---- A table ---- */
 
 static inline uint32_t home_of(const struct table *table, uint64_t hash) {
-    return (uint32_t)hash & (table->room - 1);
+    return (uint32_t)hash & (table->capacity - 1);
 }
 
 /* Where it is, or would be: there must be a free slot. */
 static struct source *find_in(const struct table *table, const struct source *source, uint64_t hash) {
     uint32_t slot = home_of(table, hash);
     while (table->slots[slot].count && !same(&table->slots[slot], source))
-        slot = (slot + 1) & (table->room - 1);
+        slot = (slot + 1) & (table->capacity - 1);
     return &table->slots[slot];
 }
 
 static void move_up(const struct sources *sources, struct table *table, uint32_t hole) {
-    uint32_t mask = table->room - 1;
+    uint32_t mask = table->capacity - 1;
     for (uint32_t slot = (hole + 1) & mask; table->slots[slot].count; slot = (slot + 1) & mask) {
         uint32_t home = home_of(table, hash_of(sources, &table->slots[slot]));
         if (((slot - home) & mask) < ((slot - hole) & mask))
@@ -135,22 +135,22 @@ static void move_up(const struct sources *sources, struct table *table, uint32_t
 }
 
 static void drop_table(const struct sources *sources, struct table *table) {
-    memory_put(&sources->allocator, table->slots, table->room * sizeof *table->slots);
+    memory_put(&sources->allocator, table->slots, table->capacity * sizeof *table->slots);
     *table = (struct table){0};
 }
 
 /* ---- A stripe, with its lock held ---- */
 
 static bool resizing(const struct stripe *stripe) {
-    return stripe->next.room || stripe->former.room;
+    return stripe->next.capacity || stripe->former.capacity;
 }
 
 static uint32_t clear_some(struct stripe *stripe) {
     struct table *next = &stripe->next;
-    uint32_t left = next->room - stripe->cleared, count = left < CLEAR_SLOTS ? left : CLEAR_SLOTS;
+    uint32_t left = next->capacity - stripe->cleared, count = left < CLEAR_SLOTS ? left : CLEAR_SLOTS;
     memset(next->slots + stripe->cleared, 0, count * sizeof *next->slots);
     stripe->cleared += count;
-    if (stripe->cleared == next->room) {
+    if (stripe->cleared == next->capacity) {
         stripe->former = stripe->present;
         stripe->present = *next;
         stripe->emptied = 0;
@@ -163,7 +163,7 @@ static uint32_t clear_some(struct stripe *stripe) {
 static uint32_t move_some(const struct sources *sources, struct stripe *stripe) {
     struct table *former = &stripe->former;
     uint32_t steps = 0;
-    for (; steps < MOVE_STEPS && stripe->emptied < former->room; steps++) {
+    for (; steps < MOVE_STEPS && stripe->emptied < former->capacity; steps++) {
         const struct source *source = &former->slots[stripe->emptied];
         if (!source->count) {
             stripe->emptied++;
@@ -172,25 +172,25 @@ static uint32_t move_some(const struct sources *sources, struct stripe *stripe) 
         *find_in(&stripe->present, source, hash_of(sources, source)) = *source;
         move_up(sources, former, stripe->emptied);
     }
-    if (stripe->emptied == former->room)
+    if (stripe->emptied == former->capacity)
         drop_table(sources, former);
     return steps;
 }
 
 /* A part of the change of size that is under way. */
 static void go_on(const struct sources *sources, struct stripe *stripe) {
-    uint32_t work = stripe->next.room ? clear_some(stripe) : 0;
-    if (stripe->former.room)
+    uint32_t work = stripe->next.capacity ? clear_some(stripe) : 0;
+    if (stripe->former.capacity)
         work += move_some(sources, stripe);
     if (work > stripe->most_work)
         stripe->most_work = work;
 }
 
-static int resize(const struct sources *sources, struct stripe *stripe, uint32_t room) {
-    struct source *slots = memory_get(&sources->allocator, room * sizeof *slots);
+static int resize(const struct sources *sources, struct stripe *stripe, uint32_t capacity) {
+    struct source *slots = memory_get(&sources->allocator, capacity * sizeof *slots);
     if (!slots)
         return -ENOMEM;
-    stripe->next = (struct table){.slots = slots, .room = room};
+    stripe->next = (struct table){.slots = slots, .capacity = capacity};
     stripe->cleared = 0;
     go_on(sources, stripe);
     return 0;
@@ -198,25 +198,25 @@ static int resize(const struct sources *sources, struct stripe *stripe, uint32_t
 
 /* Before one is added. Without memory for more it may get crowded, but one slot stays free. */
 static int make_room(const struct sources *sources, struct stripe *stripe) {
-    uint32_t room = stripe->present.room;
-    if (stripe->used < room - room / 4)
+    uint32_t capacity = stripe->present.capacity;
+    if (stripe->used < capacity - capacity / 4)
         return 0;
     int status = -ENOMEM;
-    if (!resizing(stripe) && room < SLOTS_MAX)
-        status = resize(sources, stripe, room ? room * 2 : SMALLEST);
-    return status && stripe->used + 1 < room ? 0 : status;
+    if (!resizing(stripe) && capacity < SLOTS_MAX)
+        status = resize(sources, stripe, capacity ? capacity * 2 : SMALLEST);
+    return status && stripe->used + 1 < capacity ? 0 : status;
 }
 
 /* The table that has it, or would take it; NULL: there is none. */
 static struct table *find(struct stripe *stripe, const struct source *source, uint64_t hash,
                           struct source **ret_place) {
     *ret_place = NULL;
-    if (stripe->former.room) {
+    if (stripe->former.capacity) {
         *ret_place = find_in(&stripe->former, source, hash);
         if ((*ret_place)->count)
             return &stripe->former;
     }
-    if (!stripe->present.room)
+    if (!stripe->present.capacity)
         return NULL;
     *ret_place = find_in(&stripe->present, source, hash);
     return &stripe->present;
@@ -251,9 +251,9 @@ static void leave(const struct sources *sources, struct stripe *stripe, const st
         return;
     move_up(sources, table, (uint32_t)(place - table->slots));
     stripe->used--;
-    uint32_t room = stripe->present.room;
-    if (room > SMALLEST && stripe->used < room / 8 && !resizing(stripe))
-        (void)resize(sources, stripe, room / 2); /* without memory it stays large */
+    uint32_t capacity = stripe->present.capacity;
+    if (capacity > SMALLEST && stripe->used < capacity / 8 && !resizing(stripe))
+        (void)resize(sources, stripe, capacity / 2); /* without memory it stays large */
 }
 
 /* ---- The interface ---- */
@@ -331,15 +331,16 @@ size_t tram__sources_count(const struct sources *sources) {
 }
 
 size_t tram__sources_room(const struct sources *sources) {
-    size_t room = 0;
+    size_t capacity = 0;
     for (unsigned i = 0; i < STRIPES; i++)
-        room += sources->stripes[i].present.room + sources->stripes[i].next.room + sources->stripes[i].former.room;
-    return room;
+        capacity += sources->stripes[i].present.capacity + sources->stripes[i].next.capacity +
+                    sources->stripes[i].former.capacity;
+    return capacity;
 }
 
 static size_t longest_run(const struct table *table) {
     size_t longest = 0, run = 0;
-    for (uint32_t slot = 0; slot < table->room; slot++) {
+    for (uint32_t slot = 0; slot < table->capacity; slot++) {
         run = table->slots[slot].count ? run + 1 : 0;
         longest = run > longest ? run : longest;
     }

@@ -13,7 +13,7 @@ struct peek {
     struct close_hook hook;
     struct deferred_free deferred;
     struct deadline deadline;
-    size_t room;
+    size_t capacity;
     tram_peeked peeked;
     char bytes[];
 };
@@ -28,7 +28,7 @@ static void dispose(tram_loop *loop, struct deferred_free *deferred) {
 }
 
 /* Lets go of the socket; an event of this tick may still name the io, so the memory stays until its end. */
-static void settle(struct peek *peek) {
+static void stop_watching(struct peek *peek) {
     tram_loop *loop = peek->future.loop;
     tram__io_remove(&peek->io);
     list_remove(&peek->hook.link);
@@ -37,12 +37,12 @@ static void settle(struct peek *peek) {
 }
 
 static void complete(struct peek *peek) {
-    settle(peek);
+    stop_watching(peek);
     tram__future_finish(&peek->future, &peek->peeked);
 }
 
 static void cancel(tram_future *future) {
-    settle((struct peek *)future);
+    stop_watching((struct peek *)future);
     tram__future_finish_cancelled(future);
 }
 
@@ -61,7 +61,7 @@ static void expired(tram_loop *loop, struct deadline *deadline) {
 static int buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     struct peek *peek = peek_of(io);
     *ret_memory = peek->bytes + peek->peeked.size;
-    *ret_size = peek->room - peek->peeked.size;
+    *ret_size = peek->capacity - peek->peeked.size;
     return 0;
 }
 
@@ -69,13 +69,13 @@ static void received(struct io *io, void *data, ssize_t result) {
     struct peek *peek = peek_of(io);
     (void)data;
     if (result < 0) {
-        settle(peek);
+        stop_watching(peek);
         tram__future_fail_code(&peek->future, (int)result, "recv");
         return;
     }
     peek->peeked.eof = result == 0;
     peek->peeked.size += (size_t)result;
-    if (peek->peeked.eof || peek->peeked.size == peek->room)
+    if (peek->peeked.eof || peek->peeked.size == peek->capacity)
         complete(peek);
 }
 
@@ -107,7 +107,7 @@ int tram_loop_peek(tram_loop *loop, int sock, size_t size, uint64_t timeout_ns, 
     status = tram__future_new(loop, &future_kind, sizeof *peek + size, &peek);
     if (status)
         return status;
-    peek->room = size;
+    peek->capacity = size;
     peek->peeked.data = peek->bytes;
     peek->deadline.expire = expired;
     status = begin(peek, loop, sock, timeout_ns);

@@ -24,7 +24,7 @@ struct splice {
 };
 
 /* `size` bytes were received and copied. True: from now on a pipe may take them. */
-bool tram__splice_learn(struct splice *splice, size_t size);
+bool tram__splice_update_estimate(struct splice *splice, size_t size);
 
 /* See io_receiver. */
 int tram__splice_pipe(struct splice *splice);

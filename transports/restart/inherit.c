@@ -82,7 +82,8 @@ static bool next_name(const char **names, char *ret_name) {
     return true;
 }
 
-static int activated(const char *pid, const char *fds, const char *names, tram_listener *ret_listeners, size_t room) {
+static int activated(const char *pid, const char *fds, const char *names, tram_listener *ret_listeners,
+                     size_t capacity) {
     if (!pid || !fds)
         return 0;
     int owner = number_of(pid), count = number_of(fds);
@@ -93,7 +94,7 @@ static int activated(const char *pid, const char *fds, const char *names, tram_l
     for (int i = 0; i < count; i++)
         if (sys->fcntl(FIRST_ACTIVATED + i, F_SETFD, FD_CLOEXEC) < 0)
             return -errno;
-    if ((size_t)count > room)
+    if ((size_t)count > capacity)
         return TRAM_ELIMIT;
     bool named = names;
     for (int i = 0; i < count; i++) {
@@ -108,8 +109,9 @@ static int activated(const char *pid, const char *fds, const char *names, tram_l
     return names && named ? tram__invalid("LISTEN_FDNAMES") : count;
 }
 
-int tram_listeners_activated(tram_listener *ret_listeners, size_t room, bool unset) {
-    int status = activated(getenv("LISTEN_PID"), getenv("LISTEN_FDS"), getenv("LISTEN_FDNAMES"), ret_listeners, room);
+int tram_listeners_activated(tram_listener *ret_listeners, size_t capacity, bool unset) {
+    int status =
+        activated(getenv("LISTEN_PID"), getenv("LISTEN_FDS"), getenv("LISTEN_FDNAMES"), ret_listeners, capacity);
     if (unset) {
         unsetenv("LISTEN_PID");
         unsetenv("LISTEN_FDS");
@@ -199,7 +201,7 @@ static bool unpack(struct msghdr *header, struct received_message *received) {
 }
 
 /* The next message. On failure no descriptor is kept. */
-static int hear(int link, uint64_t end, struct received_message *ret_received) {
+static int receive_message(int link, uint64_t end, struct received_message *ret_received) {
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(TRAM_INHERIT_BATCH * sizeof(int))];
@@ -235,11 +237,11 @@ static int hear(int link, uint64_t end, struct received_message *ret_received) {
 }
 
 /* Adds what came to the listeners; what does not fit stays in the received. */
-static int keep(struct received_message *received, tram_listener *listeners, size_t room, size_t *count) {
+static int keep(struct received_message *received, tram_listener *listeners, size_t capacity, size_t *count) {
     const struct inherit_message *message = &received->message;
     if (message->kind != INHERIT_SOCKETS || message->value < 1 || (size_t)message->value != received->count)
         return -EPROTO;
-    if (received->count > room - *count)
+    if (received->count > capacity - *count)
         return TRAM_ELIMIT;
     size_t begin = *count, came = received->count;
     for (size_t i = 0; i < came; i++) {
@@ -254,30 +256,30 @@ static int keep(struct received_message *received, tram_listener *listeners, siz
     return status;
 }
 
-static int receive_all(int link, uint64_t end, tram_listener *listeners, size_t room, size_t *count) {
+static int receive_all(int link, uint64_t end, tram_listener *listeners, size_t capacity, size_t *count) {
     struct received_message received = {.count = 0};
     int status = say(link, INHERIT_HELLO, end);
     if (status == -EPIPE || status == -ECONNRESET)
         status = 0; /* as in tram_listeners_ready() */
     while (!status) {
-        status = hear(link, end, &received);
+        status = receive_message(link, end, &received);
         if (!status && received.message.kind == INHERIT_END && !received.count)
             return received.message.value >= 0 && (size_t)received.message.value == *count ? 0 : -EPROTO;
         if (!status)
-            status = keep(&received, listeners, room, count);
+            status = keep(&received, listeners, capacity, count);
         drop(&received);
     }
     return status;
 }
 
 int tram_listeners_inherit(const void *path, size_t path_size, const tram_inherit_options *options,
-                           tram_listener *ret_listeners, size_t room, int *ret_link) {
+                           tram_listener *ret_listeners, size_t capacity, int *ret_link) {
     static const tram_inherit_options defaults;
     if (!options)
         options = &defaults;
     tram_socket_address address;
-    if (reserved_used(options) || room > INT_MAX)
-        return tram__invalid(room > INT_MAX ? "room" : "reserved");
+    if (reserved_used(options) || capacity > INT_MAX)
+        return tram__invalid(capacity > INT_MAX ? "capacity" : "reserved");
     int status = tram_socket_address_unix(path, path_size, &address), link = -1;
     uint64_t end = end_after(options->timeout_ns);
     size_t count = 0;
@@ -286,7 +288,7 @@ int tram_listeners_inherit(const void *path, size_t path_size, const tram_inheri
     if (!status && !options->any_user)
         status = tram__inherit_check_peer(sys, link);
     if (!status)
-        status = receive_all(link, end, ret_listeners, room, &count);
+        status = receive_all(link, end, ret_listeners, capacity, &count);
     if (!status) {
         *ret_link = link;
         return (int)count;
@@ -302,7 +304,7 @@ int tram_listeners_ready(int link, uint64_t timeout_ns) {
     struct received_message received;
     int status = say(link, INHERIT_READY, end);
     if (!status || status == -EPIPE || status == -ECONNRESET)
-        status = hear(link, end, &received); /* who has hung up has perhaps said why */
+        status = receive_message(link, end, &received); /* who has hung up has perhaps said why */
     if (!status) {
         status = received.message.kind == INHERIT_DONE ? 0 : -EPROTO;
         drop(&received);

@@ -35,8 +35,8 @@ struct successor {
     struct io io;
     struct deadline deadline;
     enum successor_state state;
-    struct item *items; /* `room` of them */
-    size_t room;
+    struct item *items; /* `capacity` of them */
+    size_t capacity;
     size_t count;
     size_t sent;
 };
@@ -75,9 +75,9 @@ static void drop_items(struct successor *successor) {
     tram_loop *loop = successor->io.loop;
     while (successor->count > successor->sent)
         loop->sys->close(successor->items[--successor->count].fd);
-    memory_put(&loop->allocator, successor->items, successor->room * sizeof *successor->items);
+    memory_put(&loop->allocator, successor->items, successor->capacity * sizeof *successor->items);
     successor->items = NULL;
-    successor->room = successor->count = successor->sent = 0;
+    successor->capacity = successor->count = successor->sent = 0;
 }
 
 static void successor_end(struct successor *successor) {
@@ -143,12 +143,12 @@ static void successor_is_ready(struct successor *successor) {
 static int collect(struct successor *successor) {
     tram_offer *offer = offer_of_successor(successor);
     tram_loop *loop = successor->io.loop;
-    size_t room = 0;
+    size_t capacity = 0;
     for (size_t i = 0; i < offer->count; i++)
-        room += tram__runtime_server_socket_limit(offer->servers[i].server);
-    int *fds = memory_get(&loop->allocator, room * sizeof *fds);
-    successor->items = memory_get(&loop->allocator, room * sizeof *successor->items);
-    successor->room = successor->items ? room : 0;
+        capacity += tram__runtime_server_socket_limit(offer->servers[i].server);
+    int *fds = memory_get(&loop->allocator, capacity * sizeof *fds);
+    successor->items = memory_get(&loop->allocator, capacity * sizeof *successor->items);
+    successor->capacity = successor->items ? capacity : 0;
     int status = fds && successor->items ? 0 : -ENOMEM;
     for (size_t i = 0; !status && i < offer->count; i++) {
         ssize_t count = tram__runtime_server_copy(offer->servers[i].server, fds);
@@ -156,7 +156,7 @@ static int collect(struct successor *successor) {
             successor->items[successor->count++] = (struct item){.fd = fds[j], .server = (uint32_t)i};
         status = count < 0 ? (int)count : 0;
     }
-    memory_put(&loop->allocator, fds, room * sizeof *fds);
+    memory_put(&loop->allocator, fds, capacity * sizeof *fds);
     return status;
 }
 

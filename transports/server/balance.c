@@ -135,13 +135,13 @@ static struct worker_load *least_loaded(struct worker_load *load) {
 /* Which limit is exceeded, counting the newest connection of this worker. */
 static enum limit overfull(const struct worker_load *load) {
     const struct balance *balance = load->balance;
-    const tram_server_limits *most = &balance->limits->most;
+    const tram_server_limits *bounds = &balance->limits->bounds;
     uint64_t all = 0;
-    for (unsigned i = 0; most->max_connections && i < balance->count; i++)
+    for (unsigned i = 0; bounds->max_connections && i < balance->count; i++)
         all += load_at_least(&balance->workers[i]);
-    if (all > most->max_connections)
+    if (all > bounds->max_connections)
         return LIMIT_CONNECTIONS;
-    return most->max_per_worker && load_at_least(load) > most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
+    return bounds->max_per_worker && load_at_least(load) > bounds->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
 }
 
 /* False: it is to go on here, or, if `ret_limit` tells of one, nowhere so far. */

@@ -2,7 +2,7 @@
  * The server: what it listens to, what it accepts, how it closes.
  *
  * Its memory stays while anyone holds it (the user, an operation), while it is not closed, and while it has
- * connections; tram__server_put() and detached() are the two places where the last of these may go.
+ * connections; tram__server_put() and on_detach() are the two places where the last of these may go.
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
@@ -32,7 +32,7 @@ static tram_server *server_of(struct transport_owner *owner) {
     return container_of(owner, tram_server, owner);
 }
 
-static void attached(struct transport_owner *owner, tram_transport *transport) {
+static void on_attach(struct transport_owner *owner, tram_transport *transport) {
     (void)transport;
     server_of(owner)->connections++;
 }
@@ -46,13 +46,13 @@ static inline void count_out(tram_server *server) {
     tram__server_put(server);
 }
 
-static void detached(struct transport_owner *owner, tram_transport *transport) {
+static void on_detach(struct transport_owner *owner, tram_transport *transport) {
     (void)transport;
     count_out(server_of(owner));
 }
 
 /* The same with limits. */
-static void limited_detached(struct transport_owner *owner, tram_transport *transport) {
+static void limited_on_detach(struct transport_owner *owner, tram_transport *transport) {
     tram_server *server = server_of(owner);
     const struct transport_end *end = &transport->end;
     limits_leave_source(server->limits, &transport->peer);
@@ -193,14 +193,15 @@ static void reject(tram_server *server, const struct accepted_socket *accepted, 
 }
 
 static enum limit overfull(const tram_server *server) {
-    const tram_server_limits *most = &server->limits->most;
-    if (most->max_connections && server->connections >= most->max_connections)
+    const tram_server_limits *bounds = &server->limits->bounds;
+    if (bounds->max_connections && server->connections >= bounds->max_connections)
         return LIMIT_CONNECTIONS;
-    return most->max_per_worker && server->connections >= most->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
+    return bounds->max_per_worker && server->connections >= bounds->max_per_worker ? LIMIT_WORKER : LIMIT_NONE;
 }
 
 /* Reserves room for one that got in by its source; `ret_here`: it is to be served here. */
-static enum limit settle(tram_server *server, const struct accepted_socket *accepted, bool hand_over, bool *ret_here) {
+static enum limit place_connection(tram_server *server, const struct accepted_socket *accepted, bool hand_over,
+                                   bool *ret_here) {
     if (server->load)
         return tram__balance_place(server->load, accepted, hand_over, ret_here);
     *ret_here = true;
@@ -217,7 +218,7 @@ static void admit(tram_server *server, const struct accepted_socket *accepted, b
         return;
     }
     bool here;
-    enum limit limit = settle(server, accepted, hand_over, &here);
+    enum limit limit = place_connection(server, accepted, hand_over, &here);
     if (limit != LIMIT_NONE) {
         limits_leave_source(server->limits, accepted->peer);
         reject(server, accepted, limit);
@@ -533,7 +534,7 @@ static int find_limits(tram_server *server, const tram_server_limits *wanted) {
     if (!server->limits)
         return status;
     server->tally = &server->limits->tally[server->load ? server->load - server->load->balance->workers : 0];
-    server->owner.detached = limited_detached;
+    server->owner.on_detach = limited_on_detach;
     if (server->limits->expires)
         tram__expiries_init(&server->expiries, server->limits, server->tally, &server->owner, &server->allocator);
     return 0;
@@ -544,7 +545,7 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
     if (!server)
         return -ENOMEM;
-    server->owner = (struct transport_owner){.attached = attached, .detached = detached, .whole = &server->owner};
+    server->owner = (struct transport_owner){.on_attach = on_attach, .on_detach = on_detach, .root = &server->owner};
     server->loop = loop;
     server->allocator = loop->allocator;
     server->load = load;

@@ -59,36 +59,36 @@ int tram_runtime_server_abort_clients(tram_runtime_server *server) {
 /* ---- Who is there ---- */
 
 /* Asked on all workers while the caller waits; on its stack. */
-struct survey {
+struct query {
     tram_runtime_server *server;
     tram_client_function visit;
     void *arg;
-    unsigned unanswered; /* guarded by the shards' lock */
+    unsigned pending; /* guarded by the shards' lock */
 };
 
-static void answer(struct survey *survey) {
-    struct shards *shards = &survey->server->shards;
+static void query_done(struct query *query) {
+    struct shards *shards = &query->server->shards;
     pthread_mutex_lock(&shards->lock);
-    survey->unanswered--;
+    query->pending--;
     pthread_cond_broadcast(&shards->changed);
     pthread_mutex_unlock(&shards->lock);
 }
 
-static void answer_ended(void *arg) {
-    answer(arg);
+static void query_ended(void *arg) {
+    query_done(arg);
 }
 
-static int survey_worker(tram_loop *loop, void *arg) {
-    struct survey *survey = arg;
-    const tram_runtime *runtime = survey->server->shards.runtime;
-    loop_stands_for(loop, survey_worker, FUNCTION(tram_runtime_server_each_client));
+static int query_worker(tram_loop *loop, void *arg) {
+    struct query *query = arg;
+    const tram_runtime *runtime = query->server->shards.runtime;
+    loop_stands_for(loop, query_worker, FUNCTION(tram_runtime_server_each_client));
     unsigned worker = 0;
     while (runtime->workers[worker].loop != loop)
         worker++;
-    tram_server *serving = survey->server->of_worker[worker].object;
+    tram_server *serving = query->server->of_worker[worker].object;
     if (serving)
-        tram_server_each_client(serving, survey->visit, survey->arg);
-    answer(survey);
+        tram_server_each_client(serving, query->visit, query->arg);
+    query_done(query);
     return 0;
 }
 
@@ -109,16 +109,16 @@ int tram_runtime_server_each_client(tram_runtime_server *server, tram_client_fun
         return TRAM_ESTATE; /* it would wait for itself */
     if (!runs(runtime))
         return 0;
-    struct survey survey = {.server = server, .visit = visit, .arg = arg, .unanswered = runtime->count};
+    struct query query = {.server = server, .visit = visit, .arg = arg, .pending = runtime->count};
     for (unsigned i = 0; i < runtime->count; i++) {
-        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, survey_worker, &survey, answer_ended);
+        int posted = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, query_worker, &query, query_ended);
         if (posted)
-            answer(&survey);
+            query_done(&query);
         if (posted == -ENOMEM)
             status = posted;
     }
     pthread_mutex_lock(&shards->lock);
-    while (survey.unanswered)
+    while (query.pending)
         pthread_cond_wait(&shards->changed, &shards->lock);
     pthread_mutex_unlock(&shards->lock);
     return status;

@@ -103,6 +103,9 @@ int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_option
         options = &defaults;
     if (reserved_used(options))
         return complain(options, "cannot serve", tram__invalid("reserved"), NULL);
+    int status = options->prepare ? options->prepare(arg) : 0;
+    if (status < 0)
+        return status;
     tram_runtime_options with = options->runtime ? *options->runtime : (tram_runtime_options){0};
     with.workers = options->workers;
     with.name = name_of(options);
@@ -110,7 +113,7 @@ int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_option
     if (!options->keep_file_limit)
         tram_raise_file_limit(); /* what cannot be had is not needed yet */
     tram_runtime *runtime;
-    int status = tram_runtime_new(&with, &runtime);
+    status = tram_runtime_new(&with, &runtime);
     if (status)
         return complain(options, "cannot make the workers", status, NULL);
     status = serve_with(runtime, factory, arg, options);

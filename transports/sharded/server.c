@@ -168,7 +168,7 @@ static unsigned first_listener(const tram_runtime_server *server) {
 }
 
 /* What the first sockets were bound to is what all others bind to: port 0 is chosen once. */
-static int learn_addresses(tram_runtime_server *server, const int *fds, struct kept_error *ret_error) {
+static int read_addresses(tram_runtime_server *server, const int *fds, struct kept_error *ret_error) {
     const struct sys *sys = runtime_sys(server->shards.runtime);
     for (size_t i = 0; i < server->shards.socket_count; i++) {
         tram_socket_address *address = &server->addresses.items[i].address;
@@ -181,7 +181,7 @@ static int learn_addresses(tram_runtime_server *server, const int *fds, struct k
 }
 
 static void close_sockets(tram_runtime_server *server) {
-    for (size_t i = 0; i < server->shards.fds_room; i++) {
+    for (size_t i = 0; i < server->shards.fds_capacity; i++) {
         if (server->shards.fds[i] >= 0)
             runtime_sys(server->shards.runtime)->close(server->shards.fds[i]);
         server->shards.fds[i] = -1;
@@ -201,7 +201,7 @@ static int open_first(tram_runtime_server *server, struct kept_error *ret_error)
         shard_fds(shards, first)[i] = shards->fds[i];
         shards->fds[i] = -1;
     }
-    return status ? status : learn_addresses(server, shard_fds(shards, first), ret_error);
+    return status ? status : read_addresses(server, shard_fds(shards, first), ret_error);
 }
 
 /* The same sockets for one more worker: bound to the same addresses, or the very same. */
@@ -266,7 +266,7 @@ static int open_path(tram_runtime_server *server, const tram_socket_address *add
     const struct sys *sys = runtime_sys(server->shards.runtime);
     int status = tram__addresses_add(&server->addresses, address, 0);
     if (!status)
-        status = tram__shards_make_room(&server->shards, 1);
+        status = tram__shards_reserve(&server->shards, 1);
     if (status)
         return plain_error(ret_error, status);
     tram__socket_file_clear(sys, address); /* trouble shows when it comes to binding */
@@ -365,7 +365,7 @@ static int open_target(tram_runtime_server *server, const struct listen_target *
     int status = resolve_all(server, target->host, target->port, options, ret_error);
     if (status)
         return status;
-    status = tram__shards_make_room(&server->shards, server->addresses.count);
+    status = tram__shards_reserve(&server->shards, server->addresses.count);
     return status ? plain_error(ret_error, status) : open_sockets(server, ret_error);
 }
 

@@ -226,7 +226,7 @@ int tram__shards_release(struct shards *shards) {
 void tram__shards_fini(struct shards *shards) {
     for (unsigned i = 0; i < shards->runtime->count; i++)
         close_bound(&shards->shard[i]);
-    memory_put(&shards->runtime->allocator, shards->fds, shards->fds_room * sizeof *shards->fds);
+    memory_put(&shards->runtime->allocator, shards->fds, shards->fds_capacity * sizeof *shards->fds);
     if (tram__runtime_enter(shards->runtime) == 0) {
         pthread_cond_destroy(&shards->changed);
         pthread_mutex_destroy(&shards->lock);
@@ -235,10 +235,10 @@ void tram__shards_fini(struct shards *shards) {
 
 /* ---- Handing over ---- */
 
-static void answer(struct shard *shard, int status, const struct kept_error *error) {
+static void shard_done(struct shard *shard, int status, const struct kept_error *error) {
     struct shards *shards = shard->shards;
     pthread_mutex_lock(&shards->lock);
-    shards->answered++;
+    shards->done_count++;
     if (status && !shards->status) {
         shards->status = status;
         tram__error_keep(shards->ret_error, &error->error);
@@ -247,11 +247,11 @@ static void answer(struct shard *shard, int status, const struct kept_error *err
     pthread_mutex_unlock(&shards->lock);
 }
 
-static void answer_ended(void *arg) {
+static void shard_ended(void *arg) {
     struct shard *shard = arg;
     struct kept_error error = {
         .error = {.code = TRAM_ESTATE, .operation = shard->shards->ops->operation, .detail = "the worker has ended"}};
-    answer(shard, TRAM_ESTATE, &error);
+    shard_done(shard, TRAM_ESTATE, &error);
 }
 
 static int shard_begin(tram_loop *loop, void *arg) {
@@ -259,9 +259,9 @@ static int shard_begin(tram_loop *loop, void *arg) {
     struct kept_error error;
     loop_stands_for(loop, shard_begin, shard->shards->ops->create_function);
     if (atomic_load_explicit(&shard->shards->runtime->asked, memory_order_relaxed))
-        answer_ended(shard);
+        shard_ended(shard);
     else
-        answer(shard, begin(shard, loop, &error), &error);
+        shard_done(shard, begin(shard, loop, &error), &error);
     return 0;
 }
 
@@ -269,16 +269,16 @@ static int hand_over(struct shards *shards) {
     tram_runtime *runtime = shards->runtime;
     for (unsigned i = 0; i < runtime->count; i++) {
         struct shard *shard = &shards->shard[i];
-        int status = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, shard_begin, shard, answer_ended);
+        int status = tram_loop_call_soon_threadsafe(runtime->workers[i].loop, shard_begin, shard, shard_ended);
         if (status == TRAM_ESTATE) {
-            answer_ended(shard);
+            shard_ended(shard);
         } else if (status) {
             struct kept_error error = {.error = {.code = status, .operation = shards->ops->operation}};
-            answer(shard, status, &error);
+            shard_done(shard, status, &error);
         }
     }
     pthread_mutex_lock(&shards->lock);
-    while (shards->answered < runtime->count)
+    while (shards->done_count < runtime->count)
         pthread_cond_wait(&shards->changed, &shards->lock);
     int status = shards->status;
     pthread_mutex_unlock(&shards->lock);
@@ -322,12 +322,12 @@ void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struc
         shard[i] = (struct shard){.shards = shards, .worker = i, .state = SHARD_ENDED};
 }
 
-int tram__shards_make_room(struct shards *shards, size_t sockets) {
+int tram__shards_reserve(struct shards *shards, size_t sockets) {
     size_t room = shards->runtime->count * sockets;
     shards->fds = memory_get(&shards->runtime->allocator, room * sizeof *shards->fds);
     if (!shards->fds)
         return -ENOMEM;
-    shards->fds_room = room;
+    shards->fds_capacity = room;
     for (size_t i = 0; i < room; i++)
         shards->fds[i] = -1;
     return 0;

@@ -55,11 +55,11 @@ struct shards {
     tram_runtime *runtime;
     const struct shard_ops *ops;
     int *fds; /* of all workers */
-    size_t fds_room;
+    size_t fds_capacity;
     size_t socket_count; /* of each worker, at most */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* on the monotonic clock */
-    unsigned answered;      /* shards that serve, or could not */
+    unsigned done_count;    /* shards that serve, or could not */
     int status;             /* of the first that could not */
     struct kept_error *ret_error;
     bool closed;
@@ -72,7 +72,7 @@ struct shards {
 void tram__shards_init(struct shards *shards, tram_runtime *runtime, const struct shard_ops *ops, struct shard *shard);
 
 /* Room for that many sockets on each worker; all are -1. 0 or -ENOMEM. */
-int tram__shards_make_room(struct shards *shards, size_t sockets);
+int tram__shards_reserve(struct shards *shards, size_t sockets);
 
 /* Where the sockets of a worker go. */
 static inline int *shard_fds(const struct shards *shards, unsigned worker) {

@@ -43,7 +43,7 @@ static size_t group_of(const struct address_list *list, size_t index, size_t *re
 }
 
 /* Fewer sockets than workers have to be shared; and none can be steered to a worker if some have two, or share one. */
-static int settle_shard(tram_runtime_server *server) {
+static int adjust_sharding(tram_runtime_server *server) {
     tram_server_options *options = &server->options;
     size_t workers = server->shards.runtime->count;
     bool fewer = false, other = false;
@@ -98,9 +98,9 @@ int tram__runtime_server_use(tram_runtime_server *server, const int *sockets, si
             status = tram__addresses_add(&server->addresses, &address, 0);
     }
     if (!status)
-        status = settle_shard(server);
+        status = adjust_sharding(server);
     if (!status)
-        status = tram__shards_make_room(shards, count);
+        status = tram__shards_reserve(shards, count);
     if (status)
         return socket_error(ret_error, status);
     shards->socket_count = count;
@@ -112,7 +112,7 @@ int tram__runtime_server_use(tram_runtime_server *server, const int *sockets, si
 /* ---- Going ---- */
 
 size_t tram__runtime_server_socket_limit(const tram_runtime_server *server) {
-    return server->shards.fds_room;
+    return server->shards.fds_capacity;
 }
 
 /* What tells sockets apart, of which there may be several descriptors. */
@@ -156,7 +156,7 @@ static ssize_t copy_locked(tram_runtime_server *server, uint64_t *cookies, int *
 
 ssize_t tram__runtime_server_copy(tram_runtime_server *server, int *ret_fds) {
     struct shards *shards = &server->shards;
-    size_t room = shards->fds_room * sizeof(uint64_t);
+    size_t room = shards->fds_capacity * sizeof(uint64_t);
     uint64_t *cookies = memory_get(&shards->runtime->allocator, room);
     if (!cookies)
         return -ENOMEM;

@@ -16,7 +16,7 @@ static const struct sock_op_kind *kind_of(const struct sock_op *op) {
 /* ---- Ending ---- */
 
 /* Withdraws all registrations; the future is left to be completed. */
-static void settle(struct sock_op *op) {
+static void cancel_pending(struct sock_op *op) {
     list_remove(&op->hook.link);
     tram__watcher_stop(&op->watcher);
     deadline_cancel(loop_of(op), &op->deadline);
@@ -25,20 +25,20 @@ static void settle(struct sock_op *op) {
 }
 
 void tram__sock_op_fail(struct sock_op *op, const tram_error *error) {
-    settle(op);
+    cancel_pending(op);
     tram__future_fail(&op->future, error);
     tram__future_drop(&op->future);
 }
 
 static void fail_code(struct sock_op *op, int code) {
-    settle(op);
+    cancel_pending(op);
     tram__future_fail_code(&op->future, code, op->future.kind->name);
     tram__future_drop(&op->future);
 }
 
 void tram__sock_op_cancel(tram_future *future) {
     struct sock_op *op = (struct sock_op *)future;
-    settle(op);
+    cancel_pending(op);
     tram__future_finish_cancelled(future);
     tram__future_drop(future);
 }
@@ -81,7 +81,7 @@ void tram__sock_op_go(struct sock_op *op) {
     op->retrying = outcome == SOCK_BACKOFF;
     switch (outcome) {
     case SOCK_DONE:
-        settle(op);
+        cancel_pending(op);
         tram__future_finish(&op->future, value);
         tram__future_drop(&op->future);
         break;

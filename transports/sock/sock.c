@@ -12,8 +12,8 @@
 struct receive_op {
     struct sock_op op;
     void *into; /* the caller's memory; NULL: the operation's own */
-    size_t room;
-    size_t wanted; /* at most the room */
+    size_t capacity;
+    size_t wanted; /* at most the capacity */
     bool addressed;
     void *own; /* what was received, `own_size` bytes of memory */
     size_t own_size;
@@ -26,11 +26,11 @@ static const struct sock_op_kind recv_into_kind;
 static void trim(struct receive_op *receive, void *memory, size_t size) {
     const tram_allocator *allocator = &receive->op.future.loop->allocator;
     receive->own = memory;
-    receive->own_size = receive->room;
-    void *smaller = receive->room - size > 4096 ? memory_get(allocator, size + 1) : NULL;
+    receive->own_size = receive->capacity;
+    void *smaller = receive->capacity - size > 4096 ? memory_get(allocator, size + 1) : NULL;
     if (smaller) {
         memcpy(smaller, memory, size);
-        memory_put(allocator, memory, receive->room);
+        memory_put(allocator, memory, receive->capacity);
         receive->own = smaller;
         receive->own_size = size + 1;
     }
@@ -48,7 +48,7 @@ static int receive_attempt(struct sock_op *op, void **ret_value) {
         *ret_value = counts ? sock_count(0) : &receive->data;
         return SOCK_DONE;
     }
-    void *memory = receive->into ? receive->into : memory_get(&loop->allocator, receive->room);
+    void *memory = receive->into ? receive->into : memory_get(&loop->allocator, receive->capacity);
     if (!memory)
         return -ENOMEM;
     socklen_t size = sizeof address->address;
@@ -58,7 +58,7 @@ static int receive_attempt(struct sock_op *op, void **ret_value) {
     if (received < 0) {
         int outcome = tram__sock_outcome(errno);
         if (!receive->into)
-            memory_put(&loop->allocator, memory, receive->room);
+            memory_put(&loop->allocator, memory, receive->capacity);
         return outcome;
     }
     receive->data.data = memory;
@@ -95,7 +95,7 @@ static int receive_begin(tram_loop *loop, int fd, const struct sock_op_kind *kin
         return status;
     receive->into = into;
     receive->wanted = into || wanted <= TRAM_RECEIVE_SIZE ? wanted : TRAM_RECEIVE_SIZE;
-    receive->room = receive->wanted ? receive->wanted : 1;
+    receive->capacity = receive->wanted ? receive->wanted : 1;
     receive->addressed = kind == &recvfrom_kind || kind == &recvfrom_into_kind;
     tram__sock_op_go(&receive->op);
     return 0;

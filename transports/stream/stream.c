@@ -221,7 +221,7 @@ static void set_no_delay(tram_transport *transport) {
 }
 
 /* A place for held bytes. 0 or -ENOMEM: then nothing is left of the transport. */
-static int make_place(tram_transport *transport) {
+static int make_held_room(tram_transport *transport) {
     if (!tram__transport_need_more(transport))
         return 0;
     tram__io_remove(&transport->io);
@@ -242,7 +242,7 @@ int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const str
     tram_transport *transport;
     int status = tram__transport_new(loop, &stream_kind, fd, &transport);
     if (unlikely(status || options->held))
-        status = status ? status : make_place(transport);
+        status = status ? status : make_held_room(transport);
     if (unlikely(status))
         return status;
     if (likely(options->peer))

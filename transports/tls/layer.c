@@ -44,7 +44,10 @@ static bool over_budget(struct tls_loop *loop) {
         loop->steps_tick = tick;
         loop->steps = 0;
     }
-    return loop->steps++ >= TRAM_TLS_STEPS_PER_TICK;
+    bool over = loop->steps >= TRAM_TLS_STEPS_PER_TICK;
+    loop->steps += !over;
+    stats_add(over ? &loop->loop->stats.tls_postponed : &loop->loop->stats.tls_steps, 1);
+    return over;
 }
 
 static void established(struct tls_layer *tls) {
