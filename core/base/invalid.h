@@ -8,9 +8,10 @@
 #include <tram/error.h>
 
 #include "core/base/compiler.h"
+#include "core/base/private.h"
 
 /* TRAM_EVALUE; `name`, a constant, is what tram_wrong_option() says from now on. */
-__attribute__((cold)) int tram__invalid(const char *name);
+TRAM_PRIVATE_API __attribute__((cold)) int tram__invalid(const char *name);
 
 /* The same where something is wrong; NULL: nothing is, and 0 is returned. */
 static inline int check_option(const char *wrong) {

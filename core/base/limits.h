@@ -68,6 +68,8 @@
 #define TRAM_TLS_TICKET_KEYS       3                  /* that are understood, the one in use included */
 #define TRAM_TLS_HANDSHAKE_NS      60000000000ull     /* S-3 */
 #define TRAM_TLS_SHUTDOWN_NS       30000000000ull     /* S-16 */
+#define TRAM_TLS_IDLE_NS           5000000000ull      /* a round; idle for one to two of them: buffers go back */
+#define TRAM_TLS_TRIMS_PER_TICK    256                /* of their buffers, before others have their turn */
 #define TRAM_TLS_STEPS_PER_TICK    4                  /* of handshakes, before others have their turn */
 #define TRAM_TLS_KEY_UPDATES       32                 /* that a peer may ask for at once, and then … */
 #define TRAM_TLS_KEY_UPDATE_NS     1000000000ull      /* … one in each such time (S-25) */

@@ -61,7 +61,7 @@ static inline ssize_t io_try_send_range(struct io *io, const struct io_range *ra
 /* 0 or -ENOMEM. The deadline must be idle; starting it again needs a cancel first. */
 int tram__deadline_start(tram_loop *loop, struct deadline *deadline, uint64_t when_ns);
 /* The same, `duration_ns` from now. */
-int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint64_t duration_ns);
+TRAM_PRIVATE_API int tram__deadline_start_after(tram_loop *loop, struct deadline *deadline, uint64_t duration_ns);
 static inline void deadline_cancel(tram_loop *loop, struct deadline *deadline) {
     tram__timers_cancel(&loop->timers, &deadline->timer);
 }

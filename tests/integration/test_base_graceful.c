@@ -29,7 +29,7 @@ struct desk {
     tram_loop *other; /* of the request 'o' */
 };
 
-static _Atomic unsigned made, told, lost, released, begun;
+static _Atomic unsigned made, told, lost, released, begun, bridged;
 static _Atomic uint64_t told_deadline_ns, told_at_ns;
 static _Atomic int lost_code;
 static const char *_Atomic lost_operation;
@@ -135,6 +135,7 @@ static int connected(tram_future *future, void *arg) {
     if (tram_future_result(future, &value) == 0) {
         upstream = value;
         assert_int_equal(tram_bridge(client, upstream, NULL, NULL), 0);
+        bridged++;
     }
     return tram_transport_end_work(client);
 }
@@ -183,6 +184,11 @@ static int desk_received(tram_protocol *protocol, const void *data, size_t size)
             break;
         case 'g': /* a file that only the library knows of */
             assert_int_equal(tram_loop_sendfile(loop, transport, shared_file, 0, TRAM_SENDFILE_ALL, NULL, NULL), 0);
+            begun++;
+            break;
+        case 'c': /* a file, and a close behind it */
+            assert_int_equal(tram_loop_sendfile(loop, transport, shared_file, 0, TRAM_SENDFILE_ALL, NULL, NULL), 0);
+            tram_transport_close(transport);
             begun++;
             break;
         case 'b': /* bridge */
@@ -274,7 +280,7 @@ static struct house open_house_with(struct world *world, const tram_runtime_opti
     tram_runtime_options options = *wanted;
     options.loop.log = world->options.log;
     options.loop.log_arg = world->options.log_arg;
-    made = told = lost = released = begun = 0;
+    made = told = lost = released = begun = bridged = 0;
     let_go = false;
     lost_code = 1;
     assert_int_equal(tram_runtime_new(&options, &house.runtime), 0);
@@ -681,6 +687,24 @@ static void test_G_3_a_file_is_sent_to_its_end(void **state) {
     close(fd);
 }
 
+static void test_G_3_T_1_a_file_that_a_close_waits_for_is_sent_to_its_end_or_counts_as_cut(void **state) {
+    struct house house = open_house(*state, 2, LONG_GRACE_NS, &plain_ops);
+    int fd = visit(&house);
+    ask(fd, 'c');
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(receive_all(fd), FILE_SIZE);
+    assert_int_equal(end_house(&house), 0);
+    close(fd);
+
+    house = open_house(*state, 1, 100 * MS, &plain_ops);
+    fd = visit(&house);
+    ask(fd, 'c');
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    assert_int_equal(end_house(&house), 1);
+    assert_true(reset(fd));
+    close(fd);
+}
+
 /* A connection is being made for one that is asked to end; the bridge lives as long as its sides. */
 static void test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows(void **state) {
     uint16_t port;
@@ -692,6 +716,7 @@ static void test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows
     assert_int_equal(tram_runtime_stop(house.runtime), 0);
     int upstream = accept(listener, NULL, NULL);
     assert_true(upstream >= 0);
+    await(&bridged, 1); /* from then on it is the bridge that reads */
     send_exactly(NULL, fd, "there", 5);
     char bytes[5];
     receive_exactly(NULL, upstream, bytes, 5);
@@ -947,6 +972,7 @@ int main(void) {
         CASE(test_G_3_work_that_outlives_its_connection),
         CASE(test_G_3_work_that_was_not_begun_does_not_end),
         CASE(test_G_3_a_file_is_sent_to_its_end),
+        CASE(test_G_3_T_1_a_file_that_a_close_waits_for_is_sent_to_its_end_or_counts_as_cut),
         CASE(test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows),
         CASE(test_G_3_a_bridge_past_the_grace_is_cut),
         CASE(test_G_3_workers_serve_each_other_until_all_are_done),

@@ -533,6 +533,28 @@ static void peer_vanishes(struct world *world, enum carrier carrier, unsigned de
     channel_close(&channel);
 }
 
+static void test_W_5_Y_1_an_answer_through_layers_before_a_reset_is_not_lost(void **state) {
+    struct world *world = *state;
+    for (unsigned depth = 1; depth <= 2; depth++) {
+        struct channel channel;
+        channel_open_made(&channel, world, CARRIER_TCP, depth);
+        tram_transport_pause_reading(channel.second);
+        write_pattern(channel.first, 1000, 0);
+        run_to_rest(world);
+        tram_transport_pause_reading(channel.first);
+        tram_transport_write(channel.second, "hello", 5);
+        tram_transport_abort(channel.second); /* its kernel has bytes unread: a reset */
+        run_until(world, &channel.b->was_released);
+        tram_transport_resume_reading(channel.first);
+        tram_transport_write(channel.first, "x", 1);
+        assert_false(tram_transport_is_closing(channel.first));
+        run_until_traced(world, "a.data:5");
+        run_until(world, &channel.a->was_released);
+        assert_int_equal(channel.a->lost_code, -ECONNRESET);
+        channel_close(&channel);
+    }
+}
+
 static void test_Y_8_a_peer_that_vanishes_ends_it(void **state) {
     EACH(peer_vanishes);
 }
@@ -707,6 +729,38 @@ static void sends_file(struct world *world, enum carrier carrier, unsigned depth
     tram_future_release(future);
     channel_close(&channel);
     close(file);
+}
+
+static void sends_file_and_closes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    tram_future *future;
+    if (carrier == CARRIER_PAIR)
+        return; /* it has no sendfile */
+    channel_open_made(&channel, world, carrier, depth);
+    char bytes[60000], name[] = "/tmp/tram-layers-XXXXXX";
+    pattern(bytes, sizeof bytes, 0);
+    int file = mkstemp(name);
+    unlink(name);
+    assert_int_equal(write(file, bytes, sizeof bytes), (ssize_t)sizeof bytes);
+    channel.b->quiet_data = true;
+    tram_transport_write(channel.second, "not delivered any more", 22);
+    assert_int_equal(tram_loop_sendfile(world->loop, channel.first, file, 0, (int64_t)sizeof bytes, NULL, &future), 0);
+    tram_transport_close(channel.first);
+    await_pattern(&channel, channel.b, sizeof bytes);
+    run_until_true(world, future_is_done, future);
+    assert_int_equal(tram_future_result(future, NULL), 0);
+    tram_future_release(future);
+    run_until(world, &channel.a->was_released);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.a->received, 0);
+    assert_int_equal(channel.a->lost_code, 0);
+    assert_int_equal(channel.b->lost_code, 0);
+    channel_close(&channel);
+    close(file);
+}
+
+static void test_Y_8_T_1_a_close_waits_for_a_file_before_the_goodbyes(void **state) {
+    EACH(sends_file_and_closes);
 }
 
 static void test_Y_1_F_9_files_are_sent_by_blocks_through_layers(void **state) {
@@ -934,6 +988,7 @@ int main(void) {
         TEST(test_W_26_a_layer_may_end_its_own_stream_half),
         TEST(test_W_27_a_layer_without_write_eof),
         TEST(test_S_23_writes_after_close_are_dropped),
+        TEST(test_W_5_Y_1_an_answer_through_layers_before_a_reset_is_not_lost),
         TEST(test_Y_8_a_peer_that_vanishes_ends_it),
         TEST(test_Y_8_a_loop_that_closes_frees_all_layers),
         TEST(test_Y_7_a_layer_is_pushed_on_an_open_transport),
@@ -941,6 +996,7 @@ int main(void) {
         TEST(test_Y_7_a_layer_removes_itself_and_leaves_its_rest),
         TEST(test_Y_1_some_transports_have_no_layers),
         TEST(test_Y_1_a_bridge_couples_transports_with_layers),
+        TEST(test_Y_8_T_1_a_close_waits_for_a_file_before_the_goodbyes),
         TEST(test_Y_1_F_9_files_are_sent_by_blocks_through_layers),
         TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
         TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),

@@ -1,5 +1,6 @@
 /* Rules W-1 to W-12 and W-24 to W-29: what a write does with its bytes, and how the sending side ends. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -127,12 +128,132 @@ static void test_W_5_a_send_that_fails_for_good_ends_in_the_next_tick(void **sta
     trace_word(stream.world, "before");
     assert_int_equal(write_pattern(stream.transport, 10, 0), 0);
     trace_word(stream.world, "after");
-    assert_true(tram_transport_is_closing(stream.transport));
+    assert_false(tram_transport_is_closing(stream.transport)); /* the sending side has failed, and no other */
     assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);
     assert_trace(stream.world, "");
     run_ticks(stream.world, 1);
     assert_trace(stream.world, "before lost:EPIPE released after");
     assert_int_equal(stream.world->exceptions, 0);
+}
+
+static void test_W_5_what_the_peer_sent_before_is_delivered(void **state) {
+    struct world *world = *state;
+    for (int run = 0; run < 4; run++) {
+        bool buffered = run & 1, in_flush = run & 2;
+        struct recorder *recorder = buffered ? recorder_new_buffered(world, NULL) : recorder_new(world, NULL);
+        recorder->quiet_data = true;
+        struct stream stream = stream_open_with(world, recorder, false);
+        char answer[9000] = "answer";
+        send_exactly(NULL, stream.peer, answer, sizeof answer);
+        if (in_flush) {
+            faults.send_budget = 0;
+            tram_transport_pause_reading(stream.transport);
+            write_pattern(stream.transport, 100, 0);
+            tram_transport_resume_reading(stream.transport);
+        }
+        fail_next(&faults.send, EPIPE, 1);
+        if (!in_flush)
+            assert_int_equal(tram_transport_write(stream.transport, "x", 1), 0);
+        assert_int_equal(recorder->received, 0);
+        run_until(world, &recorder->was_released);
+        assert_int_equal(recorder->received, sizeof answer);
+        assert_int_equal(recorder->lost_code, -EPIPE);
+        assert_null(strstr(world->trace, "eof"));
+        world->trace[0] = '\0';
+        stream_close(&stream);
+        faults.send_budget = SIZE_MAX;
+    }
+}
+
+/* The kernel's own errors: a peer that answers, and closes while it has bytes unread. */
+static void test_W_5_an_answer_before_a_reset_is_not_lost(void **state) {
+    struct stream stream = stream_open_tcp(*state);
+    assert_int_equal(tram_transport_write(stream.transport, "request", 7), 0);
+    await_events(stream.peer, POLLIN);
+    send_exactly(NULL, stream.peer, "answer", 6);
+    close(stream.peer);
+    stream.peer = -1;
+    const tram_socket *sock = tram_transport_get_extra_info(stream.transport, "socket", NULL);
+    await_events(sock->fd, POLLHUP);
+    assert_int_equal(tram_transport_write(stream.transport, "more", 4), 0);
+    assert_int_equal(tram_transport_write(stream.transport, "dropped", 7), 0);
+    assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);
+    assert_int_equal(tram_transport_write_eof(stream.transport), 0);
+    run_until(stream.world, &stream.recorder->was_released);
+    assert_trace(stream.world, "data:6 lost:ECONNRESET released");
+}
+
+static int close_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_close(recorder->base.transport) : 0;
+}
+
+static int abort_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_abort(recorder->base.transport) : 0;
+}
+
+static int pause_on_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static void test_W_5_who_closes_meanwhile_gets_the_error_of_the_send(void **state) {
+    static int (*const actions[])(struct recorder *, const char *) = {close_on_data, abort_on_data, pause_on_data};
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        struct stream stream = stream_open(*state);
+        stream.recorder->on = actions[i];
+        send_exactly(NULL, stream.peer, "answer", 6);
+        fail_next(&faults.send, EPIPE, 1);
+        assert_int_equal(tram_transport_write(stream.transport, "x", 1), 0);
+        run_until(stream.world, &stream.recorder->was_released);
+        assert_trace(stream.world, "data:6 lost:EPIPE released");
+        stream_close(&stream);
+    }
+}
+
+static void test_W_5_where_nothing_is_read_it_is_lost_at_once(void **state) {
+    for (int way = 0; way < 3; way++) {
+        struct stream stream = stream_open(*state);
+        stream.recorder->eof_returns = 1;
+        send_exactly(NULL, stream.peer, "answer", 6);
+        if (way == 0) {
+            tram_transport_pause_reading(stream.transport);
+        } else if (way == 1) {
+            shutdown(stream.peer, SHUT_WR);
+            run_until_traced(stream.world, "eof");
+            stream.world->trace[0] = '\0';
+        } else {
+            faults.send_budget = 0;
+            write_pattern(stream.transport, 100, 0);
+            tram_transport_close(stream.transport);
+        }
+        fail_next(&faults.send, EPIPE, 1);
+        tram_transport_write(stream.transport, "x", 1);
+        assert_true(way == 2 || tram_transport_is_closing(stream.transport));
+        run_ticks(stream.world, 2);
+        assert_trace(stream.world, "lost:EPIPE released");
+        faults.send_budget = SIZE_MAX;
+        stream_close(&stream);
+    }
+}
+
+static void test_W_5_a_kernel_without_memory_is_asked_again_and_not_all_the_time(void **state) {
+    static const int errors[] = {ENOBUFS, ENOMEM};
+    for (int run = 0; run < 4; run++) {
+        struct stream stream = stream_open(*state);
+        if (run & 2)
+            tram_transport_cork(stream.transport);
+        fail_next(&faults.send, errors[run & 1], FAULT_ALWAYS);
+        assert_int_equal(write_pattern(stream.transport, 100, 0), 0);
+        assert_int_equal(write_pattern(stream.transport, 900, 100), 0);
+        tram_transport_uncork(stream.transport);
+        assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 1000);
+        run_to_rest(stream.world); /* which fails where the loop does not come to rest */
+        assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 1000);
+        assert_false(tram_transport_is_closing(stream.transport));
+        faults.send.fail = 1;
+        read_pattern(&stream, 1000, 0);
+        assert_trace(stream.world, "");
+        stream_close(&stream);
+    }
 }
 
 /* ---- Writes that come too late ---- */
@@ -518,12 +639,12 @@ static void test_W_29_an_error_in_sending_buffered_data_drops_the_buffer(void **
     struct stream stream = stream_open(*state);
     faults.send_budget = 0;
     assert_int_equal(write_pattern(stream.transport, 100000, 0), 0);
-    fail_next(&faults.send, ENOBUFS, 1);
+    fail_next(&faults.send, EHOSTUNREACH, 1);
     run_ticks(stream.world, 1);
-    assert_true(tram_transport_is_closing(stream.transport));
+    assert_false(tram_transport_is_closing(stream.transport));
     assert_int_equal(tram_transport_get_write_buffer_size(stream.transport), 0);
     run_ticks(stream.world, 1);
-    assert_trace(stream.world, "pause lost:ENOBUFS released");
+    assert_trace(stream.world, "pause lost:EHOSTUNREACH released");
     assert_int_equal(stream.world->exceptions, 0);
     assert_true(receive_eof(stream.world, stream.peer));
     stream_close(&stream);
@@ -549,6 +670,11 @@ int main(void) {
         TEST(test_W_3_writing_nothing_does_nothing),
         TEST(test_W_4_a_null_pointer_with_a_length_harms_nothing),
         TEST(test_W_5_a_send_that_fails_for_good_ends_in_the_next_tick),
+        TEST(test_W_5_what_the_peer_sent_before_is_delivered),
+        TEST(test_W_5_an_answer_before_a_reset_is_not_lost),
+        TEST(test_W_5_who_closes_meanwhile_gets_the_error_of_the_send),
+        TEST(test_W_5_where_nothing_is_read_it_is_lost_at_once),
+        TEST(test_W_5_a_kernel_without_memory_is_asked_again_and_not_all_the_time),
         TEST(test_W_6_four_writes_after_a_close_are_dropped_silently),
         TEST(test_W_6_four_writes_after_an_abort_are_dropped_silently),
         TEST(test_W_6_four_writes_after_an_error_are_dropped_silently),

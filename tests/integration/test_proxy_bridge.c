@@ -1,6 +1,5 @@
 /* Two transports coupled: tram_bridge() and tram_transport_reset(). */
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -412,6 +411,23 @@ static void test_P_10_a_reset_of_a_side_that_is_not_read_goes_over(void **state)
     end(&coupling);
 }
 
+/* The direction that lives goes on: what a peer answered before it went away reaches the other. */
+static void test_W_5_an_answer_before_a_reset_goes_over(void **state) {
+    struct world *world = *state;
+    struct coupling coupling = coupled(world);
+    say(&coupling, coupling.left, "request");
+    expect(&coupling, coupling.right, "req");
+    send_exactly(NULL, coupling.right, "answer", 6);
+    close(coupling.right); /* with bytes unread */
+    coupling.right = dup(coupling.left);
+    tram_transport_write(coupling.b, "x", 1);
+    assert_false(tram_transport_is_closing(coupling.b));
+    expect(&coupling, coupling.left, "answer");
+    assert_true(receive_eof(world, coupling.left));
+    assert_ended(&coupling, TRAM_BRIDGE_FAILED, 1, -ECONNRESET, 7, 6);
+    end(&coupling);
+}
+
 /* The same where one side has finished already, and is not read for that. */
 static void test_P_10_a_reset_after_the_end_of_a_stream_goes_over(void **state) {
     struct world *world = *state;
@@ -758,6 +774,7 @@ int main(void) {
                                         world_teardown),
         TEST(F_7_no_file_is_sent_where_a_bridge_writes),
         TEST(P_10_a_reset_of_a_side_that_is_not_read_goes_over),
+        TEST(W_5_an_answer_before_a_reset_goes_over),
         TEST(P_10_a_reset_after_the_end_of_a_stream_goes_over),
         TEST(idle_bridges_end),
         TEST(steady_traffic_is_no_idleness),

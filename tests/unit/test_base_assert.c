@@ -232,7 +232,8 @@ static void flag_exclusive_without_writer(struct scene *scene) {
 }
 
 static void flag_without_a_name(struct scene *scene) {
-    some_transport(scene)->flags |= 1u << (24 + pick(scene, 8));
+    unsigned first = 32u - (unsigned)__builtin_clz((unsigned)T_FLAGS_END - 1u);
+    some_transport(scene)->flags |= 1u << (first + pick(scene, 32 - first));
 }
 
 static void marks_are_crossed(struct scene *scene) {

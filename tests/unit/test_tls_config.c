@@ -215,8 +215,10 @@ static void test_ticket_keys_are_one_to_three(void **state) {
     unsigned char keys[4 * TRAM_TLS_TICKET_KEY_SIZE] = {1};
     tram_tls_config *config = server_config(authority.server);
     assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 0), TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "count");
     assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 4), TRAM_EVALUE);
     assert_int_equal(tram_tls_config_set_ticket_keys(config, NULL, 1), TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "keys");
     assert_int_equal(tram_tls_config_set_ticket_keys(config, keys, 3), 0);
     assert_int_equal(tram_tls_config_rotate_ticket_keys(config), 0);
     tram_tls_config_release(config);

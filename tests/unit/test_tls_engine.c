@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,6 +15,7 @@
 #include "support/support.h"
 #include "support/tls/certificates.h"
 #include "transports/tls/engine.h"
+#include "transports/tls/idle.h"
 
 /* One end: what it has not read yet, and what is read of that at once. */
 struct side {
@@ -879,16 +881,54 @@ static void test_an_engine_moves_to_another_loop(void **state) {
     assert_int_equal(world_teardown(&other_state), 0);
 }
 
+static void assert_gives_back(struct tls_loop *loop, bool gives) {
+    size_t before = mallinfo2().uordblks;
+    assert_false(tram__tls_idle_end_round(loop));
+    size_t after = mallinfo2().uordblks;
+    if (before > 0) /* a sanitizer counts nothing */
+        assert_int_equal(after + 30000 < before, gives);
+}
+
+/* Of two, one is used in each round. */
 static void test_idle_buffers_are_given_back(void **state) {
-    struct link link;
+    struct link busy, idle;
     char byte;
-    connect_ends(*state, &link);
-    assert_int_equal(read_all(&link.client, &byte, 1), -EAGAIN);
-    tram__tls_engine_trim(&link.client.engine);
-    tram__tls_engine_trim(&link.server.engine);
-    assert_sent(&link.client, &link.server, "again");
-    assert_sent(&link.server, &link.client, "and again");
-    link_free(&link);
+    connect_ends(*state, &busy);
+    connect_ends(*state, &idle);
+    assert_int_equal(read_all(&idle.client, &byte, 1), -EAGAIN);
+    struct tls_loop *loop = idle.client.engine.loop;
+    assert_gives_back(loop, false); /* they were used in this round */
+    assert_sent(&busy.client, &busy.server, "still here");
+    assert_gives_back(loop, true);
+    assert_false(list_empty(&loop->resting));
+    assert_sent(&busy.server, &busy.client, "still here");
+    assert_gives_back(loop, false);
+    assert_sent(&idle.client, &idle.server, "again");
+    assert_sent(&idle.server, &idle.client, "and again");
+    assert_gives_back(loop, true); /* the busy one's, which rests now */
+    assert_gives_back(loop, true);
+    assert_true(list_empty(&loop->resting) && list_empty(&loop->used));
+    assert_sent(&busy.server, &busy.client, "all the same");
+    link_free(&busy);
+    link_free(&idle);
+    assert_true(list_empty(&loop->used));
+}
+
+/* Many at once are no long pause for others. */
+static void test_buffers_are_given_back_in_several_ticks(void **state) {
+    enum { COUNT = TRAM_TLS_TRIMS_PER_TICK / 2 + 2 };
+    struct link *links = calloc(COUNT, sizeof *links);
+    for (size_t i = 0; i < COUNT; i++)
+        connect_ends(*state, &links[i]);
+    struct tls_loop *loop = links[0].client.engine.loop;
+    assert_false(tram__tls_idle_end_round(loop));
+    assert_true(tram__tls_idle_end_round(loop));
+    assert_false(list_empty(&loop->resting));
+    assert_false(tram__tls_idle_end_round(loop));
+    assert_true(list_empty(&loop->resting));
+    for (size_t i = 0; i < COUNT; i++)
+        link_free(&links[i]);
+    free(links);
 }
 
 int main(void) {
@@ -926,6 +966,7 @@ int main(void) {
         IN_WORLD(test_algorithms_of_a_loop_of_its_own),
         IN_WORLD(test_an_engine_moves_to_another_loop),
         IN_WORLD(test_idle_buffers_are_given_back),
+        IN_WORLD(test_buffers_are_given_back_in_several_ticks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -37,8 +37,7 @@ static uint64_t deadline_of(const tram_transport *transport) {
 
 /* A file is being sent, or the program said that it works for this connection. */
 static bool busy(const tram_transport *transport) {
-    bool sends = (transport->flags & (T_HAS_WRITER | T_WRITER_YIELDS)) == T_HAS_WRITER;
-    return sends || (transport->more && transport->more->work);
+    return transport_sends_file(transport) || (transport->more && transport->more->work);
 }
 
 /* One step towards its end. True: a protocol was called. */

@@ -52,7 +52,9 @@ void tram__layer_fail(struct layer *layer, int code, const char *operation, cons
 }
 
 bool tram__layer_failed(const struct layer *layer) {
-    return stack_is_lost(layer->transport) || transport_stack(layer->transport)->failed;
+    const struct layer_stack *stack = transport_stack(layer->transport);
+    return stack_is_lost(layer->transport) || layer->transport->flags & T_WRITE_FAILED || stack->failed ||
+           stack->send_failed;
 }
 
 /* ---- Calls into layers ---- */
@@ -73,6 +75,15 @@ void tram__stack_free_removed(tram_transport *transport) {
         tram__layer_tell_started(layer, NULL);
         layer->kind->free(layer);
     }
+}
+
+/* Of the carrier: out of memory ends the connection, all else its sending side. */
+static void note_send_failure(tram_transport *transport, int code) {
+    struct layer_stack *stack = transport_stack(transport);
+    if (code == -ENOMEM)
+        tram__stack_note_failure(transport, code, "write");
+    else if (!stack->send_failed)
+        stack->send_failed = code;
 }
 
 /* The user's half of the carrier may write, close or abort within: what comes meanwhile stands behind. */
@@ -103,7 +114,7 @@ static void act(tram_transport *transport) {
         stack->unsent = false;
         int status = tram__transport_carry_rest(transport);
         if (status < 0)
-            tram__stack_note_failure(transport, status, "send");
+            note_send_failure(transport, status);
     }
     if (unlikely(stack->removed))
         tram__stack_free_removed(transport);
@@ -112,6 +123,11 @@ static void act(tram_transport *transport) {
             send_outbox(transport);
         fail_now(transport);
         return;
+    }
+    if (unlikely(stack->send_failed)) {
+        int code = stack->send_failed;
+        stack->send_failed = 0;
+        tram__transport_send_failed(transport, code, "send");
     }
     if (stack->outbox.size)
         send_outbox(transport);
@@ -170,7 +186,7 @@ static bool carry(tram_transport *transport, const struct iovec *pieces, size_t 
         stack->unsent |= more;
     }
     if (status < 0)
-        tram__stack_note_failure(transport, status, status == -ENOMEM ? "write" : "send");
+        note_send_failure(transport, status);
     return status > 0;
 }
 

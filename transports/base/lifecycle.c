@@ -151,18 +151,19 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
     transport->flags |= T_CLOSING | T_LOST_PENDING;
-    transport->dropped_writes++;
+    if (unlikely(transport->flags & T_WRITE_FAILED))
+        list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
+    else
+        transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
     if (unlikely(transport->more != NULL))
         transport_timer_cancel(loop_of(transport), &transport->more->timer);
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->stop(transport);
-    struct exclusive_writer *writer = transport_writer(transport);
-    if (unlikely(writer != NULL)) {
-        tram__transport_clear_writer(transport);
+    struct exclusive_writer *writer = transport_take_writer(transport);
+    if (unlikely(writer != NULL))
         writer->lost(writer);
-    }
 }
 
 /* connection_made will never be called: what takes the place of connection_lost. */
@@ -351,14 +352,6 @@ void tram__transport_start_reading(tram_transport *transport) {
         queue_held(transport);
     else
         tram__transport_receive_start(transport);
-}
-
-void tram__transport_clear_writer(tram_transport *transport) {
-    transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
-    transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
-    if (unlikely(transport->flags & T_ASKED))
-        ask_soon(loop_of(transport));
-    tram__transport_start_reading(transport);
 }
 
 /* Begins to listen to what the other end does. */

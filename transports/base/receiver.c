@@ -12,6 +12,8 @@ static inline tram_transport *transport_of(struct io *io) {
 
 /* EOF or an error; the rare ends of a read. */
 __attribute__((noinline)) static void ended(tram_transport *transport, ssize_t result) {
+    if (transport_heard_all(transport))
+        return;
     if (result < 0)
         tram__transport_fatal(transport, (int)result, "recv", NULL);
     else

@@ -16,7 +16,7 @@ static bool wants_bytes(const tram_transport *transport) {
     if (stack_is_lost(transport) || stack->below_ended)
         return false;
     return stack_is_starting(transport) || stack_may_deliver(transport) || stack_reads_ahead(transport) ||
-           (transport->flags & T_CLOSING && !stack->shut);
+           (transport->flags & T_CLOSING && !stack->shut && !transport_sends_file(transport));
 }
 
 static void update_receiving(tram_transport *transport) {
@@ -45,7 +45,7 @@ static void step_once(tram_transport *transport) {
         return;
     if (stack_is_lost(transport))
         return;
-    if (!(transport->flags & T_CLOSING))
+    if (!(transport->flags & T_CLOSING) || transport_sends_file(transport))
         tram__stack_deliver(transport);
     else if (!stack->shut && tram__stack_shut(transport))
         tram__transport_end_carrier(transport);
@@ -104,6 +104,8 @@ static void received(struct io *io, void *data, ssize_t result) {
     tram_transport *transport = (tram_transport *)(void *)io;
     if (result > 0)
         transport_moved(transport, TRAFFIC_IN);
+    if (result <= 0 && transport_heard_all(transport))
+        return;
     if (result < 0) {
         tram__transport_fatal(transport, (int)result, "recv", NULL);
         return;
@@ -261,7 +263,7 @@ static int may_push(tram_transport *transport) {
         return -ENOTSUP;
     transport_flush_writer(transport);
     tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
-    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EOF | T_HAS_WRITER;
+    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_WRITE_FAILED | T_EOF | T_HAS_WRITER;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;
     return transport->flags & T_EXCLUSIVE && transport->flags & T_MADE ? TRAM_ESTATE : 0;

@@ -49,8 +49,9 @@ struct layer_stack {
     struct deadline deadline;  /* of the starts, later of the shutdowns */
     tram_transport *transport;
     const char *failed_operation;
-    int failed;     /* tram__layer_fail() was called while a layer was on the stack */
-    unsigned depth; /* of calls into layers */
+    int failed;      /* tram__layer_fail() was called while a layer was on the stack */
+    int send_failed; /* … or the carrier could not send (W-5) */
+    unsigned depth;  /* of calls into layers */
     bool stepping;
     bool again;       /* step once more */
     bool grew;        /* something was written since the water marks were looked at */

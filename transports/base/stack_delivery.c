@@ -37,7 +37,7 @@ static void deliver_held(tram_transport *transport) {
 static void deliver_read(tram_transport *transport, const tram_protocol *buffered, void *memory, size_t size) {
     int status;
     if (!stack_may_deliver(transport) || (buffered && transport->protocol != buffered)) {
-        if (!stack_is_lost(transport) && tram__stack_hold(transport, NULL, memory, size))
+        if (!(transport->flags & T_CLOSING) && tram__stack_hold(transport, NULL, memory, size))
             tram__transport_fatal(transport, -ENOMEM, "read", NULL);
         return;
     }
@@ -102,7 +102,7 @@ void tram__stack_deliver(tram_transport *transport) {
     struct scratch *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
     bool more = true;
     while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
-        if (transport->flags & T_HELD)
+        if (transport->flags & T_HELD && stack_may_deliver(transport))
             deliver_held(transport);
         else if (stack->top)
             more = deliver_next(transport, &scratch);

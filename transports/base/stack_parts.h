@@ -20,11 +20,14 @@ static inline bool stack_may_deliver(const tram_transport *transport) {
 
 /*
  * The protocol does not read, but layers keep bytes for writing until the peer says something: they are asked all the
- * same until something of theirs is held for the protocol.
+ * same until something of theirs is held for the protocol, or, while a close waits for a file, what they have is
+ * dropped.
  */
 static inline bool stack_reads_ahead(const tram_transport *transport) {
-    return (transport->flags & (T_MADE | T_HELD | T_CLOSING | T_EOF)) == T_MADE &&
-           transport->flags & (T_PAUSED | T_HAS_WRITER) && transport_stack(transport)->kept;
+    if (likely(!transport_stack(transport)->kept) || (transport->flags & (T_MADE | T_EOF)) != T_MADE)
+        return false;
+    return transport->flags & T_CLOSING ? transport_sends_file(transport)
+                                        : !(transport->flags & T_HELD) && transport->flags & (T_PAUSED | T_HAS_WRITER);
 }
 
 /* It is looked at in the next tick. */

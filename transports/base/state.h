@@ -39,11 +39,12 @@ struct transport_state {
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */
     tram_protocol *released_last;
-    struct list working; /* transports that are held by their work, by struct transport_more */
-    struct ready asks;   /* the pass over connections that were asked to end: graceful.c */
-    uint32_t ask_slot;   /* where it goes on */
-    bool asking;         /* it is queued */
-    bool ask_again;      /* … and something changed behind it */
+    struct list working;        /* transports that are held by their work, by struct transport_more */
+    struct ready asks;          /* the pass over connections that were asked to end: graceful.c */
+    uint32_t ask_slot;          /* where it goes on */
+    struct deadline send_again; /* of those whose send found no memory: failed_send.c */
+    bool asking;                /* it is queued */
+    bool ask_again;             /* … and something changed behind it */
 };
 
 /* There is one as soon as transport_state_open() was successful: no way to the end of a transport needs memory. */

@@ -5,6 +5,8 @@
 #ifndef TRAM_TRANSPORTS_BASE_TRANSPORT_H
 #define TRAM_TRANSPORTS_BASE_TRANSPORT_H
 
+#include <errno.h>
+
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/types.h"
 
@@ -161,6 +163,24 @@ void tram__transport_note_end(tram_transport *transport, enum end_reason reason)
 void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
                             void *user);
 void tram__transport_fatal(tram_transport *transport, int code, const char *operation, void *user);
+
+/* A send failed for good (W-5): lost with that error, after what the peer had sent was delivered. */
+void tram__transport_send_failed(tram_transport *transport, int code, const char *operation);
+
+/* The kernel has no memory for it now, with this code: what is queued is tried again soon. */
+void tram__transport_send_later(tram_transport *transport, int code);
+
+static inline bool send_is_starved(ssize_t sent) {
+    return sent == -ENOBUFS || sent == -ENOMEM;
+}
+
+/* The stream has ended, or a receive failed, of one whose send had failed before. */
+static inline bool transport_heard_all(tram_transport *transport) {
+    if (likely(!(transport->flags & T_WRITE_FAILED)))
+        return false;
+    tram__transport_schedule_lost(transport);
+    return true;
+}
 
 /* What the peer or the protocol does is more than the user allows: TRAM_ELIMIT, which is reported (T-17). */
 void tram__transport_over_limit(tram_transport *transport, const char *operation, const char *message);

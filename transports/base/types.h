@@ -173,6 +173,8 @@ enum transport_flag {
     T_RESET = 1 << 22,         /* accepted bytes were dropped: the peer is to see a reset (W-30) */
     T_ASKED = 1 << 23,         /* it was asked to end when its work is done: graceful.c */
     T_TOLD = 1 << 24,          /* … and its protocol's `closing` was called */
+    T_WRITE_FAILED = 1 << 25,  /* a send failed: lost with that when what came before was delivered (W-5) */
+    T_SEND_LATER = 1 << 26,    /* the kernel had no memory: failed_send.c tries again */
     T_FLAGS_END,               /* one above the last */
 };
 
@@ -207,6 +209,21 @@ static inline const struct transport_kind *transport_kind_of(const tram_transpor
 
 static inline struct exclusive_writer *transport_writer(const tram_transport *transport) {
     return unlikely(transport->flags & T_HAS_WRITER) ? transport->on.writer : NULL;
+}
+
+/* The one that leaves, or is sent off; NULL: there is none. */
+static inline struct exclusive_writer *transport_take_writer(tram_transport *transport) {
+    struct exclusive_writer *writer = transport_writer(transport);
+    if (unlikely(writer != NULL)) {
+        transport->flags &= ~(uint32_t)(T_EXCLUSIVE | T_HAS_WRITER | T_WRITER_YIELDS);
+        transport->io.flags &= (uint8_t)~IO_SENDS_FILE;
+    }
+    return writer;
+}
+
+/* Bytes of a file, or of somebody else's, are written: they count as queued. */
+static inline bool transport_sends_file(const tram_transport *transport) {
+    return unlikely((transport->flags & (T_HAS_WRITER | T_WRITER_YIELDS)) == T_HAS_WRITER);
 }
 
 /* Before anybody but a writer of T_WRITER_YIELDS does something to the queue. */

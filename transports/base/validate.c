@@ -5,10 +5,10 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending", "made",           "paused",        "eof",      "closing",   "lost-pending", "lost",
-    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive", "writer",       "yields",
-    "server-close", "held",           "writing-ended", "not-ours", "fd-known",  "metered",      "bridged",
-    "layered",      "reset",          "asked",         "told",
+    "made-pending", "made",           "paused",        "eof",      "closing",      "lost-pending", "lost",
+    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive",    "writer",       "yields",
+    "server-close", "held",           "writing-ended", "not-ours", "fd-known",     "metered",      "bridged",
+    "layered",      "reset",          "asked",         "told",     "write-failed", "send-later",
 };
 _Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 

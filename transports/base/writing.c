@@ -8,6 +8,7 @@
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
 #include "transports/base/stack.h"
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 #include <errno.h>
@@ -96,7 +97,7 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
-#define T_NO_WRITING (T_WRITE_EOF | T_LOST_PENDING | T_LOST | T_EXCLUSIVE)
+#define T_NO_WRITING (T_WRITE_EOF | T_LOST_PENDING | T_LOST | T_EXCLUSIVE | T_WRITE_FAILED)
 
 static int may_not_write(tram_transport *transport, size_t size) {
     transport_flush_writer(transport);
@@ -121,19 +122,19 @@ static inline bool goes_at_once(const tram_transport *transport) {
     return likely(write_queue_empty(&transport->queue)) && likely(!transport->corked);
 }
 
-/* What the kernel took of a send; 0 also where the connection just died. */
+/* What the kernel took of a send; 0 also where it just failed for good. */
 static inline size_t taken(tram_transport *transport, ssize_t sent) {
     if (likely(sent >= 0)) {
         tram__transport_count_sent(transport, (size_t)sent);
         return (size_t)sent;
     }
-    if (sent != -EAGAIN)
-        tram__transport_fatal(transport, (int)sent, "send", NULL);
+    if (sent != -EAGAIN && !send_is_starved(sent))
+        tram__transport_send_failed(transport, (int)sent, "send");
     return 0;
 }
 
 static bool died(const tram_transport *transport) {
-    return transport->flags & T_LOST_PENDING;
+    return transport->flags & (T_LOST_PENDING | T_WRITE_FAILED);
 }
 
 static int keep_rest(tram_transport *transport, const void *data, size_t size) {
@@ -275,7 +276,7 @@ static int end_writing(tram_transport *transport) {
 
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
-    if (transport_writer(transport) && !(transport->flags & T_CLOSING)) {
+    if (transport_writer(transport)) {
         transport_writer(transport)->drained(transport_writer(transport));
         return;
     }
@@ -305,7 +306,10 @@ bool tram__transport_idle(const tram_transport *transport) {
 
 void tram__transport_sent(tram_transport *transport, ssize_t result) {
     if (unlikely(result < 0)) {
-        tram__transport_fatal(transport, (int)result, "send", NULL);
+        if (send_is_starved(result))
+            tram__transport_send_later(transport, (int)result);
+        else
+            tram__transport_send_failed(transport, (int)result, "send");
         return;
     }
     if (likely(result))
@@ -324,7 +328,7 @@ int tram__transport_carry_rest(tram_transport *transport) {
         return write_queue_empty(&transport->queue);
     size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
     ssize_t sent = io_try_send_pieces(&transport->io, pieces, count);
-    if (sent < 0 && sent != -EAGAIN)
+    if (sent < 0 && sent != -EAGAIN && !send_is_starved(sent))
         return (int)sent;
     if (sent > 0) {
         tram__transport_count_sent(transport, (size_t)sent);
@@ -342,7 +346,7 @@ int tram__transport_carry(tram_transport *transport, const struct iovec *pieces,
         size += pieces[i].iov_len;
     if (first && size) {
         ssize_t sent = io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX);
-        if (sent < 0 && sent != -EAGAIN)
+        if (sent < 0 && sent != -EAGAIN && !send_is_starved(sent))
             return (int)sent;
         if (sent > 0) {
             taken_now = (size_t)sent;
@@ -456,8 +460,10 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
         transport_stack(transport)->calls->write(transport, &piece, 1);
     } else {
         int status = put(transport, &piece);
-        if (unlikely(status < 0))
-            tram__transport_fatal(transport, status, status == -ENOMEM ? "write" : "send", NULL);
+        if (unlikely(status == -ENOMEM || (status < 0 && transport_kind_of(transport)->carry)))
+            tram__transport_fatal(transport, status, "write", NULL);
+        else if (unlikely(status < 0))
+            tram__transport_send_failed(transport, status, "send");
         else if (!died(transport))
             tram__transport_queue_grew(transport);
     }
@@ -487,6 +493,14 @@ void tram__transport_end_carrier(tram_transport *transport) {
         tram__transport_schedule_lost(transport);
 }
 
+/* All that was to be written was given to the layers, or to the queue. */
+static void end_layers(tram_transport *transport) {
+    if (unlikely(transport->flags & T_LAYERED) &&
+        (transport->flags & T_LOST_PENDING || !transport_stack(transport)->calls->close(transport)))
+        return;
+    tram__transport_end_carrier(transport);
+}
+
 int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
@@ -494,11 +508,19 @@ int tram__transport_close(tram_transport *transport) {
     transport->flags |= T_CLOSING;
     tram__io_receive_stop(&transport->io);
     tram__transport_end_corking(transport);
-    if (unlikely(transport->flags & T_LAYERED) &&
-        (transport->flags & T_LOST_PENDING || !transport_stack(transport)->calls->close(transport)))
-        return 0;
-    tram__transport_end_carrier(transport);
+    if (!transport_sends_file(transport))
+        end_layers(transport);
     return 0;
+}
+
+void tram__transport_clear_writer(tram_transport *transport) {
+    transport_take_writer(transport);
+    if (unlikely(transport->flags & T_ASKED))
+        ask_soon(loop_of(transport));
+    if (unlikely((transport->flags & (T_CLOSING | T_LOST_PENDING)) == T_CLOSING))
+        end_layers(transport); /* the close had waited for the file */
+    else
+        tram__transport_start_reading(transport);
 }
 
 bool tram_transport_can_write_eof(const tram_transport *transport) {

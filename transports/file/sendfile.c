@@ -113,8 +113,6 @@ static int block_read(tram_future *future, void *arg) {
     const struct file_block *block = value;
     if (status || !block->size) {
         finish(sendfile, status);
-    } else if (sendfile->transport->flags & T_CLOSING) {
-        finish(sendfile, -ECONNRESET);
     } else if (write_block(sendfile, block)) {
         if (sendfile->source.sent == sendfile->source.count)
             finish(sendfile, 0);
@@ -163,11 +161,15 @@ static void wait_for_room(struct sendfile *sendfile) {
 static void range_sent(struct exclusive_writer *writer, ssize_t result) {
     struct sendfile *sendfile = of(writer);
     struct file_source *source = &sendfile->source;
+    if (unlikely(send_is_starved(result))) {
+        tram__transport_send_later(sendfile->transport, (int)result);
+        return;
+    }
     if (unlikely(result < 0)) {
         if (!source->sent && tram__file_source_refused((int)result))
             begin_blocks(sendfile);
         else if (tram__connection_lost((int)result))
-            tram__transport_fatal(sendfile->transport, (int)result, "sendfile", NULL); /* which tells lost() */
+            tram__transport_send_failed(sendfile->transport, (int)result, "sendfile"); /* which tells lost() */
         else
             finish(sendfile, (int)result);
         return;
@@ -218,7 +220,8 @@ static void drained(struct exclusive_writer *writer) {
 /* ---- Beginning ---- */
 
 static bool may_send(tram_loop *loop, const tram_transport *transport) {
-    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_EXCLUSIVE | T_BRIDGED;
+    const uint32_t against =
+        T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_WRITE_FAILED | T_EXCLUSIVE | T_BRIDGED;
     return transport->io.loop == loop && !(transport->flags & against) &&
            transport_kind_of(transport)->sendfile != SENDFILE_NONE;
 }

@@ -25,6 +25,7 @@ struct side {
     struct splice splice; /* from here to the other */
     bool eof;
     bool left;
+    bool answered; /* it said something after a send to it had failed (W-5) */
 };
 
 struct bridge {
@@ -72,6 +73,8 @@ static const struct io_receiver splicing;
 static void count(struct side *side, size_t size) {
     struct bridge *bridge = side->bridge;
     bridge->result.bytes[index_of(side)] += size;
+    if (unlikely(side->protocol.transport->flags & T_WRITE_FAILED))
+        side->answered = true;
     if (unlikely(bridge->idle_ns != 0))
         bridge->active_ns = tram__clock(bridge->future.loop);
 }
@@ -133,7 +136,7 @@ static void leave(struct side *side, int code) {
         tram__future_finish(&bridge->future, &bridge->result);
     } else if (!other->protocol.transport) {
         return; /* another protocol has both: this one's leaves next */
-    } else if (code) {
+    } else if (code && !side->answered) {
         tram_transport_reset(other->protocol.transport);
     } else {
         tram_transport_close(other->protocol.transport);

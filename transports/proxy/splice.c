@@ -153,12 +153,16 @@ static void next_range(struct exclusive_writer *writer, struct io_range *ret_ran
 static void range_sent(struct exclusive_writer *writer, ssize_t result) {
     struct splice *splice = of(writer);
     tram_transport *to = splice->to->transport;
+    if (unlikely(send_is_starved(result))) {
+        tram__transport_send_later(to, (int)result);
+        return;
+    }
     if (unlikely(result <= 0)) {
         splice->never = true;
         if (refused(result))
             yield_writer(writer);
         else
-            tram__transport_fatal(to, result ? (int)result : -EIO, "splice", NULL);
+            tram__transport_send_failed(to, result ? (int)result : -EIO, "splice");
         return;
     }
     writer->held -= (size_t)result;
@@ -220,8 +224,8 @@ bool tram__splice_update_estimate(struct splice *splice, size_t size) {
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
-    const uint32_t state =
-        T_MADE | T_LAYERED | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_HAS_WRITER | T_WRITING_PAUSED;
+    const uint32_t state = T_MADE | T_LAYERED | T_CLOSING | T_LOST_PENDING | T_WRITE_EOF | T_WRITE_FAILED |
+                           T_HAS_WRITER | T_WRITING_PAUSED;
     return to && write_queue_empty(&to->queue) && !to->corked && !to->limits->hard && (to->flags & state) == T_MADE;
 }
 

@@ -109,8 +109,8 @@ static int send_now(tram_transport *transport, const char *data, size_t size, co
         return (int)sent;
     if (sent > 0) {
         tram__transport_count_sent(transport, (size_t)sent);
-    } else if (sent != -EAGAIN) {
-        tram__transport_fatal(transport, (int)sent, "send", NULL);
+    } else if (sent != -EAGAIN && !send_is_starved(sent)) {
+        tram__transport_send_failed(transport, (int)sent, "send");
     }
     return 0;
 }
@@ -126,7 +126,7 @@ static int send_descriptors(tram_transport *transport, const char *data, size_t 
     ssize_t sent = 0;
     if (write_queue_empty(&transport->queue) && !transport->corked) {
         int status = send_now(transport, data, size, fds, count, &sent);
-        if (status || transport->flags & T_LOST_PENDING)
+        if (status || transport->flags & (T_LOST_PENDING | T_WRITE_FAILED))
             return status;
     }
     /* They went with the first byte: the rest is like any other. */
@@ -142,7 +142,7 @@ int tram_transport_send_fds(tram_transport *transport, const void *data, size_t 
         return tram__invalid(!data || !size ? "data" : !fds ? "fds" : "count");
     if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
-    if (transport->flags & (T_LOST_PENDING | T_LOST)) {
+    if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED)) {
         tram__transport_drop_write(transport);
         return 0;
     }

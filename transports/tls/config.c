@@ -3,12 +3,15 @@
 #include <openssl/ssl.h>
 #include <string.h>
 
+#include "core/base/invalid.h"
 #include "core/base/memory.h"
 #include "transports/tls/build.h"
 
 /* For what is given to users, whose texts live until the thread's next call. */
 static int show(const struct tls_failure *failure, tram_error *ret_error) {
     static _Thread_local struct tls_failure shown;
+    if (failure->code == TRAM_EVALUE && failure->option)
+        (void)tram__invalid(failure->option);
     if (!ret_error)
         return failure->code;
     shown = *failure;
@@ -113,7 +116,7 @@ void tram_tls_config_release(tram_tls_config *config) {
 
 int tram_tls_config_set_ticket_keys(tram_tls_config *config, const void *keys, size_t count) {
     if (!keys || count == 0 || count > TRAM_TLS_TICKET_KEYS)
-        return TRAM_EVALUE;
+        return tram__invalid(keys ? "count" : "keys");
     tram__tls_tickets_set(&config->tickets, keys, (unsigned)count);
     return 0;
 }

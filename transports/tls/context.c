@@ -169,7 +169,11 @@ struct tls_loop *tram__tls_loop_open(tram_loop *loop) {
     if (!tls || tls->bio)
         return tls;
     tls->loop = loop;
-    if (!tls->contexts.next)
+    if (!tls->contexts.next) {
         list_init(&tls->contexts);
+        list_init(&tls->used);
+        list_init(&tls->resting);
+        tls->idle_round = 1; /* 0 stands for none */
+    }
     return tram__tls_bio_open(tls) ? tls : NULL;
 }

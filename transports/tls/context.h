@@ -45,7 +45,10 @@ struct tls_loop {
     BIO_METHOD *method;
     BIO *bio;
     struct tls_engine *current; /* whose SSL is at work */
-    uint64_t steps_tick;        /* the tick in which `steps` of handshakes were made */
+    struct list used, resting;  /* engines, by when they were used: idle.h */
+    unsigned idle_round;
+    struct deadline idle_timer;
+    uint64_t steps_tick; /* the tick in which `steps` of handshakes were made */
     unsigned steps;
     char *record; /* of TLS_RECORD_SIZE: where many pieces become one; NULL: not needed yet */
     /* What the verification that failed was about. */

@@ -11,6 +11,7 @@
 
 #include "core/base/text.h"
 #include "transports/tls/callbacks.h"
+#include "transports/tls/idle.h"
 #include "transports/tls/name.h"
 #include "transports/tls/session.h"
 
@@ -145,6 +146,7 @@ static int start_ssl(struct tls_engine *engine, const struct tls_engine_options 
 int tram__tls_engine_start(struct tls_engine *engine, tram_loop *loop, const struct tls_below *below,
                            const struct tls_engine_options *options, struct tls_failure *failure) {
     memset(engine, 0, sizeof *engine);
+    list_init(&engine->idle_link);
     engine->below = below;
     engine->server = options->server;
     engine->loop = tram__tls_loop_open(loop);
@@ -160,6 +162,7 @@ int tram__tls_engine_start(struct tls_engine *engine, tram_loop *loop, const str
 }
 
 void tram__tls_engine_free(struct tls_engine *engine) {
+    tls_idle_forget(engine);
     SSL_free(engine->ssl);
     engine->ssl = NULL;
     tram__tls_context_release(engine->context);
@@ -217,6 +220,7 @@ int tram__tls_engine_handshake(struct tls_engine *engine, struct tls_failure *fa
         leave(engine, outer);
         if (error == SSL_ERROR_NONE) {
             engine->established = true;
+            tls_idle_used(engine);
             return 1;
         }
         if (error == SSL_ERROR_WANT_READ)
@@ -238,6 +242,7 @@ ssize_t tram__tls_engine_read(struct tls_engine *engine, void *memory, size_t si
         return 0;
     if (engine->failed)
         return tram__tls_fail(failure, TRAM_ETLS, NULL, "TLS has failed before");
+    tls_idle_used(engine);
     struct tls_engine *outer = enter(engine);
     size_t got = 0;
     int result = SSL_read_ex(engine->ssl, memory, size, &got);
@@ -263,6 +268,7 @@ int tram__tls_engine_write(struct tls_engine *engine, const void *data, size_t s
         return 0; /* OpenSSL would not know what that is */
     if (engine->failed || engine->close_sent)
         return tram__tls_fail(failure, TRAM_ESTATE, NULL, "TLS is over");
+    tls_idle_used(engine);
     struct tls_engine *outer = enter(engine);
     size_t written;
     int result = SSL_write_ex(engine->ssl, data, size, &written);
@@ -296,14 +302,10 @@ size_t tram__tls_engine_pending(const struct tls_engine *engine) {
     return pending > 0 ? (size_t)pending : 0;
 }
 
-void tram__tls_engine_trim(struct tls_engine *engine) {
-    if (engine->established && !engine->failed)
-        (void)SSL_free_buffers(engine->ssl);
-}
-
 /* ---- Another loop ---- */
 
 void tram__tls_engine_leave(struct tls_engine *engine) {
+    tls_idle_forget(engine);
     SSL_set_bio(engine->ssl, NULL, NULL);
     engine->loop = NULL;
 }
@@ -315,6 +317,7 @@ int tram__tls_engine_arrive(struct tls_engine *engine, tram_loop *loop) {
     engine->loop = tls;
     BIO_up_ref(tls->bio);
     SSL_set_bio(engine->ssl, tls->bio, tls->bio);
+    tls_idle_used(engine);
     return 0;
 }
 

@@ -27,6 +27,8 @@ struct tls_engine {
     const struct tls_below *below;
     struct tls_loop *loop;
     struct tls_context *context;
+    struct list idle_link;  /* idle.h */
+    unsigned idle_round;    /* in which it was used last; 0: its buffers are given back, or it has none yet */
     uint64_t key_update_ns; /* when the peer has used up its key updates: see tls_count_key_update() */
     int below_code;         /* why reading below ended; 0: in order */
     int refusal;            /* what the user's function said of the server name; 0: nothing against it */
@@ -72,9 +74,6 @@ int tram__tls_engine_update_keys(struct tls_engine *engine, struct tls_failure *
 
 /* Bytes that were decrypted and not read yet. */
 size_t tram__tls_engine_pending(const struct tls_engine *engine);
-
-/* An idle connection needs no buffers: gives back what is not in use. */
-void tram__tls_engine_trim(struct tls_engine *engine);
 
 /* From one loop to another: leaves the one, on its thread, and arrives at the other. -ENOMEM: it is where it was. */
 void tram__tls_engine_leave(struct tls_engine *engine);

@@ -1,0 +1,28 @@
+#include "support/tls/memory.h"
+
+#include <stdlib.h>
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+static _Thread_local uint64_t calls, first, last, failed;
+
+void memory_fail(uint64_t nth, uint64_t count) {
+    calls = failed = 0;
+    first = nth;
+    last = count > UINT64_MAX - nth ? UINT64_MAX : nth + count - 1;
+    if (count == 0)
+        first = last = 0;
+}
+
+uint64_t memory_failed(void) {
+    return failed;
+}
+
+void *__wrap_malloc(size_t size) {
+    calls++;
+    if (first == 0 || calls < first || calls > last)
+        return __real_malloc(size);
+    failed++;
+    return NULL;
+}

@@ -1,0 +1,16 @@
+/*
+ * The library's own allocations outside of loops (tram__memory_default), failing on order: what the programs of this
+ * group call malloc for. OpenSSL's are its own.
+ */
+#ifndef TRAM_TESTS_SUPPORT_TLS_MEMORY_H
+#define TRAM_TESTS_SUPPORT_TLS_MEMORY_H
+
+#include <stdint.h>
+
+/* Of this thread: the `nth` call from now (1: the next) and the `count` - 1 after it give NULL; count 0: none. */
+void memory_fail(uint64_t nth, uint64_t count);
+
+/* How many have failed since then. */
+uint64_t memory_failed(void);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * The buffers of connections that say nothing: some 34 KiB each, which OpenSSL makes anew when there is something to
+ * say. Time goes in rounds. Who is used in a round is on the list `used` of its loop, who was used in the one before on
+ * `resting`; one timer a loop ends the round, and those that still rest give their buffers back.
+ */
+#ifndef TRAM_TRANSPORTS_TLS_IDLE_H
+#define TRAM_TRANSPORTS_TLS_IDLE_H
+
+#include "core/base/compiler.h"
+#include "transports/tls/engine.h"
+
+void tram__tls_idle_note(struct tls_engine *engine);
+
+/* It reads or writes. */
+static inline void tls_idle_used(struct tls_engine *engine) {
+    if (unlikely(engine->idle_round != engine->loop->idle_round))
+        tram__tls_idle_note(engine);
+}
+
+/* It ends, or leaves its loop. */
+static inline void tls_idle_forget(struct tls_engine *engine) {
+    list_remove(&engine->idle_link);
+    engine->idle_round = 0;
+}
+
+/* Ends the round, or a part of that: many are given back in several ticks. True: there is more to do. */
+bool tram__tls_idle_end_round(struct tls_loop *loop);
+
+#endif
