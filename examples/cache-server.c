@@ -13,30 +13,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <time.h>
 
 #include <tram/tram.h>
 
-enum {
-    KEY_MAX = 250,
-    VALUE_MAX = 1 << 20,
-    COMMAND_MAX = 65536,
-    WORDS_MAX = 8,
-    SHARDS_MAX = 1024,
-    MONTH = 60 * 60 * 24 * 30
-};
+enum { KEY_MAX = 250, VALUE_MAX = 1 << 20, COMMAND_MAX = 65536, WORDS_MAX = 8, SHARDS_MAX = 1024, MONTH = 2592000 };
 
 /* ---- A worker's shard ---- */
 
+LIST_HEAD(bucket, item);
+TAILQ_HEAD(order, item);
+
 typedef struct item {
-    struct item *next; /* of its bucket */
-    struct item *newer, *older;
+    LIST_ENTRY(item) bucket;
+    TAILQ_ENTRY(item) order;
     tram_buffer *value; /* with the CRLF behind it */
-    uint64_t hash;
-    uint64_t cas;
+    uint64_t hash, cas;
     int64_t expires; /* seconds of time(); 0: never */
-    uint32_t flags;
-    uint32_t key_size;
+    uint32_t flags, key_size;
     char key[];
 } item;
 
@@ -48,15 +43,15 @@ static const char *const count_names[COUNTS] = {"curr_items", "bytes",   "limit_
 
 typedef struct shard {
     tram_loop *loop;
-    item **buckets;
+    struct bucket *buckets;
     size_t bucket_count; /* a power of two */
-    item *newest, *oldest;
+    struct order order;  /* the newest first */
     uint64_t last_cas;
     unsigned count; /* of all shards */
     uint64_t counts[COUNTS];
 } shard;
 
-static shard *shards;
+static shard shards[SHARDS_MAX];
 static const char *memory_mib = "64";
 
 static uint64_t hash_key(const char *key, size_t size) {
@@ -74,83 +69,68 @@ static size_t cost(const item *it) {
     return sizeof *it + it->key_size + tram_buffer_size(it->value) + 64;
 }
 
-static item **place_of(shard *own, uint64_t hash, const char *key, size_t size) {
-    item **place = &own->buckets[hash & (own->bucket_count - 1)];
-    while (*place && ((*place)->hash != hash || (*place)->key_size != size || memcmp((*place)->key, key, size) != 0))
-        place = &(*place)->next;
-    return place;
-}
-
-static void make_newest(shard *own, item *it) {
-    it->newer = NULL;
-    it->older = own->newest;
-    *(own->newest ? &own->newest->newer : &own->oldest) = it;
-    own->newest = it;
-}
-
-static void leave_order(shard *own, item *it) {
-    *(it->newer ? &it->newer->older : &own->newest) = it->older;
-    *(it->older ? &it->older->newer : &own->oldest) = it->newer;
-}
-
 static void item_free(item *it) {
     tram_buffer_release(it->value);
     free(it);
 }
 
-static void unlink_item(shard *own, item **place) {
-    item *it = *place;
-    *place = it->next;
-    leave_order(own, it);
+static void unlink_item(shard *own, item *it) {
+    LIST_REMOVE(it, bucket);
+    TAILQ_REMOVE(&own->order, it, order);
     own->counts[ITEMS]--;
     own->counts[BYTES] -= cost(it);
     item_free(it);
 }
 
+static struct bucket *bucket_of(shard *own, uint64_t hash) {
+    return &own->buckets[hash & (own->bucket_count - 1)];
+}
+
 /* The item of a key, unless its time is over. */
 static item *find(shard *own, uint64_t hash, const char *key, size_t size) {
-    item **place = place_of(own, hash, key, size);
-    if (*place && (*place)->expires && (*place)->expires <= time(NULL))
-        unlink_item(own, place);
-    return *place;
+    item *it;
+    LIST_FOREACH(it, bucket_of(own, hash), bucket)
+    if (it->hash == hash && it->key_size == size && memcmp(it->key, key, size) == 0)
+        break;
+    if (!it || !it->expires || it->expires > time(NULL))
+        return it;
+    unlink_item(own, it);
+    return NULL;
 }
 
 static void grow(shard *own) {
-    size_t count = own->bucket_count * 2;
-    item **buckets = calloc(count, sizeof *buckets);
+    struct bucket *buckets = calloc(own->bucket_count * 2, sizeof *buckets);
+    item *it;
     if (!buckets)
         return; /* longer chains will do */
-    for (item *it = own->newest; it; it = it->older) {
-        it->next = buckets[it->hash & (count - 1)];
-        buckets[it->hash & (count - 1)] = it;
-    }
     free(own->buckets);
     own->buckets = buckets;
-    own->bucket_count = count;
+    own->bucket_count *= 2;
+    TAILQ_FOREACH(it, &own->order, order)
+    LIST_INSERT_HEAD(bucket_of(own, it->hash), it, bucket);
 }
 
 /* Puts an item in the place of the one with its key, and lets the oldest go. */
 static void link_item(shard *own, item *it) {
-    item **place = place_of(own, it->hash, it->key, it->key_size);
-    if (*place)
-        unlink_item(own, place);
+    item *old = find(own, it->hash, it->key, it->key_size);
+    if (old)
+        unlink_item(own, old);
     if (own->counts[ITEMS] >= own->bucket_count)
         grow(own);
     it->cas = ++own->last_cas;
-    it->next = own->buckets[it->hash & (own->bucket_count - 1)];
-    own->buckets[it->hash & (own->bucket_count - 1)] = it;
-    make_newest(own, it);
+    LIST_INSERT_HEAD(bucket_of(own, it->hash), it, bucket);
+    TAILQ_INSERT_HEAD(&own->order, it, order);
     own->counts[ITEMS]++;
     own->counts[BYTES] += cost(it);
-    while (own->counts[BYTES] > own->counts[LIMIT] && own->oldest != it) {
+    while (own->counts[BYTES] > own->counts[LIMIT] && TAILQ_LAST(&own->order, order) != it) {
         own->counts[EVICTIONS]++;
-        unlink_item(own, place_of(own, own->oldest->hash, own->oldest->key, own->oldest->key_size));
+        unlink_item(own, TAILQ_LAST(&own->order, order));
     }
 }
 
 static void flush(shard *own) {
-    while (own->oldest)
-        unlink_item(own, place_of(own, own->oldest->hash, own->oldest->key, own->oldest->key_size));
+    while (!TAILQ_EMPTY(&own->order))
+        unlink_item(own, TAILQ_FIRST(&own->order));
 }
 
 /* ---- A command: filled in by the client's worker, carried out by the key's ---- */
@@ -200,17 +180,11 @@ static void get(shard *own, command *it) {
     if (!found)
         return;
     own->counts[HITS]++;
-    leave_order(own, found);
-    make_newest(own, found);
+    TAILQ_REMOVE(&own->order, found, order);
+    TAILQ_INSERT_HEAD(&own->order, found, order);
     it->value = tram_buffer_hold(found->value);
     it->flags = found->flags;
     it->cas = found->cas;
-}
-
-static void release_value(const void *data, size_t size, void *arg) {
-    (void)size;
-    (void)arg;
-    free((void *)(uintptr_t)data);
 }
 
 /* append and prepend: the new item gets both values and what the old one had. */
@@ -220,13 +194,14 @@ static const char *extend(const item *old, item *new, bool before) {
         return "SERVER_ERROR object too large for cache";
     size_t size = value_size(first) + tram_buffer_size(second->value);
     char *bytes = malloc(size);
-    tram_buffer *joined = bytes ? tram_buffer_wrap(bytes, size, release_value, NULL) : NULL;
-    if (!joined) {
-        free(bytes);
-        return "SERVER_ERROR out of memory storing object";
+    if (bytes) {
+        memcpy(bytes, tram_buffer_data(first->value), value_size(first));
+        memcpy(bytes + value_size(first), tram_buffer_data(second->value), tram_buffer_size(second->value));
     }
-    memcpy(bytes, tram_buffer_data(first->value), value_size(first));
-    memcpy(bytes + value_size(first), tram_buffer_data(second->value), tram_buffer_size(second->value));
+    tram_buffer *joined = bytes ? tram_buffer_copy(bytes, size) : NULL;
+    free(bytes);
+    if (!joined)
+        return "SERVER_ERROR out of memory storing object";
     tram_buffer_release(new->value);
     new->value = joined;
     new->flags = old->flags;
@@ -243,9 +218,7 @@ static const char *store(shard *own, command *it) {
         return "EXISTS";
     if ((it->verb == 'A' && old) || (!old && (it->verb == 'R' || it->verb == 'E' || it->verb == 'P')))
         return "NOT_STORED";
-    const char *wrong = NULL;
-    if (it->verb == 'E' || it->verb == 'P')
-        wrong = extend(old, it->stored, it->verb == 'P');
+    const char *wrong = it->verb == 'E' || it->verb == 'P' ? extend(old, it->stored, it->verb == 'P') : NULL;
     if (wrong)
         return wrong;
     link_item(own, it->stored);
@@ -298,7 +271,7 @@ static const char *change(shard *own, command *it) {
         found->expires = it->expires;
         return "TOUCHED";
     }
-    unlink_item(own, place_of(own, it->hash, it->key, it->key_size));
+    unlink_item(own, found);
     return "DELETED";
 }
 
@@ -326,26 +299,22 @@ static void execute(shard *own, command *it) {
 typedef struct client {
     tram_protocol base;
     tram_input input;
-    tram_loop *loop;
-    shard *own;  /* of this client's worker */
-    command now; /* one at a time; its worker has it while `away` */
-    bool away;
-    size_t skip; /* bytes of a value that is too large */
-    char *keys;  /* of a get, the words that are left; NULL: no get */
-    char *next_key;
-    unsigned next_shard; /* of flush_all and stats */
-    shard *target;
-    int users; /* the connection and the command that is away; the last one frees */
+    shard *own, *target; /* of this client's worker; where the command goes */
+    command now;         /* one at a time; another worker has it while the input is paused for it */
+    bool is_back;        /* … and it is carried out */
+    size_t step;         /* of a command of several: bytes of the line that are answered, shards that were asked */
+    size_t skip;         /* bytes of a value that is too large */
+    int users;           /* the connection and the command that is away; the last one frees */
 } client;
 
-static void client_drop(client *self) {
+static void client_drop(void *arg) {
+    client *self = arg;
     if (--self->users > 0)
         return;
     tram_input_fini(&self->input);
     tram_buffer_release(self->now.value);
     if (self->now.stored)
         item_free(self->now.stored);
-    free(self->keys);
     free(self);
 }
 
@@ -389,72 +358,58 @@ static int answer_stats(client *self) {
     for (size_t i = 0; i < COUNTS; i++)
         tram_output_printf(&output, "STAT %s %" PRIu64 "\r\n", count_names[i], self->now.totals[i]);
     tram_output_printf(&output, "STAT threads %u\r\nEND\r\n", self->own->count);
+    memset(self->now.totals, 0, sizeof self->now.totals);
     return tram_output_send(&output);
 }
 
 static int answer(client *self) {
-    if (self->now.stored) { /* it was not */
+    if (self->now.stored) /* it was not */
         item_free(self->now.stored);
-        self->now.stored = NULL;
-    }
+    self->now.stored = NULL;
     if (self->now.value)
         return answer_value(self);
     return self->now.reply ? reply(self, self->now.reply) : 0;
 }
 
-static int advance(client *self);
-
 /* The client's worker again, where the connection may have gone meanwhile. */
 static int came_back(tram_loop *loop, void *arg) {
     client *self = arg;
     (void)loop;
-    self->away = false;
-    tram_transport *transport = self->base.transport;
-    if (transport) {
-        tram_transport_cork(transport);
-        int status = answer(self);
-        if (!status)
-            status = advance(self);
-        if (status)
-            tram_transport_abort(transport);
-        tram_input_resume(&self->input); /* `advance` may have paused it again */
-        tram_transport_uncork(transport);
-    }
+    self->is_back = true;
+    if (self->base.transport)
+        tram_input_resume(&self->input);
     client_drop(self);
     return 0;
-}
-
-/* A loop that closes: nobody waits for the answer. */
-static void lost_on_the_way(void *arg) {
-    client_drop(arg);
 }
 
 static int carry_out(tram_loop *loop, void *arg) {
     client *self = arg;
     (void)loop;
     execute(self->target, &self->now);
-    if (tram_loop_call_soon_threadsafe(self->loop, came_back, self, lost_on_the_way))
-        lost_on_the_way(self);
+    if (tram_loop_call_soon_threadsafe(self->own->loop, came_back, self, client_drop))
+        client_drop(self); /* the loop closes: nobody waits for the answer */
     return 0;
 }
 
-/* The command goes to a shard, here or elsewhere; the answer is sent where that is here. */
+/* 0: it is carried out. -EAGAIN: it is on its way; its bytes stay in the input, and are parsed anew when it is back. */
 static int run_at(client *self, shard *target) {
-    if (target == self->own) {
-        execute(target, &self->now);
-        return answer(self);
-    }
-    self->target = target;
-    self->away = true;
-    self->users++;
-    int status = tram_loop_call_soon_threadsafe(target->loop, carry_out, self, lost_on_the_way);
-    if (!status) {
-        tram_input_pause(&self->input);
+    if (self->is_back) {
+        self->is_back = false;
         return 0;
     }
-    self->away = false;
-    self->users--;
-    return status;
+    if (target == self->own) {
+        execute(target, &self->now);
+        return 0;
+    }
+    self->target = target;
+    self->users++; /* before the post: the other thread may be done with it at once */
+    int status = tram_loop_call_soon_threadsafe(target->loop, carry_out, self, client_drop);
+    if (status) {
+        self->users--;
+        return status;
+    }
+    tram_input_pause(&self->input);
+    return -EAGAIN;
 }
 
 static bool set_key(command *it, const char *key, size_t size) {
@@ -466,54 +421,35 @@ static bool set_key(command *it, const char *key, size_t size) {
     return true;
 }
 
-static shard *shard_of(const client *self) {
-    return &shards[(self->now.hash >> 40) % self->own->count];
+static int run(client *self) {
+    int status = run_at(self, &shards[(self->now.hash >> 40) % self->own->count]);
+    return status ? status : answer(self);
 }
 
-/* Goes on with a command of several steps: a get of many keys, what all shards are asked. */
-static int advance(client *self) {
+/* stats and flush_all. */
+static int run_everywhere(client *self) {
     int status = 0;
-    while (!status && !self->away && self->keys) {
-        char *key = self->next_key + strspn(self->next_key, " ");
-        size_t size = strcspn(key, " ");
-        self->next_key = key + size;
-        bool ends = !size, bad = !ends && !set_key(&self->now, key, size);
-        if (ends || bad) {
-            free(self->keys);
-            self->keys = NULL;
-            return reply(self, bad ? "CLIENT_ERROR bad command line format" : "END");
-        }
-        status = run_at(self, shard_of(self));
-    }
-    while (!status && !self->away && self->next_shard < self->own->count) {
-        status = run_at(self, &shards[self->next_shard++]);
-        if (self->next_shard == self->own->count && !self->away)
-            break;
-    }
-    if (status || self->away || self->next_shard != self->own->count)
+    for (; self->step < self->own->count && !status; self->step += !status)
+        status = run_at(self, &shards[self->step]);
+    if (status)
         return status;
-    self->next_shard = UINT32_MAX;
+    self->step = 0;
     return self->now.verb == 's' ? answer_stats(self) : reply(self, "OK");
 }
 
 /* ---- Parsing ---- */
 
-typedef struct words {
-    tram_bytes at[WORDS_MAX];
-    size_t count;
-} words;
-
-static words split(tram_bytes line) {
-    words result = {.count = 0};
-    for (size_t i = 0; i < line.size && result.count < WORDS_MAX;) {
+/* Those that are not there are empty. */
+static size_t split(tram_bytes line, tram_bytes words[WORDS_MAX]) {
+    size_t count = 0;
+    for (size_t i = 0; i < line.size && count < WORDS_MAX; i++) {
         size_t begin = i;
         while (i < line.size && line.data[i] != ' ')
             i++;
         if (i > begin)
-            result.at[result.count++] = (tram_bytes){line.data + begin, i - begin};
-        i++;
+            words[count++] = (tram_bytes){line.data + begin, i - begin};
     }
-    return result;
+    return count;
 }
 
 static bool is(tram_bytes word, const char *text) {
@@ -527,14 +463,11 @@ static char verb_of(tram_bytes word) {
     return 0;
 }
 
-static bool word_number(const words *line, size_t index, uint64_t *ret_number) {
-    return index < line->count && parse_number(line->at[index].data, line->at[index].size, ret_number);
+static bool number_of(tram_bytes word, uint64_t *ret_number) {
+    return parse_number(word.data, word.size, ret_number);
 }
 
-static bool word_time(const words *line, size_t index, int64_t *ret_expires) {
-    if (index >= line->count)
-        return false;
-    tram_bytes word = line->at[index];
+static bool time_of(tram_bytes word, int64_t *ret_expires) {
     bool minus = word.size > 1 && *word.data == '-';
     uint64_t number;
     if (!parse_number(word.data + minus, word.size - minus, &number) || number > INT64_MAX)
@@ -543,16 +476,22 @@ static bool word_time(const words *line, size_t index, int64_t *ret_expires) {
     return true;
 }
 
-static int begin_get(client *self, tram_bytes line, const words *parts) {
-    if (parts->count < 2)
-        return reply(self, "ERROR");
-    self->keys = malloc(line.size + 1);
-    if (!self->keys)
-        return -ENOMEM;
-    memcpy(self->keys, line.data, line.size);
-    self->keys[line.size] = '\0';
-    self->next_key = self->keys + (parts->at[1].data - line.data);
-    return advance(self);
+static int get_keys(client *self, tram_bytes line, size_t begin) {
+    size_t at = self->step ? self->step : begin;
+    const char *wrong = NULL;
+    while (at < line.size && !wrong) {
+        const char *key = line.data + at, *space = memchr(key, ' ', line.size - at);
+        size_t size = space ? (size_t)(space - key) : line.size - at;
+        self->step = at;
+        if (size && !set_key(&self->now, key, size))
+            wrong = "CLIENT_ERROR bad command line format";
+        int status = size && !wrong ? run(self) : 0;
+        if (status)
+            return status;
+        at += size + 1;
+    }
+    self->step = 0;
+    return reply(self, wrong ? wrong : "END");
 }
 
 static item *new_item(const command *it, uint32_t flags, tram_bytes data) {
@@ -569,17 +508,17 @@ static item *new_item(const command *it, uint32_t flags, tram_bytes data) {
 }
 
 /* set KEY FLAGS TIME BYTES [CAS] [noreply], and the value. -EAGAIN: it is not there yet. */
-static int begin_store(client *self, const words *line) {
+static int begin_store(client *self, const tram_bytes *words, size_t count) {
     command *it = &self->now;
     uint64_t flags, size;
     tram_bytes data;
     size_t needed = it->verb == 'C' ? 6 : 5;
-    bool good = line->count >= needed && line->count <= needed + 1 && set_key(it, line->at[1].data, line->at[1].size) &&
-                word_number(line, 2, &flags) && flags <= UINT32_MAX && word_time(line, 3, &it->expires) &&
-                word_number(line, 4, &size) && (it->verb != 'C' || word_number(line, 5, &it->number));
+    bool good = count >= needed && count <= needed + 1 && set_key(it, words[1].data, words[1].size) &&
+                number_of(words[2], &flags) && flags <= UINT32_MAX && time_of(words[3], &it->expires) &&
+                number_of(words[4], &size) && (it->verb != 'C' || number_of(words[5], &it->number));
     if (!good)
         return reply(self, "CLIENT_ERROR bad command line format");
-    it->noreply = line->count > needed && is(line->at[needed], "noreply");
+    it->noreply = count > needed && is(words[needed], "noreply");
     if (size > VALUE_MAX) {
         if (size > SIZE_MAX - 2)
             return TRAM_ELIMIT;
@@ -591,41 +530,38 @@ static int begin_store(client *self, const words *line) {
         return status;
     if (memcmp(data.data + size, "\r\n", 2) != 0)
         return reply(self, "CLIENT_ERROR bad data chunk");
-    it->stored = new_item(it, (uint32_t)flags, data);
-    if (!it->stored)
+    if (!self->is_back && !(it->stored = new_item(it, (uint32_t)flags, data)))
         return reply(self, "SERVER_ERROR out of memory storing object");
-    return run_at(self, shard_of(self));
+    return run(self);
 }
 
 /* delete KEY, incr KEY NUMBER, touch KEY TIME; each with noreply. */
-static int begin_change(client *self, const words *line) {
+static int begin_change(client *self, const tram_bytes *words) {
     command *it = &self->now;
-    if (line->count < 2 || !set_key(it, line->at[1].data, line->at[1].size))
+    if (!set_key(it, words[1].data, words[1].size))
         return reply(self, "CLIENT_ERROR bad command line format");
-    if ((it->verb == 'i' || it->verb == 'e') && !word_number(line, 2, &it->number))
+    if ((it->verb == 'i' || it->verb == 'e') && !number_of(words[2], &it->number))
         return reply(self, "CLIENT_ERROR invalid numeric delta argument");
-    if (it->verb == 't' && !word_time(line, 2, &it->expires))
+    if (it->verb == 't' && !time_of(words[2], &it->expires))
         return reply(self, "CLIENT_ERROR invalid exptime argument");
-    return run_at(self, shard_of(self));
+    return run(self);
 }
 
 static int begin(client *self, tram_bytes line) {
-    words parts = split(line);
-    tram_bytes first = parts.count ? parts.at[0] : (tram_bytes){"", 0};
-    self->now.verb = verb_of(first);
-    self->now.noreply = parts.count > 1 && is(parts.at[parts.count - 1], "noreply");
-    if (is_get(&self->now)) {
+    tram_bytes words[WORDS_MAX] = {{"", 0}};
+    size_t count = split(line, words);
+    self->now.verb = verb_of(words[0]);
+    self->now.noreply = count > 1 && is(words[count - 1], "noreply");
+    switch (is_store(&self->now) ? 'S' : self->now.verb) {
+    case 'g':
+    case 'c':
         self->now.noreply = false;
-        return begin_get(self, line, &parts);
-    }
-    if (is_store(&self->now))
-        return begin_store(self, &parts);
-    if (self->now.verb == 'f' || self->now.verb == 's') {
-        memset(self->now.totals, 0, sizeof self->now.totals);
-        self->next_shard = 0;
-        return advance(self);
-    }
-    switch (self->now.verb) {
+        return count < 2 ? reply(self, "ERROR") : get_keys(self, line, (size_t)(words[1].data - line.data));
+    case 'S':
+        return begin_store(self, words, count);
+    case 'f':
+    case 's':
+        return run_everywhere(self);
     case 'v':
         return reply(self, "VERSION " TRAM_VERSION_STRING);
     case 'o':
@@ -635,46 +571,43 @@ static int begin(client *self, tram_bytes line) {
     case 0:
         return reply(self, "ERROR");
     default:
-        return begin_change(self, &parts);
+        return begin_change(self, words);
     }
+}
+
+static int take(client *self, tram_input *input) {
+    tram_bytes bytes;
+    int status;
+    if (self->skip) {
+        status = tram_input_some(input, self->skip, &bytes);
+        self->skip -= status ? 0 : bytes.size;
+        return status;
+    }
+    tram_input_mark(input);
+    status = tram_input_line(input, &bytes);
+    if (!status)
+        status = begin(self, bytes);
+    if (status == -EAGAIN)
+        tram_input_rewind(input);
+    return status;
 }
 
 static int parse(tram_protocol *protocol, tram_input *input) {
-    client *self = (client *)protocol;
-    tram_bytes line, skipped;
-    int status;
-    for (;;) {
-        while (self->skip) {
-            status = tram_input_some(input, self->skip, &skipped);
-            if (status)
-                return status;
-            self->skip -= skipped.size;
-        }
-        tram_input_mark(input);
-        status = tram_input_line(input, &line);
-        if (!status)
-            status = begin(self, line);
-        if (status == -EAGAIN)
-            tram_input_rewind(input);
-        if (status)
-            return status;
-    }
-}
-
-static int client_received(tram_protocol *protocol, const void *data, size_t size) {
     tram_transport *transport = protocol->transport;
+    int status;
     tram_transport_cork(transport); /* the answers to all that came leave together */
-    int status = tram_input_feed(&((client *)protocol)->input, data, size);
+    while (!(status = take((client *)protocol, input)))
+        continue;
     tram_transport_uncork(transport);
     return status;
 }
 
 static void client_released(tram_protocol *protocol) {
-    client_drop((client *)protocol);
+    client_drop(protocol);
 }
 
 static const tram_protocol_ops client_ops = {
-    .data_received = client_received,
+    .data_received = tram_input_data_received,
     .eof_received = tram_input_eof_received,
     .pause_writing = tram_input_pause_writing,
     .resume_writing = tram_input_resume_writing,
@@ -687,9 +620,7 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
     if (!self)
         return -ENOMEM;
     self->base.ops = &client_ops;
-    self->loop = loop;
     self->users = 1;
-    self->next_shard = UINT32_MAX;
     self->own = (shard *)tram_loop_state(loop);
     tram_input_options options = {
         .limit = COMMAND_MAX + VALUE_MAX, .loop = loop, .protocol = &self->base, .parse = parse};
@@ -700,25 +631,21 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
 /* ---- Workers ---- */
 
 static int worker_start(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
-    shard *own = &shards[worker];
     (void)arg;
-    uint64_t mib = strtoull(memory_mib, NULL, 10);
+    shard *own = *state = &shards[worker];
     unsigned count = tram_runtime_worker_count(runtime);
-    *own = (shard){.loop = loop, .bucket_count = 1024, .count = count, .counts[LIMIT] = (mib << 20) / count};
+    uint64_t limit = (strtoull(memory_mib, NULL, 10) << 20) / count;
+    *own = (shard){.loop = loop, .bucket_count = 1024, .count = count, .counts[LIMIT] = limit};
+    TAILQ_INIT(&own->order);
     own->buckets = calloc(own->bucket_count, sizeof *own->buckets);
-    *state = own;
     return own->buckets ? 0 : -ENOMEM;
 }
 
 static int worker_stop(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
-    (void)runtime;
-    (void)worker;
-    (void)loop;
-    (void)arg;
+    (void)runtime, (void)worker, (void)loop, (void)arg;
     shard *own = *state;
     flush(own);
     free(own->buckets);
-    own->buckets = NULL;
     return 0;
 }
 
@@ -730,10 +657,5 @@ int main(int argc, char **argv) {
                                   .port = "11211",
                                   .arguments = arguments,
                                   .runtime = &runtime};
-    shards = calloc(SHARDS_MAX, sizeof *shards);
-    if (!shards)
-        return EXIT_FAILURE;
-    int status = tram_serve_main(argc, argv, client_factory, NULL, &options);
-    free(shards);
-    return status ? EXIT_FAILURE : EXIT_SUCCESS;
+    return tram_serve_main(argc, argv, client_factory, NULL, &options) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

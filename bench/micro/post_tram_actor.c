@@ -23,11 +23,10 @@ static int received(tram_actor *actor, tram_message *message) {
     memcpy(&function, &message->words[0], sizeof function);
 #ifdef ASK
     tram_request *request = tram_message_take_request(message);
-    int status = function(actor->loop, message->pointers[1]);
-    return request ? tram_reply(request, NULL) : status;
-#else
-    return function(actor->loop, message->pointers[1]);
+    if (request)
+        tram_reply(request, NULL);
 #endif
+    return function(actor->loop, message->pointers[1]);
 }
 
 static const tram_actor_ops ops = {.message_received = received};

@@ -1,7 +1,7 @@
 /*
  * tram: a protocol whose data_received writes what it gets, on a runtime of one worker (--workers N: of N, each on a
- * CPU of its own; with a port after it: one that other processes listen to as well), or with --loop on a loop alone.
- * A peer that does not read is not read from either.
+ * CPU of its own; with a port after it: one that other processes listen to as well), or with --loop on a loop alone;
+ * with --streams a task that reads, writes and drains. A peer that does not read is not read from either.
  *
  * TCP_NODELAY: on, as tram sets it by itself.
  */
@@ -48,6 +48,20 @@ static int make_echo(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     return 0;
 }
 
+/* With --streams. */
+static int echo_stream(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    char bytes[4096];
+    ptrdiff_t size;
+    int status = 0;
+    (void)arg;
+    while (status == 0 && (size = tram_stream_reader_read(reader, bytes, sizeof(bytes))) > 0) {
+        tram_stream_writer_write(writer, bytes, (size_t)size);
+        status = tram_stream_writer_drain(writer);
+    }
+    tram_stream_writer_close(writer);
+    return status;
+}
+
 static void check(int status, const char *what) {
     if (status < 0) {
         fprintf(stderr, "tram: %s: %s\n", what, tram_error_text(status));
@@ -61,7 +75,8 @@ static void announce(const tram_socket_address *address) {
     fflush(stdout);
 }
 
-static void serve_by_workers(unsigned workers, bool pin, const char *shared_port) {
+static void serve_by_workers(unsigned workers, bool pin, const char *shared_port, bool streams) {
+    tram_stream_service service = {.handler = echo_stream};
     tram_runtime_options options = {
         .workers = workers,
         .pin = pin,
@@ -76,7 +91,12 @@ static void serve_by_workers(unsigned workers, bool pin, const char *shared_port
     tram_socket_address address;
     check(tram_runtime_new(&options, &runtime), "making the runtime");
     check(tram_runtime_start(runtime), "starting the workers");
-    check(tram_runtime_create_server(runtime, make_echo, NULL, "127.0.0.1", port, &how, &server, NULL), "listening");
+    if (streams) {
+        check(tram_runtime_start_server(runtime, &service, "127.0.0.1", port, &how, &server, NULL), "listening");
+    } else {
+        check(tram_runtime_create_server(runtime, make_echo, NULL, "127.0.0.1", port, &how, &server, NULL),
+              "listening");
+    }
     check(tram_runtime_server_sockname(server, 0, &address), "asking for the address");
     announce(&address);
     tram_runtime_join(runtime);
@@ -112,11 +132,13 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--loop") == 0) {
         serve_by_loop();
     } else if (argc == 1) {
-        serve_by_workers(1, false, NULL);
+        serve_by_workers(1, false, NULL, false);
+    } else if (argc == 2 && strcmp(argv[1], "--streams") == 0) {
+        serve_by_workers(1, false, NULL, true);
     } else if ((argc == 3 || argc == 4) && strcmp(argv[1], "--workers") == 0 && atoi(argv[2]) > 0) {
-        serve_by_workers((unsigned)atoi(argv[2]), true, argv[3]);
+        serve_by_workers((unsigned)atoi(argv[2]), true, argv[3], false);
     } else {
-        fprintf(stderr, "usage: tram [--workers N [PORT] | --loop]\n");
+        fprintf(stderr, "usage: tram [--workers N [PORT] | --loop | --streams]\n");
         return 2;
     }
     return 0;

@@ -46,25 +46,27 @@ static int send_back(struct mail *mail) {
     return status;
 }
 
-static int send_reply(struct mail *mail, int status, const tram_message *reply) {
+static void send_reply(struct mail *mail, int status, const tram_message *reply) {
     struct envelope *envelope = envelope_of(mail);
     uint32_t number = envelope->message.reserved;
+    tram_message message = reply ? *reply : (tram_message){0};
     envelope->slot = (uint32_t)status;
-    envelope->message = reply ? *reply : (tram_message){0};
+    envelope->message = message;
     envelope->message.reserved = number;
-    return send_back(mail);
+    if (unlikely(send_back(mail))) /* the asker's loop has closed: nobody waits */
+        message_drop(&message);
 }
 
 static struct mail *mail_of_request(tram_request *request) {
     return (struct mail *)(void *)request;
 }
 
-int tram_reply(tram_request *request, const tram_message *reply) {
-    return send_reply(mail_of_request(request), 0, reply);
+void tram_reply(tram_request *request, const tram_message *reply) {
+    send_reply(mail_of_request(request), 0, reply);
 }
 
-int tram_reply_error(tram_request *request, int code) {
-    return send_reply(mail_of_request(request), code < 0 ? code : TRAM_EUSER, NULL);
+void tram_reply_error(tram_request *request, int code) {
+    send_reply(mail_of_request(request), code < 0 ? code : TRAM_EUSER, NULL);
 }
 
 /* ---- There ---- */

@@ -96,9 +96,10 @@ static void expire(tram_loop *loop, struct deadline *deadline) {
 }
 
 static int start_deadline(struct request *request, uint64_t timeout_ns) {
+    request->timed = false;
     if (timeout_ns == TRAM_FOREVER)
         return 0;
-    request->deadline.expire = expire;
+    request->deadline = (struct deadline){.expire = expire};
     int status = tram__deadline_start_after(request->future.loop, &request->deadline, timeout_ns);
     request->timed = status == 0;
     return status;
@@ -113,9 +114,9 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
             number_free(requests, number);
         return -ENOMEM;
     }
-    memset(request, 0, sizeof *request);
     tram__future_init(&request->future, requests->loop, value == REQUEST_MESSAGE ? &message_kind : &pointer_kind);
     request->number = number;
+    message_clear(&request->reply); /* until there is one */
     int status = start_deadline(request, timeout_ns);
     if (status) {
         number_free(requests, number);

@@ -1,6 +1,6 @@
 /*
  * Futures. A callback is a record that waits in the future's list and, once the future is done, in the ready
- * queue of the loop; there it holds the future.
+ * queue of the loop; there it holds the future. The first record is a part of the future.
  */
 #include "core/jobs/future.h"
 
@@ -10,13 +10,6 @@
 #include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include <tram/stats.h>
-
-struct done_callback {
-    struct future_watch watch;
-    tram_future_callback callback;
-    void *arg;
-    tram_discard discard; /* NULL: none */
-};
 
 static const struct future_kind plain_kind = {.name = "future"};
 
@@ -33,7 +26,16 @@ static struct done_callback *callback_of(struct future_watch *watch) {
 void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
     future->kind = kind;
     future->loop = loop;
+    future->value = NULL;
+    future->let_go = NULL;
+    future->error.user = NULL; /* the rest of it counts only once it is set */
+    future->texts = NULL;
+    future->texts_size = 0;
+    future->size = 0;
+    future->user = NULL;
     future->references = 1;
+    future->state = FUTURE_PENDING;
+    future->cancelling = future->retrieved = future->first_used = false;
     list_init(&future->callbacks);
 }
 
@@ -47,8 +49,19 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
     return 0;
 }
 
+static struct done_callback *new_callback(tram_future *future) {
+    if (future->first_used)
+        return memory_get(&future->loop->allocator, sizeof(struct done_callback));
+    future->first_used = true;
+    return &future->first;
+}
+
 static void free_callback(struct done_callback *record) {
-    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
+    tram_future *future = record->watch.future;
+    if (likely(record == &future->first))
+        future->first_used = false;
+    else
+        memory_put(&future->loop->allocator, record, sizeof *record);
 }
 
 /* It will never run. */
@@ -152,7 +165,9 @@ static void queue_watch(struct future_watch *watch) {
 static void complete(tram_future *future, enum future_state state) {
     future->state = (uint8_t)state;
     if (unlikely(future->loop->closing || future->loop->closed)) {
+        tram__future_hold(future); /* a discard may let go of it */
         drop_callbacks(&future->callbacks);
+        tram__future_drop(future);
         return;
     }
     while (!list_empty(&future->callbacks)) {
@@ -422,7 +437,7 @@ static int add_callback(tram_future *future, tram_future_callback callback, void
         return status;
     if (!callback)
         return tram__invalid("callback");
-    struct done_callback *record = memory_get(&future->loop->allocator, sizeof *record);
+    struct done_callback *record = new_callback(future);
     if (!record)
         return -ENOMEM;
     record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
@@ -458,7 +473,11 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
         list_append(&removed, link);
         count++;
     }
-    drop_callbacks(&removed);
+    if (count) {
+        tram__future_hold(future); /* a discard may let go of it */
+        drop_callbacks(&removed);
+        tram__future_drop(future);
+    }
     return count;
 }
 

@@ -34,10 +34,29 @@ struct future_kind {
 
 enum future_state { FUTURE_PENDING, FUTURE_RESULT, FUTURE_ERROR, FUTURE_CANCELLED };
 
+/*
+ * Waits for a future without an allocation: embedded in its owner, who holds the future meanwhile. `ready.run` is
+ * called as a done callback is, once the future is done.
+ */
+struct future_watch {
+    struct ready ready;
+    tram_future *future;
+    bool embedded; /* false: part of a struct done_callback */
+};
+
+/* A user's callback: it waits in the future's list and then, where it holds the future, in the ready queue. */
+struct done_callback {
+    struct future_watch watch;
+    tram_future_callback callback;
+    void *arg;
+    tram_discard discard; /* NULL: none */
+};
+
 struct tram_future {
     const struct future_kind *kind;
     tram_loop *loop;
-    struct list callbacks; /* struct done_callback, future.c */
+    struct list callbacks;      /* struct future_watch */
+    struct done_callback first; /* most futures have one callback: it needs no memory */
     void *value;
     void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
     tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
@@ -49,17 +68,8 @@ struct tram_future {
     uint8_t state;   /* enum future_state */
     bool cancelling; /* the operation was asked to cancel */
     bool retrieved;  /* somebody read the error, or the value */
+    bool first_used;
     struct ready report;
-};
-
-/*
- * Waits for a future without an allocation: embedded in its owner, who holds the future meanwhile. `ready.run` is
- * called as a done callback is, once the future is done.
- */
-struct future_watch {
-    struct ready ready;
-    tram_future *future;
-    bool embedded; /* false: part of a struct done_callback, future.c */
 };
 
 /* Once the future is done, or at once if it is, `run` joins the ready queue. */
@@ -70,7 +80,7 @@ static inline void future_unwatch(struct future_watch *watch) {
     list_remove(&watch->ready.link);
 }
 
-/* Makes a future of zeroed memory, with one reference, the caller's. */
+/* Makes a future of any memory, with one reference, the caller's. */
 void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind);
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.

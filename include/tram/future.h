@@ -73,8 +73,8 @@ TRAM_API int tram_future_cancel(tram_future *future);
 /*
  * Calls `callback(future, arg)` by call_soon once the future is done, or soon if it is
  * (Future.add_done_callback), in order of registration. From then on the loop holds the future until the
- * callback ran; a future that is let go while it is pending calls nothing. -ENOMEM; TRAM_ESTATE on a closed
- * loop.
+ * callback ran; a future that is let go while it is pending calls nothing. -ENOMEM, but not for
+ * a future's only one; TRAM_ESTATE on a closed loop.
  */
 TRAM_API int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg);
 

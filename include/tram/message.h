@@ -114,11 +114,11 @@ TRAM_API tram_request *tram_message_take_request(tram_message *message);
 
 /*
  * Answers: with a copy of `reply`, as tram_post() (NULL: an empty message), or with a negative code as error. The
- * request is gone after this, also if it failed: TRAM_ESTATE, the asking loop has ended, and the reply stays the
- * caller's. Any thread.
+ * request is gone after this. Neither can fail: a reply that nobody waits for any more, because of a deadline, a
+ * cancellation, or the end of the asking loop, is dropped. Any thread.
  */
-TRAM_API int tram_reply(tram_request *request, const tram_message *reply);
-TRAM_API int tram_reply_error(tram_request *request, int code);
+TRAM_API void tram_reply(tram_request *request, const tram_message *reply);
+TRAM_API void tram_reply_error(tram_request *request, int code);
 
 /* ---- Work on another loop ---- */
 

@@ -166,6 +166,8 @@ TRAM_API int tram_transport_call_later(tram_transport *transport, uint64_t delay
  * protocol without ops: nothing changed, and the new protocol stays the caller's.
  */
 TRAM_API int tram_transport_set_protocol(tram_transport *transport, tram_protocol *protocol);
+
+/* Its protocol; NULL once connection_lost has returned, for who holds the transport. */
 TRAM_API tram_protocol *tram_transport_get_protocol(const tram_transport *transport);
 TRAM_API tram_loop *tram_transport_get_loop(const tram_transport *transport);
 

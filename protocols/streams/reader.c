@@ -21,6 +21,9 @@ struct read_wait {
     tram_stream_reader *reader;
     size_t needed; /* bytes that must be there */
     int status;    /* the error that woke it */
+    void *buffer;  /* of a read: nothing is there, and what comes goes here if it fits; else NULL */
+    size_t size;
+    size_t filled; /* how much came so */
 };
 
 /* ---- Life ---- */
@@ -75,7 +78,7 @@ static inline void wake(tram_stream_reader *reader, int status) {
         waiter->status = status;
 }
 
-int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size) {
+static int keep(tram_stream_reader *reader, const void *data, size_t size) {
     tram_input *input = &reader->input;
     input->borrowed = data;
     input->borrowed_size = size;
@@ -93,6 +96,17 @@ int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size)
     if (unlikely(present > 2 * input->limit) && reader->transport && !reader->paused)
         pause_transport(reader);
     return 0;
+}
+
+int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size) {
+    struct read_wait *waiter = reader->waiter;
+    if (likely(waiter && size <= waiter->size && task_wake(&waiter->wait))) {
+        memcpy(waiter->buffer, data, size);
+        waiter->filled = size;
+        reader->in_request = true;
+        return 0;
+    }
+    return keep(reader, data, size);
 }
 
 void tram__reader_feed_eof(tram_stream_reader *reader) {
@@ -142,10 +156,10 @@ static void abandon_read(struct task_wait *wait) {
 static const struct wait_kind read_kind = {.name = "stream", .abandon = abandon_read};
 
 /*
- * Until `needed` bytes are there, the stream ends or fails, or nothing of that is true: the caller looks again. An
- * error that comes when the task is woken already is seen by the next read (K-18).
+ * Until what is needed is there, the stream ends or fails, or nothing of that is true: the caller looks again. An error
+ * that comes when the task is woken already is seen by the next read (K-18).
  */
-static int wait_for(tram_stream_reader *reader, size_t needed, const void *where) {
+static int park(tram_stream_reader *reader, struct read_wait *self, const void *where) {
     if (unlikely(reader->error.code))
         return reader->error.code;
     if (unlikely(reader->waiter || !task_running(reader->loop)))
@@ -156,12 +170,16 @@ static int wait_for(tram_stream_reader *reader, size_t needed, const void *where
     }
     if (unlikely(reader->paused))
         resume_transport(reader);
-    struct read_wait self = {.reader = reader, .needed = needed};
-    wait_init(&self.wait, &read_kind, where);
-    reader->waiter = &self;
-    int status = tram__task_park(&self.wait);
+    wait_init(&self->wait, &read_kind, where);
+    reader->waiter = self;
+    int status = tram__task_park(&self->wait);
     reader->waiter = NULL;
-    return status ? status : self.status;
+    return status ? status : self->status;
+}
+
+static int wait_for(tram_stream_reader *reader, size_t needed, const void *where) {
+    struct read_wait self = {.reader = reader, .needed = needed};
+    return park(reader, &self, where);
 }
 
 /* ---- Before and after each read ---- */
@@ -245,21 +263,51 @@ void tram__reader_drop_rest(tram_stream_reader *reader) {
 
 /* ---- Reads that copy ---- */
 
+/* A read was cancelled after its buffer was filled (K-17): that comes before what came since. */
+static void give_back(tram_stream_reader *reader, const void *data, size_t size) {
+    const tram_allocator *allocator = &reader->loop->allocator;
+    size_t later = tram_input_size(&reader->input);
+    char *copy = later ? memory_get(allocator, later) : NULL;
+    if (unlikely(later && !copy)) {
+        const tram_error error = {.code = -ENOMEM, .operation = "read"};
+        tram__reader_fail(reader, &error);
+        return;
+    }
+    if (later) {
+        memcpy(copy, first_byte(reader), later);
+        tram__reader_drop_rest(reader);
+    }
+    if (!keep(reader, data, size) && later)
+        (void)keep(reader, copy, later);
+    if (later)
+        memory_put(allocator, copy, later);
+}
+
+/* Nothing is there: how much came straight into the buffer; 0: none, look at the input again. */
+static ptrdiff_t fill(tram_stream_reader *reader, void *buffer, size_t size, const void *where) {
+    struct read_wait self = {.reader = reader, .needed = 1, .buffer = buffer, .size = size};
+    int status = park(reader, &self, where);
+    if (unlikely(status && self.filled))
+        give_back(reader, buffer, self.filled);
+    return status ? status : (ptrdiff_t)self.filled;
+}
+
 ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size_t size) {
     int status = begin_read(reader, __func__);
     if (unlikely(status))
         return status;
     if (unlikely(!buffer && size))
         return tram__invalid("buffer");
-    if (likely(size))
-        status = need(reader, 1, __builtin_return_address(0));
-    if (unlikely(status))
-        return status;
+    if (unlikely(size > PTRDIFF_MAX))
+        size = PTRDIFF_MAX;
+    while (likely(size) && !tram_input_size(&reader->input) && !at_end(reader)) {
+        ptrdiff_t filled = fill(reader, buffer, size, __builtin_return_address(0));
+        if (likely(filled))
+            return filled;
+    }
     size_t present = tram_input_size(&reader->input);
     if (present < size)
         size = present;
-    if (unlikely(size > PTRDIFF_MAX))
-        size = PTRDIFF_MAX;
     take_copy(reader, buffer, size);
     return (ptrdiff_t)size;
 }
@@ -393,7 +441,7 @@ int tram_stream_reader_consume(tram_stream_reader *reader, size_t size) {
 }
 
 bool tram_stream_reader_at_eof(const tram_stream_reader *reader) {
-    return tram_input_at_eof(&reader->input);
+    return tram_input_at_eof(&reader->input) && !(reader->waiter && reader->waiter->filled);
 }
 
 const tram_error *tram_stream_reader_exception(const tram_stream_reader *reader) {

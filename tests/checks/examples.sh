@@ -195,7 +195,8 @@ trap '((${#started[@]} == 0)) || kill "${!started[@]}"' EXIT
 start() {
     local name=$1 out
     shift
-    exec {out}< <(exec "$examples/$name" "$@")
+    # A shell lets what it starts in the background ignore SIGINT.
+    exec {out}< <(exec env --default-signal=INT "$examples/$name" "$@")
     server=$!
     started[$server]=1
     read -r -t 20 said <&"$out" || fail "$name said nothing"
@@ -333,6 +334,95 @@ serve_forever() {
     unset "started[$server]"
     ((status == 0)) || fail "serve-forever: exit code $status"
     exec {out}<&-
+}
+
+# rules: E-9
+# The same with streams: a handler for each connection, a task each for the terminal and what comes.
+streams_echo() {
+    local port text line output status=0
+    port=$(own_port)
+    start streams-echo-server "$port"
+    [[ $said == "listening on 127.0.0.1:$port" ]] || fail "streams-echo-server printed: $said"
+    coproc TYPED { exec timeout --foreground 60 "$examples/streams-echo-client" 127.0.0.1 "$port"; }
+    local client=$TYPED_PID out=${TYPED[0]} in=${TYPED[1]}
+    for text in "hello" "two words" "" "quit, not q"; do
+        echo "$text" >&"$in"
+        read -r -t 20 line <&"$out" || fail "streams-echo-client: no answer to '$text'"
+        [[ $line == "$text" ]] || fail "streams-echo-client printed: $line"
+    done
+    # Another one meanwhile; its input ends, and it waits for all answers.
+    output=$(seq 20000 | timeout 20 "$examples/streams-echo-client" 127.0.0.1 "$port") || fail "exit code $?"
+    [[ $output == "$(seq 20000)" ]] || fail "streams-echo-client lost answers"
+    # Which port it is, a scanner finds out.
+    output=$(timeout 60 "$examples/port-scanner" 127.0.0.1 "$((port - 300))" "$((port + 300))") || fail "exit code $?"
+    grep -qx "$port" <<<"$output" || fail "port-scanner did not find $port: $output"
+    echo "q" >&"$in"
+    wait "$client" || status=$?
+    ((status == 0)) || fail "streams-echo-client: exit code $status"
+    # The server goes first: the client ends though its terminal is open.
+    coproc TYPED { exec timeout --foreground 60 "$examples/streams-echo-client" 127.0.0.1 "$port"; }
+    client=$TYPED_PID out=${TYPED[0]} in=${TYPED[1]}
+    echo "there?" >&"$in"
+    read -r -t 20 line <&"$out" || fail "streams-echo-client: no answer"
+    stop streams-echo-server INT
+    wait "$client" || status=$?
+    ((status == 0)) || fail "streams-echo-client after the end of the server: exit code $status"
+    # Nobody there.
+    output=$(timeout 20 "$examples/port-scanner" 127.0.0.1 "$port" "$port") || fail "port-scanner: exit code $?"
+    [[ -z $output ]] || fail "port-scanner found what is closed: $output"
+    if output=$("$examples/streams-echo-client" 127.0.0.1 "$port" 2>&1 </dev/null); then fail "no error"; fi
+    [[ $output == "streams-echo-client: Connection refused" ]] || fail "streams-echo-client printed: $output"
+    if output=$("$examples/port-scanner" 127.0.0.1 0 1 2>&1); then fail "port-scanner: no error for port 0"; fi
+}
+
+# Redirects are followed, and no more than four connect at once.
+http_client() {
+    timeout 60 python3 - "$examples/http-client" <<'EOF' || fail "http-client fetches wrong"
+import http.server, subprocess, sys, threading
+
+together = threading.Barrier(4) # 20 pages come in fours: neither fewer at once nor more
+lock, present, most = threading.Lock(), 0, 0
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        global present, most
+        if self.path.startswith("/page"):
+            with lock:
+                present += 1
+                most = max(most, present)
+            together.wait(20)
+            with lock:
+                present -= 1
+        target = {"/start": "/hop", "/hop": f"http://127.0.0.1:{port}/end", "/loop": "/loop"}.get(self.path)
+        body = b"" if target else self.path.encode() * 1000
+        self.send_response(302 if target else 404 if self.path == "/none" else 200)
+        if target:
+            self.send_header("location", target)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 50
+
+server = Server(("127.0.0.1", 0), Handler)
+port = server.server_address[1]
+threading.Thread(target=server.serve_forever, daemon=True).start()
+
+def fetch(*paths):
+    urls = [path if ":" in path else f"http://127.0.0.1:{port}{path}" for path in paths]
+    lines = subprocess.run([sys.argv[1], *urls], check=True, capture_output=True, text=True).stdout.splitlines()
+    answers = dict(line.split(": ", 1) for line in lines)
+    assert len(lines) == len(urls), lines
+    return [answers[url] for url in urls]
+
+answers = fetch("/start", "/none", "/loop", "ftp://x")
+assert answers == ["200, 4000 bytes", "404, 5000 bytes", "Limit exceeded", "Invalid value"], answers
+assert fetch(*(f"/page{number:02}" for number in range(20))) == ["200, 7000 bytes"] * 20
+assert most == 4, most
+EOF
 }
 
 # Counters of each worker, and their sum.
@@ -578,6 +668,8 @@ EOF
 echo_once
 echo_console
 numbers
+streams_echo
+http_client
 serve_forever
 worker_state
 executor

@@ -212,6 +212,12 @@ def https():
     result = subprocess.run([EXAMPLES / "https-head", "localhost", str(port), "ca.pem"], cwd=work, capture_output=True,
                             text=True, timeout=30)
     check(result.returncode == 0 and "TLSv1.3 with TLS_" in result.stdout and "200 OK" in result.stdout, f"https-head: {result.stderr}")
+    result = subprocess.run([EXAMPLES / "https-headers", "localhost", str(port), "ca.pem"], cwd=work, capture_output=True,
+                            text=True, timeout=30)
+    check(result.returncode == 0 and result.stdout.startswith("HTTP/1.0 200 OK\nServer:"), f"https-headers: {result.stderr}")
+    result = subprocess.run([EXAMPLES / "https-headers", "127.1", str(port), "ca.pem"], cwd=work, capture_output=True,
+                            text=True, timeout=30)
+    check(result.returncode == 1 and result.stderr.startswith("https-headers: "), f"https-headers refuses: {result.stderr.strip()}")
     result = subprocess.run([EXAMPLES / "https-head", "127.1", str(port), "ca.pem"], cwd=work, capture_output=True,
                             text=True, timeout=30)
     check(result.returncode == 1, f"https-head refuses what it should: {result.stderr.strip()}")

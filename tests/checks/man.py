@@ -101,6 +101,30 @@ def check_documents(prefix):
                 problems.append(f"{page.name}, installed: {target} is not there")
 
 
+def check_debian(folder):
+    """With the prefix of Debian's packages everything goes where its policy wants it: libraries to the directory of the
+    architecture (multiarch), the rest under /usr/share. Pages are not compressed here: dh_compress does that, and what is
+    /usr/local's stays readable."""
+    if not pathlib.Path("/etc/debian_version").exists() or not shutil.which("dpkg-architecture"):
+        print("no Debian: its places were not looked at")
+        return
+    triplet = run("dpkg-architecture", "-qDEB_HOST_MULTIARCH")[1].strip()
+    build = folder / "debian"
+    status, out, err = run("cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_INSTALL_PREFIX=/usr",
+                           "-DCMAKE_BUILD_TYPE=Release", "-DTRAM_TESTS=OFF", "-DTRAM_EXAMPLES=OFF")
+    if status:
+        problems.append(f"cmake for /usr: {out}{err}")
+        return
+    places = set(re.findall(r'DESTINATION "\$\{CMAKE_INSTALL_PREFIX\}/([^"]*)"', (build / "cmake_install.cmake").read_text()))
+    wanted = {f"lib/{triplet}", f"lib/{triplet}/pkgconfig", f"lib/{triplet}/cmake/tram", "include/tram", "bin",
+              "share/man", "share/doc/tram", "share/doc/tram/docs"}
+    problems.extend(f"for Debian nothing goes to /usr/{place}" for place in sorted(wanted - places))
+    problems.extend(f"for Debian something goes to /usr/{place}" for place in sorted(places - wanted))
+    pc = (build / "tram.pc").read_text()
+    if f"/lib/{triplet}\n" not in pc:
+        problems.append(f"for Debian tram.pc says: {pc}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         prefix = pathlib.Path(folder) / "prefix"
@@ -118,6 +142,7 @@ def main():
         print(check_found(man), "lines of apropos")
         check_options(prefix, man)
         check_documents(prefix)
+        check_debian(pathlib.Path(folder))
     for problem in problems:
         print(problem)
     return 1 if problems else 0

@@ -563,13 +563,14 @@ static bool answer(struct receiver *receiver, tram_message *message) {
     tram_message reply = number(message->tag + 1, message->words[0] * 2);
     assert_non_null(request);
     assert_null(tram_message_take_request(message)); /* once */
-    assert_int_equal(tram_reply(request, &reply), 0);
+    tram_reply(request, &reply);
     return receiver->arg == NULL;
 }
 
 static bool answer_with_error(struct receiver *receiver, tram_message *message) {
     (void)receiver;
-    return tram_reply_error(tram_message_take_request(message), -EACCES) == 0;
+    tram_reply_error(tram_message_take_request(message), -EACCES);
+    return true;
 }
 
 static bool keep_request(struct receiver *receiver, tram_message *message) {
@@ -641,7 +642,7 @@ static void test_N_8_a_request_that_nobody_takes_is_answered(void **state) {
 
 static void reply_from_thread(void *arg) {
     tram_message reply = number(8, 88);
-    assert_int_equal(tram_reply(arg, &reply), 0);
+    tram_reply(arg, &reply);
 }
 
 static void test_N_8_a_request_may_be_answered_later_and_on_any_thread(void **state) {
@@ -667,7 +668,7 @@ static void test_N_8_a_late_reply_is_dropped(void **state) {
     reset_counts();
     tram_message reply = counted_message(1);
     assert_int_equal(result_of(world, ask(world, ends.to_a, 1000000)), TRAM_ETIMEOUT);
-    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    tram_reply(ends.a.request, &reply);
     run_to_rest(world);
     assert_int_equal(dropped, 1);
 
@@ -675,7 +676,7 @@ static void test_N_8_a_late_reply_is_dropped(void **state) {
     run_to_rest(world);
     assert_int_equal(tram_future_cancel(future), 1);
     assert_int_equal(tram_future_result(future, NULL), TRAM_ECANCELLED);
-    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    tram_reply(ends.a.request, &reply);
     run_to_rest(world);
     assert_int_equal(dropped, 2);
     tram_future_release(future);
@@ -691,14 +692,14 @@ static void test_N_8_a_reply_that_nobody_takes_is_destroyed_with_the_future(void
     tram_message reply = counted_message(1);
     tram_future *future = ask(world, ends.to_a, TRAM_FOREVER);
     run_to_rest(world);
-    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    tram_reply(ends.a.request, &reply);
     run_until_true(world, is_done, future);
     assert_int_equal(destroyed, 0);
     tram_future_release(future);
     assert_int_equal(destroyed, 1);
     future = ask(world, ends.to_a, TRAM_FOREVER);
     run_to_rest(world);
-    assert_int_equal(tram_reply(ends.a.request, &reply), 0);
+    tram_reply(ends.a.request, &reply);
     run_until_true(world, is_done, future);
     assert_int_equal(tram_message_take(tram_future_message(future)).tag, 1);
     tram_future_release(future);
@@ -742,11 +743,12 @@ static void test_N_8_a_loop_that_closes_waits_for_no_answer(void **state) {
             run_to_rest(world);
     }
     assert_int_equal(tram_loop_free(other), 0);
-    assert_int_equal(tram_reply(ends.a.request, &reply), TRAM_ESTATE); /* it stays the caller's */
+    tram_reply(ends.a.request, &reply);
+    assert_int_equal(dropped, 1);
     ends.a.request = NULL;
     run_to_rest(world);
-    assert_int_equal(tram_reply_error(ends.a.request, -EIO), TRAM_ESTATE);
-    assert_int_equal(dropped, 0);
+    tram_reply_error(ends.a.request, -EIO);
+    assert_int_equal(dropped, 1);
     ends_close(&ends);
 }
 

@@ -29,7 +29,7 @@ struct desk {
     tram_loop *other; /* of the request 'o' */
 };
 
-static _Atomic unsigned made, told, lost, released, begun;
+static _Atomic unsigned made, told, lost, released, begun, bridged;
 static _Atomic uint64_t told_deadline_ns, told_at_ns;
 static _Atomic int lost_code;
 static const char *_Atomic lost_operation;
@@ -135,6 +135,7 @@ static int connected(tram_future *future, void *arg) {
     if (tram_future_result(future, &value) == 0) {
         upstream = value;
         assert_int_equal(tram_bridge(client, upstream, NULL, NULL), 0);
+        bridged++;
     }
     return tram_transport_end_work(client);
 }
@@ -279,7 +280,7 @@ static struct house open_house_with(struct world *world, const tram_runtime_opti
     tram_runtime_options options = *wanted;
     options.loop.log = world->options.log;
     options.loop.log_arg = world->options.log_arg;
-    made = told = lost = released = begun = 0;
+    made = told = lost = released = begun = bridged = 0;
     let_go = false;
     lost_code = 1;
     assert_int_equal(tram_runtime_new(&options, &house.runtime), 0);
@@ -715,6 +716,7 @@ static void test_G_3_a_connection_that_is_being_made_and_the_bridge_that_follows
     assert_int_equal(tram_runtime_stop(house.runtime), 0);
     int upstream = accept(listener, NULL, NULL);
     assert_true(upstream >= 0);
+    await(&bridged, 1); /* from then on it is the bridge that reads */
     send_exactly(NULL, fd, "there", 5);
     char bytes[5];
     receive_exactly(NULL, upstream, bytes, 5);

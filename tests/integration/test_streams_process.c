@@ -205,7 +205,6 @@ static int cancel_and_go_on(void *arg) {
         assert_int_equal(tram_yield(), 0);
     tram_task_cancel(task);
     assert_int_equal(tram_task_join(task), TRAM_ECANCELLED);
-    tram_task_release(task);
     close(gate[1]); /* now it can end */
     assert_int_equal(tram_process_communicate(process, NULL, 0, &output, NULL), 0);
     assert_bytes(output, "abc");
@@ -261,8 +260,6 @@ static int cancel_one_of_three(void *arg) {
     assert_int_equal(tram_task_join(tasks[0]), 0);
     assert_int_equal(tram_task_join(tasks[2]), 0);
     assert_returncode(process, 1);
-    for (int i = 0; i < 3; i++)
-        tram_task_release(tasks[i]);
     tram_process_free(process);
     return 0;
 }

@@ -356,6 +356,69 @@ static void test_K_17_cancelling_loses_nothing(void **state) {
     assert_rest(reader, "abcd");
 }
 
+/* What a read was woken with goes back in front of what came since. */
+static void test_K_17_cancelling_a_read_that_was_woken_loses_nothing(void **state) {
+    (void)state;
+    tram_stream_reader *reader = reader_new(0);
+    struct reading reading = {.reader = reader, .how = "read", .size = 3};
+    tram_task *task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    feed(reader, "ab");
+    tram_task_cancel(task);
+    feed(reader, "cd");
+    tram_stream_reader_feed_eof(reader);
+    assert_false(tram_stream_reader_at_eof(reader));
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_trace(tasks_world, "TRAM_ECANCELLED:");
+    assert_rest(reader, "abcd");
+
+    reader = reader_new(0); /* nothing came since */
+    reading.reader = reader;
+    task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    feed(reader, "abc");
+    assert_false(tram_stream_reader_at_eof(reader));
+    tram_task_cancel(task);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_rest(reader, "abc");
+
+    reader = reader_new(0); /* and no memory for it */
+    reading.reader = reader;
+    task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    feed(reader, "ab");
+    tram_task_cancel(task);
+    feed(reader, "cd");
+    tasks_world->fail_after = 0;
+    run_ticks(tasks_world, 2);
+    tasks_world->fail_after = SIZE_MAX;
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    assert_int_equal(tram_stream_reader_exception(reader)->code, -ENOMEM);
+    reader_end(reader);
+}
+
+/* A read gets what fits straight away; what does not is kept. */
+static void test_K_5_a_read_that_waits_gets_at_most_its_size(void **state) {
+    (void)state;
+    tram_stream_reader *reader = reader_new(0);
+    struct reading reading = {.reader = reader, .how = "read", .size = 3};
+    tram_task *task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    feed(reader, "abcd");
+    feed(reader, "e");
+    assert_int_equal(run_task(task), 0);
+    task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    assert_int_equal(run_task(task), 0);
+    task = spawn(read_task, &reading);
+    run_to_rest(tasks_world);
+    feed(reader, "fgh");
+    feed(reader, "i");
+    assert_int_equal(run_task(task), 0);
+    assert_trace(tasks_world, "ok:abc ok:de ok:fgh");
+    assert_rest(reader, "i");
+}
+
 /* ---- Errors ---- */
 
 static void test_K_18_an_error_is_what_every_read_gives(void **state) {
@@ -533,6 +596,8 @@ int main(void) {
         TASK_TEST(test_K_16_one_read_waits),
         TASK_TEST(test_K_16_who_is_no_task_does_not_wait),
         TASK_TEST(test_K_17_cancelling_loses_nothing),
+        TASK_TEST(test_K_17_cancelling_a_read_that_was_woken_loses_nothing),
+        TASK_TEST(test_K_5_a_read_that_waits_gets_at_most_its_size),
         TASK_TEST(test_K_18_an_error_is_what_every_read_gives),
         TASK_TEST(test_K_18_who_was_woken_gets_his_bytes_first),
         TASK_TEST(test_K_32_a_view_lives_until_the_next_read),

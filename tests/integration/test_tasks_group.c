@@ -40,9 +40,9 @@ static int run_group(void *arg) {
 
 static void test_A_25_a_group_waits_for_all_its_tasks(void **state) {
     (void)state;
-    struct plan plan = {.jobs = {{"a", 2 * MS, 0, false}, {"b", MS, 5, false}}, .body_result = 3};
+    struct plan plan = {.jobs = {{"a", MS, 0, false}, {"b", 2 * MS, 5, false}}, .body_result = 3};
     assert_int_equal(run_function(run_group, &plan), 3);
-    assert_trace(tasks_world, "body:ok b:ok a:ok end:ok,0");
+    assert_trace(tasks_world, "body:ok a:ok b:ok end:ok,0");
     plan = (struct plan){.body_result = 2};
     assert_int_equal(run_function(run_group, &plan), 2); /* no task at all */
 }

@@ -196,9 +196,9 @@ static void release_gathered(struct gathering *gathering) {
 static void test_A_20_gather_waits_for_all(void **state) {
     (void)state;
     struct gathering gathering = {
-        {{"a", 3 * MS, 1, false, NULL}, {"b", MS, 2, false, NULL}, {"c", 2 * MS, 3, false, NULL}}, 0, {0}};
+        {{"a", MS, 1, false, NULL}, {"b", 2 * MS, 2, false, NULL}, {"c", 3 * MS, 3, false, NULL}}, 0, {0}};
     assert_int_equal(run_function(gather, &gathering), 0);
-    assert_trace(tasks_world, "b:ok c:ok a:ok gathered:ok");
+    assert_trace(tasks_world, "a:ok b:ok c:ok gathered:ok");
     for (int i = 0; i < 3; i++)
         assert_int_equal(tram_task_result(gathering.tasks[i]), i + 1);
     release_gathered(&gathering);

@@ -285,7 +285,6 @@ static int read_meanwhile(tram_stream_reader *reader, tram_stream_writer *writer
     assert_int_equal(tram_stream_writer_start_tls(writer, &options), 0);
     assert_int_equal(say(writer, "secret\n"), 0);
     assert_int_equal(tram_task_join(task), 0);
-    tram_task_release(task);
     return close_stream(writer, 0);
 }
 

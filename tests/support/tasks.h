@@ -4,7 +4,8 @@
 
 #include "support/support.h"
 
-#define MS   30000000ull /* what a busy machine does not mix up */
+/* A busy machine may stand still for longer between any two calls: of two timers the later one is begun later. */
+#define MS   30000000ull
 #define HOUR (3600ull * 1000000000)
 
 /* A fixture: world_setup(), and the world in `tasks_world` too. */

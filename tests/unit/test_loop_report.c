@@ -37,14 +37,19 @@ static void test_L_42_a_site_logs_so_many_lines_a_second(void **state) {
     unsigned before = world->warnings;
     tram__log(world->loop, TRAM_LOG_WARNING, "another site"); /* has its own */
     assert_int_equal(world->warnings, before + 1);
+    const char *told = "more lines within a second were left out, such as: peer ";
+    bool was_told = strstr(world->log, told); /* where that second has ended */
+    world->log[0] = '\0';
     for (int i = 0; i < 1000; i++)
         assert_int_equal(tram_loop_call_soon(world->loop, fail_plainly, NULL, NULL, NULL), 0);
     run_ticks(world, 1);
     assert_in_range(world->errors, TRAM_LOG_PER_SECOND, 2 * TRAM_LOG_PER_SECOND + 1); /* the default handler's */
+    was_told = was_told || strstr(world->log, told);
     world->log[0] = '\0';
     assert_int_equal(tram_loop_free(world->loop), 0);
     world->loop = NULL;
-    assert_log_has(world, "more lines within a second were left out, such as: peer ");
+    if (!was_told)
+        assert_log_has(world, told);
     world_reopen(world);
 }
 

@@ -181,15 +181,7 @@ static int look_up_one(struct creator *creator, struct lookup *lookup, const str
 
 /* Asks for all names; what needs no asking is there at once. */
 static int look_up(struct creator *creator, const tram_datagram_options *options) {
-    struct lookup_query query = {
-        .host = options->local_host,
-        .port = options->local_port,
-        .family = options->family,
-        .protocol = options->protocol,
-        .flags = options->flags,
-        .type = SOCK_DGRAM,
-        .any = true,
-    };
+    struct lookup_query query = datagram_local_query(options);
     int status = look_up_one(creator, &creator->local, &query, local_found);
     query.host = options->remote_host;
     query.port = options->remote_port;

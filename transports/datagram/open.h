@@ -3,6 +3,7 @@
 #define TRAM_TRANSPORTS_DATAGRAM_OPEN_H
 
 #include "transports/socket/listener.h"
+#include "transports/socket/lookup.h"
 #include <tram/datagram.h>
 
 /* What the user wants; the lists are NULL where there is no such address. */
@@ -14,6 +15,19 @@ struct datagram_plan {
     const struct address_list *local;
     const struct address_list *remote;
 };
+
+/* What to ask for the local address; without a host all interfaces. */
+static inline struct lookup_query datagram_local_query(const tram_datagram_options *options) {
+    return (struct lookup_query){
+        .host = options->local_host,
+        .port = options->local_port,
+        .family = options->family,
+        .protocol = options->protocol,
+        .flags = options->flags,
+        .type = SOCK_DGRAM,
+        .any = true,
+    };
+}
 
 /*
  * Opens, binds and connects the first pair that can be had (D-3 to D-5): the descriptor, or a negative code with

@@ -127,15 +127,7 @@ static int open_sockets(tram_runtime_datagram_endpoint *endpoint, const tram_dat
 static int resolve_and_open(tram_runtime_datagram_endpoint *endpoint, const tram_datagram_options *options,
                             struct kept_error *ret_error) {
     struct address_list addresses = {.allocator = &endpoint->shards.runtime->allocator};
-    struct lookup_query query = {
-        .host = options->local_host,
-        .port = options->local_port,
-        .family = options->family,
-        .protocol = options->protocol,
-        .flags = options->flags,
-        .type = SOCK_DGRAM,
-        .any = true,
-    };
+    struct lookup_query query = datagram_local_query(options);
     int status = tram__lookup_wait(&query, &addresses, "create_datagram_endpoint", ret_error);
     if (!status && !addresses.count)
         status = plain_error(ret_error, TRAM_ERESOLVE);
