@@ -402,10 +402,12 @@ static int run_at(client *self, shard *target) {
         return 0;
     }
     self->target = target;
+    self->users++; /* before the post: the other thread may be done with it at once */
     int status = tram_loop_call_soon_threadsafe(target->loop, carry_out, self, client_drop);
-    if (status)
+    if (status) {
+        self->users--;
         return status;
-    self->users++;
+    }
     tram_input_pause(&self->input);
     return -EAGAIN;
 }

@@ -68,11 +68,16 @@ struct busy {
     unsigned times;
 };
 
+/* However slow the machine is: some times. */
+static bool is_busy(const struct busy *busy, const tram_loop *loop) {
+    return tram_loop_time(loop) < busy->end_ns || busy->times <= 3;
+}
+
 static int rearm(tram_loop *loop, void *arg) {
     struct busy *busy = arg;
     assert_int_equal(tram_transport_call_later(busy->stream.transport, 4 * MS, fired, busy->stream.world), 0);
     busy->times++;
-    return tram_loop_time(loop) < busy->end_ns ? tram_loop_call_soon(loop, rearm, busy, NULL, NULL) : 0;
+    return is_busy(busy, loop) ? tram_loop_call_soon(loop, rearm, busy, NULL, NULL) : 0;
 }
 
 static void test_a_timer_that_is_set_anew_does_not_fire_meanwhile(void **state) {
@@ -80,7 +85,7 @@ static void test_a_timer_that_is_set_anew_does_not_fire_meanwhile(void **state) 
     struct world *world = busy.stream.world;
     busy.end_ns = tram_loop_time(world->loop) + 20 * MS;
     assert_int_equal(rearm(world->loop, &busy), 0);
-    while (tram_loop_time(world->loop) < busy.end_ns) {
+    while (is_busy(&busy, world->loop)) {
         assert_trace(world, "");
         run_ticks(world, 1);
     }

@@ -1,4 +1,5 @@
 /* Streams of connections: opened, served, drained, ended. */
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "support/stream.h"
@@ -679,6 +680,83 @@ static void test_G_2_handlers_finish_their_request(void **state) {
     close(pipes[1]);
 }
 
+/* A request is a line; other tasks of the loop run between reading it and answering. */
+static int count_lines(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    tram_bytes line;
+    int status;
+    while (!(status = tram_stream_reader_readline(reader, &line)) && line.size) {
+        atomic_fetch_add((_Atomic unsigned *)arg, 1);
+        if (tram_yield())
+            return TRAM_ESTATE;
+        tram_stream_writer_write(writer, line.data, line.size);
+    }
+    tram_stream_writer_close(writer);
+    return status;
+}
+
+struct crowd {
+    char port[8];
+    unsigned connected, answers, present;
+};
+
+/* Asks until the server has ended, one line at a time, so that an answer is never behind a reset. */
+static int ask_until_the_end(void *arg) {
+    struct crowd *crowd = arg;
+    tram_stream_reader *reader;
+    tram_stream_writer *writer;
+    tram_bytes line;
+    int status = tram_open_connection("127.0.0.1", crowd->port, 0, NULL, &reader, &writer);
+    assert_int_equal(status, 0);
+    crowd->connected++;
+    for (;;) {
+        tram_stream_writer_write(writer, "request\n", 8);
+        status = tram_stream_reader_readline(reader, &line);
+        if (status || line.size < 8)
+            break;
+        crowd->answers++;
+    }
+    assert_true(!status || status == -ECONNRESET || status == -EPIPE);
+    tram_stream_writer_close(writer);
+    tram_stream_writer_release(writer);
+    crowd->present--;
+    return 0;
+}
+
+static bool crowd_is_busy(void *arg) {
+    const struct crowd *crowd = arg;
+    return crowd->connected == 40 && crowd->answers > 500;
+}
+
+static bool crowd_is_gone(void *arg) {
+    return !((struct crowd *)arg)->present;
+}
+
+static void test_G_2_under_load_no_request_that_was_read_is_lost(void **state) {
+    (void)state;
+    tram_runtime *runtime;
+    tram_runtime_server *server;
+    tram_socket_address address;
+    struct crowd crowd = {.present = 40};
+    _Atomic unsigned requests = 0;
+    tram_runtime_options options = {.workers = 2, .handle_signals = true};
+    tram_stream_service service = {.handler = count_lines, .arg = (void *)&requests};
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start_server(runtime, &service, "127.0.0.1", NULL, NULL, &server, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    snprintf(crowd.port, sizeof crowd.port, "%d", tram_socket_address_port(&address));
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(tram_task_spawn(world->loop, ask_until_the_end, &crowd, NULL, NULL), 0);
+    run_until_true(world, crowd_is_busy, &crowd);
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    run_until_true(world, crowd_is_gone, &crowd);
+    assert_int_equal(tram_runtime_join(runtime), 0); /* nobody had to be aborted */
+    tram_runtime_free(runtime);
+    run_to_rest(world);
+    assert_int_equal(crowd.answers, requests);
+    assert_int_equal(world->exceptions, 0);
+}
+
 /* ---- What goes wrong on the way ---- */
 
 static int open_refused(void *arg) {
@@ -813,6 +891,7 @@ int main(void) {
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),
         DEBUG_TEST(test_G_2_handlers_finish_their_request),
+        DEBUG_TEST(test_G_2_under_load_no_request_that_was_read_is_lost),
         DEBUG_TEST(test_K_1_what_fails_leaves_nothing),
         DEBUG_TEST(test_K_1_a_task_that_is_cancelled_while_it_connects),
         PLAIN_TEST(test_K_2_a_handler_that_finds_no_memory),

@@ -99,6 +99,21 @@ static void test_A_39_a_closed_channel_ends_both_sides(void **state) {
     tram_channel_release(channel);
 }
 
+static void test_A_39_a_request_on_its_way_to_a_closed_channel_is_answered(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    run_to_rest(tasks_world);
+    tram_task *task = spawn(send_item, "2");
+    run_ticks(tasks_world, 1); /* it has asked for room */
+    assert_int_equal(tram_channel_close(channel), 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "sent2:ESHUTDOWN");
+    tram_task_release(task);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 1);
+}
+
 static void test_A_39_a_loop_closes_with_senders_receivers_and_items(void **state) {
     (void)state;
     channel_new(1);
@@ -234,6 +249,7 @@ int main(void) {
         TASK_TEST(test_A_39_a_full_channel_makes_who_sends_wait),
         TASK_TEST(test_A_39_a_cancel_that_races_the_credit_gives_it_back),
         TASK_TEST(test_A_39_a_closed_channel_ends_both_sides),
+        TASK_TEST(test_A_39_a_request_on_its_way_to_a_closed_channel_is_answered),
         TASK_TEST(test_A_39_a_loop_closes_with_senders_receivers_and_items),
         TASK_TEST(test_a_channel_without_memory_says_so),
         TASK_TEST(test_A_39_items_of_each_sender_arrive_once_and_in_order),

@@ -125,7 +125,8 @@ static void enemy_begin(struct battle *battle, struct enemy *enemy) {
     enemy->out = BIO_new(BIO_s_mem());
     assert_true(enemy->ssl && enemy->in && enemy->out);
     SSL_set_bio(enemy->ssl, enemy->in, enemy->out);
-    if (next_random(battle) % 2)
+    /* With TLS 1.2 the server may be done before its client is, which then would stall for ever, and may. */
+    if (enemy->way != STALLS && next_random(battle) % 2)
         SSL_set_max_proto_version(enemy->ssl, TLS1_2_VERSION);
     if (is_server) {
         SSL_set_accept_state(enemy->ssl);
@@ -242,7 +243,7 @@ static void fight(struct battle *battle, unsigned count) {
                 enemy_begin(battle, enemy);
         }
         turn(battle);
-        assert_true(time(NULL) - begin < 60 + count / 20); /* somebody waits for ever */
+        assert_true(time(NULL) - begin < 230); /* somebody waits for ever */
     }
     for (size_t i = 0; i < TOGETHER; i++) {
         while (!enemy_done(&battle->enemies[i]))

@@ -115,6 +115,8 @@ static int number_of(const struct pipe_end *end) {
 
 static int pipe_received(tram_protocol *protocol, const void *data, size_t size) {
     struct pipe_end *end = pipe_of(protocol);
+    if (unlikely(end->process->cancelled))
+        return 0;
     tram__protocol_pipe_data_received(&end->process->transport, number_of(end), data, size);
     return 0;
 }
@@ -122,6 +124,8 @@ static int pipe_received(tram_protocol *protocol, const void *data, size_t size)
 static int pipe_lost(tram_protocol *protocol, const tram_error *error) {
     struct pipe_end *end = pipe_of(protocol);
     end->open = false;
+    if (unlikely(end->process->cancelled))
+        return 0;
     tram__protocol_pipe_connection_lost(&end->process->transport, number_of(end), error);
     finish_if_over(end->process);
     return 0;
@@ -280,9 +284,9 @@ struct creation {
     struct subprocess *process; /* while the future is pending */
 };
 
+/* A pipe may have been made already, which nobody was told of, and nobody is told of its end. */
 static int withdraw(tram_transport *transport) {
-    tram__transport_withdraw(transport);
-    return 0;
+    return tram__transport_withdraw(transport) ? 0 : tram_transport_abort(transport);
 }
 
 /* Pending means that connection_made was not called, and it never will be; but the child must be reaped (Z-19). */
