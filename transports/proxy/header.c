@@ -232,13 +232,13 @@ const void *tram__proxy_tlv(const void *tlvs, size_t size, uint8_t type, size_t 
 /* ---- Writing ---- */
 
 static ssize_t format_v1(const tram_proxy_header *header, int family, char *memory) {
+    if (family != AF_INET && family != AF_INET6)
+        return snprintf(memory, TRAM_PROXY_HEADER_MAX, "PROXY UNKNOWN\r\n");
     char source[INET6_ADDRSTRLEN], destination[INET6_ADDRSTRLEN];
     const struct sockaddr_in *in[] = {(const void *)&header->source->address,
                                       (const void *)&header->destination->address};
     const struct sockaddr_in6 *in6[] = {(const void *)in[0], (const void *)in[1]};
     bool is_in = family == AF_INET;
-    if (!is_in && family != AF_INET6)
-        return snprintf(memory, TRAM_PROXY_HEADER_MAX, "PROXY UNKNOWN\r\n");
     inet_ntop(family, is_in ? (const void *)&in[0]->sin_addr : &in6[0]->sin6_addr, source, sizeof source);
     inet_ntop(family, is_in ? (const void *)&in[1]->sin_addr : &in6[1]->sin6_addr, destination, sizeof destination);
     return snprintf(memory, TRAM_PROXY_HEADER_MAX, "PROXY TCP%d %s %s %u %u\r\n", is_in ? 4 : 6, source, destination,
