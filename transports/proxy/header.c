@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "core/base/invalid.h"
+
 #define V1_MAX 107 /* "\r\n" included */
 
 static const char v1_begin[] = "PROXY ";
@@ -278,12 +280,12 @@ static ssize_t format_v2(const tram_proxy_header *header, int family, char *memo
 ssize_t tram__proxy_format(const tram_proxy_header *header, char *memory) {
     int family = 0;
     if ((header->version != 1 && header->version != 2) || !header->source != !header->destination)
-        return TRAM_EVALUE;
+        return tram__invalid("proxy_header");
     if (header->source) {
         family = header->source->address.ss_family;
         if (family != header->destination->address.ss_family ||
             (family != AF_INET && family != AF_INET6 && family != AF_UNIX))
-            return TRAM_EVALUE;
+            return tram__invalid("proxy_header");
     }
     return header->version == 1 ? format_v1(header, family, memory) : format_v2(header, family, memory);
 }
