@@ -5,6 +5,7 @@
  */
 #include <poll.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "support/support.h"
 #include "support/witness.h"
@@ -146,12 +147,14 @@ struct run {
     tram_runtime *runtime; /* NULL: the server is on the loop */
     tram_server *server;
     struct witness_tally tally;
-    bool may_stall; /* the kernel would tell by more than this failure */
+    bool may_stall;   /* the kernel would tell by more than this failure */
+    bool never_sends; /* for want of memory, which is tried again for ever (W-29) */
 };
 
 static char where[128]; /* the run, for messages */
 
 #define PATIENCE_MS 10000
+#define TRIES_NS    20000000u /* as long as those that never send are watched */
 
 /* Accepting is paused for a second: nobody waits for that here. */
 static bool starved(const struct run *run) {
@@ -168,10 +171,19 @@ static bool starved(const struct run *run) {
     return pauses > 0;
 }
 
+static uint64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* Turns the loop until the condition holds. False: it is starved, and nothing moves. */
 static bool drive(struct run *run, bool (*condition)(struct run *run, void *arg), void *arg) {
     int idle_ms = 0;
+    uint64_t start = monotonic_ns();
     while (!condition(run, arg)) {
+        if (run->never_sends && monotonic_ns() - start > TRIES_NS)
+            return false;
         uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(run->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(run->loop, &timeout_ns), 0);
@@ -281,7 +293,8 @@ static void on_one_loop(struct run *run) {
 
 static void on_a_runtime(struct run *run) {
     const char *host = loopback_host();
-    tram_runtime_options options = {.workers = 2, .loop = run->options, .grace_ns = 5000000000};
+    tram_runtime_options options = {
+        .workers = 2, .loop = run->options, .grace_ns = run->never_sends ? TRIES_NS : 5000000000};
     tram_runtime_server *server;
     tram_socket_address address;
     if (tram_runtime_new(&options, &run->runtime))
@@ -336,6 +349,8 @@ static uint64_t play(tram_faults *faults, const struct scenario *scenario, const
     run.tally.send_buffer = scenario->send_buffer;
     /* A socket that cannot be shut down is no longer connected, which receiving tells. */
     run.may_stall = failure && failure->kind == TRAM_FAULT_SHUTDOWN;
+    run.never_sends = failure && failure->error == ENOBUFS && failure->count == TRAM_FAULT_ALWAYS &&
+                      (failure->kind == TRAM_FAULT_SEND || failure->kind == TRAM_FAULT_SENDMSG);
     snprintf(where, sizeof where, "%s: %s number %llu, %s", scenario->name,
              failure ? tram_fault_kind_name(failure->kind) : "nothing", (unsigned long long)n,
              failure && failure->error ? tram_error_name(-failure->error) : "short");
