@@ -103,7 +103,7 @@ def names_of(declaration):
     function = function_of(declaration)
     if function:
         return [function[1]]
-    match = (re.match(r"typedef .*\(\*(\w+)\)\(", declaration, re.S) or re.search(r"^\}? ?(\w+);$", declaration, re.M)
+    match = (re.match(r"typedef [^{]*\(\*(\w+)\)\(", declaration, re.S) or re.search(r"^\}? ?(\w+);$", declaration, re.M)
              or re.match(r"typedef .*?(\w+);$", declaration, re.S))
     if declaration.startswith("typedef") and match:
         return [match.group(1)]

@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
         puts("usage: https-headers HOST [PORT [CA-FILE]]\nPrints the headers of https://HOST/.");
         return argc < 2 || argc > 4 ? 2 : 0;
     }
-    const tram_tls_options options = {.ca.file = argc > 3 ? argv[3] : NULL};
+    const tram_tls_options options = {.ca = {.file = argc > 3 ? argv[3] : NULL}};
     struct site site = {.host = argv[1], .port = argc > 2 ? argv[2] : "443"};
     tram_error error;
     int status = tram_tls_config_new(&options, &site.tls, &error);
