@@ -259,7 +259,7 @@ static int give_up(tram_loop *loop, void *arg) {
 }
 
 void run_to_rest(struct world *world) {
-    for (int ticks = 0; ticks < 32; ticks++) {
+    for (int ticks = 0; ticks < 1024; ticks++) { /* a kernel takes a large file in many small pieces */
         uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
