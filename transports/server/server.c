@@ -546,7 +546,9 @@ static struct tls_wishes tls_wishes_of(const tram_server_options *options) {
     };
 }
 
-const char *tram__server_wrong_tls(const tram_server_options *options) {
+const char *tram__server_wrong_layers(const tram_server_options *options) {
+    if (!options->proxy_protocol && (options->proxy_timeout_ns || options->proxy_trusts))
+        return options->proxy_timeout_ns ? "proxy_timeout_ns" : "proxy_trusts";
     const struct tls_wishes tls = tls_wishes_of(options);
     return tram__tls_wrong_option(&tls);
 }
