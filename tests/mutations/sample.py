@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Changes random lines of the library, one at a time, and looks whether any test notices.
 
-usage: sample.py [--seed N] [--count K] [--only NUMBERS|PATH] [--list] [--jobs N] [--quick] [--no-asan]
+usage: sample.py [--seed N] [--count K] [--only NUMBERS|OPERATOR|PATH] [--list] [--jobs N] [--quick] [--no-asan]
                  [--at-least PERCENT] [--fresh]
 
 The same seed draws the same mutations of the same tree: first an operator, then one of its places (operators.py). What
@@ -616,7 +616,7 @@ def wanted_ones(arguments):
         elif re.fullmatch(r"[\d,]+", arguments.only):
             if str(number) in arguments.only.split(","):
                 yield number, mutation
-        elif arguments.only in mutation.path:
+        elif arguments.only == mutation.operator or arguments.only in mutation.path:
             yield number, mutation
 
 
@@ -710,8 +710,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=1, help="what decides the order of drawing (1)")
     parser.add_argument("--count", type=int, default=20, metavar="K", help="how many (20)")
-    parser.add_argument("--only", metavar="NUMBERS|PATH",
-                        help="of these numbers of the drawing, as 3,17; or those whose path has this in it")
+    parser.add_argument("--only", metavar="NUMBERS|OPERATOR|PATH",
+                        help="of these numbers of the drawing, as 3,17; of this operator; or those whose path has this in it")
     parser.add_argument("--list", action="store_true", help="draw only; some of these may turn out to be none")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="test programs at a time (2)")
     parser.add_argument("--quick", action="store_true", help="ask only the tests that run the line, if there are any")
