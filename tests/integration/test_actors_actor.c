@@ -359,6 +359,41 @@ static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
+/* ---- Links and monitors at the same time ---- */
+
+static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &simple_ops);
+    tram_address to_b = start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
+    run_ticks(world, 4);
+    assert_trace(world, "b.stopped:EIO a.stopped:EIO");
+}
+
+static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &whole_ops);
+    tram_address to_b = start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    world->trace[0] = '\0';
+    assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
+    run_ticks(world, 4);
+    assert_trace(world, "b.stopped:EIO a.ended:EIO"); /* once */
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_ticks(world, 2);
+}
+
 /* ---- Without memory ---- */
 
 static void use_actors(struct world *world) {
@@ -404,6 +439,8 @@ int main(void) {
         CASE(test_N_12_an_end_goes_along_links),
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
+        CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
+        CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
         CASE(test_X_1_actors_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
