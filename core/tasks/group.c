@@ -200,8 +200,9 @@ int tram_group_end(tram_group *group, int status) {
         return tram__invalid("group");
     if (!scope_is_innermost(&group->scope))
         return TRAM_ESTATE;
-    if (task_check(NULL))
-        return task_check(NULL); /* it would wait for tasks that never run in a child */
+    int forked = task_check(NULL);
+    if (forked)
+        return forked; /* in a child its tasks never end */
     status = leave(group, status, __builtin_return_address(0));
     free_group(group);
     return status;
