@@ -29,7 +29,7 @@ union send_control {
 #define DATAGRAM_NARROW_PATHS 64
 
 struct narrow_path {
-    uint64_t key; /* of the destination's address */
+    uint64_t key; /* of the destination's address, or of a socket that is connected */
     uint32_t limit;
 };
 
@@ -55,6 +55,9 @@ struct datagram_area {
  * by us, so nobody else reads it who does not expect joined datagrams. 0 or -ENOMEM.
  */
 int tram__datagrams_prepare(struct io *io, bool ours);
+
+/* At the end of the loop: frees the area, if there is one. */
+void tram__datagrams_free(tram_loop *loop);
 
 /* What the kernel may be asked to say of each datagram that comes. */
 enum datagram_detail { DATAGRAM_LOCAL = 1, DATAGRAM_TTL = 2, DATAGRAM_TOS = 4 };

@@ -61,7 +61,7 @@ static void run_pass(tram_loop *loop, struct ready *ready) {
     struct transport_state *state = container_of(ready, struct transport_state, asks);
     unsigned calls = 0;
     while (state->ask_slot < loop->io_slot_count && calls < CALLS_PER_TICK) {
-        struct io *io = loop->io_slots[state->ask_slot++].io;
+        struct io *io = io_of_slot(loop, state->ask_slot++);
         if (io && io->kind->transport)
             calls += advance((tram_transport *)(void *)io);
     }
@@ -98,6 +98,10 @@ void tram__transport_expire(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
+    if (transport->flags & T_LINGERING) {
+        tram__transport_schedule_lost(transport); /* nothing is left to be cut */
+        return;
+    }
     loop->cut++;
     stats_add(&loop->stats.expired_grace, 1);
     /* One that was to end by itself did not, or bytes are lost: an orderly end would be a lie (W-30). */

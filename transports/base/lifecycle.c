@@ -10,6 +10,7 @@
 #include "core/loop/raised.h"
 #include "transports/base/address.h"
 #include "transports/base/held.h"
+#include "transports/base/linger.h"
 
 /* ---- Ending ---- */
 
@@ -22,6 +23,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
             more->stack->calls->free(transport);
         memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        memory_put(&loop->allocator, more->linger, sizeof *more->linger);
         tram__held_free(loop, more->tlvs);
         memory_put(&loop->allocator, more, sizeof *more);
     }
@@ -158,8 +160,11 @@ static void stop_io(tram_transport *transport) {
         transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
-    if (unlikely(transport->more != NULL))
+    if (unlikely(transport->more != NULL)) {
         transport_timer_cancel(loop_of(transport), &transport->more->timer);
+        if (transport->more->linger)
+            deadline_cancel(loop_of(transport), &transport->more->linger->deadline);
+    }
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->stop(transport);
     struct exclusive_writer *writer = transport_take_writer(transport);
@@ -423,7 +428,7 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
 }
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
-    _Static_assert(sizeof(tram_transport) <= 192 || sizeof(void *) != 8, "an idle connection is to fit 256 bytes");
+    _Static_assert(sizeof(tram_transport) <= 176 || sizeof(void *) != 8, "an idle connection is to fit 224 bytes");
     tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
     if (unlikely(!transport))
         return -ENOMEM;

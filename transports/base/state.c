@@ -25,6 +25,7 @@ static void state_free(tram_loop *loop, struct loop_state *base) {
     struct transport_state *state = (struct transport_state *)(void *)base;
     free_working(loop, state);
     memory_put(&loop->allocator, state->scratch, TRAM_LAYER_READ);
+    tram__chunks_free(loop, state);
     tram__pool_fini(&state->pool);
 }
 
@@ -36,7 +37,7 @@ static void state_validate(const struct loop_state *base) {
     tram__released_validate(state);
     list_validate(&state->working);
     for (uint32_t slot = 1; slot < state->loop->io_slot_count; slot++) {
-        const struct io *io = state->loop->io_slots[slot].io;
+        const struct io *io = io_of_slot(state->loop, slot);
         if (io && io->kind->transport)
             tram__transport_validate((const tram_transport *)(const void *)io);
     }
