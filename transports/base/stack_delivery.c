@@ -5,7 +5,7 @@
 
 #include "transports/base/held.h"
 #include "transports/base/receiver.h"
-#include "transports/base/scratch.h"
+#include "transports/base/state.h"
 
 /* ---- Delivering ---- */
 
@@ -58,7 +58,7 @@ static bool find_memory(tram_transport *transport, struct scratch **scratch, con
     const tram_protocol *protocol = transport->protocol;
     *ret_buffered = NULL;
     if (!protocol->ops->get_buffer || !stack_may_deliver(transport)) {
-        if (!*scratch && !(*scratch = scratch_get(loop_of(transport)))) {
+        if (!*scratch && !(*scratch = scratch_get(transport->io.loop))) {
             tram__transport_fatal(transport, -ENOMEM, "read", NULL);
             return false;
         }
@@ -110,5 +110,5 @@ void tram__stack_deliver(tram_transport *transport) {
             break;
     }
     if (scratch)
-        scratch_put(loop_of(transport), scratch);
+        scratch_put(transport->io.loop, scratch);
 }
