@@ -2,13 +2,14 @@
  * The PROXY protocol (haproxy's, versions 1 and 2): a header in front of a connection, by which a proxy or load
  * balancer tells for whom it speaks.
  *
- * In: `proxy_protocol` in tram_server_options. Each connection then begins with a header; connection_made comes when it
- * is there, and from then on the extra information "peername" and "sockname" is the header's, but for headers of the
- * proxy's own (LOCAL, UNKNOWN), which leave the addresses of the connection. What is no header, is longer than 4096
- * bytes, or is not complete in time ends the connection, of which the protocol hears nothing but `released`. Limits
- * per source count the proxy's address, since they are kept before a byte was read.
+ * In: `proxy_protocol` in tram_server_options and tram_unix_server_options. Each connection then begins with a header;
+ * connection_made comes when it is there, and from then on the extra information "peername" and "sockname" is the
+ * header's, but for headers of the proxy's own (LOCAL, UNKNOWN), which leave the addresses of the connection. What is
+ * no header, is longer than 4096 bytes, or is not complete in time ends the connection, of which the protocol hears
+ * nothing but `released`. Limits per source count the proxy's address, since they are kept before a byte was read.
  *
- * Out: `proxy_header` in tram_connection_options, which is written before the first byte, in front of TLS too.
+ * Out: `proxy_header` in tram_connection_options and tram_unix_connection_options, which is written before the first
+ * byte, in front of TLS too.
  */
 #ifndef TRAM_PROXY_H
 #define TRAM_PROXY_H

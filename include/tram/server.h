@@ -68,7 +68,8 @@ typedef struct tram_server_options {
     uint64_t tls_shutdown_timeout_ns;
     /*
      * Each connection begins with a header of the PROXY protocol: tram/proxy.h. `proxy_trusts` tells whose header is
-     * believed; the others' connections begin without one. NULL: everybody's; any thread, and it does not block.
+     * believed, with tram_socket_network_contains() perhaps; the others' connections begin without one. NULL:
+     * everybody's; any thread, and it does not block.
      */
     bool proxy_protocol;
     uint64_t proxy_timeout_ns; /* for the header; 0: 3 seconds; TRAM_EVALUE without `proxy_protocol`, as the next */

@@ -209,6 +209,25 @@ TRAM_API int tram_socket_address_unix(const char *path, size_t size, tram_socket
 /* The port of an internet address, as a number; -EAFNOSUPPORT for any other. Any thread. */
 TRAM_API int tram_socket_address_port(const tram_socket_address *address);
 
+/* A network of internet addresses. Zeroed: one that contains nobody. */
+typedef struct tram_socket_network {
+    int family; /* AF_INET, AF_INET6 */
+    unsigned bits;
+    unsigned char prefix[16]; /* the first `bits` bits of its addresses; the others are 0 */
+} tram_socket_network;
+
+/*
+ * Makes a network of its text, "10.0.0.0/8" or "2001:db8::/32"; without bits it is that one address. TRAM_EVALUE: it is
+ * none, or the address goes on behind the bits ("10.0.0.1/8"), as with Python's ipaddress. Any thread.
+ */
+TRAM_API int tram_socket_network_parse(const char *text, tram_socket_network *ret_network);
+
+/*
+ * Is it an address of this network? An IPv4 address that comes in the form of IPv6 ("::ffff:10.0.0.1", as on a socket
+ * of both families) is one of IPv4. Never of other families' addresses. Any thread.
+ */
+TRAM_API bool tram_socket_network_contains(const tram_socket_network *network, const tram_socket_address *address);
+
 /* A view of a transport's socket: for options and names. Not to be closed, read or written. */
 typedef struct tram_socket {
     int fd; /* -1 after the connection ended */

@@ -29,7 +29,10 @@ typedef struct tram_unix_server_options {
     tram_tls_config *tls;             /* as in tram_server_options */
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
-    uintptr_t reserved[4]; /* must be 0 */
+    bool proxy_protocol; /* as in tram_server_options, and so are the next two */
+    uint64_t proxy_timeout_ns;
+    bool (*proxy_trusts)(const tram_socket_address *peer);
+    uintptr_t reserved[1]; /* must be 0 */
 } tram_unix_server_options;
 
 /*
@@ -67,9 +70,10 @@ typedef struct tram_unix_connection_options {
     uint64_t tls_handshake_timeout_ns;
     uint64_t tls_shutdown_timeout_ns;
     tram_buffer *tls_session;
-    tram_discard discard;  /* called with the factory's `arg` once the factory will not be called (again) */
-    bool not_ours;         /* `sock` is given back at the end instead of closed; see tram_adopt_options */
-    uintptr_t reserved[6]; /* must be 0 */
+    tram_discard discard; /* called with the factory's `arg` once the factory will not be called (again) */
+    bool not_ours;        /* `sock` is given back at the end instead of closed; see tram_adopt_options */
+    const struct tram_proxy_header *proxy_header; /* as in tram_connection_options */
+    uintptr_t reserved[5];                        /* must be 0 */
 } tram_unix_connection_options;
 
 /*

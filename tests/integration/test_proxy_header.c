@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "support/support.h"
+#include <tram/unix.h>
 
 #define V2_IN                                                                                                          \
     "\r\n\r\n\0\r\nQUIT\n"                                                                                             \
@@ -143,7 +144,7 @@ static void test_Y_6_who_sends_no_header_is_not_heard(void **state) {
 }
 
 static bool trusts_nobody(const tram_socket_address *peer) {
-    assert_int_equal(peer->address.ss_family, AF_INET);
+    assert_true(peer->address.ss_family == AF_INET || peer->address.ss_family == AF_UNIX);
     return false;
 }
 
@@ -223,6 +224,145 @@ static void test_the_header_of_a_connection_goes_before_its_first_byte(void **st
     close(listener);
 }
 
+/* ---- Unix sockets ---- */
+
+/* A name in the abstract space. */
+static size_t unix_name(char name[40]) {
+    name[0] = '\0';
+    return 1 + (size_t)snprintf(name + 1, 39, "tram-proxy-%d", (int)getpid());
+}
+
+static int unix_connect(void) {
+    char name[40];
+    tram_socket_address address;
+    assert_int_equal(tram_socket_address_unix(name, unix_name(name), &address), 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&address.address, address.size), 0);
+    return fd;
+}
+
+static bool trusts_unix(const tram_socket_address *peer) {
+    return peer->address.ss_family == AF_UNIX;
+}
+
+static void test_Y_6_a_unix_server_takes_the_header_off(void **state) {
+    struct world *world = *state;
+    char name[40];
+    size_t size = unix_name(name);
+    for (int trusting = 0; trusting < 3; trusting++) {
+        bool (*const trusts[])(const tram_socket_address *peer) = {NULL, trusts_unix, trusts_nobody};
+        const tram_unix_server_options options = {
+            .proxy_protocol = true, .proxy_timeout_ns = TRAM_FOREVER, .proxy_trusts = trusts[trusting]};
+        tram_future *future;
+        void *server;
+        assert_int_equal(
+            tram_loop_create_unix_server(world->loop, recorder_factory, world, name, size, &options, &future), 0);
+        run_until_true(world, is_done, future);
+        assert_int_equal(tram_future_result(future, &server), 0);
+        tram_future_release(future);
+        int fd = unix_connect();
+        send_exactly(NULL, fd, V2_IN, sizeof V2_IN - 1);
+        if (trusting == 2) {
+            run_until_traced(world, "data:36");
+        } else {
+            run_until_traced(world, "made");
+            assert_info(world_last_recorder(world)->base.transport, "peername", "192.0.2.1:65535");
+            assert_info(world_last_recorder(world)->base.transport, "sockname", "198.51.100.7:443");
+        }
+        close(fd);
+        run_until_traced(world, "released");
+        stop(world, server);
+    }
+}
+
+/* Tells its client who that is. */
+static int tell_peer(tram_protocol *self, tram_transport *transport) {
+    char text[TRAM_ADDRESS_TEXT_SIZE];
+    tram_socket_address peer;
+    (void)self;
+    assert_int_equal(tram_transport_peername(transport, &peer), 0);
+    tram_socket_address_text(&peer, text, sizeof text);
+    return tram_transport_write(transport, text, strlen(text));
+}
+
+static void free_teller(tram_protocol *self) {
+    free(self);
+}
+
+static int teller_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    static const tram_protocol_ops ops = {.connection_made = tell_peer, .released = free_teller};
+    (void)loop;
+    (void)arg;
+    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    (*ret_protocol)->ops = &ops;
+    return 0;
+}
+
+static void test_a_unix_server_of_a_runtime_takes_the_header_off(void **state) {
+    (void)state;
+    char name[40], told[15];
+    size_t size = unix_name(name);
+    const tram_runtime_options workers = {.workers = 2};
+    const tram_unix_server_options options = {.proxy_protocol = true}, lonely = {.proxy_trusts = trusts_unix};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&workers, &runtime), 0);
+    assert_int_equal(tram_runtime_create_unix_server(runtime, teller_factory, NULL, name, size, &lonely, NULL, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_trusts");
+    assert_int_equal(tram_runtime_create_unix_server(runtime, teller_factory, NULL, name, size, &options, NULL, NULL),
+                     0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    for (int i = 0; i < 4; i++) {
+        int fd = unix_connect();
+        assert_int_equal(send(fd, V2_IN, sizeof V2_IN - 1, MSG_NOSIGNAL), sizeof V2_IN - 1);
+        assert_int_equal(recv(fd, told, sizeof told, MSG_WAITALL), sizeof told);
+        assert_memory_equal(told, "192.0.2.1:65535", sizeof told);
+        close(fd);
+    }
+    tram_runtime_free(runtime);
+}
+
+static void test_a_unix_connection_begins_with_its_header(void **state) {
+    struct world *world = *state;
+    char name[40], bytes[232 + 5], expected[232];
+    size_t size = unix_name(name);
+    tram_socket_address address, source;
+    assert_int_equal(tram_socket_address_unix(name, size, &address), 0);
+    assert_int_equal(tram_socket_address_unix("/run/client", 11, &source), 0);
+    memset(expected, 0, sizeof expected);
+    memcpy(expected, "\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8", 16);
+    memcpy(expected + 16, "/run/client", 11);
+    memcpy(expected + 16 + 108, name, size);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (const struct sockaddr *)&address.address, address.size), 0);
+    assert_int_equal(listen(listener, 2), 0);
+    for (int by_socket = 0; by_socket < 2; by_socket++) {
+        tram_proxy_header header = {.version = 2, .source = &source, .destination = &address};
+        tram_unix_connection_options options = {.proxy_header = &header};
+        tram_future *future;
+        void *value;
+        int sock = by_socket ? unix_connect() : -1;
+        if (by_socket)
+            options.sock = &sock;
+        assert_int_equal(tram_loop_create_unix_connection(world->loop, recorder_factory, world, by_socket ? NULL : name,
+                                                          by_socket ? 0 : size, &options, &future),
+                         0);
+        header.version = 1; /* it was copied */
+        run_until_true(world, is_done, future);
+        assert_int_equal(tram_future_result(future, &value), 0);
+        int fd = accept(listener, NULL, NULL);
+        assert_int_equal(tram_transport_write(value, "first", 5), 0);
+        receive_exactly(world, fd, bytes, sizeof bytes);
+        assert_memory_equal(bytes, expected, sizeof expected);
+        assert_memory_equal(bytes + sizeof expected, "first", 5);
+        tram_future_release(future);
+        close(fd);
+        run_until_traced(world, "released");
+        world->trace[0] = '\0';
+    }
+    close(listener);
+}
+
 static void test_options_that_make_no_sense(void **state) {
     struct world *world = *state;
     tram_proxy_header header = {.version = 3};
@@ -238,6 +378,15 @@ static void test_options_that_make_no_sense(void **state) {
     assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, NULL, "0", &trusting, NULL),
                      TRAM_EVALUE);
     assert_string_equal(tram_wrong_option(), "proxy_trusts");
+    const tram_unix_connection_options unix_options = {.proxy_header = &header};
+    const tram_unix_server_options unix_lonely = {.proxy_timeout_ns = 1};
+    assert_int_equal(
+        tram_loop_create_unix_connection(world->loop, recorder_factory, world, "/x", 2, &unix_options, NULL),
+        TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_header");
+    assert_int_equal(tram_loop_create_unix_server(world->loop, recorder_factory, world, "/x", 2, &unix_lonely, NULL),
+                     TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "proxy_timeout_ns");
 }
 
 int main(void) {
@@ -249,6 +398,9 @@ int main(void) {
         TEST(test_who_is_not_trusted_begins_without_a_header),
         TEST(test_limits_and_a_drain_count_those_that_wait_for_their_header),
         TEST(test_the_header_of_a_connection_goes_before_its_first_byte),
+        TEST(test_Y_6_a_unix_server_takes_the_header_off),
+        TEST(test_a_unix_server_of_a_runtime_takes_the_header_off),
+        TEST(test_a_unix_connection_begins_with_its_header),
         TEST(test_options_that_make_no_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

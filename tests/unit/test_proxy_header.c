@@ -1,8 +1,8 @@
-/* Headers of the PROXY protocol as bytes: what is one, what is none, and nothing that comes does harm. */
+/* Headers of the PROXY protocol as bytes: what is one, and what is none. What else may come: stress/test_proxy_fuzz.c.
+ */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "support/support.h"
 #include "transports/proxy/header.h"
@@ -195,80 +195,6 @@ static void test_what_is_written_is_read(void **state) {
                      TRAM_EVALUE);
 }
 
-/* ---- Anything ---- */
-
-static uint64_t seed = 0x9e3779b97f4a7c15u;
-
-static unsigned pick(unsigned below) {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (unsigned)(seed >> 33) % below;
-}
-
-static const char with_tlvs[] = V2 "\x21\x11\0\x19"
-                                   "\xc0\0\2\1"
-                                   "\xc6\x33\x64\7"
-                                   "\xff\xff"
-                                   "\1\xbb"
-                                   "\2\0\5"
-                                   "a.org"
-                                   "\4\0\2"
-                                   "xy";
-
-/* A header that is right, of which a few bytes are changed, moved, doubled or cut. */
-static void one_case(void) {
-    char bytes[600];
-    size_t size;
-    struct proxy_header header;
-    if (pick(3) == 0) {
-        size = sizeof with_tlvs - 1;
-        memcpy(bytes, with_tlvs, size);
-    } else {
-        static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
-        int family = families[pick(3)];
-        tram_socket_address source = address_of(family, (int)pick(250)),
-                            destination = address_of(family, (int)pick(250));
-        char made[TRAM_PROXY_HEADER_MAX];
-        tram_proxy_header wanted = {.version = 1 + (int)pick(2), .source = &source, .destination = &destination};
-        size = (size_t)tram__proxy_format(&wanted, made);
-        memcpy(bytes, made, size);
-    }
-    for (unsigned changes = pick(6); changes && size; changes--) {
-        size_t at = pick((unsigned)size), length = pick((unsigned)(size - at)) + 1;
-        if (pick(4) == 0 && size + length <= sizeof bytes) {
-            memmove(bytes + at + length, bytes + at, size - at);
-            size += length;
-        } else if (pick(4) == 0) {
-            memmove(bytes + at, bytes + at + length, size - at - length);
-            size -= length;
-        } else {
-            bytes[at] = pick(2) ? (char)pick(256) : "\r\n 0:\0\xff\1"[pick(8)];
-        }
-    }
-    int status = parse(bytes, size, &header);
-    assert_true(status == 1 || status == 0 || status == -EPROTO);
-    /* What is a header, or none, stays that with more bytes behind it. */
-    struct proxy_header longer;
-    if (status && size < sizeof bytes) {
-        bytes[size] = (char)pick(256);
-        assert_int_equal(parse(bytes, size + 1, &longer), status);
-    }
-}
-
-/* TRAM_FUZZ_SECONDS in the environment makes it longer. */
-static void test_anything_may_come(void **state) {
-    (void)state;
-    const char *wish = getenv("TRAM_FUZZ_SECONDS");
-    clock_t end = clock() + (wish ? atol(wish) : 0) * CLOCKS_PER_SEC;
-    if (wish)
-        seed ^= (uint64_t)time(NULL);
-    do
-        for (int i = 0; i < 20000; i++)
-            one_case();
-    while (clock() < end);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_version_1),
@@ -276,7 +202,6 @@ int main(void) {
         cmocka_unit_test(test_version_2),
         cmocka_unit_test(test_version_2_takes_nothing_else),
         cmocka_unit_test(test_what_is_written_is_read),
-        cmocka_unit_test(test_anything_may_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

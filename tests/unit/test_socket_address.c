@@ -129,6 +129,80 @@ static void test_all_interfaces_are_no_place(void **state) {
     assert_true(concrete("127.0.0.1"));
 }
 
+static bool contains(const char *text, const char *host) {
+    tram_socket_address address;
+    tram_socket_network network;
+    assert_int_equal(tram_socket_address_inet(host, "1", &address), 0);
+    assert_int_equal(tram_socket_network_parse(text, &network), 0);
+    return tram_socket_network_contains(&network, &address);
+}
+
+/* As Python's ipaddress has it, but that an IPv4 address may come as one of IPv6. */
+static void test_a_network_contains_its_addresses(void **state) {
+    (void)state;
+    static const struct {
+        const char *network, *inside, *outside;
+    } cases[] = {
+        {"10.0.0.0/8", "10.255.255.255", "11.0.0.0"},
+        {"10.0.0.0/8", "::ffff:10.1.2.3", "::10.1.2.3"},
+        {"192.0.2.128/25", "192.0.2.128", "192.0.2.127"},
+        {"192.0.2.0/31", "192.0.2.1", "192.0.2.2"},
+        {"192.0.2.7", "192.0.2.7", "192.0.2.6"},
+        {"192.0.2.7/32", "::ffff:192.0.2.7", "::ffff:192.0.2.6"},
+        {"0.0.0.0/0", "255.1.2.3", "::1"},
+        {"::/0", "2001:db8::1", "127.0.0.1"},
+        {"::/0", "::1", "::ffff:127.0.0.1"},
+        {"2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"},
+        {"2001:db8:8000::/33", "2001:db8:8000::", "2001:db8:7fff::"},
+        {"fe80::/10", "fe80::1%1", "fec0::1"},
+        {"::1", "::1", "::2"},
+        {"::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.0"},
+        {"::ffff:0.0.0.0/96", "10.9.9.9", "::1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(contains(cases[i].network, cases[i].inside));
+        assert_false(contains(cases[i].network, cases[i].outside));
+    }
+    tram_socket_address address = unix_name("/run/x", 7), nobody = {0};
+    tram_socket_network none = {0}, all;
+    assert_int_equal(tram_socket_network_parse("::/0", &all), 0);
+    assert_false(tram_socket_network_contains(&all, &address));
+    assert_false(tram_socket_network_contains(&all, &nobody));
+    assert_int_equal(tram_socket_address_inet("::", "1", &address), 0);
+    assert_false(tram_socket_network_contains(&none, &address));
+}
+
+static void test_what_is_no_network(void **state) {
+    (void)state;
+    static const char *const texts[] = {"",
+                                        "/8",
+                                        "10.0.0.0/",
+                                        "10.0.0.0/33",
+                                        "10.0.0.0/-1",
+                                        "10.0.0.0/8 ",
+                                        "10.0.0/8",
+                                        "10.0.0.1/8",
+                                        "10.0.0.0/+8",
+                                        "10.0.0.0/8/8",
+                                        "10.0.0.0/0x8",
+                                        "10.0.0.0/4294967304",
+                                        "::1/64",
+                                        "::/129",
+                                        "fe80::1%1/64",
+                                        "localhost/8",
+                                        "::ffff:0:0/95",
+                                        "::ffff:10.0.0.1/104",
+                                        "1.0.0.0/7",
+                                        "128.0.0.0/0",
+                                        "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000/8"};
+    tram_socket_network network = {.bits = 77};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        assert_int_equal(tram_socket_network_parse(texts[i], &network), TRAM_EVALUE);
+    assert_int_equal(tram_socket_network_parse(NULL, &network), TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "text");
+    assert_int_equal(network.bits, 77);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_of_a_path_with_and_without_a_NUL),
@@ -137,6 +211,8 @@ int main(void) {
         cmocka_unit_test(test_a_scope_is_an_interface_by_name_or_number),
         cmocka_unit_test(test_what_is_no_scope_is_no_address),
         cmocka_unit_test(test_all_interfaces_are_no_place),
+        cmocka_unit_test(test_a_network_contains_its_addresses),
+        cmocka_unit_test(test_what_is_no_network),
     };
     return cmocka_run_group_tests_name("addresses", tests, NULL, NULL);
 }

@@ -57,16 +57,11 @@ bool tram__transport_linger(tram_transport *transport) {
     return tram__io_receive_start(&transport->io) == 0;
 }
 
-int tram_transport_close_lingering(tram_transport *transport, uint64_t linger_ns) {
-    int status = enter(transport, __func__);
-    if (status || transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST))
-        return status;
-    if (transport_kind_of(transport)->lingers) {
-        struct lingering *linger = linger_of(transport);
-        if (!linger)
-            return -ENOMEM;
-        linger->time_ns = linger_ns ? linger_ns : TRAM_LINGER_NS;
-        transport->flags |= T_LINGER;
-    }
-    return tram_transport_close(transport);
+int tram__transport_ask_linger(tram_transport *transport, uint64_t time_ns) {
+    struct lingering *linger = transport_kind_of(transport)->lingers ? linger_of(transport) : NULL;
+    if (!linger)
+        return transport_kind_of(transport)->lingers ? -ENOMEM : 0;
+    linger->time_ns = time_ns ? time_ns : TRAM_LINGER_NS;
+    transport->flags |= T_LINGER;
+    return 0;
 }

@@ -15,6 +15,9 @@ struct lingering {
     uint64_t time_ns;
 };
 
+/* The close that follows lingers for so long, 0: as long as is usual; where the kind can. 0 or -ENOMEM. */
+int tram__transport_ask_linger(tram_transport *transport, uint64_t time_ns);
+
 /*
  * Nothing is queued any more of a transport that closes, with T_LINGER or T_SERVER_CLOSE. True: connection_lost follows
  * when it has lingered; false: now. It does where it was asked to, and where the end is ours if something is on its way

@@ -653,18 +653,17 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
     return 0;
 }
 
-int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
-                          const tram_socket_address *address, uint64_t timeout_ns, const struct tls_wishes *tls,
-                          tram_future **ret_future) {
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
+                          uint64_t timeout_ns, const struct socket_wishes *wishes, tram_future **ret_future) {
     struct connector *connector;
     int status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
         return status;
-    connector->discard = discard;
+    connector->discard = wishes->discard;
     connector->remote.list.allocator = &loop->allocator;
     status = tram__addresses_add(&connector->remote.list, address, 0);
     if (!status)
-        status = tram__tls_use_open(tls, &connector->tls);
+        status = take_wishes(connector, wishes);
     if (!status && timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, timeout_ns);
     if (status)

@@ -6,7 +6,7 @@
 #include "transports/base/secured.h"
 #include <tram/connection.h>
 
-/* What may be asked of a socket that is connected already. */
+/* What may be asked of a connection besides; `held`, `keep_alive` and `not_ours` of one that is made already. */
 struct socket_wishes {
     struct held *held;    /* taken, whatever becomes of it; NULL: none */
     tram_discard discard; /* of the factory's argument, if the call succeeds */
@@ -20,9 +20,8 @@ struct socket_wishes {
 int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                          const struct socket_wishes *wishes, tram_future **ret_future);
 
-/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. TLS was checked already. */
-int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_discard discard,
-                          const tram_socket_address *address, uint64_t timeout_ns, const struct tls_wishes *tls,
-                          tram_future **ret_future);
+/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. */
+int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
+                          uint64_t timeout_ns, const struct socket_wishes *wishes, tram_future **ret_future);
 
 #endif

@@ -195,9 +195,7 @@ const char *tram__server_wrong_option(const char *host, const char *port, const 
         return "not_ours";
     if (tram__limits_check(options->limits))
         return tram_wrong_option();
-    if (!options->proxy_protocol && (options->proxy_timeout_ns || options->proxy_trusts))
-        return options->proxy_timeout_ns ? "proxy_timeout_ns" : "proxy_trusts";
-    const char *wrong = tram__server_wrong_tls(options);
+    const char *wrong = tram__server_wrong_layers(options);
     if (wrong)
         return wrong;
     return reserved_used(options) ? "reserved" : NULL;

@@ -35,8 +35,8 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
                      struct kept_error *ret_error);
 void tram__server_leave(tram_server *server);
 
-/* The option of TLS that makes no sense, or NULL. */
-const char *tram__server_wrong_tls(const tram_server_options *options);
+/* The option of what comes before connection_made that makes no sense, or NULL. */
+const char *tram__server_wrong_layers(const tram_server_options *options);
 
 /* ---- server/clients.c ---- */
 

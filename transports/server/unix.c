@@ -7,6 +7,7 @@
 #include "core/base/invalid.h"
 #include "transports/connect/connector.h"
 #include "transports/limits/limits.h"
+#include "transports/proxy/header_layer.h"
 #include "transports/server/create.h"
 #include "transports/socket/socket.h"
 
@@ -46,8 +47,11 @@ int tram__unix_server_check(const tram_unix_server_options *options, tram_server
         .tls = options->tls,
         .tls_handshake_timeout_ns = options->tls_handshake_timeout_ns,
         .tls_shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
+        .proxy_protocol = options->proxy_protocol,
+        .proxy_timeout_ns = options->proxy_timeout_ns,
+        .proxy_trusts = options->proxy_trusts,
     };
-    return check_option(tram__server_wrong_tls(ret_common));
+    return check_option(tram__server_wrong_layers(ret_common));
 }
 
 int tram__unix_bind(const struct sys *sys, const tram_socket_address *address, int *ret_fd,
@@ -143,6 +147,8 @@ static const char *wrong_option(tram_protocol_factory factory, const tram_unix_c
         return wrong;
     if (options->not_ours && !options->sock)
         return "not_ours";
+    if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
+        return "proxy_header";
     return reserved_used(options) ? "reserved" : NULL;
 }
 
@@ -163,9 +169,12 @@ int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory fact
     if (status)
         return status;
     const struct socket_wishes wishes = {
-        .discard = options->discard, .not_ours = options->not_ours, .tls = tls_wishes_of(options)};
+        .discard = options->discard,
+        .not_ours = options->not_ours,
+        .tls = tls_wishes_of(options),
+        .proxy_header = options->proxy_header,
+    };
     if (options->sock)
         return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
-    return tram__connect_address(loop, factory, arg, options->discard, &address, options->timeout_ns, &wishes.tls,
-                                 ret_future);
+    return tram__connect_address(loop, factory, arg, &address, options->timeout_ns, &wishes, ret_future);
 }
