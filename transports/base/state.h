@@ -9,6 +9,7 @@ enum transport_slot {
     TRANSPORT_SLOT = LOOP_SLOT_TRANSPORTS,
     TRANSPORT_SLOT_PIPES,      /* proxy/splice.c */
     TRANSPORT_SLOT_EXTRA_INFO, /* stream/stream.c */
+    TRANSPORT_SLOT_SCRATCH,    /* stack_delivery.c */
 };
 
 /* Free chunks of one size: chunks.c. */
@@ -26,15 +27,12 @@ struct spent_chunks {
     bool releasing;
 };
 
-struct scratch;
-
 struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
     struct close_hook chunk_hook;
     struct spent_chunks spent;
-    struct scratch *scratch; /* one that is free, see below; NULL: none */
     tram_loop *loop;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */
@@ -68,25 +66,6 @@ static inline void ask_soon(tram_loop *loop) {
 
 static inline int transport_state_open(tram_loop *loop) {
     return likely(loop->slots[TRANSPORT_SLOT] != NULL) ? 0 : tram__transport_state_make(loop);
-}
-
-/*
- * Memory of TRAM_LAYER_READ bytes into which layers read for a protocol without memory of its own. One delivery has one
- * to itself, also where another delivery runs inside of it; the loop keeps one for the next. NULL: out of memory.
- */
-static inline struct scratch *scratch_get(tram_loop *loop) {
-    struct transport_state *state = transport_state(loop);
-    struct scratch *scratch = state->scratch;
-    state->scratch = NULL;
-    return likely(scratch != NULL) ? scratch : memory_get(&loop->allocator, TRAM_LAYER_READ);
-}
-
-static inline void scratch_put(tram_loop *loop, struct scratch *scratch) {
-    struct transport_state *state = transport_state(loop);
-    if (state->scratch || loop->closing)
-        memory_put(&loop->allocator, scratch, TRAM_LAYER_READ);
-    else
-        state->scratch = scratch;
 }
 
 #endif
