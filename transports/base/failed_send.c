@@ -60,6 +60,7 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
     tram_loop *loop = loop_of(transport);
     if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED))
         return;
+    transport->flags |= T_RESET; /* what it was to send is lost, whether it was queued or not (W-30) */
     if (!hears(transport)) {
         tram__transport_fatal(transport, code, operation, NULL);
         return;

@@ -86,7 +86,9 @@ void tram__transport_queued(tram_transport *transport) {
     tram__transport_queue_grew(transport);
 }
 
+/* A part may be sent: the peer is not to take it for all (W-30). */
 static int out_of_memory(tram_transport *transport) {
+    transport->flags |= T_RESET;
     tram__transport_fatal(transport, -ENOMEM, "write", NULL);
     return -ENOMEM;
 }
@@ -469,7 +471,9 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
         transport_stack(transport)->calls->write(transport, &piece, 1);
     } else {
         int status = put(transport, &piece);
-        if (unlikely(status == -ENOMEM || (status < 0 && transport_kind_of(transport)->carry)))
+        if (unlikely(status == -ENOMEM))
+            out_of_memory(transport);
+        else if (unlikely(status < 0 && transport_kind_of(transport)->carry))
             tram__transport_fatal(transport, status, "write", NULL);
         else if (unlikely(status < 0))
             tram__transport_send_failed(transport, status, "send");
