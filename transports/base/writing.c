@@ -27,7 +27,9 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 }
 
 void tram__transport_maybe_resume(tram_transport *transport) {
-    if (!(transport->flags & T_WRITING_PAUSED) || transport_write_size(transport) > transport->limits->low)
+    /* Not after a failure (W-23): a file's writer may have had the pause, of which the protocol knows nothing. */
+    if ((transport->flags & (T_WRITING_PAUSED | T_WRITE_FAILED)) != T_WRITING_PAUSED ||
+        transport_write_size(transport) > transport->limits->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
