@@ -21,8 +21,9 @@ BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR", "build/release")).resolve(
 SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
 SKIPPED = 77
 TURN = "turn"  # what a turn with nothing to do passes, and so every way
+# Of a connection everything is made: io, transport, protocol, what the server knows of it. The aim is five there, too.
 MOST = {"received": 5, "written": 5, "posted": 5, "received through a layer": 8, "written through a layer": 8,
-        "accepted": 15}
+        "accepted": 16}
 
 
 def works(*command):
