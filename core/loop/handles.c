@@ -149,6 +149,13 @@ static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
     tram_loop *loop = calls->loop;
     discard_all(loop);
     list_remove(&hook->link);
+    tram__calls_free(loop);
+}
+
+void tram__calls_free(tram_loop *loop) {
+    struct call_slots *calls = loop->calls;
+    if (!calls)
+        return;
     loop->calls = NULL;
     for (uint32_t i = 0; i < calls->chunk_count; i++)
         memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
@@ -179,7 +186,7 @@ void tram__loop_validate_calls(const tram_loop *loop) {
     uint32_t slots = calls->chunk_count * CALLS_PER_CHUNK, free_count = 0, listed = 0;
     for (uint32_t slot = 1; slot < slots; slot++) {
         const struct call *call = call_at_slot(calls, slot);
-        free_count += call_state(call) == CALL_FREE;
+        free_count += call_state(call) == CALL_FREE && call->generation != UINT32_MAX; /* else it has retired */
         call_validate(call, slot);
     }
     for (uint32_t slot = calls->free; slot; slot = call_at_slot(calls, slot)->on.next_free) {

@@ -22,6 +22,7 @@ static void free_working(tram_loop *loop, struct transport_state *state) {
 static void state_free(tram_loop *loop, struct loop_state *base) {
     struct transport_state *state = (struct transport_state *)(void *)base;
     free_working(loop, state);
+    tram__chunks_free(loop, state);
     tram__pool_fini(&state->pool);
 }
 

@@ -31,7 +31,6 @@ struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
-    struct close_hook chunk_hook;
     struct spent_chunks spent;
     tram_loop *loop;
     struct ready release_ready; /* queued while `released` is not empty */
