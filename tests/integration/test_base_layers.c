@@ -90,6 +90,35 @@ static void test_Y_6_who_is_not_ready_hears_released_only(void **state) {
             fail_released_only(*state, carrier, spoilers[i]);
 }
 
+static tram_transport *told_of;
+
+static void abort_when_made(void *arg, tram_log_level level, const char *line) {
+    (void)arg, (void)level;
+    if (told_of && strstr(line, "made on"))
+        tram_transport_abort(told_of);
+}
+
+/* Debug mode tells it before connection_made, and the log function may call anything. */
+static void test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready(void **state) {
+    struct world *world = *state;
+    world->options.debug = true;
+    world->options.log = abort_when_made;
+    world_reopen(world);
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++) {
+        struct channel channel;
+        channel_open(&channel, world, carrier, 1, &codec_kind);
+        struct recorder *a = channel.a;
+        told_of = channel.first;
+        run_until(world, &a->was_released);
+        told_of = NULL;
+        assert_false(a->made || a->lost);
+        run_to_rest(world);
+        if (!channel.b->was_released && !channel.b->made)
+            tram_transport_abort(channel.second);
+        channel_close(&channel);
+    }
+}
+
 /* A creator's future, and one end whose peer does what the test does. */
 static void open_with_creator(struct world *world, struct channel *channel, tram_future **ret_future, int *ret_peer) {
     int fds[2];
@@ -970,6 +999,7 @@ int main(void) {
         TEST(test_Y_1_Y_6_connection_made_is_held_back_until_layers_are_ready),
         TEST(test_Y_6_bytes_behind_the_last_flight_are_delivered),
         TEST(test_Y_6_who_is_not_ready_hears_released_only),
+        TEST(test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready),
         TEST(test_Y_6_a_failure_is_the_creators_error),
         TEST(test_Y_6_a_layer_has_a_time_to_be_ready),
         TEST(test_Y_6_a_peer_that_leaves_or_talks_nonsense),

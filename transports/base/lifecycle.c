@@ -378,8 +378,10 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     }
     if (likely(!(transport->flags & T_LAYERED)))
         made(transport);
-    else if (transport->flags & T_LOST_PENDING)
+    else if (transport->flags & T_LOST_PENDING && list_empty(&ready->link))
         undo(transport);
+    else if (transport->flags & T_LOST_PENDING)
+        return; /* the log function ended it, which lost_run() acts upon */
     else if (transport_stack(transport)->calls->made(transport))
         tram__transport_made(transport);
 }
