@@ -30,10 +30,9 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
     }
     int value = 0;
     socklen_t size = sizeof value;
-    io->segment_limit = 0;
     /* A kernel that does not know the option would send the joined datagrams as one. */
     if (sys->getsockopt(io->fd, SOL_UDP, UDP_SEGMENT, &value, &size) == 0)
-        io->segment_limit = TRAM_SEGMENTS_SIZE;
+        io->flags |= IO_JOINS;
     else if (sys->getsockopt(io->fd, SOL_SOCKET, SO_PROTOCOL, &value, &size) < 0 || value != IPPROTO_UDP)
         io->flags |= IO_LARGE;
     int on = 1;
@@ -220,7 +219,7 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
 void tram__datagrams_deliver(struct io *io, unsigned count) {
     tram_loop *loop = io->loop;
     struct datagram_area *area = loop->datagrams;
-    uint32_t index = io->slot, generation = loop->io_slots[index].generation;
+    uint32_t index = io->slot, generation = io->generation;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++)
         bytes += area->in[i].msg_len;
@@ -247,8 +246,13 @@ static bool same_ends(const struct io_datagram *a, const struct io_datagram *b) 
            same_local(a->ancillary, b->ancillary);
 }
 
-/* Of the host: its ports share a path. Different hosts of one key cost nothing but some joining. */
-static uint64_t path_key(const struct io_datagram *datagram) {
+/*
+ * Of the host: its ports share a path. A socket that is connected has one path, its own. Different paths of one key
+ * cost nothing but some joining.
+ */
+static uint64_t path_key(const struct io *io, const struct io_datagram *datagram) {
+    if (!datagram->address_size)
+        return io->generation;
     union {
         unsigned char address[16];
         uint64_t halves[2];
@@ -265,10 +269,10 @@ static struct narrow_path *narrow_path(struct datagram_area *area, uint64_t key)
     return &area->narrow[key % DATAGRAM_NARROW_PATHS];
 }
 
-static bool too_large_for_path(struct datagram_area *area, const struct io_datagram *datagram) {
-    if (likely(!area->knows_narrow) || !datagram->address_size)
+static bool too_large_for_path(struct datagram_area *area, const struct io *io, const struct io_datagram *datagram) {
+    if (likely(!area->knows_narrow))
         return false;
-    uint64_t key = path_key(datagram);
+    uint64_t key = path_key(io, datagram);
     const struct narrow_path *path = narrow_path(area, key);
     return path->key == key && datagram->size >= path->limit;
 }
@@ -277,7 +281,7 @@ static bool too_large_for_path(struct datagram_area *area, const struct io_datag
 static size_t joinable(struct datagram_area *area, const struct io *io, const struct io_datagram *datagrams,
                        size_t count) {
     size_t size = datagrams->size, total = size, joined = 1;
-    if (!size || size >= io->segment_limit || too_large_for_path(area, datagrams))
+    if (!size || !(io->flags & IO_JOINS) || too_large_for_path(area, io, datagrams))
         return 1;
     if (count > TRAM_SEGMENTS)
         count = TRAM_SEGMENTS;
@@ -361,14 +365,12 @@ void tram__datagrams_unjoin(struct io *io, const struct io_datagram *datagram, i
     /* Larger than a packet on this path, which the kernel does not cut further: EINVAL before Linux 6.12. */
     bool too_large = error == EMSGSIZE || error == EINVAL;
     if (!too_large) {
-        io->segment_limit = 0; /* no checksums by this device, or none at all */
-    } else if (!datagram->address_size) {
-        io->segment_limit = (uint32_t)datagram->size; /* connected: there is one path */
+        io->flags &= (uint8_t)~IO_JOINS; /* no checksums by this device, or none at all */
     } else {
         if (!area->knows_narrow)
             memset(area->narrow, 0, sizeof area->narrow);
         area->knows_narrow = true;
-        uint64_t key = path_key(datagram);
+        uint64_t key = path_key(io, datagram);
         *narrow_path(area, key) = (struct narrow_path){.key = key, .limit = (uint32_t)datagram->size};
     }
 }

@@ -29,7 +29,7 @@ union send_control {
 #define DATAGRAM_NARROW_PATHS 64
 
 struct narrow_path {
-    uint64_t key; /* of the destination's address */
+    uint64_t key; /* of the destination's address, or of a socket that is connected */
     uint32_t limit;
 };
 

@@ -79,7 +79,7 @@ static inline struct epoll_event wanted_event(const struct io *io) {
 #undef BOTH_WAYS
     return (struct epoll_event){
         .events = events[io->wanted & (IO_READ | IO_WRITE | IO_HANGUP | IO_ONCE)],
-        .data.u64 = event_name(io->slot, io->loop->io_slots[io->slot].generation),
+        .data.u64 = event_name(io->slot, io->generation),
     };
 }
 
@@ -441,7 +441,7 @@ static bool receive_datagrams(tram_loop *loop, const struct sys *sys, struct io 
 /* Until the kernel refuses, or one fails (D-15, D-18). */
 static bool flush_datagrams(tram_loop *loop, struct io *io) {
     struct datagram_area *area = loop->datagrams;
-    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    uint32_t slot = io->slot, generation = io->generation;
     bool some = false;
     ssize_t sent;
     do {
@@ -457,7 +457,7 @@ static bool flush_datagrams(tram_loop *loop, struct io *io) {
 
 /* A batch of connections (V-9, V-10). */
 static bool accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
-    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation, limit = io->accept_limit;
+    uint32_t slot = io->slot, generation = io->generation, limit = io->kind->accept_limit(io);
     bool told = false;
     for (uint32_t i = 0; i < limit; i++) {
         struct sockaddr_storage peer;
@@ -479,8 +479,6 @@ static bool accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
         if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
             return true;
     }
-    if (io_still_there(loop, slot, generation) && io->kind->accept_done)
-        io->kind->accept_done(io);
     return told;
 }
 
@@ -525,7 +523,7 @@ static bool flush_kind(tram_loop *loop, struct io *io) {
 
 static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io, uint32_t events) {
     const struct io_kind *kind = io->kind;
-    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    uint32_t slot = io->slot, generation = io->generation;
     unsigned happened = events_of(events) & io->wanted;
     if (kind->accepted)
         return accept_batch(loop, poller->sys, io);
@@ -544,7 +542,7 @@ static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io
 /* An event that is not just "readable", or of an edge-triggered io. */
 __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct poller *poller, struct io *io,
                                                       uint32_t events) {
-    uint32_t slot = io->slot, generation = loop->io_slots[slot].generation;
+    uint32_t slot = io->slot, generation = io->generation;
     uint8_t wanted = io->wanted;
     bool trouble = events & TROUBLE, told;
     if (events_of(events) & wanted)
@@ -574,8 +572,8 @@ __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct po
 /* No io has this slot in this generation. */
 __attribute__((noinline)) static void serve_stale(tram_loop *loop, struct poller *poller, uint32_t slot,
                                                   uint32_t generation, uint32_t events) {
-    struct io *io = loop->io_slots[slot].io;
-    if (io_still_there(loop, slot, generation ^ EDGE_MARK) && io)
+    struct io *io = io_at(loop, slot, generation ^ EDGE_MARK);
+    if (io)
         serve_with_care(loop, poller, io, events);
     /* else a callback of this tick ended it */
 }
@@ -587,8 +585,8 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         stats_add(&loop->stats.wakeups, 1);
         return;
     }
-    struct io *io = loop->io_slots[slot].io;
-    if (unlikely(!io_still_there(loop, slot, generation) || !io)) {
+    struct io *io = io_at(loop, slot, generation);
+    if (unlikely(!io)) {
         serve_stale(loop, poller, slot, generation, event->events);
         return;
     }

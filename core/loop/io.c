@@ -9,7 +9,7 @@
 /* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
 static int grow_slots(tram_loop *loop) {
     uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
-    struct io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
+    union io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
     if (!slots)
         return -ENOMEM;
     if (count)
@@ -20,16 +20,23 @@ static int grow_slots(tram_loop *loop) {
     return 0;
 }
 
+static inline void slot_set_free(tram_loop *loop, uint32_t slot, uint32_t next) {
+    loop->io_slots[slot].free = (uintptr_t)next << 1 | 1;
+}
+
+static inline uint32_t slot_next_free(const tram_loop *loop, uint32_t slot) {
+    return (uint32_t)(loop->io_slots[slot].free >> 1);
+}
+
 /* One that was never used, or 0. */
 __attribute__((noinline)) static uint32_t slot_unused(tram_loop *loop) {
     if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
         return 0;
     /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
     if (!loop->io_slot_count)
-        loop->io_slots[loop->io_slot_count++] = (struct io_slot){0};
-    uint32_t slot = loop->io_slot_count++;
-    loop->io_slots[slot] = (struct io_slot){0};
-    return slot;
+        slot_set_free(loop, loop->io_slot_count++, 0);
+    slot_set_free(loop, loop->io_slot_count, 0);
+    return loop->io_slot_count++;
 }
 
 /* A slot that is free, or 0. */
@@ -37,7 +44,7 @@ static inline uint32_t slot_new(tram_loop *loop) {
     uint32_t slot = loop->io_slot_free;
     if (unlikely(!slot))
         return slot_unused(loop);
-    loop->io_slot_free = loop->io_slots[slot].next_free;
+    loop->io_slot_free = slot_next_free(loop, slot);
     return slot;
 }
 
@@ -93,7 +100,7 @@ struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
     if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
         return NULL;
     uint32_t slot = *entry_of(loop, fd);
-    return slot && slot != UINT32_MAX ? loop->io_slots[slot].io : NULL;
+    return slot && slot != UINT32_MAX ? io_of_slot(loop, slot) : NULL;
 }
 
 /* Sees to it that there is a place for the descriptor in the table, and that it is free. */
@@ -110,8 +117,10 @@ __attribute__((noinline)) static int free_descriptor_entry(tram_loop *loop, int 
 }
 
 ALWAYS_INLINE static int begin(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
+    uint32_t generation = loop->io_generation = (loop->io_generation + 1) & IO_GENERATION_LAST;
     loop->io_slots[slot].io = io;
-    *io = (struct io){.kind = kind, .receiver = kind->receiver, .loop = loop, .fd = fd, .slot = slot};
+    *io = (struct io){
+        .kind = kind, .receiver = kind->receiver, .loop = loop, .slot = slot, .generation = generation, .fd = fd};
     return 0;
 }
 
@@ -136,7 +145,7 @@ int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int
     if (unlikely(*entry))
         return add_with_care(io, loop, kind, fd);
     *entry = slot;
-    loop->io_slot_free = loop->io_slots[slot].next_free;
+    loop->io_slot_free = slot_next_free(loop, slot);
     return begin(io, loop, kind, fd, slot);
 }
 
@@ -144,11 +153,8 @@ void tram__io_remove(struct io *io) {
     tram_loop *loop = io->loop;
     if (!io_added(io))
         return;
-    struct io_slot *slot = &loop->io_slots[io->slot];
-    TRAM_DCHECK(slot->io == io);
-    slot->io = NULL;
-    slot->generation = (slot->generation + 1) & IO_GENERATION_LAST;
-    slot->next_free = loop->io_slot_free;
+    TRAM_DCHECK(loop->io_slots[io->slot].io == io);
+    slot_set_free(loop, io->slot, loop->io_slot_free);
     loop->io_slot_free = io->slot;
     if (io->fd >= 0)
         *entry_of(loop, io->fd) = 0;
@@ -213,8 +219,7 @@ void tram__io_hangup_stop(struct io *io) {
     want(io, io->wanted & ~(unsigned)IO_HANGUP);
 }
 
-int tram__io_accept_start(struct io *io, uint32_t limit) {
-    io->accept_limit = limit;
+int tram__io_accept_start(struct io *io) {
     return want(io, IO_READ);
 }
 
@@ -258,7 +263,7 @@ ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) 
 
 void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
-        struct io *io = loop->io_slots[slot].io;
+        struct io *io = io_of_slot(loop, slot);
         if (io && io->kind->ending)
             io->kind->ending(io, ending);
     }
@@ -277,7 +282,8 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
 /* ---- Checked builds ---- */
 
 static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
-    TRAM_ASSERT(io->slot == slot && io->loop == loop && io->kind);
+    TRAM_ASSERT(io && io->slot == slot && io->loop == loop && io->kind);
+    TRAM_ASSERT(io->generation <= IO_GENERATION_LAST);
     TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *entry_of(loop, io->fd) == slot));
 }
 
@@ -285,19 +291,19 @@ void tram__loop_validate_ios(const tram_loop *loop) {
     uint32_t present = 0, free_count = 0;
     TRAM_ASSERT(loop->io_slot_count <= loop->io_slot_capacity);
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
-        if (!loop->io_slots[slot].io)
+        if (io_slot_is_free(loop, slot))
             continue;
         present++;
         io_validate(loop, loop->io_slots[slot].io, slot);
     }
-    for (uint32_t slot = loop->io_slot_free; slot; slot = loop->io_slots[slot].next_free) {
-        TRAM_ASSERT(slot < loop->io_slot_count && !loop->io_slots[slot].io);
+    for (uint32_t slot = loop->io_slot_free; slot; slot = slot_next_free(loop, slot)) {
+        TRAM_ASSERT(slot < loop->io_slot_count && io_slot_is_free(loop, slot));
         TRAM_ASSERT(++free_count < loop->io_slot_count);
     }
     TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
     for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
         uint32_t slot = *entry_of(loop, (int)fd);
         TRAM_ASSERT(!slot || slot == UINT32_MAX ||
-                    (slot < loop->io_slot_count && loop->io_slots[slot].io && loop->io_slots[slot].io->fd == (int)fd));
+                    (slot < loop->io_slot_count && io_of_slot(loop, slot) && io_of_slot(loop, slot)->fd == (int)fd));
     }
 }

@@ -6,9 +6,10 @@
  * ready), the backend does the system call when the time has come and reports the outcome to the owner's
  * table. The owner never learns which backend runs it.
  *
- * An event names its io by slot and generation. tram__io_remove() ends the generation, so an event that was
- * collected before can never reach a later owner of the slot or of the descriptor's number. The memory of an
- * io must stay until the end of the tick in which it was removed: tram__loop_free_later().
+ * An event names its io by slot and generation, which a loop counts: each io that is added gets the next. So an event
+ * that was collected before can never reach a later owner of the slot or of the descriptor's number; it would have to
+ * be served after two thousand million others were added. The memory of an io must stay until the end of the tick in
+ * which it was removed: tram__loop_free_later().
  */
 #ifndef TRAM_CORE_LOOP_IO_H
 #define TRAM_CORE_LOOP_IO_H
@@ -169,8 +170,8 @@ struct io_kind {
 
     /* Accepting: a descriptor (non-blocking, close-on-exec) and the peer's address, or -errno. */
     void (*accepted)(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size);
-    /* After the last `accepted` of one readiness. */
-    void (*accept_done)(struct io *io);
+    /* How many one readiness may accept. */
+    uint32_t (*accept_limit)(const struct io *io);
 
     /* Datagrams; NULL: they have none. */
     const struct io_datagram_kind *datagrams;
@@ -189,15 +190,12 @@ struct io {
     const struct io_kind *kind;
     const struct io_receiver *receiver; /* NULL: nothing is received, or it is datagrams, connections, readiness */
     tram_loop *loop;
+    uint32_t slot;       /* with the next: the name of its events */
+    uint32_t generation; /* at most IO_GENERATION_LAST */
     int fd;
-    uint32_t slot;
     uint8_t wanted; /* enum io_event: what the owner asked for */
     uint8_t armed;  /* what the kernel was asked for */
     uint8_t flags;  /* enum io_flag */
-    union {
-        uint32_t accept_limit;  /* how many one readiness may accept */
-        uint32_t segment_limit; /* datagrams smaller than this may be joined for the kernel to cut (datagrams.h) */
-    };
 };
 
 enum io_flag {
@@ -208,6 +206,7 @@ enum io_flag {
     IO_SENDS_FILE = 4,   /* see io_kind.next_range; set by the owner */
     IO_DESCRIPTORS = 64, /* see io_descriptor_kind; set by the owner */
     IO_EXCLUSIVE = 32,   /* a readiness is for one of the loops that watch it; set like IO_NO_SOCKET */
+    IO_JOINS = 128,      /* datagrams may be joined for the kernel to cut (datagrams.h) */
 };
 
 /*
@@ -217,7 +216,7 @@ enum io_flag {
  */
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
 
-/* Generations of a slot begin again after this one. */
+/* Generations begin again after this one. */
 #define IO_GENERATION_LAST 0x7fffffffu
 
 /* Ends all interest, tells the kernel (before any close of the descriptor), frees the slot. Idempotent. */
@@ -243,7 +242,7 @@ int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);
 int tram__io_hangup_start(struct io *io); /* tell when the other end closes; beside sending, not beside receiving */
 void tram__io_hangup_stop(struct io *io);
-int tram__io_accept_start(struct io *io, uint32_t limit);
+int tram__io_accept_start(struct io *io); /* see io_kind.accept_limit */
 void tram__io_accept_stop(struct io *io);
 int tram__io_watch(struct io *io, unsigned events); /* exactly these from now on; 0: none */
 

@@ -48,9 +48,24 @@ static inline ssize_t io_try_send_descriptors(struct io *io, const void *data, s
     return io->loop->poller_ops->try_send_descriptors(io, data, size, fds, count);
 }
 
+static inline bool io_slot_is_free(const tram_loop *loop, uint32_t slot) {
+    return loop->io_slots[slot].free & 1;
+}
+
+/* NULL: the slot is free. */
+static inline struct io *io_of_slot(const tram_loop *loop, uint32_t slot) {
+    return io_slot_is_free(loop, slot) ? NULL : loop->io_slots[slot].io;
+}
+
+/* The io that an event names; NULL: it has ended. */
+static inline struct io *io_at(const tram_loop *loop, uint32_t slot, uint32_t generation) {
+    struct io *io = io_of_slot(loop, slot);
+    return likely(io && io->generation == generation) ? io : NULL;
+}
+
 /* Is the io still there that had the slot? For whoever called its owner, which may have ended it. */
 static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
-    return loop->io_slots[slot].generation == generation;
+    return io_at(loop, slot, generation) != NULL;
 }
 
 /* The same of a file; 0 at its end. */

@@ -58,11 +58,10 @@ struct kept_error {
     char detail[TRAM_ERROR_TEXT];
 };
 
-/* io slots: what the generation in an event is compared with. */
-struct io_slot {
-    struct io *io;       /* NULL: free */
-    uint32_t generation; /* changes when the io leaves */
-    uint32_t next_free;
+/* What an event names: the io of a slot; see io_at(). */
+union io_slot {
+    struct io *io;
+    uintptr_t free; /* the next free slot, twice, and one: an address is never odd */
 };
 
 /*
@@ -143,10 +142,11 @@ struct tram_loop {
     tram_allocator allocator;
 
     /* slots */
-    struct io_slot *io_slots;
+    union io_slot *io_slots;
     uint32_t io_slot_count; /* used so far, slot 0 included */
     uint32_t io_slot_capacity;
     uint32_t io_slot_free;
+    uint32_t io_generation; /* of the io that was added last */
     uint32_t **descriptors; /* by page and descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
     struct list close_hooks;

@@ -1,5 +1,5 @@
 /*
- * Which ports are open: 500 tasks connect, each to the next port that nobody has tried.
+ * Which ports are open: as many as 500 tasks connect, each to the next port that nobody has tried.
  *
  *     port-scanner HOST FIRST LAST
  */
@@ -52,7 +52,9 @@ static int scan_all(void *arg) {
     int status = tram_group_begin(&group);
     if (status < 0)
         return status;
-    for (int i = 0; i < TASKS && status == 0; i++)
+    struct scan *scan = (struct scan *)arg;
+    int ports = scan->last - scan->next + 1;
+    for (int i = 0; i < TASKS && i < ports && status == 0; i++)
         status = tram_group_spawn(group, scan_ports, arg, NULL, NULL);
     return tram_group_end(group, status);
 }

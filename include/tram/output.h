@@ -34,10 +34,9 @@ typedef struct tram_output {
     char *end;   /* … if it is before this */
     char *begin; /* bytes from here on are not counted in the chain yet */
     size_t size; /* the chain: bytes, … */
-    void *first; /* … first and … */
-    void *last;  /* … last piece */
+    void *last;  /* … and last piece */
     int status;
-    uintptr_t reserved[4];
+    uintptr_t reserved[5];
 } tram_output;
 
 /* Begins an empty output. It takes memory of the transport's loop with the first byte. */

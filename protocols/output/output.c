@@ -21,7 +21,7 @@ void tram_output_begin(tram_output *output, tram_transport *transport) {
 }
 
 static struct write_queue take_chain(tram_output *output) {
-    struct write_queue chain = {.size = output->size, .first = output->first, .last = output->last};
+    struct write_queue chain = {.size = output->size, .last = output->last};
     tram__write_queue_filled(&chain, (size_t)(output->at - output->begin));
     return chain;
 }
@@ -29,7 +29,6 @@ static struct write_queue take_chain(tram_output *output) {
 /* With `at` the first byte that is free, of `room`. */
 static void put_chain(tram_output *output, const struct write_queue *chain, char *at, size_t room) {
     output->size = chain->size;
-    output->first = chain->first;
     output->last = chain->last;
     output->begin = output->at = at;
     output->end = room ? at + room : at;

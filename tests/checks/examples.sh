@@ -354,7 +354,7 @@ streams_echo() {
     output=$(seq 20000 | timeout 20 "$examples/streams-echo-client" 127.0.0.1 "$port") || fail "exit code $?"
     [[ $output == "$(seq 20000)" ]] || fail "streams-echo-client lost answers"
     # Which port it is, a scanner finds out.
-    output=$(timeout 60 "$examples/port-scanner" 127.0.0.1 "$((port - 300))" "$((port + 300))") || fail "exit code $?"
+    output=$(timeout 60 "$examples/port-scanner" 127.0.0.1 "$((port - 40))" "$((port + 10))") || fail "exit code $?"
     grep -qx "$port" <<<"$output" || fail "port-scanner did not find $port: $output"
     echo "q" >&"$in"
     wait "$client" || status=$?

@@ -79,7 +79,7 @@ static void build(struct scene *scene, struct world *world, unsigned seed) {
     for (unsigned i = 0; i < STREAMS; i++) {
         scene->streams[i] = stream_open(world);
         tram_transport_write(scene->streams[i].transport, bytes, sizeof bytes);
-        assert_true(scene->streams[i].transport->queue.first);
+        assert_true(scene->streams[i].transport->queue.last);
     }
     struct stream gone = stream_open(world); /* leaves a free io slot and a free transport */
     stream_close(&gone);
@@ -168,6 +168,10 @@ static void io_slot_is_empty(struct scene *scene) {
     scene->loop->io_slots[some_transport(scene)->io.slot].io = NULL;
 }
 
+static void io_slot_says_free(struct scene *scene) {
+    scene->loop->io_slots[some_transport(scene)->io.slot].free = 1;
+}
+
 static void io_slot_is_anothers(struct scene *scene) {
     uint32_t slot = some_transport(scene)->io.slot;
     scene->loop->io_slots[slot].io = &scene->streams[(pick(scene, STREAMS) + 1) % STREAMS].transport->io;
@@ -180,7 +184,7 @@ static void io_says_another_slot(struct scene *scene) {
 static void io_free_list_has_a_circle(struct scene *scene) {
     uint32_t slot = scene->loop->io_slot_free;
     assert_true(slot);
-    scene->loop->io_slots[slot].next_free = slot;
+    scene->loop->io_slots[slot].free = (uintptr_t)slot << 1 | 1;
 }
 
 static void io_free_list_is_cut(struct scene *scene) {
@@ -207,12 +211,14 @@ static void queue_size_is_wrong(struct scene *scene) {
     some_transport(scene)->queue.size += scene->seed % 2 ? 1 : (size_t)-1;
 }
 
-static void queue_last_is_wrong(struct scene *scene) {
-    some_transport(scene)->queue.last = some_transport(scene)->queue.first;
+/* A link is what a chunk begins with. */
+static void queue_link_skips(struct scene *scene) {
+    void **last = (void *)some_transport(scene)->queue.last;
+    *last = *(void **)*last;
 }
 
-static void queue_first_is_lost(struct scene *scene) {
-    some_transport(scene)->queue.first = NULL;
+static void queue_is_lost(struct scene *scene) {
+    some_transport(scene)->queue.last = NULL;
 }
 
 static void flag_lost_is_set(struct scene *scene) {
@@ -381,6 +387,7 @@ static const struct corruption corruptions[] = {
     CORRUPTION(heap_is_out_of_order),
     CORRUPTION(heap_count_is_wrong),
     CORRUPTION(io_slot_is_empty),
+    CORRUPTION(io_slot_says_free),
     CORRUPTION(io_slot_is_anothers),
     CORRUPTION(io_says_another_slot),
     CORRUPTION(io_free_list_has_a_circle),
@@ -390,8 +397,8 @@ static const struct corruption corruptions[] = {
     CORRUPTION(descriptor_leads_nowhere),
     CORRUPTION(descriptor_leads_to_another),
     CORRUPTION(queue_size_is_wrong),
-    CORRUPTION(queue_last_is_wrong),
-    CORRUPTION(queue_first_is_lost),
+    CORRUPTION(queue_link_skips),
+    CORRUPTION(queue_is_lost),
     CORRUPTION(flag_lost_is_set),
     CORRUPTION(flag_lost_pending_without_closing),
     CORRUPTION(flag_made_twice),

@@ -84,7 +84,7 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
 static void send_again(tram_loop *loop, struct deadline *deadline) {
     (void)deadline;
     for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
-        struct io *io = loop->io_slots[slot].io;
+        struct io *io = io_of_slot(loop, slot);
         tram_transport *transport = (tram_transport *)(void *)io;
         if (!io || !io->kind->transport || !(transport->flags & T_SEND_LATER))
             continue;

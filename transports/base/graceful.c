@@ -61,7 +61,7 @@ static void run_pass(tram_loop *loop, struct ready *ready) {
     struct transport_state *state = container_of(ready, struct transport_state, asks);
     unsigned calls = 0;
     while (state->ask_slot < loop->io_slot_count && calls < CALLS_PER_TICK) {
-        struct io *io = loop->io_slots[state->ask_slot++].io;
+        struct io *io = io_of_slot(loop, state->ask_slot++);
         if (io && io->kind->transport)
             calls += advance((tram_transport *)(void *)io);
     }

@@ -36,7 +36,7 @@ static void state_validate(const struct loop_state *base) {
     tram__released_validate(state);
     list_validate(&state->working);
     for (uint32_t slot = 1; slot < state->loop->io_slot_count; slot++) {
-        const struct io *io = state->loop->io_slots[slot].io;
+        const struct io *io = io_of_slot(state->loop, slot);
         if (io && io->kind->transport)
             tram__transport_validate((const tram_transport *)(const void *)io);
     }

@@ -179,7 +179,7 @@ enum transport_flag {
     T_FLAGS_END,               /* one above the last */
 };
 
-/* Of the bench's 256 bytes for an idle connection this is the most: the order leaves no gaps. */
+/* Of the bench's 224 bytes for an idle connection this is the most: the order leaves no gaps. */
 struct tram_transport {
     /* The first 64 bytes are what a message needs that is received and answered at once. */
     struct io io;

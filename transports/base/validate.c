@@ -43,6 +43,6 @@ void tram__transport_validate(const tram_transport *transport) {
     TRAM_ASSERT(!(transport->flags & T_HELD) ||
                 (transport->more && (transport->more->held || transport->more->held_end)));
     /* A custom transport counts what its other half has, and queues nothing here. */
-    if (transport->queue.first || !(transport->flags & T_HAS_OVERRIDES))
+    if (transport->queue.last || !(transport->flags & T_HAS_OVERRIDES))
         tram__write_queue_validate(&transport->queue);
 }

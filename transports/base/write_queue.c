@@ -104,17 +104,42 @@ static void chunk_free(tram_loop *loop, struct chunk *chunk) {
         tram__chunk_put(loop, chunk, sizeof *chunk + chunk->capacity);
 }
 
+static inline struct chunk *first_of(const struct write_queue *queue) {
+    return queue->last ? queue->last->next : NULL;
+}
+
+/* The one behind it; NULL: it is the last. */
+static inline struct chunk *next_of(const struct write_queue *queue, const struct chunk *chunk) {
+    return chunk != queue->last ? chunk->next : NULL;
+}
+
+/* Appends a ring, of which this is the last one. */
+static void append_ring(struct write_queue *queue, struct chunk *last) {
+    if (queue->last) {
+        struct chunk *first = last->next;
+        last->next = queue->last->next;
+        queue->last->next = first;
+    }
+    queue->last = last;
+}
+
 static void append(struct write_queue *queue, struct chunk *chunk) {
-    if (queue->last)
-        queue->last->next = chunk;
+    chunk->next = chunk;
+    append_ring(queue, chunk);
+}
+
+static void free_first(tram_loop *loop, struct write_queue *queue) {
+    struct chunk *first = queue->last->next;
+    if (first == queue->last)
+        queue->last = NULL;
     else
-        queue->first = chunk;
-    queue->last = chunk;
+        queue->last->next = first->next;
+    chunk_free(loop, first);
 }
 
 void tram__write_queue_join(struct write_queue *queue, struct write_queue *added) {
-    append(queue, added->first);
-    queue->last = added->last;
+    if (added->last)
+        append_ring(queue, added->last);
     queue->size += added->size;
     *added = (struct write_queue){0};
 }
@@ -156,7 +181,7 @@ char *tram__write_queue_reserve(tram_loop *loop, struct write_queue *queue, size
     char *at = tram__write_queue_room(queue, ret_room);
     if (at && *ret_room >= size)
         return at;
-    struct chunk *chunk = chunk_in_one_piece(loop, size, queue->first ? CHUNK_LARGE : 0);
+    struct chunk *chunk = chunk_in_one_piece(loop, size, queue->last ? CHUNK_LARGE : 0);
     if (!chunk)
         return NULL;
     append(queue, chunk);
@@ -223,7 +248,7 @@ int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buf
 
 size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *pieces, size_t count) {
     size_t filled = 0;
-    for (const struct chunk *chunk = queue->first; chunk && filled < count; chunk = chunk->next) {
+    for (const struct chunk *chunk = first_of(queue); chunk && filled < count; chunk = next_of(queue, chunk)) {
         if (unlikely(chunk->fd_count && filled))
             break; /* they go with the first byte of a send */
         pieces[filled++] = (struct iovec){.iov_base = (void *)(uintptr_t)chunk->data, .iov_len = chunk->size};
@@ -232,7 +257,7 @@ size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *p
 }
 
 size_t tram__write_queue_descriptors(const struct write_queue *queue, const int **ret_fds) {
-    const struct chunk *chunk = queue->first;
+    const struct chunk *chunk = first_of(queue);
     if (!chunk || !chunk->fd_count)
         return 0;
     *ret_fds = (const int *)(const void *)chunk->bytes;
@@ -242,7 +267,7 @@ size_t tram__write_queue_descriptors(const struct write_queue *queue, const int 
 void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_t size) {
     queue->size -= size;
     while (size) {
-        struct chunk *chunk = queue->first;
+        struct chunk *chunk = queue->last->next;
         if (unlikely(chunk->fd_count))
             close_descriptors(loop, chunk);
         if (size < chunk->size) {
@@ -251,19 +276,14 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
             return;
         }
         size -= chunk->size;
-        queue->first = chunk->next;
-        if (!queue->first)
-            queue->last = NULL;
-        chunk_free(loop, chunk);
+        free_first(loop, queue);
     }
 }
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue) {
     tram__write_queue_consume(loop, queue, queue->size);
-    if (unlikely(queue->first != NULL)) { /* room that was reserved, and nothing came */
-        chunk_free(loop, queue->first);
-        queue->first = queue->last = NULL;
-    }
+    if (unlikely(queue->last != NULL)) /* room that was reserved, and nothing came */
+        free_first(loop, queue);
 }
 
 static void chunk_validate(const struct chunk *chunk) {
@@ -274,12 +294,10 @@ static void chunk_validate(const struct chunk *chunk) {
 
 void tram__write_queue_validate(const struct write_queue *queue) {
     size_t size = 0;
-    const struct chunk *last = NULL;
-    for (const struct chunk *chunk = queue->first; chunk; chunk = chunk->next) {
+    for (const struct chunk *chunk = first_of(queue); chunk; chunk = next_of(queue, chunk)) {
         chunk_validate(chunk);
         size += chunk->size;
-        TRAM_ASSERT(size <= queue->size && chunk != last);
-        last = chunk;
+        TRAM_ASSERT(size <= queue->size);
     }
-    TRAM_ASSERT(size == queue->size && last == queue->last);
+    TRAM_ASSERT(size == queue->size);
 }

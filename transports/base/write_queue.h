@@ -1,7 +1,7 @@
 /*
- * What a transport has accepted and the kernel has not taken yet: a chain of chunks. Bytes of the user's are copied
- * into chunks of two sizes, small rests sharing one; shared buffers are linked, never copied. Owned by one transport;
- * chunks come from a small cache of its loop.
+ * What a transport has accepted and the kernel has not taken yet: a ring of chunks, held by its last one. Bytes of the
+ * user's are copied into chunks of two sizes, small rests sharing one; shared buffers are linked, never copied. Owned
+ * by one transport; chunks come from a small cache of its loop.
  */
 #ifndef TRAM_TRANSPORTS_BASE_WRITE_QUEUE_H
 #define TRAM_TRANSPORTS_BASE_WRITE_QUEUE_H
@@ -17,9 +17,8 @@
 struct chunk;
 
 struct write_queue {
-    size_t size; /* bytes in all */
-    struct chunk *first;
-    struct chunk *last;
+    size_t size;        /* bytes in all */
+    struct chunk *last; /* whose `next` is the first; NULL: no chunk */
 };
 
 static inline bool write_queue_empty(const struct write_queue *queue) {
@@ -83,7 +82,7 @@ void tram__write_queue_consume(tram_loop *loop, struct write_queue *queue, size_
 
 void tram__write_queue_clear(tram_loop *loop, struct write_queue *queue);
 
-/* The sizes of the chunks are the size of the queue, and its last chunk is the last. */
+/* The sizes of the chunks are the size of the queue, and the ring closes. */
 void tram__write_queue_validate(const struct write_queue *queue);
 
 #endif

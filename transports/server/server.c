@@ -263,7 +263,7 @@ static void report_accept(struct listener *listener, int code, const char *messa
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     struct listener *listener = container_of(deadline, struct listener, retry);
     listener->starved = false;
-    if (tram__io_accept_start(&listener->io, listener->server->accept_limit) == 0)
+    if (tram__io_accept_start(&listener->io) == 0)
         return;
     listener->starved = true;
     tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
@@ -377,19 +377,26 @@ static void limited_accepted(struct io *io, int result, const struct sockaddr_st
     admit(listener->server, &accepted, true);
 }
 
+static uint32_t accept_limit(const struct io *io) {
+    return ((const struct listener *)(const void *)io)->server->accept_limit;
+}
+
 static const struct io_kind listener_kind = {
     .name = "listener",
     .accepted = io_accepted,
+    .accept_limit = accept_limit,
 };
 
 static const struct io_kind secured_listener_kind = {
     .name = "listener",
     .accepted = secured_accepted,
+    .accept_limit = accept_limit,
 };
 
 static const struct io_kind limited_listener_kind = {
     .name = "listener",
     .accepted = limited_accepted,
+    .accept_limit = accept_limit,
 };
 
 /*
@@ -505,7 +512,7 @@ int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
     }
     for (size_t i = 0; i < listeners->count; i++) {
         struct listener *listener = &listeners->items[i];
-        int status = tram__io_accept_start(&listener->io, server->accept_limit);
+        int status = tram__io_accept_start(&listener->io);
         if (status)
             return tram__address_error(ret_error, status, "watch", &listener->address);
     }
