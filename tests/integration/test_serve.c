@@ -58,6 +58,10 @@ static struct program start(char **argv) {
         static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
+        char own_pid[20];
+        snprintf(own_pid, sizeof own_pid, "%d", (int)getpid());
+        if (getenv("LISTEN_FDS"))
+            setenv("LISTEN_PID", own_pid, 1);
         tram_serve_options options = {.name = "serve-test",
                                       .summary = "sends back",
                                       .workers = 2,
@@ -109,6 +113,62 @@ static void test_it_says_where_it_listens_serves_and_ends_by_a_signal(void **sta
     kill(program.pid, SIGTERM);
     assert_string_equal(next_line(&program), "root here\n");
     assert_int_equal(finish(&program, 0), 0);
+}
+
+static bool answers(int fd) {
+    char byte = 'a';
+    return write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1 && byte == 'a';
+}
+
+/* rules: G-6 */
+static void test_the_next_one_takes_the_listeners_over(void **state) {
+    (void)state;
+    char path[40];
+    snprintf(path, sizeof path, "@tram-serve-%d", (int)getpid());
+    struct program first = start((char *[]){"x", "--inherit", path, NULL});
+    uint16_t port = port_of(next_line(&first));
+    int fd = tcp_connect(port);
+    assert_true(answers(fd));
+    for (int i = 0; i < 2; i++) {
+        struct program next = start((char *[]){"x", "--inherit", path, NULL});
+        assert_int_equal(port_of(next_line(&next)), port);
+        assert_int_equal(finish(&first, 0), 0);
+        char byte;
+        assert_int_equal(read(fd, &byte, 1), 0); /* in good order */
+        close(fd);
+        fd = tcp_connect(port);
+        assert_true(answers(fd));
+        first = next;
+    }
+    close(fd);
+    assert_int_equal(finish(&first, SIGTERM), 0);
+    /* Who cannot offer them does not serve. */
+    struct program wrong = start((char *[]){"x", "--inherit", "/nowhere/at/all", NULL});
+    assert_non_null(strstr(next_line(&wrong), "cannot offer the listeners"));
+    assert_int_equal(finish(&wrong, 0), 1);
+}
+
+static void test_sockets_that_were_passed_are_served(void **state) {
+    (void)state;
+    uint16_t port;
+    int listener = tcp_listener(5, &port), passed = 3; /* where systemd puts it */
+    int saved = fcntl(passed, F_DUPFD_CLOEXEC, 10);
+    assert_int_equal(listener == passed ? passed : dup2(listener, passed), passed);
+    setenv("LISTEN_FDS", "1", 1);
+    struct program program = start((char *[]){"x", "--port", "1", NULL});
+    unsetenv("LISTEN_FDS");
+    close(listener);
+    if (listener != passed)
+        close(passed);
+    if (saved >= 0) {
+        assert_int_equal(dup2(saved, passed), passed);
+        close(saved);
+    }
+    assert_int_equal(port_of(next_line(&program)), port);
+    int fd = tcp_connect(port);
+    assert_true(answers(fd));
+    close(fd);
+    assert_int_equal(finish(&program, SIGTERM), 0);
 }
 
 static void test_a_port_that_is_taken_is_told_with_a_hint(void **state) {
@@ -218,6 +278,8 @@ int main(void) {
         return 77; /* valgrind cannot extend the stack of a forked child to deliver a signal */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_says_where_it_listens_serves_and_ends_by_a_signal),
+        cmocka_unit_test(test_the_next_one_takes_the_listeners_over),
+        cmocka_unit_test(test_sockets_that_were_passed_are_served),
         cmocka_unit_test(test_a_port_that_is_taken_is_told_with_a_hint),
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),
