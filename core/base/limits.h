@@ -59,6 +59,7 @@
 #define TRAM_ERROR_TEXT            256            /* detail text kept with an error */
 #define TRAM_TASK_STACK            (128u * 1024u) /* of a task, guard included: libc's deepest calls fit, see stack.h */
 #define TRAM_TASK_STACKS_KEPT      256            /* free stacks that a loop keeps */
+#define TRAM_LINGER_NS             2000000000ull  /* of a close that lingers, unless it says (W-31) */
 #define TRAM_LAYERS_ENDING_NS      1000000000ull  /* to become ready, for those that are asked to end */
 #define TRAM_TLS_WRITE_HIGH        524288u        /* water marks (S-20) */
 #define TRAM_TLS_WRITE_LOW         131072u

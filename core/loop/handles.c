@@ -179,7 +179,7 @@ void tram__loop_validate_calls(const tram_loop *loop) {
     uint32_t slots = calls->chunk_count * CALLS_PER_CHUNK, free_count = 0, listed = 0;
     for (uint32_t slot = 1; slot < slots; slot++) {
         const struct call *call = call_at_slot(calls, slot);
-        free_count += call_state(call) == CALL_FREE;
+        free_count += call_state(call) == CALL_FREE && call->generation != UINT32_MAX; /* else it has retired */
         call_validate(call, slot);
     }
     for (uint32_t slot = calls->free; slot; slot = call_at_slot(calls, slot)->on.next_free) {

@@ -142,17 +142,12 @@ static void abandon_shield(struct loop_owned *owned) {
 
 static void copy_outcome(tram_future *to, tram_future *from) {
     from->retrieved = true;
-    switch ((enum future_state)from->state) {
-    case FUTURE_RESULT:
+    if (from->state == FUTURE_RESULT)
         tram__future_finish(to, from->value);
-        break;
-    case FUTURE_ERROR:
+    else if (from->state == FUTURE_ERROR)
         tram__future_fail(to, &from->error);
-        break;
-    case FUTURE_CANCELLED:
-    case FUTURE_PENDING:
+    else
         tram__future_finish_cancelled(to);
-    }
 }
 
 static void inner_done(struct watched *watched) {

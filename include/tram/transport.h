@@ -30,6 +30,15 @@ typedef struct tram_tls_config tram_tls_config;
  */
 TRAM_API int tram_transport_close(tram_transport *transport);
 
+/*
+ * As close, for whoever answers and ends while the peer is still sending, such as a server that refuses an upload: to
+ * close a socket then resets the connection, and the peer may lose the answer. So when all is sent the sending side is
+ * ended, and what comes is read and dropped until the peer ends its side, at most `linger_ns` (0: 2 s; TRAM_FOREVER: as
+ * long as it takes); then connection_lost(NULL). Writes are dropped meanwhile. TCP and Unix sockets; for other kinds,
+ * and where the peer has ended already, it is a close. Harmless once the end is certain. -ENOMEM: nothing happened.
+ */
+TRAM_API int tram_transport_close_lingering(tram_transport *transport, uint64_t linger_ns);
+
 /* Drops what is queued; connection_lost(NULL) follows soon (WriteTransport.abort). */
 TRAM_API int tram_transport_abort(tram_transport *transport);
 

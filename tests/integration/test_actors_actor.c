@@ -359,6 +359,81 @@ static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
+/* ---- Links and monitors at the same time ---- */
+
+static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &simple_ops);
+    tram_address to_b = start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
+    run_ticks(world, 4);
+    assert_true(b.stopped && a.stopped);
+    assert_int_equal(a.reason, -EIO);
+}
+
+static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &whole_ops);
+    tram_address to_b = start(world, &b, "b", &simple_ops);
+    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
+    run_ticks(world, 3);
+    world->trace[0] = '\0';
+    assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
+    run_ticks(world, 4);
+    assert_true(b.stopped && !a.stopped);
+    const char *heard = strstr(world->trace, "a.ended:EIO");
+    assert_non_null(heard);
+    assert_null(strstr(heard + 1, "a.ended")); /* once */
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_ticks(world, 2);
+}
+
+/* ---- Without memory ---- */
+
+static void use_actors(struct world *world) {
+    struct tested actors[3];
+    tram_address addresses[3];
+    bool begun[3];
+    for (int i = 0; i < 3; i++) {
+        actors[i] = (struct tested){.actor.ops = i ? &whole_ops : &simple_ops, .world = world, .name = "x"};
+        begun[i] = had_memory(tram_loop_start_actor(world->loop, &actors[i].actor));
+        if (begun[i])
+            assert_int_equal(tram_actor_address(&actors[i].actor, &addresses[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        int other = (i + 1) % 3;
+        if (!begun[i] || !begun[other])
+            continue;
+        (void)had_memory(tram_actor_set_timer(&actors[i].actor, 1));
+        if (had_memory(tram_actor_monitor(&actors[i].actor, addresses[other])) && i == 0)
+            assert_int_equal(tram_actor_demonitor(&actors[i].actor, addresses[other]), 0);
+        (void)had_memory(tram_actor_link(&actors[i].actor, addresses[other]));
+        (void)had_memory(post(addresses[other], 1));
+    }
+    run_ticks(world, 3);
+    for (int i = 0; i < 3; i++)
+        if (begun[i] && actors[i].actor.loop)
+            assert_int_equal(tram_actor_stop(&actors[i].actor, i == 1 ? -EIO : 0), 0);
+    run_ticks(world, 4);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(actors[i].stopped, begun[i]);
+}
+
+static void test_X_1_actors_without_memory(void **state) {
+    run_out_of_memory(*state, false, use_actors);
+    run_out_of_memory(*state, true, use_actors);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_N_11_an_actor_starts_hears_and_stops),
@@ -368,6 +443,9 @@ int main(void) {
         CASE(test_N_12_an_end_goes_along_links),
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
+        CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
+        CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
+        CASE(test_X_1_actors_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
     };

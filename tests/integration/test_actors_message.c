@@ -501,6 +501,26 @@ static void test_N_7_a_broadcast_copies_references_only(void **state) {
     ends_close(&ends);
 }
 
+static int no_copy(tram_message *message) {
+    (void)message;
+    return -ENOMEM;
+}
+
+static void test_N_7_what_cannot_be_copied_is_not_posted(void **state) {
+    static const tram_message_type type = {.name = "single", .destroy = count_destroyed, .copy = no_copy};
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    reset_counts();
+    tram_message message = {.type = &type, .tag = 1};
+    tram_address to[] = {ends.to_a, ends.to_b};
+    assert_int_equal(tram_broadcast(to, 2, &message), 0);
+    run_to_rest(world);
+    assert_trace(world, "");
+    assert_int_equal(destroyed, 0);
+    ends_close(&ends);
+}
+
 /* ---- Bounds ---- */
 
 static void test_N_6_try_post_is_bounded_for_each_addressee(void **state) {
@@ -913,6 +933,7 @@ int main(void) {
         CASE(test_N_4_what_a_message_refers_to_is_destroyed_unless_it_is_taken),
         CASE(test_N_7_a_batch_arrives_in_order_or_not_at_all),
         CASE(test_N_7_a_broadcast_copies_references_only),
+        CASE(test_N_7_what_cannot_be_copied_is_not_posted),
         CASE(test_N_6_try_post_is_bounded_for_each_addressee),
         CASE(test_N_6_credit_comes_behind_what_was_posted),
         CASE(test_N_8_a_request_is_answered_within_message_received),

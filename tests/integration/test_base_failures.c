@@ -688,12 +688,6 @@ static void test_T_9_T_14_calls_that_only_inform_may_fail(void **state) {
 
 /* ---- Memory is out ---- */
 
-static bool ok_or_no_memory(int status) {
-    if (status && status != -ENOMEM)
-        print_error("%s\n", tram_error_name(status));
-    return status == 0 || status == -ENOMEM;
-}
-
 /* Runs until the operation is done: no timer is at hand to give up by. */
 static void finish(struct world *world, int status, tram_future *future) {
     assert_true(ok_or_no_memory(status));
@@ -903,39 +897,6 @@ static void use_everything(struct world *world) {
     use_stream(world, true);
     use_operations(world);
     use_connection(world);
-}
-
-/* Lets the n-th allocation fail, and all after it or only that one, for every n that the scenario reaches. */
-static void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
-    assert_int_equal(tram_loop_free(world->loop), 0);
-    world->loop = NULL;
-    int descriptors = open_descriptors();
-    for (size_t allocations = 0;; allocations++) {
-        assert_true(allocations < 100000);
-        world->fail_after = allocations;
-        world->fail_once = once;
-        world->failures = 0;
-        world->log[0] = world->trace[0] = '\0';
-        tram_loop *loop = NULL;
-        int status = tram__loop_new(&world->options, &tram__sys, &loop);
-        if (status) {
-            assert_int_equal(status, -ENOMEM);
-            assert_null(loop);
-        } else {
-            world->loop = loop;
-            scenario(world);
-            assert_int_equal(tram_loop_free(loop), 0);
-            world->loop = NULL;
-        }
-        bool untouched = world->failures == 0;
-        world->fail_after = SIZE_MAX;
-        assert_int_equal(world->live_blocks, 0);
-        assert_int_equal(world->live_bytes, 0);
-        assert_int_equal(open_descriptors(), descriptors);
-        if (untouched)
-            break;
-    }
-    world_reopen(world);
 }
 
 static void test_X_1_when_memory_runs_out_every_call_says_so(void **state) {

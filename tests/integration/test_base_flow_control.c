@@ -64,6 +64,8 @@ static void test_W_14_marks_that_are_not_given_follow_from_the_other(void **stat
         {499, 500, 500, 500, TRAM_EVALUE}, /* nothing changes */
         {0, 1, 500, 500, TRAM_EVALUE},
         {TRAM_LIMIT_DEFAULT, SIZE_MAX / 2, 500, 500, TRAM_EVALUE}, /* four times that is no size */
+        {TRAM_LIMIT_DEFAULT, SIZE_MAX / 4 + 1, 500, 500, TRAM_EVALUE},
+        {TRAM_LIMIT_DEFAULT, SIZE_MAX / 4, SIZE_MAX / 4, SIZE_MAX / 4 * 4, 0},
         {0, 0, 0, 0, 0},
     };
     struct stream stream = stream_open(*state);

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/stream.h"
 #include "support/support.h"
 
@@ -175,6 +176,41 @@ static void test_a_detached_socket_is_the_callers_and_nothing_was_lost(void **st
     run_to_rest(world);
     assert_trace(world, "next.made next.data:5");
     finish(world, next, wire.peer);
+}
+
+static int detach_without_memory(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "data") != 0)
+        return 0;
+    tram_detached *detached = NULL;
+    unsigned failures = 0;
+    int status;
+    for (bool done = false; !done; failures += !done) {
+        memory_fail(failures + 1, 1);
+        status = tram_transport_detach(recorder->base.transport, &detached);
+        done = !memory_failed();
+        memory_fail(0, 0);
+        assert_int_equal(status, done ? 0 : -ENOMEM);
+        assert_true(done || !detached);
+    }
+    assert_in_range(failures, 1, 3);
+    *(tram_detached **)recorder->arg = detached;
+    return 0;
+}
+
+static void test_a_detach_without_memory_changes_nothing(void **state) {
+    struct world *world = *state;
+    tram_detached *detached = NULL;
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct wire wire = wire_new_made(world, recorder);
+    recorder->on = detach_without_memory;
+    recorder->arg = &detached;
+    send_exactly(NULL, wire.peer, "hello", 5);
+    run_to_rest(world);
+    assert_trace(world, "data:5 released");
+    assert_int_equal(tram_detached_take_fd(detached), wire.fd);
+    tram_detached_free(detached);
+    close(wire.fd);
+    close(wire.peer);
 }
 
 /* What was unread goes along, to a loop that knows nothing of the first one. */
@@ -448,6 +484,7 @@ int main(void) {
         TEST(a_protocol_may_end_on_unread_bytes),
         TEST(what_cannot_be_adopted),
         TEST(a_detached_socket_is_the_callers_and_nothing_was_lost),
+        TEST(a_detach_without_memory_changes_nothing),
         TEST(a_connection_moves_to_another_loop),
         TEST(detach_in_any_callback_hands_over_what_is_unread),
         TEST(a_server_does_not_wait_for_what_was_detached),

@@ -944,7 +944,7 @@ static void test_Y_5_every_allocation_may_fail(void **state) {
         channel_open_bare(&channel, world, CARRIER_UNIX, recorder_new(world, "a"), recorder_new(world, "b"));
         struct codec *codecs[] = {codec_new(world, &codec_kind, &channel.live),
                                   codec_new(world, &codec_kind, &channel.live)};
-        world->fail_after = world->allocations + after;
+        world->fail_after = after;
         world->fail_once = true;
         for (int i = 0; i < 2; i++)
             if (tram__transport_push_layer(i ? channel.second : channel.first, &codecs[i]->layer, NULL, 0))

@@ -682,6 +682,80 @@ static void test_M_9_either_of_two_running_loops_may_go_last(void **state) {
     assert_int_equal(tram_loop_free(other), 0);
 }
 
+/* ---- Without memory ---- */
+
+static void use_pair(struct world *world) {
+    struct recorder *a = recorder_new(world, "a"), *b = recorder_new(world, "b");
+    tram_transport *first = NULL, *second = NULL;
+    if (!had_memory(tram_loop_create_pair(world->loop, &a->base, &b->base, &first, &second))) {
+        run_ticks(world, 1);
+        assert_true(!a->made && !b->made && !a->was_released && !b->was_released);
+        return;
+    }
+    run_ticks(world, 2);
+    assert_true(a->made && b->made);
+    const struct iovec pieces[] = {{"abc", 3}, {"de", 2}};
+    tram_buffer *buffer = tram_buffer_copy("fgh", 3);
+    bool all = had_memory(tram_transport_write(first, "text", 4)) &&
+               had_memory(tram_transport_writelines(first, pieces, 2)) &&
+               had_memory(tram_transport_write_buffer(first, buffer));
+    tram_buffer_release(buffer);
+    run_ticks(world, 3);
+    if (all)
+        assert_int_equal(b->received, 12);
+    else
+        assert_int_equal(a->lost_code, -ENOMEM);
+    if (!a->lost)
+        tram_transport_close(first);
+    run_ticks(world, 4);
+    assert_true(a->lost && b->lost && a->was_released && b->was_released);
+    assert_int_equal(a->lost_code, all ? 0 : -ENOMEM);
+    world->trace[0] = '\0';
+}
+
+static unsigned across_discarded;
+
+static void count_across(void *arg) {
+    (void)arg;
+    across_discarded++;
+}
+
+static int refuse_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    (void)ret_protocol;
+    count_across(arg);
+    return -EACCES;
+}
+
+/* Both ends on loops of this thread; what was accepted reaches the factory or the discard, what was refused neither. */
+static void use_pair_across(struct world *world) {
+    tram_loop *other = NULL;
+    if (!had_memory(tram_loop_new(&world->options, &other)))
+        return;
+    struct recorder *a = recorder_new(world, "a");
+    across_discarded = 0;
+    bool made = had_memory(tram_loop_create_pair_across_with_discard(world->loop, &a->base, other, refuse_protocol,
+                                                                     world, count_across, NULL));
+    run_ticks(world, 2);
+    assert_int_equal(a->made, made);
+    if (made && world->failures % 2) { /* the factory is asked, or the loop closes before */
+        assert_int_equal(tram_loop_stop(other), 0);
+        assert_int_equal(tram_loop_run_forever(other), 0);
+    }
+    assert_int_equal(tram_loop_free(other), 0);
+    run_ticks(world, 3);
+    assert_int_equal(across_discarded, made);
+    assert_int_equal(a->was_released, made);
+    world->trace[0] = '\0';
+}
+
+static void test_X_1_pairs_without_memory(void **state) {
+    run_out_of_memory(*state, false, use_pair);
+    run_out_of_memory(*state, true, use_pair);
+    run_out_of_memory(*state, false, use_pair_across);
+    run_out_of_memory(*state, true, use_pair_across);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
 
 int main(void) {
@@ -714,6 +788,7 @@ int main(void) {
         TEST(M_9_a_pair_across_needs_a_protocol),
         TEST(M_9_either_of_two_running_loops_may_go_last),
         TEST(M_10_extra_info_is_the_default),
+        TEST(X_1_pairs_without_memory),
     };
     return cmocka_run_group_tests_name("pair", tests, NULL, NULL);
 }

@@ -111,10 +111,10 @@ static void test_F_2_bad_arguments_are_refused(void **state) {
     int file = pattern_file(10);
     tram_future *future = NULL;
     tram_sendfile_options reserved = {.reserved = {1}};
-    assert_int_equal(tram_loop_sendfile(loop, stream.transport, file, -1, 10, NULL, &future), TRAM_EVALUE);
-    assert_int_equal(tram_loop_sendfile(loop, stream.transport, file, 0, 0, NULL, &future), TRAM_EVALUE);
-    assert_int_equal(tram_loop_sendfile(loop, stream.transport, file, 0, -1, NULL, &future), TRAM_EVALUE);
-    assert_int_equal(tram_loop_sendfile(loop, stream.transport, file, 0, 1, &reserved, &future), TRAM_EVALUE);
+    assert_wrong(tram_loop_sendfile(loop, stream.transport, file, -1, 10, NULL, &future), "offset");
+    assert_wrong(tram_loop_sendfile(loop, stream.transport, file, 0, 0, NULL, &future), "count");
+    assert_wrong(tram_loop_sendfile(loop, stream.transport, file, 0, -1, NULL, &future), "count");
+    assert_wrong(tram_loop_sendfile(loop, stream.transport, file, 0, 1, &reserved, &future), "reserved");
     assert_int_equal(tram_loop_sendfile(loop, stream.transport, -1, 0, 1, NULL, &future), -EBADF);
     assert_int_equal(tram_loop_sendfile(loop, stream.transport, 100000, 0, 1, NULL, &future), -EBADF);
     assert_null(future);

@@ -1,4 +1,6 @@
 /* Inputs of connections: not now, reading slower, the ends. */
+#include <sys/socket.h>
+
 #include "support/support.h"
 
 struct client {
@@ -70,15 +72,20 @@ struct session {
     int peer;
 };
 
-static void session_open(struct session *session, struct world *world, size_t limit) {
+static void session_open_with(struct session *session, struct world *world, size_t limit,
+                              const tram_protocol_ops *ops) {
     int fds[2];
     tcp_pair(fds);
-    *session = (struct session){.world = world, .client = {.base.ops = &client_ops, .world = world}, .peer = fds[1]};
+    *session = (struct session){.world = world, .client = {.base.ops = ops, .world = world}, .peer = fds[1]};
     tram_input_options options = {
         .limit = limit, .loop = world->loop, .protocol = &session->client.base, .parse = parse};
     assert_int_equal(tram_input_init(&session->client.input, &options), 0);
     assert_int_equal(transport_try_new(world, fds[0], &session->client.base, NULL, &session->transport), 0);
     run_ticks(world, 2);
+}
+
+static void session_open(struct session *session, struct world *world, size_t limit) {
+    session_open_with(session, world, limit, &client_ops);
 }
 
 static void session_close(struct session *session) {
@@ -246,6 +253,38 @@ static void test_an_input_that_is_freed_is_not_parsed_any_more(void **state) {
     session_close(&session);
 }
 
+/* The library's own entries for a table of callbacks. */
+static void test_a_table_of_callbacks_feeds_and_pauses(void **state) {
+    static const tram_protocol_ops ops = {
+        .data_received = tram_input_data_received,
+        .eof_received = tram_input_eof_received,
+        .pause_writing = tram_input_pause_writing,
+        .resume_writing = tram_input_resume_writing,
+        .connection_lost = on_lost,
+        .released = on_released,
+    };
+    struct session session;
+    session_open_with(&session, *state, 0, &ops);
+    say(&session, "one\n");
+    run_until_traced(session.world, "one");
+    fill(session.transport, 100000);
+    assert_true(tram_input_is_paused(&session.client.input));
+    say(&session, "two\n");
+    run_to_rest(session.world);
+    assert_trace(session.world, "one");
+    char bytes[65536];
+    while (tram_input_is_paused(&session.client.input)) { /* the peer reads */
+        while (recv(session.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+            ;
+        run_ticks(session.world, 1);
+    }
+    run_until_traced(session.world, "two");
+    shutdown(session.peer, SHUT_WR);
+    run_until(session.world, &session.client.lost);
+    assert_int_equal(session.client.lost_code, 0);
+    session_close(&session);
+}
+
 static void test_a_loop_that_closes_forgets_the_parser(void **state) {
     struct session session;
     session_open(&session, *state, 0);
@@ -326,6 +365,7 @@ int main(void) {
         TEST(test_a_message_over_the_limit_ends_the_connection),
         TEST(test_a_parser_that_fails_when_it_was_resumed_ends_the_connection),
         TEST(test_an_input_that_is_freed_is_not_parsed_any_more),
+        TEST(test_a_table_of_callbacks_feeds_and_pauses),
         TEST(test_a_loop_that_closes_forgets_the_parser),
         TEST(test_an_input_that_is_to_end_parses_what_came_first),
         TEST(test_an_input_that_has_nothing_to_parse_ends_at_once),

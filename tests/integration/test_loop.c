@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/system/sys.h"
+
 static int soon(struct world *world, const char *word) {
     return tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
 }
@@ -284,6 +286,58 @@ static void test_L_5_a_callback_that_queues_itself_does_not_starve_io(void **sta
     tram_loop_remove_reader(world->loop, pair[0]);
     close(pair[0]);
     close(pair[1]);
+}
+
+static unsigned exact_waits, rounded_waits;
+static int shortest_ms;
+static int exact_error; /* errno of exact waits, which fail with it; 0 means: they find nothing, whatever errno says */
+
+static int exact_wait(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
+    (void)epoll, (void)events, (void)count, (void)timeout;
+    exact_waits++;
+    errno = exact_error ? exact_error : ENOSYS;
+    return exact_error ? -1 : 0;
+}
+
+static int rounded_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
+    if (timeout_ms > 0) {
+        rounded_waits++;
+        shortest_ms = timeout_ms < shortest_ms ? timeout_ms : shortest_ms;
+    }
+    return tram__sys.epoll_wait(epoll, events, count, timeout_ms);
+}
+
+static int stop_it(tram_loop *loop, void *arg) {
+    *(bool *)arg = true;
+    return tram_loop_stop(loop);
+}
+
+/* Where the kernel has no waits of nanoseconds, whole milliseconds are waited, and no moment is spent in spinning. */
+static void test_L_6_a_kernel_without_exact_waits_is_asked_once(void **state) {
+    struct world *world = *state;
+    static struct sys sys;
+    sys = tram__sys;
+    sys.epoll_pwait2 = exact_wait;
+    sys.epoll_wait = rounded_wait;
+    exact_waits = rounded_waits = 0;
+    shortest_ms = 1000;
+    exact_error = ENOSYS;
+    world_use_sys(world, &sys);
+    for (unsigned i = 1; i <= 3; i++) {
+        bool came = false;
+        assert_int_equal(tram_loop_call_later(world->loop, 2500000, stop_it, &came, NULL, NULL), 0);
+        assert_int_equal(tram_loop_run_forever(world->loop), 0);
+        assert_true(came);
+        assert_int_equal(exact_waits, 1);
+        assert_in_range(rounded_waits, 0, i); /* none where the machine stood still for so long */
+    }
+    assert_in_range(shortest_ms, 1, 1000);
+    world_use_sys(world, &sys);
+    exact_error = exact_waits = rounded_waits = 0; /* a wait that finds nothing has not failed */
+    bool came = false;
+    assert_int_equal(tram_loop_call_later(world->loop, 2500000, stop_it, &came, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_forever(world->loop), 0);
+    assert_int_equal(rounded_waits, 0);
 }
 
 static void test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done(void **state) {
@@ -701,6 +755,7 @@ int main(void) {
         CASE(test_L_13_timers_in_the_past_run_in_order_of_their_deadlines),
         CASE(test_L_4_L_5_callbacks_run_once_in_order_and_their_offspring_in_the_next_tick),
         CASE(test_L_5_a_callback_that_queues_itself_does_not_starve_io),
+        CASE(test_L_6_a_kernel_without_exact_waits_is_asked_once),
         CASE(test_L_6_the_wait_is_as_long_as_nothing_is_to_be_done),
         CASE(test_L_7_stop_lets_the_batch_finish_and_keeps_its_offspring),
         CASE(test_L_7_stop_before_run_gives_exactly_one_tick),

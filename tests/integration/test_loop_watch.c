@@ -72,6 +72,28 @@ static void watch_all(void) {
             tram_loop_add_reader(watched.world->loop, watched.pair[i][0], first_acts, (void *)(uintptr_t) "old"), 0);
 }
 
+/* Both are registered, and each is called for its own. */
+static void test_L_18_a_writer_is_not_called_for_what_can_be_read(void **state) {
+    struct world *world = *state;
+    open_pairs(world, true);
+    int fd = watched.pair[0][0];
+    char bytes[4096] = {0};
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
+    while (write(fd, bytes, 1) > 0)
+        ;
+    assert_int_equal(tram_loop_add_reader(world->loop, fd, trace_callback, (void *)(uintptr_t) "readable"), 0);
+    assert_int_equal(tram_loop_add_writer(world->loop, fd, trace_callback, (void *)(uintptr_t) "writable"), 0);
+    run_ticks(world, 2);
+    assert_trace(world, "readable readable");
+    assert_int_equal(read(fd, bytes, 1), 1);
+    while (read(watched.pair[0][1], bytes, sizeof bytes) > 0)
+        ;
+    run_ticks(world, 2);
+    assert_trace(world, "writable writable");
+    close_pairs();
+}
+
 static void test_L_18_a_reader_is_called_in_every_tick_until_the_bytes_are_read(void **state) {
     struct world *world = *state;
     open_pairs(world, true);
@@ -266,6 +288,7 @@ static void test_a_descriptor_closed_without_removal_may_come_back_as_a_connecti
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
+        CASE(test_L_18_a_writer_is_not_called_for_what_can_be_read),
         CASE(test_L_18_a_reader_is_called_in_every_tick_until_the_bytes_are_read),
         CASE(test_L_18_a_replaced_reader_does_not_run_though_its_event_was_collected),
         CASE(test_L_19_a_removed_reader_does_not_run_though_its_event_was_collected),

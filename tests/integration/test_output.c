@@ -1,4 +1,5 @@
 /* Outputs: what is formatted, that it is not copied or allocated, and how it is sent. */
+#include "support/layers.h"
 #include "support/stream.h"
 #include "support/support.h"
 
@@ -253,6 +254,25 @@ static void test_pairs_take_outputs_too(void **state) {
     run_until(world, &there->was_released);
 }
 
+/* What layers make of bytes, they make of an output's, too; long ones are many pieces. */
+static void test_layers_take_outputs_too(void **state) {
+    struct channel channel;
+    channel_open_made(&channel, *state, CARRIER_UNIX, 1);
+    enum { SIZE = 50000, PART = 1000 };
+    static char bytes[SIZE];
+    pattern(bytes, SIZE, 0);
+    tram_output output;
+    tram_output_begin(&output, channel.first);
+    for (size_t at = 0; at < SIZE; at += PART) {
+        tram_buffer *buffer = tram_buffer_copy(bytes + at, PART);
+        tram_output_buffer(&output, buffer);
+        tram_buffer_release(buffer);
+    }
+    assert_int_equal(tram_output_send(&output), 0);
+    await_pattern(&channel, channel.b, SIZE);
+    channel_close(&channel);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup_faults, world_teardown)
@@ -269,6 +289,7 @@ int main(void) {
         TEST(test_a_lack_of_memory_sends_nothing_and_ends_the_connection),
         TEST(test_a_format_that_fails_is_told),
         TEST(test_pairs_take_outputs_too),
+        TEST(test_layers_take_outputs_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -574,6 +574,36 @@ static void test_Z_19_a_cancelled_creation_kills_and_reaps(void **state) {
     process_free(process);
 }
 
+/* A pipe may be made, and have bytes or its end to tell, before the process is: nobody is told. */
+static void test_Z_19_pipes_of_a_cancelled_creation_tell_nobody(void **state) {
+    struct world *world = *state;
+    const char *const argv[] = {"sh", "-c", "echo out", NULL};
+    unsigned cancelled = 0;
+    for (int ticks = 0; ticks < 6; ticks++) {
+        struct process *process = process_new(world);
+        tram_future *future;
+        assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, argv, NULL, &future), 0);
+        siginfo_t info;
+        assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0); /* it has written, and its pipes have ended */
+        run_ticks(world, ticks);
+        bool pending = tram_future_cancel(future) == 1;
+        cancelled += pending;
+        if (pending) {
+            assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ECANCELLED);
+            run_until(world, &process->was_released);
+            assert_trace(world, "released");
+        } else {
+            if (!process->was_released && input_of(process))
+                tram_transport_close(input_of(process));
+            run_until(world, &process->was_released);
+            world->trace[0] = '\0';
+        }
+        tram_future_release(future);
+        process_free(process);
+    }
+    assert_in_range(cancelled, 1, 6);
+}
+
 static void test_Z_19_a_creation_that_is_done_cannot_be_cancelled(void **state) {
     struct world *world = *state;
     struct process *process = process_new(world);
@@ -749,6 +779,7 @@ int main(void) {
         TEST(test_Z_16_a_child_that_somebody_else_reaped_has_255),
         TEST(test_Z_16_a_child_of_a_program_that_ignores_SIGCHLD_has_255),
         TEST(test_Z_19_a_cancelled_creation_kills_and_reaps),
+        TEST(test_Z_19_pipes_of_a_cancelled_creation_tell_nobody),
         TEST(test_Z_19_a_creation_that_is_done_cannot_be_cancelled),
         TEST(test_Z_23_a_loop_that_closes_ends_its_children_and_debug_mode_reports_them),
         TEST(test_Z_23_without_debug_mode_nothing_is_reported),

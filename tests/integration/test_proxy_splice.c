@@ -45,6 +45,17 @@ static ssize_t watched_splice(int in, off_t *in_offset, int out, off_t *out_offs
     return moved;
 }
 
+static size_t read_at_most; /* 0: as much as there is */
+static bool read_end;       /* the next read says that there is nothing */
+
+static ssize_t watched_read(int fd, void *data, size_t size) {
+    if (fails(&in_error))
+        return -1;
+    if (read_end)
+        return 0;
+    return tram__sys.read(fd, data, read_at_most && size > read_at_most ? read_at_most : size);
+}
+
 static int watched_pipe2(int ret_fds[2], int flags) {
     errno = EMFILE;
     if (no_pipes)
@@ -73,6 +84,9 @@ static int setup(void **state) {
     watched = tram__sys;
     watched.splice = watched_splice;
     watched.pipe2 = watched_pipe2;
+    watched.read = watched_read;
+    read_at_most = 0;
+    read_end = false;
     watched.fcntl = watched_fcntl;
     ins = outs = 0;
     in_pipes = 0;
@@ -657,6 +671,31 @@ static void test_without_memory_for_what_a_pipe_holds(void **state) {
     end(&coupling);
 }
 
+/* What a pipe holds is taken out byte by byte, and an interrupted read is done again. */
+static void test_what_a_pipe_holds_is_read_in_pieces(void **state) {
+    struct coupling coupling = choked(*state);
+    read_at_most = 1;
+    interrupted = 1;
+    assert_int_equal(tram_transport_write(coupling.b, "INSERTED TEXT", 13), 0);
+    assert_int_equal(interrupted, 0);
+    shutdown(coupling.left, SHUT_WR);
+    assert_true(pull_around(&coupling, "INSERTED TEXT") > 0);
+    assert_int_equal(coupling.got, coupling.sent);
+    end(&coupling);
+}
+
+static void test_a_pipe_that_cannot_be_read_ends_the_bridge(void **state) {
+    for (int variant = 0; variant < 2; variant++) {
+        struct coupling coupling = choked(*state);
+        in_error = variant ? EBADF : 0;
+        read_end = !variant;
+        tram_transport_write(coupling.b, "x", 1);
+        read_end = false;
+        assert_ended(&coupling, TRAM_BRIDGE_FAILED, 1, variant ? -EBADF : -EIO);
+        end(&coupling);
+    }
+}
+
 static void test_more_readers_that_are_slow_than_pipes(void **state) {
     enum { MANY = TRAM_PIPES + 3 };
     struct coupling couplings[MANY];
@@ -708,6 +747,8 @@ int main(void) {
         TEST(errors_are_those_of_their_side),
         TEST(without_pipes_bytes_are_copied),
         TEST(without_memory_for_what_a_pipe_holds),
+        TEST(what_a_pipe_holds_is_read_in_pieces),
+        TEST(a_pipe_that_cannot_be_read_ends_the_bridge),
         TEST(more_readers_that_are_slow_than_pipes),
     };
     pattern(stream_bytes, sizeof stream_bytes, 0);

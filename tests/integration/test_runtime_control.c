@@ -600,6 +600,7 @@ struct maker {
     unsigned rounds; /* left */
     bool stops;      /* the runtime, while the server is being made */
     bool cancels;
+    bool by_options; /* two hosts and limits, which are options */
     tram_server_options options;
     _Atomic unsigned made, failed, discarded;
 };
@@ -616,7 +617,8 @@ static int server_made(tram_future *future, void *arg) {
     void *value = NULL;
     if (tram_future_result(future, &value) == 0) {
         tram_socket_address address;
-        assert_int_equal(tram_runtime_server_sockname(value, 0, &address), 0);
+        for (size_t i = maker->by_options ? 2 : 1; i-- > 0;)
+            assert_int_equal(tram_runtime_server_sockname(value, i, &address), 0);
         int fd = tcp_connect(ntohs(((struct sockaddr_in *)&address.address)->sin_port));
         assert_true(fd >= 0); /* it listens by now */
         close(fd);
@@ -635,16 +637,25 @@ static int server_made(tram_future *future, void *arg) {
 static int make_server(tram_loop *loop, void *arg) {
     struct maker *maker = arg;
     tram_future *future;
-    char host[16], port[2] = "0";
+    char host[16], other_host[] = "127.0.0.2", port[2] = "0";
+    const char *hosts[] = {host, other_host, NULL};
+    tram_server_limits limits = {.max_connections = 10};
     maker->rounds--;
     snprintf(host, sizeof host, "%s", maker->host);
+    if (maker->by_options) {
+        maker->options.hosts = hosts;
+        maker->options.limits = &limits;
+    }
     assert_int_equal(tram_runtime_create_server(maker->runtime, quiet_factory, NULL, host, port, NULL, NULL, NULL),
                      TRAM_ESTATE); /* it would wait for itself */
-    assert_int_equal(tram_loop_create_runtime_server(loop, maker->runtime, quiet_factory, maker, host, port,
-                                                     &maker->options, &future),
+    assert_int_equal(tram_loop_create_runtime_server(loop, maker->runtime, quiet_factory, maker,
+                                                     maker->by_options ? NULL : host, port, &maker->options, &future),
                      0);
     memset(host, 'x', sizeof host); /* it was copied */
+    memset(other_host, 'x', sizeof other_host);
     memset(port, 'x', sizeof port);
+    memset(hosts, 0, sizeof hosts);
+    memset(&limits, 0xff, sizeof limits);
     if (maker->stops)
         tram_runtime_stop(maker->runtime);
     if (maker->cancels)
@@ -678,6 +689,13 @@ static void test_V_52_a_worker_makes_and_releases_servers(void **state) {
     run_maker(&maker);
     assert_int_equal(maker.made, 20);
     assert_int_equal(maker.discarded, 20);
+}
+
+static void test_V_52_what_options_refer_to_is_copied(void **state) {
+    (void)state;
+    struct maker maker = {.host = "127.0.0.1", .rounds = 1, .by_options = true};
+    run_maker(&maker);
+    assert_int_equal(maker.made, 1);
 }
 
 static void test_V_52_a_server_that_cannot_be_made_fails_the_future(void **state) {
@@ -778,6 +796,7 @@ int main(void) {
         cmocka_unit_test(test_V_51_a_state_is_seen_when_start_has_returned),
         cmocka_unit_test(test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served),
         cmocka_unit_test(test_V_52_a_worker_makes_and_releases_servers),
+        cmocka_unit_test(test_V_52_what_options_refer_to_is_copied),
         cmocka_unit_test(test_V_52_a_server_that_cannot_be_made_fails_the_future),
         cmocka_unit_test(test_V_52_a_cancelled_creation_leaves_nothing),
         cmocka_unit_test(test_V_52_a_runtime_that_ends_while_a_server_is_made),

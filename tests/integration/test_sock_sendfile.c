@@ -91,9 +91,9 @@ static void test_F_11_F_2_bad_arguments_are_refused(void **state) {
     unix_pair(pair);
     tram_future *future = NULL;
     tram_sendfile_options reserved = {.reserved = {1}};
-    assert_int_equal(tram_loop_sock_sendfile(loop, pair[0], file, -1, 10, NULL, &future), TRAM_EVALUE);
-    assert_int_equal(tram_loop_sock_sendfile(loop, pair[0], file, 0, 0, NULL, &future), TRAM_EVALUE);
-    assert_int_equal(tram_loop_sock_sendfile(loop, pair[0], file, 0, 10, &reserved, &future), TRAM_EVALUE);
+    assert_wrong(tram_loop_sock_sendfile(loop, pair[0], file, -1, 10, NULL, &future), "offset");
+    assert_wrong(tram_loop_sock_sendfile(loop, pair[0], file, 0, 0, NULL, &future), "count");
+    assert_wrong(tram_loop_sock_sendfile(loop, pair[0], file, 0, 10, &reserved, &future), "reserved");
     assert_int_equal(tram_loop_sock_sendfile(loop, pair[0], 100000, 0, 10, NULL, &future), -EBADF);
     assert_int_equal(tram_loop_sock_sendfile(loop, datagrams, file, 0, 10, NULL, &future), TRAM_EVALUE);
     assert_int_equal(tram_loop_sock_sendfile(loop, file, file, 0, 10, NULL, &future), TRAM_EVALUE);

@@ -134,6 +134,55 @@ static void test_A_39_a_loop_closes_with_senders_receivers_and_items(void **stat
     assert_int_equal(discarded, 1);
 }
 
+static void test_A_39_items_on_their_way_to_a_closed_channel_are_discarded(void **state) {
+    (void)state;
+    channel_new(2);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    assert_int_equal(tram_channel_try_send(channel, "2"), 0);
+    assert_int_equal(tram_channel_close(channel), 0);
+    assert_int_equal(discarded, 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(discarded, 2);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 2);
+}
+
+/* Items, a request, its withdrawal and a credit, none of which has arrived. */
+static void test_A_39_a_loop_closes_with_mail_of_a_channel(void **state) {
+    (void)state;
+    for (int ticks = 0; ticks < 5; ticks++) {
+        channel_new(1);
+        assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+        tram_task *tasks[] = {spawn(send_item, "2"), spawn(send_item, "3")};
+        run_ticks(tasks_world, ticks);
+        tram_task_cancel(tasks[0]);
+        run_ticks(tasks_world, ticks % 2);
+        assert_int_equal(tram_channel_try_send(channel, "x"), -EAGAIN);
+        tram_task_release(tasks[0]);
+        tram_task_release(tasks[1]);
+        tram_loop_close(tasks_world->loop);
+        tram_channel_release(channel);
+        assert_int_equal(discarded, 1);
+        world_reopen(tasks_world);
+        tasks_world->trace[0] = '\0';
+    }
+}
+
+static void test_A_39_a_receiver_that_is_cancelled_passes_the_item_on(void **state) {
+    (void)state;
+    channel_new(2);
+    tram_task *tasks[] = {spawn(receive, "a"), spawn(receive, "b")};
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    run_ticks(tasks_world, 1); /* it has arrived, and the first one was woken */
+    tram_task_cancel(tasks[0]);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:TRAM_ECANCELLED b:1");
+    tram_task_release(tasks[0]);
+    tram_task_release(tasks[1]);
+    tram_channel_release(channel);
+}
+
 static void test_a_channel_without_memory_says_so(void **state) {
     (void)state;
     tram_channel *made;
@@ -252,6 +301,9 @@ int main(void) {
         TASK_TEST(test_A_39_a_request_on_its_way_to_a_closed_channel_is_answered),
         TASK_TEST(test_A_39_a_loop_closes_with_senders_receivers_and_items),
         TASK_TEST(test_a_channel_without_memory_says_so),
+        TASK_TEST(test_A_39_items_on_their_way_to_a_closed_channel_are_discarded),
+        TASK_TEST(test_A_39_a_loop_closes_with_mail_of_a_channel),
+        TASK_TEST(test_A_39_a_receiver_that_is_cancelled_passes_the_item_on),
         TASK_TEST(test_A_39_items_of_each_sender_arrive_once_and_in_order),
         TASK_TEST(test_A_39_senders_of_other_loops_learn_of_the_end),
     };

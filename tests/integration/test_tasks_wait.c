@@ -459,6 +459,132 @@ static void test_A_24_shield_passes_on_how_the_inner_one_ends(void **state) {
     tram_future_release(inner);
 }
 
+/* ---- Without memory ---- */
+
+static int yield_twice(void *arg) {
+    (void)arg;
+    (void)tram_yield();
+    return tram_yield();
+}
+
+/* As many tasks as there is memory for. */
+static size_t spawn_some(tram_task **tasks, tram_future **futures, size_t most) {
+    size_t count = 0;
+    for (size_t i = 0; i < most; i++)
+        if (had_memory(tram_task_spawn(NULL, yield_twice, NULL, NULL, &tasks[count]))) {
+            futures[count] = tram_task_future(tasks[count]);
+            count++;
+        }
+    return count;
+}
+
+static void wait_for_some(size_t count, tram_future **futures) {
+    tram_future *all = NULL, *shielded = NULL, *next;
+    tram_completions *completions = NULL;
+    if (had_memory(tram_gather(tasks_world->loop, futures, count, 0, &all))) {
+        (void)had_memory(tram_await(all, NULL));
+        tram_future_release(all);
+    }
+    if (count && had_memory(tram_wait(futures, count, HOUR, TRAM_ALL_COMPLETED)))
+        for (size_t i = 0; i < count; i++)
+            assert_true(tram_future_done(futures[i]));
+    if (had_memory(tram_as_completed(futures, count, TRAM_FOREVER, &completions))) {
+        size_t came = 0;
+        while (tram_completions_next(completions, &next) == 1)
+            came++;
+        assert_int_equal(came, count);
+        tram_completions_free(completions);
+    }
+    if (count && had_memory(tram_shield(futures[0], &shielded))) {
+        (void)had_memory(tram_await(shielded, NULL));
+        tram_future_release(shielded);
+    }
+}
+
+static void use_scopes(void) {
+    static int key;
+    tram_timeout *timeout;
+    tram_group *group;
+    if (had_memory(tram_task_set_local(&key, "value", NULL)))
+        assert_string_equal(tram_task_local(&key), "value");
+    else
+        assert_null(tram_task_local(&key));
+    if (had_memory(tram_timeout_begin(HOUR, &timeout)))
+        assert_int_equal(tram_timeout_end(timeout, 7), 7);
+    if (had_memory(tram_group_begin(&group))) {
+        (void)had_memory(tram_group_spawn(group, yield_twice, NULL, NULL, NULL));
+        (void)had_memory(tram_group_end(group, 0));
+    }
+    (void)had_memory(tram_sleep(1));
+}
+
+static void use_queues(void) {
+    for (tram_queue_order order = TRAM_QUEUE_FIFO; order <= TRAM_QUEUE_LIFO; order++) {
+        tram_queue *queue;
+        if (!had_memory(tram_queue_new(tasks_world->loop, &(tram_queue_options){.order = order}, &queue)))
+            continue;
+        size_t put = 0;
+        for (int i = 0; i < 40; i++) {
+            put += had_memory(tram_queue_put_nowait(queue, "item"));
+            assert_int_equal(tram_queue_size(queue), put);
+        }
+        for (void *item; put && tram_queue_get_nowait(queue, &item) == 0; put--)
+            assert_string_equal(item, "item");
+        assert_int_equal(put, 0);
+        tram_queue_free(queue);
+    }
+}
+
+static void discard_nothing(void *item) {
+    assert_string_equal(item, "item");
+}
+
+static void use_a_channel(void) {
+    tram_channel *passage;
+    if (!had_memory(tram_channel_new(tasks_world->loop, 4, discard_nothing, &passage)))
+        return;
+    for (int i = 0; i < 2; i++) {
+        int status = had_memory(tram_channel_try_send(passage, "item")) ? 0 : -ENOMEM;
+        void *item = NULL;
+        if (status == 0 && had_memory(tram_channel_receive(passage, &item)))
+            assert_string_equal(item, "item");
+        if (had_memory(tram_channel_send(passage, "item")) && had_memory(tram_channel_receive(passage, &item)))
+            assert_string_equal(item, "item");
+    }
+    tram_channel_close(passage);
+    tram_channel_release(passage);
+}
+
+static int use_all(void *arg) {
+    tram_task *tasks[3];
+    tram_future *futures[3];
+    size_t count = spawn_some(tasks, futures, 3);
+    wait_for_some(count, futures);
+    for (size_t i = 0; i < count; i++)
+        (void)had_memory(tram_task_join(tasks[i]));
+    use_scopes();
+    use_queues();
+    use_a_channel();
+    *(bool *)arg = true;
+    return 0;
+}
+
+static void use_tasks(struct world *world) {
+    bool done = false;
+    if (!had_memory(tram_task_spawn(world->loop, use_all, &done, NULL, NULL)))
+        return;
+    for (int ticks = 0; !done; ticks++) { /* a timer may not be had, so none is waited for */
+        assert_true(ticks < 10000);
+        run_ticks(world, 1);
+    }
+    run_ticks(world, 3);
+}
+
+static void test_X_1_tasks_and_what_they_wait_for_without_memory(void **state) {
+    run_out_of_memory(*state, false, use_tasks);
+    run_out_of_memory(*state, true, use_tasks);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_18_a_timeout_cancels_what_takes_too_long),
@@ -482,6 +608,7 @@ int main(void) {
         TASK_TEST(test_A_23_as_completed_ends_with_its_time),
         TASK_TEST(test_A_24_shield_keeps_a_cancellation_from_the_inner_one),
         TASK_TEST(test_A_24_shield_passes_on_how_the_inner_one_ends),
+        TASK_TEST(test_X_1_tasks_and_what_they_wait_for_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Changes random lines of the library, one at a time, and looks whether any test notices.
 
-usage: sample.py [--seed N] [--count K] [--only NUMBERS|PATH] [--list] [--jobs N] [--quick] [--at-least PERCENT]
-                 [--fresh]
+usage: sample.py [--seed N] [--count K] [--only NUMBERS|OPERATOR|PATH] [--list] [--jobs N] [--quick] [--no-asan]
+                 [--at-least PERCENT] [--fresh]
 
 The same seed draws the same mutations of the same tree: first an operator, then one of its places (operators.py). What
 does not compile, or compiles to the same machine code, is no mutation and another one is drawn. Those of
@@ -12,8 +12,9 @@ there is kept, so that a run that was stopped goes on where it was, until the tr
 Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
 the first that fails, dies or hangs ends the search. With --quick the others are not asked (where none runs the line, as
 far as gcov knows, those of a similar name are), which makes a mutation that survives cheap; what survived so is asked
-again by a run without. Exit code 1: less than --at-least percent were
-noticed (0).
+again by a run without. A survivor is then shown to those that run the line in a build with the address sanitizer, as
+the gate has one: leaks and uses after a free end a program there, and the library's own assertions are on (--no-asan:
+is not). Exit code 1: less than --at-least percent were noticed (0).
 """
 
 import argparse
@@ -43,7 +44,7 @@ import operators
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 WORK = SOURCE / "build/mutations"
-TREE, RELEASE, COVERAGE, MUTANT = (WORK / name for name in ("tree", "release", "coverage", "mutant"))
+TREE, RELEASE, COVERAGE, ASAN = (WORK / name for name in ("tree", "release", "coverage", "asan"))
 EQUIVALENTS = pathlib.Path(__file__).resolve().parent / "equivalents.txt"
 FOLDERS = ("core", "transports", "protocols")
 FAILED = re.compile(rb"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)")
@@ -51,6 +52,8 @@ REPEATS = 3        # of a failure, of which one must fail again
 QUICK = "SURVIVED those that run it"  # with --quick
 PROOF = 8          # times that a test must have passed without a mutation, before its failure means something
 MEMORY = 8 << 30   # what a test program may have
+SLOWER = 4         # times that a test takes longer under the address sanitizer
+AT_MOST = 8        # tests that a survivor is shown to there
 
 
 class Trouble(Exception):
@@ -127,6 +130,7 @@ class Test:
         self.passed = 0      # times, without any
         self.unreliable = set()  # functions that failed without any: they are not asked
         self.limit = properties.get("TIMEOUT", 240)
+        self.memory = MEMORY
 
 
 def tests_of(folder):
@@ -150,9 +154,10 @@ def alone():
     return []
 
 
-def limits():
+def limits(memory):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def failures(test, output, before):
@@ -166,8 +171,8 @@ def run_test(test, program, stop, environment=()):
     """How it failed; None if it did not, or if `stop` came first."""
     process = subprocess.Popen([*alone(), str(program)], cwd=test.folder, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                               preexec_fn=limits, env={**os.environ, **test.environment, "CMOCKA_TEST_ABORT": "0",
-                                                       **dict(environment)})
+                               preexec_fn=functools.partial(limits, test.memory),
+                               env={**os.environ, **test.environment, "CMOCKA_TEST_ABORT": "0", **dict(environment)})
     end, output, failed = time.monotonic() + test.limit, b"", {"asked": [], "all": []}
     try:
         while not stop.is_set():
@@ -278,11 +283,12 @@ class Coverage:
 # ---- A mutant -------------------------------------------------------------------------------------------------
 
 class Mutants:
-    """Compiles and links them beside the build, which stays as it is."""
+    """Compiles and links them beside a build, which stays as it is."""
 
-    def __init__(self, tests):
+    def __init__(self, tests, folder=RELEASE):
+        self.folder, self.place = folder, WORK / f"mutant-{folder.name}"
         self.commands = {}  # by path in the tree: object and its compile command
-        for entry in json.loads((RELEASE / "compile_commands.json").read_text(encoding="utf-8")):
+        for entry in json.loads((self.folder / "compile_commands.json").read_text(encoding="utf-8")):
             path = pathlib.Path(entry["file"])
             words = shlex.split(entry["command"])
             if path.is_relative_to(TREE) and "-o" in words:
@@ -301,9 +307,9 @@ class Mutants:
     @functools.cache
     def all_needed(self):
         found, target = collections.defaultdict(set), None
-        for line in run("ninja", "-C", RELEASE, "-t", "deps").stdout.splitlines():
+        for line in run("ninja", "-C", self.folder, "-t", "deps").stdout.splitlines():
             if line.startswith("    "):
-                found[target].add(os.path.normpath(RELEASE / line.strip()))
+                found[target].add(os.path.normpath(self.folder / line.strip()))
             elif line:
                 target = line.partition(":")[0]
         return found
@@ -312,19 +318,19 @@ class Mutants:
         return self.all_needed().get(target, set())
 
     def compile(self, source, name):
-        """The object of a source, with what is in MUTANT in place of the tree's; None: it does not compile."""
+        """The object of a source, with the mutated file in place of the tree's; None: it does not compile."""
         target, words = self.commands[source]
-        overlaid = MUTANT / "tree" / source
+        overlaid = self.place / "tree" / source
         if not overlaid.exists():
             overlaid = TREE / source
-        result = MUTANT / name / target
+        result = self.place / name / target
         result.parent.mkdir(parents=True, exist_ok=True)
         words = [word for word in words if not word.endswith("ccache")]
-        words = [words[0], f"-I{MUTANT / 'tree'}", *words[1:], "-g0", "-w", "-Wno-error"]
+        words = [words[0], f"-I{self.place / 'tree'}", *words[1:], "-g0", "-w", "-Wno-error"]
         words[words.index("-o") + 1] = str(result)
         words[words.index("-c") + 1] = str(overlaid)
         words = self.without_dependencies(words)
-        return result if run(*words, cwd=RELEASE, check=False).returncode == 0 else None
+        return result if run(*words, cwd=self.folder, check=False).returncode == 0 else None
 
     @staticmethod
     def without_dependencies(words):
@@ -339,8 +345,8 @@ class Mutants:
 
     def make(self, mutation):
         """{object in the build: the mutant's}, or why there is none."""
-        shutil.rmtree(MUTANT, ignore_errors=True)
-        place = MUTANT / "tree" / mutation.path
+        shutil.rmtree(self.place, ignore_errors=True)
+        place = self.place / "tree" / mutation.path
         place.parent.mkdir(parents=True)
         text = (TREE / mutation.path).read_text(encoding="utf-8")
         sources = self.users(mutation.path)
@@ -373,8 +379,8 @@ class Mutants:
     def link_command(self, test):
         with self.link_lock:
             if test.name not in self.links:
-                target = os.path.relpath(test.program, RELEASE)
-                lines = run("ninja", "-C", RELEASE, "-t", "commands", "-s", target).stdout.splitlines()
+                target = os.path.relpath(test.program, self.folder)
+                lines = run("ninja", "-C", self.folder, "-t", "commands", "-s", target).stdout.splitlines()
                 words = shlex.split(next(line for line in lines if " -o " in line))
                 self.links[test.name] = [word for word in words if word not in (":", "&&")]
             return self.links[test.name]
@@ -384,7 +390,7 @@ class Mutants:
         The test program, with the mutant's objects ahead of the libraries: what they define, the linker does not take
         from there.
         """
-        program = MUTANT / "programs" / os.path.relpath(test.program, RELEASE)
+        program = self.place / "programs" / os.path.relpath(test.program, self.folder)
         program.parent.mkdir(parents=True, exist_ok=True)
         words = self.link_command(test)
         first_library = next(index for index, word in enumerate(words) if word.endswith(".a"))
@@ -393,7 +399,7 @@ class Mutants:
         words = [*words[:first_library], *others, *words[first_library:]]
         words = [str(objects[word]) if word in objects else word for word in words]
         words[words.index("-o") + 1] = str(program)
-        run(*words, "-Wl,-S", cwd=RELEASE)
+        run(*words, "-Wl,-S", cwd=self.folder)
         return program
 
 
@@ -402,6 +408,7 @@ class Search:
 
     def __init__(self, tests, coverage, mutants, jobs, quick):
         self.tests, self.coverage, self.mutants, self.jobs, self.quick = tests, coverage, mutants, jobs, quick
+        self.with_asan = False
         self.earlier = collections.defaultdict(collections.Counter)  # by path: tests that noticed there
 
     def order(self, mutation):
@@ -448,6 +455,10 @@ class Search:
             test.passed += not stop.is_set()
         return True
 
+    @functools.cached_property
+    def sanitized(self):
+        return SanitizedSearch(self)
+
     def search(self, mutation, objects):
         order, running = self.order(mutation)
         stop = threading.Event()
@@ -460,6 +471,26 @@ class Search:
         if noticed:
             self.earlier[mutation.path][noticed[0]] += 1
         return noticed, len(running)
+
+
+class SanitizedSearch(Search):
+    """The same in the build with the address sanitizer."""
+
+    def __init__(self, of):
+        say("building with the address sanitizer, which is shown what survives")
+        build(ASAN, "-DCMAKE_BUILD_TYPE=Debug", "-DTRAM_SANITIZE=address,undefined")
+        seconds = {test.name: test.seconds for test in of.tests}
+        tests = [test for test in tests_of(ASAN) if test.name in seconds]
+        for test in tests:
+            test.seconds = SLOWER * seconds[test.name]
+            test.limit = 8 + 8 * test.seconds
+            test.memory = None  # it reserves more than there is
+            test.environment["ASAN_OPTIONS"] = f"{test.environment['ASAN_OPTIONS']}:hard_rss_limit_mb={MEMORY >> 20}"
+        super().__init__(tests, of.coverage, Mutants(tests, ASAN), of.jobs, of.quick)
+
+    def order(self, mutation):
+        order, running = super().order(mutation)
+        return [test for test in order if test.name in running][:AT_MOST], running
 
 
 # ---- Drawing --------------------------------------------------------------------------------------------------
@@ -585,7 +616,7 @@ def wanted_ones(arguments):
         elif re.fullmatch(r"[\d,]+", arguments.only):
             if str(number) in arguments.only.split(","):
                 yield number, mutation
-        elif arguments.only in mutation.path:
+        elif arguments.only == mutation.operator or arguments.only in mutation.path:
             yield number, mutation
 
 
@@ -629,6 +660,11 @@ def judge(search, mutation):
     noticed, running = search.search(mutation, objects)
     if noticed:
         return f"noticed by {noticed[0]}: {noticed[1]}"
+    if search.with_asan:
+        objects = search.sanitized.mutants.make(mutation)
+        noticed = None if isinstance(objects, str) else search.sanitized.search(mutation, objects)[0]
+        if noticed:
+            return f"noticed under the address sanitizer by {noticed[0]}: {noticed[1]}"
     if search.quick:
         return f"{QUICK}: {running} tests"
     return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
@@ -647,6 +683,7 @@ def sample(arguments, state):
                 tests = prepare(state, arguments.jobs)
                 search = Search(tests, Coverage(tests, state, arguments.jobs), Mutants(tests), arguments.jobs,
                                 arguments.quick)
+                search.with_asan = not arguments.no_asan
                 began = started = time.monotonic()
             verdict = judge(search, mutation)
             book.put(mutation, verdict)
@@ -673,11 +710,12 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=1, help="what decides the order of drawing (1)")
     parser.add_argument("--count", type=int, default=20, metavar="K", help="how many (20)")
-    parser.add_argument("--only", metavar="NUMBERS|PATH",
-                        help="of these numbers of the drawing, as 3,17; or those whose path has this in it")
+    parser.add_argument("--only", metavar="NUMBERS|OPERATOR|PATH",
+                        help="of these numbers of the drawing, as 3,17; of this operator; or those whose path has this in it")
     parser.add_argument("--list", action="store_true", help="draw only; some of these may turn out to be none")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="test programs at a time (2)")
     parser.add_argument("--quick", action="store_true", help="ask only the tests that run the line, if there are any")
+    parser.add_argument("--no-asan", action="store_true", help="do not show survivors to the address sanitizer's build")
     parser.add_argument("--at-least", type=float, default=0, metavar="PERCENT", help="fail if fewer are noticed")
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run found")
     return parser.parse_args()

@@ -7,8 +7,8 @@
 #include <poll.h>
 #include <stdio.h>
 
+#include "support/memory.h"
 #include "support/tls/ends.h"
-#include "support/tls/memory.h"
 #include "support/witness.h"
 
 /* ---- What fails, and how ---- */

@@ -227,6 +227,49 @@ int world_teardown(void **state) {
     return clean ? 0 : -1;
 }
 
+bool ok_or_no_memory(int status) {
+    if (status && status != -ENOMEM)
+        print_error("%s\n", tram_error_name(status));
+    return status == 0 || status == -ENOMEM;
+}
+
+bool had_memory(int status) {
+    assert_true(status >= 0 || ok_or_no_memory(status));
+    return status >= 0;
+}
+
+void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    int descriptors = open_descriptors();
+    for (size_t allocations = 0;; allocations++) {
+        assert_true(allocations < 100000);
+        world->fail_after = allocations;
+        world->fail_once = once;
+        world->failures = 0;
+        world->log[0] = world->trace[0] = '\0';
+        tram_loop *loop = NULL;
+        int status = tram__loop_new(&world->options, &tram__sys, &loop);
+        if (status) {
+            assert_int_equal(status, -ENOMEM);
+            assert_null(loop);
+        } else {
+            world->loop = loop;
+            scenario(world);
+            assert_int_equal(tram_loop_free(loop), 0);
+            world->loop = NULL;
+        }
+        bool untouched = world->failures == 0;
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(world->live_blocks, 0);
+        assert_int_equal(world->live_bytes, 0);
+        assert_int_equal(open_descriptors(), descriptors);
+        if (untouched)
+            break;
+    }
+    world_reopen(world);
+}
+
 /* Workers may trace at the same time. */
 void trace(struct world *world, const char *format, ...) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -245,11 +288,21 @@ int trace_callback(tram_loop *loop, void *arg) {
     return 0;
 }
 
+/* All that the library knows of what must hold, in builds that check it. */
+static void validate(const struct world *world) {
+#ifdef TRAM_CHECKED
+    if (world->loop && !tram_loop_is_closed(world->loop))
+        tram__loop_validate(world->loop);
+#endif
+    (void)world;
+}
+
 void run_ticks(struct world *world, int count) {
     while (count-- > 0) {
         assert_int_equal(tram_loop_stop(world->loop), 0);
         assert_int_equal(tram_loop_run_forever(world->loop), 0);
     }
+    validate(world);
 }
 
 static int give_up(tram_loop *loop, void *arg) {
@@ -263,8 +316,10 @@ void run_to_rest(struct world *world) {
         uint64_t timeout_ns;
         struct pollfd poll_fd = {.fd = tram_loop_backend_fd(world->loop), .events = POLLIN};
         assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
-        if (timeout_ns != 0 && poll(&poll_fd, 1, 0) == 0)
+        if (timeout_ns != 0 && poll(&poll_fd, 1, 0) == 0) {
+            validate(world);
             return;
+        }
         assert_true(tram_loop_dispatch(world->loop) >= 0);
     }
     fail_msg("the loop does not come to rest; trace so far: %s", world->trace);
@@ -286,6 +341,7 @@ void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg
         assert_true(tram_loop_dispatch(world->loop) >= 0);
     }
     tram_handle_cancel(world->loop, timer);
+    validate(world);
 }
 
 static bool flag_is_set(void *arg) {

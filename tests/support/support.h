@@ -73,6 +73,23 @@ int detach(tram_transport *transport, struct detached *ret_detached);
 struct sys;
 void world_use_sys(struct world *world, const struct sys *sys);
 
+/*
+ * Runs the scenario on loop after loop, each with no memory from the n-th allocation on, or only for the n-th (`once`),
+ * until one comes through untouched. Whatever failed, nothing is left behind once the loop is freed.
+ */
+void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world));
+
+/* The call is refused, and says which of its arguments or options it does not like. */
+#define assert_wrong(call, name)                                                                                       \
+    do {                                                                                                               \
+        assert_int_equal(call, TRAM_EVALUE);                                                                           \
+        assert_string_equal(tram_wrong_option(), name);                                                                \
+    } while (0)
+
+/* What a call may return there; and whether it is no error. */
+bool ok_or_no_memory(int status);
+bool had_memory(int status);
+
 /* Adds a word to the trace. */
 void trace(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

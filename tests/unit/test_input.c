@@ -596,6 +596,36 @@ static void test_the_parser_is_not_called_before_there_can_be_a_message(void **s
     tram_input_fini(&input);
 }
 
+static int marking_parser(tram_protocol *protocol, tram_input *input) {
+    (void)protocol;
+    tram_bytes line;
+    if (calls++ % 2)
+        tram_input_rewind(input); /* to what an earlier call marked */
+    else
+        tram_input_mark(input);
+    int status;
+    while (!(status = tram_input_line(input, &line)))
+        seen++;
+    return status;
+}
+
+static void test_a_mark_ends_with_the_call_of_the_parser(void **state) {
+    (void)state;
+    tram_input input;
+    assert_int_equal(tram_input_init(&input, &(tram_input_options){.parse = marking_parser}), 0);
+    calls = seen = 0;
+    feed(&input, "a\nb\nrest");
+    assert_int_equal(tram_input_size(&input), 4);
+    tram_input_rewind(&input); /* outside */
+    assert_int_equal(tram_input_size(&input), 4);
+    tram_input_mark(&input); /* outside, too: the parser does not see it */
+    feed(&input, "\nc\n");
+    assert_int_equal(seen, 4);
+    assert_int_equal(calls, 2);
+    assert_int_equal(tram_input_size(&input), 0);
+    tram_input_fini(&input);
+}
+
 static int pausing_parser(tram_protocol *protocol, tram_input *input) {
     (void)protocol;
     tram_bytes line;
@@ -691,6 +721,7 @@ int main(void) {
         cmocka_unit_test(test_a_length_takes_no_memory_before_its_bytes_come),
         cmocka_unit_test(test_bytes_that_cannot_be_kept_end_the_input),
         cmocka_unit_test(test_the_parser_is_not_called_before_there_can_be_a_message),
+        cmocka_unit_test(test_a_mark_ends_with_the_call_of_the_parser),
         cmocka_unit_test(test_a_paused_input_keeps_what_comes_and_says_not_now),
         cmocka_unit_test(test_pauses_count),
         cmocka_unit_test(test_a_parser_that_resumes_itself_loses_nothing),

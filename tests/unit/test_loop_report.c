@@ -262,11 +262,13 @@ static void test_the_log_may_go_to_standard_error(void **state) {
     close(pipe_fds[1]);
     tram_log_to_stderr(NULL, TRAM_LOG_WARNING, "a line");
     tram_log_to_stderr(NULL, TRAM_LOG_ERROR, "another");
+    tram_log_to_stderr(NULL, TRAM_LOG_DEBUG, "a third");
+    tram_log_to_stderr(NULL, (tram_log_level)(TRAM_LOG_ERROR + 1), "a fourth");
     dup2(saved, STDERR_FILENO);
     close(saved);
     char text[100] = "";
     assert_true(read(pipe_fds[0], text, sizeof text - 1) > 0);
-    assert_string_equal(text, "tram: warning: a line\ntram: error: another\n");
+    assert_string_equal(text, "tram: warning: a line\ntram: error: another\ntram: debug: a third\ntram: a fourth\n");
     close(pipe_fds[0]);
 }
 

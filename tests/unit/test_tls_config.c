@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 #include "support/tls/certificates.h"
 #include "transports/tls/config.h"
@@ -171,6 +172,47 @@ static void test_bytes_that_are_something_else_are_refused(void **state) {
                    "there is no certificate revocation list in it");
 }
 
+/* Each option that takes memory, and a chain of two. */
+static void test_X_1_without_memory_every_allocation_is_told(void **state) {
+    (void)state;
+    const struct certificate_options issuer = {.issuer = authority.ca, .name = "middle", .is_ca = true};
+    struct certificate *middle = certificate_make(&issuer);
+    const struct certificate_options leaf = {.issuer = middle, .name = "leaf", .issuer_in_chain = true};
+    struct certificate *end = certificate_make(&leaf);
+    char *crl = crl_make(authority.ca, NULL);
+    tram_tls_certificate identity = identity_of(end);
+    const char *const alpn[] = {"h2", "http/1.1", NULL};
+    const tram_tls_options options = {
+        .certificates = &identity,
+        .certificate_count = 1,
+        .ca = source_of(authority.ca->chain_pem),
+        .crl = source_of(crl),
+        .crl_check_chain = true,
+        .ciphers = "ECDHE+AESGCM",
+        .ciphersuites = "TLS_AES_128_GCM_SHA256",
+        .groups = "P-256",
+        .alpn = alpn,
+    };
+    tram_tls_config_release(config_make(&options)); /* what OpenSSL makes once is there now */
+    bool untouched = false;
+    for (uint64_t n = 1; !untouched; n++) {
+        tram_tls_config *config = NULL;
+        tram_error error = {0};
+        memory_fail(n, 1);
+        int status = tram_tls_config_new(&options, &config, &error);
+        untouched = !memory_failed();
+        memory_fail(0, 0);
+        assert_true(status == 0 || status == -ENOMEM);
+        assert_true(status == 0 || (!config && error.code == -ENOMEM && error.detail));
+        assert_true(n < 1000);
+        tram_tls_config_release(config);
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+    free(crl);
+    certificate_free(end);
+    certificate_free(middle);
+}
+
 static void test_what_is_spoken_must_exist(void **state) {
     (void)state;
     static const char *const empty_name[] = {"", NULL};
@@ -259,6 +301,7 @@ int main(void) {
         cmocka_unit_test(test_encrypted_keys_want_their_password),
         cmocka_unit_test(test_files_that_are_none_are_refused_by_name),
         cmocka_unit_test(test_bytes_that_are_something_else_are_refused),
+        cmocka_unit_test(test_X_1_without_memory_every_allocation_is_told),
         cmocka_unit_test(test_what_is_spoken_must_exist),
         cmocka_unit_test(test_choices_out_of_range_are_refused),
         cmocka_unit_test(test_a_reload_that_is_refused_changes_nothing),

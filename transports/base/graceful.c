@@ -98,6 +98,10 @@ void tram__transport_expire(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return;
+    if (transport->flags & T_LINGERING) {
+        tram__transport_schedule_lost(transport); /* nothing is left to be cut */
+        return;
+    }
     loop->cut++;
     stats_add(&loop->stats.expired_grace, 1);
     /* One that was to end by itself did not, or bytes are lost: an orderly end would be a lie (W-30). */

@@ -10,6 +10,7 @@
 #include "core/loop/raised.h"
 #include "transports/base/address.h"
 #include "transports/base/held.h"
+#include "transports/base/linger.h"
 
 /* ---- Ending ---- */
 
@@ -22,6 +23,7 @@ __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_tr
             more->stack->calls->free(transport);
         memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
         memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+        memory_put(&loop->allocator, more->linger, sizeof *more->linger);
         tram__held_free(loop, more->tlvs);
         memory_put(&loop->allocator, more, sizeof *more);
     }
@@ -158,8 +160,11 @@ static void stop_io(tram_transport *transport) {
         transport->dropped_writes++;
     tram__io_receive_stop(&transport->io);
     tram__io_send_stop(&transport->io);
-    if (unlikely(transport->more != NULL))
+    if (unlikely(transport->more != NULL)) {
         transport_timer_cancel(loop_of(transport), &transport->more->timer);
+        if (transport->more->linger)
+            deadline_cancel(loop_of(transport), &transport->more->linger->deadline);
+    }
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->stop(transport);
     struct exclusive_writer *writer = transport_take_writer(transport);

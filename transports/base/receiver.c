@@ -85,9 +85,21 @@ static void metered_received(struct io *io, void *data, ssize_t result) {
 
 static const struct io_receiver metered = {.buffer = metered_buffer, .received = metered_received};
 
+/* ---- Lingering: what comes is dropped until the end ---- */
+
+static void discarded(struct io *io, void *data, ssize_t result) {
+    (void)data;
+    if (result <= 0)
+        tram__transport_schedule_lost(transport_of(io));
+}
+
+static const struct io_receiver discarding = {.received = discarded};
+
 /* ---- Choosing ---- */
 
 const struct io_receiver *tram__transport_receiver(const tram_transport *transport) {
+    if (unlikely(transport->flags & T_LINGERING))
+        return &discarding;
     if (unlikely(transport->flags & T_LAYERED))
         return transport_stack(transport)->calls->receiver;
     return unlikely(transport->flags & T_METERED) ? &metered : protocol_receiver(transport);

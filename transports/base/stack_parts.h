@@ -5,8 +5,9 @@
 #include "transports/base/entering.h"
 #include "transports/base/stack.h"
 
+/* Nothing goes through layers any more. */
 static inline bool stack_is_lost(const tram_transport *transport) {
-    return transport->flags & (T_LOST_PENDING | T_LOST);
+    return transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST);
 }
 
 /* Layers are not ready, and everything else waits for them. */

@@ -2,6 +2,7 @@
 #include "transports/base/transport.h"
 
 #include "transports/base/entering.h"
+#include "transports/base/linger.h"
 #include "transports/base/receiver.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
@@ -71,6 +72,13 @@ void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
 
 int tram_transport_close(tram_transport *transport) {
     DISPATCH(transport, close, transport);
+}
+
+int tram_transport_close_lingering(tram_transport *transport, uint64_t linger_ns) {
+    int status = enter(transport, __func__);
+    if (likely(!status) && !(transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST)))
+        status = tram__transport_ask_linger(transport, linger_ns);
+    return status ? status : tram_transport_close(transport);
 }
 
 int tram_transport_abort(tram_transport *transport) {

@@ -63,6 +63,7 @@ struct transport_kind {
     enum sendfile_mode sendfile;
     bool no_reading; /* it has no reading side: is_reading is false */
     bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
+    bool lingers;    /* its close may linger: linger.h; with end_writing */
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
@@ -135,6 +136,7 @@ struct transport_more {
     struct ready ready;         /* … and what delivers them, queued when reading starts */
     struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
     char *detail;               /* of the error that ends it; NULL: none */
+    struct lingering *linger;   /* linger.h; NULL: it was never asked to */
     struct held *tlvs;          /* of a header of the PROXY protocol; NULL: none */
     struct transport_addresses *addresses;
     /* Descriptors that come with the bytes: descriptors.c. */
@@ -176,6 +178,8 @@ enum transport_flag {
     T_TOLD = 1 << 24,          /* … and its protocol's `closing` was called */
     T_WRITE_FAILED = 1 << 25,  /* a send failed: lost with that when what came before was delivered (W-5) */
     T_SEND_LATER = 1 << 26,    /* the kernel had no memory: failed_send.c tries again */
+    T_LINGER = 1 << 27,        /* its close is to linger: linger.h */
+    T_LINGERING = 1 << 28,     /* … and does: all was sent, and what comes is dropped */
     T_FLAGS_END,               /* one above the last */
 };
 

@@ -5,10 +5,11 @@
 #include <string.h>
 
 static const char *const flag_names[] = {
-    "made-pending", "made",           "paused",        "eof",      "closing",      "lost-pending", "lost",
-    "write-eof",    "writing-paused", "overrides",     "creator",  "exclusive",    "writer",       "yields",
-    "server-close", "held",           "writing-ended", "not-ours", "fd-known",     "metered",      "bridged",
-    "layered",      "reset",          "asked",         "told",     "write-failed", "send-later",
+    "made-pending", "made",         "paused",         "eof",       "closing",       "lost-pending",
+    "lost",         "write-eof",    "writing-paused", "overrides", "creator",       "exclusive",
+    "writer",       "yields",       "server-close",   "held",      "writing-ended", "not-ours",
+    "fd-known",     "metered",      "bridged",        "layered",   "reset",         "asked",
+    "told",         "write-failed", "send-later",     "linger",    "lingering",
 };
 _Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 
@@ -28,6 +29,7 @@ void tram__transport_describe(const tram_transport *transport, char *text, size_
 static void flags_validate(uint32_t flags) {
     TRAM_ASSERT(flags < 1u << (sizeof flag_names / sizeof flag_names[0]));
     TRAM_ASSERT(!(flags & T_LOST)); /* it would have left the loop's slots */
+    TRAM_ASSERT(!(flags & T_LINGERING) || (flags & (T_MADE | T_CLOSING)) == (T_MADE | T_CLOSING));
     TRAM_ASSERT(!(flags & T_LOST_PENDING) || flags & T_CLOSING);
     TRAM_ASSERT((flags & (T_MADE | T_MADE_PENDING)) != (T_MADE | T_MADE_PENDING));
     TRAM_ASSERT(!(flags & T_EXCLUSIVE) || flags & (T_HAS_WRITER | T_LAYERED));

@@ -7,6 +7,7 @@
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
+#include "transports/base/linger.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -97,7 +98,7 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
-#define T_NO_WRITING (T_WRITE_EOF | T_LOST_PENDING | T_LOST | T_EXCLUSIVE | T_WRITE_FAILED)
+#define T_NO_WRITING (T_WRITE_EOF | T_LINGERING | T_LOST_PENDING | T_LOST | T_EXCLUSIVE | T_WRITE_FAILED)
 
 static int may_not_write(tram_transport *transport, size_t size) {
     transport_flush_writer(transport);
@@ -274,6 +275,11 @@ static int end_writing(tram_transport *transport) {
     return transport_kind_of(transport)->end_writing(transport);
 }
 
+/* All was sent of one that closes, and connection_lost is not due yet. */
+static inline bool lingers(tram_transport *transport) {
+    return unlikely(transport->flags & (T_LINGER | T_SERVER_CLOSE)) && tram__transport_linger(transport);
+}
+
 /* The queue is empty: what was waiting for that? `within_loop`: connection_lost may be called here. */
 void tram__transport_drained(tram_transport *transport, bool within_loop) {
     if (transport_writer(transport)) {
@@ -290,6 +296,8 @@ void tram__transport_drained(tram_transport *transport, bool within_loop) {
         }
     }
     if (transport->flags & T_CLOSING) {
+        if (unlikely(lingers(transport)))
+            return;
         if (!within_loop) {
             tram__transport_schedule_lost(transport);
             return;
@@ -489,8 +497,11 @@ void tram__transport_end_carrier(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
     if (unlikely(kind->close))
         kind->close(transport);
-    else if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING) && !resume_is_due(transport))
-        tram__transport_schedule_lost(transport);
+    else if (write_queue_empty(&transport->queue) && !(transport->flags & T_LOST_PENDING) &&
+             !resume_is_due(transport)) {
+        if (likely(!lingers(transport)))
+            tram__transport_schedule_lost(transport);
+    }
 }
 
 /* All that was to be written was given to the layers, or to the queue. */

@@ -38,6 +38,10 @@ static void end(struct expiry *expiry, enum limit limit) {
     tram_transport *transport = expiry->transport;
     if (transport->flags & (T_LOST_PENDING | T_LOST))
         return; /* the end came first */
+    if (transport->flags & T_LINGERING) {
+        tram__transport_schedule_lost(transport); /* nothing is left to be cut */
+        return;
+    }
     tram__limits_count(expiry->expiries->tally, transport->io.loop, limit);
     tram__transport_end_by(transport, END_TIMEOUT, -ETIMEDOUT, operations[limit], NULL);
 }

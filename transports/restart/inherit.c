@@ -191,10 +191,11 @@ static bool unpack(struct msghdr *header, struct received_message *received) {
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
-            if (received->count < TRAM_INHERIT_BATCH)
+            fits = received->count < TRAM_INHERIT_BATCH;
+            if (fits)
                 received->fds[received->count++] = fd;
             else
-                fits = sys->close(fd) < 0 && false;
+                sys->close(fd);
         }
     }
     return fits;

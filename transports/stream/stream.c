@@ -181,6 +181,7 @@ static const struct transport_kind stream_kind = {
            .hears_errors = hears_errors,
            .ending = tram__bytes_ending},
     .can_write_eof = true,
+    .lingers = true,
     .detachable = true,
     .sendfile = SENDFILE_NATIVE,
     .eof = eof,

@@ -101,7 +101,8 @@ void authority_make(struct authority *authority) {
     authority->server = certificate_make(&(struct certificate_options){
         .issuer = authority->ca,
         .name = "server",
-        .alternative = "DNS:localhost,DNS:*.example.com,IP:127.0.0.1,IP:::1",
+        .alternative = "DNS:localhost,DNS:*.example.com,IP:127.0.0.1,IP:::1,email:who@example.com,"
+                       "URI:https://example.com/,RID:1.2.3.4",
     });
     authority->client = certificate_make(&(struct certificate_options){.issuer = authority->ca, .name = "client"});
 }

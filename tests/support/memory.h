@@ -1,9 +1,9 @@
 /*
- * The library's own allocations outside of loops (tram__memory_default), failing on order: what the programs of this
- * group call malloc for. OpenSSL's are its own.
+ * The library's own allocations outside of loops (tram__memory_default), failing on order: what the objects of a test
+ * program call malloc for. OpenSSL's are its own.
  */
-#ifndef TRAM_TESTS_SUPPORT_TLS_MEMORY_H
-#define TRAM_TESTS_SUPPORT_TLS_MEMORY_H
+#ifndef TRAM_TESTS_SUPPORT_MEMORY_H
+#define TRAM_TESTS_SUPPORT_MEMORY_H
 
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-#include "support/tls/memory.h"
+#include "support/memory.h"
 
 #include <stdlib.h>
 
