@@ -8,8 +8,11 @@
  *
  * A runtime with a worker on each CPU serves until SIGTERM or SIGINT, and then ends in good order (tram/runtime.h). The
  * first line on standard output says "listening on HOST:PORT". Sockets that systemd passes (tram/inherit.h) are served
- * instead of host and port. What goes wrong is said on standard error, in words and
- * with a hint where there is one. Nothing else of tram writes anywhere, nor handles signals unasked.
+ * instead of host and port. Where it wants to hear of a service ($NOTIFY_SOCKET, Type=notify), it is told READY=1;
+ * STOPPING=1 as soon as a signal ends it; RELOADING=1, and then MAINPID, by who takes the listeners over
+ * (NotifyAccess=all); and WATCHDOG=1 as long as all workers answer ($WATCHDOG_USEC). What goes wrong is said on
+ * standard error, in words and with a hint where there is one. Nothing else of tram writes anywhere, nor handles
+ * signals unasked.
  */
 #ifndef TRAM_SERVE_H
 #define TRAM_SERVE_H

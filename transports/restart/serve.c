@@ -12,6 +12,7 @@
 
 #include "core/base/invalid.h"
 #include "core/base/memory.h"
+#include "transports/restart/notify.h"
 
 #define ADDRESSES_MAX 1024 /* that are told or taken over: of interfaces, families, workers */
 #define PATH_SIZE     256
@@ -118,9 +119,17 @@ static void disown(const struct inherited *inherited) {
         close(inherited->link);
 }
 
+/* What clients have begun is finished; systemd has heard of the next one. */
+static void taken(tram_runtime *runtime, void *arg) {
+    ((struct notifier *)arg)->handed_on = true;
+    tram_runtime_drain(runtime);
+}
+
 /* The one before is let go, and the next one may come. */
-static int hand_on(tram_runtime *runtime, tram_runtime_server *server, int link, const tram_serve_options *options) {
+static int hand_on(tram_runtime *runtime, tram_runtime_server *server, int link, const tram_serve_options *options,
+                   struct notifier *notifier) {
     const tram_offered offered = {.name = "server", .server = server};
+    const tram_offer_options offer = {.taken = taken, .arg = notifier};
     tram_error error = {0};
     char path[PATH_SIZE];
     int status = link >= 0 ? tram_listeners_ready(link, 0) : 0;
@@ -129,7 +138,7 @@ static int hand_on(tram_runtime *runtime, tram_runtime_server *server, int link,
     if (!options->inherit)
         return 0;
     size_t size = path_of(options, path);
-    status = tram_runtime_offer_listeners(runtime, path, size, &offered, 1, NULL, NULL, &error);
+    status = tram_runtime_offer_listeners(runtime, path, size, &offered, 1, &offer, NULL, &error);
     if (!status || status == TRAM_ESTATE) /* stopped already */
         return 0;
     return complain(options, "cannot offer the listeners", status, error.code ? &error : NULL);
@@ -171,7 +180,7 @@ static int listen_with(tram_runtime *runtime, tram_protocol_factory factory, voi
 }
 
 static int serve_with(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
-                      const tram_serve_options *options) {
+                      const tram_serve_options *options, struct notifier *notifier) {
     tram_runtime_server *server;
     struct inherited inherited;
     int status = inherit(options, &inherited);
@@ -182,10 +191,14 @@ static int serve_with(tram_runtime *runtime, tram_protocol_factory factory, void
     status = tram_runtime_start(runtime);
     if (status)
         return complain(options, "cannot start the workers", status, NULL);
-    status = hand_on(runtime, server, inherited.link, options);
+    bool follows = inherited.link >= 0;
+    if (follows)
+        tram__notifier_reloading(notifier);
+    status = hand_on(runtime, server, inherited.link, options, notifier);
     if (status)
         return status;
     announce(server);
+    tram__notifier_ready(notifier, follows);
     status = tram_runtime_join(runtime);
     return status < 0 ? complain(options, "cannot wait for the workers", status, NULL) : 0;
 }
@@ -209,8 +222,11 @@ int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_option
     status = tram_runtime_new(&with, &runtime);
     if (status)
         return complain(options, "cannot make the workers", status, NULL);
-    status = serve_with(runtime, factory, arg, options);
+    struct notifier notifier;
+    tram__notifier_open(&notifier, runtime);
+    status = serve_with(runtime, factory, arg, options, &notifier);
     tram_runtime_free(runtime);
+    tram__notifier_close(&notifier);
     return status;
 }
 
