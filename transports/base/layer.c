@@ -80,6 +80,7 @@ void tram__stack_free_removed(tram_transport *transport) {
 /* Of the carrier: out of memory ends the connection, all else its sending side. */
 static void note_send_failure(tram_transport *transport, int code) {
     struct layer_stack *stack = transport_stack(transport);
+    transport->flags |= T_RESET;
     if (code == -ENOMEM)
         tram__stack_note_failure(transport, code, "write");
     else if (!stack->send_failed)
