@@ -7,11 +7,7 @@
 
 /* ---- The area ---- */
 
-static void area_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_NOW)
-        return;
-    tram_loop *loop = container_of(hook, tram_loop, datagram_hook);
-    list_remove(&hook->link);
+void tram__datagrams_free(tram_loop *loop) {
     memory_put(&loop->allocator, loop->datagrams, sizeof *loop->datagrams);
     loop->datagrams = NULL;
 }
@@ -26,7 +22,6 @@ int tram__datagrams_prepare(struct io *io, bool ours) {
         area->in_slot = 0;
         area->knows_narrow = false; /* the rest is written before it is read, and most of it never touched */
         loop->datagrams = area;
-        loop_add_close_hook(loop, &loop->datagram_hook, area_ending);
     }
     int value = 0;
     socklen_t size = sizeof value;

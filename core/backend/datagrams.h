@@ -56,6 +56,9 @@ struct datagram_area {
  */
 int tram__datagrams_prepare(struct io *io, bool ours);
 
+/* At the end of the loop: frees the area, if there is one. */
+void tram__datagrams_free(tram_loop *loop);
+
 /* What the kernel may be asked to say of each datagram that comes. */
 enum datagram_detail { DATAGRAM_LOCAL = 1, DATAGRAM_TTL = 2, DATAGRAM_TOS = 4 };
 

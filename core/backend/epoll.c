@@ -65,6 +65,7 @@ static void epoll_close(tram_loop *loop, struct poller *poller) {
     if (!poller->lost)
         poller->sys->close(poller->epoll);
     memory_put(&loop->allocator, poller, sizeof *poller);
+    tram__datagrams_free(loop);
 }
 
 static int epoll_fd(const struct poller *poller) {

@@ -149,6 +149,13 @@ static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
     tram_loop *loop = calls->loop;
     discard_all(loop);
     list_remove(&hook->link);
+    tram__calls_free(loop);
+}
+
+void tram__calls_free(tram_loop *loop) {
+    struct call_slots *calls = loop->calls;
+    if (!calls)
+        return;
     loop->calls = NULL;
     for (uint32_t i = 0; i < calls->chunk_count; i++)
         memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);

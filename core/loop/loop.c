@@ -355,6 +355,7 @@ static void free_parts(tram_loop *loop) {
     if (loop->poller)
         loop->poller_ops->close(loop, loop->poller);
     free_slots(loop);
+    tram__calls_free(loop); /* in a forked child, where nothing was closed */
     tram__timers_fini(&loop->timers);
     const tram_allocator *allocator = &loop->allocator;
     memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);

@@ -109,6 +109,9 @@ void tram__loop_validate(const tram_loop *loop);
 void tram__loop_validate_ios(const tram_loop *loop);
 void tram__loop_validate_calls(const tram_loop *loop);
 
+/* The records of calls, at the end of the loop. */
+void tram__calls_free(tram_loop *loop);
+
 /* Asks every io and every hook of the loop to end; see enum shutdown_mode. */
 void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending);
 

@@ -138,7 +138,6 @@ struct tram_loop {
     const struct sys *sys;
     void *receive_buffer;            /* TRAM_RECEIVE_SIZE, for whatever io receives next */
     struct datagram_area *datagrams; /* datagrams.h; NULL before the first io that has some */
-    struct close_hook datagram_hook;
     tram_allocator allocator;
 
     /* slots */

@@ -110,15 +110,15 @@ static int yield(const void *where) {
 }
 
 int tram_sleep(uint64_t delay_ns) {
-    tram_task *task = task_running(NULL);
-    if (unlikely(!task))
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
     if (delay_ns == 0)
         return yield(__builtin_return_address(0));
-    tram_loop *loop = task->future.loop;
+    tram_loop *loop = tram__task_current->future.loop;
     struct sleep_wait self = {.deadline.expire = sleep_over, .deadline.timer.place = TIMER_IDLE};
     wait_init(&self.wait, &sleep_kind, __builtin_return_address(0));
-    int status = tram__deadline_start_after(loop, &self.deadline, delay_ns);
+    status = tram__deadline_start_after(loop, &self.deadline, delay_ns);
     if (unlikely(status))
         return status;
     status = tram__task_park(&self.wait);
@@ -127,7 +127,8 @@ int tram_sleep(uint64_t delay_ns) {
 }
 
 int tram_yield(void) {
-    if (unlikely(!task_running(NULL)))
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
     return yield(__builtin_return_address(0));
 }

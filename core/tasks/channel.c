@@ -337,9 +337,10 @@ int tram_channel_try_send(tram_channel *channel, void *item) {
 }
 
 int tram_channel_send(tram_channel *channel, void *item) {
-    if (!task_running(NULL))
-        return TRAM_ESTATE;
-    int status = tram_channel_try_send(channel, item);
+    int status = task_check(NULL);
+    if (status)
+        return status;
+    status = tram_channel_try_send(channel, item);
     if (status != -EAGAIN)
         return status;
     status = wait_for_credit(channel, __builtin_return_address(0));
@@ -351,14 +352,16 @@ int tram_channel_send(tram_channel *channel, void *item) {
 static const struct wait_kind receive_kind = WAIT_KIND("channel receive");
 
 int tram_channel_receive(tram_channel *channel, void **ret_item) {
-    const tram_task *task = task_running(NULL);
-    if (!task || task->future.loop->mailbox != channel->mailbox)
+    int status = task_check(NULL);
+    if (status)
+        return status;
+    if (tram__task_current->future.loop->mailbox != channel->mailbox)
         return TRAM_ESTATE;
     while (channel->count == 0) {
         if (atomic_load_explicit(&channel->closed, memory_order_relaxed))
             return -ESHUTDOWN;
         bool woken;
-        int status = tram__waiters_park(&channel->receivers, &receive_kind, __builtin_return_address(0), &woken);
+        status = tram__waiters_park(&channel->receivers, &receive_kind, __builtin_return_address(0), &woken);
         if (!status)
             continue;
         if (channel->count > 0 && woken)

@@ -154,9 +154,10 @@ static int end_scope(struct task_scope *scope, int status) {
 /* ---- The public calls ---- */
 
 int tram_group_begin(tram_group **ret_group) {
-    tram_task *task = task_running(NULL);
-    if (!task)
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (status)
+        return status;
+    tram_task *task = tram__task_current;
     tram_group *group = tram__memory_get_zero(&task->future.loop->allocator, sizeof *group);
     if (!group)
         return -ENOMEM;
@@ -199,6 +200,9 @@ int tram_group_end(tram_group *group, int status) {
         return tram__invalid("group");
     if (!scope_is_innermost(&group->scope))
         return TRAM_ESTATE;
+    int forked = task_check(NULL);
+    if (forked)
+        return forked; /* in a child its tasks never end */
     status = leave(group, status, __builtin_return_address(0));
     free_group(group);
     return status;

@@ -140,13 +140,14 @@ int tram_queue_get_nowait(tram_queue *queue, void **ret_item) {
 }
 
 int tram_queue_put(tram_queue *queue, void *item) {
-    if (!task_running(queue->loop))
-        return TRAM_ESTATE;
+    int status = task_check(queue->loop);
+    if (status)
+        return status;
     while (tram_queue_full(queue)) {
         if (queue->shut)
             return -ESHUTDOWN;
         bool woken;
-        int status = tram__waiters_park(&queue->putters, &put_kind, __builtin_return_address(0), &woken);
+        status = tram__waiters_park(&queue->putters, &put_kind, __builtin_return_address(0), &woken);
         if (!status)
             continue;
         if (!tram_queue_full(queue) && woken)
@@ -157,13 +158,14 @@ int tram_queue_put(tram_queue *queue, void *item) {
 }
 
 int tram_queue_get(tram_queue *queue, void **ret_item) {
-    if (!task_running(queue->loop))
-        return TRAM_ESTATE;
+    int status = task_check(queue->loop);
+    if (status)
+        return status;
     while (queue->count == 0) {
         if (queue->shut)
             return -ESHUTDOWN;
         bool woken;
-        int status = tram__waiters_park(&queue->getters, &get_kind, __builtin_return_address(0), &woken);
+        status = tram__waiters_park(&queue->getters, &get_kind, __builtin_return_address(0), &woken);
         if (!status)
             continue;
         if (queue->count > 0 && woken)
@@ -185,8 +187,9 @@ int tram_queue_task_done(tram_queue *queue) {
 }
 
 int tram_queue_join(tram_queue *queue) {
-    if (!task_running(queue->loop))
-        return TRAM_ESTATE;
+    int status = task_check(queue->loop);
+    if (status)
+        return status;
     return queue->unfinished > 0 ? tram_event_wait(&queue->finished) : 0;
 }
 

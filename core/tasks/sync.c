@@ -20,14 +20,15 @@ static void wake_first(tram_lock *lock) {
 }
 
 static int acquire(tram_lock *lock, const void *where) {
-    if (unlikely(!task_running(NULL)))
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
     if (likely(!lock->locked && !waiters_any(&lock->waiters))) {
         lock->locked = true;
         return 0;
     }
     bool woken;
-    int status = tram__waiters_park(&lock->waiters, &lock_kind, where, &woken);
+    status = tram__waiters_park(&lock->waiters, &lock_kind, where, &woken);
     if (status) {
         if (!lock->locked)
             wake_first(lock);
@@ -72,10 +73,9 @@ bool tram_event_is_set(const tram_event *event) {
 }
 
 int tram_event_wait(tram_event *event) {
-    if (unlikely(!task_running(NULL)))
-        return TRAM_ESTATE;
-    if (event->set)
-        return 0;
+    int status = task_check(NULL);
+    if (unlikely(status) || event->set)
+        return status;
     bool woken;
     return tram__waiters_park(&event->waiters, &event_kind, __builtin_return_address(0), &woken);
 }
@@ -99,14 +99,15 @@ static bool wake_next(tram_semaphore *semaphore) {
 }
 
 int tram_semaphore_acquire(tram_semaphore *semaphore) {
-    if (unlikely(!task_running(NULL)))
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
     if (likely(!tram_semaphore_locked(semaphore))) {
         semaphore->value--;
         return 0;
     }
     bool woken;
-    int status = tram__waiters_park(&semaphore->waiters, &semaphore_kind, __builtin_return_address(0), &woken);
+    status = tram__waiters_park(&semaphore->waiters, &semaphore_kind, __builtin_return_address(0), &woken);
     if (status && woken)
         semaphore->value++;
     /* Who came meanwhile had to wait, also where there was enough for it. */
@@ -143,11 +144,14 @@ static int acquire_again(tram_lock *lock, const void *where) {
 }
 
 static int condition_wait(tram_condition *condition, const void *where) {
-    if (unlikely(!task_running(NULL) || !condition->lock || !condition->lock->locked))
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
+    if (unlikely(!condition->lock || !condition->lock->locked))
         return TRAM_ESTATE;
     (void)tram_lock_release(condition->lock);
     bool woken;
-    int status = tram__waiters_park(&condition->waiters, &condition_kind, where, &woken);
+    status = tram__waiters_park(&condition->waiters, &condition_kind, where, &woken);
     if (acquire_again(condition->lock, where))
         status = TRAM_ECANCELLED;
     if (status)

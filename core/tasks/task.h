@@ -7,6 +7,8 @@
 #ifndef TRAM_CORE_TASKS_TASK_H
 #define TRAM_CORE_TASKS_TASK_H
 
+#include <errno.h>
+
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
 #include "core/tasks/context.h"
@@ -109,6 +111,14 @@ extern _Thread_local __attribute__((tls_model("initial-exec"))) tram_task *tram_
 static inline tram_task *task_running(const tram_loop *loop) {
     tram_task *task = tram__task_current;
     return likely(task && (!loop || task->future.loop == loop)) ? task : NULL;
+}
+
+/* May the running task wait, for something of this loop (NULL: any)? 0, TRAM_ESTATE, or -ECHILD in a forked child. */
+static inline int task_check(const tram_loop *loop) {
+    const tram_task *task = task_running(loop);
+    if (unlikely(!task))
+        return TRAM_ESTATE;
+    return unlikely(loop_guard(task->future.loop) == GUARD_FORKED) ? -ECHILD : 0;
 }
 
 /* A wait of the running task. `where`: __builtin_return_address(0) of the public function. */

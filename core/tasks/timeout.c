@@ -83,14 +83,15 @@ int tram__timeout_leave(struct tram_timeout *timeout, int status) {
 /* ---- The public calls ---- */
 
 int tram_timeout_begin(uint64_t delay_ns, tram_timeout **ret_timeout) {
-    tram_task *task = task_running(NULL);
-    if (unlikely(!task))
-        return TRAM_ESTATE;
+    int status = task_check(NULL);
+    if (unlikely(status))
+        return status;
+    tram_task *task = tram__task_current;
     const tram_allocator *allocator = &task->future.loop->allocator;
     struct tram_timeout *timeout = memory_get(allocator, sizeof *timeout);
     if (unlikely(!timeout))
         return -ENOMEM;
-    int status = tram__timeout_enter(timeout, task, delay_ns);
+    status = tram__timeout_enter(timeout, task, delay_ns);
     if (unlikely(status)) {
         memory_put(allocator, timeout, sizeof *timeout);
         return status;
@@ -148,14 +149,17 @@ static int wait_no_time(tram_future *future, void **ret_value, const void *where
 int tram_wait_for(tram_future *future, uint64_t timeout_ns, void **ret_value) {
     if (unlikely(!future))
         return tram__invalid("future");
-    tram_task *task = task_running(future->loop);
-    if (unlikely(!task || future == &task->future))
+    int status = task_check(future->loop);
+    if (unlikely(status))
+        return status;
+    tram_task *task = tram__task_current;
+    if (unlikely(future == &task->future))
         return TRAM_ESTATE;
     const void *where = __builtin_return_address(0);
     if (timeout_ns == 0)
         return wait_no_time(future, ret_value, where);
     struct tram_timeout timeout;
-    int status = tram__timeout_enter(&timeout, task, timeout_ns);
+    status = tram__timeout_enter(&timeout, task, timeout_ns);
     if (unlikely(status))
         return status;
     status = tram__task_await(future, ret_value, where);

@@ -111,13 +111,13 @@ static int count_done(tram_future *const *futures, size_t count) {
 }
 
 int tram_wait(tram_future *const *futures, size_t count, uint64_t timeout_ns, tram_wait_mode mode) {
-    tram_task *task = task_running(NULL);
-    if (!task)
-        return TRAM_ESTATE;
-    tram_loop *loop = task->future.loop;
+    int status = task_check(NULL);
+    if (status)
+        return status;
+    tram_loop *loop = tram__task_current->future.loop;
     if (count == 0 || !futures || (unsigned)mode > TRAM_FIRST_EXCEPTION)
         return tram__invalid(count && futures ? "mode" : "futures");
-    int status = tram__futures_check(loop, futures, count);
+    status = tram__futures_check(loop, futures, count);
     if (status)
         return status;
     struct several self;
@@ -196,11 +196,11 @@ static struct tram_completions *completions_new(tram_loop *loop, size_t count) {
 
 int tram_as_completed(tram_future *const *futures, size_t count, uint64_t timeout_ns,
                       tram_completions **ret_completions) {
-    tram_task *task = task_running(NULL);
-    if (!task)
-        return TRAM_ESTATE;
-    tram_loop *loop = task->future.loop;
-    int status = tram__futures_check(loop, futures, count);
+    int status = task_check(NULL);
+    if (status)
+        return status;
+    tram_loop *loop = tram__task_current->future.loop;
+    status = tram__futures_check(loop, futures, count);
     if (status)
         return status;
     struct tram_completions *self = completions_new(loop, count);
@@ -224,8 +224,9 @@ int tram_as_completed(tram_future *const *futures, size_t count, uint64_t timeou
 static const struct wait_kind next_kind = {.name = "as_completed"};
 
 int tram_completions_next(tram_completions *self, tram_future **ret_future) {
-    if (!task_running(self->loop) || self->waiter)
-        return TRAM_ESTATE;
+    int status = task_check(self->loop);
+    if (status || self->waiter)
+        return status ? status : TRAM_ESTATE;
     if (self->given == self->count)
         return 0;
     while (self->given == self->done) {
@@ -234,7 +235,7 @@ int tram_completions_next(tram_completions *self, tram_future **ret_future) {
         struct task_wait wait;
         wait_init(&wait, &next_kind, __builtin_return_address(0));
         self->waiter = &wait;
-        int status = tram__task_park(&wait);
+        status = tram__task_park(&wait);
         self->waiter = NULL;
         if (status)
             return status;

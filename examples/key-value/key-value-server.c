@@ -42,7 +42,7 @@ struct pending {
     struct pending *next;
     struct text answer;
     struct text after; /* answers that come behind it, and were there before */
-    enum { ONE, ARRAY, SUM, ALL_OK } kind;
+    enum kind { ONE, ARRAY, SUM, ALL_OK } kind;
     size_t parts_left; /* 0: it is answered */
     size_t part_count;
     struct text *parts;
@@ -336,7 +336,7 @@ static void run_one(struct connection *connection, struct command *command) {
 
 /* The words from `first` on, `stride` apart, are keys; or, without a stride, each worker does it once. */
 static void run_many(struct connection *connection, enum action action, const struct words *words, size_t first,
-                     size_t stride, int kind) {
+                     size_t stride, enum kind kind) {
     size_t count = stride ? (words->count - first) / stride : all.count;
     struct command command = {.action = action};
     struct pending *pending = pending_new(connection, count);

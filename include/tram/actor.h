@@ -77,8 +77,9 @@ TRAM_API int tram_actor_set_timer(tram_actor *actor, uint64_t delay_ns);
 /* ---- The end of others ---- */
 
 /*
- * This actor hears in actor_ended when the other one ends, on whatever loop it is; at once if it has. -ENOMEM. Each
- * call is told of once.
+ * This actor hears in actor_ended when the other one ends, on whatever loop it is; at once if it has, and so if the
+ * address is no actor's: a connection says itself that it has ended, by a message from its connection_lost. -ENOMEM.
+ * Each call is told of once.
  */
 TRAM_API int tram_actor_monitor(tram_actor *actor, tram_address other);
 

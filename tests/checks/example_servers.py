@@ -207,10 +207,75 @@ async def socks5_proxy():
     target.close()
 
 
-for name in ("hash-server", "cache-server", "socks5-proxy"):
+# ---- chat-server ----
+
+async def chat_member(port, name):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(name + b"\r\n")
+    assert await asyncio.wait_for(reader.readline(), SECONDS) == name + b" is here\n"
+    return reader, writer
+
+
+async def hear(reader, count):
+    return [await asyncio.wait_for(reader.readline(), SECONDS) for _ in range(count)]
+
+
+async def chat_server():
+    """All hear everything in one order, on whatever worker they are; one who leaves is missed, one who never reads is
+    sent away and holds nobody up."""
+    async with Server("chat-server") as port:
+        members = []
+        for number in range(20):
+            members.append(await chat_member(port, b"m%d" % number))
+        for number, (reader, _) in enumerate(members): # who came after oneself
+            assert await hear(reader, 19 - number) == [b"m%d is here\n" % other for other in range(number + 1, 20)]
+        said = [b"line %d of %d" % (line, number) for line in range(5) for number in range(20)]
+        for line in range(5):
+            for number, (_, writer) in enumerate(members):
+                writer.write(said[line * 20 + number] + b"\n")
+        heard = await asyncio.gather(*(hear(reader, 100) for reader, _ in members))
+        assert all(one == heard[0] for one in heard)
+        assert sorted(heard[0]) == sorted(b"m%d: %s\n" % (index % 20, text) for index, text in enumerate(said))
+        for number in range(20): # each said its lines in order
+            mine = [text for text in heard[0] if text.startswith(b"m%d:" % number)]
+            assert mine == sorted(mine), mine
+
+        _, leaving = members.pop()
+        leaving.write_eof()
+        assert {line for reader, _ in members for line in await hear(reader, 1)} == {b"m19 has gone\n"}
+
+        for _, writer in members[1:]:
+            writer.close()
+        await hear(members[0][0], 18)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port))
+            deaf.sendall(b"deaf\n")
+            await hear(members[0][0], 1)
+            text, heard = b"x" * 890, 0
+            while heard < 40000: # megabytes more than the kernel keeps
+                members[0][1].write((text + b"\n") * 100)
+                lines = await hear(members[0][0], 100)
+                if b"deaf has gone\n" in lines:
+                    break
+                heard += 100
+            else:
+                raise AssertionError("who does not read was not sent away")
+
+        for name in (b"", b"n" * 33, b"a\0b"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(name + b"\n")
+            try:
+                assert await asyncio.wait_for(reader.read(), SECONDS) == b"", name
+            except ConnectionResetError:
+                pass
+
+
+for name in ("hash-server", "cache-server", "socks5-proxy", "chat-server"):
     told = subprocess.run([examples / name, "--help"], capture_output=True, text=True, timeout=SECONDS)
     assert told.returncode == 0 and "--workers" in told.stdout, told
 asyncio.run(hash_server())
 asyncio.run(cache_server())
 asyncio.run(socks5_proxy())
+asyncio.run(chat_server())
 sys.exit(0)

@@ -286,6 +286,28 @@ def check_messages(tree):
     return len(known)
 
 
+# ---- What no page has ----
+
+NO_TOPIC = {"export.h", "tram.h"} # nothing in them is to be used by itself
+PROGRAM = re.compile(r"\.(?:c|cpp|service|socket)$")
+
+
+def check_complete(tree):
+    """The guide names every header, in its table of pages or in a page; examples/README.md has every example."""
+    page = tree.root / "docs/guide/README.md"
+    told = set(re.findall(r"`(\w+\.h)`", page.read_text())) - {"preamble.h"}
+    told |= {name for path in page.parent.glob("*.md") for name in re.findall(r"`tram/(\w+\.h)`", path.read_text())}
+    known = {path.name for path in (tree.root / "include/tram").glob("*.h")} - NO_TOPIC
+    for name in sorted(known ^ told):
+        tree.problem(page, 0, f"tram/{name} is {'a header without a page' if name in known else 'no header'}")
+    page = tree.root / "examples/README.md"
+    told = set(LINK.findall(page.read_text()))
+    for path in sorted((tree.root / "examples").rglob("*")):
+        name = str(path.relative_to(tree.root / "examples"))
+        if PROGRAM.search(name) and name not in told:
+            tree.problem(page, 0, f"an example without a row: {name}")
+
+
 # ---- All of it, and whether it finds anything ----
 
 def check(tree, pages):
@@ -312,7 +334,7 @@ def selftest():
     """A renamed function breaks the pages that use it, and so do the faults of a page."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder)
-        for name in ("include", "docs/guide"):
+        for name in ("include", "docs/guide", "examples"):
             shutil.copytree(ROOT / name, copy / name)
         shutil.copy(ROOT / "CMakeLists.txt", copy)
         header = copy / "include/tram/transport.h"
@@ -324,6 +346,13 @@ def selftest():
         assert any("no such name: tram_transport_write" in problem for problem in tree.problems), tree.problems
         assert any("does not compile" in problem and "tram_transport_write" in problem for problem in tree.problems), \
             tree.problems
+
+        (copy / "include/tram/new.h").touch()
+        (copy / "examples/new.c").touch()
+        tree = Tree(copy)
+        check_complete(tree)
+        found = "\n".join(tree.problems)
+        assert "tram/new.h is a header without a page" in found and "an example without a row: new.c" in found, found
 
         tree = Tree(ROOT)
         tree.root = copy
@@ -348,6 +377,7 @@ def main():
         selftest()
         print(check_messages(tree), "messages")
         check_codes(tree)
+        check_complete(tree)
     check(tree, pages)
     with tempfile.TemporaryDirectory() as folder:
         installed = install(pathlib.Path(folder) / "prefix")

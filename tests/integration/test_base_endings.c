@@ -320,6 +320,50 @@ static void test_V_41_drain_of_all_workers(void **state) {
     close_house(&house);
 }
 
+static _Atomic unsigned asked, returned;
+
+static int ask(tram_protocol *protocol, uint64_t deadline_ns) {
+    asked++;
+    return stay(protocol, deadline_ns);
+}
+
+/* The connection is gone, its worker cannot go on before the drain has returned. */
+static void released_late(tram_protocol *protocol) {
+    for (int i = 0; !returned && i < 5000; i++)
+        poll(NULL, 0, 1);
+    client_released(protocol);
+}
+
+static const tram_protocol_ops late_ops = {
+    .connection_made = client_made,
+    .data_received = client_received,
+    .released = released_late,
+    .closing = ask,
+};
+
+static void *drain_and_say_so(void *arg) {
+    void *left = drain_in_thread(arg);
+    returned++;
+    return left;
+}
+
+static void test_V_41_drain_counts_what_it_resets_before_it_is_gone(void **state) {
+    struct house house = open_and_start(*state, 1, &late_ops);
+    int fd;
+    asked = returned = 0;
+    visit(&house, &fd, 1);
+    pthread_t thread;
+    void *left;
+    assert_int_equal(pthread_create(&thread, NULL, drain_and_say_so, &house), 0);
+    await(&asked, 1); /* it waits */
+    assert_int_equal(tram_runtime_server_drain(house.server, 0), 1);
+    pthread_join(thread, &left);
+    assert_int_equal((intptr_t)left, 1);
+    close(fd);
+    await(&released, 1);
+    close_house(&house);
+}
+
 /* Before the workers start, after they ended, and of a server whose only connection could not be made. */
 static void test_V_41_drain_when_there_is_nothing_to_wait_for(void **state) {
     struct world *world = *state;
@@ -580,6 +624,7 @@ int main(void) {
         CASE(test_V_41_drain_of_a_loop_has_a_deadline),
         CASE(test_V_41_drain_ends_with_its_loop),
         CASE(test_V_41_drain_of_all_workers),
+        CASE(test_V_41_drain_counts_what_it_resets_before_it_is_gone),
         CASE(test_V_41_drain_when_there_is_nothing_to_wait_for),
         CASE(test_V_41_the_last_one_could_not_be_made),
         CASE(test_V_43_who_is_connected_to_a_loop),

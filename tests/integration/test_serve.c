@@ -215,7 +215,7 @@ static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {
 
 int main(void) {
     if (is_emulated())
-        return 77; /* valgrind cannot extend the stack of a forked child to deliver a signal */
+        return skip_program("valgrind cannot extend the stack of a forked child to deliver a signal");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_says_where_it_listens_serves_and_ends_by_a_signal),
         cmocka_unit_test(test_a_port_that_is_taken_is_told_with_a_hint),

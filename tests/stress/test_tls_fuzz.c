@@ -269,8 +269,10 @@ static void run_both(struct fuzz *fuzz) {
     unsigned turns = 0;
     bool moved = true;
     while (moved) {
-        moved = shakes_hands(&fuzz->client) | shakes_hands(&fuzz->server);
-        moved |= reads(&fuzz->client) | reads(&fuzz->server);
+        moved = shakes_hands(&fuzz->client);
+        moved = shakes_hands(&fuzz->server) || moved;
+        moved = reads(&fuzz->client) || moved;
+        moved = reads(&fuzz->server) || moved;
         assert_int_equal(ERR_peek_error(), 0);
         assert_true(++turns < 400000);
     }

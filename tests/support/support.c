@@ -102,6 +102,18 @@ bool is_emulated(void) {
     return getenv("TRAM_TEST_EMULATED");
 }
 
+void skip_where_emulated(const char *why) {
+    if (!is_emulated())
+        return;
+    print_message("skipped: %s\n", why);
+    skip();
+}
+
+int skip_program(const char *why) {
+    print_message("skipped: %s\n", why);
+    return 77;
+}
+
 static struct world *the_world;
 
 struct world *world_of(tram_loop *loop) {

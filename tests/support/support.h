@@ -141,6 +141,12 @@ int open_descriptors(void);
 /* Under valgrind, which has no pidfd_open and keeps limits of descriptors in its own way. */
 bool is_emulated(void);
 
+/* There, with the reason: skips the test that calls it. */
+void skip_where_emulated(const char *why);
+
+/* … or the whole program: what main() returns. */
+int skip_program(const char *why);
+
 /* A loop callback that adds (const char *)arg to the trace: the loop must be the world's of `world_of(loop)`. */
 int trace_callback(tram_loop *loop, void *arg);
 struct world *world_of(tram_loop *loop);

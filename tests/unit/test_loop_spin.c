@@ -134,8 +134,7 @@ static void test_spinning_sees_a_signal_at_once(void **state) {
 }
 
 static void test_after_spinning_it_sleeps_for_the_rest(void **state) {
-    if (is_emulated())
-        skip(); /* valgrind does not know epoll_pwait2, and whole milliseconds are too long */
+    skip_where_emulated("valgrind has no epoll_pwait2, and whole milliseconds are too long");
     set_up(state);
     uint64_t when = clock_ns + SPIN_NS + 50000000;
     assert_int_equal(tram_loop_call_at(world->loop, when, see, NULL, NULL, NULL), 0);

@@ -244,8 +244,6 @@ static void send_nothing_but_descriptors(struct fake *fake) {
 }
 
 static void test_V_49_what_may_come_instead(void **state) {
-    if (is_emulated())
-        skip();
     (void)state;
     const struct {
         void (*play)(struct fake *fake);
@@ -278,6 +276,8 @@ static void test_V_49_what_may_come_instead(void **state) {
         struct fake fake;
         tram_listener found[10];
         int link = -1, before = open_descriptors();
+        if (is_emulated() && cases[i].code == -EMFILE)
+            continue; /* valgrind keeps that limit in its own way */
         bool late = cases[i].code == TRAM_ETIMEOUT;
         const tram_inherit_options options = {.timeout_ns = late ? 20000000 : 0};
         fake_begin(&fake, cases[i].play);

@@ -110,8 +110,7 @@ static void test_A_16_at_the_limit_of_mappings_there_is_no_further_stack(void **
     struct stack_pool pool = {.live = 0};
     size_t count = 0;
     int status = 0;
-    if (is_emulated())
-        skip();
+    skip_where_emulated("valgrind does not count mappings as the kernel does");
     tram__stack_guard_method = GUARD_MPROTECT;
     while (count < MOST && !(status = tram__stack_get(&pool, 1, &stacks[count])))
         count++;
@@ -210,8 +209,7 @@ static size_t used_by_deep_calls(void) {
 
 static void test_A_16_the_default_stack_has_room_for_the_deepest_calls_of_libc(void **state) {
     (void)state;
-    if (is_emulated())
-        skip(); /* it reads what a stack leaves behind, which nobody may read there */
+    skip_where_emulated("it reads what a stack leaves behind, which nobody may read there");
     size_t used = used_by_deep_calls();
     print_message("deepest: %zu of %zu bytes\n", used, default_usable);
     assert_true(used > 4096);

@@ -7,12 +7,7 @@ struct free_chunk {
 
 static const size_t chunk_sizes[2] = {CHUNK_SMALL, CHUNK_LARGE};
 
-static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    if (ending != IO_SHUTDOWN_NOW)
-        return;
-    struct transport_state *state = container_of(hook, struct transport_state, chunk_hook);
-    tram_loop *loop = state->loop;
-    list_remove(&hook->link);
+void tram__chunks_free(tram_loop *loop, struct transport_state *state) {
     for (unsigned class = 0; class < 2; class ++) {
         struct chunk_cache *cache = &state->chunk_cache[class];
         while (cache->free) {
@@ -20,7 +15,6 @@ static void cache_ending(struct close_hook *hook, enum shutdown_mode ending) {
             cache->free = chunk->next;
             memory_put(&loop->allocator, chunk, chunk_sizes[class]);
         }
-        cache->count = 0;
     }
 }
 
@@ -39,14 +33,11 @@ void *tram__chunk_get(tram_loop *loop, size_t *size) {
 }
 
 void tram__chunk_put(tram_loop *loop, void *memory, size_t size) {
-    struct transport_state *state = transport_state(loop);
-    struct chunk_cache *cache = &state->chunk_cache[size > CHUNK_SMALL];
-    if (size > CHUNK_LARGE || cache->count >= TRAM_CHUNKS_KEPT || loop->closing) {
+    struct chunk_cache *cache = &transport_state(loop)->chunk_cache[size > CHUNK_SMALL];
+    if (size > CHUNK_LARGE || cache->count >= TRAM_CHUNKS_KEPT) {
         memory_put(&loop->allocator, memory, size);
         return;
     }
-    if (!state->chunk_hook.ending)
-        loop_add_close_hook(loop, &state->chunk_hook, cache_ending);
     struct free_chunk *chunk = memory;
     chunk->next = cache->free;
     cache->free = chunk;

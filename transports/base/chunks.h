@@ -8,6 +8,7 @@
 #include "core/loop/loop.h"
 
 struct chunk_cache;
+struct transport_state;
 
 #define CHUNK_SMALL 2048u
 #define CHUNK_LARGE 16384u
@@ -17,6 +18,9 @@ void *tram__chunk_get(tram_loop *loop, size_t *size);
 
 /* `size` as tram__chunk_get() left it. */
 void tram__chunk_put(tram_loop *loop, void *memory, size_t size);
+
+/* At the end of the loop: frees those that it kept. */
+void tram__chunks_free(tram_loop *loop, struct transport_state *state);
 
 /* As many free chunks are listed as were counted. */
 void tram__chunks_validate(const struct chunk_cache *cache);

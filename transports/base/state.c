@@ -25,6 +25,7 @@ static void state_free(tram_loop *loop, struct loop_state *base) {
     struct transport_state *state = (struct transport_state *)(void *)base;
     free_working(loop, state);
     memory_put(&loop->allocator, state->scratch, TRAM_LAYER_READ);
+    tram__chunks_free(loop, state);
     tram__pool_fini(&state->pool);
 }
 

@@ -32,7 +32,6 @@ struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
-    struct close_hook chunk_hook;
     struct spent_chunks spent;
     struct scratch *scratch; /* one that is free: scratch.h; NULL: none */
     tram_loop *loop;

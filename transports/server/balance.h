@@ -46,8 +46,9 @@ struct balance_ops {
 struct worker_load {
     _Atomic uint32_t kept;
     _Atomic uint32_t received;
-    _Atomic bool open;   /* takes what is handed to it */
-    _Atomic bool closed; /* accepts nothing any more: its load only shrinks, but for what is on the way */
+    _Atomic uint32_t cut; /* connections that drains reset: written by the worker, before they count no more */
+    _Atomic bool open;    /* takes what is handed to it */
+    _Atomic bool closed;  /* accepts nothing any more: its load only shrinks, but for what is on the way */
     /* constant */
     struct balance *balance;
     tram_loop *loop;
@@ -90,7 +91,7 @@ void tram__balance_fini(struct balance *balance);
 
 /* Connections that run there or are on their way. Any thread. */
 static inline uint32_t balance_load(const struct worker_load *load) {
-    return atomic_load_explicit(&load->kept, memory_order_relaxed) +
+    return atomic_load_explicit(&load->kept, memory_order_acquire) +
            atomic_load_explicit(&load->received, memory_order_relaxed);
 }
 
@@ -98,8 +99,14 @@ static inline uint32_t balance_load(const struct worker_load *load) {
 
 static inline void balance_count(struct worker_load *load, int change) {
     uint32_t kept = atomic_load_explicit(&load->kept, memory_order_relaxed);
-    /* Who sees the end of one that was given sees that it was given. */
+    /* Who sees the end of one that was given sees that it was given; and of one that was cut, that it was cut. */
     atomic_store_explicit(&load->kept, kept + (uint32_t)change, memory_order_release);
+}
+
+/* So many are about to be reset: they count as present still. */
+static inline void balance_cut(struct worker_load *load, size_t count) {
+    uint32_t cut = atomic_load_explicit(&load->cut, memory_order_relaxed);
+    atomic_store_explicit(&load->cut, cut + (uint32_t)count, memory_order_relaxed);
 }
 
 /* The shard serves from now on. */

@@ -36,6 +36,8 @@ static void drain_expired(tram_loop *loop, struct deadline *deadline) {
     tram__server_describe(server, who, sizeof who);
     tram__transport_each(loop, &server->owner, cut_client, NULL);
     uint64_t cut = loop->cut - before;
+    if (server->load)
+        balance_cut(server->load, cut);
     if (cut)
         tram__log(loop, TRAM_LOG_WARNING, "the time of a drain is over, %llu connections are aborted: %s",
                   (unsigned long long)cut, who);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <limits.h>
 
-#include "core/jobs/future.h"
 #include "transports/server/server.h"
 #include "transports/sharded/server.h"
 
@@ -17,28 +16,25 @@ static bool over(const tram_runtime_server *server) {
     return true;
 }
 
-/* With the lock held: those that were reset since `cut_before`, and those that will be in a moment. */
+static inline uint32_t cut_by(const tram_runtime_server *server, unsigned worker) {
+    return atomic_load_explicit(&server->balance.workers[worker].cut, memory_order_relaxed);
+}
+
+/*
+ * With the lock held: those that were reset since `cut_before`, and those that will be in a moment. The load is read
+ * first: of a connection that has gone from it, it is known whether it was cut.
+ */
 static int count_left(const tram_runtime_server *server, const uint32_t *cut_before) {
     size_t count = 0;
     for (unsigned i = 0; i < server->balance.count; i++) {
-        const struct shard *shard = &server->of_worker[i];
-        if (shard->cut != cut_before[i])
-            count += shard->cut - cut_before[i];
-        else if (shard->state != SHARD_ENDED)
-            count += runtime_server_load(server, i);
+        size_t load = runtime_server_load(server, i);
+        uint32_t cut = cut_by(server, i) - cut_before[i];
+        if (cut)
+            count += cut;
+        else if (server->of_worker[i].state != SHARD_ENDED)
+            count += load;
     }
     return count < INT_MAX ? (int)count : INT_MAX;
-}
-
-static int shard_was_drained(tram_future *future, void *arg) {
-    struct shard *shard = arg;
-    size_t cut = 0;
-    if (tram_future_count(future, &cut) == 0) {
-        pthread_mutex_lock(&shard->shards->lock);
-        shard->cut += (uint32_t)cut;
-        pthread_mutex_unlock(&shard->shards->lock);
-    }
-    return 0;
 }
 
 /* The earliest end of all drains is what counts. */
@@ -52,13 +48,7 @@ static int drain_shard(tram_loop *loop, void *arg) {
     uint64_t end_ns = server->drain_end_ns, now_ns = tram__clock(loop);
     pthread_mutex_unlock(&server->shards.lock);
     uint64_t left_ns = end_ns == TRAM_FOREVER ? TRAM_FOREVER : end_ns > now_ns ? end_ns - now_ns : TRAM_NOW;
-    tram_future *drained;
-    int status = tram_server_drain(shard->object, left_ns, &drained);
-    if (status)
-        return status;
-    status = tram_future_add_done_callback(drained, shard_was_drained, (void *)(uintptr_t)shard);
-    tram_future_release(drained);
-    return status;
+    return tram_server_drain(shard->object, left_ns, NULL);
 }
 
 int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns) {
@@ -73,7 +63,7 @@ int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns) 
     uint32_t cut_before[TRAM_WORKERS_MAX];
     pthread_mutex_lock(&shards->lock);
     for (unsigned i = 0; i < server->balance.count; i++)
-        cut_before[i] = server->of_worker[i].cut;
+        cut_before[i] = cut_by(server, i);
     if (!server->drain_end_ns || end_ns < server->drain_end_ns)
         server->drain_end_ns = end_ns;
     pthread_mutex_unlock(&shards->lock);

@@ -47,7 +47,6 @@ struct shard {
     int *fds;               /* at most socket_count of them; the rest is -1 */
     void *object;           /* of the worker's thread */
     bool forgotten;         /* by its worker; of its thread */
-    uint32_t cut;           /* connections that drains reset; guarded by the lock */
 };
 
 struct shards {

@@ -179,7 +179,7 @@ static int pack_alpn(const char *const *names, struct tls_bytes *packed, struct 
     return 0;
 }
 
-static int check_version(int version, const char *option, struct tls_failure *failure) {
+static int check_version(tram_tls_version version, const char *option, struct tls_failure *failure) {
     if (version == TRAM_TLS_VERSION_DEFAULT || version == TRAM_TLS_1_2 || version == TRAM_TLS_1_3)
         return 0;
     return tram__tls_fail(failure, TRAM_EVALUE, option, "%s: 0x%04x is neither TLS 1.2 nor 1.3", option,
