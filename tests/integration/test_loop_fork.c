@@ -204,6 +204,8 @@ struct waiting {
     tram_channel *channel;
 };
 
+static bool checked;
+
 static void check_waits(struct waiting *self) {
     tram_lock lock = {.locked = false};
     tram_event event = {.set = true};
@@ -231,6 +233,7 @@ static void check_waits(struct waiting *self) {
     CHECK(tram_queue_put(self->queue, NULL) == -ECHILD && tram_queue_get(self->queue, &item) == -ECHILD);
     CHECK(tram_queue_join(self->queue) == -ECHILD);
     CHECK(tram_channel_send(self->channel, NULL) == -ECHILD && tram_channel_receive(self->channel, &item) == -ECHILD);
+    checked = true;
 }
 
 /* In the child it ends with a group open, which waits for a task that never ends there. */
@@ -298,6 +301,8 @@ static void test_L_41_whatever_waits_in_a_task_says_that_it_is_a_child(void **st
     int status = tram_loop_run_until_complete(world->loop, tram_task_future(task));
     if (getpid() == parent)
         assert_int_equal(tram_task_result(task), TRAM_ECANCELLED);
+    else
+        CHECK(checked); /* none of them left the task */
     assert_only_the_parent_runs(getpid() == parent ? 0 : status, parent);
     tram_task_release(task);
     run_ticks(world, 3);

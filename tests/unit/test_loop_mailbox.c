@@ -241,6 +241,57 @@ static void test_L_11_what_was_accepted_while_the_loop_closed_is_run_or_discarde
     }
 }
 
+/* ---- The close, in the middle of a post that takes long ---- */
+
+#define CHAIN 200000
+
+struct chain {
+    struct mailbox *mailbox;
+    struct mail *first;
+};
+
+static _Atomic unsigned chain_discarded;
+
+static void chain_discard(struct mail *mail) {
+    (void)mail;
+    chain_discarded++;
+}
+
+static const struct mail_kind chain_kind = {.discard = chain_discard};
+
+static void *post_chain(void *arg) {
+    const struct chain *chain = arg;
+    return (void *)(intptr_t)tram__mailbox_post_all(chain->mailbox, chain->first);
+}
+
+/* What is pushed behind the close is the poster's to discard. */
+static void test_L_11_a_close_in_the_middle_of_a_post_loses_nothing(void **state) {
+    (void)state;
+    for (int round = 0; round < 6; round++) {
+        tram_loop *loop;
+        pthread_t thread;
+        void *status;
+        assert_int_equal(tram_loop_new(NULL, &loop), 0);
+        struct chain chain = {.mailbox = tram__mailbox_hold(loop->mailbox)};
+        for (int i = 0; i < CHAIN; i++) {
+            struct mail *mail = tram__mail_new(chain.mailbox, &chain_kind);
+            assert_non_null(mail);
+            mail->entry.next = chain.first ? &chain.first->entry : NULL;
+            chain.first = mail;
+        }
+        chain_discarded = 0;
+        assert_int_equal(pthread_create(&thread, NULL, post_chain, &chain), 0);
+        while (mailbox_empty(chain.mailbox))
+            ;
+        assert_int_equal(tram_loop_close(loop), 0);
+        pthread_join(thread, &status);
+        assert_int_equal((intptr_t)status, 0);
+        assert_int_equal(chain_discarded, CHAIN);
+        tram__mailbox_release(chain.mailbox);
+        assert_int_equal(tram_loop_free(loop), 0);
+    }
+}
+
 static struct mailbox *refusing;
 static bool was_discarded;
 
@@ -447,6 +498,7 @@ int main(void) {
         CASE(test_a_mailbox_outlives_its_loop_until_its_cells_are_home),
         CASE(test_L_8_L_11_accepted_posts_are_discarded_at_close_and_later_ones_refused),
         CASE(test_L_11_what_was_accepted_while_the_loop_closed_is_run_or_discarded),
+        CASE(test_L_11_a_close_in_the_middle_of_a_post_loses_nothing),
         CASE(test_L_11_a_refused_node_stays_the_posters),
         CASE(test_a_mailbox_that_outlives_its_loop_uses_nothing_of_it),
         CASE(test_a_mailbox_that_outlives_its_loop_asks_no_fault_plan),

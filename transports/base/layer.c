@@ -173,6 +173,11 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
     }
 }
 
+bool tram__layer_may_read(const struct layer *layer) {
+    const struct layer_stack *stack = transport_stack(layer->transport);
+    return layer->held || layer->below || stack->window_size || stack->below_ended;
+}
+
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
     struct layer_stack *stack = transport_stack(transport);
     int status = 0;
