@@ -10,6 +10,9 @@
  * By count (--rounds): all connections ask, then all answers are read, and so on, a fixed number of times. No
  * clock decides anything, so a server that runs fifty times slower under a tool does the same work.
  *
+ * With --tls the same through TLS, by OpenSSL on the sockets; with --churn and --resume all but the first connection
+ * resume a session.
+ *
  * Every byte that comes back is compared: the bytes of a connection are a piece of one long pattern, at a place
  * that differs from connection to connection and moves on with every byte.
  */
@@ -33,6 +36,13 @@
 
 #include <dirent.h>
 
+#ifdef LOAD_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#else
+typedef struct ssl_st SSL;
+#endif
+
 enum {
     PATTERN_PERIOD = 65521, /* prime: no size of message divides it */
     CHUNK = 256 * 1024,     /* most bytes for one send or receive */
@@ -48,6 +58,8 @@ static struct {
     size_t size;
     unsigned depth;
     bool churn;
+    bool tls;
+    bool resume; /* a session of an earlier connection */
     uint64_t warmup_ms;
     uint64_t window_ms;
     uint64_t rounds;
@@ -281,6 +293,7 @@ static void print_accounts(const struct account *begin, const struct account *en
 
 struct connection {
     int fd;
+    SSL *ssl;           /* with --tls */
     uint32_t events;    /* what epoll watches for */
     uint64_t place;     /* where in the pattern its bytes begin */
     uint64_t asked;     /* bytes that are to be sent, */
@@ -293,6 +306,123 @@ static struct connection *connections;
 static int epoll;
 static uint64_t requests_done;
 static uint64_t connections_made;
+
+/* ---- TLS: as send and recv, on a socket that has an SSL ---- */
+
+#ifdef LOAD_TLS
+static SSL_CTX *context;
+static SSL_SESSION *session; /* the newest that a server gave */
+
+static int keep_session(SSL *ssl, SSL_SESSION *given) {
+    (void)ssl;
+    SSL_SESSION_free(session);
+    session = given;
+    return 1;
+}
+
+static void prepare_tls(void) {
+    context = SSL_CTX_new(TLS_client_method());
+    if (context == NULL) {
+        fail("SSL_CTX_new");
+    }
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, keep_session);
+}
+
+static void begin_tls(struct connection *connection) {
+    connection->ssl = SSL_new(context);
+    if (connection->ssl == NULL || !SSL_set_fd(connection->ssl, connection->fd) ||
+        (plan.resume && session != NULL && !SSL_set_session(connection->ssl, session))) {
+        fail("SSL_new");
+    }
+    SSL_set_connect_state(connection->ssl);
+}
+
+/* The socket blocks still. */
+static void shake_hands(struct connection *connection) {
+    if (SSL_do_handshake(connection->ssl) != 1) {
+        fail("handshake: %s", ERR_reason_error_string(ERR_peek_error()));
+    }
+}
+
+/* A negative result as of send(2), or 0 at the end of the stream. */
+static ssize_t failed(struct connection *connection, int result) {
+    int error = SSL_get_error(connection->ssl, result);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (error == SSL_ERROR_ZERO_RETURN) {
+        return 0;
+    }
+    if (error == SSL_ERROR_SSL) {
+        fail("TLS: %s", ERR_reason_error_string(ERR_peek_error()));
+    }
+    return errno != 0 ? -1 : 0;
+}
+
+static ssize_t transmit(struct connection *connection, const void *bytes, size_t size) {
+    size_t sent;
+    if (connection->ssl == NULL) {
+        return send(connection->fd, bytes, size, MSG_NOSIGNAL);
+    }
+    int result = SSL_write_ex(connection->ssl, bytes, size, &sent);
+    return result > 0 ? (ssize_t)sent : failed(connection, result);
+}
+
+static ssize_t receive(struct connection *connection, void *memory, size_t size) {
+    size_t came;
+    if (connection->ssl == NULL) {
+        return recv(connection->fd, memory, size, 0);
+    }
+    int result = SSL_read_ex(connection->ssl, memory, size, &came);
+    return result > 0 ? (ssize_t)came : failed(connection, result);
+}
+
+/* Its handshake waits for the server, and cannot go on by writing. */
+static bool must_read(const struct connection *connection) {
+    return connection->ssl != NULL && SSL_want_read(connection->ssl);
+}
+
+static void close_connection(struct connection *connection) {
+    if (connection->ssl != NULL) {
+        SSL_shutdown(connection->ssl);
+        SSL_free(connection->ssl);
+        connection->ssl = NULL;
+    }
+    close(connection->fd);
+}
+#else
+static void prepare_tls(void) {
+    fail("--tls: libssl-dev was not installed when this was built");
+}
+
+static void begin_tls(struct connection *connection) {
+    (void)connection;
+}
+
+static void shake_hands(struct connection *connection) {
+    (void)connection;
+}
+
+static ssize_t transmit(struct connection *connection, const void *bytes, size_t size) {
+    return send(connection->fd, bytes, size, MSG_NOSIGNAL);
+}
+
+static ssize_t receive(struct connection *connection, void *memory, size_t size) {
+    return recv(connection->fd, memory, size, 0);
+}
+
+static bool must_read(const struct connection *connection) {
+    (void)connection;
+    return false;
+}
+
+static void close_connection(struct connection *connection) {
+    close(connection->fd);
+}
+#endif
 
 static int open_socket(int flags) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
@@ -343,13 +473,13 @@ static void watch(struct connection *connection, int operation, uint32_t events)
 static void send_some(struct connection *connection) {
     while (connection->sent < connection->asked) {
         uint64_t left = connection->asked - connection->sent;
-        ssize_t count = send(connection->fd, pattern_at(connection->place + connection->sent),
-                             left < CHUNK ? left : CHUNK, MSG_NOSIGNAL);
-        if (count < 0) {
-            if (errno == EAGAIN) {
+        ssize_t count =
+            transmit(connection, pattern_at(connection->place + connection->sent), left < CHUNK ? left : CHUNK);
+        if (count <= 0) {
+            if (count < 0 && errno == EAGAIN) {
                 return;
             }
-            fail("send: %s", strerror(errno));
+            fail("send: %s", count == 0 ? "the server closed" : strerror(errno));
         }
         connection->sent += (uint64_t)count;
     }
@@ -357,7 +487,7 @@ static void send_some(struct connection *connection) {
 
 /* Compares what has come; returns how many bytes, 0 if nothing is there. */
 static size_t receive_some(struct connection *connection, size_t most) {
-    ssize_t count = recv(connection->fd, received, most, 0);
+    ssize_t count = receive(connection, received, most);
     if (count <= 0) {
         if (count < 0 && errno == EAGAIN) {
             return 0;
@@ -376,6 +506,10 @@ static size_t receive_some(struct connection *connection, size_t most) {
 
 /* ---- By window ---- */
 
+static uint32_t wanted(const struct connection *connection) {
+    return connection->sent < connection->asked && !must_read(connection) ? EPOLLIN | EPOLLOUT : EPOLLIN;
+}
+
 static void ask(struct connection *connection, uint64_t count, uint64_t now) {
     for (uint64_t i = 0; i < count; i++) {
         uint64_t number = connection->asked / plan.size;
@@ -383,7 +517,7 @@ static void ask(struct connection *connection, uint64_t count, uint64_t now) {
         connection->asked += plan.size;
     }
     send_some(connection);
-    uint32_t events = connection->sent < connection->asked ? EPOLLIN | EPOLLOUT : EPOLLIN;
+    uint32_t events = wanted(connection);
     if (events != connection->events) {
         watch(connection, EPOLL_CTL_MOD, events);
     }
@@ -405,25 +539,31 @@ static void connect_again(struct connection *connection) {
     begin_content(connection);
     connection->asked_at[0] = now_ns();
     connection->asked = plan.size;
-    if (connect_socket(connection->fd)) {
+    bool connected = connect_socket(connection->fd);
+    if (plan.tls) {
+        begin_tls(connection);
+    }
+    if (connected) {
         send_some(connection);
     }
-    bool all_sent = connection->sent == connection->asked;
-    watch(connection, EPOLL_CTL_ADD, all_sent ? EPOLLIN : EPOLLIN | EPOLLOUT);
+    watch(connection, EPOLL_CTL_ADD, wanted(connection));
 }
 
 static void handle_churn(struct connection *connection, uint32_t events, bool measuring) {
-    if (connection->sent < connection->asked && (events & EPOLLOUT)) {
+    if (connection->sent < connection->asked && (plan.tls || (events & EPOLLOUT))) {
         send_some(connection);
-        if (connection->sent == connection->asked) {
-            watch(connection, EPOLL_CTL_MOD, EPOLLIN);
+        if (wanted(connection) != connection->events) {
+            watch(connection, EPOLL_CTL_MOD, wanted(connection));
+        }
+        if (connection->sent < connection->asked) {
+            return;
         }
     }
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) {
         uint64_t before = connection->returned;
         receive_some(connection, sizeof(received));
         if (account_answers(connection, before, now_ns(), measuring) > 0) {
-            close(connection->fd);
+            close_connection(connection);
             connect_again(connection);
         }
     }
@@ -453,6 +593,10 @@ static void start_connections(void) {
         connection->fd = open_socket(0);
         connect_socket(connection->fd);
         begin_content(connection);
+        if (plan.tls) {
+            begin_tls(connection);
+            shake_hands(connection);
+        }
         fcntl(connection->fd, F_SETFL, O_NONBLOCK);
         watch(connection, EPOLL_CTL_ADD, EPOLLIN);
     }
@@ -516,15 +660,15 @@ static void connect_one(struct connection *connection) {
     setsockopt(connection->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     connect_socket(connection->fd);
     begin_content(connection);
+    if (plan.tls) {
+        begin_tls(connection);
+        shake_hands(connection);
+    }
 }
 
 static void ask_one(struct connection *connection) {
     connection->asked += plan.size * plan.depth;
     send_some(connection);
-}
-
-static void close_one(struct connection *connection) {
-    close(connection->fd);
 }
 
 /*
@@ -547,7 +691,7 @@ static void run_rounds(void) {
         for_each(ask_one);
         for_each(receive_all);
         if (churn) {
-            for_each(close_one);
+            for_each(close_connection);
         }
     }
     /* The server answers this one after it has seen the last of the others. */
@@ -559,7 +703,7 @@ static void run_rounds(void) {
 /* ---- What it is told ---- */
 
 static void usage(FILE *out) {
-    fputs("usage: load --port P [--connections C] [--size BYTES] [--depth D] [--churn]\n"
+    fputs("usage: load --port P [--connections C] [--size BYTES] [--depth D] [--churn] [--tls [--resume]]\n"
           "            [--warmup-ms N] [--window-ms N] [--pid SERVER] [--cpus SERVER,OWN] | --rounds N\n",
           out);
 }
@@ -583,6 +727,11 @@ static void read_arguments(int argc, char **argv) {
         }
         if (strcmp(name, "--churn") == 0) {
             plan.churn = true;
+            continue;
+        }
+        if (strcmp(name, "--tls") == 0 || strcmp(name, "--resume") == 0) {
+            plan.tls = true;
+            plan.resume |= name[2] == 'r';
             continue;
         }
         const char *value = argv[++i];
@@ -620,6 +769,9 @@ static void read_arguments(int argc, char **argv) {
 int main(int argc, char **argv) {
     read_arguments(argc, argv);
     make_pattern();
+    if (plan.tls) {
+        prepare_tls();
+    }
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;

@@ -7,9 +7,9 @@
  * get, gets, set, add, replace, append, prepend, cas, delete, incr, decr, touch, flush_all, stats, version, verbosity,
  * quit; noreply; values up to 1 MiB. The oldest of a worker's values make room for new ones.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,7 @@ static size_t cost(const item *it) {
 }
 
 static void item_free(item *it) {
-    tram_buffer_release(it->value);
+    tram_buffer_release(it ? it->value : NULL);
     free(it);
 }
 
@@ -110,9 +110,8 @@ static void grow(shard *own) {
     LIST_INSERT_HEAD(bucket_of(own, it->hash), it, bucket);
 }
 
-/* Puts an item in the place of the one with its key, and lets the oldest go. */
-static void link_item(shard *own, item *it) {
-    item *old = find(own, it->hash, it->key, it->key_size);
+/* Puts an item in the place of the old one with its key, if there is one, and lets the oldest go. */
+static void link_item(shard *own, item *it, item *old) {
     if (old)
         unlink_item(own, old);
     if (own->counts[ITEMS] >= own->bucket_count)
@@ -135,14 +134,10 @@ static void flush(shard *own) {
 
 /* ---- A command: filled in by the client's worker, carried out by the key's ---- */
 
-/* Commands by their letter: those that store are in upper case. */
-static const struct {
-    const char *name;
-    char letter;
-} verbs[] = {{"get", 'g'},       {"gets", 'c'},    {"set", 'S'},       {"add", 'A'},    {"replace", 'R'},
-             {"append", 'E'},    {"prepend", 'P'}, {"cas", 'C'},       {"delete", 'd'}, {"incr", 'i'},
-             {"decr", 'e'},      {"touch", 't'},   {"flush_all", 'f'}, {"stats", 's'},  {"version", 'v'},
-             {"verbosity", 'o'}, {"quit", 'q'}};
+/* Each command behind its letter: those that store are in upper case. */
+static const char *const verbs[] = {"g get",       "c gets",  "S set",     "A add",       "R replace", "E append",
+                                    "P prepend",   "C cas",   "d delete",  "i incr",      "e decr",    "t touch",
+                                    "f flush_all", "s stats", "v version", "o verbosity", "q quit"};
 
 typedef struct command {
     char verb;
@@ -165,18 +160,8 @@ static bool is_get(const command *it) {
     return it->verb == 'g' || it->verb == 'c';
 }
 
-static bool is_store(const command *it) {
-    return it->verb >= 'A' && it->verb <= 'Z';
-}
-
-static int64_t expiry(int64_t given) {
-    return given == 0 ? 0 : given < 0 ? 1 : given <= MONTH ? time(NULL) + given : given;
-}
-
-static void get(shard *own, command *it) {
-    item *found = find(own, it->hash, it->key, it->key_size);
+static void get(shard *own, command *it, item *found) {
     own->counts[GETS_DONE]++;
-    it->value = NULL;
     if (!found)
         return;
     own->counts[HITS]++;
@@ -190,9 +175,9 @@ static void get(shard *own, command *it) {
 /* append and prepend: the new item gets both values and what the old one had. */
 static const char *extend(const item *old, item *new, bool before) {
     const item *first = before ? new : old, *second = before ? old : new;
-    if (value_size(old) + value_size(new) > VALUE_MAX)
-        return "SERVER_ERROR object too large for cache";
     size_t size = value_size(first) + tram_buffer_size(second->value);
+    if (size > VALUE_MAX + 2)
+        return "SERVER_ERROR object too large for cache";
     char *bytes = malloc(size);
     if (bytes) {
         memcpy(bytes, tram_buffer_data(first->value), value_size(first));
@@ -209,8 +194,7 @@ static const char *extend(const item *old, item *new, bool before) {
     return NULL;
 }
 
-static const char *store(shard *own, command *it) {
-    item *old = find(own, it->hash, it->key, it->key_size);
+static const char *store(shard *own, command *it, item *old) {
     own->counts[SETS]++;
     if (it->verb == 'C' && !old)
         return "NOT_FOUND";
@@ -221,36 +205,30 @@ static const char *store(shard *own, command *it) {
     const char *wrong = it->verb == 'E' || it->verb == 'P' ? extend(old, it->stored, it->verb == 'P') : NULL;
     if (wrong)
         return wrong;
-    link_item(own, it->stored);
+    link_item(own, it->stored, old);
     it->stored = NULL;
     return "STORED";
 }
 
-static bool parse_number(const char *text, size_t size, uint64_t *ret_number) {
+static bool parse_number(tram_bytes text, uint64_t *ret_number) {
     uint64_t number = 0;
-    for (size_t i = 0; i < size; i++) {
-        uint64_t digit = (uint64_t)(text[i] - '0');
+    for (size_t i = 0; i < text.size; i++) {
+        uint64_t digit = (uint64_t)(text.data[i] - '0');
         if (digit > 9 || number > (UINT64_MAX - digit) / 10)
             return false;
         number = number * 10 + digit;
     }
     *ret_number = number;
-    return size != 0;
+    return text.size != 0;
 }
 
 /* The answer is the new number, which is also the value that is found. */
-static const char *count(shard *own, command *it) {
-    item *found = find(own, it->hash, it->key, it->key_size);
+static const char *count(shard *own, command *it, item *found) {
     uint64_t number;
     char text[24];
-    if (!found)
-        return "NOT_FOUND";
-    if (!parse_number(tram_buffer_data(found->value), value_size(found), &number))
+    if (!parse_number((tram_bytes){tram_buffer_data(found->value), value_size(found)}, &number))
         return "CLIENT_ERROR cannot increment or decrement non-numeric value";
-    if (it->verb == 'i')
-        number += it->number;
-    else
-        number = number > it->number ? number - it->number : 0;
+    number = it->verb == 'i' ? number + it->number : number > it->number ? number - it->number : 0;
     int size = snprintf(text, sizeof text, "%" PRIu64 "\r\n", number);
     tram_buffer *value = tram_buffer_copy(text, (size_t)size);
     if (!value)
@@ -263,10 +241,7 @@ static const char *count(shard *own, command *it) {
     return NULL;
 }
 
-static const char *change(shard *own, command *it) {
-    item *found = find(own, it->hash, it->key, it->key_size);
-    if (!found)
-        return "NOT_FOUND";
+static const char *change(shard *own, command *it, item *found) {
     if (it->verb == 't') {
         found->expires = it->expires;
         return "TOUCHED";
@@ -277,21 +252,23 @@ static const char *change(shard *own, command *it) {
 
 /* On the worker that owns the key. */
 static void execute(shard *own, command *it) {
+    bool of_all = it->verb == 'f' || it->verb == 's';
+    item *found = of_all ? NULL : find(own, it->hash, it->key, it->key_size);
     it->reply = NULL;
     it->value = NULL;
     if (is_get(it))
-        get(own, it);
-    else if (is_store(it))
-        it->reply = store(own, it);
-    else if (it->verb == 'i' || it->verb == 'e')
-        it->reply = count(own, it);
+        get(own, it, found);
+    else if (isupper(it->verb))
+        it->reply = store(own, it, found);
     else if (it->verb == 'f')
         flush(own);
     else if (it->verb == 's')
         for (size_t i = 0; i < COUNTS; i++)
             it->totals[i] += own->counts[i];
+    else if (!found)
+        it->reply = "NOT_FOUND";
     else
-        it->reply = change(own, it);
+        it->reply = it->verb == 'i' || it->verb == 'e' ? count(own, it, found) : change(own, it, found);
 }
 
 /* ---- Clients ---- */
@@ -313,8 +290,7 @@ static void client_drop(void *arg) {
         return;
     tram_input_fini(&self->input);
     tram_buffer_release(self->now.value);
-    if (self->now.stored)
-        item_free(self->now.stored);
+    item_free(self->now.stored);
     free(self);
 }
 
@@ -363,8 +339,7 @@ static int answer_stats(client *self) {
 }
 
 static int answer(client *self) {
-    if (self->now.stored) /* it was not */
-        item_free(self->now.stored);
+    item_free(self->now.stored); /* it was not */
     self->now.stored = NULL;
     if (self->now.value)
         return answer_value(self);
@@ -376,8 +351,7 @@ static int came_back(tram_loop *loop, void *arg) {
     client *self = arg;
     (void)loop;
     self->is_back = true;
-    if (self->base.transport)
-        tram_input_resume(&self->input);
+    tram_input_resume(&self->input);
     client_drop(self);
     return 0;
 }
@@ -393,12 +367,10 @@ static int carry_out(tram_loop *loop, void *arg) {
 
 /* 0: it is carried out. -EAGAIN: it is on its way; its bytes stay in the input, and are parsed anew when it is back. */
 static int run_at(client *self, shard *target) {
-    if (self->is_back) {
-        self->is_back = false;
-        return 0;
-    }
-    if (target == self->own) {
+    if (!self->is_back && target == self->own)
         execute(target, &self->now);
+    if (self->is_back || target == self->own) {
+        self->is_back = false;
         return 0;
     }
     self->target = target;
@@ -458,40 +430,35 @@ static bool is(tram_bytes word, const char *text) {
 
 static char verb_of(tram_bytes word) {
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-        if (is(word, verbs[i].name))
-            return verbs[i].letter;
+        if (is(word, verbs[i] + 2))
+            return *verbs[i];
     return 0;
-}
-
-static bool number_of(tram_bytes word, uint64_t *ret_number) {
-    return parse_number(word.data, word.size, ret_number);
 }
 
 static bool time_of(tram_bytes word, int64_t *ret_expires) {
     bool minus = word.size > 1 && *word.data == '-';
     uint64_t number;
-    if (!parse_number(word.data + minus, word.size - minus, &number) || number > INT64_MAX)
+    if (!parse_number((tram_bytes){word.data + minus, word.size - minus}, &number) || number > INT64_MAX)
         return false;
-    *ret_expires = expiry(minus ? -1 : (int64_t)number);
+    *ret_expires = minus ? 1 : (int64_t)number + (number && number <= MONTH ? time(NULL) : 0);
     return true;
 }
 
 static int get_keys(client *self, tram_bytes line, size_t begin) {
     size_t at = self->step ? self->step : begin;
-    const char *wrong = NULL;
-    while (at < line.size && !wrong) {
+    while (at < line.size) {
         const char *key = line.data + at, *space = memchr(key, ' ', line.size - at);
         size_t size = space ? (size_t)(space - key) : line.size - at;
-        self->step = at;
         if (size && !set_key(&self->now, key, size))
-            wrong = "CLIENT_ERROR bad command line format";
-        int status = size && !wrong ? run(self) : 0;
+            break;
+        self->step = at;
+        int status = size ? run(self) : 0;
         if (status)
             return status;
         at += size + 1;
     }
     self->step = 0;
-    return reply(self, wrong ? wrong : "END");
+    return reply(self, at < line.size ? "CLIENT_ERROR bad command line format" : "END");
 }
 
 static item *new_item(const command *it, uint32_t flags, tram_bytes data) {
@@ -514,14 +481,13 @@ static int begin_store(client *self, const tram_bytes *words, size_t count) {
     tram_bytes data;
     size_t needed = it->verb == 'C' ? 6 : 5;
     bool good = count >= needed && count <= needed + 1 && set_key(it, words[1].data, words[1].size) &&
-                number_of(words[2], &flags) && flags <= UINT32_MAX && time_of(words[3], &it->expires) &&
-                number_of(words[4], &size) && (it->verb != 'C' || number_of(words[5], &it->number));
+                parse_number(words[2], &flags) && flags <= UINT32_MAX && time_of(words[3], &it->expires) &&
+                parse_number(words[4], &size) && size <= SIZE_MAX - 2 &&
+                (it->verb != 'C' || parse_number(words[5], &it->number));
     if (!good)
         return reply(self, "CLIENT_ERROR bad command line format");
     it->noreply = count > needed && is(words[needed], "noreply");
     if (size > VALUE_MAX) {
-        if (size > SIZE_MAX - 2)
-            return TRAM_ELIMIT;
         self->skip = (size_t)size + 2;
         return reply(self, "SERVER_ERROR object too large for cache");
     }
@@ -540,7 +506,7 @@ static int begin_change(client *self, const tram_bytes *words) {
     command *it = &self->now;
     if (!set_key(it, words[1].data, words[1].size))
         return reply(self, "CLIENT_ERROR bad command line format");
-    if ((it->verb == 'i' || it->verb == 'e') && !number_of(words[2], &it->number))
+    if ((it->verb == 'i' || it->verb == 'e') && !parse_number(words[2], &it->number))
         return reply(self, "CLIENT_ERROR invalid numeric delta argument");
     if (it->verb == 't' && !time_of(words[2], &it->expires))
         return reply(self, "CLIENT_ERROR invalid exptime argument");
@@ -551,28 +517,20 @@ static int begin(client *self, tram_bytes line) {
     tram_bytes words[WORDS_MAX] = {{"", 0}};
     size_t count = split(line, words);
     self->now.verb = verb_of(words[0]);
-    self->now.noreply = count > 1 && is(words[count - 1], "noreply");
-    switch (is_store(&self->now) ? 'S' : self->now.verb) {
-    case 'g':
-    case 'c':
-        self->now.noreply = false;
-        return count < 2 ? reply(self, "ERROR") : get_keys(self, line, (size_t)(words[1].data - line.data));
-    case 'S':
-        return begin_store(self, words, count);
-    case 'f':
-    case 's':
-        return run_everywhere(self);
-    case 'v':
-        return reply(self, "VERSION " TRAM_VERSION_STRING);
-    case 'o':
-        return reply(self, "OK");
-    case 'q':
-        return tram_transport_close(self->base.transport);
-    case 0:
+    bool gets = is_get(&self->now);
+    char verb = self->now.verb;
+    self->now.noreply = !gets && count > 1 && is(words[count - 1], "noreply");
+    if (!verb || (gets && count < 2))
         return reply(self, "ERROR");
-    default:
-        return begin_change(self, words);
-    }
+    if (gets)
+        return get_keys(self, line, (size_t)(words[1].data - line.data));
+    if (isupper(verb))
+        return begin_store(self, words, count);
+    if (verb == 'f' || verb == 's')
+        return run_everywhere(self);
+    if (verb == 'v' || verb == 'o')
+        return reply(self, verb == 'v' ? "VERSION " TRAM_VERSION_STRING : "OK");
+    return verb == 'q' ? tram_transport_close(self->base.transport) : begin_change(self, words);
 }
 
 static int take(client *self, tram_input *input) {
@@ -611,6 +569,7 @@ static const tram_protocol_ops client_ops = {
     .eof_received = tram_input_eof_received,
     .pause_writing = tram_input_pause_writing,
     .resume_writing = tram_input_resume_writing,
+    .closing = tram_input_closing,
     .released = client_released,
 };
 

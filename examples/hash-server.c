@@ -179,6 +179,7 @@ static const tram_protocol_ops client_ops = {
     .eof_received = tram_input_eof_received,
     .pause_writing = tram_input_pause_writing, /* one who does not read his answers gets no more of them */
     .resume_writing = tram_input_resume_writing,
+    .closing = tram_input_closing,
     .connection_lost = client_lost,
     .released = client_released,
 };

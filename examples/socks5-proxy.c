@@ -218,6 +218,12 @@ static int client_received(tram_protocol *protocol, const void *data, size_t siz
     return tram_input_feed(&((link *)protocol)->input, data, size);
 }
 
+/* A request that came is answered; what follows then ends by itself. */
+static int client_closing(tram_protocol *protocol, uint64_t deadline_ns) {
+    (void)deadline_ns;
+    return tram_input_end(&((link *)protocol)->input);
+}
+
 static int client_lost(tram_protocol *protocol, const tram_error *error) {
     link *self = (link *)protocol;
     (void)error;
@@ -234,6 +240,7 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
     static const tram_protocol_ops ops = {.connection_made = client_made,
                                           .data_received = client_received,
                                           .connection_lost = client_lost,
+                                          .closing = client_closing,
                                           .released = client_released};
     (void)arg;
     link *self = (link *)calloc(1, sizeof *self);

@@ -42,6 +42,8 @@ static const argument_spec arguments[] = {
     {"--rate", "R", "open loop: requests per second, of all connections together", ARGUMENT_REAL, &plan.rate, 0.001,
      1e8, NULL},
     {"--churn", NULL, "connect, send one request and close, again and again", ARGUMENT_FLAG, &plan.churn, 0, 0, NULL},
+    {"--reconnect", NULL, "when the target ends a connection in good order, connect anew and repeat what has no answer",
+     ARGUMENT_FLAG, &plan.reconnect, 0, 0, NULL},
     {"--timeout-ms", "N", "to connect, and for the first answer (5000)", ARGUMENT_COUNT, &plan.timeout_ms, 1, 3600000,
      NULL},
     {"--tls", NULL, "speak TLS", ARGUMENT_FLAG, &plan.tls, 0, 0, NULL},
@@ -63,7 +65,9 @@ static const program_info this_program = {
              "whole cycle from connect to close.\n\n"
              "The measurement starts when all connections gave a first answer, or failed. A lost connection "
              "stays\n"
-             "lost. SIGINT and SIGTERM end the measurement early, with the report.\n\n"
+             "lost, unless --reconnect is given and it ended in good order, between two answers: requests that it\n"
+             "left open are sent again on the next, and count from when they were sent first.\n"
+             "SIGINT and SIGTERM end the measurement early, with the report.\n\n"
              "exit codes: 0 all is well, 1 runtime trouble, 2 bad usage, 3 wrong data came back,\n"
              "4 no connection could be made, 5 there were other errors (connections lost, answers missing)",
     .arguments = arguments,
@@ -78,6 +82,10 @@ static bool plan_makes_sense(void) {
     if (!plan.tls &&
         (plan.tls_setup.ca != NULL || plan.tls_setup.insecure || plan.tls_setup.alpn != NULL || plan.resume)) {
         complain(&this_program, "--ca, --insecure, --alpn and --resume go with --tls");
+        return false;
+    }
+    if (plan.churn && plan.reconnect) {
+        complain(&this_program, "--reconnect: with --churn each request has a connection of its own");
         return false;
     }
     if (plan.churn && plan.pipeline > 1) {

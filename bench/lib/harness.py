@@ -26,6 +26,14 @@ LABELS = {
     "libevent_bufferevent": "libevent bufferevent",
     "asio": "Boost.Asio",
 }
+# The same for echo servers behind TLS; their options are certificate()'s.
+TLS_FLOOR = "openssl_tls"
+TLS_LABELS = {
+    "openssl_tls": "OpenSSL over epoll",
+    "tram_tls": "tram, TLS",
+    "libevent_tls": "libevent bufferevent_openssl",
+    "asio_tls": "Boost.Asio ssl::stream",
+}
 LISTENING = re.compile(r"^listening on 127\.0\.0\.1:(\d+)$")
 
 
@@ -101,6 +109,21 @@ def build(programs):
     skipped = build_targets(lambda missing: ["bench-load"] + [f"bench-server-{name}" for name in programs
                                                               if name not in missing])
     return [name for name in programs if name not in skipped], skipped
+
+
+def certificate():
+    """[chain, key]: files with a certificate that servers show, P-256, signed by itself; made once."""
+    folder = BUILD / "certificate"
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    if not chain.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                               "-days", "3650", "-subj", "/CN=localhost", "-keyout", key, "-out", f"{chain}.new"],
+                              capture_output=True, text=True, check=False)
+        if made.returncode:
+            raise BenchError(f"openssl req: {made.stderr}")
+        os.rename(f"{chain}.new", chain)
+    return [str(chain), str(key)]
 
 
 class Server:

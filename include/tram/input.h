@@ -142,6 +142,13 @@ TRAM_API int tram_input_resume(tram_input *input);
 
 TRAM_API bool tram_input_is_paused(const tram_input *input);
 
+/*
+ * The protocol is asked to end (`closing` in tram/protocol.h): its transport is closed once all that came was parsed,
+ * at once perhaps. What may still be to do is waited for: a message that is there in part, and pauses. Returns 0, for
+ * `closing` to return. Without a transport nothing is closed.
+ */
+TRAM_API int tram_input_end(tram_input *input);
+
 /* ---- Taking messages ---- */
 
 /* The next line, without the LF or CRLF that ends it, which lies behind the view. */
@@ -200,13 +207,14 @@ TRAM_API void tram_input_rewind(tram_input *input);
 
 /*
  * Entries for the table of a protocol whose struct begins with a tram_protocol and then a tram_input: they feed the
- * input, and pause it while too much is queued for writing. Its factory calls tram_input_init(), its `released`
- * tram_input_fini().
+ * input, pause it while too much is queued for writing, and answer what came before they end. Its factory calls
+ * tram_input_init(), its `released` tram_input_fini().
  */
 TRAM_API int tram_input_data_received(tram_protocol *protocol, const void *data, size_t size);
 TRAM_API int tram_input_eof_received(tram_protocol *protocol);
 TRAM_API int tram_input_pause_writing(tram_protocol *protocol);
 TRAM_API int tram_input_resume_writing(tram_protocol *protocol);
+TRAM_API int tram_input_closing(tram_protocol *protocol, uint64_t deadline_ns);
 
 TRAM_END_DECLS
 

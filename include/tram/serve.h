@@ -7,8 +7,12 @@
  *     }
  *
  * A runtime with a worker on each CPU serves until SIGTERM or SIGINT, and then ends in good order (tram/runtime.h). The
- * first line on standard output says "listening on HOST:PORT". What goes wrong is said on standard error, in words and
- * with a hint where there is one. Nothing else of tram writes anywhere, nor handles signals unasked.
+ * first line on standard output says "listening on HOST:PORT". Sockets that systemd passes (tram/inherit.h) are served
+ * instead of host and port. Where it wants to hear of a service ($NOTIFY_SOCKET, Type=notify), it is told READY=1;
+ * STOPPING=1 as soon as a signal ends it; RELOADING=1, and then MAINPID, by who takes the listeners over
+ * (NotifyAccess=all); and WATCHDOG=1 as long as all workers answer ($WATCHDOG_USEC). What goes wrong is said on
+ * standard error, in words and with a hint where there is one. Nothing else of tram writes anywhere, nor handles
+ * signals unasked.
  */
 #ifndef TRAM_SERVE_H
 #define TRAM_SERVE_H
@@ -42,7 +46,11 @@ typedef struct tram_serve_options {
     int (*prepare)(void *arg);
     const tram_server_options *server;   /* NULL: the defaults */
     const tram_runtime_options *runtime; /* `workers` and `name` are those above; signals are handled */
-    uintptr_t reserved[7];               /* must be 0 */
+    /* A path, or "@NAME" in the abstract space: the listeners are taken over from the process that offers them there,
+     * where there is one, and offered to the next, so that a restart loses nobody. When that serves, this one ends as
+     * after SIGTERM. NULL: neither. */
+    const char *inherit;
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_serve_options;
 
 /*
@@ -52,8 +60,9 @@ typedef struct tram_serve_options {
 TRAM_API int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_options *options);
 
 /*
- * The same with what the command line says: --host H, --port P, --workers N, --help, and those of options->arguments,
- * as "--port 80" or "--port=80". --help is printed on standard output and returns 0; TRAM_EVALUE for anything unknown.
+ * The same with what the command line says: --host H, --port P, --workers N, --inherit PATH, --help, and those of
+ * options->arguments, as "--port 80" or "--port=80". --help is printed on standard output and returns 0; TRAM_EVALUE
+ * for anything unknown.
  */
 TRAM_API int tram_serve_main(int argc, char **argv, tram_protocol_factory factory, void *arg,
                              const tram_serve_options *options);

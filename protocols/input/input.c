@@ -148,6 +148,11 @@ static int run_parser(tram_input *input) {
 
 static int parse_later(tram_input *input);
 
+/* Everything that came was parsed, and nobody wants the parser to wait. */
+static bool is_done(const tram_input *input) {
+    return !(input->flags & (INPUT_PARSING | INPUT_PAUSED)) && !tram_input_size(input);
+}
+
 /* Parses, keeps the rest. The parser may have paused, been refused something, and resumed. */
 static int parse_and_keep(tram_input *input) {
     int status = is_due(input) ? run_parser(input) : 0;
@@ -156,6 +161,8 @@ static int parse_and_keep(tram_input *input) {
         status = kept;
     if (status)
         return status;
+    if (unlikely(input->flags & INPUT_ENDING) && is_done(input) && transport_of(input))
+        return tram_transport_close(transport_of(input));
     hold_reading(input);
     bool again = input->flags & INPUT_REFUSED && !(input->flags & INPUT_PAUSED);
     return unlikely(again) ? parse_later(input) : 0;
@@ -202,7 +209,8 @@ static void resumed_discarded(void *arg) {
 /* On a connection by the loop, without one at once; after its end never. */
 static int parse_later(tram_input *input) {
     tram_transport *transport = transport_of(input);
-    if (!is_due(input) || (!transport && input->flags & INPUT_CONNECTED))
+    bool wanted = is_due(input) || (input->flags & INPUT_ENDING && is_done(input));
+    if (!wanted || (!transport && input->flags & INPUT_CONNECTED))
         return 0;
     if (!transport)
         return parse_and_keep(input);
@@ -260,6 +268,12 @@ int tram_input_feed_eof(tram_input *input) {
     return 1;
 }
 
+int tram_input_end(tram_input *input) {
+    tram_transport *transport = transport_of(input);
+    input->flags |= INPUT_ENDING;
+    return transport && is_done(input) ? tram_transport_close(transport) : 0;
+}
+
 /* ---- The callbacks of a protocol with an input ---- */
 
 /* How its struct begins. */
@@ -287,4 +301,9 @@ int tram_input_pause_writing(tram_protocol *protocol) {
 
 int tram_input_resume_writing(tram_protocol *protocol) {
     return tram_input_resume(input_of(protocol));
+}
+
+int tram_input_closing(tram_protocol *protocol, uint64_t deadline_ns) {
+    (void)deadline_ns;
+    return tram_input_end(input_of(protocol));
 }

@@ -23,6 +23,7 @@ enum input_flag {
     INPUT_CONNECTED = 1 << 8,     /* the protocol had a transport when bytes came */
     INPUT_BROKEN = 1 << 9,        /* bytes could not be kept: there is a hole in the stream */
     INPUT_VIEWED = 1 << 10,       /* views outlive the next feed: nothing that they may point into is moved or freed */
+    INPUT_ENDING = 1 << 11,       /* the transport is closed when nothing is left to be parsed */
     INPUT_CLOSES = 1 << 7,        /* feed_eof asked to stay open: the transport is closed when all is parsed */
 };
 

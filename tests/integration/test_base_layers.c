@@ -1,7 +1,7 @@
 /* Rules Y-1 to Y-9: layers between a transport's carrier and its protocol, over each carrier, alone and stacked. */
 #include "support/layers.h"
 #include "support/stream.h"
-#include "transports/base/types.h"
+#include "transports/base/transport.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -88,6 +88,35 @@ static void test_Y_6_who_is_not_ready_hears_released_only(void **state) {
     for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)
         for (size_t i = 0; i < sizeof spoilers / sizeof spoilers[0]; i++)
             fail_released_only(*state, carrier, spoilers[i]);
+}
+
+static tram_transport *told_of;
+
+static void abort_when_made(void *arg, tram_log_level level, const char *line) {
+    (void)arg, (void)level;
+    if (told_of && strstr(line, "made on"))
+        tram_transport_abort(told_of);
+}
+
+/* Debug mode tells it before connection_made, and the log function may call anything. */
+static void test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready(void **state) {
+    struct world *world = *state;
+    world->options.debug = true;
+    world->options.log = abort_when_made;
+    world_reopen(world);
+    for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++) {
+        struct channel channel;
+        channel_open(&channel, world, carrier, 1, &codec_kind);
+        struct recorder *a = channel.a;
+        told_of = channel.first;
+        run_until(world, &a->was_released);
+        told_of = NULL;
+        assert_false(a->made || a->lost);
+        run_to_rest(world);
+        if (!channel.b->was_released && !channel.b->made)
+            tram_transport_abort(channel.second);
+        channel_close(&channel);
+    }
 }
 
 /* A creator's future, and one end whose peer does what the test does. */
@@ -465,6 +494,62 @@ static void aborts(struct world *world, enum carrier carrier, unsigned depth) {
 
 static void test_Y_8_abort_waits_for_no_layer(void **state) {
     EACH(aborts);
+}
+
+/* How servers and runtimes end what they have. */
+static void by_close_clients(tram_transport *transport) {
+    tram__transport_close_gracefully(transport);
+}
+
+static void by_drain(tram_transport *transport) {
+    tram__transport_ending(transport, IO_SHUTDOWN_CLOSE);
+}
+
+static void ended_by_server(struct world *world, enum carrier carrier, unsigned depth) {
+    static void (*const ways[])(tram_transport *) = {by_close_clients, by_drain};
+    for (size_t way = 0; way < 2; way++) {
+        struct channel channel;
+        channel_open_made(&channel, world, carrier, depth);
+        channel.b->quiet_data = true;
+        write_pattern(channel.first, 50000, 0); /* most of it is kept until the peer answers */
+        ways[way](channel.first);
+        assert_true(tram_transport_is_closing(channel.first) || way == 1);
+        run_until(world, &channel.a->was_released);
+        run_until(world, &channel.b->was_released);
+        assert_int_equal(channel.b->received, 50000);
+        assert_pattern(channel.b->bytes, 50000, 0);
+        assert_int_equal(channel.a->lost_code, 0);
+        assert_non_null(strstr(world->trace, "b.eof"));
+        channel_close(&channel);
+    }
+}
+
+static void test_Y_1_V_19_G_2_close_clients_and_a_drain_say_goodbye(void **state) {
+    EACH(ended_by_server);
+}
+
+/* A peer that does not read has until the end of the grace, and then a reset. */
+static void end_of_grace(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    if (carrier != CARRIER_PAIR) {
+        shrink_buffers(channel.first->io.fd);
+        shrink_buffers(channel.second->io.fd);
+    }
+    tram_transport_pause_reading(channel.second);
+    write_pattern(channel.first, 1000000, 0);
+    by_drain(channel.first);
+    run_to_rest(world);
+    assert_false(channel.a->lost);
+    assert_true(tram_transport_get_write_buffer_size(channel.first) > 0);
+    tram__transport_ending(channel.first, IO_SHUTDOWN_ABORT);
+    run_until(world, &channel.a->lost);
+    assert_int_equal(channel.a->lost_code, TRAM_ETIMEOUT);
+    channel_close(&channel);
+}
+
+static void test_Y_1_G_1_the_end_of_a_grace_waits_for_no_layer(void **state) {
+    EACH(end_of_grace);
 }
 
 static void half_closes(struct world *world, enum carrier carrier, unsigned depth) {
@@ -970,6 +1055,7 @@ int main(void) {
         TEST(test_Y_1_Y_6_connection_made_is_held_back_until_layers_are_ready),
         TEST(test_Y_6_bytes_behind_the_last_flight_are_delivered),
         TEST(test_Y_6_who_is_not_ready_hears_released_only),
+        TEST(test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready),
         TEST(test_Y_6_a_failure_is_the_creators_error),
         TEST(test_Y_6_a_layer_has_a_time_to_be_ready),
         TEST(test_Y_6_a_peer_that_leaves_or_talks_nonsense),
@@ -985,6 +1071,8 @@ int main(void) {
         TEST(test_Y_8_T_1_close_waits_for_the_peers_goodbye_and_delivers_nothing),
         TEST(test_Y_8_all_goodbyes_are_under_one_deadline),
         TEST(test_Y_8_abort_waits_for_no_layer),
+        TEST(test_Y_1_V_19_G_2_close_clients_and_a_drain_say_goodbye),
+        TEST(test_Y_1_G_1_the_end_of_a_grace_waits_for_no_layer),
         TEST(test_W_26_a_layer_may_end_its_own_stream_half),
         TEST(test_W_27_a_layer_without_write_eof),
         TEST(test_S_23_writes_after_close_are_dropped),

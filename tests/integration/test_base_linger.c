@@ -158,6 +158,18 @@ static void test_W_31_W_6_writes_are_dropped_meanwhile(void **state) {
     end_peer(world, &wire);
 }
 
+static void test_W_31_W_6_descriptors_are_dropped_meanwhile(void **state) {
+    struct world *world = *state;
+    struct wire wire = open_wire(world, false);
+    int fd = wire.transport->io.fd;
+    uint64_t dropped = world->loop->stats.dropped_writes;
+    assert_int_equal(tram_transport_close_lingering(wire.transport, TRAM_FOREVER), 0);
+    assert_int_equal(tram_transport_send_fds(wire.transport, "x", 1, &fd, 1), 0);
+    assert_int_equal(world->loop->stats.dropped_writes, dropped + 1);
+    assert_true(receive_eof(world, wire.peer));
+    end_peer(world, &wire);
+}
+
 /* As long as bytes are queued it is a close like any other (W-7). */
 static void test_W_31_W_7_a_close_that_still_flushes_may_be_made_to_linger(void **state) {
     struct world *world = *state;
@@ -353,6 +365,7 @@ int main(void) {
         TEST(test_W_31_a_peer_that_has_ended_is_not_waited_for),
         TEST(test_W_31_a_paused_transport_drops_what_comes),
         TEST(test_W_31_W_6_writes_are_dropped_meanwhile),
+        TEST(test_W_31_W_6_descriptors_are_dropped_meanwhile),
         TEST(test_W_31_W_7_a_close_that_still_flushes_may_be_made_to_linger),
         TEST(test_W_31_whoever_changes_the_protocol_changes_nothing),
         TEST(test_W_31_W_30_all_was_sent_so_nothing_cuts_it),

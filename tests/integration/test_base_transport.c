@@ -1237,6 +1237,25 @@ static void test_P_1_T_3_the_log_function_may_end_a_transport_that_is_being_made
     }
 }
 
+static void test_W_5_T_3_the_log_function_may_end_one_whose_send_failed(void **state) {
+    struct world *world = *state;
+    void (*const calls[])(void) = {abort_it, close_it};
+    for (size_t i = 0; i < 2; i++) {
+        logger = (struct logger){.world = world, .word = "send failed", .call = calls[i]};
+        reopen_with_logger(world);
+        struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+        logger.transport = wire.transport;
+        close_with_reset(wire.peer);
+        await_events(wire.fd, POLLERR);
+        write_much();
+        write_much();
+        run_until_traced(world, "released");
+        assert_true(logger.lines >= 1);
+        assert_null(strstr(world->trace, "lost:0 released lost"));
+        world->trace[0] = '\0';
+    }
+}
+
 static void test_P_1_what_the_log_function_writes_pauses_after_connection_made(void **state) {
     struct world *world = *state;
     logger = (struct logger){.word = "made on", .call = write_much};
@@ -1321,6 +1340,7 @@ int main(void) {
         DEBUG(test_T_17_debug_mode_logs_errors_of_the_system),
         DEBUG(test_T_16_T_17_debug_mode_logs_them_after_the_end_is_certain_too),
         DEBUG(test_P_1_T_3_the_log_function_may_end_a_transport_that_is_being_made),
+        DEBUG(test_W_5_T_3_the_log_function_may_end_one_whose_send_failed),
         DEBUG(test_P_1_what_the_log_function_writes_pauses_after_connection_made),
         DEBUG(test_P_1_the_log_function_may_cancel_a_creation),
         DEBUG(test_T_3_the_log_function_may_call_an_end_that_is_there),

@@ -299,6 +299,28 @@ static void test_F_7_a_closing_transport_refuses(void **state) {
     stream_close(&stream);
 }
 
+static int take_all(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    (void)transport, (void)state, (void)pieces, (void)count;
+    return 0;
+}
+
+/* Of a custom transport its maker knows before connection_made. */
+static void test_F_7_not_before_connection_made(void **state) {
+    static const tram_custom_ops ops = {.writelines = take_all, .sendfile_mode = TRAM_SENDFILE_FALLBACK};
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    int file = pattern_file(10);
+    tram_transport *transport;
+    tram_future *future = NULL;
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport), 0);
+    assert_int_equal(tram_loop_sendfile(world->loop, transport, file, 0, 1, NULL, &future), TRAM_ESTATE);
+    assert_null(future);
+    run_until_traced(world, "made");
+    tram_transport_abort(transport);
+    run_until_traced(world, "released");
+    close(file);
+}
+
 static void test_F_7_pipes_cannot_do_it(void **state) {
     struct world *world = *state;
     int through[2], file = pattern_file(10);
@@ -835,6 +857,7 @@ int main(void) {
         CASE(test_F_6_nobody_else_writes_meanwhile),
         CASE(test_F_6_reading_rests_meanwhile),
         CASE(test_F_7_a_closing_transport_refuses),
+        CASE(test_F_7_not_before_connection_made),
         CASE(test_F_7_pipes_cannot_do_it),
         CASE(test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed),
         CASE(test_T_1_F_10_a_file_is_queued_output_of_a_close),

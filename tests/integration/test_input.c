@@ -298,6 +298,61 @@ static void test_a_loop_that_closes_forgets_the_parser(void **state) {
     close(session.peer);
 }
 
+/* rules: G-2, G-3 */
+static void test_an_input_that_is_to_end_parses_what_came_first(void **state) {
+    static const char *const said[] = {"", "a\nb\n", "a\nb", "a\nquit\n"};
+    for (size_t i = 0; i < 4; i++) {
+        struct session session;
+        session_open(&session, *state, 0);
+        tram_input *input = &session.client.input;
+        tram_input_pause(input); /* for an answer, and another for writing */
+        tram_input_pause(input);
+        say(&session, said[i]);
+        run_to_rest(session.world);
+        assert_int_equal(tram_input_end(input), 0);
+        tram_input_resume(input);
+        run_to_rest(session.world);
+        assert_false(session.client.lost);
+        assert_trace(session.world, "");
+        tram_input_resume(input);
+        if (i == 2) {
+            run_until_traced(session.world, "a");
+            run_to_rest(session.world);
+            assert_false(session.client.lost); /* a message that is there in part */
+            say(&session, "c\n");
+        }
+        run_until(session.world, &session.client.lost);
+        assert_trace(session.world, i == 0 ? "" : i == 1 ? "a b" : i == 2 ? "a bc" : "a quit");
+        assert_int_equal(session.client.lost_code, 0);
+        session_close(&session);
+    }
+}
+
+static void test_an_input_that_has_nothing_to_parse_ends_at_once(void **state) {
+    struct session session;
+    session_open(&session, *state, 0);
+    say(&session, "a\n");
+    run_until_traced(session.world, "a");
+    assert_int_equal(tram_input_end(&session.client.input), 0);
+    assert_true(tram_transport_is_closing(session.transport));
+    run_until(session.world, &session.client.lost);
+    session_close(&session);
+    session_open(&session, *state, 0);
+    tram_input alone;
+    assert_int_equal(tram_input_init(&alone, NULL), 0);
+    assert_int_equal(tram_input_end(&alone), 0); /* of no connection */
+    tram_input_fini(&alone);
+    session.client.pauses = true; /* by the line that it was called for */
+    say(&session, "b\n");
+    run_until_traced(session.world, "b");
+    assert_int_equal(tram_input_end(&session.client.input), 0);
+    run_to_rest(session.world);
+    assert_false(tram_transport_is_closing(session.transport));
+    tram_input_resume(&session.client.input);
+    run_until(session.world, &session.client.lost);
+    session_close(&session);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -312,6 +367,8 @@ int main(void) {
         TEST(test_an_input_that_is_freed_is_not_parsed_any_more),
         TEST(test_a_table_of_callbacks_feeds_and_pauses),
         TEST(test_a_loop_that_closes_forgets_the_parser),
+        TEST(test_an_input_that_is_to_end_parses_what_came_first),
+        TEST(test_an_input_that_has_nothing_to_parse_ends_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,12 @@
 #include "support/support.h"
 
 static int echo(tram_protocol *self, const void *data, size_t size) {
+    if (*(const char *)data == 'h') {
+        puts("hangs");
+        fflush(stdout);
+        for (;;)
+            pause();
+    }
     return tram_transport_write(self->transport, data, size);
 }
 
@@ -58,6 +64,10 @@ static struct program start(char **argv) {
         static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
+        char own_pid[20];
+        snprintf(own_pid, sizeof own_pid, "%d", (int)getpid());
+        if (getenv("LISTEN_FDS"))
+            setenv("LISTEN_PID", own_pid, 1);
         tram_serve_options options = {.name = "serve-test",
                                       .summary = "sends back",
                                       .workers = 2,
@@ -109,6 +119,138 @@ static void test_it_says_where_it_listens_serves_and_ends_by_a_signal(void **sta
     kill(program.pid, SIGTERM);
     assert_string_equal(next_line(&program), "root here\n");
     assert_int_equal(finish(&program, 0), 0);
+}
+
+static bool answers(int fd) {
+    char byte = 'a';
+    return write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1 && byte == 'a';
+}
+
+/* rules: G-6 */
+static void test_the_next_one_takes_the_listeners_over(void **state) {
+    (void)state;
+    char path[40];
+    snprintf(path, sizeof path, "@tram-serve-%d", (int)getpid());
+    struct program first = start((char *[]){"x", "--inherit", path, NULL});
+    uint16_t port = port_of(next_line(&first));
+    int fd = tcp_connect(port);
+    assert_true(answers(fd));
+    for (int i = 0; i < 2; i++) {
+        struct program next = start((char *[]){"x", "--inherit", path, NULL});
+        assert_int_equal(port_of(next_line(&next)), port);
+        assert_int_equal(finish(&first, 0), 0);
+        char byte;
+        assert_int_equal(read(fd, &byte, 1), 0); /* in good order */
+        close(fd);
+        fd = tcp_connect(port);
+        assert_true(answers(fd));
+        first = next;
+    }
+    close(fd);
+    assert_int_equal(finish(&first, SIGTERM), 0);
+    /* Who cannot offer them does not serve. */
+    struct program wrong = start((char *[]){"x", "--inherit", "/nowhere/at/all", NULL});
+    assert_non_null(strstr(next_line(&wrong), "cannot offer the listeners"));
+    assert_int_equal(finish(&wrong, 0), 1);
+}
+
+static void test_sockets_that_were_passed_are_served(void **state) {
+    (void)state;
+    uint16_t port;
+    int listener = tcp_listener(5, &port), passed = 3; /* where systemd puts it */
+    int saved = fcntl(passed, F_DUPFD_CLOEXEC, 10);
+    assert_int_equal(listener == passed ? passed : dup2(listener, passed), passed);
+    setenv("LISTEN_FDS", "1", 1);
+    struct program program = start((char *[]){"x", "--port", "1", NULL});
+    unsetenv("LISTEN_FDS");
+    close(listener);
+    if (listener != passed)
+        close(passed);
+    if (saved >= 0) {
+        assert_int_equal(dup2(saved, passed), passed);
+        close(saved);
+    }
+    assert_int_equal(port_of(next_line(&program)), port);
+    int fd = tcp_connect(port);
+    assert_true(answers(fd));
+    close(fd);
+    assert_int_equal(finish(&program, SIGTERM), 0);
+}
+
+/* ---- What systemd is told ---- */
+
+/* The next datagram. */
+static const char *next_told(int fd) {
+    static char text[200];
+    ssize_t size = recv(fd, text, sizeof text - 1, 0);
+    if (size < 0)
+        fail_msg("nothing was told in time");
+    text[size] = '\0';
+    return text;
+}
+
+static int notify_socket(void) {
+    char name[40];
+    tram_socket_address address;
+    const struct timeval patience = {.tv_sec = 20};
+    snprintf(name, sizeof name, "@tram-notify-%d", (int)getpid());
+    setenv("NOTIFY_SOCKET", name, 1);
+    size_t size = strlen(name);
+    name[0] = '\0';
+    assert_int_equal(tram_socket_address_unix(name, size, &address), 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address.address, address.size), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    return fd;
+}
+
+static void test_systemd_is_told_of_a_service_and_its_next_process(void **state) {
+    (void)state;
+    int fd = notify_socket();
+    char path[40], expected[60];
+    snprintf(path, sizeof path, "@tram-serve-%d", (int)getpid());
+    struct program first = start((char *[]){"x", "--inherit", path, NULL});
+    assert_string_equal(next_told(fd), "READY=1");
+    (void)port_of(next_line(&first));
+    struct program next = start((char *[]){"x", "--inherit", path, NULL});
+    unsigned long long microseconds;
+    assert_int_equal(sscanf(next_told(fd), "RELOADING=1\nMONOTONIC_USEC=%llu", &microseconds), 1);
+    snprintf(expected, sizeof expected, "READY=1\nMAINPID=%d", (int)next.pid);
+    assert_string_equal(next_told(fd), expected); /* and no word of the one that ends */
+    assert_int_equal(finish(&first, 0), 0);
+    (void)port_of(next_line(&next));
+    kill(next.pid, SIGTERM);
+    assert_string_equal(next_told(fd), "STOPPING=1");
+    assert_int_equal(finish(&next, 0), 0);
+    unsetenv("NOTIFY_SOCKET");
+    close(fd);
+}
+
+static void test_systemd_is_told_that_all_workers_are_alive(void **state) {
+    (void)state;
+    int fd = notify_socket(), told = 0, status;
+    setenv("WATCHDOG_USEC", "8000", 1);
+    struct program program = start((char *[]){"x", NULL});
+    assert_string_equal(next_told(fd), "READY=1");
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(next_told(fd), "WATCHDOG=1");
+    int client = tcp_connect(port_of(next_line(&program)));
+    assert_int_equal(write(client, "h", 1), 1); /* a worker hangs */
+    assert_string_equal(next_line(&program), "hangs\n");
+    const struct timeval soon = {.tv_usec = 100000};
+    while (recv(fd, (char[20]){0}, 20, MSG_DONTWAIT) > 0)
+        continue; /* of before */
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon), 0);
+    while (told < 20 && recv(fd, (char[20]){0}, 20, 0) > 0)
+        told++;
+    assert_true(told <= 2); /* one that was on its way */
+    kill(program.pid, SIGKILL);
+    assert_int_equal(waitpid(program.pid, &status, 0), program.pid);
+    fclose(program.output);
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    close(client);
+    close(fd);
 }
 
 static void test_a_port_that_is_taken_is_told_with_a_hint(void **state) {
@@ -218,6 +360,10 @@ int main(void) {
         return skip_program("valgrind cannot extend the stack of a forked child to deliver a signal");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_says_where_it_listens_serves_and_ends_by_a_signal),
+        cmocka_unit_test(test_the_next_one_takes_the_listeners_over),
+        cmocka_unit_test(test_sockets_that_were_passed_are_served),
+        cmocka_unit_test(test_systemd_is_told_of_a_service_and_its_next_process),
+        cmocka_unit_test(test_systemd_is_told_that_all_workers_are_alive),
         cmocka_unit_test(test_a_port_that_is_taken_is_told_with_a_hint),
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),

@@ -248,7 +248,7 @@ static bool is_done(void *arg) {
 static void open_site(struct site *site, struct world *world) {
     char name[40] = "";
     size_t size = 1 + (size_t)snprintf(name + 1, sizeof name - 1, "tram-proxy-fuzz-%d", (int)getpid());
-    const tram_unix_server_options options = {.proxy_protocol = true};
+    const tram_unix_server_options options = {.proxy_protocol = true, .proxy_timeout_ns = TRAM_FOREVER};
     tram_future *future;
     void *server;
     site->world = world;

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/layers.h"
 #include "support/support.h"
 
 #define MOST_LINKS     48
@@ -89,7 +90,7 @@ static struct {
     struct half *halves;
     struct fuzz_protocol *protocols;
     unsigned numbers;
-    unsigned live_protocols, live_buffers, live_jobs, live_records;
+    unsigned live_protocols, live_buffers, live_jobs, live_records, live_layers;
     unsigned calls_left;
     unsigned depth;    /* of callbacks and calls */
     unsigned in_calls; /* public calls of ours on the stack, which must not call what comes from the loop */
@@ -700,6 +701,57 @@ static void make_memory_pair(void) {
     remember(ends[1], second);
 }
 
+/* The layer of support/layers.h, with some of its whims. */
+static void push_layer(tram_transport *transport, bool may_leave) {
+    struct codec *codec = codec_new(NULL, one_in(4) ? &codec_whole_kind : &codec_kind, &g.live_layers);
+    codec->layer.start_timeout_ns = one_in(3) ? 1 + below(3000000) : 1000000000;
+    codec->layer.shutdown_timeout_ns = 1 + below(3000000);
+    codec->never_asks = one_in(2);
+    codec->ignores_goodbyes = one_in(8);
+    codec->leaves = may_leave && one_in(3);
+    codec->fail_start = one_in(12) ? 1 + below(3) : 0;
+    if (tram__transport_push_layer(transport, &codec->layer, bytes, one_in(4) ? below(20) : 0))
+        codec->layer.kind->free(&codec->layer);
+}
+
+/* A layer that fails ends a transport before connection_made, and nobody is told but by `released`, later. */
+static void hold_until_made(struct link *link) {
+    if (!link || !link->protocol || link->protocol->life != LIFE_NEW)
+        return;
+    link->holds++;
+    tram_transport_hold(link->transport);
+}
+
+/* Both ends have layers, so that they understand each other. */
+static void make_layered(void) {
+    struct fuzz_protocol *protocols[2] = {protocol_new(), protocol_new()};
+    tram_transport *ends[2] = {NULL, NULL};
+    if (one_in(3)) {
+        if (tram_loop_create_pair(g.loop, &protocols[0]->base, &protocols[1]->base, &ends[0], &ends[1]))
+            ends[0] = ends[1] = NULL;
+    } else {
+        int fds[2];
+        (one_in(2) ? unix_pair : tcp_pair)(fds);
+        if (one_in(2))
+            shrink_buffers(fds[0]);
+        for (int i = 0; i < 2; i++)
+            if (transport_try_new(&(struct world){.loop = g.loop}, fds[i], &protocols[i]->base, NULL, &ends[i])) {
+                ends[i] = NULL;
+                close(fds[i]);
+            }
+    }
+    unsigned depth = 1 + below(2);
+    for (int i = 0; i < 2; i++) {
+        if (!ends[i]) {
+            protocol_undo(protocols[i]);
+            continue;
+        }
+        hold_until_made(remember(ends[i], protocols[i]));
+        for (unsigned layers = 0; layers < depth; layers++)
+            push_layer(ends[i], layers == depth - 1);
+    }
+}
+
 static void half_entry(const char *name) {
     begin_callback(name, 0, false);
     some_calls(2);
@@ -807,6 +859,7 @@ static void make_future(void) {
 
 ON_TRANSPORT(close)
 ON_TRANSPORT(abort)
+ON_TRANSPORT(close_lingering, below(3) * 1000000)
 ON_TRANSPORT(reset)
 ON_TRANSPORT(pause_reading)
 ON_TRANSPORT(resume_reading)
@@ -887,7 +940,7 @@ static void call_hold(void) {
 
 static void call_release(void) {
     struct link *link = some_link();
-    if (!link || !link->holds)
+    if (!link || !link->holds || (link->protocol && link->protocol->life == LIFE_NEW))
         return;
     tram_transport *transport = link->transport;
     if (--link->holds == 0 && !link->protocol)
@@ -1017,6 +1070,16 @@ static void call_take_descriptors(void) {
 }
 
 /* ---- The user's half of custom transports ---- */
+
+/* On whatever there is, whose other end may know nothing of layers. */
+static void call_push_layer(void) {
+    struct link *link = some_link();
+    if (!link)
+        return;
+    note("  on %u", link->number);
+    hold_until_made(link);
+    push_layer(link->transport, true);
+}
 
 static struct half *some_half(void) {
     struct half *half = g.halves;
@@ -1365,12 +1428,13 @@ static const struct choice kinds[] = {
     CHOICE(make_unix_server, 2),   CHOICE(make_connection, 6), CHOICE(make_udp, 3),
     CHOICE(make_unix_datagram, 3), CHOICE(make_pipe, 4),       CHOICE(make_subprocess, 2),
     CHOICE(make_memory_pair, 5),   CHOICE(make_custom, 5),     CHOICE(make_descriptors, 3),
-    CHOICE(make_future, 2),
+    CHOICE(make_future, 2),        CHOICE(make_layered, 5),
 };
 
 static const struct choice calls[] = {
     CHOICE(call_close, 3),
     CHOICE(call_abort, 3),
+    CHOICE(call_close_lingering, 1),
     CHOICE(call_reset, 1),
     CHOICE(call_pause_reading, 3),
     CHOICE(call_resume_reading, 5),
@@ -1414,6 +1478,7 @@ static const struct choice calls[] = {
     CHOICE(call_server, 4),
     CHOICE(call_on_fd, 5),
     CHOICE(call_peek, 1),
+    CHOICE(call_push_layer, 2),
     CHOICE(call_close_fd, 1),
     CHOICE(call_fault, 4),
 };
@@ -1531,6 +1596,7 @@ static void play(uint64_t seed) {
     CHECK(tram_loop_free(g.loop) == 0);
     CHECK(g.link_count == 0);
     CHECK(g.live_buffers == 0);
+    CHECK(g.live_layers == 0);
     CHECK(g.live_records == 0);
     CHECK(!g.halves);
     size_t blocks;

@@ -70,9 +70,9 @@ static int answer_overdue(tram_loop *loop, void *arg) {
 
 /* ---- Requests ---- */
 
-/* Hands to the transport what it wants, in one write if it is not much. */
+/* Hands to the transport what it wants, in one write if it is not much. Where there is none yet it is sent later. */
 static void send_requests(load_connection *self) {
-    while (self->unsent > 0 && !self->paused) {
+    while (self->unsent > 0 && !self->paused && self->protocol.transport != NULL) {
         size_t size = self->unsent < PATTERN_SPAN ? (size_t)self->unsent : PATTERN_SPAN;
         const unsigned char *data = self->shard->pattern->bytes + self->send_place;
         self->unsent -= size;
@@ -160,13 +160,30 @@ void load_connection_advance(load_connection *self, uint64_t now_ns) {
 /* ---- The life of a connection ---- */
 
 bool load_connection_is_idle(const load_connection *self) {
-    return self->attempt == NULL && !self->held;
+    return self->attempt == NULL && !self->held && !self->resting;
+}
+
+static void start_again(load_connection *self);
+
+/*
+ * Did the target end the connection in good order, without having begun an answer that is missing? A send behind its
+ * end breaks the pipe; one before it gets a reset.
+ */
+static bool ended_well(const load_connection *self, int code) {
+    const load_shard *shard = self->shard;
+    bool wanted = shard->phase == LOAD_RUNNING || (shard->phase == LOAD_ENDING && self->in_flight > 0);
+    return shard->plan->reconnect && wanted && !self->proving && !self->closing && !self->failed &&
+           (code == 0 || code == -EPIPE) && self->answer_left == shard->plan->size;
 }
 
 /* Called whenever the library may have let go. */
 static void settle(load_connection *self) {
     load_shard *shard = self->shard;
     if (!load_connection_is_idle(self)) {
+        return;
+    }
+    if (self->ended && !self->closing) {
+        start_again(self);
         return;
     }
     if (!self->closing && !self->proving && !shard->plan->churn) {
@@ -203,6 +220,14 @@ static int load_connection_made(tram_protocol *protocol, tram_transport *transpo
     }
     if (self->closing) {
         return tram_transport_abort(transport);
+    }
+    if (self->ended) {
+        self->ended = false;
+        send_requests(self);
+        if (shard->phase == LOAD_ENDING) {
+            load_connection_finish(self);
+        }
+        return 0;
     }
     int code = tram_loop_call_later(shard->loop, shard->plan->timeout_ms * 1000000, answer_overdue, self, NULL,
                                     &self->deadline);
@@ -298,6 +323,10 @@ static int load_connection_lost(tram_protocol *protocol, const tram_error *error
         return 0;
     }
     int code = error != NULL ? error->code : 0;
+    if (ended_well(self, code)) {
+        self->ended = true; /* the rest when the library has let go */
+        return 0;
+    }
     fail_by_code(self, load_error_kind_of_loss(code), code, error);
     return 0;
 }
@@ -328,10 +357,54 @@ static int load_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
     return 0;
 }
 
+static int connect_to_target(load_connection *self);
+
+static int connect_again(tram_loop *loop, void *arg) {
+    load_connection *self = arg;
+    (void)loop;
+    self->resting = false;
+    int code = connect_to_target(self);
+    if (code < 0) {
+        fail_by_code(self, load_error_kind_of_connect(code), code, NULL);
+        self->ended = false;
+        settle(self);
+    }
+    return 0;
+}
+
+/* What is in flight is sent anew, and counts from when it was sent first. */
+static void start_again(load_connection *self) {
+    load_shard *shard = self->shard;
+    uint64_t size = shard->plan->size;
+    shard->tally.reconnects++;
+    shard->tally.repeated += (self->outstanding + size - 1) / size;
+    self->paused = false;
+    self->outstanding = self->received = 0;
+    self->unsent = self->in_flight * size;
+    self->send_place = self->receive_place = pattern_start(self->number);
+    self->ended_ns = tram_loop_time(shard->loop);
+    connect_again(shard->loop, self);
+}
+
+/* The target may be about to listen again. */
+static bool rests(load_connection *self) {
+    load_shard *shard = self->shard;
+    uint64_t waited_ns = tram_loop_time(shard->loop) - self->ended_ns;
+    self->resting = self->ended && !self->closing && waited_ns < shard->plan->timeout_ms * 1000000 &&
+                    tram_loop_call_later(shard->loop, LOAD_RETRY_NS, connect_again, self, NULL, &self->retry) == 0;
+    return self->resting;
+}
+
 static int attempt_done(tram_future *future, void *arg) {
     load_connection *self = arg;
     int code = tram_future_result(future, NULL);
+    if (code < 0 && rests(self)) {
+        self->attempt = NULL;
+        tram_future_release(future);
+        return 0;
+    }
     if (code < 0) {
+        self->ended = false;
         fail_by_code(self, load_error_kind_of_connect(code), code, tram_future_error(future));
     }
     self->attempt = NULL;
@@ -369,7 +442,7 @@ static int connect_to_target(load_connection *self) {
 void load_connection_open(load_connection *self) {
     load_shard *shard = self->shard;
     self->proving = shard->phase == LOAD_OPENING;
-    self->answered = self->closing = self->failed = self->paused = false;
+    self->answered = self->closing = self->failed = self->paused = self->ended = false;
     self->unsent = self->outstanding = self->received = 0;
     self->answer_left = shard->plan->size;
     self->oldest = 0;
@@ -390,9 +463,14 @@ void load_connection_open(load_connection *self) {
 }
 
 void load_connection_finish(load_connection *self) {
-    if (self->in_flight == 0 && self->protocol.transport != NULL) {
+    if (self->in_flight > 0) {
+        return;
+    }
+    if (self->protocol.transport != NULL) {
         self->closing = true;
         tram_transport_close(self->protocol.transport);
+    } else if (self->ended) {
+        load_connection_cut(self);
     }
 }
 
@@ -409,5 +487,10 @@ void load_connection_cut(load_connection *self) {
     }
     if (self->protocol.transport != NULL) {
         tram_transport_abort(self->protocol.transport);
+    }
+    if (self->resting) {
+        self->resting = false;
+        tram_handle_cancel(self->shard->loop, self->retry);
+        settle(self);
     }
 }

@@ -23,6 +23,10 @@ typedef struct load_connection {
     bool answered;        /* churn: the answer is whole, only the end is missing */
     bool closing;         /* its end is our wish */
     bool failed;          /* its end is an error, which is counted already */
+    bool ended;           /* by the target, in good order: another connection goes on */
+    bool resting;         /* until `retry` connects anew */
+    tram_handle retry;
+    uint64_t ended_ns; /* when that was; what is not connected `timeout_ms` later has failed */
     bool paused;
 
     uint64_t unsent;      /* bytes of begun requests that wait for resume_writing */
@@ -40,7 +44,7 @@ typedef struct load_connection {
 /* Connects, and sends one request. Not for a busy one. */
 void load_connection_open(load_connection *connection);
 
-/* Neither connecting nor connected. */
+/* Neither connecting nor connected, nor about to connect anew. */
 bool load_connection_is_idle(const load_connection *connection);
 
 /* Begins the requests that pipeline and schedule allow now. */

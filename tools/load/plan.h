@@ -18,6 +18,7 @@ typedef struct load_plan {
     uint64_t workers; /* 0: one per CPU */
     double rate;      /* requests per second of all; 0: closed loop */
     bool churn;       /* a connection per request */
+    bool reconnect;   /* where the target ends a connection in good order, go on with another */
     bool json;
     tls_client_setup tls_setup;
     bool tls;

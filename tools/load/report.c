@@ -119,6 +119,10 @@ void load_report_text(FILE *out, const load_plan *plan, const load_run *run) {
     if (total->duration_s > 0) {
         print_figures(out, plan, total);
     }
+    if (plan->reconnect) {
+        fprintf(out, "%-14s%" PRIu64 " connections were ended and begun anew, %" PRIu64 " requests repeated\n",
+                "reconnects", total->reconnects, total->repeated);
+    }
     print_errors(out, total);
     for (unsigned i = 0; i < load_run_workers(run); i++) {
         const load_tally *tally = load_run_tally(run, i);
@@ -202,6 +206,7 @@ void load_report_json(FILE *out, const load_plan *plan, const load_run *run) {
     }
     fprintf(out, ",\"scheduled\":%" PRIu64 ",\"missed\":%" PRIu64 ",\"late\":%" PRIu64, total->scheduled, total->missed,
             total->late);
+    fprintf(out, ",\"reconnects\":%" PRIu64 ",\"repeated\":%" PRIu64, total->reconnects, total->repeated);
     json_errors(out, total);
     json_workers(out, run);
     fprintf(out, ",\"generator_limited\":%s}\n",

@@ -13,6 +13,9 @@
 
 struct load_connection;
 
+/* A place waits this long after a failure, or a dead target would only heat the processor. */
+#define LOAD_RETRY_NS UINT64_C(10000000)
+
 typedef enum load_phase {
     LOAD_OPENING, /* connections are made, and each proves itself by a first request */
     LOAD_OPENED,  /* waits for the other workers */

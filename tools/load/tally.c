@@ -61,6 +61,8 @@ void load_tally_add(load_tally *self, const load_tally *other) {
     self->late += other->late;
     self->connected += other->connected;
     self->connections += other->connections;
+    self->reconnects += other->reconnects;
+    self->repeated += other->repeated;
     for (unsigned kind = 0; kind < LOAD_ERROR_KINDS; kind++) {
         self->errors[kind] += other->errors[kind];
     }

@@ -35,6 +35,8 @@ typedef struct load_tally {
     uint64_t late;        /* sent too late because this program was slow, not the target */
     uint64_t connected;   /* connections that were made */
     uint64_t connections; /* that also gave a first answer */
+    uint64_t reconnects;  /* connections that the target ended in good order, and another went on */
+    uint64_t repeated;    /* requests that were sent on them, had no answer, and were sent again */
     uint64_t errors[LOAD_ERROR_KINDS];
     double cpu_s;
     double duration_s; /* that was measured */

@@ -9,9 +9,6 @@
 /* So many failures and no success: the target is not there, and waiting for more time-outs tells nothing. */
 enum { REFUSALS_ENOUGH = 16 };
 
-/* A place in churn waits this long after a failure, or a dead target would only heat the processor. */
-#define RETRY_NS INT64_C(10000000)
-
 static uint64_t thread_cpu_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -76,7 +73,8 @@ static int retry_connection(tram_loop *loop, void *arg) {
 /* The place of a connection that ended is free for the next one. */
 static void refill(load_worker *self, load_connection *connection) {
     tram_loop *loop = self->shard.loop;
-    if (connection->failed && tram_loop_call_later(loop, RETRY_NS, retry_connection, connection, NULL, NULL) == 0) {
+    if (connection->failed &&
+        tram_loop_call_later(loop, LOAD_RETRY_NS, retry_connection, connection, NULL, NULL) == 0) {
         return;
     }
     load_connection_advance(connection, tram_loop_time(loop));

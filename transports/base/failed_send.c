@@ -58,15 +58,16 @@ static void stop_sending(tram_transport *transport) {
 
 void tram__transport_send_failed(tram_transport *transport, int code, const char *operation) {
     tram_loop *loop = loop_of(transport);
+    if (unlikely(loop->debug)) /* the log function may call anything: it is called before a state is read */
+        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
+                  tram_error_text(code));
     if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED))
         return;
+    transport->flags |= T_RESET; /* what it was to send is lost, whether it was queued or not (W-30) */
     if (!hears(transport)) {
         tram__transport_fatal(transport, code, operation, NULL);
         return;
     }
-    if (unlikely(loop->debug))
-        tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
-                  tram_error_text(code));
     transport->end = (struct transport_end){.code = code, .operation = operation};
     tram__transport_note_end(transport, END_BY_ERROR);
     transport->flags |= T_WRITE_FAILED | T_WRITING_ENDED;

@@ -80,6 +80,7 @@ void tram__stack_free_removed(tram_transport *transport) {
 /* Of the carrier: out of memory ends the connection, all else its sending side. */
 static void note_send_failure(tram_transport *transport, int code) {
     struct layer_stack *stack = transport_stack(transport);
+    transport->flags |= T_RESET;
     if (code == -ENOMEM)
         tram__stack_note_failure(transport, code, "write");
     else if (!stack->send_failed)
@@ -170,6 +171,11 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
         if (below->state != LAYER_REMOVED)
             return result;
     }
+}
+
+bool tram__layer_may_read(const struct layer *layer) {
+    const struct layer_stack *stack = transport_stack(layer->transport);
+    return layer->held || layer->below || stack->window_size || stack->below_ended;
 }
 
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {

@@ -163,6 +163,9 @@ static inline bool layer_is_ready(const struct layer *layer) {
  */
 TRAM_PRIVATE_API ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size);
 
+/* False: a read would say -EAGAIN. True: it may give something. */
+TRAM_PRIVATE_API bool tram__layer_may_read(const struct layer *layer);
+
 /*
  * Writes to what is below, by copy or at once: the memory is the layer's again when it returns. `more`: the layer will
  * write again before its function returns, and the bytes may wait for that, so that one system call takes all; false:

@@ -1,5 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
 #include "transports/base/entering.h"
+#include "transports/base/life.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -8,25 +9,13 @@
 #include <string.h>
 
 #include "core/loop/raised.h"
-#include "transports/base/address.h"
-#include "transports/base/held.h"
 #include "transports/base/linger.h"
 
 /* ---- Ending ---- */
 
 __attribute__((noinline)) static void dispose_with_care(tram_loop *loop, tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
-    struct transport_more *more = transport->more;
-    if (more) {
-        transport_close_address(transport);
-        if (more->stack)
-            more->stack->calls->free(transport);
-        memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
-        memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
-        memory_put(&loop->allocator, more->linger, sizeof *more->linger);
-        tram__held_free(loop, more->tlvs);
-        memory_put(&loop->allocator, more, sizeof *more);
-    }
+    tram__transport_free_more(loop, transport);
     if (kind->dispose)
         kind->dispose(transport);
     else
@@ -113,7 +102,6 @@ static void count_out(tram_transport *transport) {
  */
 static tram_protocol *finish(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
-    transport->flags |= T_LOST;
     transport_kind_of(transport)->end(transport);
     count_out(transport);
     transport->protocol = NULL;
@@ -129,7 +117,7 @@ __attribute__((noinline)) static void lose_with_error(tram_transport *transport)
 static void call_lost(tram_transport *transport) {
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->lost(transport);
-    transport->flags |= T_LOST;
+    life_move(transport, MOVE_LOSE);
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   transport->end.code ? tram_error_text(transport->end.code) : "clean end");
@@ -153,7 +141,7 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
-    transport->flags |= T_CLOSING | T_LOST_PENDING;
+    life_move(transport, MOVE_END);
     if (unlikely(transport->flags & T_WRITE_FAILED))
         list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
     else
@@ -179,7 +167,7 @@ static void undo(tram_transport *transport) {
         stop_io(transport);
     if (transport->flags & T_LAYERED)
         transport_stack(transport)->calls->lost(transport);
-    transport->flags &= ~(uint32_t)T_MADE_PENDING;
+    life_move(transport, MOVE_LOSE);
     transport_kind_of(transport)->drop_queue(transport);
     fail_creator(transport);
     tram_protocol *protocol = finish(transport);
@@ -206,7 +194,7 @@ static void queue_lost(tram_transport *transport) {
 void tram__transport_detach_io(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
     stop_io(transport);
-    transport->flags |= T_LOST;
+    life_move(transport, MOVE_LOSE);
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     fail_creator(transport);
@@ -304,28 +292,6 @@ void tram_transport_release(tram_transport *transport) {
 
 /* ---- Beginning ---- */
 
-int tram__transport_need_more(tram_transport *transport) {
-    if (transport->more)
-        return 0;
-    struct transport_more *more = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more);
-    if (!more)
-        return -ENOMEM;
-    more->transport = transport;
-    transport_timer_init(&more->timer);
-    list_init(&more->ready.link);
-    transport->more = more;
-    return 0;
-}
-
-struct transport_addresses *tram__transport_addresses(tram_transport *transport) {
-    if (tram__transport_need_more(transport))
-        return NULL;
-    struct transport_more *more = transport->more;
-    if (!more->addresses)
-        more->addresses = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more->addresses);
-    return more->addresses;
-}
-
 const struct write_limits tram__write_limits = {.high = TRAM_WRITE_HIGH, .low = TRAM_WRITE_LOW};
 
 /* They come first, but not before the creator goes on (P-4). */
@@ -389,7 +355,7 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
 }
 
 ALWAYS_INLINE static void made(tram_transport *transport) {
-    transport->flags = (transport->flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
+    life_move(transport, MOVE_MADE);
     uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);
@@ -412,8 +378,10 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     }
     if (likely(!(transport->flags & T_LAYERED)))
         made(transport);
-    else if (transport->flags & T_LOST_PENDING)
+    else if (transport->flags & T_LOST_PENDING && list_empty(&ready->link))
         undo(transport);
+    else if (transport->flags & T_LOST_PENDING)
+        return; /* the log function ended it, which lost_run() acts upon */
     else if (transport_stack(transport)->calls->made(transport))
         tram__transport_made(transport);
 }
@@ -454,7 +422,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, s
         transport->creator = tram_future_hold(creator);
     transport->on.ready.run = made_run;
     const struct transport_kind *kind = transport_kind_of(transport);
-    transport->flags = T_MADE_PENDING | kind->flags | (creator ? (uint32_t)T_HAS_CREATOR : 0);
+    transport->flags = LIFE_BEGINS | kind->flags | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);

@@ -20,10 +20,12 @@ static bool wants_bytes(const tram_transport *transport) {
 }
 
 static void update_receiving(tram_transport *transport) {
-    if (wants_bytes(transport))
-        tram__transport_receive_start(transport);
-    else if (!stack_is_lost(transport))
+    if (wants_bytes(transport)) {
+        if (!(transport->io.wanted & IO_READ))
+            tram__transport_receive_start(transport);
+    } else if (!stack_is_lost(transport)) {
         tram__io_receive_stop(&transport->io);
+    }
 }
 
 /* ---- What happens when something came, or may have ---- */

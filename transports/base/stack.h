@@ -84,4 +84,36 @@ static inline bool transport_shutting_down(const tram_transport *transport) {
     return unlikely(transport->flags & T_LAYERED) && !transport_stack(transport)->shut;
 }
 
+/* ---- For the files of the stack: stack_parts.h ---- */
+
+/* Nothing goes through layers any more. */
+static inline bool stack_is_lost(const tram_transport *transport) {
+    return transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST);
+}
+
+/* Layers are not ready, and everything else waits for them. */
+static inline bool stack_is_starting(const tram_transport *transport) {
+    return (transport->flags & (T_EXCLUSIVE | T_HAS_WRITER)) == T_EXCLUSIVE;
+}
+
+static inline bool stack_may_deliver(const tram_transport *transport) {
+    return (transport->flags & (T_MADE | T_PAUSED | T_CLOSING | T_EOF | T_EXCLUSIVE)) == T_MADE;
+}
+
+/*
+ * The protocol does not read, but layers keep bytes for writing until the peer says something: they are asked all the
+ * same until something of theirs is held for the protocol, or, while a close waits for a file, what they have is
+ * dropped.
+ */
+static inline bool stack_reads_ahead(const tram_transport *transport) {
+    if (likely(!transport_stack(transport)->kept) || (transport->flags & (T_MADE | T_EOF)) != T_MADE)
+        return false;
+    return transport->flags & T_CLOSING ? transport_sends_file(transport)
+                                        : !(transport->flags & T_HELD) && transport->flags & (T_PAUSED | T_HAS_WRITER);
+}
+
+static inline void stack_enter(struct layer_stack *stack) {
+    stack->depth++;
+}
+
 #endif

@@ -5,7 +5,38 @@
 
 #include "transports/base/held.h"
 #include "transports/base/receiver.h"
-#include "transports/base/scratch.h"
+#include "transports/base/state.h"
+
+/* ---- Memory ---- */
+
+/*
+ * Into which layers read for a protocol without memory of its own. The loop has one, made at first use; a delivery that
+ * runs inside of another one gets its own (Y-9).
+ */
+struct scratch {
+    struct loop_state state;
+    bool taken;
+    char bytes[TRAM_LAYER_READ];
+};
+
+/* NULL: out of memory. */
+static void *scratch_get(tram_loop *loop) {
+    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    if (unlikely(!scratch))
+        scratch = tram__loop_slot_open(loop, TRANSPORT_SLOT_SCRATCH, sizeof *scratch, NULL);
+    if (unlikely(!scratch || scratch->taken))
+        return memory_get(&loop->allocator, TRAM_LAYER_READ);
+    scratch->taken = true;
+    return scratch->bytes;
+}
+
+static void scratch_put(tram_loop *loop, void *memory) {
+    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    if (likely(scratch && memory == scratch->bytes))
+        scratch->taken = false;
+    else
+        memory_put(&loop->allocator, memory, TRAM_LAYER_READ);
+}
 
 /* ---- Delivering ---- */
 
@@ -53,12 +84,12 @@ static void deliver_read(tram_transport *transport, const tram_protocol *buffere
 
 /* Where the next bytes go: the memory of a buffered protocol, which is returned then, or of the loop. False: nowhere.
  */
-static bool find_memory(tram_transport *transport, struct scratch **scratch, const tram_protocol **ret_buffered,
+static bool find_memory(tram_transport *transport, void **scratch, const tram_protocol **ret_buffered,
                         void **ret_memory, size_t *ret_size) {
     const tram_protocol *protocol = transport->protocol;
     *ret_buffered = NULL;
     if (!protocol->ops->get_buffer || !stack_may_deliver(transport)) {
-        if (!*scratch && !(*scratch = scratch_get(loop_of(transport)))) {
+        if (!*scratch && !(*scratch = scratch_get(transport->io.loop))) {
             tram__transport_fatal(transport, -ENOMEM, "read", NULL);
             return false;
         }
@@ -74,7 +105,7 @@ static bool find_memory(tram_transport *transport, struct scratch **scratch, con
 }
 
 /* One read of the top layer. False: there is nothing more now. */
-static bool deliver_next(tram_transport *transport, struct scratch **scratch) {
+static bool deliver_next(tram_transport *transport, void **scratch) {
     struct layer_stack *stack = transport_stack(transport);
     struct layer *top = stack->top;
     const tram_protocol *buffered;
@@ -99,7 +130,7 @@ static bool deliver_next(tram_transport *transport, struct scratch **scratch) {
 
 void tram__stack_deliver(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    struct scratch *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
+    void *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
     bool more = true;
     while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
         if (transport->flags & T_HELD && stack_may_deliver(transport))
@@ -110,5 +141,5 @@ void tram__stack_deliver(tram_transport *transport) {
             break;
     }
     if (scratch)
-        scratch_put(loop_of(transport), scratch);
+        scratch_put(transport->io.loop, scratch);
 }

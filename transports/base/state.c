@@ -13,9 +13,7 @@ static void free_working(tram_loop *loop, struct transport_state *state) {
         struct transport_more *more = container_of(state->working.next, struct transport_more, working);
         tram_transport *transport = more->transport;
         list_remove(&more->working);
-        memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
-        tram__held_free(loop, more->tlvs);
-        memory_put(&loop->allocator, more, sizeof *more);
+        tram__transport_free_more(loop, transport);
         if (transport_kind_of(transport)->dispose)
             transport_kind_of(transport)->dispose(transport);
     }
@@ -24,7 +22,6 @@ static void free_working(tram_loop *loop, struct transport_state *state) {
 static void state_free(tram_loop *loop, struct loop_state *base) {
     struct transport_state *state = (struct transport_state *)(void *)base;
     free_working(loop, state);
-    memory_put(&loop->allocator, state->scratch, TRAM_LAYER_READ);
     tram__chunks_free(loop, state);
     tram__pool_fini(&state->pool);
 }

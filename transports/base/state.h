@@ -9,6 +9,7 @@ enum transport_slot {
     TRANSPORT_SLOT = LOOP_SLOT_TRANSPORTS,
     TRANSPORT_SLOT_PIPES,      /* proxy/splice.c */
     TRANSPORT_SLOT_EXTRA_INFO, /* stream/stream.c */
+    TRANSPORT_SLOT_SCRATCH,    /* stack_delivery.c */
 };
 
 /* Free chunks of one size: chunks.c. */
@@ -26,14 +27,11 @@ struct spent_chunks {
     bool releasing;
 };
 
-struct scratch;
-
 struct transport_state {
     struct loop_state state;
     struct pool pool; /* of transports that have no memory of their own */
     struct chunk_cache chunk_cache[2];
     struct spent_chunks spent;
-    struct scratch *scratch; /* one that is free: scratch.h; NULL: none */
     tram_loop *loop;
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */

@@ -126,6 +126,9 @@ void tram__transport_detach_io(tram_transport *transport);
 /* Makes the part that few transports have. 0 or -ENOMEM. */
 int tram__transport_need_more(tram_transport *transport);
 
+/* With the memory of the transport. */
+void tram__transport_free_more(tram_loop *loop, tram_transport *transport);
+
 /* Its addresses, made when they are first wanted. NULL: out of memory. */
 struct transport_addresses *tram__transport_addresses(tram_transport *transport);
 

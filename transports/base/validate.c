@@ -1,4 +1,5 @@
 /* What must hold for every open transport, and how its state reads in a log. */
+#include "transports/base/life.h"
 #include "transports/base/transport.h"
 
 #include <stdio.h>
@@ -28,10 +29,8 @@ void tram__transport_describe(const tram_transport *transport, char *text, size_
 
 static void flags_validate(uint32_t flags) {
     TRAM_ASSERT(flags < 1u << (sizeof flag_names / sizeof flag_names[0]));
+    TRAM_ASSERT(tram__life_of(flags) != LIFE_NONE);
     TRAM_ASSERT(!(flags & T_LOST)); /* it would have left the loop's slots */
-    TRAM_ASSERT(!(flags & T_LINGERING) || (flags & (T_MADE | T_CLOSING)) == (T_MADE | T_CLOSING));
-    TRAM_ASSERT(!(flags & T_LOST_PENDING) || flags & T_CLOSING);
-    TRAM_ASSERT((flags & (T_MADE | T_MADE_PENDING)) != (T_MADE | T_MADE_PENDING));
     TRAM_ASSERT(!(flags & T_EXCLUSIVE) || flags & (T_HAS_WRITER | T_LAYERED));
     TRAM_ASSERT(!(flags & T_WRITER_YIELDS) || flags & T_HAS_WRITER);
     TRAM_ASSERT((flags & (T_EXCLUSIVE | T_WRITER_YIELDS)) != (T_EXCLUSIVE | T_WRITER_YIELDS));

@@ -7,6 +7,7 @@
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
+#include "transports/base/life.h"
 #include "transports/base/linger.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
@@ -26,7 +27,9 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 }
 
 void tram__transport_maybe_resume(tram_transport *transport) {
-    if (!(transport->flags & T_WRITING_PAUSED) || transport_write_size(transport) > transport->limits->low)
+    /* Not after a failure (W-23): a file's writer may have had the pause, of which the protocol knows nothing. */
+    if ((transport->flags & (T_WRITING_PAUSED | T_WRITE_FAILED)) != T_WRITING_PAUSED ||
+        transport_write_size(transport) > transport->limits->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
@@ -85,7 +88,9 @@ void tram__transport_queued(tram_transport *transport) {
     tram__transport_queue_grew(transport);
 }
 
+/* A part may be sent: the peer is not to take it for all (W-30). */
 static int out_of_memory(tram_transport *transport) {
+    transport->flags |= T_RESET;
     tram__transport_fatal(transport, -ENOMEM, "write", NULL);
     return -ENOMEM;
 }
@@ -468,7 +473,9 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
         transport_stack(transport)->calls->write(transport, &piece, 1);
     } else {
         int status = put(transport, &piece);
-        if (unlikely(status == -ENOMEM || (status < 0 && transport_kind_of(transport)->carry)))
+        if (unlikely(status == -ENOMEM))
+            out_of_memory(transport);
+        else if (unlikely(status < 0 && transport_kind_of(transport)->carry))
             tram__transport_fatal(transport, status, "write", NULL);
         else if (unlikely(status < 0))
             tram__transport_send_failed(transport, status, "send");
@@ -516,7 +523,7 @@ int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     transport_flush_writer(transport);
-    transport->flags |= T_CLOSING;
+    life_move(transport, MOVE_CLOSE);
     tram__io_receive_stop(&transport->io);
     tram__transport_end_corking(transport);
     if (!transport_sends_file(transport))

@@ -13,6 +13,7 @@
 
 #include "core/base/invalid.h"
 #include "core/jobs/child.h"
+#include "transports/base/life.h"
 #include "transports/process/pipe.h"
 #include "transports/socket/socket.h"
 #include <tram/subprocess.h>
@@ -178,7 +179,7 @@ static int process_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     struct subprocess *process = process_of(transport);
-    transport->flags |= T_CLOSING;
+    life_move(transport, MOVE_CLOSE);
     each_pipe(process, tram_transport_close);
     kill_child(process);
     return 0;

@@ -18,6 +18,8 @@ struct tls_engine;
 struct tls_below {
     /* Up to `size` bytes from below: how many; 0: it has ended; -EAGAIN: not now; else the error that ended it. */
     ssize_t (*read)(struct tls_engine *engine, void *memory, size_t size);
+    /* False: a read would say -EAGAIN. NULL: that is not known. */
+    bool (*may_read)(const struct tls_engine *engine);
     /* Takes all, always. */
     void (*write)(struct tls_engine *engine, const void *data, size_t size);
 };

@@ -17,13 +17,17 @@ static ssize_t read_below(struct tls_engine *engine, void *memory, size_t size) 
     return tram__layer_read(&container_of(engine, struct tls_layer, engine)->layer, memory, size);
 }
 
+static bool may_read_below(const struct tls_engine *engine) {
+    return tram__layer_may_read(&container_of(engine, const struct tls_layer, engine)->layer);
+}
+
 static void write_below(struct tls_engine *engine, const void *data, size_t size) {
     struct tls_layer *tls = container_of(engine, struct tls_layer, engine);
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     tram__layer_write(&tls->layer, &piece, 1, tls->more);
 }
 
-const struct tls_below tram__tls_layer_below = {.read = read_below, .write = write_below};
+const struct tls_below tram__tls_layer_below = {.read = read_below, .may_read = may_read_below, .write = write_below};
 
 static int fail(struct tls_layer *tls, const char *operation, const struct tls_failure *failure) {
     tram__layer_fail(&tls->layer, failure->code, operation, failure->text);

@@ -5,12 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <tram/inherit.h>
 #include <tram/serve.h>
 
 #include "core/base/invalid.h"
+#include "core/base/memory.h"
+#include "transports/restart/notify.h"
 
-#define ADDRESSES_MAX 64 /* that are told: interfaces of a host, by family */
+#define ADDRESSES_MAX 1024 /* that are told or taken over: of interfaces, families, workers */
+#define PATH_SIZE     256
 
 static const char *name_of(const tram_serve_options *options) {
     return options->name ? options->name : "tram";
@@ -66,6 +71,79 @@ static int complain(const tram_serve_options *options, const char *what, int cod
     return code;
 }
 
+/* ---- From process to process ---- */
+
+/* Sockets that were passed to this process, and the link to who passed them, or -1. */
+struct inherited {
+    int sockets[ADDRESSES_MAX];
+    size_t count;
+    int link;
+};
+
+/* A path as the rest of the library has it, which does not tell names from paths by an '@'. */
+static size_t path_of(const tram_serve_options *options, char path[PATH_SIZE]) {
+    size_t size = strnlen(options->inherit, PATH_SIZE);
+    memcpy(path, options->inherit, size);
+    if (size && path[0] == '@')
+        path[0] = '\0';
+    return size;
+}
+
+/* None is no trouble: it is the first one. */
+static int find_listeners(const tram_serve_options *options, tram_listener *found, int *ret_link) {
+    char path[PATH_SIZE];
+    int count = tram_listeners_activated(found, ADDRESSES_MAX, true);
+    if (count == 0 && options->inherit) {
+        size_t size = path_of(options, path);
+        count = tram_listeners_inherit(path, size, NULL, found, ADDRESSES_MAX, ret_link);
+    }
+    return count == -ENOENT || count == -ECONNREFUSED ? 0 : count;
+}
+
+static int inherit(const tram_serve_options *options, struct inherited *ret_inherited) {
+    size_t room = ADDRESSES_MAX * sizeof(tram_listener);
+    tram_listener *found = memory_get(&tram__memory_default, room);
+    *ret_inherited = (struct inherited){.link = -1};
+    int count = found ? find_listeners(options, found, &ret_inherited->link) : -ENOMEM;
+    if (count > 0)
+        ret_inherited->count = tram_listeners_take(found, (size_t)count, NULL, ret_inherited->sockets);
+    memory_put(&tram__memory_default, found, room);
+    return count < 0 ? complain(options, "cannot take the listeners over", count, NULL) : 0;
+}
+
+/* Nothing becomes of it: who passed them goes on as before. */
+static void disown(const struct inherited *inherited) {
+    for (size_t i = 0; i < inherited->count; i++)
+        close(inherited->sockets[i]);
+    if (inherited->link >= 0)
+        close(inherited->link);
+}
+
+/* What clients have begun is finished; systemd has heard of the next one. */
+static void taken(tram_runtime *runtime, void *arg) {
+    ((struct notifier *)arg)->handed_on = true;
+    tram_runtime_drain(runtime);
+}
+
+/* The one before is let go, and the next one may come. */
+static int hand_on(tram_runtime *runtime, tram_runtime_server *server, int link, const tram_serve_options *options,
+                   struct notifier *notifier) {
+    const tram_offered offered = {.name = "server", .server = server};
+    const tram_offer_options offer = {.taken = taken, .arg = notifier};
+    tram_error error = {0};
+    char path[PATH_SIZE];
+    int status = link >= 0 ? tram_listeners_ready(link, 0) : 0;
+    if (status)
+        complain(options, "the process before may still accept", status, NULL);
+    if (!options->inherit)
+        return 0;
+    size_t size = path_of(options, path);
+    status = tram_runtime_offer_listeners(runtime, path, size, &offered, 1, &offer, NULL, &error);
+    if (!status || status == TRAM_ESTATE) /* stopped already */
+        return 0;
+    return complain(options, "cannot offer the listeners", status, error.code ? &error : NULL);
+}
+
 /* ---- Serving ---- */
 
 /* One line for each address. */
@@ -77,22 +155,50 @@ static void announce(const tram_runtime_server *server) {
     fflush(stdout);
 }
 
-static int serve_with(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
-                      const tram_serve_options *options) {
-    tram_runtime_server *server;
+/* At the sockets that were passed, or else at host and port. */
+static int listen_with(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                       const tram_serve_options *options, const struct inherited *inherited,
+                       tram_runtime_server **ret_server) {
+    tram_server_options with = options->server ? *options->server : (tram_server_options){0};
     tram_error error = {0};
-    int status = tram_runtime_create_server(runtime, factory, arg, host_of(options), port_of(options), options->server,
-                                            &server, &error);
-    if (status) {
-        char what[TRAM_ADDRESS_TEXT_SIZE];
+    bool given = inherited->count;
+    if (given) {
+        with.hosts = NULL;
+        with.sockets = inherited->sockets;
+        with.socket_count = inherited->count;
+    }
+    int status = tram_runtime_create_server(runtime, factory, arg, given ? NULL : host_of(options),
+                                            given ? NULL : port_of(options), &with, ret_server, &error);
+    if (!status)
+        return 0;
+    disown(inherited);
+    char what[TRAM_ADDRESS_TEXT_SIZE] = "cannot serve the sockets that were passed";
+    if (!given)
         snprintf(what, sizeof what, "cannot listen on %s port %s", *host_of(options) ? host_of(options) : "any address",
                  port_of(options));
-        return complain(options, what, status, error.code ? &error : NULL);
-    }
+    return complain(options, what, status, error.code ? &error : NULL);
+}
+
+static int serve_with(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
+                      const tram_serve_options *options, struct notifier *notifier) {
+    tram_runtime_server *server;
+    struct inherited inherited;
+    int status = inherit(options, &inherited);
+    if (!status)
+        status = listen_with(runtime, factory, arg, options, &inherited, &server);
+    if (status)
+        return status;
     status = tram_runtime_start(runtime);
     if (status)
         return complain(options, "cannot start the workers", status, NULL);
+    bool follows = inherited.link >= 0;
+    if (follows)
+        tram__notifier_reloading(notifier);
+    status = hand_on(runtime, server, inherited.link, options, notifier);
+    if (status)
+        return status;
     announce(server);
+    tram__notifier_ready(notifier, follows);
     status = tram_runtime_join(runtime);
     return status < 0 ? complain(options, "cannot wait for the workers", status, NULL) : 0;
 }
@@ -116,8 +222,11 @@ int tram_serve(tram_protocol_factory factory, void *arg, const tram_serve_option
     status = tram_runtime_new(&with, &runtime);
     if (status)
         return complain(options, "cannot make the workers", status, NULL);
-    status = serve_with(runtime, factory, arg, options);
+    struct notifier notifier;
+    tram__notifier_open(&notifier, runtime);
+    status = serve_with(runtime, factory, arg, options, &notifier);
     tram_runtime_free(runtime);
+    tram__notifier_close(&notifier);
     return status;
 }
 
@@ -130,6 +239,7 @@ static void help(const tram_serve_options *options) {
     printf("  --host H     address or name to listen on (%s); \"\" is all interfaces\n", host_of(options));
     printf("  --port P     port (%s); 0 lets the kernel choose\n", port_of(options));
     printf("  --workers N  threads (%u); 0 is one for each CPU\n", options->workers);
+    printf("  --inherit PATH  take the listeners from whoever serves PATH, and offer them there (@NAME: abstract)\n");
     for (const tram_serve_argument *argument = options->arguments; argument && argument->name; argument++)
         printf("  %s %s  %s\n", argument->name, argument->value_name, argument->help);
     printf("  --help       this text\n\nSIGTERM and SIGINT end it when what is to be sent is sent.\n");
@@ -150,6 +260,8 @@ static bool set_option(tram_serve_options *options, const char *name, size_t siz
         options->host = value;
     else if (IS("--port"))
         options->port = value;
+    else if (IS("--inherit"))
+        options->inherit = value;
     else if (IS("--workers"))
         return set_workers(options, value);
     else {

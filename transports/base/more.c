@@ -1,0 +1,44 @@
+/* What few transports have: made when it is first wanted, freed with the transport. */
+#include "transports/base/address.h"
+#include "transports/base/entering.h"
+#include "transports/base/held.h"
+#include "transports/base/linger.h"
+#include "transports/base/stack.h"
+
+#include <errno.h>
+
+int tram__transport_need_more(tram_transport *transport) {
+    if (transport->more)
+        return 0;
+    struct transport_more *more = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    more->transport = transport;
+    transport_timer_init(&more->timer);
+    list_init(&more->ready.link);
+    transport->more = more;
+    return 0;
+}
+
+struct transport_addresses *tram__transport_addresses(tram_transport *transport) {
+    if (tram__transport_need_more(transport))
+        return NULL;
+    struct transport_more *more = transport->more;
+    if (!more->addresses)
+        more->addresses = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more->addresses);
+    return more->addresses;
+}
+
+void tram__transport_free_more(tram_loop *loop, tram_transport *transport) {
+    struct transport_more *more = transport->more;
+    if (!more)
+        return;
+    transport_close_address(transport);
+    if (more->stack)
+        more->stack->calls->free(transport);
+    memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
+    memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
+    memory_put(&loop->allocator, more->linger, sizeof *more->linger);
+    tram__held_free(loop, more->tlvs);
+    memory_put(&loop->allocator, more, sizeof *more);
+}
