@@ -7,6 +7,7 @@
  * A member's first line is its name, every other line is said to all. A member that does not read is sent away when
  * 1 MiB waits for it: it costs the others nothing.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 enum { JOIN = 1, LEAVE, SAY };
 
 /* What joins and leaves travels within the message. */
-_Static_assert(sizeof(tram_address) == sizeof(((tram_message *)NULL)->bytes), "an address fits into a message");
+static_assert(sizeof(tram_address) == sizeof(((tram_message *)NULL)->bytes), "an address fits into a message");
 
 /* ---- The room, on worker 0 ---- */
 
@@ -172,11 +173,11 @@ static int make_member(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
         .connection_made = member_made,
         .data_received = tram_input_data_received,
         .eof_received = tram_input_eof_received,
+        .connection_lost = member_lost,
         .pause_writing = tram_input_pause_writing,
         .resume_writing = tram_input_resume_writing,
-        .message_received = member_message,
-        .connection_lost = member_lost,
         .released = member_released,
+        .message_received = member_message,
     };
     (void)arg;
     struct member *member = (struct member *)calloc(1, sizeof *member);
@@ -193,8 +194,8 @@ int main(int argc, char **argv) {
     const tram_server_options server = {.limits = &limits};
     const tram_runtime_options runtime = {.start = start_worker};
     const tram_serve_options options = {.name = "chat-server",
-                                        .port = "7004",
                                         .summary = "a chat: your first line is your name, the others are said to all",
+                                        .port = "7004",
                                         .server = &server,
                                         .runtime = &runtime};
     return tram_serve_main(argc, argv, make_member, NULL, &options) ? EXIT_FAILURE : EXIT_SUCCESS;
