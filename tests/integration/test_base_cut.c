@@ -250,7 +250,8 @@ static void open_scene(struct scene *scene, struct world *world, enum carrier ca
     if (!queued)
         return;
     tram_transport_pause_reading(channel->second);
-    for (size_t size = 0; tram_transport_get_write_buffer_size(channel->first) < 50000; size += 10000)
+    /* More than kernels take meanwhile. */
+    for (size_t size = 0; tram_transport_get_write_buffer_size(channel->first) < 400000; size += 10000)
         write_pattern(channel->first, 10000, size);
 }
 
