@@ -240,8 +240,8 @@ static int client_factory(tram_loop *loop, void *arg, tram_protocol **ret_protoc
     static const tram_protocol_ops ops = {.connection_made = client_made,
                                           .data_received = client_received,
                                           .connection_lost = client_lost,
-                                          .closing = client_closing,
-                                          .released = client_released};
+                                          .released = client_released,
+                                          .closing = client_closing};
     (void)arg;
     link *self = (link *)calloc(1, sizeof *self);
     if (!self)
