@@ -530,9 +530,8 @@ silent, idle = connect(), connect()
 idle.sendall(b"x")
 assert idle.recv(10) == b"x"
 assert ends(silent) and ends(idle)
-busy, deaf = connect(), connect()
-sends_until_the_end(deaf, False)
-sends_until_the_end(busy, True)
+sends_until_the_end(connect(), False)
+sends_until_the_end(connect(), True)
 EOF
     stop limits TERM
     for line in "lost: a clean end" "lost: a clean end" "lost: first byte: Connection timed out" "lost: idle: Connection timed out" \
