@@ -2,6 +2,7 @@
  * What time does to a server: connections by the hundred thousand leave nothing behind, and one that has no descriptors
  * left serves whom it can, says so once, sleeps, and recovers.
  */
+/* tram-test: mostly waits */
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
