@@ -537,7 +537,7 @@ static void end_of_grace(struct world *world, enum carrier carrier, unsigned dep
         shrink_buffers(channel.second->io.fd);
     }
     tram_transport_pause_reading(channel.second);
-    write_pattern(channel.first, 1000000, 0);
+    write_pattern(channel.first, 200000, 0);
     by_drain(channel.first);
     run_to_rest(world);
     assert_false(channel.a->lost);
