@@ -13,6 +13,7 @@
 
 #include "core/base/invalid.h"
 #include "core/jobs/future.h"
+#include "transports/base/handover.h"
 #include "transports/base/held.h"
 #include "transports/connect/connector.h"
 #include "transports/proxy/header_layer.h"
@@ -69,6 +70,7 @@ struct connector {
 
     struct tls_use tls;
     struct held *held;         /* for the transport; NULL: none */
+    tram_detached *detached;   /* what there is besides, until the transport is made; NULL: nothing */
     struct held *introduction; /* a header of the PROXY protocol, sent before all else; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
@@ -290,6 +292,16 @@ static int introduce(struct connector *connector) {
     return status;
 }
 
+/* What it had before it was detached. Where that cannot be, the transport never was, and the operation fails. */
+static int restore(struct connector *connector) {
+    int status = connector->detached ? tram__detached_give(connector->detached, connector->transport) : 0;
+    if (status == 0)
+        return 0;
+    fail_code(connector, status, "adopt", NULL);
+    tram__transport_withdraw(connector->transport);
+    return status;
+}
+
 /* TLS before connection_made. Where that cannot be, the transport never was, and the operation fails. */
 static int secure(struct connector *connector) {
     struct tls_problem problem = {0};
@@ -336,7 +348,7 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            if (introduce(connector) == 0 && connector->tls.config)
+            if (restore(connector) == 0 && introduce(connector) == 0 && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
@@ -644,6 +656,7 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
         return status;
     }
     connector->held = wishes->held;
+    connector->detached = wishes->detached;
     connector->discard = wishes->discard;
     connector->not_ours = wishes->not_ours;
     int on = 1;
@@ -755,4 +768,27 @@ int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void 
             return -ENOMEM;
     }
     return tram__connect_socket(loop, factory, arg, sock, &wishes, ret_future);
+}
+
+int tram_loop_adopt_detached(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_detached *detached,
+                             tram_future **ret_future) {
+    struct socket_wishes wishes = {.detached = detached};
+    int status = loop_enter_open(loop, __func__);
+    if (!status)
+        status = check_option(!factory ? "factory" : !detached ? "detached" : NULL);
+    if (status)
+        return status;
+    int fd = tram__detached_fd(detached);
+    if (fd < 0)
+        return TRAM_ESTATE;
+    tram_buffer *unread = tram_detached_unread(detached);
+    if (unread) {
+        wishes.held = tram__held_new(loop, tram_buffer_data(unread), tram_buffer_size(unread));
+        if (!wishes.held)
+            return -ENOMEM;
+    }
+    status = tram__connect_socket(loop, factory, arg, fd, &wishes, ret_future);
+    if (!status)
+        tram__detached_empty(detached);
+    return status;
 }
