@@ -278,43 +278,41 @@ static void close_socket(struct connector *connector, int fd) {
         loop_of(connector)->sys->close(fd);
 }
 
-/* For whom it speaks, before the first byte. Where that cannot be, the transport never was, and the operation fails. */
-static int introduce(struct connector *connector) {
+/* What the transport needs before connection_made cannot be: it never was, and the operation fails. */
+static void undo(struct connector *connector, const tram_error *error) {
+    tram__future_fail(&connector->future, error);
+    tram__transport_withdraw(connector->transport);
+}
+
+/* What it had before it was detached. False: undone. */
+static bool restore(struct connector *connector) {
+    int status = connector->detached ? tram__detached_give(connector->detached, connector->transport) : 0;
+    if (status)
+        undo(connector, &(tram_error){.code = status, .operation = "adopt"});
+    return !status;
+}
+
+/* For whom it speaks, before the first byte. False: undone. */
+static bool introduce(struct connector *connector) {
     struct held *bytes = connector->introduction;
     if (!bytes)
-        return 0;
+        return true;
     struct iovec piece = {.iov_base = bytes->bytes, .iov_len = bytes->size};
     int status = tram__transport_carry(connector->transport, &piece, 1, false);
-    if (status >= 0)
-        return 0;
-    fail_code(connector, status, "proxy_header", NULL);
-    tram__transport_withdraw(connector->transport);
-    return status;
+    if (status < 0)
+        undo(connector, &(tram_error){.code = status, .operation = "proxy_header"});
+    return status >= 0;
 }
 
-/* What it had before it was detached. Where that cannot be, the transport never was, and the operation fails. */
-static int restore(struct connector *connector) {
-    int status = connector->detached ? tram__detached_give(connector->detached, connector->transport) : 0;
-    if (status == 0)
-        return 0;
-    fail_code(connector, status, "adopt", NULL);
-    tram__transport_withdraw(connector->transport);
-    return status;
-}
-
-/* TLS before connection_made. Where that cannot be, the transport never was, and the operation fails. */
-static int secure(struct connector *connector) {
+/* TLS before connection_made, or undone. */
+static void secure(struct connector *connector) {
     struct tls_problem problem = {0};
     int status = tram__tls_use_push(&connector->tls, connector->transport, NULL, NULL, 0, &problem);
-    if (status == 0)
-        return 0;
-    tram_error error = {.code = status,
-                        .operation = "create_connection",
-                        .detail = problem.text[0] ? problem.text : NULL,
-                        .option = problem.option};
-    tram__future_fail(&connector->future, &error);
-    tram__transport_withdraw(connector->transport);
-    return status;
+    if (status)
+        undo(connector, &(tram_error){.code = status,
+                                      .operation = "create_connection",
+                                      .detail = problem.text[0] ? problem.text : NULL,
+                                      .option = problem.option});
 }
 
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
@@ -348,7 +346,7 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            if (restore(connector) == 0 && introduce(connector) == 0 && connector->tls.config)
+            if (restore(connector) && introduce(connector) && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
