@@ -38,7 +38,8 @@ static const struct future_kind pointer_kind = {.name = "submitted work", .cance
 
 tram_message *tram_future_message(const tram_future *future) {
     void *value;
-    if (future->kind != &message_kind || future->state != FUTURE_RESULT || tram_future_result(future, &value))
+    if (!future || future->kind != &message_kind || future->state != FUTURE_RESULT ||
+        tram_future_result(future, &value))
         return NULL;
     return value;
 }

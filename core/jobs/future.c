@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/base/invalid.h"
 #include "core/loop/raised.h"
 #include <tram/stats.h>
 
@@ -278,7 +277,7 @@ int tram_loop_create_future(tram_loop *loop, tram_future **ret_future) {
 }
 
 tram_future *tram_future_hold(tram_future *future) {
-    if (loop_enter(future->loop, __func__) == 0)
+    if (future_enter(future, __func__) == 0)
         future->references++;
     return future;
 }
@@ -289,15 +288,15 @@ void tram_future_release(tram_future *future) {
 }
 
 tram_loop *tram_future_get_loop(const tram_future *future) {
-    return future->loop;
+    return future ? future->loop : NULL;
 }
 
 bool tram_future_done(const tram_future *future) {
-    return loop_enter(future->loop, __func__) == 0 && future->state != FUTURE_PENDING;
+    return future_enter(future, __func__) == 0 && future->state != FUTURE_PENDING;
 }
 
 bool tram_future_cancelled(const tram_future *future) {
-    return loop_enter(future->loop, __func__) == 0 && future->state == FUTURE_CANCELLED;
+    return future_enter(future, __func__) == 0 && future->state == FUTURE_CANCELLED;
 }
 
 /* Reading changes nothing but this. */
@@ -306,7 +305,7 @@ static void mark_retrieved(const tram_future *future) {
 }
 
 int tram_future_result(const tram_future *future, void **ret_value) {
-    int status = loop_enter(future->loop, __func__);
+    int status = future_enter(future, __func__);
     if (status)
         return status;
     switch ((enum future_state)future->state) {
@@ -329,7 +328,7 @@ int tram_future_result(const tram_future *future, void **ret_value) {
 
 /* The value of a future of this sort that has succeeded, or NULL. */
 static void *value_of(const tram_future *future, enum future_value value, const char *function) {
-    if (loop_enter(future->loop, function) || future->kind->value != value || future->state != FUTURE_RESULT)
+    if (future_enter(future, function) || future->kind->value != value || future->state != FUTURE_RESULT)
         return NULL;
     mark_retrieved(future);
     return future->value;
@@ -345,27 +344,30 @@ tram_server *tram_future_server(const tram_future *future) {
 
 int tram_future_count(const tram_future *future, uint64_t *ret_count) {
     void *value;
+    int status = future_enter(future, __func__);
+    if (status)
+        return status;
     if (future->kind->value != FUTURE_VALUE_COUNT)
         return TRAM_ETYPE;
-    int status = tram_future_result(future, &value);
+    status = tram_future_result(future, &value);
     if (!status)
         *ret_count = (uintptr_t)value;
     return status;
 }
 
 int tram_future_set_user(tram_future *future, void *user) {
-    int status = loop_enter(future->loop, __func__);
+    int status = future_enter(future, __func__);
     if (!status)
         future->user = user;
     return status;
 }
 
 void *tram_future_user(const tram_future *future) {
-    return future->user;
+    return future ? future->user : NULL;
 }
 
 const tram_error *tram_future_error(const tram_future *future) {
-    if (loop_enter(future->loop, __func__) || future->state != FUTURE_ERROR)
+    if (future_enter(future, __func__) || future->state != FUTURE_ERROR)
         return NULL;
     mark_retrieved(future);
     return &future->error;
@@ -373,7 +375,7 @@ const tram_error *tram_future_error(const tram_future *future) {
 
 /* Only a future of the caller's own is the caller's to complete. */
 static int may_set(tram_future *future, const char *function) {
-    int status = loop_enter_open(future->loop, function);
+    int status = future_enter_open(future, function);
     if (status)
         return status;
     if (future->kind != &plain_kind)
@@ -400,7 +402,7 @@ int tram_future_set_error(tram_future *future, const tram_error *error) {
 }
 
 int tram_future_cancel(tram_future *future) {
-    int status = loop_enter(future->loop, __func__);
+    int status = future_enter(future, __func__);
     if (status)
         return status;
     future->retrieved = true; /* who cancels is not interested in an error */
@@ -432,7 +434,7 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
 
 static int add_callback(tram_future *future, tram_future_callback callback, void *arg, tram_discard discard,
                         const char *function) {
-    int status = loop_enter_open(future->loop, function);
+    int status = future_enter_open(future, function);
     if (status)
         return status;
     if (!callback)
@@ -458,7 +460,7 @@ int tram_future_add_done_callback_with_discard(tram_future *future, tram_future_
 }
 
 int tram_future_remove_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
-    int status = loop_enter(future->loop, __func__);
+    int status = future_enter(future, __func__);
     if (status)
         return status;
     struct list removed; /* a discard may remove others */
@@ -515,6 +517,8 @@ int tram_loop_run_until_complete(tram_loop *loop, tram_future *future) {
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
+    if (!future)
+        return tram__invalid("future");
     if (loop->running || tram_loop_running() || tram_future_get_loop(future) != loop)
         return TRAM_ESTATE;
     status = tram_future_add_done_callback(future, stop_when_done, NULL);

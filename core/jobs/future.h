@@ -7,7 +7,9 @@
 #ifndef TRAM_CORE_JOBS_FUTURE_H
 #define TRAM_CORE_JOBS_FUTURE_H
 
+#include "core/base/invalid.h"
 #include "core/loop/loop.h"
+#include "core/loop/report.h"
 #include <tram/future.h>
 
 /* What a future's value is, for the readers by type. */
@@ -71,6 +73,15 @@ struct tram_future {
     bool first_used;
     struct ready report;
 };
+
+/* What every public call does first: as loop_enter(), and NULL is no future. */
+static inline int future_enter(const tram_future *future, const char *function) {
+    return unlikely(!future) ? tram__invalid("future") : loop_enter(future->loop, function);
+}
+
+static inline int future_enter_open(const tram_future *future, const char *function) {
+    return unlikely(!future) ? tram__invalid("future") : loop_enter_open(future->loop, function);
+}
 
 /* Once the future is done, or at once if it is, `run` joins the ready queue. */
 void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *));

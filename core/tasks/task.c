@@ -394,7 +394,7 @@ tram_future *tram_task_future(tram_task *task) {
 }
 
 tram_task *tram_future_task(tram_future *future) {
-    return future->kind == &tram__task_kind ? task_of(future) : NULL;
+    return future && future->kind == &tram__task_kind ? task_of(future) : NULL;
 }
 
 bool tram_task_done(const tram_task *task) {

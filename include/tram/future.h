@@ -4,7 +4,7 @@
  * A future belongs to one loop and is used on its thread only. It is counted: a call that hands one out gives
  * the caller one reference, to be given back with tram_future_release() before the loop is freed. Letting go
  * of a future does not cancel what it stands for. The error of one that is freed unread goes to the exception handler,
- * as "future exception was never retrieved".
+ * as "future exception was never retrieved". NULL is no future: calls return TRAM_EVALUE, or false or NULL.
  */
 #ifndef TRAM_FUTURE_H
 #define TRAM_FUTURE_H

@@ -504,6 +504,23 @@ static void assert_accepted_from(int listener, const char *host, uint16_t port) 
     close(peer);
 }
 
+static size_t allocations_of_connecting(struct world *world, uint16_t port, const tram_connection_options *options) {
+    size_t before = world->allocations;
+    end(world, connect_with(world, "127.0.0.1", port, options));
+    return world->allocations - before;
+}
+
+static void test_C_6_who_wants_no_local_address_looks_for_none(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    const tram_connection_options options = {.local_host = "127.0.0.5"};
+    allocations_of_connecting(world, port, &options); /* the first one fills pools */
+    size_t with = allocations_of_connecting(world, port, &options);
+    assert_true(allocations_of_connecting(world, port, NULL) < with);
+    close(listener);
+}
+
 static void test_C_6_local_addresses(void **state) {
     struct world *world = *state;
     use_fake(world);
@@ -1105,6 +1122,7 @@ int main(void) {
         TEST(C_2_C_3_contradictions),
         TEST(C_2_connected_sockets_of_the_user),
         TEST(C_5_addresses_are_tried_in_order),
+        TEST(C_6_who_wants_no_local_address_looks_for_none),
         TEST(C_6_local_addresses),
         TEST(C_6_failures_of_bind),
         TEST(C_7_next_attempt_after_the_delay),

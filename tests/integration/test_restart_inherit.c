@@ -689,6 +689,32 @@ static void test_X_12_an_offers_argument_comes_back_when_it_is_freed(void **stat
     assert_int_equal(old.taken, 1);
 }
 
+/* What a server that was closed had open, may be somebody else's by now. */
+static void test_V_47_a_server_that_was_closed_gives_nothing(void **state) {
+    struct world *world = *state;
+    const tram_server_options plain = {0};
+    const char *path = in_folder("server");
+    struct old old = {.runtime = runtime_new(world, 2)};
+    old.servers[0] = serve(old.runtime, &old_name, &plain);
+    old.servers[1] = serve_path(old.runtime, &old_name, path, NULL);
+    offer(&old, &(tram_offer_options){.taken = taken, .arg = &old});
+    assert_int_equal(tram_runtime_start(old.runtime), 0);
+    assert_int_equal(tram_runtime_server_close(old.servers[0]), 0);
+    assert_int_equal(tram_runtime_server_drain(old.servers[0], TRAM_FOREVER), 0);
+    int others[4];
+    listeners(others, 4, true);
+
+    tram_listener found[8];
+    int link;
+    assert_int_equal(inherit(&old, found, 8, &link), 1);
+    assert_string_equal(found[0].name, "unix");
+    tram_listeners_close(found, 1);
+    close(link);
+    for (int i = 0; i < 4; i++)
+        close(others[i]);
+    tram_runtime_free(old.runtime);
+}
+
 static void test_V_47_each_socket_once_and_the_runtime_stops(void **state) {
     const tram_server_options shared = {.shard = TRAM_SHARD_SHARED};
     const tram_offer_options defaults = {0};
@@ -1049,6 +1075,7 @@ int main(void) {
         CASE(test_V_47_from_one_to_the_next),
         CASE(test_V_47_V_17_the_queue_goes_along),
         CASE(test_X_12_an_offers_argument_comes_back_when_it_is_freed),
+        CASE(test_V_47_a_server_that_was_closed_gives_nothing),
         CASE(test_V_47_each_socket_once_and_the_runtime_stops),
         CASE(test_V_47_many_sockets),
         CASE(test_V_48_who_breaks_off_has_changed_nothing),

@@ -9,15 +9,17 @@ does not compile, or compiles to the same machine code, is no mutation and anoth
 equivalents.txt are listed and do not count. All happens in a copy of the tree below build/mutations; what was found
 there is kept, so that a run that was stopped goes on where it was, until the tree changes (--fresh: begins anew).
 
-Tests of the same name and those that run the line come first, as a build with gcov tells, then all others but checks;
-the first that fails, dies or hangs ends the search. With --quick the others are not asked (where none runs the line, as
-far as gcov knows, those of a similar name are), which makes a mutation that survives cheap; what survived so is asked
-again by a run without. A survivor is then shown to those that run the line in a build with the address sanitizer, as
+The test functions that run the line come first, as a build with counters tells (reached.c), then all other programs but
+checks; the first that fails, dies or hangs ends the search. With --quick the others are not asked (those of a similar
+name are, where the line is no code, as in a table), which makes a mutation that survives cheap; what survived so is
+asked again by a run without. A survivor is then shown to those that run the line in a build with the address sanitizer, as
 the gate has one: leaks and uses after a free end a program there, and the library's own assertions are on (--no-asan:
 is not). Exit code 1: less than --at-least percent were noticed (0).
 """
 
 import argparse
+import array
+import bisect
 import collections
 import concurrent.futures
 import contextlib
@@ -45,6 +47,7 @@ import operators
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 WORK = SOURCE / "build/mutations"
 TREE, RELEASE, COVERAGE, ASAN = (WORK / name for name in ("tree", "release", "coverage", "asan"))
+REACHED = WORK / "reached.so"
 EQUIVALENTS = pathlib.Path(__file__).resolve().parent / "equivalents.txt"
 FOLDERS = ("core", "transports", "protocols")
 FAILED = re.compile(rb"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)")
@@ -110,8 +113,13 @@ def digest():
 def build(folder, *options):
     launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     generator = [] if (folder / "CMakeCache.txt").exists() else ["-G", "Ninja"]
+    source = pathlib.Path(__file__).resolve().with_name("reached.c")
+    if not REACHED.exists() or REACHED.stat().st_mtime < source.stat().st_mtime:
+        run("cc", "-O2", "-fPIC", "-shared", "-o", REACHED, source)
+    linked = f"-Wl,--push-state,--no-as-needed,{REACHED},--pop-state"
     run("cmake", "-S", TREE, "-B", folder, *generator, *launcher, "-DTRAM_TESTS=ON", "-DTRAM_PROGRAMS=OFF",
-        "-DTRAM_EXAMPLES=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options)
+        "-DTRAM_EXAMPLES=OFF", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", f"-DCMAKE_EXE_LINKER_FLAGS={linked}",
+        f"-DCMAKE_SHARED_LINKER_FLAGS={linked}", *options)
     run("cmake", "--build", folder)
 
 
@@ -126,11 +134,18 @@ class Test:
         self.folder = properties.get("WORKING_DIRECTORY", str(RELEASE))
         self.environment = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
         self.skipped = properties.get("SKIP_RETURN_CODE", 77)
-        self.seconds = None  # without any mutation
-        self.passed = 0      # times, without any
+        self.seconds = {}        # of each function, without any mutation
+        self.passed = collections.Counter()  # times, of functions, without any
         self.unreliable = set()  # functions that failed without any: they are not asked
-        self.limit = properties.get("TIMEOUT", 240)
+        self.slower = 1          # times that it takes longer than `seconds` say
         self.memory = MEMORY
+
+    def limit(self, functions):
+        """Seconds after which it hangs."""
+        if not self.seconds:
+            return 240
+        took = sum(self.seconds.get(name, 0) for name in functions) if functions else sum(self.seconds.values())
+        return 5 + 8 * self.slower * (took + 0.2)
 
 
 def tests_of(folder):
@@ -167,17 +182,23 @@ def failures(test, output, before):
     return {"all": names, "asked": [name for name in names if name not in test.unreliable]}
 
 
-def run_test(test, program, stop, environment=()):
-    """How it failed; None if it did not, or if `stop` came first."""
+def run_test(test, program, stop, functions=(), reached=None):
+    """
+    How it failed, of these functions or of all; None if it did not, or if `stop` came first. With a folder for what
+    each one reaches it goes on after failures.
+    """
+    environment = {**os.environ, **test.environment, "CMOCKA_TEST_ABORT": "0"}
+    environment |= {"TRAM_ONLY": ",".join(functions)} if functions else {}
+    environment |= {"TRAM_REACHED": str(reached)} if reached else {}
     process = subprocess.Popen([*alone(), str(program)], cwd=test.folder, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                               preexec_fn=functools.partial(limits, test.memory),
-                               env={**os.environ, **test.environment, "CMOCKA_TEST_ABORT": "0", **dict(environment)})
-    end, output, failed = time.monotonic() + test.limit, b"", {"asked": [], "all": []}
+                               preexec_fn=functools.partial(limits, test.memory), env=environment)
+    limit = test.limit(functions)
+    end, output, failed = time.monotonic() + limit, b"", {"asked": [], "all": []}
     try:
         while not stop.is_set():
             if time.monotonic() > end:
-                return f"hangs for {test.limit:.0f} s"
+                return f"hangs for {limit:.0f} s"
             if not select.select([process.stdout], [], [], 0.05)[0]:
                 if process.poll() is not None:
                     break
@@ -187,7 +208,7 @@ def run_test(test, program, stop, environment=()):
                 break
             output = output[-4000:] + part
             failed = failures(test, output, failed)
-            if failed["asked"]:
+            if failed["asked"] and not reached:
                 return failed["asked"][0]  # the others would fail as well, each after long waits
         if stop.is_set():
             return None
@@ -196,7 +217,7 @@ def run_test(test, program, stop, environment=()):
         code = process.poll()
         if code in (0, test.skipped) or code == len(set(failed["all"])):
             return None  # cmocka's exit code is the number of failed ones
-        return f"hangs for {test.limit:.0f} s" if code is None else f"ends with {code}"
+        return f"hangs for {limit:.0f} s" if code is None else f"ends with {code}"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -214,73 +235,92 @@ def each(jobs, tests, function):
 # ---- What each test runs --------------------------------------------------------------------------------------
 
 class Coverage:
-    """By gcov: which tests run a line. Without gcov nobody knows, and names decide the order alone."""
+    """Which test functions run a line, and how long each one takes."""
 
-    def __init__(self, tests, state, jobs):
-        self.names = [test.name for test in tests]
-        self.lines = {}  # by path of a source: {line: {test: times}}
-        done = COVERAGE / "done"
-        if not shutil.which("gcov"):
-            self.names = []
-        elif not done.exists() or done.read_text(encoding="utf-8") != state:
-            self.collect(jobs)
-            done.write_text(state, encoding="utf-8")
+    FLAGS = "-O0 -g1 -DNDEBUG -fno-reorder-functions -fsanitize-coverage=trace-pc"
+    LINK = ("<CMAKE_C_COMPILER> <FLAGS> <CMAKE_C_LINK_FLAGS> <LINK_FLAGS> <OBJECTS> -o <TARGET> -Wl,-Map,<TARGET>.map"
+            " <LINK_LIBRARIES>")
+    BLOCK = re.compile(r"^([0-9a-f]+) .*\b__sanitizer_cov_trace_pc\b", re.M)
+    PLACE = re.compile(r"^ \.text +0x([0-9a-f]+) +0x[0-9a-f]+ (?:.*\()?([^()\n]+)\)?$", re.M)
+    ROW = re.compile(r"^(\S+) +(\d+|-) +(0x[0-9a-f]+|0)(?=\s|$)", re.M)
 
-    def collect(self, jobs):
-        say("building with gcov, to see which test runs which line")
-        done = COVERAGE / "done"
-        done.unlink(missing_ok=True)
-        build(COVERAGE, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=--coverage -fprofile-update=atomic")
-        shutil.rmtree(COVERAGE / "data", ignore_errors=True)
-        each(jobs, tests_of(COVERAGE), lambda test: run_test(
-            test, test.program, threading.Event(), {"GCOV_PREFIX": str(self.folder(test.name))}.items()))
+    def __init__(self, jobs):
+        say("building with counters, to see which test function runs which line")
+        thin = "<CMAKE_AR> qcT <TARGET> <LINK_FLAGS> <OBJECTS>"  # objects are then called by their paths
+        build(COVERAGE, "-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_C_FLAGS={self.FLAGS}", f"-DCMAKE_C_LINK_EXECUTABLE={self.LINK}",
+              f"-DCMAKE_C_ARCHIVE_CREATE={thin}")
+        self.places, self.functions = {}, {}  # of each test: where its objects are; what its functions reached, sorted
+        self.seconds = {}
+        each(jobs, tests_of(COVERAGE), self.collect)
 
-    @staticmethod
-    def folder(name):
-        return COVERAGE / "data" / name.replace("/", "+")
+    def collect(self, test):
+        """Runs it, unless this very program has been run already."""
+        folder = COVERAGE / "data" / test.name.replace("/", "+")
+        program = hashlib.sha256(test.program.read_bytes()).hexdigest()
+        done = folder / "done"
+        if not done.exists() or done.read_text(encoding="utf-8") != program:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            run_test(test, test.program, threading.Event(), reached=folder)
+            done.write_text(program, encoding="utf-8")
+        self.functions[test.name], self.seconds[test.name] = found, seconds = {}, {}
+        for path in folder.iterdir():
+            if path.name not in ("done", "map"):
+                content = path.read_bytes()
+                seconds[path.name] = int.from_bytes(content[:8], sys.byteorder) / 1e9
+                found[path.name] = array.array("I", content[8:])
+        if not found:  # no functions: one program
+            content = (folder / "map").read_bytes()
+            found["main"], seconds["main"] = array.array("I", [at for at, byte in enumerate(content) if byte]), 30
+        text = pathlib.Path(f"{test.program}.map").read_text(encoding="utf-8", errors="replace")
+        self.places[test.name] = {os.path.normpath(object): int(at, 16) for at, object in self.PLACE.findall(text)}
 
-    @staticmethod
     @functools.cache
-    def notes_of(path):
-        """What gcov needs to know about a source."""
-        return next(COVERAGE.glob(f"CMakeFiles/*/{path}.gcno"), None)
+    def blocks(self, target, path):
+        """{line of the file: addresses in the object that are passed when it runs}"""
+        calls = self.BLOCK.findall(run("readelf", "-rW", COVERAGE / target).stdout)
+        passed = sorted(int(at, 16) + 4 for at in calls)  # where each call returns to
+        told = run("objdump", "--dwarf=decodedline", "-w", COVERAGE / target).stdout
+        rows, found, name = [], collections.defaultdict(set), ""
+        for line in told.splitlines():
+            row = self.ROW.match(line)
+            if row:
+                rows.append((int(row[3], 16), name if os.path.basename(name) == row[1] else row[1], row[2]))
+            elif line.endswith(":"):
+                name = os.path.normpath(COVERAGE / line[:-1].removeprefix("CU: "))
+        for (begin, file, line), (end, _, _) in zip(rows, rows[1:]):
+            if line != "-" and (file.endswith("/" + path) or path.endswith("/" + file)):
+                first = bisect.bisect_right(passed, begin + 5)
+                last = bisect.bisect_left(passed, end + 5)
+                found[int(line)].update(passed[max(first - 1, 0):last])
+        return found
 
-    def of(self, path):
-        if path not in self.lines:
-            self.lines[path] = found = collections.defaultdict(dict)
-            for name in self.names:
-                for line, times in self.by_test(name, path).items():
-                    found[line][name] = times
-        return self.lines[path]
+    def tests(self, mutation, targets):
+        """{test: its functions that run the line, the fastest first}; None: the line is no code."""
+        tables = [(target, self.blocks(target, mutation.path)) for target in targets]
+        for line in range(mutation.line, max(mutation.line - 4, 0), -1):  # a statement may have several lines
+            places = [(target, passed) for target, blocks in tables for passed in blocks.get(line, ())]
+            if places:
+                return {test: names for test in self.functions if (names := self.running(test, places))}
+        return None
 
-    def by_test(self, name, path):
-        there = self.notes_of(path)
-        if not there:
-            return {}
-        counted = self.folder(name) / str(there.with_suffix(".gcda")).lstrip("/")
-        if not counted.exists():
-            return {}
-        notes = counted.with_suffix(".gcno")
-        if not notes.exists():
-            notes.symlink_to(there)
-        told = run("gcov", "--json-format", "--stdout", counted, cwd=COVERAGE, check=False)
-        result = {}
-        for line in told.stdout.splitlines():
-            for file in json.loads(line)["files"] if line.startswith("{") else ():
-                if file["file"].endswith(path):
-                    result |= {entry["line_number"]: entry["count"] for entry in file["lines"] if entry["count"]}
-        return result
+    def running(self, test, places):
+        there = self.places[test]
+        wanted = [there[target] + passed for target, passed in places if target in there]
 
-    def tests(self, mutation):
-        """Those that run the line, or the one above it where gcov counts it, as in a statement of several lines."""
-        lines = self.of(mutation.path)
-        for line in range(mutation.line, max(mutation.line - 4, 0), -1):
-            if lines.get(line):
-                return set(lines[line])
-        return set()
+        def reaches(reached):
+            return any(index < len(reached) and reached[index] == at
+                       for at in wanted for index in (bisect.bisect_left(reached, at),))
+        names = [name for name, reached in self.functions[test].items() if reaches(reached)]
+        return sorted(names, key=self.seconds[test].get)
 
 
 # ---- A mutant -------------------------------------------------------------------------------------------------
+
+@functools.cache
+def fast_linker():
+    return ["-fuse-ld=lld"] if shutil.which("ld.lld") else []
+
 
 class Mutants:
     """Compiles and links them beside a build, which stays as it is."""
@@ -399,7 +439,7 @@ class Mutants:
         words = [*words[:first_library], *others, *words[first_library:]]
         words = [str(objects[word]) if word in objects else word for word in words]
         words[words.index("-o") + 1] = str(program)
-        run(*words, "-Wl,-S", cwd=self.folder)
+        run(*words, "-Wl,-S", *fast_linker(), cwd=self.folder)
         return program
 
 
@@ -412,47 +452,59 @@ class Search:
         self.earlier = collections.defaultdict(collections.Counter)  # by path: tests that noticed there
 
     def order(self, mutation):
-        running = self.coverage.tests(mutation)
+        """[(test, functions that are asked; all of them if there are none)], and how many tests run the line"""
+        targets = [self.mutants.commands[source][0] for source in self.mutants.users(mutation.path)]
+        running = self.coverage.tests(mutation, targets)
         words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0])) - {"core", "transports", "protocols"}
 
         def alike(test):
             return len(words & set(re.split(r"\W|_", test.name)))
 
-        def key(test):
-            stress = "stress" in test.labels
-            return (test.name not in running, stress, -self.earlier[mutation.path][test.name], -alike(test), test.seconds)
-        asked = self.tests
-        if self.quick:
-            asked = [test for test in asked if (test.name in running if running else alike(test))] or asked
-        return sorted(asked, key=key), running
+        asked = []
+        for test in self.tests:
+            names = (running or {}).get(test.name, [])
+            if names:
+                names = [] if "main" in names else [name for name in names if name not in test.unreliable]
+                asked.append((test, names, sum(map(test.seconds.get, names or test.seconds))))
+            elif not self.quick or (running is None and alike(test)):
+                asked.append((test, [], 1000 + sum(test.seconds.values())))
 
-    def one(self, test, objects, stop):
+        def key(one):
+            test, _, seconds = one
+            return ("stress" in test.labels or seconds >= 1000, -self.earlier[mutation.path][test.name], -alike(test), seconds)
+        return [one[:2] for one in sorted(asked, key=key)], len(running or ())
+
+    def one(self, test, functions, objects, stop):
         if stop.is_set():
             return None
         program = self.mutants.link(test, objects)
-        noticed = run_test(test, program, stop)
+        noticed = run_test(test, program, stop, functions)
         while noticed and not stop.is_set():
             # A test that fails now and then has noticed nothing.
-            if not any(run_test(test, program, stop) for _ in range(1 if "hangs" in noticed else REPEATS)):
+            needed = functions[:functions.index(noticed) + 1] if noticed in functions else functions
+            if not any(run_test(test, program, stop, needed) for _ in range(1 if "hangs" in noticed else REPEATS)):
                 return None
-            if self.reliable(test, stop):
+            if self.reliable(test, noticed, needed, stop):
                 if not stop.is_set():
                     stop.set()
                     return test.name, noticed
                 return None
-            noticed = run_test(test, program, stop)
+            functions = [name for name in functions if name not in test.unreliable]
+            noticed = run_test(test, program, stop, functions)
         return None
 
     @staticmethod
-    def reliable(test, stop):
+    def reliable(test, noticed, functions, stop):
         """Whether it passes without a mutation, always; if not, it is known now which function does not."""
-        while test.passed < (PROOF if test.seconds < 2 else PROOF // 2) and not stop.is_set():
-            failed = run_test(test, test.program, stop)
+        key = noticed if noticed in functions else tuple(functions)
+        needed = PROOF if test.limit(functions) < 25 else PROOF // 2
+        while test.passed[key] < needed and not stop.is_set():
+            failed = run_test(test, test.program, stop, functions)
             if failed:
-                test.passed = 0
+                test.passed[key] = 0
                 test.unreliable.add(failed)
                 return False
-            test.passed += not stop.is_set()
+            test.passed[key] += not stop.is_set()
         return True
 
     @functools.cached_property
@@ -464,13 +516,13 @@ class Search:
         stop = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             try:
-                results = list(pool.map(lambda test: self.one(test, objects, stop), order))
+                results = list(pool.map(lambda one: self.one(*one, objects, stop), order))
             finally:
                 stop.set()
         noticed = next((result for result in results if result), None)
         if noticed:
             self.earlier[mutation.path][noticed[0]] += 1
-        return noticed, len(running)
+        return noticed, running
 
 
 class SanitizedSearch(Search):
@@ -479,18 +531,16 @@ class SanitizedSearch(Search):
     def __init__(self, of):
         say("building with the address sanitizer, which is shown what survives")
         build(ASAN, "-DCMAKE_BUILD_TYPE=Debug", "-DTRAM_SANITIZE=address,undefined")
-        seconds = {test.name: test.seconds for test in of.tests}
-        tests = [test for test in tests_of(ASAN) if test.name in seconds]
+        tests = [test for test in tests_of(ASAN) if test.name in of.coverage.seconds]
         for test in tests:
-            test.seconds = SLOWER * seconds[test.name]
-            test.limit = 8 + 8 * test.seconds
+            test.seconds, test.slower = of.coverage.seconds[test.name], SLOWER
             test.memory = None  # it reserves more than there is
             test.environment["ASAN_OPTIONS"] = f"{test.environment['ASAN_OPTIONS']}:hard_rss_limit_mb={MEMORY >> 20}"
         super().__init__(tests, of.coverage, Mutants(tests, ASAN), of.jobs, of.quick)
 
     def order(self, mutation):
         order, running = super().order(mutation)
-        return [test for test in order if test.name in running][:AT_MOST], running
+        return order[:min(running, AT_MOST)], running
 
 
 # ---- Drawing --------------------------------------------------------------------------------------------------
@@ -573,33 +623,15 @@ def report(results, seconds):
 
 # ---- All of it ------------------------------------------------------------------------------------------------
 
-def time_of(test):
-    """In seconds, where it passes; those of its functions that fail now and then are noted."""
-    for _ in range(REPEATS):
-        began = time.monotonic()
-        failed = run_test(test, test.program, threading.Event())
-        if not failed:
-            return time.monotonic() - began
-        test.unreliable.add(failed)
-    raise Trouble(f"{test.name} fails without a mutation: {failed}")
-
-
-def prepare(state, jobs):
-    """The tests, which are green without a mutation; each one's time limit comes from how long it takes."""
+def prepare(jobs):
+    """What looks for who notices."""
     say("building the tree as it is")
     build(RELEASE, "-DCMAKE_BUILD_TYPE=Release")
-    tests = tests_of(RELEASE)
-    kept = WORK / "seconds.json"
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    if known.get("tree") != state:
-        say("running every test as it is")
-        known = {"tree": state}
-        each(jobs, tests, lambda test: known.update({test.name: time_of(test)}))
-        kept.write_text(json.dumps(known), encoding="utf-8")
+    coverage = Coverage(jobs)
+    tests = [test for test in tests_of(RELEASE) if test.name in coverage.seconds]
     for test in tests:
-        test.seconds = known[test.name]
-        test.limit = 8 + 8 * test.seconds
-    return tests
+        test.seconds = coverage.seconds[test.name]
+    return tests, coverage
 
 
 def tell_unreliable(search):
@@ -667,7 +699,7 @@ def judge(search, mutation):
             return f"noticed under the address sanitizer by {noticed[0]}: {noticed[1]}"
     if search.quick:
         return f"{QUICK}: {running} tests"
-    return f"SURVIVED all tests, of which {running} run it" if search.coverage.names else "SURVIVED all tests"
+    return f"SURVIVED all tests, of which {running} run it"
 
 
 def sample(arguments, state):
@@ -680,9 +712,8 @@ def sample(arguments, state):
             verdict = f"equivalent: {known[equivalence(mutation)]}"
         elif verdict is None:
             if search is None:
-                tests = prepare(state, arguments.jobs)
-                search = Search(tests, Coverage(tests, state, arguments.jobs), Mutants(tests), arguments.jobs,
-                                arguments.quick)
+                tests, coverage = prepare(arguments.jobs)
+                search = Search(tests, coverage, Mutants(tests), arguments.jobs, arguments.quick)
                 search.with_asan = not arguments.no_asan
                 began = started = time.monotonic()
             verdict = judge(search, mutation)

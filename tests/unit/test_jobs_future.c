@@ -6,6 +6,9 @@
 
 #include "core/jobs/future.h"
 #include "support/support.h"
+#include <tram/message.h>
+#include <tram/sock.h>
+#include <tram/task.h>
 
 static int trace_done(tram_future *future, void *arg) {
     void *value = NULL;
@@ -61,6 +64,37 @@ static void test_a_future_is_pending_first(void **state) {
     assert_null(tram_future_error(future));
     tram_future_release(future);
     tram_future_release(NULL);
+}
+
+static void test_X_1_null_is_no_future(void **state) {
+    struct world *world = *state;
+    uint64_t count;
+    const int codes[] = {
+        tram_future_result(NULL, NULL),
+        tram_future_count(NULL, &count),
+        tram_future_fd(NULL),
+        tram_future_set_user(NULL, NULL),
+        tram_future_set_result(NULL, NULL),
+        tram_future_set_error(NULL, &(tram_error){.code = -EIO}),
+        tram_future_cancel(NULL),
+        tram_future_add_done_callback(NULL, trace_done, NULL),
+        tram_future_add_done_callback_with_discard(NULL, trace_done, NULL, NULL),
+        tram_future_remove_done_callback(NULL, trace_done, NULL),
+        tram_loop_run_until_complete(world->loop, NULL),
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        assert_int_equal(codes[i], TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "future");
+    assert_false(tram_future_done(NULL));
+    assert_false(tram_future_cancelled(NULL));
+    assert_null(tram_future_hold(NULL));
+    assert_null(tram_future_get_loop(NULL));
+    assert_null(tram_future_transport(NULL));
+    assert_null(tram_future_server(NULL));
+    assert_null(tram_future_user(NULL));
+    assert_null(tram_future_error(NULL));
+    assert_null(tram_future_message(NULL));
+    assert_null(tram_future_task(NULL));
 }
 
 static void test_a_result_is_set_once(void **state) {
@@ -442,6 +476,7 @@ int main(void) {
                                         world_teardown),
         TEST(test_X_5_a_failing_done_callback_is_reported_and_the_next_one_runs),
         TEST(test_a_future_is_pending_first),
+        TEST(test_X_1_null_is_no_future),
         TEST(test_a_result_is_set_once),
         TEST(test_X_5_an_error_is_kept_with_texts_and_causes),
         TEST(test_an_error_needs_a_code),

@@ -250,7 +250,7 @@ int tram_loop_sock_accept(tram_loop *loop, int fd, tram_future **ret_future) {
 }
 
 int tram_future_fd(tram_future *future) {
-    int status = loop_enter(future->loop, __func__);
+    int status = future_enter(future, __func__);
     if (status)
         return status;
     if (future->kind != &accept_kind.future)
