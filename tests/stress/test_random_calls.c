@@ -987,9 +987,17 @@ static void call_detach(void) {
     link = find_link(number);
     CHECK(link);
     part(link);
-    int fd = tram_detached_take_fd(detached);
-    tram_detached_free(detached);
     tram_future *future;
+    int fd = one_in(3) ? -ENOTSUP : tram_detached_take_fd(detached);
+    if (fd < 0) { /* so also with layers: it goes on whole, or ends */
+        int status = one_in(8) || g.ending ? TRAM_ESTATE
+                                           : tram_loop_adopt_detached(g.loop, factory, &g, detached, maybe(&future));
+        if (status != TRAM_ESTATE)
+            keep_future(status, &future);
+        tram_detached_free(detached);
+        return;
+    }
+    tram_detached_free(detached);
     if (one_in(2) && !g.ending) {
         int status = tram_loop_adopt(g.loop, factory, &g, fd, NULL, 0, maybe(&future));
         keep_future(status, &future);
