@@ -32,8 +32,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
         return status;
     if (!transport_kind_of(transport)->detachable || transport->flags & T_LAYERED)
         return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) ||
-        !(transport->flags & T_MADE))
+    if (transport->flags & (T_CLOSING | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;
     if (!write_queue_empty(&transport->queue))
         return -EAGAIN;
