@@ -640,7 +640,8 @@ static void test_X_3_who_comes_before_a_creation_is_cancelled_is_not_served(void
     int held;
     char port[8];
     snprintf(port, sizeof port, "%u", hold_port(&held));
-    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, &future), 0);
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, &future),
+                     0);
     int client = tcp_connect((uint16_t)atoi(port));
     assert_true(client >= 0); /* the kernel takes it */
     assert_int_equal(tram_future_cancel(future), 1);
