@@ -21,7 +21,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, BACKLOG = 4096 };
+#include "../lib/listen.h"
+
+enum { EVENTS = 256 };
 
 /* One end of a connection, and what was read from it and not taken by the other. */
 struct side {
@@ -38,11 +40,6 @@ static bool splicing;
 static size_t pipe_size = 65536;
 static int epoll;
 static struct sockaddr_in target;
-
-static _Noreturn void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static void watch(struct side *side, int operation, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = side};
@@ -170,7 +167,6 @@ static void accept_one(int listener) {
     if (b->fd < 0 || connect(b->fd, (struct sockaddr *)&target, sizeof target) < 0)
         fail("connect");
     fcntl(b->fd, F_SETFL, O_NONBLOCK);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(b->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (splicing && (pipe2(a->pipe, O_NONBLOCK | O_CLOEXEC) < 0 || pipe2(b->pipe, O_NONBLOCK | O_CLOEXEC) < 0))
         fail("pipe2");
@@ -178,19 +174,6 @@ static void accept_one(int listener) {
         fail("F_SETPIPE_SZ");
     watch(a, EPOLL_CTL_ADD, EPOLLIN);
     watch(b, EPOLL_CTL_ADD, EPOLLIN);
-}
-
-static int listen_on(const char *port) {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    address.sin_port = htons((uint16_t)atoi(port));
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, BACKLOG) < 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &size) < 0)
-        fail("listen");
-    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
 }
 
 static volatile sig_atomic_t stopped;
@@ -226,7 +209,7 @@ int main(int argc, char **argv) {
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = stop}, NULL);
     signal(SIGPIPE, SIG_IGN);
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct side listener = {.fd = listen_on(argv[1])};
+    struct side listener = {.fd = listen_on((uint16_t)atoi(argv[1]))};
     watch(&listener, EPOLL_CTL_ADD, EPOLLIN);
     while (!stopped) {
         struct epoll_event events[EVENTS];

@@ -1,72 +1,9 @@
-/*
- * Boost.Asio: one io_context told that one thread runs it, a session per connection held by its own handlers,
- * async_read_some into the session's buffer and async_write from it, in turn.
- *
- * TCP_NODELAY: on, set once on the listening socket, from which accepted sockets inherit it; Asio by itself
- * leaves it off.
- */
-#include <array>
-#include <csignal>
-#include <cstdio>
-#include <memory>
-#include <utility>
-
-#include <boost/asio.hpp>
-
-using boost::asio::ip::tcp;
-using boost::system::error_code;
-
-namespace {
-
-class Session : public std::enable_shared_from_this<Session> {
-  public:
-    explicit Session(tcp::socket socket) : socket_(std::move(socket)) {}
-
-    void read() {
-        socket_.async_read_some(boost::asio::buffer(bytes_),
-                                [self = shared_from_this()](error_code error, size_t size) {
-                                    if (!error) {
-                                        self->write(size);
-                                    }
-                                });
-    }
-
-  private:
-    void write(size_t size) {
-        boost::asio::async_write(socket_, boost::asio::buffer(bytes_, size),
-                                 [self = shared_from_this()](error_code error, size_t) {
-                                     if (!error) {
-                                         self->read();
-                                     }
-                                 });
-    }
-
-    tcp::socket socket_;
-    std::array<char, 16384> bytes_; /* as large as the largest message of the bench */
-};
-
-void accept(tcp::acceptor &acceptor) {
-    acceptor.async_accept([&acceptor](error_code error, tcp::socket socket) {
-        if (!error) {
-            std::make_shared<Session>(std::move(socket))->read();
-        }
-        accept(acceptor);
-    });
-}
-
-} // namespace
+/* Boost.Asio on the sockets; asio_echo.h has what it does. */
+#include "asio_echo.h"
 
 int main() {
     try {
-        boost::asio::io_context context(1);
-        boost::asio::signal_set signals(context, SIGTERM);
-        signals.async_wait([&context](error_code, int) { context.stop(); });
-        tcp::acceptor acceptor(context, tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0));
-        acceptor.set_option(tcp::no_delay(true));
-        accept(acceptor);
-        std::printf("listening on 127.0.0.1:%d\n", int(acceptor.local_endpoint().port()));
-        std::fflush(stdout);
-        context.run();
+        serve([](tcp::socket socket) { std::make_shared<Session<tcp::socket>>(std::move(socket))->read(); });
     } catch (const std::exception &error) {
         std::fprintf(stderr, "asio: %s\n", error.what());
         return 1;

@@ -5,10 +5,7 @@
  *
  * TCP_NODELAY: on, set once on the listening socket, from which accepted sockets inherit it.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,7 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, BACKLOG = 4096 };
+#include "../lib/listen.h"
+
+enum { EVENTS = 256 };
 
 /* What a descriptor's peer did not take yet; touched only after a short send. */
 struct rest {
@@ -30,11 +29,6 @@ static char buffer[64 * 1024];
 static struct rest *rests;
 static size_t rest_count;
 static int epoll;
-
-static _Noreturn void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
 
 static void keep(int fd, const char *bytes, size_t size) {
     if ((size_t)fd >= rest_count) {
@@ -127,21 +121,6 @@ static void send_rest(int fd) {
     watch(fd, EPOLL_CTL_MOD, EPOLLIN);
 }
 
-static int listen_somewhere(void) {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    if (listener < 0 || setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-        bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, BACKLOG) < 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &size) < 0) {
-        fail("listen");
-    }
-    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
-}
-
 static volatile sig_atomic_t stopped;
 
 static void stop(int number) {
@@ -155,7 +134,7 @@ int main(void) {
     if (epoll < 0) {
         fail("epoll_create1");
     }
-    int listener = listen_somewhere();
+    int listener = listen_on(0);
     watch(listener, EPOLL_CTL_ADD, EPOLLIN);
     while (!stopped) {
         struct epoll_event events[EVENTS];

@@ -7,10 +7,7 @@
  *
  * TCP_NODELAY: on, set once on the listening socket, from which accepted sockets inherit it.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +21,9 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-enum { EVENTS = 256, BACKLOG = 4096 };
+#include "../lib/listen.h"
+
+enum { EVENTS = 256 };
 
 struct connection {
     SSL *ssl;
@@ -38,10 +37,9 @@ static char buffer[64 * 1024];
 static int epoll;
 static SSL_CTX *context;
 
-static _Noreturn void fail(const char *what) {
-    perror(what);
+static _Noreturn void fail_tls(const char *what) {
     ERR_print_errors_fp(stderr);
-    exit(1);
+    fail(what);
 }
 
 static void watch(struct connection *connection, int operation, uint32_t events) {
@@ -74,7 +72,7 @@ static void accept_all(int listener) {
         }
         struct connection *connection = calloc(1, sizeof(*connection));
         if (connection == NULL || (connection->ssl = SSL_new(context)) == NULL || !SSL_set_fd(connection->ssl, fd)) {
-            fail("SSL_new");
+            fail_tls("SSL_new");
         }
         SSL_set_accept_state(connection->ssl);
         connection->fd = fd;
@@ -154,21 +152,6 @@ static void serve(struct connection *connection) {
     echo(connection);
 }
 
-static int listen_somewhere(void) {
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    if (listener < 0 || setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-        bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, BACKLOG) < 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &size) < 0) {
-        fail("listen");
-    }
-    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
-}
-
 static volatile sig_atomic_t stopped;
 
 static void stop(int number) {
@@ -191,7 +174,7 @@ int main(int argc, char **argv) {
     context = SSL_CTX_new(TLS_server_method());
     if (context == NULL || SSL_CTX_use_certificate_chain_file(context, argv[1]) != 1 ||
         SSL_CTX_use_PrivateKey_file(context, argv[2], SSL_FILETYPE_PEM) != 1) {
-        fail("certificate");
+        fail_tls("certificate");
     }
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     if (argc > 3 && strcmp(argv[3], "--release-buffers") == 0) {
@@ -201,7 +184,7 @@ int main(int argc, char **argv) {
     if (epoll < 0) {
         fail("epoll_create1");
     }
-    struct connection listening = {.fd = listen_somewhere()};
+    struct connection listening = {.fd = listen_on(0)};
     watch(&listening, EPOLL_CTL_ADD, EPOLLIN);
     while (!stopped) {
         struct epoll_event events[EVENTS];

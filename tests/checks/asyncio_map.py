@@ -3,8 +3,8 @@
 """docs/asyncio-map.md has every public name of asyncio, and what it says of tram is there.
 
 The names are those of this Python's dir(), and the ones below that came up to 3.13. A table of a class has what the
-classes before it do not have. tests/checks/guide.py looks up the names of tram; here only: a row that says that there is
-something names it.
+classes before it do not have. A row that says that there is something names it, and each name of tram in the map is
+declared by a header; at the end each is renamed, in memory, and must be missed.
 """
 
 import asyncio
@@ -16,6 +16,9 @@ import re
 import sys
 
 ROOT = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
+sys.path.insert(0, str(ROOT / "tests/support"))
+from headers import Headers  # noqa: E402
+
 PAGE = ROOT / "docs/asyncio-map.md"
 STATUS = {"same", "differs", "other way", "not yet", "none"}
 # What 3.12 and 3.13 added.
@@ -66,6 +69,15 @@ def tables(text):
         yield match.group(1), rows
 
 
+NAME = re.compile(r"\b((?:tram|TRAM)_\w+)(?<!_)(?!\w)(\(\))?") # not "tram_loop_create_…"
+
+
+def undeclared(text, headers):
+    """The names of tram in the map that no header declares; with () it is to be a function."""
+    names, functions = headers.names, headers.functions
+    return sorted({name + call for name, call in NAME.findall(text) if name not in (functions if call else names)})
+
+
 def problems_of(text):
     found = {}
     for name, rows in tables(text):
@@ -94,13 +106,19 @@ def problems_of(text):
 
 def main():
     text = PAGE.read_text()
-    problems = list(problems_of(text))
+    headers = Headers.of(ROOT)
+    problems = list(problems_of(text)) + [f"no header declares {name}" for name in undeclared(text, headers)]
     for problem in problems:
         print(problem)
     # Does it find anything? A row less, and one that names nothing.
     row = re.search(r"^\| `pause_reading` .*\n", text, re.M).group()
     assert "asyncio.ReadTransport: pause_reading is not in the table" in problems_of(text.replace(row, ""))
     assert any("but to what?" in problem for problem in problems_of(text.replace("`tram_loop_stop()`", "")))
+    # Each name, renamed where it is declared, and nowhere else.
+    names = {name for name, _ in NAME.findall(text)} & headers.names
+    for name in names:
+        assert name in {missed.strip("()") for missed in undeclared(text, headers.renamed(name, name + "_renamed"))}, name
+    print(len(names), "names of tram, each missed when it is renamed")
     print(sum(len(rows) for _, rows in tables(text)), "names of asyncio")
     return 1 if problems else 0
 

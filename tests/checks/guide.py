@@ -5,7 +5,7 @@
 Compiles every C and C++ block, runs every shell block, and looks up every link, every name of tram and every header.
 docs/guide/README.md says how a page marks its blocks. The table of messages in docs/guide/debugging.md is compared with
 the sources. At first the check shows, on a copy of the tree in which a function has another name and a page has faults,
-that it finds them.
+that it finds them, and that each name in the pages would be missed if its declaration had another.
 
     guide.py [PAGE…]        only these pages, without the shell blocks' set-up where they have none
 """
@@ -22,6 +22,9 @@ import tempfile
 
 ROOT = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
 BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or ROOT / "build/release").resolve()
+sys.path.insert(0, str(ROOT / "tests/support"))
+from headers import Headers  # noqa: E402
+
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 # A fragment shows a thought, not all that uses it.
 FRAGMENT_WARNINGS = WARNINGS + ["-Wno-unused", "-Wno-missing-field-initializers"]
@@ -34,7 +37,6 @@ HEADING = re.compile(r"^#+\s+(.*?)\s*$", re.M)
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"(?<!!)!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*\Z")
-COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 NAME = re.compile(r"(?<![\w/.-])((?:tram|TRAM)_\w+)(\(\)|…|\*)?")
 HEADER = re.compile(r"\btram/[a-z_]+\.h\b")
 
@@ -42,15 +44,15 @@ HEADER = re.compile(r"\btram/[a-z_]+\.h\b")
 class Tree:
     """A tree with pages and headers: the real one, or the copy that has faults."""
 
-    def __init__(self, root):
+    def __init__(self, root, headers=None):
         self.root = root
         self.problems = []
-        texts = [COMMENT.sub(" ", path.read_text()) for path in sorted((root / "include/tram").glob("*.h"))]
-        self.names = {name for text in texts for name in re.findall(r"\b(?:tram|TRAM)_\w+", text)}
-        self.functions = {name for text in texts for name in re.findall(r"\b(tram_\w+)\(", text)}
+        headers = headers or Headers.of(root)
+        self.functions = headers.functions
         # Options of the build, and variables of the environment.
-        self.names |= set(re.findall(r"\bTRAM_\w+", (root / "CMakeLists.txt").read_text()))
-        self.names |= {"TRAM_BACKEND", "TRAM_TEST_FULL"}
+        self.others = set(re.findall(r"\bTRAM_\w+", (root / "CMakeLists.txt").read_text()))
+        self.others |= {"TRAM_BACKEND", "TRAM_TEST_FULL"}
+        self.names = headers.names | self.others
 
     def pages(self):
         yield from sorted((self.root / "docs/guide").glob("*.md"))
@@ -88,17 +90,16 @@ def check_links(tree, path):
             tree.problem(path, match.start(), f"no such heading: {target}#{fragment}")
 
 
+def is_known(tree, name, end):
+    if end in ("…", "*") or name.endswith("_"):
+        return any(other.startswith(name) for other in tree.names)
+    return name in (tree.functions if end == "()" else tree.names)
+
+
 def check_names(tree, path):
     text = path.read_text()
     for match in NAME.finditer(text):
-        name, end = match.groups()
-        if end in ("…", "*") or name.endswith("_"):
-            known = any(other.startswith(name) for other in tree.names)
-        elif end == "()":
-            known = name in tree.functions
-        else:
-            known = name in tree.names
-        if not known:
+        if not is_known(tree, *match.groups()):
             tree.problem(path, match.start(), f"no such name: {match.group()}")
     for match in HEADER.finditer(text):
         if not (tree.root / "include" / match.group()).exists():
@@ -330,6 +331,18 @@ tram_transport_write(transport, "x");
 """
 
 
+def check_each_is_missed(tree, pages):
+    """Each name that the pages have, with another in the header that declares it, and nowhere else."""
+    headers, told = Headers.of(tree.root), set()
+    for path in pages:
+        told |= {match.groups() for match in NAME.finditer(path.read_text())}
+    told = {(name, end) for name, end in told if name in headers.names - tree.others and end not in ("…", "*")}
+    for name, end in told:
+        changed = Tree(tree.root, headers.renamed(name, f"new_{name}"))
+        assert not is_known(changed, name, end), f"{name}, renamed, is not missed"
+    return len(told)
+
+
 def selftest():
     """A renamed function breaks the pages that use it, and so do the faults of a page."""
     with tempfile.TemporaryDirectory() as folder:
@@ -375,6 +388,7 @@ def main():
         pages = [path for path in pages if path.name in sys.argv[1:] or path.stem in sys.argv[1:]]
     else:
         selftest()
+        print(check_each_is_missed(tree, pages), "names, each missed when it is renamed")
         print(check_messages(tree), "messages")
         check_codes(tree)
         check_complete(tree)

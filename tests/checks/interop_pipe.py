@@ -13,17 +13,11 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
-BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or SOURCE / "build" / "release").resolve()
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from checks import check, compile_program, failures  # noqa: E402
+
 PATIENCE = 60
 SIZE = 3000000
-failures = []
-
-
-def check(condition, text):
-    if not condition:
-        failures.append(text)
-        print("FAILED:", text, file=sys.stderr)
 
 
 async def from_parent_to_parent(program):
@@ -86,10 +80,7 @@ def in_a_shell(program):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "interop_pipe")
-        subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
-                        f"-I{SOURCE}/include", SOURCE / "tests/checks/interop_pipe.c", "-o", program,
-                        f"-L{BUILD}", f"-Wl,-rpath,{BUILD}", "-ltram", "-lpthread"], check=True)
+        program = compile_program("interop_pipe", folder)
         for name, test in (("asyncio's subprocess", lambda: asyncio.run(from_parent_to_parent(program))),
                            ("FIFOs", lambda: asyncio.run(over_fifos(program, folder))),
                            ("a shell", lambda: in_a_shell(program))):

@@ -13,23 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <tram/tram.h>
-
-struct peer {
-    tram_protocol base; /* first */
-    tram_loop *loop;
-    char request[4096];
-    size_t size;
-    int status;
-};
-
-static struct peer *peer_of(tram_protocol *protocol) {
-    return (struct peer *)(void *)protocol;
-}
-
-static void freed(tram_protocol *self) {
-    free(self);
-}
+#include "interop_peer.h"
 
 /* ---- A server that tells what it was told ---- */
 
@@ -44,17 +28,12 @@ static void tell_value(tram_transport *transport, char *text, size_t size, const
 }
 
 static int server_received(tram_protocol *self, const void *data, size_t size) {
-    struct peer *peer = peer_of(self);
     tram_socket_address peername, sockname;
-    char target[1024], texts[2][TRAM_ADDRESS_TEXT_SIZE], told[3000], answer[4000];
-    if (size >= sizeof peer->request - peer->size)
-        return TRAM_ELIMIT;
-    memcpy(peer->request + peer->size, data, size);
-    peer->size += size;
-    if (!strstr(peer->request, "\r\n\r\n"))
-        return 0;
-    if (sscanf(peer->request, "GET %1023s HTTP/1.", target) != 1 ||
-        tram_transport_peername(self->transport, &peername) || tram_transport_sockname(self->transport, &sockname))
+    char target[1024], texts[2][TRAM_ADDRESS_TEXT_SIZE], told[3000];
+    int status = request_target(self, data, size, target);
+    if (status <= 0)
+        return status;
+    if (tram_transport_peername(self->transport, &peername) || tram_transport_sockname(self->transport, &sockname))
         return TRAM_EUSER;
     snprintf(told, sizeof told, "%s %s", tram_socket_address_text(&peername, texts[0], sizeof texts[0]),
              tram_socket_address_text(&sockname, texts[1], sizeof texts[1]));
@@ -64,23 +43,10 @@ static int server_received(tram_protocol *self, const void *data, size_t size) {
     tell_value(self->transport, told, sizeof told, "ssl", TRAM_PROXY_SSL);
     printf("%s %s\n", target, told);
     fflush(stdout);
-    int length =
-        snprintf(answer, sizeof answer, "HTTP/1.0 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(told), told);
-    int status = tram_transport_write(self->transport, answer, (size_t)length);
-    return status < 0 ? status : tram_transport_close(self->transport);
+    return respond(self, told);
 }
 
 static const tram_protocol_ops server_ops = {.data_received = server_received, .released = freed};
-
-static int make_server_peer(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct peer *peer = calloc(1, sizeof *peer);
-    if (!peer)
-        return TRAM_EUSER;
-    peer->base.ops = arg;
-    peer->loop = loop;
-    *ret_protocol = &peer->base;
-    return 0;
-}
 
 /* ---- A client ---- */
 
@@ -113,11 +79,6 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 
 /* ---- Running ---- */
 
-static int stop(tram_loop *loop, void *arg) {
-    (void)arg;
-    return tram_loop_stop(loop);
-}
-
 /* The future's value in *ret_value, which lives as long as whoever runs it. */
 static int wait_for(tram_loop *loop, int status, tram_future **future, void **ret_value) {
     if (status == 0)
@@ -133,11 +94,11 @@ static int serve(tram_loop *loop, const char *path) {
     const tram_unix_server_options unix_options = {.proxy_protocol = true};
     void *arg = (void *)(uintptr_t)&server_ops, *server, *unix_server;
     tram_future *future;
-    int status = wait_for(loop, tram_loop_create_server(loop, make_server_peer, arg, NULL, "0", &options, &future),
-                          &future, &server);
+    int status =
+        wait_for(loop, tram_loop_create_server(loop, make_peer, arg, NULL, "0", &options, &future), &future, &server);
     if (status == 0)
         status = wait_for(
-            loop, tram_loop_create_unix_server(loop, make_server_peer, arg, path, strlen(path), &unix_options, &future),
+            loop, tram_loop_create_unix_server(loop, make_peer, arg, path, strlen(path), &unix_options, &future),
             &future, &unix_server);
     if (status < 0)
         return status;

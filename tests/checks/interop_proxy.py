@@ -23,21 +23,15 @@ import tempfile
 import threading
 import time
 
-SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
-BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or SOURCE / "build" / "release").resolve()
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from checks import SOURCE, check, compile_program, failures  # noqa: E402
+
 STREAM_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 PATIENCE = 30
 
 work = pathlib.Path(tempfile.mkdtemp(prefix="tram-proxy-"))
 program = work / "interop_proxy"
-problems = []
 started = []
-
-
-def check(condition, what):
-    print(("ok      " if condition else "FAILED  ") + what, flush=True)
-    if not condition:
-        problems.append(what)
 
 
 def own_ports():
@@ -331,16 +325,14 @@ def main():
     if not has_ipv6():
         print("no IPv6 here")
         return 77
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
-                    f"-I{SOURCE}/include", SOURCE / "tests/checks/interop_proxy.c", "-o", program, f"-L{BUILD}",
-                    f"-Wl,-rpath,{BUILD}", "-ltram"], check=True)
+    compile_program("interop_proxy", work)
     tram = Tram()
     curl(tram)
     haproxy(tram)
     nginx(tram)
     tram.end()
-    print(f"{len(problems)} problems")
-    return 1 if problems else 0
+    print(f"{len(failures)} failures")
+    return 1 if failures else 0
 
 
 try:

@@ -14,26 +14,12 @@ import subprocess
 import sys
 import tempfile
 
-BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR", "build/release")).resolve()
-SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from checks import check, compile_program, failures  # noqa: E402
+
 PATIENCE = 60
 COUNT = 300
 AHEAD = 4
-
-failures = []
-
-
-def check(condition, text):
-    if not condition:
-        failures.append(text)
-        print("FAILED:", text, file=sys.stderr)
-
-
-def compile_program(folder):
-    program = folder / "interop_udp"
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-I", SOURCE / "include", "-o", program,
-                    SOURCE / "tests/checks/interop_udp.c", "-L", BUILD, "-ltram", f"-Wl,-rpath,{BUILD}"], check=True)
-    return program
 
 
 def datagram(number):
@@ -121,7 +107,7 @@ async def tram_asks(program, endpoint, arguments):
 async def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        program = compile_program(folder)
+        program = compile_program("interop_udp", folder)
         server, client = str(folder / "server"), str(folder / "client")
         await ask_tram(program, ["udp"], lambda where: {"remote_addr": tuple(where.rsplit(":", 1))})
         await tram_asks(program, {"local_addr": ("127.0.0.1", 0)}, lambda name: ["udp", name[0], str(name[1])])

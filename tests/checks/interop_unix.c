@@ -15,22 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <tram/tram.h>
+#include "interop_peer.h"
 
 enum { SIZE = 300000 };
-
-struct peer {
-    tram_protocol base; /* first */
-    tram_loop *loop;
-    char request[4096];
-    size_t size;
-    int far_end;
-    bool wrong;
-};
-
-static struct peer *peer_of(tram_protocol *protocol) {
-    return (struct peer *)(void *)protocol;
-}
 
 static unsigned char byte_at(size_t place) {
     return (unsigned char)(place * 7 + place / 251);
@@ -50,43 +37,21 @@ static int echo_resume(tram_protocol *self) {
     return tram_transport_resume_reading(self->transport);
 }
 
-static void freed(tram_protocol *self) {
-    free(self);
-}
-
 static const tram_protocol_ops echo_ops = {
     .data_received = echo_received, .pause_writing = echo_pause, .resume_writing = echo_resume, .released = freed};
 
 /* ---- As much of HTTP/1.0 as curl needs ---- */
 
 static int http_received(tram_protocol *self, const void *data, size_t size) {
-    struct peer *peer = peer_of(self);
-    char target[1024], answer[2048];
-    if (peer->size + size >= sizeof peer->request)
-        return TRAM_ELIMIT;
-    memcpy(peer->request + peer->size, data, size);
-    peer->size += size;
-    if (!strstr(peer->request, "\r\n\r\n"))
-        return 0;
-    if (sscanf(peer->request, "GET %1023s HTTP/1.", target) != 1)
-        return TRAM_EVALUE;
-    int length = snprintf(answer, sizeof answer,
-                          "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nyou asked for %s\n", target);
-    int status = tram_transport_write(self->transport, answer, (size_t)length);
-    return status < 0 ? status : tram_transport_close(self->transport);
+    char target[1024], body[1100];
+    int status = request_target(self, data, size, target);
+    if (status <= 0)
+        return status;
+    snprintf(body, sizeof body, "you asked for %s\n", target);
+    return respond(self, body);
 }
 
 static const tram_protocol_ops http_ops = {.data_received = http_received, .released = freed};
-
-static int make_peer(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    struct peer *peer = calloc(1, sizeof *peer);
-    if (!peer)
-        return TRAM_EUSER;
-    peer->base.ops = arg;
-    peer->loop = loop;
-    *ret_protocol = &peer->base;
-    return 0;
-}
 
 /* ---- Descriptors ---- */
 
@@ -180,11 +145,6 @@ static int make_client(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
 }
 
 /* ---- Running ---- */
-
-static int stop(tram_loop *loop, void *arg) {
-    (void)arg;
-    return tram_loop_stop(loop);
-}
 
 static int ready(void) {
     printf("ready\n");

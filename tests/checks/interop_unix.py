@@ -15,17 +15,11 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
-BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or SOURCE / "build" / "release").resolve()
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from checks import check, compile_program, failures  # noqa: E402
+
 PATIENCE = 60
 SIZE = 300000
-failures = []
-
-
-def check(condition, text):
-    if not condition:
-        failures.append(text)
-        print("FAILED:", text, file=sys.stderr)
 
 
 class Server:
@@ -161,10 +155,7 @@ def descriptors_from_tram(program, folder):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "interop_unix")
-        subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
-                        f"-I{SOURCE}/include", SOURCE / "tests/checks/interop_unix.c", "-o", program,
-                        f"-L{BUILD}", f"-Wl,-rpath,{BUILD}", "-ltram", "-lpthread"], check=True)
+        program = compile_program("interop_unix", folder)
         for test in (asyncio_to_tram, tram_to_asyncio, socat_both_ways, curl_to_tram, descriptors_to_tram,
                      descriptors_from_tram):
             try:

@@ -15,6 +15,9 @@ import tempfile
 
 ROOT = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
 BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or ROOT / "build/release").resolve()
+sys.path.insert(0, str(ROOT / "tests/support"))
+from headers import Headers  # noqa: E402
+
 NOT_INSTALLED = re.compile(r"(?:\.\./)+(?:tests|bench|include|core)\b")
 problems = []
 
@@ -45,22 +48,24 @@ def check_warnings(pages, folder):
     return len(names)
 
 
-def check_functions(man):
-    """A page or a link for each function; what links lead to is there, and says it."""
-    exported = "\n".join(path.read_text() for path in (ROOT / "docs/abi").glob("symbols*.txt"))
-    functions = set(exported.split()) & set(re.findall(
-        r"\b(tram_\w+)\(", "".join(path.read_text() for path in (ROOT / "include/tram").glob("*.h"))))
+def check_functions(man, headers):
+    """A page or a link for each function; what links lead to is there, and says it. What has one is declared."""
+    functions = headers.functions
     for name in sorted(functions):
         page = man / f"man3/{name}.3"
         if not page.exists():
-            problems.append(f"no page for {name}")
+            yield f"no page for {name}"
             continue
         if is_link(page):
             page = man / page.read_text().split()[1]
         text = page.read_text()
         if not re.search(rf"^\.Nm {name}(?: ,)?$", text, re.M) or not re.search(rf"^(?:\.Fo )?{name}\b", text, re.M):
-            problems.append(f"{page.name} does not have {name}")
-    return len(functions)
+            yield f"{page.name} does not have {name}"
+    topics = {"tram_" + name.removesuffix(".h") for name in headers.files}
+    exported = {name for path in (ROOT / "docs/abi").glob("symbols*.txt") for name in path.read_text().split()}
+    for name in sorted(exported | {page.stem for page in man.glob("man3/*.3")}):
+        if name not in headers.names | topics:
+            yield f"no header declares {name}"
 
 
 def check_found(man):
@@ -138,7 +143,12 @@ def main():
             return 77
         flat = pathlib.Path(folder) / "flat"
         flat.mkdir()
-        print(check_warnings(pages, flat), "pages,", check_functions(man), "functions")
+        headers = Headers.of(ROOT)
+        problems.extend(check_functions(man, headers))
+        # Does it find anything? A function that has another name.
+        found = list(check_functions(man, headers.renamed("tram_transport_write_eof", "tram_transport_write_end")))
+        assert {"no page for tram_transport_write_end", "no header declares tram_transport_write_eof"} <= set(found), found
+        print(check_warnings(pages, flat), "pages,", len(headers.functions), "functions")
         print(check_found(man), "lines of apropos")
         check_options(prefix, man)
         check_documents(prefix)

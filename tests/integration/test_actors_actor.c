@@ -361,14 +361,21 @@ static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
 
 /* ---- Links and monitors at the same time ---- */
 
+/* Two actors, and from the first to the second one tie, then the other. */
+static tram_address start_tied(struct world *world, struct tested *a, const tram_actor_ops *ops, struct tested *b,
+                               int (*one)(tram_actor *, tram_address), int (*other)(tram_actor *, tram_address)) {
+    start(world, a, "a", ops);
+    tram_address to_b = start(world, b, "b", &simple_ops);
+    assert_int_equal(one(&a->actor, to_b), 0);
+    assert_int_equal(other(&a->actor, to_b), 0);
+    run_ticks(world, 3);
+    return to_b;
+}
+
 static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
     struct world *world = *state;
     struct tested a, b;
-    start(world, &a, "a", &simple_ops);
-    tram_address to_b = start(world, &b, "b", &simple_ops);
-    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
-    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
-    run_ticks(world, 3);
+    tram_address to_b = start_tied(world, &a, &simple_ops, &b, tram_actor_link, tram_actor_monitor);
     assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
     run_ticks(world, 3);
     assert_int_equal(tram_actor_stop(&b.actor, -EIO), 0);
@@ -380,11 +387,7 @@ static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
 static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
     struct world *world = *state;
     struct tested a, b;
-    start(world, &a, "a", &whole_ops);
-    tram_address to_b = start(world, &b, "b", &simple_ops);
-    assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
-    assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
-    run_ticks(world, 3);
+    tram_address to_b = start_tied(world, &a, &whole_ops, &b, tram_actor_monitor, tram_actor_link);
     assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
     run_ticks(world, 3);
     world->trace[0] = '\0';

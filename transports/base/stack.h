@@ -30,6 +30,10 @@ struct stack_calls {
     void (*hurry)(tram_transport *transport);
     /* Nothing is queued any more while layers shut down. */
     void (*drained)(tram_transport *transport);
+    /* What was received and not read yet becomes the prefix of the lowest layer. 0 or -ENOMEM: nothing happened. */
+    int (*keep_window)(tram_transport *transport);
+    /* The layers belong to somebody else from now on. */
+    void (*leave)(tram_transport *transport);
     /* With the transport's memory. */
     void (*free)(tram_transport *transport);
     /* A custom carrier received bytes, or the end of its stream. */
