@@ -51,7 +51,7 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
     if (unlikely(loop->debug)) /* the log function may call anything: it is called before a state is read */
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED))
+    if (transport->flags & (T_LOST_PENDING | T_WRITE_FAILED))
         return;
     transport->flags |= T_RESET; /* what it was to send is lost, whether it was queued or not (W-30) */
     if (!hears(transport)) {
