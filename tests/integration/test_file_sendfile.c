@@ -422,6 +422,24 @@ static void test_F_8_each_error_of_a_connection_ends_it(void **state) {
     close(file);
 }
 
+/* A file stands in the way of reading. Its send fails, and so does what would hear the peer out: one end, not two. */
+static void test_W_5_F_10_who_cannot_be_heard_out_is_lost_once(void **state) {
+    struct world *world = *state;
+    struct stream stream = stream_open_tcp(world);
+    int file = pattern_file(1000);
+    faults.sendfile_at_most = 100;
+    faults.sendfile = (struct fault){.skip = 1, .fail = 1, .error = EPIPE};
+    fail_next(&faults.arm_read, ENOMEM, 1);
+    tram_future *future = send_file(&stream, file, 0, 1000);
+    expect_error(world, future, -ECONNRESET);
+    run_until(world, &stream.recorder->was_released);
+    assert_int_equal(stream.recorder->lost_code, -ENOMEM);
+    assert_int_equal(faults.arm_read.fail, 0);
+    run_to_rest(world);
+    stream_close(&stream);
+    close(file);
+}
+
 static void test_W_5_a_file_waits_for_memory_of_the_kernel(void **state) {
     struct world *world = *state;
     int file = pattern_file(1000);
@@ -863,6 +881,7 @@ int main(void) {
         CASE(test_T_1_F_10_a_file_is_queued_output_of_a_close),
         CASE(test_T_1_F_10_F_12_such_a_close_is_cut_short),
         CASE(test_F_8_each_error_of_a_connection_ends_it),
+        CASE(test_W_5_F_10_who_cannot_be_heard_out_is_lost_once),
         CASE(test_W_5_a_file_waits_for_memory_of_the_kernel),
         CASE(test_F_8_files_that_cannot_be_read),
         CASE(test_F_9_blocks_heed_the_water_marks_and_the_protocol_rests),
