@@ -749,6 +749,10 @@ static void test_transparent_sockets_have_addresses_of_others(void **state) {
         void *server;
         assert_int_equal(created, 0);
         assert_int_equal(tram_future_result(future, &server), 0);
+        tram_socket_address bound;
+        assert_int_equal(tram_server_sockname(server, 0, &bound), 0);
+        const struct sockaddr_in *inet = (const struct sockaddr_in *)(const void *)&bound.address;
+        assert_int_equal(ntohl(inet->sin_addr.s_addr), 0xc6336401); /* 198.51.100.1 */
         tram_server_close(server);
         tram_server_release(server);
     }

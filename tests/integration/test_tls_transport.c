@@ -103,6 +103,8 @@ static void test_S_4_an_end_within_the_handshake_is_a_reset(void **state) {
 static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(void **state) {
     struct world *world = *state;
     struct ends ends;
+    tram_stats before, after;
+    tram_loop_stats(world->loop, &before);
     ends_prepare(world, &ends, servers);
     ends_begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
     run_until(world, &ends.done);
@@ -115,6 +117,9 @@ static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(v
     assert_null(strstr(world->trace, "lost"));
     assert_int_equal(world->exceptions, 0);
     assert_int_equal(tram_server_connection_count(ends.server), 0);
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.tls_failed - before.tls_failed, 2); /* at either end */
+    assert_int_equal(after.tls_handshakes - before.tls_handshakes, 0);
     ends_close(&ends);
 }
 

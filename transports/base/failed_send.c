@@ -51,7 +51,7 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
     if (unlikely(loop->debug)) /* the log function may call anything: it is called before a state is read */
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED))
+    if (transport->flags & (T_LOST_PENDING | T_WRITE_FAILED))
         return;
     transport->flags |= T_RESET; /* what it was to send is lost, whether it was queued or not (W-30) */
     if (!hears(transport)) {
@@ -63,11 +63,11 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
     transport->flags |= T_WRITE_FAILED | T_WRITING_ENDED;
     transport->dropped_writes++;
     struct exclusive_writer *writer = transport_take_writer(transport);
-    tram__io_send_stop(&transport->io);
-    transport->on.ready.run = hear_out;
+    transport->on.ready.run = hear_out; /* from here on it may end in whatever is called */
     list_init(&transport->on.ready.link);
     loop_ready(loop, &transport->on.ready);
-    if (writer) { /* what follows may end the transport, which takes hear_out() off */
+    tram__io_send_stop(&transport->io);
+    if (writer) {
         writer->lost(writer);
         tram__transport_start_reading(transport);
     }

@@ -108,8 +108,7 @@ static int detached_new(tram_transport *transport, tram_detached **ret_detached)
 static int may_detach(const tram_transport *transport) {
     if (!transport_kind_of(transport)->detachable)
         return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) ||
-        !(transport->flags & T_MADE))
+    if (transport->flags & (T_CLOSING | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;
     if (transport->flags & T_LAYERED && !can_move(transport_stack(transport)->bottom))
         return -ENOTSUP;

@@ -239,7 +239,7 @@ void tram__transport_end_by(tram_transport *transport, enum end_reason reason, i
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     tram__transport_note_end(transport, reason);
@@ -260,7 +260,7 @@ void tram__transport_call_lost(tram_transport *transport) {
 }
 
 int tram__transport_abort(tram_transport *transport) {
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return 0;
     tram__transport_schedule_lost(transport);
     transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */

@@ -92,7 +92,7 @@ static inline bool transport_shutting_down(const tram_transport *transport) {
 
 /* Nothing goes through layers any more. */
 static inline bool stack_is_lost(const tram_transport *transport) {
-    return transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST);
+    return transport->flags & (T_LINGERING | T_LOST_PENDING);
 }
 
 /* Layers are not ready, and everything else waits for them. */
