@@ -69,6 +69,9 @@ struct layer_kind {
      */
     ssize_t (*read)(struct layer *layer, void *memory, size_t size);
 
+    /* False: `read` would say -EAGAIN, and is not called. NULL: only it knows. */
+    bool (*may_read)(const struct layer *layer);
+
     /*
      * All of these bytes, in order; at least one, borrowed for the call. What comes out goes down by
      * tram__layer_write(). What it cannot pass on yet it copies, and counts by tram__layer_keep(). It never refuses:
