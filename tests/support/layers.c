@@ -396,12 +396,12 @@ static bool outer_is_made(void *arg) {
     return passages[0]->outer.transport && passages[1]->outer.transport;
 }
 
-/* Two transports over TCP that are open, and two custom ones over them. */
+/* Two transports over Unix sockets that are open, and two custom ones over them. */
 static void open_passages(struct channel *channel, bool layered) {
     struct passage *passages[2];
     tram_transport *transport;
     int fds[2];
-    tcp_pair(fds);
+    unix_pair(fds);
     for (int i = 0; i < 2; i++) {
         passages[i] = calloc(1, sizeof *passages[i]);
         assert_non_null(passages[i]);

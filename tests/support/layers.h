@@ -55,7 +55,7 @@ enum carrier {
     CARRIER_TCP,
     CARRIER_UNIX,
     CARRIER_PAIR,
-    CARRIER_CUSTOM, /* custom transports, whose bytes travel as those of two other transports, over TCP */
+    CARRIER_CUSTOM, /* custom transports, whose bytes travel as those of two others, over Unix sockets */
     CARRIER_TUNNEL, /* … and those have a layer of their own */
     CARRIER_COUNT
 };
