@@ -632,7 +632,7 @@ def ask():
 
 first = ask()
 print(first, flush=True)
-while (now := ask()) == first:
+while (now := ask()) in (first, ""):  # "": it was idle still when its end came, so it asks again
     pass
 print(now)
 EOF
