@@ -258,7 +258,7 @@ static void test_pairs_take_outputs_too(void **state) {
 static void test_layers_take_outputs_too(void **state) {
     struct channel channel;
     channel_open_made(&channel, *state, CARRIER_UNIX, 1);
-    enum { SIZE = 50000, PART = 1000 };
+    enum { SIZE = 50000, PART = 2000 };
     static char bytes[SIZE];
     pattern(bytes, SIZE, 0);
     tram_output output;
