@@ -12,20 +12,26 @@
 #include "core/system/wiped.h"
 #include <tram/runtime.h>
 
+/* What is asked of name servers, and all else: each has threads that the other never takes. */
+enum { JOBS, LOOKUPS, SHARES };
+
+struct share {
+    unsigned threads; /* as many run at a time */
+    /* guarded by `lock` */
+    struct list queued;
+    size_t queued_count;
+    _Atomic unsigned running; /* goes up with the lock, and down without it, before the task is given back */
+};
+
 struct tram_executor {
     volatile unsigned char *here; /* 1, or 0 in a forked child: wiped.h */
     _Atomic uint32_t references;
-    unsigned threads_max;
-    unsigned lookups_max;
     char name[16];
     pthread_mutex_t lock;
     pthread_cond_t work; /* tasks came, or the pool was closed */
     /* guarded by `lock` */
-    struct list tasks;
-    struct list lookups;
-    size_t task_count;
-    size_t lookup_count;
-    unsigned lookups_running;
+    struct share shares[SHARES];
+    size_t waiting_max;  /* of each share, beyond those that run */
     struct list threads; /* all that nobody has joined or detached */
     unsigned live;
     unsigned idle; /* waiting, or about to take their first task */
@@ -60,13 +66,14 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
     }
     *executor->here = 1;
     atomic_init(&executor->references, 1);
-    executor->threads_max = max_threads;
-    executor->lookups_max = max_threads > 1 ? max_threads / 2 : 1;
+    executor->shares[JOBS].threads = max_threads;
+    executor->shares[LOOKUPS].threads = max_threads > 1 ? max_threads / 2 : 1;
+    executor->waiting_max = SIZE_MAX;
     snprintf(executor->name, sizeof executor->name, "%s", name ? name : "tram-executor");
     pthread_mutex_init(&executor->lock, NULL);
     pthread_cond_init(&executor->work, NULL);
-    list_init(&executor->tasks);
-    list_init(&executor->lookups);
+    for (int i = 0; i < SHARES; i++)
+        list_init(&executor->shares[i].queued);
     list_init(&executor->threads);
     *ret_executor = executor;
     return 0;
@@ -86,6 +93,12 @@ void tram__threads_release(tram_executor *executor) {
     memory_put(&tram__memory_default, executor, sizeof *executor);
 }
 
+void tram__threads_limit(tram_executor *executor, size_t waiting_max) {
+    pthread_mutex_lock(&executor->lock);
+    executor->waiting_max = waiting_max;
+    pthread_mutex_unlock(&executor->lock);
+}
+
 bool tram__threads_forked(const tram_executor *executor) {
     return !*executor->here;
 }
@@ -96,34 +109,46 @@ static struct task *task_of(struct list *link) {
     return container_of(link, struct task, link);
 }
 
+static struct share *share_of(tram_executor *executor, const struct task *task) {
+    return &executor->shares[task->lookup ? LOOKUPS : JOBS];
+}
+
+static unsigned running(const struct share *share) {
+    return atomic_load_explicit(&share->running, memory_order_relaxed);
+}
+
 static void unqueue(tram_executor *executor, struct task *task) {
     list_remove(&task->link);
     task->queued = false;
-    if (task->lookup)
-        executor->lookup_count--;
-    else
-        executor->task_count--;
+    share_of(executor, task)->queued_count--;
 }
 
 /* The oldest task that may run now, or NULL. With the lock held. */
 static struct task *take(tram_executor *executor) {
-    struct task *task = list_empty(&executor->tasks) ? NULL : task_of(executor->tasks.next);
-    if (!list_empty(&executor->lookups) && executor->lookups_running < executor->lookups_max) {
-        struct task *lookup = task_of(executor->lookups.next);
-        if (!task || lookup->sequence < task->sequence)
-            task = lookup;
+    struct task *oldest = NULL;
+    for (int i = 0; i < SHARES; i++) {
+        const struct share *share = &executor->shares[i];
+        if (list_empty(&share->queued) || running(share) >= share->threads)
+            continue;
+        struct task *task = task_of(share->queued.next);
+        if (!oldest || task->sequence < oldest->sequence)
+            oldest = task;
     }
-    if (task) {
-        unqueue(executor, task);
-        task->started = true;
+    if (oldest) {
+        unqueue(executor, oldest);
+        oldest->started = true;
+        atomic_fetch_add_explicit(&share_of(executor, oldest)->running, 1, memory_order_relaxed);
     }
-    return task;
+    return oldest;
 }
 
 static void run_task(struct pool_thread *thread, struct task *task) {
+    struct share *share = share_of(thread->executor, task);
     task->run(task);
-    /* From here to the next task nothing blocks, so the thread counts as one that can be joined. */
+    /* From here to the next task nothing blocks, so the thread counts as one that can be joined. Whoever is told that
+     * the task is done finds its place free; this thread then looks for others that may run, so none is forgotten. */
     atomic_store_explicit(&thread->busy, false, memory_order_release);
+    atomic_fetch_sub_explicit(&share->running, 1, memory_order_relaxed);
     task->done(task);
 }
 
@@ -153,15 +178,12 @@ static void *thread_main(void *arg) {
     for (;;) {
         struct task *task = take(executor);
         if (task) {
-            bool lookup = task->lookup;
-            executor->lookups_running += lookup;
             atomic_store_explicit(&thread->busy, true, memory_order_relaxed);
             pthread_mutex_unlock(&executor->lock);
             run_task(thread, task);
             pthread_mutex_lock(&executor->lock);
-            executor->lookups_running -= lookup;
         } else if (executor->closed) {
-            /* Lookups may be queued still: those that run now take them over when they are done. */
+            /* Some may be queued still: those that run now take them over when they are done. */
             break;
         } else {
             executor->idle++;
@@ -209,28 +231,35 @@ static int start_thread(tram_executor *executor) {
 
 /* How many of the queued tasks could run now. */
 static size_t runnable(const tram_executor *executor) {
-    size_t lookups = executor->lookups_max - executor->lookups_running;
-    if (lookups > executor->lookup_count)
-        lookups = executor->lookup_count;
-    return executor->task_count + lookups;
+    size_t count = 0;
+    for (int i = 0; i < SHARES; i++) {
+        const struct share *share = &executor->shares[i];
+        size_t free = share->threads - running(share);
+        count += free < share->queued_count ? free : share->queued_count;
+    }
+    return count;
+}
+
+static bool is_full(const tram_executor *executor, const struct share *share) {
+    size_t unfinished = share->queued_count + running(share);
+    return unfinished >= share->threads && unfinished - share->threads >= executor->waiting_max;
 }
 
 static int submit_locked(tram_executor *executor, struct task *task) {
+    struct share *share = share_of(executor, task);
     if (executor->closed)
         return TRAM_ESTATE;
-    bool lookup = task->lookup;
-    list_append(lookup ? &executor->lookups : &executor->tasks, &task->link);
-    if (lookup)
-        executor->lookup_count++;
-    else
-        executor->task_count++;
+    if (is_full(executor, share))
+        return TRAM_ELIMIT;
+    list_append(&share->queued, &task->link);
+    share->queued_count++;
     task->queued = true;
     task->sequence = executor->sequence++;
     if (runnable(executor) <= executor->idle) {
         pthread_cond_signal(&executor->work);
         return 0;
     }
-    if (executor->live == executor->threads_max)
+    if (executor->live == executor->shares[JOBS].threads + executor->shares[LOOKUPS].threads)
         return 0;
     int status = start_thread(executor);
     /* With a thread at work the task only has to wait. */
@@ -301,7 +330,7 @@ void tram__threads_abandon(tram_executor *executor) {
     pthread_mutex_lock(&executor->lock);
     close_locked(executor);
     list_move_all(&executor->threads, &threads);
-    bool work_left = executor->task_count || executor->lookup_count;
+    bool work_left = executor->shares[JOBS].queued_count || executor->shares[LOOKUPS].queued_count;
     while (!list_empty(&threads)) {
         struct pool_thread *thread = container_of(threads.next, struct pool_thread, link);
         list_remove(&thread->link);
