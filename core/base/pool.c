@@ -6,6 +6,13 @@
 
 #include "core/base/compiler.h"
 
+#if defined(TRAM_ASAN)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, size)   ((void)(memory), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
+#endif
+
 /* A chunk is one allocation of about this size: small enough to be no burden, large enough to be rare. */
 #define CHUNK_BYTES 16384
 
@@ -31,6 +38,7 @@ void tram__pool_fini(struct pool *pool) {
     while (pool->chunks) {
         struct pool_chunk *chunk = pool->chunks;
         pool->chunks = chunk->next;
+        ASAN_UNPOISON_MEMORY_REGION(chunk, chunk_bytes(pool));
         memory_put(pool->allocator, chunk, chunk_bytes(pool));
     }
     pool->free = NULL;
@@ -62,14 +70,18 @@ void *tram__pool_grow(struct pool *pool) {
 /* ---- Checked builds ---- */
 
 #if TRAM_CHECKED
-#define FREE_BYTE 0xdb /* a free object holds a pointer, and of these for the rest */
+/* A free object holds a pointer, and of these for the rest, which the address sanitizer refuses. */
+#define FREE_BYTE 0xdb
 
 void tram__pool_mark(const struct pool *pool, void *object) {
-    memset((char *)object + sizeof(void *), FREE_BYTE, pool->size - sizeof(void *));
+    char *rest = (char *)object + sizeof(void *);
+    memset(rest, FREE_BYTE, pool->size - sizeof(void *));
+    ASAN_POISON_MEMORY_REGION(rest, pool->size - sizeof(void *));
 }
 
 void tram__pool_unmark(const struct pool *pool, const void *object) {
     const unsigned char *bytes = object;
+    ASAN_UNPOISON_MEMORY_REGION(object, pool->size);
     for (size_t i = sizeof(void *); i < pool->size; i++)
         TRAM_ASSERT(bytes[i] == FREE_BYTE);
 }
@@ -93,6 +105,7 @@ void tram__pool_validate(const struct pool *pool) {
         TRAM_ASSERT(is_object(pool, object));
         TRAM_ASSERT(++free_count <= all);
         tram__pool_unmark(pool, object);
+        tram__pool_mark(pool, object);
     }
     TRAM_ASSERT(pool->live + free_count == all);
 }

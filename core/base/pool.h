@@ -28,7 +28,7 @@ void *tram__pool_grow(struct pool *pool);
 void tram__pool_validate(const struct pool *pool);
 
 #if TRAM_CHECKED
-/* Marks an object as free, so that writing to it is noticed; and sees that nobody did. */
+/* Marks an object as free, so that using it is noticed; and sees that nobody wrote to it. */
 void tram__pool_mark(const struct pool *pool, void *object);
 void tram__pool_unmark(const struct pool *pool, const void *object);
 #else

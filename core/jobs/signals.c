@@ -15,10 +15,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/base/invalid.h"
+#include "core/base/time.h"
 #include "core/jobs/signals.h"
 #include "core/loop/discard.h"
 #include "core/system/wiped.h"
@@ -76,14 +76,8 @@ static int set_action(int number, void (*handler)(int)) {
     return sigaction(number, &action, NULL) ? -errno : 0;
 }
 
-static uint64_t monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void tell_owner(int number) {
-    atomic_store(&registry->signals[number].came_ns, monotonic_ns());
+    atomic_store(&registry->signals[number].came_ns, time_now());
     /* Sequential consistency: either we see the mailbox gone, or who took it away sees us. */
     atomic_fetch_add(&registry->signals[number].handlers, 1);
     struct mailbox *mailbox = atomic_load(&registry->signals[number].mailbox);

@@ -208,7 +208,7 @@ static inline enum guard loop_guard(const tram_loop *loop) {
 static inline uint64_t tram__clock(const tram_loop *loop) {
     struct timespec now;
     loop->sys->clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return time_of(&now);
 }
 
 #endif

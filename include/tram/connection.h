@@ -125,21 +125,38 @@ typedef struct tram_adopt_options {
 TRAM_API int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int sock,
                                     const tram_adopt_options *options, tram_future **ret_future);
 
-/* What a transport leaves behind: its socket, and what was received and not delivered yet. */
+/*
+ * What a transport leaves behind: its socket, what was received and not delivered yet, and what else it was: its layers
+ * (TLS), water marks and hard limit, its addresses, and whether its writing side has ended.
+ */
 typedef struct tram_detached tram_detached;
 
 /*
- * Takes the socket away from its transport, for another loop, another process or another library. The connection goes
- * on, so there is no connection_lost: the protocol gets `released` soon, as after tram_transport_set_protocol(), and
- * the transport is inert, as after connection_lost. A server does not count it any more.
+ * Takes the socket away from its transport, for another loop by tram_loop_adopt_detached(), or for another process or
+ * library, which get the bare socket by tram_detached_take_fd(). The connection goes on, so there is no
+ * connection_lost: the protocol gets `released` soon, as after tram_transport_set_protocol(), and the transport is
+ * inert, as after connection_lost. A server does not count it any more.
  *
- * -ENOTSUP: not a socket's stream transport; TRAM_ESTATE: before connection_made, or closing; -EAGAIN: something is
- * queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then, and `*ret_detached` is
- * as before. On success it is the caller's to free.
+ * -ENOTSUP: not a socket's stream transport; TRAM_ESTATE: before connection_made, closing, or TLS on it is not ready;
+ * -EAGAIN: something is queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then,
+ * and `*ret_detached` is as before. On success it is the caller's to free.
  */
 TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached **ret_detached);
 
-/* Takes the socket, non-blocking, out of it: the caller's from now on. TRAM_ESTATE: it was taken. Any thread. */
+/*
+ * Goes on with it on this loop, which may be another one of this process, as with tram_loop_adopt(): a new transport,
+ * with a connection_made of its own, that has all that the old one had. The protocol receives first what was not
+ * delivered. Where writing had ended, writes are TRAM_ESTATE. What was set by the server that had it (deadlines,
+ * counting, its share of the drain) stays behind, but for the water marks. `detached` stays the caller's to free, and
+ * is empty; where the call itself fails it is as before. TRAM_EVALUE; TRAM_ESTATE: it is empty; -ENOMEM.
+ */
+TRAM_API int tram_loop_adopt_detached(tram_loop *loop, tram_protocol_factory factory, void *arg,
+                                      tram_detached *detached, tram_future **ret_future);
+
+/*
+ * Takes the socket, non-blocking, out of it: the caller's from now on. TRAM_ESTATE: it was taken; -ENOTSUP: there are
+ * layers, TLS, without which it is of no use. Any thread.
+ */
 TRAM_API int tram_detached_take_fd(tram_detached *detached);
 
 /* The bytes that were not delivered, for tram_loop_adopt(); NULL: none. Borrowed, until it is freed. Any thread. */

@@ -3,8 +3,8 @@
  *
  * A transport belongs to one loop and is used on its thread only. It is made by the loop (tram/connection.h,
  * tram/server.h) and pairs with one protocol at a time. A pointer to it is valid until connection_lost has
- * returned; who needs it longer takes a hold. No call here blocks, and none of them calls connection_lost,
- * data_received or eof_received before it returns.
+ * returned (released, where connection_made never came); who needs it longer takes a hold. No call here blocks, and
+ * none of them calls connection_lost, data_received or eof_received before it returns.
  *
  * One type serves every kind of transport; a call that a kind does not have returns -ENOTSUP.
  */

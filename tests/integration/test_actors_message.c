@@ -307,6 +307,31 @@ static void test_N_4_N_5_N_10_what_comes_after_connection_lost_is_dropped_by_nam
     assert_trace(world, "");
 }
 
+static int ask_for_address(struct recorder *recorder, const char *event) {
+    tram_address address;
+    if (strcmp(event, "lost") == 0)
+        *(int *)recorder->arg = tram_transport_address(recorder->base.transport, &address);
+    return 0;
+}
+
+static void test_N_1_what_is_lost_has_no_address_any_more(void **state) {
+    struct world *world = *state;
+    int answer = 0;
+    struct recorder *recorder = recorder_new(world, NULL);
+    recorder->on = ask_for_address;
+    recorder->arg = &answer;
+    struct wire wire = wire_new_made(world, recorder);
+    tram_transport *transport = tram_transport_hold(wire.transport);
+    tram_address address;
+    assert_int_equal(tram_transport_address(transport, &address), 0);
+    tram_transport_abort(transport);
+    run_until(world, &recorder->was_released);
+    assert_int_equal(answer, TRAM_ESTATE);
+    assert_int_equal(tram_transport_address(transport, &address), TRAM_ESTATE);
+    tram_transport_release(transport);
+    close(wire.peer);
+}
+
 static void test_N_1_who_reuses_a_slot_gets_nothing_of_its_predecessor(void **state) {
     struct world *world = *state;
     struct ends before, after;
@@ -924,6 +949,7 @@ int main(void) {
         CASE(test_N_5_a_failing_message_received_is_reported_and_changes_nothing),
         CASE(test_N_1_addresses_as_text_and_in_order),
         CASE(test_N_4_N_5_N_10_what_comes_after_connection_lost_is_dropped_by_name),
+        CASE(test_N_1_what_is_lost_has_no_address_any_more),
         CASE(test_N_1_who_reuses_a_slot_gets_nothing_of_its_predecessor),
         CASE(test_N_4_a_protocol_without_message_received_drops),
         CASE(test_N_3_N_4_what_is_queued_when_the_loop_closes_is_dropped_once),

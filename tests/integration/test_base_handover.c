@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "support/layers.h"
 #include "support/memory.h"
 #include "support/stream.h"
 #include "support/support.h"
@@ -339,6 +341,305 @@ static void test_what_cannot_be_detached(void **state) {
     close(fds[1]);
 }
 
+/* ---- adopt_detached: all of it goes along ---- */
+
+/* Both ends have codecs; the second one's goes to another loop, of the same thread. */
+struct move {
+    struct channel channel;
+    tram_loop *other;
+    struct recorder *there;
+    tram_detached *detached;
+};
+
+static void move_open(struct move *move, struct world *world, enum carrier carrier, unsigned depth) {
+    *move = (struct move){.there = recorder_new(world, "there")};
+    move->there->keep = move->there->quiet_data = true;
+    channel_open_made(&move->channel, world, carrier, depth);
+    move->channel.a->quiet_data = move->channel.b->quiet_data = true;
+    assert_int_equal(tram_loop_new(NULL, &move->other), 0);
+}
+
+static void turn(struct move *move) {
+    run_ticks(move->channel.world, 1);
+    assert_true(tram_loop_dispatch(move->other) >= 0);
+}
+
+static void await(struct move *move, const bool *flag) {
+    for (time_t start = time(NULL); !*flag; turn(move))
+        assert_true(time(NULL) - start < 20);
+}
+
+static void await_bytes(struct move *move, const struct recorder *recorder, size_t size) {
+    for (time_t start = time(NULL); recorder->received < size; turn(move))
+        assert_true(time(NULL) - start < 20);
+    assert_int_equal(recorder->received, size);
+}
+
+static void leave_now(struct move *move) {
+    assert_int_equal(tram_transport_detach(move->channel.second, &move->detached), 0);
+    run_until(move->channel.world, &move->channel.b->was_released);
+}
+
+static void arrive(struct move *move) {
+    assert_int_equal(tram_loop_adopt_detached(move->other, factory, move->there, move->detached, NULL), 0);
+    assert_int_equal(tram_detached_take_fd(move->detached), TRAM_ESTATE);
+    assert_int_equal(tram_loop_adopt_detached(move->other, factory, move->there, move->detached, NULL), TRAM_ESTATE);
+    tram_detached_free(move->detached);
+}
+
+static void move_close(struct move *move) {
+    struct world *world = move->channel.world;
+    if (move->there->base.transport)
+        await(move, &move->there->was_released);
+    await(move, &move->channel.a->was_released);
+    run_to_rest(world);
+    assert_int_equal(tram_loop_free(move->other), 0);
+    assert_int_equal(move->channel.live, 0);
+    world->trace[0] = '\0';
+}
+
+/* In the midst of a receive: the layers have read a part of it, the protocol has a part of that. */
+static int leave_on_data(struct recorder *recorder, const char *event) {
+    struct move *move = recorder->arg;
+    if (strcmp(event, "data") != 0)
+        return 0;
+    assert_int_equal(tram_transport_detach(recorder->base.transport, &move->detached), 0);
+    return 0;
+}
+
+static void moves_within(struct world *world, enum carrier carrier, unsigned depth) {
+    struct move move;
+    const size_t size = 120000;
+    move_open(&move, world, carrier, depth);
+    struct recorder *b = move.channel.b;
+    b->on = leave_on_data;
+    b->arg = &move;
+    write_pattern(move.channel.first, size, 0);
+    run_until(world, &b->was_released);
+    struct codec *codec = move.channel.second_codec;
+    assert_int_equal(codec->left, 1);
+    assert_int_equal(codec->arrived, 0);
+    assert_true(b->received > 0 && b->received < size);
+    assert_int_equal(tram_detached_take_fd(move.detached), -ENOTSUP); /* without its layers it is of no use */
+    arrive(&move);
+    assert_int_equal(codec->arrived, 1);
+    await_bytes(&move, move.there, size - b->received);
+    assert_pattern(b->bytes, b->received, 0);
+    assert_pattern(move.there->bytes, size - b->received < 60000 ? size - b->received : 60000, b->received);
+    write_pattern(move.there->base.transport, size, 0);
+    await_bytes(&move, move.channel.a, size);
+    tram_transport_close(move.there->base.transport); /* each layer says goodbye from there */
+    move_close(&move);
+    assert_int_equal(move.there->lost_code, 0);
+    assert_int_equal(move.channel.a->lost_code, 0);
+}
+
+#define EACH_SOCKET(scene)                                                                                             \
+    for (enum carrier carrier = CARRIER_TCP; carrier <= CARRIER_UNIX; carrier++)                                       \
+        for (unsigned depth = 1; depth <= 2; depth++)                                                                  \
+    scene(*state, carrier, depth)
+
+static void test_Y_1_Y_7_a_connection_moves_with_its_layers(void **state) {
+    EACH_SOCKET(moves_within);
+}
+
+/*
+ * The second end is paused, and reads on for the answer to its layer's question; what the first one writes right behind
+ * that answer comes with it, and is held: a frame for the protocol, the rest for the layer.
+ */
+static void hold_some(struct move *move, size_t size) {
+    tram_transport_pause_reading(move->channel.second);
+    write_pattern(move->channel.second, CODEC_ASKS_AFTER, 0);
+    write_pattern(move->channel.second, 1000, CODEC_ASKS_AFTER);
+    assert_int_equal(tram_transport_get_write_buffer_size(move->channel.second), 1000);
+    await_bytes(move, move->channel.a, CODEC_ASKS_AFTER);
+    write_pattern(move->channel.first, size, 0);
+    await_bytes(move, move->channel.a, CODEC_ASKS_AFTER + 1000);
+    run_to_rest(move->channel.world);
+    assert_int_equal(move->channel.b->received, 0);
+}
+
+static void test_Y_1_Y_3_what_is_held_moves_along(void **state) {
+    for (enum carrier carrier = CARRIER_TCP; carrier <= CARRIER_UNIX; carrier++) {
+        struct move move;
+        move_open(&move, *state, carrier, 1);
+        hold_some(&move, 15000);
+        leave_now(&move);
+        assert_int_equal(move.channel.b->received, 0);
+        assert_true(carrier == CARRIER_TCP || tram_detached_unread(move.detached));
+        arrive(&move);
+        await_bytes(&move, move.there, 15000);
+        assert_pattern(move.there->bytes, 15000, 0);
+        tram_transport_close(move.channel.first);
+        move_close(&move);
+    }
+}
+
+static void test_Y_1_marks_limits_and_the_end_of_writing_move_along(void **state) {
+    struct world *world = *state;
+    for (unsigned depth = 0; depth <= 1; depth++) {
+        struct move move;
+        size_t high = 0, low = 0;
+        move_open(&move, world, CARRIER_TCP, depth);
+        tram_transport *transport = move.channel.second;
+        move.channel.a->eof_returns = 1;
+        assert_int_equal(tram_transport_set_write_buffer_limits(transport, 5000, 2000), 0);
+        assert_int_equal(tram_transport_set_write_hard_limit(transport, 9000), 0);
+        assert_int_equal(tram_transport_write(transport, "last", 4), 0);
+        assert_int_equal(tram_transport_write_eof(transport), 0);
+        await_bytes(&move, move.channel.a, 4);
+        leave_now(&move);
+        arrive(&move);
+        await(&move, &move.there->made);
+        transport = move.there->base.transport;
+        assert_int_equal(tram_transport_get_write_buffer_limits(transport, &high, &low), 0);
+        assert_int_equal(high, 5000);
+        assert_int_equal(low, 2000);
+        assert_int_equal(tram_transport_write(transport, "x", 1), TRAM_ESTATE);
+        write_pattern(move.channel.first, 3000, 0);
+        await_bytes(&move, move.there, 3000);
+        tram_transport_close(move.channel.first);
+        move_close(&move);
+        assert_int_equal(move.there->lost_code, 0);
+    }
+}
+
+static void test_Y_1_a_hard_limit_holds_where_the_connection_went(void **state) {
+    struct move move;
+    move_open(&move, *state, CARRIER_TCP, 1);
+    assert_int_equal(tram_transport_set_write_hard_limit(move.channel.second, 100000), 0);
+    leave_now(&move);
+    arrive(&move);
+    await(&move, &move.there->made);
+    tram_transport_pause_reading(move.channel.first); /* and so the layer gets no answer, and keeps what is written */
+    for (int i = 0; i < 1000 && !tram_transport_is_closing(move.there->base.transport); i++)
+        write_pattern(move.there->base.transport, 5000, 0);
+    await(&move, &move.there->lost);
+    assert_int_equal(move.there->lost_code, TRAM_ELIMIT);
+    tram_transport_resume_reading(move.channel.first);
+    move_close(&move);
+}
+
+static void test_Y_7_what_layers_refuse_leaves_the_connection_as_it_was(void **state) {
+    struct world *world = *state;
+    struct move move;
+    move_open(&move, world, CARRIER_TCP, 2);
+    tram_transport *transport = move.channel.second;
+    struct codec *top = move.channel.second_codec, *bottom = (struct codec *)top->layer.below;
+    top->refuses = -EAGAIN;
+    assert_int_equal(tram_transport_detach(transport, &move.detached), -EAGAIN);
+    assert_null(move.detached);
+    assert_int_equal(bottom->left, 1);
+    assert_int_equal(bottom->arrived, 1);
+    assert_int_equal(top->left + top->arrived, 0);
+    top->refuses = 0;
+    /* What the layers keep for writing is queued as well. */
+    tram_transport_pause_reading(move.channel.first);
+    while (tram_transport_get_write_buffer_size(transport) == 0)
+        write_pattern(transport, 5000, 0);
+    assert_int_equal(tram_transport_detach(transport, &move.detached), -EAGAIN);
+    assert_null(move.detached);
+    tram_transport_resume_reading(move.channel.first);
+    while (tram_transport_get_write_buffer_size(transport) > 0)
+        turn(&move);
+    /* One that cannot even come back has failed. */
+    top->refuses = -ENOTSUP;
+    bottom->lands_with = -ENOMEM;
+    assert_int_equal(tram_transport_detach(transport, &move.detached), -ENOTSUP);
+    await(&move, &move.channel.b->lost);
+    assert_int_equal(move.channel.b->lost_code, -ENOMEM);
+    move_close(&move);
+
+    struct channel channel;
+    channel_open(&channel, world, CARRIER_TCP, 1, &codec_whole_kind);                    /* of a kind that stays */
+    assert_int_equal(tram_transport_detach(channel.first, &move.detached), TRAM_ESTATE); /* not ready */
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    assert_int_equal(tram_transport_detach(channel.first, &move.detached), -ENOTSUP);
+    assert_null(move.detached);
+    tram_transport_write(channel.first, "hello", 5);
+    run_until_traced(world, "b.data:5");
+    channel_close(&channel);
+}
+
+static void test_Y_7_a_layer_that_does_not_arrive_is_the_creators_error(void **state) {
+    struct world *world = *state;
+    for (unsigned which = 0; which < 2; which++) {
+        struct move move;
+        tram_future *future;
+        move_open(&move, world, CARRIER_TCP, 2);
+        struct codec *top = move.channel.second_codec;
+        (which ? top : (struct codec *)top->layer.below)->lands_with = -ECONNREFUSED;
+        leave_now(&move);
+        assert_int_equal(tram_loop_adopt_detached(move.other, factory, move.there, move.detached, &future), 0);
+        tram_detached_free(move.detached);
+        while (!tram_future_done(future))
+            turn(&move);
+        assert_int_equal(tram_future_error(future)->code, -ECONNREFUSED);
+        tram_future_release(future);
+        await(&move, &move.there->was_released);
+        assert_false(move.there->made || move.there->lost);
+        move_close(&move); /* the peer sees the end, and all layers are gone */
+    }
+}
+
+static void test_Y_7_whom_nobody_adopts_ends_with_its_layers(void **state) {
+    struct world *world = *state;
+    struct move move;
+    move_open(&move, world, CARRIER_TCP, 2);
+    leave_now(&move);
+    assert_int_equal(tram_loop_adopt_detached(move.other, NULL, NULL, move.detached, NULL), TRAM_EVALUE);
+    assert_int_equal(tram_loop_adopt_detached(move.other, factory, move.there, NULL, NULL), TRAM_EVALUE);
+    tram_detached_free(move.detached);
+    move_close(&move);
+    /* The same where the other loop closes, before connection_made. */
+    move_open(&move, world, CARRIER_TCP, 2);
+    leave_now(&move);
+    arrive(&move);
+    assert_int_equal(tram_loop_free(move.other), 0);
+    assert_true(move.there->was_released && !move.there->made);
+    channel_close(&move.channel);
+}
+
+static unsigned moves_without_memory(struct world *world, uint64_t nth) {
+    struct move move;
+    move_open(&move, world, CARRIER_UNIX, 1);
+    struct recorder *b = move.channel.b;
+    hold_some(&move, 15000);
+    memory_fail(nth, 1);
+    int status = tram_transport_detach(move.channel.second, &move.detached);
+    if (!status)
+        status = tram_loop_adopt_detached(move.other, factory, move.there, move.detached, NULL);
+    unsigned failed = (unsigned)memory_failed();
+    memory_fail(0, 0);
+    assert_int_equal(status, 0 == failed ? 0 : status);
+    if (status) {
+        assert_int_equal(status, -ENOMEM);
+        if (!move.detached) { /* it was refused: all is as it was */
+            tram_transport_resume_reading(move.channel.second);
+            await_bytes(&move, b, 15000);
+            assert_pattern(b->bytes, 15000, 0);
+            tram_transport_close(move.channel.first);
+            await(&move, &b->was_released);
+        }
+    }
+    tram_detached_free(move.detached);
+    if (!status && !failed) {
+        await_bytes(&move, move.there, 15000);
+        assert_pattern(move.there->bytes, 15000, 0);
+        tram_transport_close(move.channel.first);
+    }
+    move_close(&move);
+    return failed;
+}
+
+static void test_Y_1_a_move_without_memory_loses_nothing_it_had(void **state) {
+    unsigned failures = 0;
+    while (moves_without_memory(*state, failures + 1))
+        assert_true(++failures < 40);
+    assert_true(failures > 4);
+}
+
 /* ---- peek ---- */
 
 static const tram_peeked *peek(struct world *world, int fd, size_t size, uint64_t timeout_ns, tram_future **future) {
@@ -448,6 +749,10 @@ static void test_transparent_sockets_have_addresses_of_others(void **state) {
         void *server;
         assert_int_equal(created, 0);
         assert_int_equal(tram_future_result(future, &server), 0);
+        tram_socket_address bound;
+        assert_int_equal(tram_server_sockname(server, 0, &bound), 0);
+        const struct sockaddr_in *inet = (const struct sockaddr_in *)(const void *)&bound.address;
+        assert_int_equal(ntohl(inet->sin_addr.s_addr), 0xc6336401); /* 198.51.100.1 */
         tram_server_close(server);
         tram_server_release(server);
     }
@@ -489,6 +794,14 @@ int main(void) {
         TEST(detach_in_any_callback_hands_over_what_is_unread),
         TEST(a_server_does_not_wait_for_what_was_detached),
         TEST(what_cannot_be_detached),
+        TEST(Y_1_Y_7_a_connection_moves_with_its_layers),
+        TEST(Y_1_Y_3_what_is_held_moves_along),
+        TEST(Y_1_marks_limits_and_the_end_of_writing_move_along),
+        TEST(Y_1_a_hard_limit_holds_where_the_connection_went),
+        TEST(Y_7_what_layers_refuse_leaves_the_connection_as_it_was),
+        TEST(Y_7_a_layer_that_does_not_arrive_is_the_creators_error),
+        TEST(Y_7_whom_nobody_adopts_ends_with_its_layers),
+        TEST(Y_1_a_move_without_memory_loses_nothing_it_had),
         TEST(peeked_bytes_decide_and_are_read_again),
         TEST(peeking_ends_with_the_deadline_or_the_stream),
         TEST(peeking_can_be_cancelled_and_refused),

@@ -438,6 +438,30 @@ static void test_W_5_a_file_waits_for_memory_of_the_kernel(void **state) {
     close(file);
 }
 
+/* Reading would go on, for what the peer said before, but the poller refuses: the connection ends in the middle of it.
+ */
+static void test_W_5_a_file_fails_and_nothing_can_be_read(void **state) {
+    struct world *world = *state;
+    int file = pattern_file(8000000);
+    struct stream stream = stream_open(world);
+    char bytes[65536];
+    tram_future *future = send_file(&stream, file, 0, 8000000);
+    run_to_rest(world);
+    assert_false(tram_future_done(future));
+    fail_next(&faults.sendfile, EPIPE, 1);
+    fail_next(&faults.arm_read, ENOMEM, FAULT_ALWAYS);
+    while (recv(stream.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        ;
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_result(future, NULL), -ECONNRESET);
+    run_until(world, &stream.recorder->was_released);
+    assert_int_equal(stream.recorder->lost_code, -ENOMEM);
+    faults.arm_read.fail = 0;
+    tram_future_release(future);
+    stream_close(&stream);
+    close(file);
+}
+
 static void test_F_8_what_the_kernel_refuses_is_sent_in_blocks_if_allowed(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
@@ -864,6 +888,7 @@ int main(void) {
         CASE(test_T_1_F_10_F_12_such_a_close_is_cut_short),
         CASE(test_F_8_each_error_of_a_connection_ends_it),
         CASE(test_W_5_a_file_waits_for_memory_of_the_kernel),
+        CASE(test_W_5_a_file_fails_and_nothing_can_be_read),
         CASE(test_F_8_files_that_cannot_be_read),
         CASE(test_F_9_blocks_heed_the_water_marks_and_the_protocol_rests),
         CASE(test_F_9_F_6_nobody_writes_between_the_blocks),

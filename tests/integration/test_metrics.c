@@ -158,8 +158,77 @@ static void test_threads_scrape_while_workers_serve(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* ---- What one loop counts ---- */
+
+static int do_nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+static int fail_at_once(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return -EIO;
+}
+
+#define COUNTED(before, now, counter) ((now).counter - (before).counter)
+
+static void test_callbacks_and_timers_are_counted_each_as_what_it_is(void **state) {
+    struct world *world = *state;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_loop_call_soon(world->loop, do_nothing, NULL, NULL, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tram_loop_call_later(world->loop, 0, do_nothing, NULL, NULL, NULL), 0);
+    assert_int_equal(tram_loop_call_soon(world->loop, fail_at_once, NULL, NULL, NULL), 0);
+    run_to_rest(world);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, callbacks), 4);
+    assert_int_equal(COUNTED(before, now, timers), 2);
+    assert_int_equal(COUNTED(before, now, exceptions), 1);
+    assert_true(COUNTED(before, now, ticks) >= 1);
+    assert_int_equal(COUNTED(before, now, mails), 0);
+}
+
+static void test_what_a_connection_does_is_counted_once(void **state) {
+    struct world *world = *state;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
+    struct recorder *recorder = recorder_new(world, NULL);
+    struct wire wire = wire_new_made(world, recorder);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, connections), 1);
+    assert_int_equal(COUNTED(before, now, connections_now), 1);
+    assert_int_equal(COUNTED(before, now, accepted), 0);
+
+    assert_int_equal(send(wire.peer, "12345", 5, 0), 5);
+    run_until_traced(world, "data:5");
+    assert_int_equal(tram_transport_write(wire.transport, "1234567", 7), 0);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, bytes_received), 5);
+    assert_int_equal(COUNTED(before, now, bytes_sent), 7);
+    assert_int_equal(COUNTED(before, now, reads), 1);
+    assert_int_equal(COUNTED(before, now, writes), 1);
+    assert_int_equal(COUNTED(before, now, dropped_writes), 0);
+
+    tram_transport *transport = tram_transport_hold(wire.transport);
+    tram_transport_abort(transport);
+    run_until(world, &recorder->was_released);
+    tram_transport_write(transport, "1", 1);
+    tram_transport_release(transport);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, connections), 1);
+    assert_int_equal(COUNTED(before, now, connections_now), 0);
+    assert_int_equal(COUNTED(before, now, dropped_writes), 1);
+    assert_int_equal(COUNTED(before, now, writes), 1);
+    close(wire.peer);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_callbacks_and_timers_are_counted_each_as_what_it_is, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_what_a_connection_does_is_counted_once, world_setup, world_teardown),
         cmocka_unit_test(test_threads_scrape_while_workers_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

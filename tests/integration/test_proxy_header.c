@@ -1,8 +1,10 @@
 /* Headers of the PROXY protocol in front of connections: of a server's, and of those that are made. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include "support/stream.h"
 #include "support/support.h"
 #include <tram/unix.h>
 
@@ -224,6 +226,57 @@ static void test_the_header_of_a_connection_goes_before_its_first_byte(void **st
     close(listener);
 }
 
+/* The connection never was: the operation has the error, and nobody else. */
+static void test_a_header_that_cannot_be_sent_fails_the_operation(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    int listener = tcp_listener(1, &port), sock = tcp_connect(port);
+    const tram_proxy_header header = {.version = 2};
+    const tram_connection_options options = {.proxy_header = &header, .sock = &sock};
+    tram_future *future;
+    fail_next(&faults.send, EPIPE, 1);
+    assert_int_equal(tram_loop_create_connection(world->loop, recorder_factory, world, NULL, NULL, &options, &future),
+                     0);
+    run_until_true(world, is_done, future);
+    const tram_error *error = tram_future_error(future);
+    assert_int_equal(error->code, -EPIPE);
+    assert_string_equal(error->operation, "proxy_header");
+    tram_future_release(future);
+    run_to_rest(world);
+    assert_trace(world, "released");
+    close(listener);
+}
+
+static int hand_out(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = &((struct recorder *)arg)->base;
+    return 0;
+}
+
+static void test_Y_1_what_a_header_told_goes_with_the_connection(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    size_t size = 0;
+    tram_detached *detached;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true}, &port);
+    int fd = tcp_connect(port);
+    send_exactly(NULL, fd, V2_IN, sizeof V2_IN - 1);
+    run_until_traced(world, "made");
+    assert_int_equal(tram_transport_detach(world_last_recorder(world)->base.transport, &detached), 0);
+    struct recorder *next = recorder_new(world, "next");
+    assert_int_equal(tram_loop_adopt_detached(world->loop, hand_out, next, detached, NULL), 0);
+    tram_detached_free(detached);
+    run_until(world, &next->made);
+    assert_info(next->base.transport, "peername", "192.0.2.1:65535");
+    assert_info(next->base.transport, "sockname", "198.51.100.7:443");
+    const void *value = tram_proxy_value(next->base.transport, TRAM_PROXY_AUTHORITY, &size);
+    assert_non_null(value);
+    assert_memory_equal(value, "a.org", 5);
+    close(fd);
+    run_until(world, &next->was_released);
+    stop(world, server);
+}
+
 /* ---- Unix sockets ---- */
 
 /* A name in the abstract space. */
@@ -398,6 +451,9 @@ int main(void) {
         TEST(test_who_is_not_trusted_begins_without_a_header),
         TEST(test_limits_and_a_drain_count_those_that_wait_for_their_header),
         TEST(test_the_header_of_a_connection_goes_before_its_first_byte),
+        cmocka_unit_test_setup_teardown(test_a_header_that_cannot_be_sent_fails_the_operation, world_setup_faults,
+                                        world_teardown),
+        TEST(test_Y_1_what_a_header_told_goes_with_the_connection),
         TEST(test_Y_6_a_unix_server_takes_the_header_off),
         TEST(test_a_unix_server_of_a_runtime_takes_the_header_off),
         TEST(test_a_unix_connection_begins_with_its_header),

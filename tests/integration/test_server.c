@@ -634,6 +634,28 @@ static void test_X_3_cancelled_creation_leaves_nothing(void **state) {
     run_ticks(world, 2);
 }
 
+static void test_X_3_who_comes_before_a_creation_is_cancelled_is_not_served(void **state) {
+    struct world *world = *state;
+    tram_future *future;
+    int held;
+    char port[8];
+    snprintf(port, sizeof port, "%u", hold_port(&held));
+    assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", port, NULL, &future),
+                     0);
+    int client = tcp_connect((uint16_t)atoi(port));
+    assert_true(client >= 0); /* the kernel takes it */
+    assert_int_equal(tram_future_cancel(future), 1);
+    run_ticks(world, 3);
+    assert_true(tram_future_cancelled(future));
+    tram_future_release(future);
+    assert_trace(world, "");
+    char byte;
+    assert_int_equal(recv(client, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    close(client);
+    close(held);
+}
+
 /* rules: L-35, L-37 */
 static void test_L_37_unknown_host_is_a_resolver_error(void **state) {
     struct world *world = *state;
@@ -1432,6 +1454,7 @@ int main(void) {
         TEST(V_7_deferred_server_is_bound_and_does_not_listen),
         TEST(V_8_done_one_tick_after_listening_began),
         TEST(X_3_cancelled_creation_leaves_nothing),
+        TEST(X_3_who_comes_before_a_creation_is_cancelled_is_not_served),
         TEST(L_37_unknown_host_is_a_resolver_error),
         TEST(V_9_accepts_backlog_plus_one_per_tick),
         TEST(V_9_accepts_at_most_256_per_tick),

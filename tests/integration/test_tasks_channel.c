@@ -76,6 +76,27 @@ static void test_A_39_a_cancel_that_races_the_credit_gives_it_back(void **state)
     assert_int_equal(discarded, 1);
 }
 
+static void test_A_39_a_send_that_is_cancelled_twice_ends_once(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    tram_task *tasks[] = {spawn(send_item, "2"), spawn(send_item, "3")};
+    run_to_rest(tasks_world);
+    tram_task_cancel(tasks[0]);
+    tram_task_cancel(tasks[0]);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "sent2:TRAM_ECANCELLED");
+    tram_task *receiver = spawn(receive, "a");
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:1 sent3:ok");
+    assert_int_equal(run_task(receiver), 0);
+    tram_task_release(tasks[0]);
+    tram_task_release(tasks[1]);
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 1);
+}
+
 static void test_A_39_a_closed_channel_ends_both_sides(void **state) {
     (void)state;
     channel_new(1);
@@ -296,6 +317,7 @@ static void test_A_39_senders_of_other_loops_learn_of_the_end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_39_a_full_channel_makes_who_sends_wait),
+        TASK_TEST(test_A_39_a_send_that_is_cancelled_twice_ends_once),
         TASK_TEST(test_A_39_a_cancel_that_races_the_credit_gives_it_back),
         TASK_TEST(test_A_39_a_closed_channel_ends_both_sides),
         TASK_TEST(test_A_39_a_request_on_its_way_to_a_closed_channel_is_answered),

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,6 +103,8 @@ static void test_S_4_an_end_within_the_handshake_is_a_reset(void **state) {
 static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(void **state) {
     struct world *world = *state;
     struct ends ends;
+    tram_stats before, after;
+    tram_loop_stats(world->loop, &before);
     ends_prepare(world, &ends, servers);
     ends_begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
     run_until(world, &ends.done);
@@ -114,6 +117,9 @@ static void test_S_4_S_5_a_refused_certificate_is_told_and_the_server_is_quiet(v
     assert_null(strstr(world->trace, "lost"));
     assert_int_equal(world->exceptions, 0);
     assert_int_equal(tram_server_connection_count(ends.server), 0);
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.tls_failed - before.tls_failed, 2); /* at either end */
+    assert_int_equal(after.tls_handshakes - before.tls_handshakes, 0);
     ends_close(&ends);
 }
 
@@ -700,6 +706,85 @@ static void test_C_14_an_adopted_socket_is_the_servers_side(void **state) {
     ends_close(&ends);
 }
 
+/* ---- Another loop, of another thread ---- */
+
+struct echo {
+    tram_protocol base;
+    tram_detached *detached;
+    bool made_with_tls, lost;
+    int lost_code;
+};
+
+static int echo_made(tram_protocol *protocol, tram_transport *transport) {
+    size_t high = 0, low = 0;
+    tram_transport_get_write_buffer_limits(transport, &high, &low);
+    ((struct echo *)protocol)->made_with_tls = tram_transport_get_extra_info(transport, "cipher", NULL) && high == 7777;
+    return 0;
+}
+
+static int echo_data(tram_protocol *protocol, const void *data, size_t size) {
+    return tram_transport_write(protocol->transport, data, size);
+}
+
+static int echo_lost(tram_protocol *protocol, const tram_error *error) {
+    struct echo *echo = (struct echo *)protocol;
+    echo->lost = true;
+    echo->lost_code = error ? error->code : 0;
+    return tram_loop_stop(tram_transport_get_loop(protocol->transport));
+}
+
+static const tram_protocol_ops echo_ops = {
+    .connection_made = echo_made, .data_received = echo_data, .connection_lost = echo_lost};
+
+static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = arg;
+    return 0;
+}
+
+static void *run_echo(void *arg) {
+    struct echo *echo = arg;
+    tram_loop *loop;
+    assert_int_equal(tram_loop_new(NULL, &loop), 0);
+    assert_int_equal(tram_loop_adopt_detached(loop, echo_factory, echo, echo->detached, NULL), 0);
+    tram_detached_free(echo->detached);
+    assert_int_equal(tram_loop_run_forever(loop), 0);
+    assert_int_equal(tram_loop_free(loop), 0);
+    return NULL;
+}
+
+static void test_Y_1_Y_7_tls_moves_to_another_thread(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    struct echo echo = {.base.ops = &echo_ops};
+    pthread_t thread;
+    ends_open(world, &ends);
+    assert_int_equal(tram_transport_set_write_buffer_limits(ends.peer->base.transport, 7777, 100), 0);
+    tram_transport_pause_reading(ends.peer->base.transport);
+    write_pattern(ends.client->base.transport, 20000, 0);
+    run_to_rest(world);
+    assert_int_equal(tram_transport_detach(ends.peer->base.transport, &echo.detached), 0);
+    assert_int_equal(tram_detached_take_fd(echo.detached), -ENOTSUP);
+    run_until_traced(world, "s.released");
+    ends.peer->base.transport = NULL;
+    assert_int_equal(tram_server_connection_count(ends.server), 0);
+    assert_int_equal(pthread_create(&thread, NULL, run_echo, &echo), 0);
+    ends.client->quiet_data = true;
+    run_until_received(ends.client, 20000);
+    assert_pattern(ends.client->bytes, 20000, 0);
+    tram_transport_hold(ends.client->base.transport);
+    tram_transport *client = ends.client->base.transport;
+    tram_transport_close(client);
+    run_until(world, &ends.client->was_released);
+    pthread_join(thread, NULL);
+    assert_true(echo.made_with_tls && echo.lost);
+    assert_int_equal(echo.lost_code, 0);
+    assert_false(flag_of(client, "tls_unclean")); /* it was told the end from there */
+    tram_transport_release(client);
+    ends.client->base.transport = NULL;
+    ends_close(&ends);
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
@@ -736,6 +821,7 @@ int main(void) {
         IN_WORLD(test_server_closes_its_clients_with_close_notify),
         IN_WORLD(test_tls_goes_over_unix_sockets),
         IN_WORLD(test_C_14_an_adopted_socket_is_the_servers_side),
+        IN_WORLD(test_Y_1_Y_7_tls_moves_to_another_thread),
     };
     return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

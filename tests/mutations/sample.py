@@ -296,23 +296,33 @@ class Coverage:
         return found
 
     def tests(self, mutation, targets):
-        """{test: its functions that run the line, the fastest first}; None: the line is no code."""
+        """
+        {test: its functions that run the line, the fastest first}, and in which of the objects; None, and all of them:
+        the line is no code.
+        """
         tables = [(target, self.blocks(target, mutation.path)) for target in targets]
         for line in range(mutation.line, max(mutation.line - 4, 0), -1):  # a statement may have several lines
             places = [(target, passed) for target, blocks in tables for passed in blocks.get(line, ())]
             if places:
-                return {test: names for test in self.functions if (names := self.running(test, places))}
-        return None
+                found, objects = {}, set()
+                for test in self.functions:
+                    names = self.running(test, places, objects)
+                    if names:
+                        found[test] = sorted(names, key=self.seconds[test].get)
+                return found, objects
+        return None, set(targets)
 
-    def running(self, test, places):
+    def running(self, test, places, objects):
         there = self.places[test]
-        wanted = [there[target] + passed for target, passed in places if target in there]
-
-        def reaches(reached):
-            return any(index < len(reached) and reached[index] == at
-                       for at in wanted for index in (bisect.bisect_left(reached, at),))
-        names = [name for name, reached in self.functions[test].items() if reaches(reached)]
-        return sorted(names, key=self.seconds[test].get)
+        wanted = [(target, there[target] + passed) for target, passed in places if target in there]
+        names = []
+        for name, reached in self.functions[test].items():
+            run_in = {target for target, at in wanted
+                      for index in (bisect.bisect_left(reached, at),) if index < len(reached) and reached[index] == at}
+            if run_in:
+                names.append(name)
+                objects |= run_in
+        return names
 
 
 # ---- A mutant -------------------------------------------------------------------------------------------------
@@ -383,13 +393,14 @@ class Mutants:
             result.append(word)
         return result
 
-    def make(self, mutation):
-        """{object in the build: the mutant's}, or why there is none."""
+    def make(self, mutation, wanted):
+        """{object in the build: the mutant's}, or why there is none. Of a header's users only those that run the line."""
         shutil.rmtree(self.place, ignore_errors=True)
         place = self.place / "tree" / mutation.path
         place.parent.mkdir(parents=True)
         text = (TREE / mutation.path).read_text(encoding="utf-8")
         sources = self.users(mutation.path)
+        sources = [source for source in sources if self.commands[source][0] in wanted] or sources
         lines = text.split("\n")
         lines[mutation.line - 1] = mutation.new
         place.write_text("\n".join(lines), encoding="utf-8")
@@ -451,10 +462,13 @@ class Search:
         self.with_asan = False
         self.earlier = collections.defaultdict(collections.Counter)  # by path: tests that noticed there
 
-    def order(self, mutation):
-        """[(test, functions that are asked; all of them if there are none)], and how many tests run the line"""
-        targets = [self.mutants.commands[source][0] for source in self.mutants.users(mutation.path)]
-        running = self.coverage.tests(mutation, targets)
+    def running(self, mutation):
+        """See Coverage.tests()."""
+        return self.coverage.tests(mutation, [self.mutants.commands[source][0]
+                                              for source in self.mutants.users(mutation.path)])
+
+    def order(self, mutation, running):
+        """[(test, functions that are asked; all of them if there are none)]"""
         words = set(re.split(r"\W|_", mutation.path.rpartition(".")[0])) - {"core", "transports", "protocols"}
 
         def alike(test):
@@ -472,7 +486,7 @@ class Search:
         def key(one):
             test, _, seconds = one
             return ("stress" in test.labels or seconds >= 1000, -self.earlier[mutation.path][test.name], -alike(test), seconds)
-        return [one[:2] for one in sorted(asked, key=key)], len(running or ())
+        return [one[:2] for one in sorted(asked, key=key)]
 
     def one(self, test, functions, objects, stop):
         if stop.is_set():
@@ -511,8 +525,8 @@ class Search:
     def sanitized(self):
         return SanitizedSearch(self)
 
-    def search(self, mutation, objects):
-        order, running = self.order(mutation)
+    def search(self, mutation, objects, running):
+        order = self.order(mutation, running)
         stop = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             try:
@@ -522,7 +536,7 @@ class Search:
         noticed = next((result for result in results if result), None)
         if noticed:
             self.earlier[mutation.path][noticed[0]] += 1
-        return noticed, running
+        return noticed
 
 
 class SanitizedSearch(Search):
@@ -538,9 +552,8 @@ class SanitizedSearch(Search):
             test.environment["ASAN_OPTIONS"] = f"{test.environment['ASAN_OPTIONS']}:hard_rss_limit_mb={MEMORY >> 20}"
         super().__init__(tests, of.coverage, Mutants(tests, ASAN), of.jobs, of.quick)
 
-    def order(self, mutation):
-        order, running = super().order(mutation)
-        return order[:min(running, AT_MOST)], running
+    def order(self, mutation, running):
+        return super().order(mutation, running)[:min(len(running or ()), AT_MOST)]
 
 
 # ---- Drawing --------------------------------------------------------------------------------------------------
@@ -686,20 +699,21 @@ class Book:
 
 def judge(search, mutation):
     """One of: no mutation at all, noticed by …, SURVIVED …"""
-    objects = search.mutants.make(mutation)
+    running, wanted = search.running(mutation)
+    objects = search.mutants.make(mutation, wanted)
     if isinstance(objects, str):
         return f"none: {objects}"
-    noticed, running = search.search(mutation, objects)
+    noticed = search.search(mutation, objects, running)
     if noticed:
         return f"noticed by {noticed[0]}: {noticed[1]}"
     if search.with_asan:
-        objects = search.sanitized.mutants.make(mutation)
-        noticed = None if isinstance(objects, str) else search.sanitized.search(mutation, objects)[0]
+        objects = search.sanitized.mutants.make(mutation, wanted)
+        noticed = None if isinstance(objects, str) else search.sanitized.search(mutation, objects, running)
         if noticed:
             return f"noticed under the address sanitizer by {noticed[0]}: {noticed[1]}"
     if search.quick:
-        return f"{QUICK}: {running} tests"
-    return f"SURVIVED all tests, of which {running} run it"
+        return f"{QUICK}: {len(running or ())} tests"
+    return f"SURVIVED all tests, of which {len(running or ())} run it"
 
 
 def sample(arguments, state):

@@ -203,6 +203,18 @@ static const void *codec_extra_info(struct layer *layer, const char *name) {
     return strcmp(name, "codec") == 0 ? layer : NULL;
 }
 
+static int codec_leave(struct layer *layer) {
+    struct codec *codec = codec_of(layer);
+    codec->left += !codec->refuses;
+    return codec->refuses;
+}
+
+static int codec_arrive(struct layer *layer) {
+    struct codec *codec = codec_of(layer);
+    codec->arrived += !codec->lands_with;
+    return codec->lands_with;
+}
+
 static void codec_free(struct layer *layer) {
     struct codec *codec = codec_of(layer);
     if (codec->live)
@@ -211,15 +223,15 @@ static void codec_free(struct layer *layer) {
     free(codec);
 }
 
-#define CODEC_KIND(eof)                                                                                                \
+#define CODEC_KIND(eof, gone, there)                                                                                   \
     {                                                                                                                  \
         .name = "codec", .start = codec_start, .read = codec_read, .write = codec_write, .write_eof = eof,             \
         .shutdown = codec_shutdown, .started = codec_started, .extra_info = codec_extra_info, .free = codec_free,      \
-        .start_timeout_code = -ECONNABORTED,                                                                           \
+        .leave = gone, .arrive = there, .start_timeout_code = -ECONNABORTED,                                           \
     }
 
-const struct layer_kind codec_kind = CODEC_KIND(codec_write_eof);
-const struct layer_kind codec_whole_kind = CODEC_KIND(NULL);
+const struct layer_kind codec_kind = CODEC_KIND(codec_write_eof, codec_leave, codec_arrive);
+const struct layer_kind codec_whole_kind = CODEC_KIND(NULL, NULL, NULL);
 
 struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live) {
     struct codec *codec = calloc(1, sizeof *codec);

@@ -37,11 +37,15 @@ struct codec {
     int started;         /* how often `started` was called */
     int started_code;    /* of its error */
     char started_text[64];
-    unsigned *live; /* counts those that were not freed */
+    unsigned left;    /* how often it left a loop */
+    unsigned arrived; /* … and came to one */
+    int refuses;      /* to leave: with this code */
+    int lands_with;   /* arrive fails with this code */
+    unsigned *live;   /* counts those that were not freed */
 };
 
 extern const struct layer_kind codec_kind;       /* with write_eof */
-extern const struct layer_kind codec_whole_kind; /* without */
+extern const struct layer_kind codec_whole_kind; /* without, and it stays on its loop */
 
 struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live);
 

@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include "core/jobs/future.h"
+#include "support/memory.h"
 #include "support/support.h"
 #include <tram/message.h>
 #include <tram/sock.h>
+#include <tram/streams.h>
 #include <tram/task.h>
+#include <tram/wait.h>
 
 static int trace_done(tram_future *future, void *arg) {
     void *value = NULL;
@@ -430,6 +433,100 @@ static bool all_calls_fail(tram_loop *loop, tram_future *future, int code) {
     return fail && !tram_future_done(future) && !tram_future_error(future) && !tram_future_cancelled(future);
 }
 
+static void test_a_loop_runs_until_a_future_of_its_own_is_done(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    tram_future *foreign, *future = future_new(world);
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_future(other, &foreign), 0);
+    assert_int_equal(tram_future_set_result(foreign, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, foreign), TRAM_ESTATE);
+    tram_future_release(foreign);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_future_release(future);
+}
+
+/* What is made beside futures, with so much memory; a call that fails for want of it has left nothing behind. */
+static int make_gathered(tram_loop *loop, tram_future *inner) {
+    tram_future *const both[] = {inner, inner};
+    tram_future *made;
+    int status = tram_gather(loop, both, 2, 0, &made);
+    if (!status) {
+        tram_future_cancel(made);
+        tram_future_release(made);
+    }
+    return status;
+}
+
+static int make_shield(tram_loop *loop, tram_future *inner) {
+    (void)loop;
+    tram_future *made;
+    int status = tram_shield(inner, &made);
+    if (!status) {
+        tram_future_cancel(made);
+        tram_future_release(made);
+    }
+    return status;
+}
+
+static int make_reader(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    tram_stream_reader *reader;
+    int status = tram_stream_reader_new(loop, 0, &reader);
+    return status ? status : tram_stream_reader_free(reader);
+}
+
+static int nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+static int make_handle(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    tram_threadsafe_handle *handle;
+    int status = tram_loop_call_soon_threadsafe_handle(loop, nothing, NULL, NULL, &handle);
+    if (!status)
+        tram_threadsafe_handle_release(handle);
+    return status;
+}
+
+static int make_connection(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    tram_future *made;
+    int status = tram_loop_create_connection(loop, recorder_factory, NULL, "127.0.0.1", "9", NULL, &made);
+    if (!status) {
+        tram_future_cancel(made);
+        tram_future_release(made);
+    }
+    return status;
+}
+
+static void test_X_1_making_something_without_memory_says_so(void **state) {
+    struct world *world = *state;
+    static int (*const makers[])(tram_loop * loop, tram_future * inner) = {make_gathered, make_shield, make_reader,
+                                                                           make_handle, make_connection};
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
+        int status = -ENOMEM;
+        for (unsigned n = 0; status && n < 100; n++) {
+            tram_future *inner = future_new(world);
+            bool plain = makers[i] == make_handle;
+            if (plain)
+                memory_fail(n + 1, 1);
+            else
+                world->fail_after = n;
+            status = makers[i](world->loop, inner);
+            memory_fail(0, 0);
+            world->fail_after = SIZE_MAX;
+            assert_true(status == -ENOMEM || (status == 0 && n > 0));
+            tram_future_release(inner);
+            run_to_rest(world);
+        }
+        assert_int_equal(status, 0);
+    }
+}
+
 static void test_after_fork_every_call_fails(void **state) {
     struct world *world = *state;
     tram_future *future = future_new(world);
@@ -491,6 +588,8 @@ int main(void) {
         TEST(test_an_operations_future_is_not_the_users_to_complete),
         TEST(test_L_8_closing_drops_callbacks_without_a_leak),
         TEST(test_out_of_memory_changes_nothing),
+        TEST(test_a_loop_runs_until_a_future_of_its_own_is_done),
+        TEST(test_X_1_making_something_without_memory_says_so),
         TEST(test_after_fork_every_call_fails),
         cmocka_unit_test_setup_teardown(test_L_31_debug_mode_catches_calls_on_a_wrong_thread, world_setup_debug,
                                         world_teardown),

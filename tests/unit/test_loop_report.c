@@ -54,6 +54,20 @@ static void test_L_42_a_site_logs_so_many_lines_a_second(void **state) {
 }
 
 /* The count comes also where nothing more is logged. */
+/* The last place is for all that find none of their own. */
+static void test_L_42_more_sites_than_are_told_apart_share_a_place(void **state) {
+    struct world *world = *state;
+    char message[40];
+    for (unsigned i = 0; i < TRAM_LOG_SITES + 20; i++) {
+        snprintf(message, sizeof message, "complaint %u", i);
+        const tram_exception exception = {.message = message, .fd = -1};
+        assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
+    }
+    /* Unless that second ended meanwhile. */
+    if (world->errors != TRAM_LOG_SITES - 1 + TRAM_LOG_PER_SECOND)
+        assert_log_has(world, "lines within a second were left out");
+}
+
 static void test_L_42_what_was_left_out_is_counted_a_second_later(void **state) {
     struct world *world = *state;
     for (int i = 0; i < 30; i++)
@@ -278,6 +292,7 @@ static void test_the_log_may_go_to_standard_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_L_42_a_site_logs_so_many_lines_a_second, setup_default, world_teardown),
+        TEST_DEFAULT(test_L_42_more_sites_than_are_told_apart_share_a_place),
         cmocka_unit_test_setup_teardown(test_L_42_what_was_left_out_is_counted_a_second_later, setup_default,
                                         world_teardown),
         TEST(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/time.h"
 #include "core/loop/timers.h"
 
 static struct timers timers;
@@ -51,6 +52,10 @@ static void test_a_timer_is_never_early_at_any_distance(void **state) {
         assert_int_equal(tram__timers_next(&wheel), deadline);
         tram__timers_begin(&wheel, deadline - 1);
         assert_null(timers_take(&wheel));
+        struct timers plain;
+        tram__timers_init(&plain, &tram__memory_default, deadline - 1);
+        assert_true(wheel.tick <= plain.tick); /* it has not run ahead: what comes now has a slot */
+        tram__timers_fini(&plain);
         tram__timers_begin(&wheel, deadline);
         assert_ptr_equal(timers_take(&wheel), &timer);
         assert_null(timers_take(&wheel));
@@ -180,8 +185,17 @@ static void test_a_million_cancelled_timers_leave_nothing_in_the_wheel(void **st
         assert_int_equal(timers.occupied[level], 0);
 }
 
+static void test_a_time_is_its_seconds_and_nanoseconds(void **state) {
+    (void)state;
+    assert_int_equal(time_of(&(struct timespec){.tv_sec = 3, .tv_nsec = 5}), UINT64_C(3000000005));
+    assert_int_equal(time_of(&(struct timespec){.tv_sec = 0, .tv_nsec = 999999999}), 999999999);
+    uint64_t before = time_now();
+    assert_true(time_now() >= before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_time_is_its_seconds_and_nanoseconds),
         cmocka_unit_test_setup_teardown(test_timers_fire_in_order_of_deadline_then_of_creation, setup, teardown),
         cmocka_unit_test(test_a_timer_is_never_early_at_any_distance),
         cmocka_unit_test_setup_teardown(test_a_cancelled_timer_does_not_fire_wherever_it_is, setup, teardown),

@@ -106,6 +106,23 @@ static void test_short_calls_move_what_they_may(void **state) {
     close(fds[1]);
 }
 
+static void test_what_has_no_pieces_moves_nothing(void **state) {
+    const struct sys *sys = tram__faults_sys(*state);
+    struct msghdr none = {0};
+    int fds[2], pipes[2];
+    unix_pair(fds);
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(sys->sendmsg(fds[0], &none, 0), 0);
+    assert_int_equal(sys->send(fds[0], "a", 1, 0), 1);
+    assert_int_equal(sys->recvmsg(fds[1], &none, 0), 0);
+    assert_int_equal(sys->writev(pipes[1], NULL, 0), 0);
+    assert_int_equal(sys->pwritev2(pipes[1], NULL, 0, -1, 0), 0);
+    for (size_t i = 0; i < 2; i++) {
+        close(fds[i]);
+        close(pipes[i]);
+    }
+}
+
 static void test_closed_is_closed_whatever_close_says(void **state) {
     tram_faults *faults = *state;
     int before = open_descriptors(), fds[2];
@@ -218,6 +235,7 @@ int main(void) {
         TEST(test_every_call_but_the_clock_has_a_kind),
         TEST(test_only_the_calls_that_were_meant_fail),
         TEST(test_short_calls_move_what_they_may),
+        TEST(test_what_has_no_pieces_moves_nothing),
         TEST(test_closed_is_closed_whatever_close_says),
         TEST(test_an_interrupted_connect_goes_on),
         TEST(test_memory_fails_and_is_counted),

@@ -6,9 +6,11 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/memory.h"
@@ -152,6 +154,32 @@ static void test_files_that_are_none_are_refused_by_name(void **state) {
     assert_refused(&options, TRAM_EVALUE, "chain", "none");
     assert_refused(&(tram_tls_options){.ca_directory = "/nonexistent"}, -ENOENT, "ca_directory", "No such file");
     assert_refused(&(tram_tls_options){.keylog_file = "/nonexistent/log"}, -ENOENT, "keylog_file", "No such file");
+}
+
+/* Read as a certificate and opened for keys, it must not become the terminal that this process is signalled from. */
+static int take_terminal_by_accident(const char *terminal) {
+    tram_tls_config *config = NULL;
+    if (setsid() < 0)
+        return 2;
+    tram_tls_config_new(&(tram_tls_options){.ca.file = terminal}, &config, NULL);
+    tram_tls_config_release(config);
+    config = NULL;
+    tram_tls_config_new(&(tram_tls_options){.keylog_file = terminal}, &config, NULL);
+    tram_tls_config_release(config);
+    return open("/dev/tty", O_RDWR | O_CLOEXEC) >= 0;
+}
+
+static void test_a_terminal_that_is_opened_as_a_file_signals_nobody(void **state) {
+    (void)state;
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), status;
+    if (master < 0 || grantpt(master) || unlockpt(master))
+        skip();
+    pid_t child = fork();
+    if (child == 0)
+        _exit(take_terminal_by_accident(ptsname(master)));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(master);
 }
 
 static void test_bytes_that_are_something_else_are_refused(void **state) {
@@ -300,6 +328,7 @@ int main(void) {
         cmocka_unit_test(test_keys_of_two_kinds_are_one_config),
         cmocka_unit_test(test_encrypted_keys_want_their_password),
         cmocka_unit_test(test_files_that_are_none_are_refused_by_name),
+        cmocka_unit_test(test_a_terminal_that_is_opened_as_a_file_signals_nobody),
         cmocka_unit_test(test_bytes_that_are_something_else_are_refused),
         cmocka_unit_test(test_X_1_without_memory_every_allocation_is_told),
         cmocka_unit_test(test_what_is_spoken_must_exist),

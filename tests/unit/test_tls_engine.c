@@ -628,6 +628,42 @@ static void test_an_end_without_close_notify_is_told_apart(void **state) {
     link_free(&link);
 }
 
+/* What others of this thread have left in OpenSSL's queue: an error, or one that looks like a fatal alert. */
+static void leave_error(bool alert) {
+    if (alert)
+        ERR_raise(ERR_LIB_SSL, SSL_R_SSLV3_ALERT_BAD_CERTIFICATE);
+    else
+        ERR_raise(ERR_LIB_PEM, PEM_R_NO_START_LINE);
+}
+
+static void test_errors_of_others_are_not_the_connections(void **state) {
+    tram_tls_config *older =
+        config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .max_version = TRAM_TLS_1_2});
+    for (int i = 0; i < 4; i++) {
+        struct link link;
+        char byte;
+        bool alert = i & 1;
+        link_start(*state, &link, i & 2 ? older : clients, servers, "localhost", NULL);
+        leave_error(alert);
+        assert_int_equal(shake_hands(&link), 0);
+        leave_error(alert);
+        assert_int_equal(tram__tls_engine_read(&link.client.engine, &byte, 1, &link.client.failure), -EAGAIN);
+        assert_int_equal(tram__tls_engine_write(&link.client.engine, "x", 1, &link.client.failure), 0);
+        assert_int_equal(tram__tls_engine_read(&link.server.engine, &byte, 1, &link.server.failure), 1);
+        tram__tls_engine_close(&link.client.engine);
+        leave_error(alert);
+        assert_int_equal(tram__tls_engine_read(&link.server.engine, &byte, 1, &link.server.failure), 0);
+        assert_true(link.server.engine.close_received && !link.server.engine.failed);
+        assert_int_equal(tram__tls_engine_write(&link.server.engine, "y", 1, &link.server.failure), 0);
+        leave_error(alert);
+        link.client.bytes[link.client.size - 1] ^= 1;
+        assert_int_equal(tram__tls_engine_read(&link.client.engine, &byte, 1, &link.client.failure), TRAM_ETLS);
+        assert_failure(&link.client, TRAM_ETLS, "bad record mac");
+        link_free(&link);
+    }
+    tram_tls_config_release(older);
+}
+
 static void test_changed_bytes_end_the_connection(void **state) {
     struct link link;
     char byte;
@@ -953,6 +989,7 @@ int main(void) {
         IN_WORLD(test_protocols_are_negotiated_or_refused),
         IN_WORLD(test_close_notify_ends_both_ways),
         IN_WORLD(test_an_end_without_close_notify_is_told_apart),
+        IN_WORLD(test_errors_of_others_are_not_the_connections),
         IN_WORLD(test_changed_bytes_end_the_connection),
         IN_WORLD(test_sessions_are_resumed_by_tickets),
         IN_WORLD(test_sessions_are_resumed_on_another_loop_and_after_a_reload),

@@ -61,7 +61,7 @@ int tram_transport_abort_with_error(tram_transport *transport, const tram_error 
     if (transport->flags & T_HAS_OVERRIDES && !calls->abort)
         return -ENOTSUP;
     /* The abort of the kind follows, and finds the reason of the end there already. */
-    if (!(transport->flags & (T_LOST_PENDING | T_LOST))) {
+    if (!(transport->flags & T_LOST_PENDING)) {
         transport->end = (struct transport_end){
             .code = error->code, .operation = error->operation ? error->operation : "abort", .user = error->user};
         raised_claim(loop_of(transport), error->user);

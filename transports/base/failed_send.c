@@ -46,22 +46,12 @@ static void hear_out(tram_loop *loop, struct ready *ready) {
         tram__transport_call_lost(transport);
 }
 
-/* Nothing is sent any more: a writer that was at it is off. */
-static void stop_sending(tram_transport *transport) {
-    struct exclusive_writer *writer = transport_take_writer(transport);
-    tram__io_send_stop(&transport->io);
-    if (!writer)
-        return;
-    writer->lost(writer);
-    tram__transport_start_reading(transport);
-}
-
 void tram__transport_send_failed(tram_transport *transport, int code, const char *operation) {
     tram_loop *loop = loop_of(transport);
     if (unlikely(loop->debug)) /* the log function may call anything: it is called before a state is read */
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_PENDING | T_LOST | T_WRITE_FAILED))
+    if (transport->flags & (T_LOST_PENDING | T_WRITE_FAILED))
         return;
     transport->flags |= T_RESET; /* what it was to send is lost, whether it was queued or not (W-30) */
     if (!hears(transport)) {
@@ -72,10 +62,15 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
     tram__transport_note_end(transport, END_BY_ERROR);
     transport->flags |= T_WRITE_FAILED | T_WRITING_ENDED;
     transport->dropped_writes++;
-    stop_sending(transport);
-    transport->on.ready.run = hear_out;
+    struct exclusive_writer *writer = transport_take_writer(transport);
+    transport->on.ready.run = hear_out; /* from here on it may end in whatever is called */
     list_init(&transport->on.ready.link);
     loop_ready(loop, &transport->on.ready);
+    tram__io_send_stop(&transport->io);
+    if (writer) {
+        writer->lost(writer);
+        tram__transport_start_reading(transport);
+    }
     transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_end_by() */
 }
 

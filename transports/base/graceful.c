@@ -76,7 +76,7 @@ static void run_pass(tram_loop *loop, struct ready *ready) {
 
 void tram__transport_ask_end(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & (T_ASKED | T_CLOSING | T_LOST))
+    if (transport->flags & (T_ASKED | T_CLOSING))
         return;
     transport->flags |= T_ASKED | T_SERVER_CLOSE;
     loop->awaited++;
@@ -96,7 +96,7 @@ void tram__transport_ask_end(tram_transport *transport) {
 
 void tram__transport_expire(tram_transport *transport) {
     tram_loop *loop = loop_of(transport);
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return;
     if (transport->flags & T_LINGERING) {
         tram__transport_schedule_lost(transport); /* nothing is left to be cut */

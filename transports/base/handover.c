@@ -1,56 +1,150 @@
 /*
- * Handing connections over: a transport parts with its descriptor and what its protocol has not read, another one, on
- * whatever loop, begins with both.
+ * Handing connections over: a transport parts with its descriptor, its layers and what its protocol has not read;
+ * another one, on whatever loop, begins with all of it.
  */
-#include "transports/base/held.h"
+#include "transports/base/handover.h"
 
 #include <errno.h>
+#include <string.h>
 
-#include <tram/connection.h>
+#include "transports/base/entering.h"
+#include "transports/base/held.h"
+#include "transports/base/stack.h"
 
 /* It may live longer than its loop and be freed by any thread, so it is of the default memory, as buffers are. */
 struct tram_detached {
     int fd; /* -1: taken */
     tram_buffer *unread;
+    tram_buffer *tlvs;    /* of a header of the PROXY protocol; NULL: none */
+    struct layer *bottom; /* of its layers, linked by `above`; NULL: none */
+    uint32_t flags;       /* those of WRITING_ENDED */
+    struct write_limits limits;
+    struct sockaddr_in6 peer;             /* as the transport knows it */
+    struct transport_addresses addresses; /* the same */
 };
 
-static int detached_new(const struct held *held, tram_detached **ret_detached) {
+#define WRITING_ENDED ((uint32_t)(T_WRITE_EOF | T_WRITING_ENDED))
+
+static int copy_held(const struct held *held, tram_buffer **ret_buffer) {
+    if (!held_left(held))
+        return 0;
+    *ret_buffer = tram_buffer_copy(held->bytes + held->taken, held_left(held));
+    return *ret_buffer ? 0 : -ENOMEM;
+}
+
+/* ---- Layers ---- */
+
+static bool can_move(const struct layer *layer) {
+    while (layer && layer->kind->leave && layer->kind->arrive)
+        layer = layer->above;
+    return !layer;
+}
+
+static void drop_carried(struct layer *layer) {
+    for (; layer; layer = layer->above) {
+        tram_buffer_release(layer->carried);
+        layer->carried = NULL;
+    }
+}
+
+static int carry_prefixes(struct layer *bottom) {
+    for (struct layer *layer = bottom; layer; layer = layer->above)
+        if (copy_held(layer->held, &layer->carried))
+            return -ENOMEM;
+    return 0;
+}
+
+/* All of them or none: if one refuses, those below it come back, and where they cannot, the connection has failed. */
+static int leave(tram_transport *transport, struct layer *bottom) {
+    int status = 0;
+    struct layer *layer = bottom;
+    while (layer && !(status = layer->kind->leave(layer)))
+        layer = layer->above;
+    for (struct layer *left = bottom; status && left != layer; left = left->above) {
+        int code = left->kind->arrive(left);
+        if (code)
+            tram__transport_fatal(transport, code, left->kind->name, NULL);
+    }
+    return status;
+}
+
+/* ---- Detaching ---- */
+
+static void keep_settings(tram_detached *detached, const tram_transport *transport) {
+    detached->flags = transport->flags & WRITING_ENDED;
+    detached->limits = *transport->limits;
+    detached->peer = transport->peer;
+    if (transport->more && transport->more->addresses)
+        detached->addresses = *transport->more->addresses;
+}
+
+/* Copies of what it has. Nothing of the transport's is changed but prefixes made longer. 0 or -ENOMEM. */
+static int keep_bytes(tram_detached *detached, tram_transport *transport) {
+    const struct transport_more *more = transport->more;
+    int status = 0;
+    if (transport->flags & T_LAYERED)
+        status = transport_stack(transport)->calls->keep_window(transport);
+    if (!status && transport->flags & T_HELD)
+        status = copy_held(more->held, &detached->unread);
+    if (!status && more && more->tlvs)
+        status = copy_held(more->tlvs, &detached->tlvs);
+    return status ? status : carry_prefixes(detached->bottom);
+}
+
+static int detached_new(tram_transport *transport, tram_detached **ret_detached) {
     tram_detached *detached = memory_get(&tram__memory_default, sizeof *detached);
     if (!detached)
         return -ENOMEM;
     *detached = (tram_detached){.fd = -1};
+    detached->bottom = transport->flags & T_LAYERED ? transport_stack(transport)->bottom : NULL;
+    keep_settings(detached, transport);
+    int status = keep_bytes(detached, transport);
+    if (!status)
+        status = leave(transport, detached->bottom);
     *ret_detached = detached;
-    if (!held_left(held))
-        return 0;
-    detached->unread = tram_buffer_copy(held->bytes + held->taken, held_left(held));
-    return detached->unread ? 0 : -ENOMEM;
+    return status;
+}
+
+static int may_detach(const tram_transport *transport) {
+    if (!transport_kind_of(transport)->detachable)
+        return -ENOTSUP;
+    if (transport->flags & (T_CLOSING | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) || !(transport->flags & T_MADE))
+        return TRAM_ESTATE;
+    if (transport->flags & T_LAYERED && !can_move(transport_stack(transport)->bottom))
+        return -ENOTSUP;
+    return transport_write_size(transport) ? -EAGAIN : 0;
 }
 
 int tram_transport_detach(tram_transport *transport, tram_detached **ret_detached) {
     int status = loop_enter_open(transport->io.loop, __func__);
+    if (!status)
+        status = may_detach(transport);
     if (status)
         return status;
-    if (!transport_kind_of(transport)->detachable || transport->flags & T_LAYERED)
-        return -ENOTSUP;
-    if (transport->flags & (T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) ||
-        !(transport->flags & T_MADE))
-        return TRAM_ESTATE;
-    if (!write_queue_empty(&transport->queue))
-        return -EAGAIN;
     tram_detached *detached = NULL;
-    status = detached_new(transport->flags & T_HELD ? transport->more->held : NULL, &detached);
+    status = detached_new(transport, &detached);
     if (status) {
+        if (detached) { /* the layers are the transport's still */
+            drop_carried(detached->bottom);
+            detached->bottom = NULL;
+        }
         tram_detached_free(detached);
         return status;
     }
+    if (transport->flags & T_LAYERED)
+        transport_stack(transport)->calls->leave(transport);
     detached->fd = transport->io.fd;
     tram__transport_detach_io(transport);
     *ret_detached = detached;
     return 0;
 }
 
+/* ---- What is left behind ---- */
+
 int tram_detached_take_fd(tram_detached *detached) {
     int fd = detached->fd;
+    if (fd >= 0 && detached->bottom)
+        return -ENOTSUP;
     detached->fd = -1;
     return fd < 0 ? TRAM_ESTATE : fd;
 }
@@ -64,6 +158,73 @@ void tram_detached_free(tram_detached *detached) {
         return;
     if (detached->fd >= 0)
         tram__sys.close(detached->fd);
+    drop_carried(detached->bottom);
+    while (detached->bottom) {
+        struct layer *layer = detached->bottom;
+        detached->bottom = layer->above;
+        layer->kind->free(layer);
+    }
     tram_buffer_release(detached->unread);
+    tram_buffer_release(detached->tlvs);
     memory_put(&tram__memory_default, detached, sizeof *detached);
+}
+
+/* ---- Going on with it ---- */
+
+int tram__detached_fd(const tram_detached *detached) {
+    return detached->fd;
+}
+
+void tram__detached_empty(tram_detached *detached) {
+    detached->fd = -1;
+}
+
+static int give_settings(const tram_detached *detached, tram_transport *transport) {
+    if (tram__transport_need_more(transport))
+        return -ENOMEM;
+    struct transport_more *more = transport->more;
+    transport->flags |= detached->flags;
+    transport->peer = detached->peer;
+    more->limits = detached->limits;
+    transport->limits = &more->limits;
+    if (detached->addresses.sock.size || detached->addresses.peer.size) {
+        struct transport_addresses *addresses = tram__transport_addresses(transport);
+        if (!addresses)
+            return -ENOMEM;
+        *addresses = detached->addresses;
+    }
+    if (!detached->tlvs)
+        return 0;
+    more->tlvs = tram__held_new(transport->io.loop, tram_buffer_data(detached->tlvs), tram_buffer_size(detached->tlvs));
+    return more->tlvs ? 0 : -ENOMEM;
+}
+
+static int arrive(tram_transport *transport, struct layer *layer) {
+    int status = 0;
+    for (; layer && !status; layer = layer->above) {
+        tram_buffer *carried = layer->carried;
+        if (carried) {
+            layer->held = tram__held_new(transport->io.loop, tram_buffer_data(carried), tram_buffer_size(carried));
+            if (!layer->held)
+                return -ENOMEM;
+        }
+        layer->transport = transport;
+        status = layer->kind->arrive(layer);
+        if (status)
+            layer->transport = NULL;
+    }
+    return status;
+}
+
+int tram__detached_give(tram_detached *detached, tram_transport *transport) {
+    struct layer *bottom = detached->bottom;
+    int status = give_settings(detached, transport);
+    if (!status && bottom)
+        status = tram__transport_take_layers(transport, bottom);
+    if (status || !bottom)
+        return status;
+    detached->bottom = NULL;
+    status = arrive(transport, bottom);
+    drop_carried(bottom);
+    return status;
 }

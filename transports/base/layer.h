@@ -69,6 +69,9 @@ struct layer_kind {
      */
     ssize_t (*read)(struct layer *layer, void *memory, size_t size);
 
+    /* False: `read` would say -EAGAIN, and is not called. NULL: only it knows. */
+    bool (*may_read)(const struct layer *layer);
+
     /*
      * All of these bytes, in order; at least one, borrowed for the call. What comes out goes down by
      * tram__layer_write(). What it cannot pass on yet it copies, and counts by tram__layer_keep(). It never refuses:
@@ -141,10 +144,11 @@ struct layer {
     uint64_t start_timeout_ns;    /* from the push to ready; 0: no limit */
     uint64_t shutdown_timeout_ns; /* for all layers together the longest counts; 0: no limit */
     /* The transport's: */
-    struct layer *above; /* NULL: the receiver */
-    struct layer *below; /* NULL: the carrier */
-    struct held *held;   /* its prefix; NULL: none */
-    size_t kept;         /* bytes that it keeps for writing: tram__layer_keep() */
+    struct layer *above;  /* NULL: the receiver */
+    struct layer *below;  /* NULL: the carrier */
+    struct held *held;    /* its prefix; NULL: none */
+    tram_buffer *carried; /* … as long as it is on no loop */
+    size_t kept;          /* bytes that it keeps for writing: tram__layer_keep() */
     enum layer_state state;
     bool told; /* `started` was called */
 };
@@ -230,6 +234,12 @@ int tram__layer_remove(struct layer *layer, const void *rest, size_t size);
  * `started`. A close or abort meanwhile is -ECONNABORTED to `started` and the creator.
  */
 int tram__transport_push_layer(tram_transport *transport, struct layer *layer, const void *ahead, size_t ahead_size);
+
+/*
+ * Puts layers that have left another transport, all of them ready, under a transport without layers that waits for its
+ * connection_made; `bottom` is the lowest, the others follow by `above`. 0 or -ENOMEM: then they stay the caller's.
+ */
+int tram__transport_take_layers(tram_transport *transport, struct layer *bottom);
 
 /* The top layer of this kind, or NULL: for getters and for whoever pushed it. */
 TRAM_PRIVATE_API struct layer *tram__transport_find_layer(const tram_transport *transport,

@@ -160,9 +160,8 @@ static void stop_io(tram_transport *transport) {
         writer->lost(writer);
 }
 
-/* connection_made will never be called: what takes the place of connection_lost. */
-static void undo(tram_transport *transport) {
-    tram_loop *loop = loop_of(transport);
+/* connection_made will never be called: what takes the place of connection_lost. The rest is as after finish(). */
+static tram_protocol *undo(tram_transport *transport) {
     if (!(transport->flags & T_LOST_PENDING))
         stop_io(transport);
     if (transport->flags & T_LAYERED)
@@ -170,10 +169,15 @@ static void undo(tram_transport *transport) {
     life_move(transport, MOVE_LOSE);
     transport_kind_of(transport)->drop_queue(transport);
     fail_creator(transport);
-    tram_protocol *protocol = finish(transport);
+    return finish(transport);
+}
+
+/* From the loop: `released` comes before the memory goes, for whoever has a pointer to it since its creation. */
+static void lose_unmade(tram_transport *transport) {
+    tram_protocol *protocol = undo(transport);
     if (protocol) /* a creation that is undone keeps its own */
-        tram__protocol_release_soon(loop, protocol);
-    raised_drop(loop, transport->end.user);
+        tram__protocol_release(protocol);
+    raised_drop(loop_of(transport), transport->end.user);
     let_go(transport);
 }
 
@@ -181,7 +185,7 @@ static void lost_run(tram_loop *loop, struct ready *ready) {
     (void)loop;
     tram_transport *transport = container_of(ready, tram_transport, on.ready);
     if (unlikely(transport->flags & T_MADE_PENDING))
-        undo(transport);
+        lose_unmade(transport);
     else
         call_lost(transport);
 }
@@ -235,7 +239,7 @@ void tram__transport_end_by(tram_transport *transport, enum end_reason reason, i
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
                   tram_error_text(code));
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     tram__transport_note_end(transport, reason);
@@ -256,7 +260,7 @@ void tram__transport_call_lost(tram_transport *transport) {
 }
 
 int tram__transport_abort(tram_transport *transport) {
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return 0;
     tram__transport_schedule_lost(transport);
     transport_kind_of(transport)->drop_queue(transport); /* see tram__transport_fatal() */
@@ -379,7 +383,7 @@ static void made_run(tram_loop *loop, struct ready *ready) {
     if (likely(!(transport->flags & T_LAYERED)))
         made(transport);
     else if (transport->flags & T_LOST_PENDING && list_empty(&ready->link))
-        undo(transport);
+        lose_unmade(transport);
     else if (transport->flags & T_LOST_PENDING)
         return; /* the log function ended it, which lost_run() acts upon */
     else if (transport_stack(transport)->calls->made(transport))
@@ -434,7 +438,11 @@ bool tram__transport_withdraw(tram_transport *transport) {
     if (!(transport->flags & T_MADE_PENDING))
         return false;
     list_remove(&transport->on.ready.link);
-    undo(transport);
+    tram_protocol *protocol = undo(transport);
+    if (protocol)
+        tram__protocol_release_soon(loop_of(transport), protocol);
+    raised_drop(loop_of(transport), transport->end.user);
+    let_go(transport);
     return true;
 }
 
@@ -446,10 +454,13 @@ static void warn_still_open(const tram_transport *transport) {
 }
 
 void tram__transport_drop(tram_transport *transport) {
-    if (tram__transport_withdraw(transport))
-        return;
     if (transport->flags & T_LOST)
         return;
+    if (transport->flags & T_MADE_PENDING) {
+        list_remove(&transport->on.ready.link);
+        lose_unmade(transport);
+        return;
+    }
     tram_loop *loop = loop_of(transport);
     if (transport->flags & T_LOST_PENDING) {
         list_remove(&transport->on.ready.link);

@@ -50,7 +50,7 @@ static int fail(tram_transport *transport, int code, const char *operation) {
     void *user = error->user;
     if (code < -4096)
         report(transport, error);
-    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
+    if (!(transport->flags & T_LOST_PENDING))
         transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};
     return code;
 }

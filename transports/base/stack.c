@@ -210,6 +210,27 @@ static void stack_lost(tram_transport *transport) {
         tram__layer_tell_started(layer, &error);
 }
 
+static int stack_keep_window(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    int status = tram__stack_hold(transport, stack->bottom, stack->window, stack->window_size);
+    if (!status)
+        stack->window_size = 0;
+    return status;
+}
+
+static void stack_leave(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    stack_stop(transport);
+    for (struct layer *layer = stack->bottom; layer; layer = layer->above) {
+        layer->transport = NULL;
+        if (layer->held)
+            tram__held_free_later(loop_of(transport), layer->held);
+        layer->held = NULL;
+    }
+    stack->top = stack->bottom = NULL;
+    transport->flags &= ~(uint32_t)T_LAYERED;
+}
+
 static void stack_free(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
     tram__stack_free_removed(transport);
@@ -235,6 +256,8 @@ static const struct stack_calls calls = {
     .lost = stack_lost,
     .hurry = tram__stack_hurry,
     .drained = tram__stack_finish_early,
+    .keep_window = stack_keep_window,
+    .leave = stack_leave,
     .free = stack_free,
     .received = carrier_received,
     .eof = carrier_eof,
@@ -265,7 +288,7 @@ static int may_push(tram_transport *transport) {
         return -ENOTSUP;
     transport_flush_writer(transport);
     tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
-    const uint32_t against = T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_WRITE_FAILED | T_EOF | T_HAS_WRITER;
+    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EOF | T_HAS_WRITER;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;
     return transport->flags & T_EXCLUSIVE && transport->flags & T_MADE ? TRAM_ESTATE : 0;
@@ -314,5 +337,18 @@ int tram__transport_push_layer(tram_transport *transport, struct layer *layer, c
     tram__transport_choose_receiver(transport);
     if (transport->flags & T_MADE)
         stack_run_soon(transport);
+    return 0;
+}
+
+int tram__transport_take_layers(tram_transport *transport, struct layer *bottom) {
+    struct layer_stack *stack = open_stack(transport);
+    if (!stack)
+        return -ENOMEM;
+    stack->bottom = bottom;
+    for (struct layer *layer = bottom; layer; layer = layer->above)
+        stack->top = layer;
+    transport->more->ready.run = stack_run;
+    transport->flags |= T_LAYERED;
+    tram__transport_choose_receiver(transport);
     return 0;
 }

@@ -30,6 +30,10 @@ struct stack_calls {
     void (*hurry)(tram_transport *transport);
     /* Nothing is queued any more while layers shut down. */
     void (*drained)(tram_transport *transport);
+    /* What was received and not read yet becomes the prefix of the lowest layer. 0 or -ENOMEM: nothing happened. */
+    int (*keep_window)(tram_transport *transport);
+    /* The layers belong to somebody else from now on. */
+    void (*leave)(tram_transport *transport);
     /* With the transport's memory. */
     void (*free)(tram_transport *transport);
     /* A custom carrier received bytes, or the end of its stream. */
@@ -88,7 +92,7 @@ static inline bool transport_shutting_down(const tram_transport *transport) {
 
 /* Nothing goes through layers any more. */
 static inline bool stack_is_lost(const tram_transport *transport) {
-    return transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST);
+    return transport->flags & (T_LINGERING | T_LOST_PENDING);
 }
 
 /* Layers are not ready, and everything else waits for them. */

@@ -111,6 +111,8 @@ static bool deliver_next(tram_transport *transport, void **scratch) {
     const tram_protocol *buffered;
     void *memory;
     size_t size;
+    if (top->kind->may_read && !top->kind->may_read(top))
+        return false;
     if (!find_memory(transport, scratch, &buffered, &memory, &size))
         return true; /* the caller looks why */
     stack_enter(stack);

@@ -55,7 +55,7 @@ __attribute__((noinline)) static int set_timer(tram_transport *transport, uint64
     int status = enter(transport, "tram_transport_call_later");
     if (unlikely(status))
         return status;
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return TRAM_ESTATE;
     status = tram__transport_need_more(transport);
     if (unlikely(status))

@@ -41,7 +41,7 @@ bool tram_transport_is_reading(const tram_transport *transport) {
 /* ---- Ending ---- */
 
 void tram__transport_cut(tram_transport *transport, enum end_reason reason, const char *operation) {
-    if (!(transport->flags & (T_LOST_PENDING | T_LOST))) {
+    if (!(transport->flags & T_LOST_PENDING)) {
         tram__transport_note_end(transport, reason);
         if (transport->flags & T_RESET)
             transport->end = (struct transport_end){.code = TRAM_ECANCELLED, .operation = operation, .reason = reason};
@@ -76,7 +76,7 @@ int tram_transport_close(tram_transport *transport) {
 
 int tram_transport_close_lingering(tram_transport *transport, uint64_t linger_ns) {
     int status = enter(transport, __func__);
-    if (likely(!status) && !(transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST)))
+    if (likely(!status) && !(transport->flags & (T_LINGERING | T_LOST_PENDING)))
         status = tram__transport_ask_linger(transport, linger_ns);
     return status ? status : tram_transport_close(transport);
 }

@@ -156,8 +156,8 @@ enum transport_flag {
     T_PAUSED = 1 << 2,         /* pause_reading */
     T_EOF = 1 << 3,            /* the peer's EOF was seen: no more reading */
     T_CLOSING = 1 << 4,        /* close, abort or an error: is_closing */
-    T_LOST_PENDING = 1 << 5,   /* connection_lost is certain: writes are dropped */
-    T_LOST = 1 << 6,           /* connection_lost was called */
+    T_LOST_PENDING = 1 << 5,   /* connection_lost is certain, or was called: writes are dropped; with T_CLOSING */
+    T_LOST = 1 << 6,           /* connection_lost was called; with T_LOST_PENDING */
     T_WRITE_EOF = 1 << 7,      /* write_eof was called */
     T_WRITING_PAUSED = 1 << 8, /* pause_writing was called, resume_writing not yet */
     T_HAS_OVERRIDES = 1 << 9,  /* its kind has public calls of its own */

@@ -64,7 +64,7 @@ void tram__transport_over_limit(tram_transport *transport, const char *operation
 }
 
 __attribute__((noinline)) static void over_hard_limit(tram_transport *transport) {
-    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
+    if (!(transport->flags & T_LOST_PENDING))
         stats_add(&loop_of(transport)->stats.over_write_limit, 1);
     tell_over_limit(transport, END_WRITE_LIMIT, "write", "more is queued for writing than the hard limit allows");
 }
@@ -103,7 +103,7 @@ void tram__transport_drop_write(tram_transport *transport) {
         transport->dropped_writes++;
 }
 
-#define T_NO_WRITING (T_WRITE_EOF | T_LINGERING | T_LOST_PENDING | T_LOST | T_EXCLUSIVE | T_WRITE_FAILED)
+#define T_NO_WRITING (T_WRITE_EOF | T_LINGERING | T_LOST_PENDING | T_EXCLUSIVE | T_WRITE_FAILED)
 
 static int may_not_write(tram_transport *transport, size_t size) {
     transport_flush_writer(transport);
@@ -391,7 +391,7 @@ static bool send_held(tram_transport *transport) {
  */
 static void flush_corked(tram_transport *transport) {
     transport->corked = 0;
-    if (write_queue_empty(&transport->queue) || transport->flags & (T_LOST_PENDING | T_LOST) || !send_held(transport))
+    if (write_queue_empty(&transport->queue) || transport->flags & T_LOST_PENDING || !send_held(transport))
         return;
     if (tram__transport_idle(transport)) {
         tram__transport_drained(transport, false);
@@ -644,7 +644,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
         return -ENOMEM;
     own->high = high;
     own->low = low;
-    if (!(transport->flags & (T_LOST_PENDING | T_LOST)))
+    if (!(transport->flags & T_LOST_PENDING))
         tram__transport_maybe_pause(transport);
     return 0;
 }

@@ -13,6 +13,7 @@
 
 #include "core/base/invalid.h"
 #include "core/jobs/future.h"
+#include "transports/base/handover.h"
 #include "transports/base/held.h"
 #include "transports/connect/connector.h"
 #include "transports/proxy/header_layer.h"
@@ -69,6 +70,7 @@ struct connector {
 
     struct tls_use tls;
     struct held *held;         /* for the transport; NULL: none */
+    tram_detached *detached;   /* what there is besides, until the transport is made; NULL: nothing */
     struct held *introduction; /* a header of the PROXY protocol, sent before all else; NULL: none */
     tram_transport *transport; /* once it is made, until the future is done */
 };
@@ -276,33 +278,41 @@ static void close_socket(struct connector *connector, int fd) {
         loop_of(connector)->sys->close(fd);
 }
 
-/* For whom it speaks, before the first byte. Where that cannot be, the transport never was, and the operation fails. */
-static int introduce(struct connector *connector) {
-    struct held *bytes = connector->introduction;
-    if (!bytes)
-        return 0;
-    struct iovec piece = {.iov_base = bytes->bytes, .iov_len = bytes->size};
-    int status = tram__transport_carry(connector->transport, &piece, 1, false);
-    if (status >= 0)
-        return 0;
-    fail_code(connector, status, "proxy_header", NULL);
+/* What the transport needs before connection_made cannot be: it never was, and the operation fails. */
+static void undo(struct connector *connector, const tram_error *error) {
+    tram__future_fail(&connector->future, error);
     tram__transport_withdraw(connector->transport);
-    return status;
 }
 
-/* TLS before connection_made. Where that cannot be, the transport never was, and the operation fails. */
-static int secure(struct connector *connector) {
+/* What it had before it was detached. False: undone. */
+static bool restore(struct connector *connector) {
+    int status = connector->detached ? tram__detached_give(connector->detached, connector->transport) : 0;
+    if (status)
+        undo(connector, &(tram_error){.code = status, .operation = "adopt"});
+    return !status;
+}
+
+/* For whom it speaks, before the first byte. False: undone. */
+static bool introduce(struct connector *connector) {
+    struct held *bytes = connector->introduction;
+    if (!bytes)
+        return true;
+    struct iovec piece = {.iov_base = bytes->bytes, .iov_len = bytes->size};
+    int status = tram__transport_carry(connector->transport, &piece, 1, false);
+    if (status < 0)
+        undo(connector, &(tram_error){.code = status, .operation = "proxy_header"});
+    return status >= 0;
+}
+
+/* TLS before connection_made, or undone. */
+static void secure(struct connector *connector) {
     struct tls_problem problem = {0};
     int status = tram__tls_use_push(&connector->tls, connector->transport, NULL, NULL, 0, &problem);
-    if (status == 0)
-        return 0;
-    tram_error error = {.code = status,
-                        .operation = "create_connection",
-                        .detail = problem.text[0] ? problem.text : NULL,
-                        .option = problem.option};
-    tram__future_fail(&connector->future, &error);
-    tram__transport_withdraw(connector->transport);
-    return status;
+    if (status)
+        undo(connector, &(tram_error){.code = status,
+                                      .operation = "create_connection",
+                                      .detail = problem.text[0] ? problem.text : NULL,
+                                      .option = problem.option});
 }
 
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
@@ -336,7 +346,7 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            if (introduce(connector) == 0 && connector->tls.config)
+            if (restore(connector) && introduce(connector) && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
@@ -644,6 +654,7 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
         return status;
     }
     connector->held = wishes->held;
+    connector->detached = wishes->detached;
     connector->discard = wishes->discard;
     connector->not_ours = wishes->not_ours;
     int on = 1;
@@ -755,4 +766,27 @@ int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory factory, void 
             return -ENOMEM;
     }
     return tram__connect_socket(loop, factory, arg, sock, &wishes, ret_future);
+}
+
+int tram_loop_adopt_detached(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_detached *detached,
+                             tram_future **ret_future) {
+    struct socket_wishes wishes = {.detached = detached};
+    int status = loop_enter_open(loop, __func__);
+    if (!status)
+        status = check_option(!factory ? "factory" : !detached ? "detached" : NULL);
+    if (status)
+        return status;
+    int fd = tram__detached_fd(detached);
+    if (fd < 0)
+        return TRAM_ESTATE;
+    tram_buffer *unread = tram_detached_unread(detached);
+    if (unread) {
+        wishes.held = tram__held_new(loop, tram_buffer_data(unread), tram_buffer_size(unread));
+        if (!wishes.held)
+            return -ENOMEM;
+    }
+    status = tram__connect_socket(loop, factory, arg, fd, &wishes, ret_future);
+    if (!status)
+        tram__detached_empty(detached);
+    return status;
 }

@@ -14,6 +14,7 @@ struct socket_wishes {
     bool not_ours;
     struct tls_wishes tls;                        /* checked already */
     const struct tram_proxy_header *proxy_header; /* the same; NULL: none */
+    tram_detached *detached; /* whose descriptor it is: the rest of it goes along; NULL: nobody's */
 };
 
 /* Makes a transport of a connected stream socket, which stays the caller's where this fails at once. */

@@ -26,7 +26,7 @@ static inline struct custom *custom_of(const tram_transport *transport) {
 }
 
 static inline bool over(const tram_transport *transport) {
-    return transport->flags & (T_LOST_PENDING | T_LOST);
+    return transport->flags & T_LOST_PENDING;
 }
 
 static int fatal(tram_transport *transport, int status, const char *operation) {

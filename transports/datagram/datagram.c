@@ -41,7 +41,7 @@ static inline struct datagram_transport *of_io(struct io *io) {
 }
 
 static inline bool dead(const struct datagram_transport *self) {
-    return self->base.flags & (T_LOST_PENDING | T_LOST);
+    return self->base.flags & T_LOST_PENDING;
 }
 
 static void notify_error(struct datagram_transport *self, int code, const char *operation) {

@@ -220,8 +220,7 @@ static void drained(struct exclusive_writer *writer) {
 /* ---- Beginning ---- */
 
 static bool may_send(tram_loop *loop, const tram_transport *transport) {
-    const uint32_t against =
-        T_CLOSING | T_LOST_PENDING | T_LOST | T_WRITE_EOF | T_WRITE_FAILED | T_EXCLUSIVE | T_BRIDGED;
+    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EXCLUSIVE | T_BRIDGED;
     return transport->io.loop == loop && (transport->flags & (T_MADE | against)) == T_MADE &&
            transport_kind_of(transport)->sendfile != SENDFILE_NONE;
 }

@@ -36,7 +36,7 @@ static void end(struct expiry *expiry, enum limit limit) {
     static const char *const operations[] = {
         [LIMIT_IDLE] = "idle", [LIMIT_FIRST_BYTE] = "first byte", [LIMIT_TOTAL] = "total"};
     tram_transport *transport = expiry->transport;
-    if (transport->flags & (T_LOST_PENDING | T_LOST))
+    if (transport->flags & T_LOST_PENDING)
         return; /* the end came first */
     if (transport->flags & T_LINGERING) {
         tram__transport_schedule_lost(transport); /* nothing is left to be cut */

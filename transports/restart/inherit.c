@@ -125,7 +125,7 @@ int tram_listeners_activated(tram_listener *ret_listeners, size_t capacity, bool
 static uint64_t now_ns(void) {
     struct timespec now;
     sys->clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return time_of(&now);
 }
 
 static uint64_t end_after(uint64_t timeout_ns) {

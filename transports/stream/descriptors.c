@@ -142,7 +142,7 @@ int tram_transport_send_fds(tram_transport *transport, const void *data, size_t 
         return tram__invalid(!data || !size ? "data" : !fds ? "fds" : "count");
     if (transport->flags & (T_WRITE_EOF | T_EXCLUSIVE))
         return TRAM_ESTATE;
-    if (transport->flags & (T_LINGERING | T_LOST_PENDING | T_LOST | T_WRITE_FAILED)) {
+    if (transport->flags & (T_LINGERING | T_LOST_PENDING | T_WRITE_FAILED)) {
         tram__transport_drop_write(transport);
         return 0;
     }

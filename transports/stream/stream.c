@@ -45,7 +45,7 @@ static void range_sent(struct io *io, ssize_t result) {
  */
 static bool hears_errors(const struct io *io) {
     const tram_transport *transport = (const tram_transport *)(const void *)io;
-    return !(transport->flags & (T_LOST_PENDING | T_LOST)) && transport->flags & (T_EOF | T_BRIDGED);
+    return !(transport->flags & T_LOST_PENDING) && transport->flags & (T_EOF | T_BRIDGED);
 }
 
 static int end_writing(tram_transport *transport) {

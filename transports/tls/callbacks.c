@@ -4,7 +4,6 @@
 #include <openssl/x509.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/base/text.h"
@@ -113,9 +112,7 @@ static void on_secret(const SSL *ssl, const char *line) {
  * once, and then one a step.
  */
 static void count_key_update(struct tls_engine *engine) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_ns = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+    uint64_t now_ns = time_now();
     uint64_t from = engine->key_update_ns > now_ns ? engine->key_update_ns : now_ns;
     engine->key_update_ns = time_after(from, TRAM_TLS_KEY_UPDATE_NS);
     engine->flooded |= engine->key_update_ns - now_ns > TRAM_TLS_KEY_UPDATES * TRAM_TLS_KEY_UPDATE_NS;

@@ -1,8 +1,11 @@
 /*
  * How to read this file: each call enters the engine (the loop's BIO then reads and writes what is below this one),
- * asks OpenSSL, and leaves. The queue of errors is empty before and after. The end below is no error for OpenSSL, which
- * is told to come again; what it means here is decided by what was asked: in a handshake the connection is lost, else
- * the stream is cut off.
+ * asks OpenSSL, and leaves. The end below is no error for OpenSSL, which is told to come again; what it means here is
+ * decided by what was asked: in a handshake the connection is lost, else the stream is cut off.
+ *
+ * OpenSSL has one queue of errors for each thread, and SSL_get_error() takes those that somebody else left there for
+ * this connection's. A handshake begins with an empty queue. To see that it is empty costs as much as the rest of this
+ * file, so reading and writing do without: they ask what OpenSSL waits for, and look at the queue where it has failed.
  */
 #include "transports/tls/engine.h"
 
@@ -21,9 +24,18 @@
 static struct tls_engine *enter(struct tls_engine *engine) {
     struct tls_engine *outer = engine->loop->current;
     engine->loop->current = engine;
-    if (unlikely(ERR_peek_error() != 0)) /* of somebody else on this thread; to clear an empty queue costs much more */
-        ERR_clear_error();
     return outer;
+}
+
+static void forget_errors(void) {
+    if (unlikely(ERR_peek_error() != 0)) /* to clear an empty queue costs much more */
+        ERR_clear_error();
+}
+
+/* What somebody else on this thread left in the queue stands in front of what OpenSSL has just said. */
+static void forget_errors_of_others(void) {
+    while (ERR_peek_error() != ERR_peek_last_error())
+        (void)ERR_get_error();
 }
 
 static void leave(struct tls_engine *engine, struct tls_engine *outer) {
@@ -59,10 +71,12 @@ static int fail_openssl(struct tls_engine *engine, const char *what, struct tls_
     bool by_ssl = ERR_GET_LIB(error) == ERR_LIB_SSL;
     if (by_ssl && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         return fail_certificate(engine, SSL_get_verify_result(engine->ssl), failure);
-    if (engine->loop->ocsp_reason) {
+    const char *ocsp_reason = engine->loop->ocsp_reason;
+    engine->loop->ocsp_reason = NULL;
+    if (ocsp_reason) {
         ERR_clear_error();
         return tram__tls_fail(failure, TRAM_ETLS_CERTIFICATE, NULL, "the server's certificate is refused: %s",
-                              engine->loop->ocsp_reason);
+                              ocsp_reason);
     }
     if (by_ssl && ERR_GET_REASON(error) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
         ERR_clear_error();
@@ -216,6 +230,7 @@ int tram__tls_engine_handshake(struct tls_engine *engine, struct tls_failure *fa
     if (engine->established)
         return 1;
     for (;;) {
+        forget_errors();
         struct tls_engine *outer = enter(engine);
         engine->loop->ocsp_reason = NULL;
         int result = SSL_do_handshake(engine->ssl);
@@ -240,10 +255,20 @@ int tram__tls_engine_handshake(struct tls_engine *engine, struct tls_failure *fa
 
 /* ---- Reading and writing ---- */
 
-/* OpenSSL has nothing left, and gets nothing from below: to let it find that out costs a fifth of an echo. */
-static bool has_nothing_to_read(const struct tls_engine *engine) {
-    return engine->established && !engine->below_ended && engine->below->may_read && !SSL_has_pending(engine->ssl) &&
-           !engine->below->may_read(engine);
+bool tram__tls_engine_may_read(const struct tls_engine *engine) {
+    return engine->below_ended || engine->close_received || engine->failed || engine->below->may_read(engine) ||
+           SSL_has_pending(engine->ssl);
+}
+
+/* A peer's fatal alert also ends what comes, but leaves OpenSSL as it is after every failure: in a handshake for ever.
+ */
+static bool was_closed(const struct tls_engine *engine) {
+    return SSL_get_shutdown(engine->ssl) & SSL_RECEIVED_SHUTDOWN && !SSL_in_init(engine->ssl) && !engine->flooded;
+}
+
+static int fail_established(struct tls_engine *engine, struct tls_failure *failure) {
+    forget_errors_of_others();
+    return fail(engine, "TLS", failure);
 }
 
 ssize_t tram__tls_engine_read(struct tls_engine *engine, void *memory, size_t size, struct tls_failure *failure) {
@@ -251,22 +276,18 @@ ssize_t tram__tls_engine_read(struct tls_engine *engine, void *memory, size_t si
         return 0;
     if (engine->failed)
         return tram__tls_fail(failure, TRAM_ETLS, NULL, "TLS has failed before");
-    if (has_nothing_to_read(engine))
-        return -EAGAIN;
     tls_idle_used(engine);
     struct tls_engine *outer = enter(engine);
     size_t got = 0;
     int result = SSL_read_ex(engine->ssl, memory, size, &got);
-    int error = result == 1 ? SSL_ERROR_NONE : SSL_get_error(engine->ssl, result);
     leave(engine, outer);
-    if (error == SSL_ERROR_NONE)
+    if (likely(result == 1))
         return (ssize_t)got;
-    if (error == SSL_ERROR_ZERO_RETURN) {
-        engine->close_received = true;
+    engine->close_received = was_closed(engine);
+    if (engine->close_received)
         return 0;
-    }
-    if (error != SSL_ERROR_WANT_READ)
-        return fail(engine, "TLS", failure);
+    if (!SSL_want_read(engine->ssl) || !BIO_should_read(engine->loop->bio))
+        return fail_established(engine, failure);
     if (!engine->below_ended)
         return -EAGAIN;
     if (engine->below_code == 0)
@@ -284,7 +305,7 @@ int tram__tls_engine_write(struct tls_engine *engine, const void *data, size_t s
     size_t written;
     int result = SSL_write_ex(engine->ssl, data, size, &written);
     leave(engine, outer);
-    return result == 1 ? 0 : fail(engine, "TLS", failure);
+    return likely(result == 1) ? 0 : fail_established(engine, failure);
 }
 
 void tram__tls_engine_close(struct tls_engine *engine) {
@@ -299,6 +320,7 @@ void tram__tls_engine_close(struct tls_engine *engine) {
 }
 
 int tram__tls_engine_update_keys(struct tls_engine *engine, struct tls_failure *failure) {
+    forget_errors();
     struct tls_engine *outer = enter(engine);
     int result = SSL_key_update(engine->ssl, SSL_KEY_UPDATE_REQUESTED);
     if (result == 1)

@@ -18,7 +18,7 @@ struct tls_engine;
 struct tls_below {
     /* Up to `size` bytes from below: how many; 0: it has ended; -EAGAIN: not now; else the error that ended it. */
     ssize_t (*read)(struct tls_engine *engine, void *memory, size_t size);
-    /* False: a read would say -EAGAIN. NULL: that is not known. */
+    /* False: a read would say -EAGAIN. */
     bool (*may_read)(const struct tls_engine *engine);
     /* Takes all, always. */
     void (*write)(struct tls_engine *engine, const void *data, size_t size);
@@ -58,6 +58,9 @@ void tram__tls_engine_free(struct tls_engine *engine);
 
 /* 1: done; 0: more bytes are needed from below; negative: failed, an alert was written. */
 int tram__tls_engine_handshake(struct tls_engine *engine, struct tls_failure *failure);
+
+/* False: a read would say -EAGAIN. To let OpenSSL find that out costs a fifth of an echo. */
+bool tram__tls_engine_may_read(const struct tls_engine *engine);
 
 /*
  * Bytes for the user: how many; -EAGAIN: none yet; 0: the stream has ended, by the peer's close_notify if

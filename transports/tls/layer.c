@@ -92,6 +92,10 @@ static void started(struct layer *layer, const tram_error *error) {
 
 /* ---- Bytes ---- */
 
+static bool may_read(const struct layer *layer) {
+    return tram__tls_engine_may_read(&((const struct tls_layer *)layer)->engine);
+}
+
 static ssize_t read_layer(struct layer *layer, void *memory, size_t size) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_failure failure;
@@ -203,6 +207,7 @@ const struct layer_kind tram__tls_layer_kind = {
     .name = "tls",
     .start = start,
     .started = started,
+    .may_read = may_read,
     .read = read_layer,
     .write = write_layer,
     .shutdown = shut_down,
@@ -218,6 +223,7 @@ static const struct layer_kind half_closing_kind = {
     .name = "tls",
     .start = start,
     .started = started,
+    .may_read = may_read,
     .read = read_layer,
     .write = write_layer,
     .write_eof = write_eof,

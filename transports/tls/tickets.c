@@ -4,13 +4,8 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <string.h>
-#include <time.h>
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
+#include "core/base/time.h"
 
 void tram__tls_tickets_init(struct tls_tickets *tickets) {
     atomic_init(&tickets->generation, 0);
@@ -26,7 +21,7 @@ void tram__tls_tickets_fini(struct tls_tickets *tickets) {
 /* With the lock: the table is another one now. 0 stands for none. */
 static void publish(struct tls_tickets *tickets) {
     struct tls_ticket_table *table = &tickets->table;
-    table->made_ns = now_ns();
+    table->made_ns = time_now();
     if (++table->generation == 0)
         table->generation = 1;
     atomic_store_explicit(&tickets->generation, table->generation, memory_order_release);
@@ -67,13 +62,13 @@ void tram__tls_tickets_set(struct tls_tickets *tickets, const void *keys, unsign
 }
 
 bool tram__tls_tickets_refresh(struct tls_tickets *tickets, struct tls_ticket_table *copy, uint64_t lifetime_ns) {
-    bool old = copy->generation == 0 || (!copy->fixed && now_ns() - copy->made_ns >= lifetime_ns);
+    bool old = copy->generation == 0 || (!copy->fixed && time_now() - copy->made_ns >= lifetime_ns);
     if (!old && copy->generation == atomic_load_explicit(&tickets->generation, memory_order_acquire))
         return true;
     pthread_mutex_lock(&tickets->lock);
     struct tls_ticket_table *table = &tickets->table;
     /* Another loop may have made a new key meanwhile. Without random bytes the old one goes on. */
-    if (table->count == 0 || (!table->fixed && now_ns() - table->made_ns >= lifetime_ns))
+    if (table->count == 0 || (!table->fixed && time_now() - table->made_ns >= lifetime_ns))
         (void)rotate(tickets);
     *copy = *table;
     pthread_mutex_unlock(&tickets->lock);
