@@ -476,6 +476,25 @@ static void test_server_on_all_workers(void **state) {
     tram_runtime_free(runtime);
 }
 
+static void test_V_2_same_port_of_all_workers(void **state) {
+    struct world *world = *state;
+    const char *const hosts[] = {"127.0.0.1", "127.0.0.2", NULL};
+    const tram_server_options same = {.hosts = hosts, .same_port = true};
+    tram_runtime_options options = options_for(world, 3);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server;
+    tram_socket_address first, second;
+    assert_int_equal(tram_runtime_create_server(runtime, echo_factory, NULL, NULL, "0", &same, &server, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &first), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 1, &second), 0);
+    assert_int_equal(tram_socket_address_port(&first), tram_socket_address_port(&second));
+    int fd = connect_to(server);
+    assert_echoes(fd);
+    close(fd);
+    tram_runtime_free(runtime);
+}
+
 static void test_closed_before_the_start(void **state) {
     tram_runtime_options options = options_for(*state, 2);
     tram_runtime *runtime = runtime_new(&options);
@@ -931,6 +950,7 @@ int main(void) {
         TEST(failing_start_function),
         TEST(posts_and_a_worker_that_ends_by_itself),
         TEST(server_on_all_workers),
+        TEST(V_2_same_port_of_all_workers),
         TEST(closed_before_the_start),
         TEST(V_5_occupied_port_is_an_error_with_the_address),
         TEST(V_3_shared_with_other_runtimes_on_request),
