@@ -12,14 +12,17 @@
 #include "core/system/wiped.h"
 #include <tram/runtime.h>
 
-/* What is asked of name servers, and all else: each has threads that the other never takes. */
+/* What is asked of name servers, and all else: each has threads of its own. */
 enum { JOBS, LOOKUPS, SHARES };
 
 struct share {
-    unsigned threads; /* as many run at a time */
+    unsigned threads_max;
     /* guarded by `lock` */
+    pthread_cond_t work; /* tasks came, or the pool was closed */
     struct list queued;
     size_t queued_count;
+    unsigned threads;
+    unsigned idle;            /* waiting, or about to take their first task */
     _Atomic unsigned running; /* goes up with the lock, and down without it, before the task is given back */
 };
 
@@ -28,14 +31,11 @@ struct tram_executor {
     _Atomic uint32_t references;
     char name[16];
     pthread_mutex_t lock;
-    pthread_cond_t work; /* tasks came, or the pool was closed */
     /* guarded by `lock` */
     struct share shares[SHARES];
     size_t waiting_max;  /* of each share, beyond those that run */
     struct list threads; /* all that nobody has joined or detached */
     unsigned live;
-    unsigned idle; /* waiting, or about to take their first task */
-    uint64_t sequence;
     bool closed;
     void (*ended)(void *arg); /* for the last thread; NULL: nobody asked */
     void *ended_arg;
@@ -45,6 +45,7 @@ struct pool_thread {
     struct list link;
     pthread_t id;
     tram_executor *executor;
+    struct share *share;
     _Atomic bool busy; /* set under the lock, cleared without it as soon as the work is done */
     bool detached;     /* guarded by the lock: frees itself */
 };
@@ -66,14 +67,15 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
     }
     *executor->here = 1;
     atomic_init(&executor->references, 1);
-    executor->shares[JOBS].threads = max_threads;
-    executor->shares[LOOKUPS].threads = max_threads > 1 ? max_threads / 2 : 1;
+    executor->shares[JOBS].threads_max = max_threads;
+    executor->shares[LOOKUPS].threads_max = max_threads > 1 ? max_threads / 2 : 1;
     executor->waiting_max = SIZE_MAX;
     snprintf(executor->name, sizeof executor->name, "%s", name ? name : "tram-executor");
     pthread_mutex_init(&executor->lock, NULL);
-    pthread_cond_init(&executor->work, NULL);
-    for (int i = 0; i < SHARES; i++)
+    for (int i = 0; i < SHARES; i++) {
+        pthread_cond_init(&executor->shares[i].work, NULL);
         list_init(&executor->shares[i].queued);
+    }
     list_init(&executor->threads);
     *ret_executor = executor;
     return 0;
@@ -87,7 +89,8 @@ tram_executor *tram__threads_hold(tram_executor *executor) {
 void tram__threads_release(tram_executor *executor) {
     if (atomic_fetch_sub_explicit(&executor->references, 1, memory_order_acq_rel) != 1)
         return;
-    pthread_cond_destroy(&executor->work);
+    for (int i = 0; i < SHARES; i++)
+        pthread_cond_destroy(&executor->shares[i].work);
     pthread_mutex_destroy(&executor->lock);
     tram__wiped_free((void *)(uintptr_t)executor->here, 1);
     memory_put(&tram__memory_default, executor, sizeof *executor);
@@ -113,42 +116,29 @@ static struct share *share_of(tram_executor *executor, const struct task *task) 
     return &executor->shares[task->lookup ? LOOKUPS : JOBS];
 }
 
-static unsigned running(const struct share *share) {
-    return atomic_load_explicit(&share->running, memory_order_relaxed);
-}
-
 static void unqueue(tram_executor *executor, struct task *task) {
     list_remove(&task->link);
     task->queued = false;
     share_of(executor, task)->queued_count--;
 }
 
-/* The oldest task that may run now, or NULL. With the lock held. */
-static struct task *take(tram_executor *executor) {
-    struct task *oldest = NULL;
-    for (int i = 0; i < SHARES; i++) {
-        const struct share *share = &executor->shares[i];
-        if (list_empty(&share->queued) || running(share) >= share->threads)
-            continue;
-        struct task *task = task_of(share->queued.next);
-        if (!oldest || task->sequence < oldest->sequence)
-            oldest = task;
-    }
-    if (oldest) {
-        unqueue(executor, oldest);
-        oldest->started = true;
-        atomic_fetch_add_explicit(&share_of(executor, oldest)->running, 1, memory_order_relaxed);
-    }
-    return oldest;
+/* The oldest task, or NULL. With the lock held. */
+static struct task *take(tram_executor *executor, struct share *share) {
+    if (list_empty(&share->queued))
+        return NULL;
+    struct task *task = task_of(share->queued.next);
+    unqueue(executor, task);
+    task->started = true;
+    atomic_fetch_add_explicit(&share->running, 1, memory_order_relaxed);
+    return task;
 }
 
 static void run_task(struct pool_thread *thread, struct task *task) {
-    struct share *share = share_of(thread->executor, task);
     task->run(task);
     /* From here to the next task nothing blocks, so the thread counts as one that can be joined. Whoever is told that
-     * the task is done finds its place free; this thread then looks for others that may run, so none is forgotten. */
+     * the task is done finds its place free. */
     atomic_store_explicit(&thread->busy, false, memory_order_release);
-    atomic_fetch_sub_explicit(&share->running, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&thread->share->running, 1, memory_order_relaxed);
     task->done(task);
 }
 
@@ -157,6 +147,7 @@ static void leave(struct pool_thread *thread) {
     tram_executor *executor = thread->executor;
     bool detached = thread->detached;
     void (*ended)(void *arg) = NULL;
+    thread->share->threads--;
     if (--executor->live == 0) {
         ended = executor->ended;
         executor->ended = NULL;
@@ -172,23 +163,23 @@ static void leave(struct pool_thread *thread) {
 static void *thread_main(void *arg) {
     struct pool_thread *thread = arg;
     tram_executor *executor = thread->executor;
+    struct share *share = thread->share;
     pthread_setname_np(pthread_self(), executor->name);
     pthread_mutex_lock(&executor->lock);
-    executor->idle--;
+    share->idle--;
     for (;;) {
-        struct task *task = take(executor);
+        struct task *task = take(executor, share);
         if (task) {
             atomic_store_explicit(&thread->busy, true, memory_order_relaxed);
             pthread_mutex_unlock(&executor->lock);
             run_task(thread, task);
             pthread_mutex_lock(&executor->lock);
         } else if (executor->closed) {
-            /* Some may be queued still: those that run now take them over when they are done. */
             break;
         } else {
-            executor->idle++;
-            pthread_cond_wait(&executor->work, &executor->lock);
-            executor->idle--;
+            share->idle++;
+            pthread_cond_wait(&share->work, &executor->lock);
+            share->idle--;
         }
     }
     leave(thread);
@@ -211,38 +202,29 @@ static int create_unsignalled(pthread_t *ret_id, struct pool_thread *thread) {
 }
 
 /* With the lock held. */
-static int start_thread(tram_executor *executor) {
+static int start_thread(tram_executor *executor, struct share *share) {
     struct pool_thread *thread = tram__memory_get_zero(&tram__memory_default, sizeof *thread);
     if (!thread)
         return -ENOMEM;
     thread->executor = tram__threads_hold(executor);
-    executor->idle++;
+    thread->share = share;
+    share->idle++;
     int status = create_unsignalled(&thread->id, thread);
     if (status) {
-        executor->idle--;
+        share->idle--;
         tram__threads_release(executor);
         memory_put(&tram__memory_default, thread, sizeof *thread);
         return status;
     }
     list_append(&executor->threads, &thread->link);
+    share->threads++;
     executor->live++;
     return 0;
 }
 
-/* How many of the queued tasks could run now. */
-static size_t runnable(const tram_executor *executor) {
-    size_t count = 0;
-    for (int i = 0; i < SHARES; i++) {
-        const struct share *share = &executor->shares[i];
-        size_t free = share->threads - running(share);
-        count += free < share->queued_count ? free : share->queued_count;
-    }
-    return count;
-}
-
 static bool is_full(const tram_executor *executor, const struct share *share) {
-    size_t unfinished = share->queued_count + running(share);
-    return unfinished >= share->threads && unfinished - share->threads >= executor->waiting_max;
+    size_t unfinished = share->queued_count + atomic_load_explicit(&share->running, memory_order_relaxed);
+    return unfinished >= share->threads_max && unfinished - share->threads_max >= executor->waiting_max;
 }
 
 static int submit_locked(tram_executor *executor, struct task *task) {
@@ -254,16 +236,15 @@ static int submit_locked(tram_executor *executor, struct task *task) {
     list_append(&share->queued, &task->link);
     share->queued_count++;
     task->queued = true;
-    task->sequence = executor->sequence++;
-    if (runnable(executor) <= executor->idle) {
-        pthread_cond_signal(&executor->work);
+    if (share->queued_count <= share->idle) {
+        pthread_cond_signal(&share->work);
         return 0;
     }
-    if (executor->live == executor->shares[JOBS].threads + executor->shares[LOOKUPS].threads)
+    if (share->threads == share->threads_max)
         return 0;
-    int status = start_thread(executor);
+    int status = start_thread(executor, share);
     /* With a thread at work the task only has to wait. */
-    if (!status || executor->live)
+    if (!status || share->threads)
         return 0;
     unqueue(executor, task);
     return status;
@@ -289,7 +270,8 @@ bool tram__threads_withdraw(tram_executor *executor, struct task *task) {
 
 static void close_locked(tram_executor *executor) {
     executor->closed = true;
-    pthread_cond_broadcast(&executor->work);
+    for (int i = 0; i < SHARES; i++)
+        pthread_cond_broadcast(&executor->shares[i].work);
 }
 
 bool tram__threads_close(tram_executor *executor, void (*ended)(void *arg), void *arg) {

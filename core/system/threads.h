@@ -15,7 +15,6 @@
 /* Embedded in what is to be done. The pool uses it from submit until `done`. */
 struct task {
     struct list link;
-    uint64_t sequence;
     bool lookup;                     /* asks a name server: such tasks have threads of their own, half as many */
     bool queued;                     /* guarded by the pool's lock */
     bool started;                    /* written when a thread takes it */
