@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <semaphore.h>
 
 #include "core/loop/loop.h"
@@ -215,6 +216,32 @@ static void test_L_35_stuck_jobs_leave_threads_for_lookups(void **state) {
     sem_destroy(&open);
 }
 
+static int tell_thread(void *arg, void **ret_result) {
+    (void)ret_result;
+    *(pthread_t *)arg = pthread_self();
+    return 0;
+}
+
+/* Whoever makes a pool of one thread has work that must not meet another. */
+static void test_L_35_lookups_take_no_thread_of_a_job(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    pthread_t threads[20];
+    assert_int_equal(tram_executor_new(1, "one", &executor), 0);
+    assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
+    for (size_t i = 0; i < 20; i++) {
+        tram_future *lookup = ask(world, "quick.test", NULL, NULL), *job;
+        assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, tell_thread, &threads[i], NULL, &job), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, job), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, lookup), 0);
+        tram_future_release(job);
+        tram_future_release(lookup);
+        assert_true(pthread_equal(threads[i], threads[0]));
+    }
+    world_reopen(world);
+    tram_executor_free(executor);
+}
+
 static void test_L_35_stuck_lookups_leave_threads_for_other_jobs(void **state) {
     struct world *world = *state;
     tram_future *lookups[40], *job;
@@ -311,6 +338,7 @@ int main(void) {
         TEST(test_asking_for_nothing_is_the_resolvers_error),
         TEST(test_X_3_a_cancelled_lookup_drops_its_answer),
         TEST(test_L_35_stuck_jobs_leave_threads_for_lookups),
+        TEST(test_L_35_lookups_take_no_thread_of_a_job),
         TEST(test_L_35_stuck_lookups_leave_threads_for_other_jobs),
         TEST(test_L_35_addresses_have_names),
         TEST(test_getnameinfo_refuses_what_is_no_address),
