@@ -25,6 +25,16 @@ static inline void loop_ready(tram_loop *loop, struct ready *ready) {
     list_append(&loop->ready, &ready->link);
 }
 
+/* Around a callback: when it began if callbacks are timed, else 0; and what it was, should it have been slow (L-30). */
+static inline uint64_t slow_begin(const tram_loop *loop) {
+    return unlikely(loop->timed) ? tram__clock(loop) : 0;
+}
+
+static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
+    if (unlikely(start_ns))
+        tram__slow_callback(loop, start_ns, function, what);
+}
+
 /*
  * Try to send now, with nothing of this io queued: bytes taken, or -errno; -EAGAIN if the kernel takes none now. The
  * kernel is not asked to tell when it will.

@@ -27,12 +27,8 @@ static inline int loop_enter_open(const tram_loop *loop, const char *function) {
 
 /* ---- Slow callbacks ---- */
 
-/* Around a callback where they are timed: remembers it if it was slow, and logs it in debug mode (L-30). */
+/* Where callbacks are timed: remembers one if it was slow, and logs it in debug mode (L-30). See slow_begin(). */
 void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what);
-
-static inline uint64_t slow_begin(const tram_loop *loop) {
-    return unlikely(loop->timed) ? tram__clock(loop) : 0;
-}
 
 /*
  * Called first in a callback of ours: what it stands for, a function of the user's or the one that the user called, is
@@ -41,11 +37,6 @@ static inline uint64_t slow_begin(const tram_loop *loop) {
 static inline void loop_stands_for(tram_loop *loop, tram_callback ours, const void *function) {
     loop->stand_in = ours;
     loop->stands_for = function;
-}
-
-static inline void slow_end(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
-    if (unlikely(start_ns))
-        tram__slow_callback(loop, start_ns, function, what);
 }
 
 /* ---- Records and the log ---- */

@@ -310,9 +310,9 @@ static void check_cut(struct world *world, const struct actor *actor, enum carri
 static void test_W_30_Y_1_who_cuts_what_and_what_both_ends_see(void **state) {
     struct world *world = *state;
     for (size_t i = 0; i < sizeof actors / sizeof actors[0]; i++)
-        for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)
-            for (unsigned depth = 0; depth < (actors[i].bare ? 1 : 2); depth++)
-                for (int queued = 0; queued < 2; queued++)
+        for (enum carrier carrier = 0; carrier <= CARRIER_PAIR; carrier++)
+            for (unsigned depth = 0; depth <= (actors[i].bare ? 0 : 2); depth++)
+                for (int queued = 0; queued < (depth < 2 ? 2 : 1); queued++)
                     if ((queued || !actors[i].needs_queue) && (carrier != CARRIER_PAIR || !actors[i].needs_socket))
                         check_cut(world, &actors[i], carrier, depth, queued);
 }

@@ -3,13 +3,15 @@
 #include "support/stream.h"
 #include "transports/base/transport.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
+/* Alone and stacked twice, which a tunnel is already. */
 #define EACH(scene)                                                                                                    \
     struct world *world = *state;                                                                                      \
     for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++)                                                 \
-        for (unsigned depth = 1; depth <= 2; depth++)                                                                  \
+        for (unsigned depth = 1; depth <= (carrier == CARRIER_TUNNEL ? 1 : 2); depth++)                                \
     scene(world, carrier, depth)
 
 /* ---- Beginning ---- */
@@ -112,9 +114,9 @@ static void test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready(void **s
     struct world *world = *state;
     world->options.debug = true;
     world->options.log = abort_when_made;
-    world_reopen(world);
     for (enum carrier carrier = 0; carrier < CARRIER_COUNT; carrier++) {
         struct channel channel;
+        world_reopen(world); /* a loop says the same so often only */
         channel_open(&channel, world, carrier, 1, &codec_kind);
         struct recorder *a = channel.a;
         told_of = channel.first;
@@ -541,7 +543,7 @@ static void test_Y_1_V_19_G_2_close_clients_and_a_drain_say_goodbye(void **state
 static void end_of_grace(struct world *world, enum carrier carrier, unsigned depth) {
     struct channel channel;
     channel_open_made(&channel, world, carrier, depth);
-    if (carrier != CARRIER_PAIR) {
+    if (carrier_is_socket(carrier)) {
         shrink_buffers(channel.first->io.fd);
         shrink_buffers(channel.second->io.fd);
     }
@@ -675,6 +677,16 @@ static void test_Y_8_a_loop_that_closes_frees_all_layers(void **state) {
 
 /* ---- Pushing and removing ---- */
 
+struct awaited_bytes {
+    const struct recorder *recorder;
+    size_t size;
+};
+
+static bool has_bytes(void *arg) {
+    const struct awaited_bytes *awaited = arg;
+    return awaited->recorder->received >= awaited->size;
+}
+
 static void pushed_open(struct world *world, enum carrier carrier, unsigned depth) {
     struct channel channel;
     struct codec *codecs[2];
@@ -710,6 +722,86 @@ static void pushed_open(struct world *world, enum carrier carrier, unsigned dept
 
 static void test_Y_7_a_layer_is_pushed_on_an_open_transport(void **state) {
     EACH(pushed_open);
+}
+
+/* "TLS" and what comes behind it, in one receive: the protocol has it all, and gives back what is not its own. */
+static void pushed_with_bytes(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_bare(&channel, world, carrier, recorder_new(world, "a"), recorder_new(world, "b"));
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    for (unsigned i = 0; i < depth; i++) {
+        struct codec *codecs[] = {codec_new(world, &codec_kind, &channel.live),
+                                  codec_new(world, &codec_kind, &channel.live)};
+        struct recorder *b = channel.b;
+        size_t plain = b->received + 3;
+        assert_int_equal(tram_transport_write(channel.first, "TLS", 3), 0);
+        assert_int_equal(tram__transport_push_layer(channel.first, &codecs[0]->layer, NULL, 0), 0);
+        /* The first hello of the layer comes right behind. A layer below frames it, which makes two receives of it. */
+        struct awaited_bytes awaited = {b, plain + (i ? 0 : 3)};
+        run_until_true(world, has_bytes, &awaited);
+        size_t ahead = b->received - plain;
+        assert_int_equal(tram__transport_push_layer(channel.second, &codecs[1]->layer, b->bytes + plain, ahead), 0);
+        run_to_rest(world);
+        assert_int_equal(codecs[0]->started + codecs[1]->started, 2);
+        b->received = b->kept = 0;
+    }
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    write_pattern(channel.first, 30000, 0);
+    write_pattern(channel.second, 30000, 0);
+    await_pattern(&channel, channel.b, 30000);
+    await_pattern(&channel, channel.a, 30000);
+    channel_close(&channel);
+}
+
+static void test_Y_3_Y_7_bytes_that_the_protocol_has_got_are_given_back(void **state) {
+    EACH(pushed_with_bytes);
+}
+
+static struct codec *peeked_codec;
+
+static int push_when_made(struct recorder *recorder, const char *event) {
+    if (strcmp(event, "made") == 0)
+        assert_int_equal(tram__transport_push_layer(recorder->base.transport, &peeked_codec->layer, NULL, 0), 0);
+    return 0;
+}
+
+static int hand_out(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop;
+    *ret_protocol = arg;
+    return 0;
+}
+
+/* What a peek has read comes before what the socket has, and is the layer's. */
+static void test_Y_3_what_was_peeked_is_for_the_layer(void **state) {
+    struct world *world = *state;
+    for (enum carrier carrier = CARRIER_TCP; carrier_is_socket(carrier); carrier++) {
+        struct channel channel = {.world = world, .a = recorder_new(world, "a"), .b = recorder_new(world, "b")};
+        tram_future *future;
+        void *value;
+        int fds[2];
+        (carrier == CARRIER_TCP ? tcp_pair : unix_pair)(fds);
+        channel.first = transport_new(world, fds[0], channel.a);
+        struct codec *codec = codec_new(world, &codec_kind, &channel.live);
+        assert_int_equal(tram__transport_push_layer(channel.first, &codec->layer, NULL, 0), 0);
+        assert_int_equal(tram_loop_peek(world->loop, fds[1], 2, 0, &future), 0); /* of the three bytes of a hello */
+        run_until_true(world, future_is_done, future);
+        assert_int_equal(tram_future_result(future, &value), 0);
+        const tram_peeked *peeked = value;
+        assert_int_equal(peeked->size, 2);
+        peeked_codec = codec_new(world, &codec_kind, &channel.live);
+        channel.b->on = push_when_made;
+        channel.a->keep = channel.b->keep = true;
+        assert_int_equal(
+            tram_loop_adopt(world->loop, hand_out, &channel.b->base, fds[1], peeked->data, peeked->size, NULL), 0);
+        tram_future_release(future);
+        run_until(world, &channel.a->made);
+        run_until(world, &channel.b->made);
+        channel.a->quiet_data = channel.b->quiet_data = true;
+        write_pattern(channel.first, 15000, 0);
+        await_pattern(&channel, channel.b, 15000);
+        channel_close(&channel);
+    }
 }
 
 /* The first hellos of the peer come together with the last plain bytes. */
@@ -930,103 +1022,123 @@ static void test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack(void **stat
 
 /* ---- Tunnels ---- */
 
-/* A custom transport whose bytes travel as the bytes of another transport. */
-struct tunnel {
-    tram_protocol outer; /* of the transport that carries it */
-    tram_transport *inner;
-    struct world *world;
-};
-
-static int tunnel_received(tram_protocol *protocol, const void *data, size_t size) {
-    struct tunnel *tunnel = (struct tunnel *)protocol;
-    assert_int_equal(tram_custom_received(tunnel->inner, data, size), size);
-    return 0;
-}
-
-static int tunnel_eof(tram_protocol *protocol) {
-    struct tunnel *tunnel = (struct tunnel *)protocol;
-    if (tunnel->inner)
-        tram_custom_eof(tunnel->inner);
-    return 0;
-}
-
-static int tunnel_lost(tram_protocol *protocol, const tram_error *error) {
-    struct tunnel *tunnel = (struct tunnel *)protocol;
-    if (tunnel->inner)
-        tram_custom_lost(tunnel->inner, error);
-    return 0;
-}
-
-static int tunnel_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
-    struct tunnel *tunnel = state;
-    size_t size = 0;
-    for (size_t i = 0; i < count; i++)
-        size += pieces[i].iov_len;
-    int status = tram_transport_writelines(tunnel->outer.transport, pieces, count);
-    tram_custom_sent(transport, size);
-    return status;
-}
-
-static int tunnel_pause(tram_transport *transport, void *state) {
-    (void)transport;
-    struct tunnel *tunnel = state;
-    return tram_transport_pause_reading(tunnel->outer.transport);
-}
-
-static int tunnel_resume(tram_transport *transport, void *state) {
-    (void)transport;
-    struct tunnel *tunnel = state;
-    return tram_transport_resume_reading(tunnel->outer.transport);
-}
-
-static void tunnel_ended(tram_transport *transport, void *state) {
-    (void)transport;
-    struct tunnel *tunnel = state;
-    tunnel->inner = NULL;
-    if (tunnel->outer.transport)
-        tram_transport_close(tunnel->outer.transport);
-}
-
-static const tram_protocol_ops tunnel_outer_ops = {
-    .data_received = tunnel_received, .eof_received = tunnel_eof, .connection_lost = tunnel_lost};
-static const tram_custom_ops tunnel_inner_ops = {.writelines = tunnel_writelines,
-                                                 .pause_reading = tunnel_pause,
-                                                 .resume_reading = tunnel_resume,
-                                                 .ended = tunnel_ended,
-                                                 .start_tls_compatible = true};
-
+/* All of these tests go through one; here each layer is there twice, above and below. */
 static void test_Y_9_a_layer_over_a_custom_transport_over_a_layer(void **state) {
     struct world *world = *state;
-    struct channel outer, inner = {.world = world};
-    struct tunnel tunnels[2] = {{.world = world}, {.world = world}};
-    channel_open_made(&outer, world, CARRIER_TCP, 1);
-    inner.a = recorder_new(world, "inner-a");
-    inner.b = recorder_new(world, "inner-b");
-    inner.a->keep = inner.b->keep = inner.a->quiet_data = inner.b->quiet_data = true;
-    tram_transport *carriers[] = {outer.first, outer.second}, *transports[2];
-    for (int i = 0; i < 2; i++) {
-        tunnels[i].outer.ops = &tunnel_outer_ops;
-        assert_int_equal(tram_transport_set_protocol(carriers[i], &tunnels[i].outer), 0);
-        assert_int_equal(tram_loop_create_custom(world->loop, &tunnel_inner_ops, &tunnels[i],
-                                                 i ? &inner.b->base : &inner.a->base, &transports[i]),
-                         0);
-        tunnels[i].inner = transports[i];
-        struct codec *codec = codec_new(world, &codec_kind, &inner.live);
-        assert_int_equal(tram__transport_push_layer(transports[i], &codec->layer, NULL, 0), 0);
+    struct channel channel;
+    channel_open_made(&channel, world, CARRIER_TUNNEL, 2);
+    assert_int_equal(channel.below, 4); /* two transports, each with a layer */
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    write_pattern(channel.first, 60000, 0);
+    write_pattern(channel.second, 60000, 0);
+    await_pattern(&channel, channel.b, 60000);
+    await_pattern(&channel, channel.a, 60000);
+    tram_transport_close(channel.first);
+    run_until(world, &channel.a->was_released);
+    run_until(world, &channel.b->was_released);
+    assert_int_equal(channel.a->lost_code, 0);
+    assert_int_equal(channel.b->lost_code, 0);
+    channel_close(&channel);
+}
+
+/* ---- A kernel that is full ---- */
+
+/* What a layer writes in several pieces is sent when it returns. A kernel that takes nothing then, or a part, is none
+ * that failed: the rest waits for its turn. */
+static void full_kernel(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    if (!carrier_is_socket(carrier))
+        return;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.b->quiet_data = true;
+    static const int errors[] = {EAGAIN, ENOBUFS, ENOMEM};
+    for (size_t i = 0; i < 3; i++) {
+        unsigned before = faults.send.calls;
+        fail_next(&faults.send, errors[i], 1);
+        write_pattern(channel.first, 5000, i * 5000);
+        assert_true(faults.send.calls > before && !faults.send.fail); /* it was asked, and said no */
+        assert_true(tram_transport_get_write_buffer_size(channel.first) > 5000);
+        assert_false(tram_transport_is_closing(channel.first));
+        await_pattern(&channel, channel.b, (i + 1) * 5000);
     }
-    run_until(world, &inner.a->made);
-    run_until(world, &inner.b->made);
-    write_pattern(transports[0], 60000, 0);
-    write_pattern(transports[1], 60000, 0);
-    await_pattern(&inner, inner.b, 60000);
-    await_pattern(&inner, inner.a, 60000);
-    tram_transport_close(transports[0]);
-    run_until(world, &inner.a->was_released);
-    run_until(world, &inner.b->was_released);
+    faults.send_budget = 1000;
+    write_pattern(channel.first, 4000, 15000);
+    run_ticks(world, 3);
+    assert_true(channel.b->received < 19000);
+    faults.send_budget = SIZE_MAX;
+    await_pattern(&channel, channel.b, 19000);
+    assert_trace(world, "");
+    channel_close(&channel);
+}
+
+static void test_Y_4_W_2_a_full_kernel_takes_what_layers_write_later(void **state) {
+    struct world *world = *state;
+    for (enum carrier carrier = CARRIER_TCP; carrier_is_socket(carrier); carrier++)
+        for (unsigned depth = 1; depth <= 2; depth++)
+            full_kernel(world, carrier, depth);
+}
+
+/* ---- Behind the end of the stream ---- */
+
+/* Its stream ends with the first byte from below. It counts all bytes as kept until the test says otherwise. */
+struct ender {
+    struct layer layer;
+    bool ended;
+};
+
+static ssize_t ender_read(struct layer *layer, void *memory, size_t size) {
+    struct ender *ender = (struct ender *)(void *)layer;
+    assert_false(ender->ended); /* asked behind the end */
+    ssize_t got = tram__layer_read(layer, memory, size);
+    ender->ended = got > 0;
+    return got > 0 ? 0 : got;
+}
+
+static void ender_write(struct layer *layer, const struct iovec *pieces, size_t count) {
+    tram__layer_write(layer, pieces, count, false);
+    tram__layer_keep(layer, 10);
+}
+
+static bool ender_write_eof(struct layer *layer) {
+    (void)layer;
+    return true;
+}
+
+static const struct layer_kind ender_kind = {
+    .name = "ender", .read = ender_read, .write = ender_write, .write_eof = ender_write_eof, .free = collector_free};
+
+/* A file is sent, and the layer keeps bytes: for the peer's answers it would be read, but its stream has ended. */
+static void test_Y_2_Y_3_a_layer_is_not_read_behind_its_end(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    tram_future *future;
+    char name[] = "/tmp/tram-layers-XXXXXX";
+    int file = mkstemp(name);
+    unlink(name);
+    assert_int_equal(write(file, "a file", 6), 6);
+    channel_open_bare(&channel, world, CARRIER_UNIX, recorder_new(world, "a"), recorder_new(world, "b"));
+    run_until(world, &channel.a->made);
+    run_until(world, &channel.b->made);
+    struct ender *ender = calloc(1, sizeof *ender);
+    ender->layer.kind = &ender_kind;
+    assert_int_equal(tram__transport_push_layer(channel.first, &ender->layer, NULL, 0), 0);
+    channel.a->eof_returns = 1;
+    tram_transport_write(channel.second, "E", 1);
+    run_until_traced(world, "a.eof");
+    tram_transport_write(channel.second, "nobody asks for this", 20);
+    tram_transport_set_write_buffer_limits(channel.first, 5, 0); /* which holds the writer of the file back */
+    assert_int_equal(tram_loop_sendfile(world->loop, channel.first, file, 0, 7, NULL, &future), 0);
+    run_until_traced(world, "b.data:6");
     run_to_rest(world);
-    assert_int_equal(inner.live, 0);
-    assert_int_equal(outer.live, 0);
-    world->trace[0] = '\0';
+    assert_false(tram_future_done(future));
+    tram__layer_keep(&ender->layer, 0);
+    run_until_true(world, future_is_done, future);
+    assert_int_equal(tram_future_result(future, NULL), 0);
+    tram_future_release(future);
+    run_to_rest(world);
+    assert_int_equal(channel.a->received, 0);
+    channel_close(&channel);
+    close(file);
 }
 
 /* ---- Out of memory ---- */
@@ -1090,6 +1202,8 @@ int main(void) {
         TEST(test_Y_8_a_loop_that_closes_frees_all_layers),
         TEST(test_Y_7_a_layer_is_pushed_on_an_open_transport),
         TEST(test_Y_3_Y_7_bytes_read_ahead_become_its_prefix),
+        TEST(test_Y_3_Y_7_bytes_that_the_protocol_has_got_are_given_back),
+        TEST(test_Y_3_what_was_peeked_is_for_the_layer),
         TEST(test_Y_7_a_layer_removes_itself_and_leaves_its_rest),
         TEST(test_Y_1_some_transports_have_no_layers),
         TEST(test_Y_1_a_bridge_couples_transports_with_layers),
@@ -1097,6 +1211,9 @@ int main(void) {
         TEST(test_Y_1_F_9_files_are_sent_by_blocks_through_layers),
         TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
         TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),
+        cmocka_unit_test_setup_teardown(test_Y_4_W_2_a_full_kernel_takes_what_layers_write_later, world_setup_faults,
+                                        world_teardown),
+        TEST(test_Y_2_Y_3_a_layer_is_not_read_behind_its_end),
         TEST(test_Y_5_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

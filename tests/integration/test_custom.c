@@ -272,6 +272,28 @@ static void test_M_1_reading(void **state) {
 }
 
 /* rules: M-1, P-15, P-12 */
+static void test_M_1_what_moves_is_counted(void **state) {
+    struct world *world = *state;
+    struct mine mine;
+    tram_transport *transport = mine_new(&mine, world, recorder_new(world, NULL));
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
+    assert_int_equal(tram_custom_received(transport, "text", 4), 4);
+    tram_transport_pause_reading(transport);
+    assert_int_equal(tram_custom_received(transport, "text", 4), 0); /* nothing moved */
+    assert_int_equal(tram_transport_write(transport, "123456", 6), 0);
+    tram_custom_sent(transport, 4);
+    tram_custom_sent(transport, 0);
+    tram_custom_sent(transport, 2);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(now.reads - before.reads, 1);
+    assert_int_equal(now.bytes_received - before.bytes_received, 4);
+    assert_int_equal(now.writes - before.writes, 2);
+    assert_int_equal(now.bytes_sent - before.bytes_sent, 6);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
 static void test_M_1_failures_end_the_connection(void **state) {
     struct world *world = *state;
     struct mine mine;
@@ -389,6 +411,7 @@ int main(void) {
         TEST(M_1_a_close_that_sends_the_rest_may_put_off_the_end),
         TEST(M_1_W_24_sizes_that_cannot_be_added_are_refused),
         TEST(M_1_reading),
+        TEST(M_1_what_moves_is_counted),
         TEST(M_1_failures_end_the_connection),
         TEST(M_1_a_farewell_puts_off_the_end),
         TEST(M_1_calls_that_it_does_not_have),

@@ -18,6 +18,8 @@ static int say(void *arg) {
 
 static void test_A_1_a_task_begins_in_the_next_tick_in_order(void **state) {
     (void)state;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
     tram_task *a = spawn(say, "a");
     assert_int_equal(tram_loop_call_soon(world->loop, trace_callback, "callback", NULL, NULL), 0);
     tram_task *b = spawn(say, "b");
@@ -27,6 +29,8 @@ static void test_A_1_a_task_begins_in_the_next_tick_in_order(void **state) {
     run_ticks(world, 1);
     assert_trace(world, "a callback b");
     assert_true(tram_task_done(a) && tram_task_done(b));
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(now.callbacks - before.callbacks, 3); /* a task's turn is one */
     tram_task_release(a);
     tram_task_release(b);
 }

@@ -1,5 +1,7 @@
 #include "support/layers.h"
 
+#include <sys/socket.h>
+
 #include "support/stream.h"
 
 enum frame { FRAME_HELLO = 1, FRAME_DATA, FRAME_QUESTION, FRAME_ANSWER, FRAME_END, FRAME_GOODBYE };
@@ -244,6 +246,188 @@ struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsi
     return codec;
 }
 
+/* ---- Custom transports whose bytes travel as those of other transports ---- */
+
+struct passage {
+    tram_protocol outer; /* of the transport below */
+    struct channel *channel;
+    tram_transport *inner; /* NULL: it ended */
+    char *kept;            /* came while the inner one did not read */
+    size_t kept_size;
+    size_t unsent; /* bytes that wait below */
+    bool eof;      /* the stream below has ended, which the inner one was not told */
+    bool aborts;
+    unsigned holds; /* the two */
+};
+
+static void passage_release(struct passage *passage) {
+    if (--passage->holds)
+        return;
+    passage->channel->below--;
+    free(passage->kept);
+    free(passage);
+}
+
+/* What there is, to the inner one, as long as it reads. */
+static void pass_up(struct passage *passage) {
+    while (passage->inner && passage->kept_size) {
+        size_t taken = tram_custom_received(passage->inner, passage->kept, passage->kept_size);
+        passage->kept_size -= taken;
+        memmove(passage->kept, passage->kept + taken, passage->kept_size);
+        if (!taken)
+            return;
+    }
+    if (passage->inner && passage->eof)
+        passage->eof = !tram_custom_eof(passage->inner);
+}
+
+static int outer_received(tram_protocol *protocol, const void *data, size_t size) {
+    struct passage *passage = (struct passage *)protocol;
+    size_t taken = passage->inner && !passage->kept_size ? tram_custom_received(passage->inner, data, size) : 0;
+    if (taken == size || !passage->inner)
+        return 0;
+    passage->kept = realloc(passage->kept, passage->kept_size + size - taken);
+    assert_non_null(passage->kept);
+    memcpy(passage->kept + passage->kept_size, (const char *)data + taken, size - taken);
+    passage->kept_size += size - taken;
+    return 0;
+}
+
+static int outer_eof(tram_protocol *protocol) {
+    struct passage *passage = (struct passage *)protocol;
+    passage->eof = true;
+    pass_up(passage);
+    return 1; /* it is the inner one that closes */
+}
+
+static int outer_resume_writing(tram_protocol *protocol) {
+    struct passage *passage = (struct passage *)protocol;
+    size_t sent = passage->unsent;
+    passage->unsent = 0;
+    if (passage->inner)
+        tram_custom_sent(passage->inner, sent);
+    return 0;
+}
+
+static int outer_lost(tram_protocol *protocol, const tram_error *error) {
+    struct passage *passage = (struct passage *)protocol;
+    if (passage->inner)
+        tram_custom_lost(passage->inner, error);
+    return 0;
+}
+
+static void outer_released(tram_protocol *protocol) {
+    passage_release((struct passage *)protocol);
+}
+
+static const tram_protocol_ops outer_ops = {.data_received = outer_received,
+                                            .eof_received = outer_eof,
+                                            .resume_writing = outer_resume_writing,
+                                            .connection_lost = outer_lost,
+                                            .released = outer_released};
+
+static int inner_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    struct passage *passage = state;
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++)
+        size += pieces[i].iov_len;
+    int status = tram_transport_writelines(passage->outer.transport, pieces, count);
+    if (!status && tram_transport_get_write_buffer_size(passage->outer.transport) > 0)
+        passage->unsent += size;
+    else
+        tram_custom_sent(transport, size);
+    return status;
+}
+
+static int inner_write_eof(tram_transport *transport, void *state) {
+    (void)transport;
+    return tram_transport_write_eof(((struct passage *)state)->outer.transport);
+}
+
+static int inner_pause(tram_transport *transport, void *state) {
+    (void)transport;
+    return tram_transport_pause_reading(((struct passage *)state)->outer.transport);
+}
+
+static int deliver_kept(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct passage *passage = arg;
+    pass_up(passage);
+    passage_release(passage);
+    return 0;
+}
+
+static int inner_resume(tram_transport *transport, void *state) {
+    struct passage *passage = state;
+    if (passage->kept_size || passage->eof) {
+        passage->holds++;
+        assert_int_equal(tram_loop_call_soon(tram_transport_get_loop(transport), deliver_kept, passage, NULL, NULL), 0);
+    }
+    return tram_transport_resume_reading(passage->outer.transport);
+}
+
+static void inner_abort(tram_transport *transport, void *state) {
+    (void)transport;
+    ((struct passage *)state)->aborts = true;
+}
+
+static void inner_ended(tram_transport *transport, void *state) {
+    (void)transport;
+    struct passage *passage = state;
+    passage->inner = NULL;
+    if (passage->outer.transport && passage->aborts)
+        tram_transport_abort(passage->outer.transport);
+    else if (passage->outer.transport)
+        tram_transport_close(passage->outer.transport);
+    passage_release(passage);
+}
+
+static const tram_custom_ops inner_ops = {.writelines = inner_writelines,
+                                          .write_eof = inner_write_eof,
+                                          .pause_reading = inner_pause,
+                                          .resume_reading = inner_resume,
+                                          .abort = inner_abort,
+                                          .ended = inner_ended,
+                                          .sendfile_mode = TRAM_SENDFILE_FALLBACK,
+                                          .start_tls_compatible = true};
+
+static bool outer_is_made(void *arg) {
+    const struct passage *const *passages = arg;
+    return passages[0]->outer.transport && passages[1]->outer.transport;
+}
+
+/* Two transports over Unix sockets that are open, and two custom ones over them. */
+static void open_passages(struct channel *channel, bool layered) {
+    struct passage *passages[2];
+    tram_transport *transport;
+    int fds[2];
+    unix_pair(fds);
+    for (int i = 0; i < 2; i++) {
+        passages[i] = calloc(1, sizeof *passages[i]);
+        assert_non_null(passages[i]);
+        *passages[i] = (struct passage){.outer.ops = &outer_ops, .channel = channel, .holds = 2};
+        channel->below++;
+        /* Little of what is written is out of sight at once. */
+        assert_int_equal(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &(int){1}, sizeof(int)), 0);
+        assert_int_equal(transport_try_new(channel->world, fds[i], &passages[i]->outer, NULL, &transport), 0);
+        if (layered) {
+            struct codec *codec = codec_new(channel->world, &codec_kind, &channel->below);
+            assert_int_equal(tram__transport_push_layer(transport, &codec->layer, NULL, 0), 0);
+        }
+    }
+    run_until_true(channel->world, outer_is_made, passages);
+    for (int i = 0; i < 2; i++) {
+        transport = passages[i]->outer.transport;
+        assert_int_equal(tram_transport_set_write_buffer_limits(transport, 0, 0), 0);
+        assert_int_equal(tram_transport_pause_reading(transport), 0); /* until the inner one reads */
+        assert_int_equal(tram_loop_create_custom(channel->world->loop, &inner_ops, passages[i],
+                                                 i ? &channel->b->base : &channel->a->base, &passages[i]->inner),
+                         0);
+    }
+    channel->first = passages[0]->inner;
+    channel->second = passages[1]->inner;
+}
+
 /* ---- Connections ---- */
 
 void channel_open_bare(struct channel *channel, struct world *world, enum carrier carrier, struct recorder *a,
@@ -253,6 +437,10 @@ void channel_open_bare(struct channel *channel, struct world *world, enum carrie
     a->keep = b->keep = true;
     if (carrier == CARRIER_PAIR) {
         assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &channel->first, &channel->second), 0);
+        return;
+    }
+    if (!carrier_is_socket(carrier)) {
+        open_passages(channel, carrier == CARRIER_TUNNEL);
         return;
     }
     (carrier == CARRIER_TCP ? tcp_pair : unix_pair)(fds);
@@ -292,7 +480,7 @@ void channel_open_made(struct channel *channel, struct world *world, enum carrie
 
 static bool both_released(void *arg) {
     const struct channel *channel = arg;
-    return channel->a->was_released && channel->b->was_released;
+    return channel->a->was_released && channel->b->was_released && !channel->below;
 }
 
 void channel_close(struct channel *channel) {

@@ -51,7 +51,14 @@ struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsi
 
 /* ---- Connections ---- */
 
-enum carrier { CARRIER_TCP, CARRIER_UNIX, CARRIER_PAIR, CARRIER_COUNT };
+enum carrier {
+    CARRIER_TCP,
+    CARRIER_UNIX,
+    CARRIER_PAIR,
+    CARRIER_CUSTOM, /* custom transports, whose bytes travel as those of two others, over Unix sockets */
+    CARRIER_TUNNEL, /* … and those have a layer of their own */
+    CARRIER_COUNT
+};
 
 /* Two transports, each with `depth` layers; both protocols keep what they receive. */
 struct channel {
@@ -62,6 +69,7 @@ struct channel {
     tram_transport *first, *second;
     struct codec *first_codec, *second_codec; /* the top ones */
     unsigned live;                            /* layers */
+    unsigned below;                           /* transports and layers that carry the two, of custom transports */
 };
 
 /* Without layers, and before connection_made. */
@@ -74,6 +82,11 @@ void channel_open(struct channel *channel, struct world *world, enum carrier car
 
 /* The same, when connection_made of both is behind it; the trace is empty. */
 void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);
+
+/* The pieces that have no transport of their own below. */
+static inline bool carrier_is_socket(enum carrier carrier) {
+    return carrier <= CARRIER_UNIX;
+}
 
 /* Ends what is still open, and checks that all layers were freed. The trace is empty then. */
 void channel_close(struct channel *channel);

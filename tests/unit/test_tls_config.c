@@ -10,6 +10,7 @@
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,6 +138,42 @@ static void test_encrypted_keys_want_their_password(void **state) {
     identity.get_password = no_password;
     assert_refused(&options, -EACCES, "key", "get_password failed: Permission denied");
     free(encrypted);
+}
+
+/* Stands in front of the C library's: a read of certificates that comes in pieces, or not. */
+static enum { READ_PLAIN, READ_IN_PIECES, READ_ENDS, READ_FAILS } reading;
+
+ssize_t read(int fd, void *data, size_t size) {
+    static unsigned calls;
+    if (reading == READ_ENDS)
+        return 0;
+    if (reading == READ_FAILS || (reading == READ_IN_PIECES && calls++ % 2 == 0)) {
+        errno = reading == READ_FAILS ? EIO : EINTR;
+        return -1;
+    }
+    return syscall(SYS_read, fd, data, reading == READ_IN_PIECES && size > 100 ? 100 : size);
+}
+
+static void test_a_file_is_read_whole_or_not_at_all(void **state) {
+    (void)state;
+    char folder[] = "/tmp/tram-tls-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *file = write_file(folder, "ca.pem", authority.ca->chain_pem);
+    const tram_tls_options options = {.ca = {.file = file}};
+    reading = READ_IN_PIECES;
+    tram_tls_config_release(config_make(&options));
+    reading = READ_ENDS; /* it became shorter meanwhile */
+    assert_refused(&options, -EIO, "ca", "ca.pem: ");
+    reading = READ_FAILS;
+    assert_refused(&options, -EIO, "ca", "ca.pem: ");
+    reading = READ_PLAIN;
+    assert_int_equal(truncate(file, 0), 0);
+    assert_refused(&options, TRAM_EVALUE, "ca", "ca.pem is empty");
+    assert_int_equal(truncate(file, TRAM_TLS_FILE_MAX + 1), 0);
+    assert_refused(&options, TRAM_EVALUE, "ca", "ca.pem is too large");
+    unlink(file);
+    rmdir(folder);
+    free(file);
 }
 
 static void test_files_that_are_none_are_refused_by_name(void **state) {
@@ -327,6 +364,7 @@ int main(void) {
         cmocka_unit_test(test_der_is_read_as_well),
         cmocka_unit_test(test_keys_of_two_kinds_are_one_config),
         cmocka_unit_test(test_encrypted_keys_want_their_password),
+        cmocka_unit_test(test_a_file_is_read_whole_or_not_at_all),
         cmocka_unit_test(test_files_that_are_none_are_refused_by_name),
         cmocka_unit_test(test_a_terminal_that_is_opened_as_a_file_signals_nobody),
         cmocka_unit_test(test_bytes_that_are_something_else_are_refused),

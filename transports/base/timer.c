@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "core/loop/report.h"
+#include "core/loop/loop.h"
 #include "transports/base/entering.h"
 #include "transports/base/transport.h"
 

@@ -169,7 +169,8 @@ ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socke
             discard_counted(server, accepted, status, "accept");
         }
     }
-    tram__server_put(server);
+    if (unlikely(--server->holds == 0))
+        tram__server_free_if_over(server);
 }
 
 static inline struct accepted_socket accepted_of(const struct listener *listener, int fd,
