@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 
+#include "core/base/invalid.h"
 #include "transports/socket/socket.h"
 #include "transports/socket/tcp.h"
 
@@ -47,7 +48,7 @@ static int set_options(const struct sys *sys, int fd, const tram_socket_address 
     if (!options->no_reuse_address && !set_option(sys, fd, SOL_SOCKET, SO_REUSEADDR))
         return -errno;
     if (sharing == PORT_SHARED && !set_option(sys, fd, SOL_SOCKET, SO_REUSEPORT))
-        return TRAM_EVALUE;
+        return tram__invalid("reuse_port");
     if (!set_family(sys, fd, address))
         return -errno;
     if (options->transparent && tram__socket_set_transparent(sys, fd, address_family(address)) < 0)
@@ -70,7 +71,7 @@ static int open_one(const struct sys *sys, const struct candidate *candidate, co
     if (!code && sys->bind(fd, (const struct sockaddr *)&address->address, address->size) < 0)
         code = -errno;
     else if (!code && sharing == PORT_SHARED_LATER && !set_option(sys, fd, SOL_SOCKET, SO_REUSEPORT))
-        code = TRAM_EVALUE;
+        code = tram__invalid("reuse_port");
     *ret_fd = fd;
     if (!code)
         return 0;
