@@ -119,6 +119,10 @@ static inline long direct_call(long number, long a, long b, long c, long d, long
 #endif
 }
 
+#define direct_call1(number, a)          direct_call(number, a, 0, 0, 0, 0, 0)
+#define direct_call3(number, a, b, c)    direct_call(number, a, b, c, 0, 0, 0)
+#define direct_call4(number, a, b, c, d) direct_call(number, a, b, c, d, 0, 0)
+
 /* As the C library answers: -1 and errno. */
 static inline long direct_result(long result) {
     if (likely((unsigned long)result < -4095ul))
@@ -128,23 +132,23 @@ static inline long direct_result(long result) {
 }
 
 static int quick_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
-    return (int)direct_result(direct_call(SYS_accept4, fd, (long)address, (long)size, flags, 0, 0));
+    return (int)direct_result(direct_call4(SYS_accept4, fd, (long)address, (long)size, flags));
 }
 
 static ssize_t quick_recv(int fd, void *data, size_t size, int flags) {
-    return direct_result(direct_call(SYS_recvfrom, fd, (long)data, (long)size, flags, 0, 0));
+    return direct_result(direct_call4(SYS_recvfrom, fd, (long)data, (long)size, flags));
 }
 
 static ssize_t quick_send(int fd, const void *data, size_t size, int flags) {
-    return direct_result(direct_call(SYS_sendto, fd, (long)data, (long)size, flags, 0, 0));
+    return direct_result(direct_call4(SYS_sendto, fd, (long)data, (long)size, flags));
 }
 
 static ssize_t quick_sendmsg(int fd, const struct msghdr *message, int flags) {
-    return direct_result(direct_call(SYS_sendmsg, fd, (long)message, flags, 0, 0, 0));
+    return direct_result(direct_call3(SYS_sendmsg, fd, (long)message, flags));
 }
 
 static int quick_close(int fd) {
-    return (int)direct_result(direct_call(SYS_close, fd, 0, 0, 0, 0, 0));
+    return (int)direct_result(direct_call1(SYS_close, fd));
 }
 
 static int quick_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {

@@ -139,7 +139,6 @@ static uint64_t find_any(const tram_input *input, uint64_t from, const tram_byte
 bool tram__input_find(tram_input *input, const tram_bytes *separators, size_t count, size_t longest, size_t *ret_size,
                       size_t *ret_which) {
     uint64_t key = key_of(separators, count), from = search_begin(input, key), end = input_end(input);
-    *ret_which = 0;
     uint64_t found = find_any(input, from, separators, count, ret_which);
     if (found != NOWHERE) {
         *ret_size = (size_t)(found - separators[*ret_which].size - input->at);

@@ -1,6 +1,7 @@
 /* Rules M-2 to M-11: the in-memory pair. */
 #include <pthread.h>
 
+#include "support/memory.h"
 #include "support/stream.h"
 #include "support/support.h"
 
@@ -570,6 +571,31 @@ static int no_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol)
     return tram_loop_raise(loop, TRAM_EUSER, arg, "no");
 }
 
+/* Of the other loop's mail, of what lies between both, of the first end: whatever fails, the protocol stays ours. */
+static void test_X_1_M_9_a_pair_across_needs_memory(void **state) {
+    struct world *world = *state;
+    for (int of_the_loop = 0; of_the_loop < 2; of_the_loop++) {
+        struct recorder *a = recorder_new(world, "a");
+        int status = -ENOMEM;
+        for (unsigned n = 0; status; n++) {
+            tram_loop *other; /* a fresh one: none of its mail was paid for */
+            assert_true(n < 100);
+            assert_int_equal(tram_loop_new(NULL, &other), 0);
+            if (of_the_loop)
+                world->fail_after = n;
+            else
+                memory_fail(n + 1, 1);
+            status = tram_loop_create_pair_across(world->loop, &a->base, other, no_protocol, NULL, NULL);
+            world->fail_after = SIZE_MAX;
+            memory_fail(0, 0);
+            assert_true(status == -ENOMEM || (status == 0 && n > 0));
+            assert_int_equal(tram_loop_free(other), 0);
+            run_to_rest(world);
+            assert_trace(world, status ? "" : "a.made a.eof a.lost:0 a.released");
+        }
+    }
+}
+
 static void test_M_9_a_factory_that_fails_ends_the_first_end(void **state) {
     struct world *world = *state;
     tram_loop *other;
@@ -784,6 +810,7 @@ int main(void) {
         TEST(M_9_ends_on_two_loops_keep_order_and_flow_control),
         TEST(M_9_the_other_loop_closes),
         TEST(M_9_this_loop_closes_first),
+        TEST(X_1_M_9_a_pair_across_needs_memory),
         TEST(M_9_a_factory_that_fails_ends_the_first_end),
         TEST(M_9_a_pair_across_needs_a_protocol),
         TEST(M_9_either_of_two_running_loops_may_go_last),

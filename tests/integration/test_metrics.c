@@ -211,6 +211,13 @@ static void test_what_a_connection_does_is_counted_once(void **state) {
     assert_int_equal(COUNTED(before, now, writes), 1);
     assert_int_equal(COUNTED(before, now, dropped_writes), 0);
 
+    recorder->eof_returns = 1;
+    assert_int_equal(shutdown(wire.peer, SHUT_WR), 0);
+    run_until_traced(world, "eof");
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, reads), 2);
+    assert_int_equal(COUNTED(before, now, bytes_received), 5);
+
     tram_transport *transport = tram_transport_hold(wire.transport);
     tram_transport_abort(transport);
     run_until(world, &recorder->was_released);

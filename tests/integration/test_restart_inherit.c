@@ -227,6 +227,37 @@ static void test_V_45_steering_needs_a_socket_each(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* Each option that a server sets, refused in turn: the call fails, and says what it was about. */
+static void test_V_45_a_refused_option_is_told_with_its_address(void **state) {
+    (void)state;
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    tram_runtime_options runtime_options = {.workers = 2, .loop = {.faults = faults}};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&runtime_options, &runtime), 0);
+    const tram_server_options options = {.shard = TRAM_SHARD_REUSEPORT, .steer = TRAM_STEER_CPU};
+    bool steered = false;
+    int status = -EPERM;
+    for (unsigned n = 1; status; n++) {
+        tram_runtime_server *server;
+        tram_error error = {0};
+        assert_true(n < 100);
+        assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_SETSOCKOPT, n, 1, EPERM), 0);
+        status =
+            tram_runtime_create_server(runtime, host_factory, &new_name, "127.0.0.1", "0", &options, &server, &error);
+        tram_faults_reset(faults);
+        if (status) {
+            assert_non_null(error.operation);
+            assert_int_equal(error.code, status);
+            assert_non_null(strstr(error.detail, "127.0.0.1"));
+            steered = steered || strcmp(error.operation, "steer") == 0;
+        }
+    }
+    assert_true(steered);
+    tram_runtime_free(runtime);
+    tram_faults_free(faults);
+}
+
 static void test_V_45_bad_sockets_stay_the_callers(void **state) {
     struct world *world = *state;
     tram_runtime *runtime = runtime_new(world, 2);
@@ -1066,6 +1097,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_V_45_each_socket_is_served),
         CASE(test_V_45_steering_needs_a_socket_each),
+        CASE(test_V_45_a_refused_option_is_told_with_its_address),
         CASE(test_V_45_bad_sockets_stay_the_callers),
         CASE(test_V_45_several_sockets_of_one_loop),
         CASE(test_V_45_U_5_a_unix_socket_with_its_file),

@@ -346,6 +346,23 @@ static void test_A_22_wait_waits_for_as_many_as_it_is_told(void **state) {
     waiting_release(&waiting);
 }
 
+/* As asyncio.wait: the other two look at nothing, so that an error that nobody reads is reported. */
+static void test_A_22_X_11_who_waits_for_an_exception_has_seen_it(void **state) {
+    (void)state;
+    static const tram_wait_mode modes[] = {TRAM_ALL_COMPLETED, TRAM_FIRST_COMPLETED, TRAM_FIRST_EXCEPTION};
+    for (size_t i = 0; i < 3; i++) {
+        unsigned before = tasks_world->exceptions;
+        struct waiting waiting = waiting_new(1, modes[i]);
+        tram_task *task = spawn(wait_several, &waiting);
+        run_ticks(tasks_world, 2);
+        tram_future_set_error(waiting.futures[0], &(tram_error){.code = -EIO});
+        assert_int_equal(run_task(task), 1);
+        waiting_release(&waiting);
+        run_to_rest(tasks_world);
+        assert_int_equal(tasks_world->exceptions - before, modes[i] != TRAM_FIRST_EXCEPTION);
+    }
+}
+
 static void test_A_22_wait_cancels_nothing(void **state) {
     (void)state;
     struct waiting waiting = waiting_new(2, TRAM_ALL_COMPLETED);
@@ -602,6 +619,7 @@ int main(void) {
         TASK_TEST(test_a_gather_that_still_waits_ends_with_its_loop),
         TASK_TEST(test_gather_and_shield_without_memory_leave_nothing_behind),
         TASK_TEST(test_A_22_wait_waits_for_as_many_as_it_is_told),
+        TASK_TEST(test_A_22_X_11_who_waits_for_an_exception_has_seen_it),
         TASK_TEST(test_A_22_wait_cancels_nothing),
         TASK_TEST(test_wait_refuses_what_has_no_sense),
         TASK_TEST(test_A_23_as_completed_gives_them_in_order_of_their_end),

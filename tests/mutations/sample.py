@@ -12,9 +12,9 @@ there is kept, so that a run that was stopped goes on where it was, until the tr
 The test functions that run the line come first, as a build with counters tells (reached.c), then all other programs but
 checks; the first that fails, dies or hangs ends the search. With --quick the others are not asked (those of a similar
 name are, where the line is no code, as in a table), which makes a mutation that survives cheap; what survived so is
-asked again by a run without. A survivor is then shown to those that run the line in a build with the address sanitizer, as
-the gate has one: leaks and uses after a free end a program there, and the library's own assertions are on (--no-asan:
-is not). Exit code 1: less than --at-least percent were noticed (0).
+asked again by a run without. A survivor is then shown to those that run the line in a build with the address sanitizer,
+as the gate has one: leaks and uses after a free end a program there, and the library's own assertions are on
+(--no-asan: is not). Exit code 1: less than --at-least percent were noticed (0).
 """
 
 import argparse
@@ -145,7 +145,7 @@ class Test:
         if not self.seconds:
             return 240
         took = sum(self.seconds.get(name, 0) for name in functions) if functions else sum(self.seconds.values())
-        return 5 + 8 * self.slower * (took + 0.2)
+        return min(5 + 8 * self.slower * (took + 0.2), 30 + 2 * self.slower * took)
 
 
 def tests_of(folder):
@@ -247,8 +247,8 @@ class Coverage:
     def __init__(self, jobs):
         say("building with counters, to see which test function runs which line")
         thin = "<CMAKE_AR> qcT <TARGET> <LINK_FLAGS> <OBJECTS>"  # objects are then called by their paths
-        build(COVERAGE, "-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_C_FLAGS={self.FLAGS}", f"-DCMAKE_C_LINK_EXECUTABLE={self.LINK}",
-              f"-DCMAKE_C_ARCHIVE_CREATE={thin}")
+        build(COVERAGE, "-DCMAKE_BUILD_TYPE=None", f"-DCMAKE_C_FLAGS={self.FLAGS}",
+              f"-DCMAKE_C_LINK_EXECUTABLE={self.LINK}", f"-DCMAKE_C_ARCHIVE_CREATE={thin}")
         self.places, self.functions = {}, {}  # of each test: where its objects are; what its functions reached, sorted
         self.seconds = {}
         each(jobs, tests_of(COVERAGE), self.collect)
@@ -394,7 +394,7 @@ class Mutants:
         return result
 
     def make(self, mutation, wanted):
-        """{object in the build: the mutant's}, or why there is none. Of a header's users only those that run the line."""
+        """{object in the build: the mutant's}, or why there is none. Of a header's users those that run the line."""
         shutil.rmtree(self.place, ignore_errors=True)
         place = self.place / "tree" / mutation.path
         place.parent.mkdir(parents=True)
@@ -478,14 +478,17 @@ class Search:
         for test in self.tests:
             names = (running or {}).get(test.name, [])
             if names:
-                names = [] if "main" in names else [name for name in names if name not in test.unreliable]
-                asked.append((test, names, sum(map(test.seconds.get, names or test.seconds))))
+                whole = "main" in names
+                names = [] if whole else [name for name in names if name not in test.unreliable]
+                if names or whole:
+                    asked.append((test, names, sum(map(test.seconds.get, names or test.seconds))))
             elif not self.quick or (running is None and alike(test)):
                 asked.append((test, [], 1000 + sum(test.seconds.values())))
 
         def key(one):
             test, _, seconds = one
-            return ("stress" in test.labels or seconds >= 1000, -self.earlier[mutation.path][test.name], -alike(test), seconds)
+            late = "stress" in test.labels or seconds >= 1000
+            return (late, -self.earlier[mutation.path][test.name], -alike(test), seconds)
         return [one[:2] for one in sorted(asked, key=key)]
 
     def one(self, test, functions, objects, stop):
@@ -503,7 +506,10 @@ class Search:
                     stop.set()
                     return test.name, noticed
                 return None
-            functions = [name for name in functions if name not in test.unreliable]
+            left = [name for name in functions if name not in test.unreliable]
+            if not left or left == functions:
+                return None  # it hangs or dies without a mutation as well
+            functions = left
             noticed = run_test(test, program, stop, functions)
         return None
 

@@ -25,6 +25,10 @@ static void test_a_high_descriptor_neither_moves_nor_clears_the_table(void **sta
         assert_ptr_equal(tram__io_of_descriptor(world->loop, numbers[i]), &ios[i]);
         assert_int_equal(tram__io_add(&second, world->loop, &plain_kind, numbers[i]), TRAM_ESTATE);
     }
+    tram__io_remove(&ios[COUNT - 1]); /* whether or not a slot is free: the descriptor is not */
+    assert_int_equal(tram__io_add(&second, world->loop, &plain_kind, numbers[0]), TRAM_ESTATE);
+    assert_ptr_equal(tram__io_of_descriptor(world->loop, numbers[0]), &ios[0]);
+    add(world, &ios[COUNT - 1], numbers[COUNT - 1]);
     assert_null(tram__io_of_descriptor(world->loop, 2000000));
     assert_null(tram__io_of_descriptor(world->loop, 1022));
     assert_null(tram__io_of_descriptor(world->loop, INT_MAX));

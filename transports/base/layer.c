@@ -140,8 +140,13 @@ static void act(tram_transport *transport) {
     }
 }
 
+static bool has_acts(const struct layer_stack *stack) {
+    return stack->grew | stack->unsent | (stack->failed != 0) | (stack->send_failed != 0) | (stack->removed != NULL) |
+           (stack->outbox.size != 0);
+}
+
 void tram__stack_leave(struct layer_stack *stack) {
-    if (--stack->depth == 0)
+    if (--stack->depth == 0 && has_acts(stack))
         act(stack->transport);
 }
 

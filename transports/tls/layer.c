@@ -146,6 +146,10 @@ static const void *next_record(struct tls_loop *loop, struct iovec *piece, const
 static void write_layer(struct layer *layer, const struct iovec *pieces, size_t count) {
     struct tls_layer *tls = tls_of(layer);
     size_t left = 0;
+    if (likely(count == 1 && pieces->iov_len <= TLS_RECORD_SIZE)) {
+        (void)send_record(tls, pieces->iov_base, pieces->iov_len, false);
+        return;
+    }
     for (size_t i = 0; i < count; i++)
         left += pieces[i].iov_len;
     struct iovec piece = {0};
