@@ -266,6 +266,39 @@ static void test_V_41_drain_of_a_loop_has_a_deadline(void **state) {
     tram_server_release(server);
 }
 
+static tram_future *told_of;
+
+static void cancel_when_told(void *arg, tram_log_level level, const char *line) {
+    (void)arg, (void)level;
+    if (!told_of || !strstr(line, "the time of a drain is over"))
+        return;
+    assert_int_equal(tram_future_cancel(told_of), 1);
+    tram_future_release(told_of);
+    told_of = NULL;
+}
+
+static bool was_told(void *arg) {
+    (void)arg;
+    return !told_of;
+}
+
+static void test_V_41_the_log_function_may_cancel_a_drain(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    unsigned wanted = 1;
+    world->options.log = cancel_when_told;
+    world_reopen(world);
+    made = released = 0;
+    tram_server *server = loop_server(world, factory, (void *)(uintptr_t)&stubborn_ops, &port);
+    int fd = tcp_connect(port);
+    run_until_true(world, all_made, &wanted);
+    told_of = drain(server, 1000000);
+    tram_server_release(server);
+    run_until_true(world, was_told, NULL);
+    run_until_true(world, one_released, NULL);
+    close(fd);
+}
+
 static void test_V_41_drain_ends_with_its_loop(void **state) {
     struct world *world = *state;
     uint16_t port;
@@ -622,6 +655,7 @@ int main(void) {
         CASE(test_V_40_what_is_queued_is_sent_or_dropped),
         CASE(test_V_42_unread_bytes_are_no_reset),
         CASE(test_V_41_drain_of_a_loop_has_a_deadline),
+        CASE(test_V_41_the_log_function_may_cancel_a_drain),
         CASE(test_V_41_drain_ends_with_its_loop),
         CASE(test_V_41_drain_of_all_workers),
         CASE(test_V_41_drain_counts_what_it_resets_before_it_is_gone),

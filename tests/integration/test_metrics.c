@@ -231,11 +231,32 @@ static void test_what_a_connection_does_is_counted_once(void **state) {
     close(wire.peer);
 }
 
+/* Into memory of the protocol's. */
+static void test_an_end_is_a_read_without_bytes(void **state) {
+    struct world *world = *state;
+    tram_stats before, now;
+    struct recorder *recorder = recorder_new_buffered(world, NULL);
+    recorder->eof_returns = 1;
+    struct wire wire = wire_new_made(world, recorder);
+    tram_loop_stats(world->loop, &before);
+    assert_int_equal(send(wire.peer, "12345", 5, 0), 5);
+    run_until_traced(world, "updated:5");
+    assert_int_equal(shutdown(wire.peer, SHUT_WR), 0);
+    run_until_traced(world, "eof");
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(COUNTED(before, now, reads), 2);
+    assert_int_equal(COUNTED(before, now, bytes_received), 5);
+    tram_transport_abort(wire.transport);
+    run_to_rest(world);
+    close(wire.peer);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_callbacks_and_timers_are_counted_each_as_what_it_is, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_what_a_connection_does_is_counted_once, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_an_end_is_a_read_without_bytes, world_setup, world_teardown),
         cmocka_unit_test(test_threads_scrape_while_workers_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,9 @@ static void cut_client(tram_transport *transport, void *arg) {
 static void drain_expired(tram_loop *loop, struct deadline *deadline) {
     struct server_op *op = container_of(deadline, struct server_op, deadline);
     tram_server *server = op->server;
+    tram_future *future = tram_future_hold(&op->future); /* what is called here may cancel it */
     char who[512];
+    server->holds++;
     uint64_t before = loop->cut;
     tram__server_describe(server, who, sizeof who);
     tram__transport_each(loop, &server->owner, cut_client, NULL);
@@ -41,8 +43,12 @@ static void drain_expired(tram_loop *loop, struct deadline *deadline) {
     if (cut)
         tram__log(loop, TRAM_LOG_WARNING, "the time of a drain is over, %llu connections are aborted: %s",
                   (unsigned long long)cut, who);
-    tram__future_finish(&op->future, (void *)(uintptr_t)cut);
-    tram__server_op_end(op);
+    if (op->server) {
+        tram__future_finish(future, (void *)(uintptr_t)cut);
+        tram__server_op_end(op);
+    }
+    tram_future_release(future);
+    tram__server_put(server);
 }
 
 static void ask_client(tram_transport *transport, void *arg) {
@@ -54,13 +60,13 @@ static void ask_client(tram_transport *transport, void *arg) {
 static void drain_run(tram_loop *loop, struct ready *ready) {
     struct server_op *op = container_of(ready, struct server_op, ready);
     tram_server *server = op->server;
+    server->holds++; /* who is asked may cancel this */
     if (server->load && tram__balance_has_inbound(server->load))
         op->turns = DRAIN_TICKS;
     if (op->turns-- > 0)
         loop_ready(loop, ready);
     else
         tram__transport_each(loop, &server->owner, ask_client, NULL);
-    server->holds++;
     tram__server_wake(server); /* there may be nobody to wait for */
     tram__server_put(server);
 }
