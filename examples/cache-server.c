@@ -134,10 +134,11 @@ static void flush(shard *own) {
 
 /* ---- A command: filled in by the client's worker, carried out by the key's ---- */
 
-/* Each command behind its letter: those that store are in upper case. */
-static const char *const verbs[] = {"g get",       "c gets",  "S set",     "A add",       "R replace", "E append",
-                                    "P prepend",   "C cas",   "d delete",  "i incr",      "e decr",    "t touch",
-                                    "f flush_all", "s stats", "v version", "o verbosity", "q quit"};
+/* Each command behind its letter, those that store in upper case, and behind how many words it has. */
+static const char *const verbs[] = {
+    "g29 get",       "c29 gets",  "S56 set",     "A56 add",       "R56 replace", "E56 append",
+    "P56 prepend",   "C67 cas",   "d24 delete",  "i34 incr",      "e34 decr",    "t34 touch",
+    "f13 flush_all", "s11 stats", "v11 version", "o13 verbosity", "q11 quit",    ""};
 
 typedef struct command {
     char verb;
@@ -276,6 +277,7 @@ static void execute(shard *own, command *it) {
 typedef struct client {
     tram_protocol base;
     tram_input input;
+    tram_output output;  /* the answers to all that came, which leave together */
     shard *own, *target; /* of this client's worker; where the command goes */
     command now;         /* one at a time; another worker has it while the input is paused for it */
     bool is_back;        /* … and it is carried out */
@@ -295,47 +297,42 @@ static void client_drop(void *arg) {
 }
 
 static int reply(client *self, const char *text) {
-    tram_output output;
     if (self->now.noreply)
         return 0;
-    tram_output_begin(&output, self->base.transport);
-    tram_output_text(&output, text);
-    tram_output_crlf(&output);
-    return tram_output_send(&output);
+    tram_output_text(&self->output, text);
+    tram_output_crlf(&self->output);
+    return 0;
 }
 
 static int answer_value(client *self) {
     command *it = &self->now;
-    tram_output output;
-    tram_output_begin(&output, self->base.transport);
+    tram_output *output = &self->output;
     if (is_get(it)) {
-        tram_output_text(&output, "VALUE ");
-        tram_output_bytes(&output, it->key, it->key_size);
-        tram_output_byte(&output, ' ');
-        tram_output_decimal(&output, it->flags);
-        tram_output_byte(&output, ' ');
-        tram_output_decimal(&output, tram_buffer_size(it->value) - 2);
+        tram_output_text(output, "VALUE ");
+        tram_output_bytes(output, it->key, it->key_size);
+        tram_output_byte(output, ' ');
+        tram_output_decimal(output, it->flags);
+        tram_output_byte(output, ' ');
+        tram_output_decimal(output, tram_buffer_size(it->value) - 2);
         if (it->verb == 'c') {
-            tram_output_byte(&output, ' ');
-            tram_output_decimal(&output, it->cas);
+            tram_output_byte(output, ' ');
+            tram_output_decimal(output, it->cas);
         }
-        tram_output_crlf(&output);
+        tram_output_crlf(output);
     }
     if (!it->noreply)
-        tram_output_buffer(&output, it->value);
+        tram_output_buffer(output, it->value);
     tram_buffer_release(it->value);
     it->value = NULL;
-    return tram_output_send(&output);
+    return 0;
 }
 
 static int answer_stats(client *self) {
-    tram_output output;
-    tram_output_begin(&output, self->base.transport);
     for (size_t i = 0; i < COUNTS; i++)
-        tram_output_printf(&output, "STAT %s %" PRIu64 "\r\n", count_names[i], self->now.totals[i]);
-    tram_output_printf(&output, "STAT threads %u\r\nEND\r\n", self->own->count);
+        tram_output_printf(&self->output, "STAT %s %" PRIu64 "\r\n", count_names[i], self->now.totals[i]);
+    tram_output_printf(&self->output, "STAT threads %u\r\nEND\r\n", self->own->count);
     memset(self->now.totals, 0, sizeof self->now.totals);
-    return tram_output_send(&output);
+    return 0;
 }
 
 static int answer(client *self) {
@@ -428,11 +425,11 @@ static bool is(tram_bytes word, const char *text) {
     return word.size == strlen(text) && memcmp(word.data, text, word.size) == 0;
 }
 
-static char verb_of(tram_bytes word) {
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-        if (is(word, verbs[i] + 2))
-            return *verbs[i];
-    return 0;
+static const char *verb_of(tram_bytes word) {
+    size_t i = 0;
+    while (*verbs[i] && !is(word, verbs[i] + 4))
+        i++;
+    return verbs[i];
 }
 
 static bool time_of(tram_bytes word, int64_t *ret_expires) {
@@ -475,18 +472,15 @@ static item *new_item(const command *it, uint32_t flags, tram_bytes data) {
 }
 
 /* set KEY FLAGS TIME BYTES [CAS] [noreply], and the value. -EAGAIN: it is not there yet. */
-static int begin_store(client *self, const tram_bytes *words, size_t count) {
+static int begin_store(client *self, const tram_bytes *words) {
     command *it = &self->now;
     uint64_t flags, size;
     tram_bytes data;
-    size_t needed = it->verb == 'C' ? 6 : 5;
-    bool good = count >= needed && count <= needed + 1 && set_key(it, words[1].data, words[1].size) &&
-                parse_number(words[2], &flags) && flags <= UINT32_MAX && time_of(words[3], &it->expires) &&
-                parse_number(words[4], &size) && size <= SIZE_MAX - 2 &&
+    bool good = set_key(it, words[1].data, words[1].size) && parse_number(words[2], &flags) && flags <= UINT32_MAX &&
+                time_of(words[3], &it->expires) && parse_number(words[4], &size) && size <= SIZE_MAX - 2 &&
                 (it->verb != 'C' || parse_number(words[5], &it->number));
     if (!good)
         return reply(self, "CLIENT_ERROR bad command line format");
-    it->noreply = count > needed && is(words[needed], "noreply");
     if (size > VALUE_MAX) {
         self->skip = (size_t)size + 2;
         return reply(self, "SERVER_ERROR object too large for cache");
@@ -516,21 +510,26 @@ static int begin_change(client *self, const tram_bytes *words) {
 static int begin(client *self, tram_bytes line) {
     tram_bytes words[WORDS_MAX] = {{"", 0}};
     size_t count = split(line, words);
-    self->now.verb = verb_of(words[0]);
+    const char *verb = verb_of(words[0]);
+    size_t least = *verb ? (size_t)(verb[1] - '0') : WORDS_MAX + 1, most = *verb ? (size_t)(verb[2] - '0') : 0;
+    self->now.verb = *verb;
     bool gets = is_get(&self->now);
-    char verb = self->now.verb;
-    self->now.noreply = !gets && count > 1 && is(words[count - 1], "noreply");
-    if (!verb || (gets && count < 2))
+    self->now.noreply = !gets && count > least && count <= most && is(words[count - 1], "noreply");
+    if (count < least || count > most)
         return reply(self, "ERROR");
     if (gets)
         return get_keys(self, line, (size_t)(words[1].data - line.data));
-    if (isupper(verb))
-        return begin_store(self, words, count);
-    if (verb == 'f' || verb == 's')
+    if (isupper(*verb))
+        return begin_store(self, words);
+    if (*verb == 'f' || *verb == 's')
         return run_everywhere(self);
-    if (verb == 'v' || verb == 'o')
-        return reply(self, verb == 'v' ? "VERSION " TRAM_VERSION_STRING : "OK");
-    return verb == 'q' ? tram_transport_close(self->base.transport) : begin_change(self, words);
+    if (*verb == 'o' && !parse_number(words[1], &self->now.number))
+        return reply(self, "CLIENT_ERROR bad command line format");
+    if (*verb == 'v' || *verb == 'o')
+        return reply(self, *verb == 'v' ? "VERSION " TRAM_VERSION_STRING : "OK");
+    if (*verb == 'q')
+        tram_output_send(&self->output); /* before the close */
+    return *verb == 'q' ? tram_transport_close(self->base.transport) : begin_change(self, words);
 }
 
 static int take(client *self, tram_input *input) {
@@ -551,12 +550,13 @@ static int take(client *self, tram_input *input) {
 }
 
 static int parse(tram_protocol *protocol, tram_input *input) {
-    tram_transport *transport = protocol->transport;
+    client *self = (client *)protocol;
     int status;
-    tram_transport_cork(transport); /* the answers to all that came leave together */
-    while (!(status = take((client *)protocol, input)))
-        continue;
-    tram_transport_uncork(transport);
+    tram_output_begin(&self->output, protocol->transport);
+    while (!(status = take(self, input)))
+        if (tram_output_size(&self->output) >= COMMAND_MAX)
+            tram_output_send(&self->output); /* and if the client does not read, the next take() says -EAGAIN */
+    tram_output_send(&self->output);
     return status;
 }
 

@@ -1,7 +1,5 @@
-/*
- * The files of a directory over HTTP/1.1: keep-alive, pipelining, HEAD, ranges, conditional requests, and an end that
- * answers every request that was read (SIGINT or SIGTERM).
- */
+/* The files of a directory over HTTP/1.1: keep-alive, pipelining, HEAD, ranges, conditional requests, and an end that
+ * answers every request that was read (SIGINT or SIGTERM). */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,20 +40,18 @@ struct client {
     bool head, keep_alive; /* what the request that is answered wants */
     bool asked;            /* to end: the runtime stops */
     bool timed;            /* a request is there in part */
-    time_t second;         /* of `date` */
-    char date[DATE_LENGTH];
+    time_t second, mtime;  /* of these, which most answers have as the one before: */
+    char date[DATE_LENGTH], modified[DATE_LENGTH];
 };
 
 /* ---- Answers ---- */
 
-/* All answers of a second have the same. */
-static const char *date_of(struct client *client) {
-    time_t now = time(NULL);
+static const char *date_of(char *text, time_t *kept, time_t second) {
     struct tm parts;
-    if (now != client->second)
-        strftime(client->date, DATE_LENGTH, HTTP_DATE, gmtime_r(&now, &parts));
-    client->second = now;
-    return client->date;
+    if (second != *kept || !*text)
+        strftime(text, DATE_LENGTH, HTTP_DATE, gmtime_r(&second, &parts));
+    *kept = second;
+    return text;
 }
 
 static void add_field(tram_output *output, const char *name, const char *value) {
@@ -68,7 +64,7 @@ static void begin_head(struct client *client, tram_output *output, const char *s
     client->keep_alive &= !(client->asked && tram_input_size(&client->input) == 0);
     tram_output_begin(output, client->base.transport);
     add_field(output, "HTTP/1.1 ", status);
-    add_field(output, "\r\nDate: ", date_of(client));
+    add_field(output, "\r\nDate: ", date_of(client->date, &client->second, time(NULL)));
     add_field(output, "\r\nConnection: ", client->keep_alive ? "keep-alive" : "close");
     tram_output_text(output, "\r\nContent-Length: ");
     tram_output_decimal(output, size);
@@ -173,12 +169,12 @@ static bool is_modified(const struct request *request, const char *etag, time_t 
 }
 
 static int answer_file(struct client *client, const struct request *request, const struct stat *info) {
-    char etag[40], modified[DATE_LENGTH];
-    struct tm parts;
+    char etag[40];
     uint64_t size = (uint64_t)info->st_size, from = 0, count = size;
-    snprintf(etag, sizeof etag, "\"%llx-%llx\"", (unsigned long long)info->st_mtime, (unsigned long long)size);
-    strftime(modified, sizeof modified, HTTP_DATE, gmtime_r(&info->st_mtime, &parts));
     const char *range = request->field[RANGE], *if_range = request->field[IF_RANGE];
+    const char *modified = date_of(client->modified, &client->mtime, info->st_mtime);
+    if (*if_range || *request->field[NONE_MATCH])
+        snprintf(etag, sizeof etag, "\"%llx%016llx\"", (unsigned long long)info->st_mtime, (unsigned long long)size);
     bool has_it = !is_modified(request, etag, info->st_mtime);
     bool whole = has_it || !*range || (*if_range && strcmp(if_range, etag) != 0 && strcmp(if_range, modified) != 0);
     int part = whole ? 0 : parse_range(range, size, &from, &count);
@@ -192,17 +188,20 @@ static int answer_file(struct client *client, const struct request *request, con
                            size);
     add_field(&output, "\r\nAccept-Ranges: bytes\r\nContent-Type: ", type_of(request->path));
     add_field(&output, "\r\nLast-Modified: ", modified);
-    add_field(&output, "\r\nETag: ", etag);
-    tram_output_text(&output, "\r\n\r\n");
+    tram_output_text(&output, "\r\nETag: \"");
+    tram_output_hex(&output, (uint64_t)info->st_mtime, 1);
+    tram_output_hex(&output, size, 16);
+    tram_output_text(&output, "\"\r\n\r\n");
     return send_content(client, &output, from, has_it || part < 0 || client->head ? 0 : count);
 }
 
 static int answer_path(struct client *client, const struct request *request) {
-    char path[HEAD_LIMIT];
+    char index[HEAD_LIMIT];
     struct stat info;
     bool folder = request->path[strlen(request->path) - 1] == '/';
-    snprintf(path, sizeof path, "%s%s", request->path + 1, folder ? "index.html" : "");
-    client->file = openat(root, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (folder)
+        snprintf(index, sizeof index, "%sindex.html", request->path + 1);
+    client->file = openat(root, folder ? index : request->path + 1, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (client->file >= 0 && fstat(client->file, &info) == 0 && S_ISREG(info.st_mode))
         return answer_file(client, request, &info);
     return answer_status(client, client->file < 0 && errno == EACCES ? "403 Forbidden" : "404 Not Found", "");

@@ -178,7 +178,9 @@ int tram__job_new(tram_loop *loop, const struct job_kind *kind, size_t size, voi
 static int default_executor(struct executor_link *link, tram_executor **ret_executor) {
     if (link->shut_down)
         return TRAM_ESTATE;
-    if (!link->executor) {
+    if (!link->executor && link->loop->shared_executor) {
+        link->executor = tram__threads_hold(link->loop->shared_executor);
+    } else if (!link->executor) {
         int status = tram__threads_new(0, NULL, &link->executor);
         if (status)
             return status;
@@ -417,6 +419,15 @@ void tram_executor_free(tram_executor *executor) {
         return; /* in a child it has no thread, and maybe a lock that one of them held */
     tram__threads_join(executor);
     tram__threads_release(executor);
+}
+
+int tram_executor_set_limit(tram_executor *executor, size_t waiting) {
+    if (!executor)
+        return tram__invalid("executor");
+    if (tram__threads_forked(executor))
+        return -ECHILD;
+    tram__threads_limit(executor, waiting);
+    return 0;
 }
 
 int tram_loop_set_default_executor(tram_loop *loop, tram_executor *executor) {

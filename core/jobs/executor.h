@@ -49,7 +49,7 @@ void tram__job_free(struct job *job);
 
 /*
  * Hands the job over to `executor` (NULL: the loop's default) and makes its future, which the caller
- * releases; `ret_future` may be NULL. On failure (TRAM_ESTATE, -ENOMEM, -EAGAIN) the job is still the
+ * releases; `ret_future` may be NULL. On failure (TRAM_ESTATE, TRAM_ELIMIT, -ENOMEM, -EAGAIN) the job is still the
  * caller's.
  */
 int tram__job_submit(tram_loop *loop, tram_executor *executor, struct job *job, tram_future **ret_future);

@@ -5,9 +5,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/invalid.h"
@@ -20,6 +22,8 @@
 
 /* Enough for "module+0x1234". */
 #define FUNCTION_NAME 128
+
+static _Thread_local tram_loop *logging_loop;
 
 /* ---- Text ---- */
 
@@ -63,11 +67,23 @@ static struct log_site *site_of(struct log_limiter *limiter, uint64_t hash) {
     return site;
 }
 
+/* The log function may call what logs again, of another loop even. */
+static void call_log(tram_loop *loop, tram_log_level level, const char *line) {
+    tram_loop *outer = logging_loop;
+    logging_loop = loop;
+    loop->log(loop->log_arg, level, line);
+    logging_loop = outer;
+}
+
+tram_loop *tram_log_loop(void) {
+    return logging_loop;
+}
+
 static void tell_left_out(tram_loop *loop, const struct log_site *site) {
     struct line line;
     line.used = 0;
     line_add(&line, "%u more lines within a second were left out, such as: %s", (unsigned)site->left_out, site->sample);
-    loop->log(loop->log_arg, (tram_log_level)site->level, line.text);
+    call_log(loop, (tram_log_level)site->level, line.text);
 }
 
 void tram__log_flush(tram_loop *loop) {
@@ -131,7 +147,7 @@ static void line_send(tram_loop *loop, tram_log_level level, struct line *line) 
         if (c < ' ' || c == 0x7f)
             line->text[i] = ' ';
     }
-    loop->log(loop->log_arg, level, line->text);
+    call_log(loop, level, line->text);
 }
 
 void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) {
@@ -149,17 +165,31 @@ void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) {
     remember(site, &line);
 }
 
+/* "2026-11-26T14:25:03.217Z tram-1 warning: ": a worker's thread is called by its number. */
+static void write_prefix(tram_log_level level, char *text, size_t size) {
+    static const char *const levels[] = {"debug: ", "warning: ", "error: "};
+    char thread[16] = "", date[32] = "";
+    struct timespec now;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (gmtime_r(&now.tv_sec, &parts))
+        strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts);
+    pthread_getname_np(pthread_self(), thread, sizeof thread);
+    snprintf(text, size, "%s.%03dZ %s %s", date, (int)(now.tv_nsec / 1000000), thread,
+             (unsigned)level < sizeof levels / sizeof *levels ? levels[level] : "");
+}
+
 void tram_log_to_stderr(void *arg, tram_log_level level, const char *line) {
     (void)arg;
-    static const char *const prefixes[] = {"tram: debug: ", "tram: warning: ", "tram: error: "};
-    const char *prefix = (unsigned)level < 3 ? prefixes[level] : "tram: ";
+    int saved = errno;
+    char prefix[80];
+    write_prefix(level, prefix, sizeof prefix);
     struct iovec pieces[] = {
-        {.iov_base = (void *)(uintptr_t)prefix, .iov_len = strlen(prefix)},
+        {.iov_base = prefix, .iov_len = strlen(prefix)},
         {.iov_base = (void *)(uintptr_t)line, .iov_len = strlen(line)},
         {.iov_base = (void *)(uintptr_t) "\n", .iov_len = 1},
     };
     /* One call, so that lines of several threads do not mix. Where it fails there is nobody to tell. */
-    int saved = errno;
     ssize_t written = writev(STDERR_FILENO, pieces, 3);
     (void)written;
     errno = saved;

@@ -170,8 +170,9 @@ struct tram_loop {
     void (*after_wait)(tram_loop *loop, void *arg);
     void *wait_arg;
 
-    struct executor_link *executor;       /* the default executor: executor.c */
-    struct signal_record *signal_records; /* signals.c */
+    struct executor_link *executor;        /* the default executor: executor.c */
+    struct tram_executor *shared_executor; /* what it is unless another is set: that of the runtime; NULL: its own */
+    struct signal_record *signal_records;  /* signals.c */
     struct close_hook signal_hook;
     void (*on_signals)(tram_loop *loop, uint64_t came); /* called with the signals in mailbox->signals */
 

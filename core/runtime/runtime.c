@@ -17,8 +17,11 @@
 #include "core/base/invalid.h"
 #include "core/jobs/signals.h"
 #include "core/system/fault.h"
+#include "core/system/threads.h"
 
 #include <tram/signal.h>
+
+#define EXECUTOR_LIMIT 65536
 
 /* Turns between closing the servers and closing the connections: one for connection_made, one for what is there. */
 #define DRAIN_TICKS 2
@@ -617,6 +620,23 @@ static int check_options(const tram_runtime_options *options) {
     return reserved_used(options) ? tram__invalid("reserved") : 0;
 }
 
+/* One for all workers; its threads come when they are needed. */
+static int open_executor(tram_runtime *runtime) {
+    const tram_runtime_options *options = &runtime->options;
+    int status = tram__threads_new(options->executor_threads, NULL, &runtime->executor);
+    if (!status)
+        tram__threads_limit(runtime->executor, options->executor_limit ? options->executor_limit : EXECUTOR_LIMIT);
+    return status;
+}
+
+/* Waits for no job (L-34): those that run have the pool until they are done. */
+static void close_executor(tram_runtime *runtime) {
+    if (!runtime->executor || tram__threads_forked(runtime->executor))
+        return; /* in a child maybe with a lock that one of its threads held */
+    tram__threads_abandon(runtime->executor);
+    tram__threads_release(runtime->executor);
+}
+
 static int worker_open(struct worker *worker, const tram_loop_options *options) {
     int status = tram_loop_new(options, &worker->loop);
     if (status)
@@ -624,6 +644,7 @@ static int worker_open(struct worker *worker, const tram_loop_options *options) 
     worker->mailbox = tram__mailbox_hold(worker->loop->mailbox);
     worker->loop->on_control = worker_control;
     worker->loop->worker = worker;
+    worker->loop->shared_executor = worker->runtime->executor;
     return 0;
 }
 
@@ -653,6 +674,7 @@ static void free_all(tram_runtime *runtime, bool forked) {
     }
     for (unsigned i = 0; i < runtime->count; i++)
         worker_free(&runtime->workers[i]);
+    close_executor(runtime);
     if (runtime_of_thread == runtime)
         runtime_of_thread = NULL; /* in a child that was forked on a worker */
     /* In a forked child this would wait for threads that are not there. */
@@ -689,6 +711,7 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
     pthread_mutex_init(&runtime->joining, NULL);
     pthread_mutex_init(&runtime->lock, NULL);
     pthread_cond_init(&runtime->changed, NULL);
+    status = open_executor(runtime);
     for (unsigned i = 0; i < count && !status; i++) {
         runtime->workers[i].runtime = runtime;
         runtime->workers[i].index = i;

@@ -84,8 +84,9 @@ struct tram_runtime {
     tram_allocator allocator;
     tram_runtime_options options; /* `name` and `loop` are not valid any more */
     char name[16];
-    pthread_mutex_t joining; /* held while workers are waited for: no worker may take it */
-    pthread_mutex_t lock;    /* of what follows; held for some instructions, and while nothing is called */
+    struct tram_executor *executor; /* the default one of all loops */
+    pthread_mutex_t joining;        /* held while workers are waited for: no worker may take it */
+    pthread_mutex_t lock;           /* of what follows; held for some instructions, and while nothing is called */
     pthread_cond_t changed;
     enum runtime_state state;
     enum runtime_verdict verdict; /* on the start */

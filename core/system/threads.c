@@ -12,24 +12,30 @@
 #include "core/system/wiped.h"
 #include <tram/runtime.h>
 
+/* What is asked of name servers, and all else: each has threads of its own. */
+enum { JOBS, LOOKUPS, SHARES };
+
+struct share {
+    unsigned threads_max;
+    /* guarded by `lock` */
+    pthread_cond_t work; /* tasks came, or the pool was closed */
+    struct list queued;
+    size_t queued_count;
+    unsigned threads;
+    unsigned idle;            /* waiting, or about to take their first task */
+    _Atomic unsigned running; /* goes up with the lock, and down without it, before the task is given back */
+};
+
 struct tram_executor {
     volatile unsigned char *here; /* 1, or 0 in a forked child: wiped.h */
     _Atomic uint32_t references;
-    unsigned threads_max;
-    unsigned lookups_max;
     char name[16];
     pthread_mutex_t lock;
-    pthread_cond_t work; /* tasks came, or the pool was closed */
     /* guarded by `lock` */
-    struct list tasks;
-    struct list lookups;
-    size_t task_count;
-    size_t lookup_count;
-    unsigned lookups_running;
+    struct share shares[SHARES];
+    size_t waiting_max;  /* of each share, beyond those that run */
     struct list threads; /* all that nobody has joined or detached */
     unsigned live;
-    unsigned idle; /* waiting, or about to take their first task */
-    uint64_t sequence;
     bool closed;
     void (*ended)(void *arg); /* for the last thread; NULL: nobody asked */
     void *ended_arg;
@@ -39,6 +45,7 @@ struct pool_thread {
     struct list link;
     pthread_t id;
     tram_executor *executor;
+    struct share *share;
     _Atomic bool busy; /* set under the lock, cleared without it as soon as the work is done */
     bool detached;     /* guarded by the lock: frees itself */
 };
@@ -60,13 +67,15 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
     }
     *executor->here = 1;
     atomic_init(&executor->references, 1);
-    executor->threads_max = max_threads;
-    executor->lookups_max = max_threads > 1 ? max_threads / 2 : 1;
+    executor->shares[JOBS].threads_max = max_threads;
+    executor->shares[LOOKUPS].threads_max = max_threads > 1 ? max_threads / 2 : 1;
+    executor->waiting_max = SIZE_MAX;
     snprintf(executor->name, sizeof executor->name, "%s", name ? name : "tram-executor");
     pthread_mutex_init(&executor->lock, NULL);
-    pthread_cond_init(&executor->work, NULL);
-    list_init(&executor->tasks);
-    list_init(&executor->lookups);
+    for (int i = 0; i < SHARES; i++) {
+        pthread_cond_init(&executor->shares[i].work, NULL);
+        list_init(&executor->shares[i].queued);
+    }
     list_init(&executor->threads);
     *ret_executor = executor;
     return 0;
@@ -80,10 +89,17 @@ tram_executor *tram__threads_hold(tram_executor *executor) {
 void tram__threads_release(tram_executor *executor) {
     if (atomic_fetch_sub_explicit(&executor->references, 1, memory_order_acq_rel) != 1)
         return;
-    pthread_cond_destroy(&executor->work);
+    for (int i = 0; i < SHARES; i++)
+        pthread_cond_destroy(&executor->shares[i].work);
     pthread_mutex_destroy(&executor->lock);
     tram__wiped_free((void *)(uintptr_t)executor->here, 1);
     memory_put(&tram__memory_default, executor, sizeof *executor);
+}
+
+void tram__threads_limit(tram_executor *executor, size_t waiting_max) {
+    pthread_mutex_lock(&executor->lock);
+    executor->waiting_max = waiting_max;
+    pthread_mutex_unlock(&executor->lock);
 }
 
 bool tram__threads_forked(const tram_executor *executor) {
@@ -96,34 +112,33 @@ static struct task *task_of(struct list *link) {
     return container_of(link, struct task, link);
 }
 
+static struct share *share_of(tram_executor *executor, const struct task *task) {
+    return &executor->shares[task->lookup ? LOOKUPS : JOBS];
+}
+
 static void unqueue(tram_executor *executor, struct task *task) {
     list_remove(&task->link);
     task->queued = false;
-    if (task->lookup)
-        executor->lookup_count--;
-    else
-        executor->task_count--;
+    share_of(executor, task)->queued_count--;
 }
 
-/* The oldest task that may run now, or NULL. With the lock held. */
-static struct task *take(tram_executor *executor) {
-    struct task *task = list_empty(&executor->tasks) ? NULL : task_of(executor->tasks.next);
-    if (!list_empty(&executor->lookups) && executor->lookups_running < executor->lookups_max) {
-        struct task *lookup = task_of(executor->lookups.next);
-        if (!task || lookup->sequence < task->sequence)
-            task = lookup;
-    }
-    if (task) {
-        unqueue(executor, task);
-        task->started = true;
-    }
+/* The oldest task, or NULL. With the lock held. */
+static struct task *take(tram_executor *executor, struct share *share) {
+    if (list_empty(&share->queued))
+        return NULL;
+    struct task *task = task_of(share->queued.next);
+    unqueue(executor, task);
+    task->started = true;
+    atomic_fetch_add_explicit(&share->running, 1, memory_order_relaxed);
     return task;
 }
 
 static void run_task(struct pool_thread *thread, struct task *task) {
     task->run(task);
-    /* From here to the next task nothing blocks, so the thread counts as one that can be joined. */
+    /* From here to the next task nothing blocks, so the thread counts as one that can be joined. Whoever is told that
+     * the task is done finds its place free. */
     atomic_store_explicit(&thread->busy, false, memory_order_release);
+    atomic_fetch_sub_explicit(&thread->share->running, 1, memory_order_relaxed);
     task->done(task);
 }
 
@@ -132,6 +147,7 @@ static void leave(struct pool_thread *thread) {
     tram_executor *executor = thread->executor;
     bool detached = thread->detached;
     void (*ended)(void *arg) = NULL;
+    thread->share->threads--;
     if (--executor->live == 0) {
         ended = executor->ended;
         executor->ended = NULL;
@@ -147,26 +163,23 @@ static void leave(struct pool_thread *thread) {
 static void *thread_main(void *arg) {
     struct pool_thread *thread = arg;
     tram_executor *executor = thread->executor;
+    struct share *share = thread->share;
     pthread_setname_np(pthread_self(), executor->name);
     pthread_mutex_lock(&executor->lock);
-    executor->idle--;
+    share->idle--;
     for (;;) {
-        struct task *task = take(executor);
+        struct task *task = take(executor, share);
         if (task) {
-            bool lookup = task->lookup;
-            executor->lookups_running += lookup;
             atomic_store_explicit(&thread->busy, true, memory_order_relaxed);
             pthread_mutex_unlock(&executor->lock);
             run_task(thread, task);
             pthread_mutex_lock(&executor->lock);
-            executor->lookups_running -= lookup;
         } else if (executor->closed) {
-            /* Lookups may be queued still: those that run now take them over when they are done. */
             break;
         } else {
-            executor->idle++;
-            pthread_cond_wait(&executor->work, &executor->lock);
-            executor->idle--;
+            share->idle++;
+            pthread_cond_wait(&share->work, &executor->lock);
+            share->idle--;
         }
     }
     leave(thread);
@@ -189,52 +202,49 @@ static int create_unsignalled(pthread_t *ret_id, struct pool_thread *thread) {
 }
 
 /* With the lock held. */
-static int start_thread(tram_executor *executor) {
+static int start_thread(tram_executor *executor, struct share *share) {
     struct pool_thread *thread = tram__memory_get_zero(&tram__memory_default, sizeof *thread);
     if (!thread)
         return -ENOMEM;
     thread->executor = tram__threads_hold(executor);
-    executor->idle++;
+    thread->share = share;
+    share->idle++;
     int status = create_unsignalled(&thread->id, thread);
     if (status) {
-        executor->idle--;
+        share->idle--;
         tram__threads_release(executor);
         memory_put(&tram__memory_default, thread, sizeof *thread);
         return status;
     }
     list_append(&executor->threads, &thread->link);
+    share->threads++;
     executor->live++;
     return 0;
 }
 
-/* How many of the queued tasks could run now. */
-static size_t runnable(const tram_executor *executor) {
-    size_t lookups = executor->lookups_max - executor->lookups_running;
-    if (lookups > executor->lookup_count)
-        lookups = executor->lookup_count;
-    return executor->task_count + lookups;
+static bool is_full(const tram_executor *executor, const struct share *share) {
+    size_t unfinished = share->queued_count + atomic_load_explicit(&share->running, memory_order_relaxed);
+    return unfinished >= share->threads_max && unfinished - share->threads_max >= executor->waiting_max;
 }
 
 static int submit_locked(tram_executor *executor, struct task *task) {
+    struct share *share = share_of(executor, task);
     if (executor->closed)
         return TRAM_ESTATE;
-    bool lookup = task->lookup;
-    list_append(lookup ? &executor->lookups : &executor->tasks, &task->link);
-    if (lookup)
-        executor->lookup_count++;
-    else
-        executor->task_count++;
+    if (is_full(executor, share))
+        return TRAM_ELIMIT;
+    list_append(&share->queued, &task->link);
+    share->queued_count++;
     task->queued = true;
-    task->sequence = executor->sequence++;
-    if (runnable(executor) <= executor->idle) {
-        pthread_cond_signal(&executor->work);
+    if (share->queued_count <= share->idle) {
+        pthread_cond_signal(&share->work);
         return 0;
     }
-    if (executor->live == executor->threads_max)
+    if (share->threads == share->threads_max)
         return 0;
-    int status = start_thread(executor);
+    int status = start_thread(executor, share);
     /* With a thread at work the task only has to wait. */
-    if (!status || executor->live)
+    if (!status || share->threads)
         return 0;
     unqueue(executor, task);
     return status;
@@ -260,7 +270,8 @@ bool tram__threads_withdraw(tram_executor *executor, struct task *task) {
 
 static void close_locked(tram_executor *executor) {
     executor->closed = true;
-    pthread_cond_broadcast(&executor->work);
+    for (int i = 0; i < SHARES; i++)
+        pthread_cond_broadcast(&executor->shares[i].work);
 }
 
 bool tram__threads_close(tram_executor *executor, void (*ended)(void *arg), void *arg) {
@@ -301,7 +312,7 @@ void tram__threads_abandon(tram_executor *executor) {
     pthread_mutex_lock(&executor->lock);
     close_locked(executor);
     list_move_all(&executor->threads, &threads);
-    bool work_left = executor->task_count || executor->lookup_count;
+    bool work_left = executor->shares[JOBS].queued_count || executor->shares[LOOKUPS].queued_count;
     while (!list_empty(&threads)) {
         struct pool_thread *thread = container_of(threads.next, struct pool_thread, link);
         list_remove(&thread->link);

@@ -15,8 +15,7 @@
 /* Embedded in what is to be done. The pool uses it from submit until `done`. */
 struct task {
     struct list link;
-    uint64_t sequence;
-    bool lookup;                     /* asks a name server: such tasks never take more than half of the threads */
+    bool lookup;                     /* asks a name server: such tasks have threads of their own, half as many */
     bool queued;                     /* guarded by the pool's lock */
     bool started;                    /* written when a thread takes it */
     void (*run)(struct task *task);  /* the work */
@@ -27,12 +26,15 @@ struct task {
 int tram__threads_new(unsigned max_threads, const char *name, tram_executor **ret_executor);
 tram_executor *tram__threads_hold(tram_executor *executor);
 
+/* As many tasks of each kind may wait for a thread; SIZE_MAX at first. */
+void tram__threads_limit(tram_executor *executor, size_t waiting_max);
+
 /* Is this a child of fork(), where it has no threads? */
 bool tram__threads_forked(const tram_executor *executor);
 
 void tram__threads_release(tram_executor *executor);
 
-/* Queues a task. TRAM_ESTATE after close; -ENOMEM, -EAGAIN: no thread at all. */
+/* Queues a task. TRAM_ESTATE after close; TRAM_ELIMIT; -ENOMEM, -EAGAIN: no thread at all. */
 int tram__threads_submit(tram_executor *executor, struct task *task);
 
 /* Takes a task back that no thread began. False: one did. */

@@ -3,6 +3,7 @@
 #define TRAM_CONNECTION_H
 
 #include <tram/future.h>
+#include <tram/tcp.h>
 #include <tram/transport.h>
 
 TRAM_BEGIN_DECLS
@@ -36,6 +37,7 @@ typedef struct tram_connection_options {
     tram_discard discard;              /* called with the factory's `arg` once the factory will not be called (again) */
     bool not_ours;                     /* `sock` is given back at the end instead of closed; see tram_adopt_options */
     const struct tram_proxy_header *proxy_header; /* tram/proxy.h: written before the first byte; copied; NULL: none */
+    tram_tcp_options tcp;                         /* tram/tcp.h; with a `sock` that is refused at once */
     uintptr_t reserved[3];                        /* must be 0 */
 } tram_connection_options;
 

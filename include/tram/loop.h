@@ -63,8 +63,12 @@ typedef enum tram_log_level {
 /* Receives log lines, without a newline at the end. Called on the loop's thread; may call what a callback may. */
 typedef void (*tram_log_function)(void *arg, tram_log_level level, const char *line);
 
-/* A tram_log_function that writes to standard error. The library itself writes nowhere unless it is given
- * one. */
+/* In a log function: the loop whose line it was given, and tram_loop_worker() of that tells the worker. NULL elsewhere.
+ */
+TRAM_API tram_loop *tram_log_loop(void);
+
+/* A tram_log_function that writes to standard error: the time (UTC), the name of the thread, which has a worker's
+ * number in it, the level and the line. The library itself writes nowhere unless it is given one. */
 TRAM_API void tram_log_to_stderr(void *arg, tram_log_level level, const char *line);
 
 /* Zero-initialise; zero means the default. */

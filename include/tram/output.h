@@ -87,7 +87,10 @@ TRAM_API void tram_output_varint(tram_output *output, uint64_t value);
  */
 TRAM_API void *tram_output_reserve(tram_output *output, size_t size);
 
-/* Adds a shared buffer by reference; the caller's stays the caller's (tram_transport_write_buffer()). */
+/*
+ * Adds a shared buffer by reference, or a copy of its bytes where that is cheaper, up to 1 KiB; the caller's stays the
+ * caller's (tram_transport_write_buffer()).
+ */
 TRAM_API void tram_output_buffer(tram_output *output, tram_buffer *buffer);
 
 TRAM_END_DECLS

@@ -1,8 +1,8 @@
 /*
  * Name resolution without blocking: loop.getaddrinfo and loop.getnameinfo. Calls of the loop's thread.
  *
- * Lookups run on the loop's default executor, on half of its threads at most, so that a name server that does not
- * answer holds up no other work.
+ * Lookups run on the loop's default executor, on threads of their own, so that a name server that does not answer holds
+ * up no other work, and no other work holds them up.
  */
 #ifndef TRAM_RESOLVER_H
 #define TRAM_RESOLVER_H

@@ -50,7 +50,11 @@ typedef struct tram_runtime_options {
     tram_worker_function stop;
     void *arg;
     tram_loop_options loop; /* for every worker's loop */
-    uintptr_t reserved[8];  /* must be 0 */
+    /* The default pool of all its workers (tram/executor.h): threads for jobs (0: min(32, CPUs + 4)), and how many jobs
+     * may wait for one before TRAM_ELIMIT (0: 65536; SIZE_MAX: no limit). */
+    unsigned executor_threads;
+    size_t executor_limit;
+    uintptr_t reserved[6]; /* must be 0 */
 } tram_runtime_options;
 
 /* The CPUs this process may use: the smaller of affinity mask and cgroup quota (rounded up). */

@@ -5,6 +5,7 @@
 
 #include <tram/future.h>
 #include <tram/limits.h>
+#include <tram/tcp.h>
 #include <tram/transport.h>
 
 TRAM_BEGIN_DECLS
@@ -40,14 +41,16 @@ typedef struct tram_server_options {
     const int *sock;          /* a bound stream socket instead of host and port; becomes the server's */
     const int *sockets;       /* or several, `socket_count` different ones, as tram/inherit.h gets them */
     size_t socket_count;
-    int family;             /* AF_INET, AF_INET6; 0: any */
-    int flags;              /* for getaddrinfo; 0: AI_PASSIVE */
-    int backlog;            /* 0: 100; 4096 for a server of a runtime */
-    bool no_reuse_address;  /* leave SO_REUSEADDR off */
-    bool reuse_port;        /* SO_REUSEPORT */
-    bool keep_alive;        /* SO_KEEPALIVE on accepted connections */
-    bool transparent;       /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
-    bool defer_serving;     /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
+    int family;            /* AF_INET, AF_INET6; 0: any */
+    int flags;             /* for getaddrinfo; 0: AI_PASSIVE */
+    int backlog;           /* 0: 100; 4096 for a server of a runtime */
+    bool no_reuse_address; /* leave SO_REUSEADDR off */
+    bool reuse_port;       /* SO_REUSEPORT */
+    bool same_port;     /* with port 0: one port for all addresses, of both families, instead of one each; -EADDRINUSE
+                           if none is found that is free everywhere */
+    bool keep_alive;    /* SO_KEEPALIVE on accepted connections */
+    bool transparent;   /* IP_TRANSPARENT: take connections to addresses of others; needs CAP_NET_ADMIN */
+    bool defer_serving; /* start_serving=False: bind, but do not listen before tram_server_start_serving() */
     unsigned accept_budget; /* connections accepted in one tick, at most; 0: backlog + 1, and no more than 256 */
     /* for servers of a runtime only; TRAM_EVALUE elsewhere */
     tram_shard shard;
@@ -74,6 +77,7 @@ typedef struct tram_server_options {
     bool proxy_protocol;
     uint64_t proxy_timeout_ns; /* for the header; 0: 3 seconds; TRAM_EVALUE without `proxy_protocol`, as the next */
     bool (*proxy_trusts)(const tram_socket_address *peer);
+    tram_tcp_options tcp;  /* tram/tcp.h; of the listening sockets, and so of the connections */
     uintptr_t reserved[1]; /* must be 0 */
 } tram_server_options;
 

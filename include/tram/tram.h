@@ -42,6 +42,7 @@
 #include <tram/subprocess.h>
 #include <tram/sync.h>
 #include <tram/task.h>
+#include <tram/tcp.h>
 #include <tram/time.h>
 #include <tram/transport.h>
 #include <tram/unix.h>

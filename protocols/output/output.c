@@ -15,6 +15,8 @@
 
 #define DECIMAL_MAX 20u /* digits of 2^64 - 1 */
 #define VARINT_MAX  10u
+#define COPIED_MAX                                                                                                     \
+    1024u /* of a shared buffer: to copy it is cheaper than a piece of its own, and one more for what follows */
 
 void tram_output_begin(tram_output *output, tram_transport *transport) {
     *output = (tram_output){.transport = transport};
@@ -226,7 +228,12 @@ void tram_output_varint(tram_output *output, uint64_t value) {
 }
 
 void tram_output_buffer(tram_output *output, tram_buffer *buffer) {
-    if (output->status || !tram_buffer_size(buffer))
+    size_t size = tram_buffer_size(buffer);
+    if (size <= COPIED_MAX) {
+        tram_output_bytes(output, tram_buffer_data(buffer), size);
+        return;
+    }
+    if (output->status)
         return;
     struct write_queue chain = take_chain(output);
     if (tram__write_queue_refer(loop_of(output->transport), &chain, buffer, 0) < 0)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,8 +139,20 @@ async def cache_client(port, number):
     writer.close()
 
 
+async def memccapable(port):
+    """What memcached's own check says of the text protocol."""
+    if not shutil.which("memccapable"):
+        print("skipped: no memccapable here")
+        return
+    checked = await asyncio.create_subprocess_exec("memccapable", "-h", "127.0.0.1", "-p", str(port), "-a", "-v",
+                                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said, _ = await asyncio.wait_for(checked.communicate(), SECONDS)
+    assert checked.returncode == 0 and b"[FAIL]" not in said and b"[pass]" in said, said.decode()
+
+
 async def cache_server():
     async with Server("cache-server") as port:
+        await memccapable(port) # which flushes it
         await cache_commands(port)
         await cache_cas(port)
         await cache_large(port)

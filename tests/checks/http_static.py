@@ -5,11 +5,13 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 BUILD = os.environ.get("TRAM_BUILD_DIR", "build/release")
 SERVER = os.path.join(BUILD, "examples", "http-static-server")
@@ -144,6 +146,26 @@ def test_an_end_under_load_cuts_no_answer(server):
     asyncio.run(end_under_load(server))
 
 
+def test_who_is_slow_holds_nobody_up(server):
+    """slowhttptest: heads, bodies and readers that take their time. With TRAM_TEST_FULL until the server ends the heads,
+    after 10 s."""
+    if not shutil.which("slowhttptest"):
+        print("skipped: no slowhttptest here")
+        return
+    full = bool(os.environ.get("TRAM_TEST_FULL"))
+    kinds = {"heads": ["-H", "-l", "20" if full else "3"], "bodies": ["-B", "-l", "3"], "readers": ["-X", "-l", "3"]}
+    slow = {kind: subprocess.Popen(["slowhttptest", *how, "-c", "100", "-r", "100", "-i", "1", "-p", "3", "-u",
+                                    f"{server.url}/big.txt"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for kind, how in kinds.items()}
+    for kind, process in slow.items():
+        while process.poll() is None:
+            check(curl(f"{server.url}/big.txt") == BIG, f"a download while others have slow {kind}")
+            time.sleep(0.2)
+        said = re.sub(r"\x1b\[[\d;]*m", "", process.stdout.read())
+        check("service available:   YES" in said and "service available:   NO" not in said, f"slow {kind}: {said}")
+        check(not full or kind != "heads" or "No open connections left" in said, f"the server ends slow heads: {said}")
+
+
 def test_help():
     run = subprocess.run([SERVER, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     check(run.returncode == 0 and run.stdout.startswith("usage: ") and not run.stderr, f"--help: {run}")
@@ -159,6 +181,7 @@ with tempfile.TemporaryDirectory() as folder:
     try:
         test_what_curl_sees(started)
         test_what_sockets_see(started)
+        test_who_is_slow_holds_nobody_up(started)
         test_an_end_under_load_cuts_no_answer(started)
     finally:
         started.process.kill()

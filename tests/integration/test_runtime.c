@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -197,7 +198,7 @@ static void test_bad_options(void **state) {
     options.stack_size = 1;
     assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
     options = options_for(*state, 2);
-    options.reserved[7] = 1;
+    options.reserved[5] = 1;
     assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
     options = options_for(*state, 2);
     options.loop.backend = (tram_backend)99;
@@ -311,6 +312,70 @@ static int count_stop(tram_runtime *runtime, unsigned worker, tram_loop *loop, v
     return 0;
 }
 
+/* ---- One pool for all workers ---- */
+
+struct pool_test {
+    sem_t open;
+    _Atomic unsigned begun, submitted, refused, released;
+};
+
+static int hang(void *arg, void **ret_result) {
+    struct pool_test *test = arg;
+    (void)ret_result;
+    test->begun++;
+    while (sem_wait(&test->open))
+        continue;
+    return 0;
+}
+
+static int submit_two(tram_loop *loop, void *arg) {
+    struct pool_test *test = arg;
+    for (int i = 0; i < 2; i++) {
+        int status = tram_loop_run_in_executor(loop, NULL, hang, test, NULL, NULL);
+        test->refused += status == TRAM_ELIMIT;
+        test->submitted += status == 0;
+    }
+    return 0;
+}
+
+static void test_L_32_L_45_workers_share_one_pool(void **state) {
+    struct world *world = *state;
+    struct pool_test test = {.begun = 0};
+    sem_init(&test.open, 0, 0);
+    tram_runtime_options options = options_for(world, 2);
+    options.executor_threads = 2;
+    options.executor_limit = 1;
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 0), submit_two, &test, NULL), 0);
+    wait_for_count(&test.begun, 2); /* both threads are one worker's … */
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 1), submit_two, &test, NULL), 0);
+    wait_for_count(&test.refused, 1); /* … so that of the other's jobs one waits, and one is refused */
+    assert_int_equal(test.submitted, 3);
+    for (int i = 0; i < 3; i++)
+        sem_post(&test.open);
+    wait_for_count(&test.begun, 3);
+    tram_runtime_free(runtime);
+    sem_destroy(&test.open);
+}
+
+/* What a runtime's jobs still do at its end, they do; nobody waits for them. */
+static void test_L_34_the_end_of_a_runtime_waits_for_no_job(void **state) {
+    struct world *world = *state;
+    static struct pool_test test;
+    sem_init(&test.open, 0, 0);
+    tram_runtime_options options = options_for(world, 1);
+    options.executor_threads = 1;
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(runtime, 0), submit_two, &test, NULL), 0);
+    wait_for_count(&test.submitted, 2);
+    wait_for_count(&test.begun, 1);
+    tram_runtime_free(runtime);
+    sem_post(&test.open);
+    sem_post(&test.open);
+}
+
 static void test_failing_start_function(void **state) {
     starts = stops = 0;
     tram_runtime_options options = options_for(*state, 3);
@@ -408,6 +473,25 @@ static void test_server_on_all_workers(void **state) {
     assert_int_equal(tram_runtime_stop(runtime), 0);
     assert_int_equal(tram_runtime_join(runtime), 0);
     assert_int_equal(tram_runtime_server_close(after), 0); /* also after the end */
+    tram_runtime_free(runtime);
+}
+
+static void test_V_2_same_port_of_all_workers(void **state) {
+    struct world *world = *state;
+    const char *const hosts[] = {"127.0.0.1", "127.0.0.2", NULL};
+    const tram_server_options same = {.hosts = hosts, .same_port = true};
+    tram_runtime_options options = options_for(world, 3);
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *server;
+    tram_socket_address first, second;
+    assert_int_equal(tram_runtime_create_server(runtime, echo_factory, NULL, NULL, "0", &same, &server, NULL), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &first), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 1, &second), 0);
+    assert_int_equal(tram_socket_address_port(&first), tram_socket_address_port(&second));
+    int fd = connect_to(server);
+    assert_echoes(fd);
+    close(fd);
     tram_runtime_free(runtime);
 }
 
@@ -861,9 +945,12 @@ int main(void) {
         TEST(bad_options),
         TEST(default_workers_are_the_cpus),
         TEST(threads_of_the_workers),
+        TEST(L_32_L_45_workers_share_one_pool),
+        TEST(L_34_the_end_of_a_runtime_waits_for_no_job),
         TEST(failing_start_function),
         TEST(posts_and_a_worker_that_ends_by_itself),
         TEST(server_on_all_workers),
+        TEST(V_2_same_port_of_all_workers),
         TEST(closed_before_the_start),
         TEST(V_5_occupied_port_is_an_error_with_the_address),
         TEST(V_3_shared_with_other_runtimes_on_request),

@@ -336,6 +336,64 @@ static void test_V_2_port_0_gives_each_address_its_own_free_port(void **state) {
     server_end(world, server);
 }
 
+static void assert_one_port(tram_server *server, size_t count) {
+    assert_int_equal(tram_server_sockets(server, NULL, 0), count);
+    assert_int_not_equal(server_port(server, 0), 0);
+    for (size_t i = 1; i < count; i++)
+        assert_int_equal(server_port(server, i), server_port(server, 0));
+}
+
+static void test_V_2_same_port_is_one_for_all_addresses(void **state) {
+    struct world *world = *state;
+    const char *const hosts[] = {"127.0.0.1", "127.0.0.2", "127.0.0.3", NULL};
+    tram_server_options options = {.hosts = hosts, .same_port = true};
+    tram_server *server = server_new(world, &options);
+    assert_one_port(server, 3);
+    server_end(world, server);
+
+    /* Of both families, where there are two. */
+    const char *const both[] = {"127.0.0.1", "::1", NULL};
+    options.hosts = both;
+    server = server_new(world, &options);
+    assert_one_port(server, tram_server_sockets(server, NULL, 0));
+    server_end(world, server);
+}
+
+static unsigned binds, busy_from, busy_to;
+
+static int bind_busy(int fd, const struct sockaddr *address, socklen_t size) {
+    binds++;
+    if (binds < busy_from || binds >= busy_to)
+        return tram__sys.bind(fd, address, size);
+    errno = EADDRINUSE;
+    return -1;
+}
+
+/* A port that is taken at another address: others are tried, but not for ever. */
+static void test_V_2_same_port_tries_others(void **state) {
+    struct world *world = *state;
+    const char *const hosts[] = {"127.0.0.1", "127.0.0.2", "127.0.0.3", NULL};
+    tram_server_options options = {.hosts = hosts, .same_port = true};
+    tram_future *future;
+    use_fake(world);
+    fake.bind = bind_busy;
+    binds = 0, busy_from = 3, busy_to = 4;
+    tram_server *server = server_new(world, &options);
+    assert_one_port(server, 3);
+    assert_int_equal(binds, 6);
+    server_end(world, server);
+
+    for (int kept = 0; kept < 2; kept++) { /* a port that was asked for is not another */
+        options.same_port = kept == 0;
+        binds = 0, busy_from = 1, busy_to = 1000000;
+        assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, NULL, "0", &options, &future),
+                         0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), -EADDRINUSE);
+        tram_future_release(future);
+        assert_int_equal(binds, 1);
+    }
+}
+
 static void test_V_3_options_of_the_sockets(void **state) {
     struct world *world = *state;
     tram_server *server = server_new(world, NULL);
@@ -1431,6 +1489,128 @@ static void test_X_1_out_of_memory_at_every_place(void **state) {
     fail_msg("never had enough memory");
 }
 
+/* ---- Options of TCP ---- */
+
+#define MS     UINT64_C(1000000)
+#define SECOND (1000 * MS)
+
+static const tram_tcp_options tcp_wishes = {.keep_alive_idle_ns = 90 * SECOND + 1,
+                                            .keep_alive_interval_ns = 7 * SECOND,
+                                            .keep_alive_probes = 3,
+                                            .traffic_class = 0xb8,
+                                            .user_timeout_ns = 20 * SECOND + 1};
+
+static void assert_has_wishes(int fd, bool ipv6) {
+    assert_int_equal(int_option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(int_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 91);
+    assert_int_equal(int_option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 7);
+    assert_int_equal(int_option(fd, IPPROTO_TCP, TCP_KEEPCNT), 3);
+    assert_int_equal(int_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 20001);
+    assert_int_equal(ipv6 ? int_option(fd, IPPROTO_IPV6, IPV6_TCLASS) : int_option(fd, IPPROTO_IP, IP_TOS), 0xb8);
+}
+
+static int transport_fd(tram_transport *transport) {
+    const tram_socket *socket = tram_transport_get_extra_info(transport, "socket", NULL);
+    return socket->fd;
+}
+
+static void test_V_3_C_17_tcp_options_are_set_on_both_sides(void **state) {
+    struct world *world = *state;
+    const char *const hosts[] = {"127.0.0.1", "::1", NULL};
+    tram_server_options options = {.hosts = hosts, .same_port = true, .tcp = tcp_wishes};
+    options.tcp.fast_open = 5;
+    tram_server *server = server_new(world, &options);
+    size_t count = tram_server_sockets(server, NULL, 0); /* one where there is no IPv6 */
+    char port[8];
+    snprintf(port, sizeof port, "%u", server_port(server, 0));
+    int fd = connect_to(server);
+    run_until_traced(world, "made");
+    assert_has_wishes(transport_fd(world_last_recorder(world)->base.transport), false);
+    close(fd);
+    for (size_t i = 0; i < count; i++) {
+        assert_has_wishes(socket_fd(server, i), i);
+        assert_int_equal(int_option(socket_fd(server, i), IPPROTO_TCP, TCP_FASTOPEN), 5);
+        const tram_connection_options client = {.tcp = tcp_wishes};
+        tram_future *future;
+        assert_int_equal(
+            tram_loop_create_connection(world->loop, recorder_factory, world, hosts[i], port, &client, &future), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        tram_transport *transport = tram_future_transport(future);
+        assert_has_wishes(transport_fd(transport), i);
+        tram_transport_abort(transport);
+        tram_future_release(future);
+    }
+    server_end(world, server);
+}
+
+static void test_V_3_C_17_tcp_options_of_given_sockets(void **state) {
+    struct world *world = *state;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), pair[2];
+    tram_server_options options = {.sock = &fd, .tcp = tcp_wishes};
+    tram_server *server = server_new(world, &options);
+    assert_has_wishes(fd, false);
+    server_end(world, server);
+
+    /* They are of TCP only. */
+    tram_future *future;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    const tram_connection_options client = {.sock = &pair[0], .tcp = {.user_timeout_ns = 1}};
+    int status = tram_loop_create_connection(world->loop, recorder_factory, world, NULL, NULL, &client, &future);
+    assert_true(status == -EOPNOTSUPP || status == -ENOPROTOOPT);
+    options.sock = &pair[1];
+    options.tcp = (tram_tcp_options){.keep_alive_probes = 1};
+    status = tram_loop_create_server(world->loop, recorder_factory, world, NULL, NULL, &options, &future);
+    assert_true(status == -EOPNOTSUPP || status == -ENOPROTOOPT);
+    close(pair[0]); /* they stayed ours */
+    close(pair[1]);
+}
+
+static void test_V_3_C_17_what_no_system_has_is_a_bad_option(void **state) {
+    static const tram_tcp_options list[] = {{.keep_alive_idle_ns = 32767 * SECOND + 1},
+                                            {.keep_alive_interval_ns = UINT64_MAX},
+                                            {.keep_alive_probes = 128},
+                                            {.traffic_class = 256},
+                                            {.user_timeout_ns = (UINT64_C(1) << 31) * MS},
+                                            {.fast_open = 65536},
+                                            {.reserved = {1}}};
+    struct world *world = *state;
+    tram_future *future;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        const tram_server_options server = {.tcp = list[i]};
+        const tram_connection_options client = {.tcp = list[i]};
+        assert_int_equal(
+            tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", &server, &future),
+            TRAM_EVALUE);
+        assert_int_equal(
+            tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "1", &client, &future),
+            TRAM_EVALUE);
+    }
+    const tram_connection_options client = {.tcp = {.fast_open = 1}};
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "1", &client, &future),
+        TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "fast_open");
+}
+
+static void test_V_3_C_17_a_refused_tcp_option_is_an_error(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    fail_level = IPPROTO_TCP;
+    fail_option = TCP_USER_TIMEOUT;
+    const tram_server_options server = {.tcp = tcp_wishes};
+    const tram_connection_options client = {.tcp = tcp_wishes};
+    for (int i = 0; i < 2; i++) {
+        tram_future *future;
+        int status =
+            i ? tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", &server, &future)
+              : tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "1", &client, &future);
+        assert_int_equal(status, 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ENOPROTOOPT);
+        assert_string_equal(tram_future_error(future)->operation, "setsockopt");
+        tram_future_release(future);
+    }
+}
+
 #define TEST(name)  cmocka_unit_test_setup_teardown(test_##name, world_setup, world_teardown)
 #define DEBUG(name) cmocka_unit_test_setup_teardown(test_##name, world_setup_debug, world_teardown)
 
@@ -1439,6 +1619,12 @@ int main(void) {
         TEST(V_1_no_host_means_all_interfaces),
         TEST(V_1_several_hosts_each_address_once_in_order),
         TEST(V_2_port_0_gives_each_address_its_own_free_port),
+        TEST(V_2_same_port_is_one_for_all_addresses),
+        TEST(V_2_same_port_tries_others),
+        TEST(V_3_C_17_tcp_options_are_set_on_both_sides),
+        TEST(V_3_C_17_tcp_options_of_given_sockets),
+        TEST(V_3_C_17_what_no_system_has_is_a_bad_option),
+        TEST(V_3_C_17_a_refused_tcp_option_is_an_error),
         TEST(V_3_options_of_the_sockets),
         TEST(V_3_reuse_port_unsupported_is_a_bad_value),
         TEST(V_4_ipv6_listeners_leave_ipv4_alone),

@@ -249,6 +249,48 @@ static void test_jobs_of_one_thread_run_in_order(void **state) {
     await_no_threads("one");
 }
 
+/* Two threads, and room for `waiting`. */
+static void check_limit(struct world *world, tram_executor *executor, struct gate *gate, int waiting) {
+    tram_future *futures[8], *refused;
+    assert_int_equal(tram_executor_set_limit(executor, (size_t)waiting), 0);
+    for (int i = 0; i < 2 + waiting; i++)
+        futures[i] = submit(world, executor, pass_gate, gate);
+    assert_int_equal(tram_loop_run_in_executor(world->loop, executor, pass_gate, gate, count_discard, &refused),
+                     TRAM_ELIMIT);
+    /* A cancelled job, and one that is done, have made room when that is known. */
+    if (waiting) {
+        assert_int_equal(tram_future_cancel(futures[1 + waiting]), 1);
+        tram_future_release(futures[1 + waiting]);
+        futures[1 + waiting] = submit(world, executor, pass_gate, gate);
+    }
+    sem_post(&gate->open);
+    while (!tram_future_done(futures[0]) && !tram_future_done(futures[1]))
+        run_ticks(world, 1);
+    futures[2 + waiting] = submit(world, executor, pass_gate, gate);
+    assert_int_equal(tram_loop_run_in_executor(world->loop, executor, pass_gate, gate, count_discard, &refused),
+                     TRAM_ELIMIT);
+    for (int i = 0; i < 2 + waiting; i++)
+        sem_post(&gate->open);
+    for (int i = 0; i < 3 + waiting; i++)
+        finish(world, futures[i]);
+}
+
+static void test_L_45_a_job_beyond_the_limit_is_refused(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    gate_init(&gate);
+    tram_executor *executor;
+    assert_int_equal(tram_executor_new(2, "two", &executor), 0);
+    check_limit(world, executor, &gate, 3);
+    assert_int_equal(gate.discards, 1); /* of the cancelled one: those that are refused stay the caller's */
+    check_limit(world, executor, &gate, 0);
+    assert_int_equal(gate.discards, 1);
+    assert_int_equal(tram_executor_set_limit(NULL, 1), TRAM_EVALUE);
+    tram_executor_free(executor);
+    await_no_threads("two");
+    gate_fini(&gate);
+}
+
 static void test_a_job_may_go_without_a_future(void **state) {
     struct world *world = *state;
     struct gate gate;
@@ -763,6 +805,7 @@ int main(void) {
         TEST(test_L_32_a_failing_job_fails_its_future),
         TEST(test_L_32_the_default_pool_grows_on_demand_to_its_limit),
         TEST(test_jobs_of_one_thread_run_in_order),
+        TEST(test_L_45_a_job_beyond_the_limit_is_refused),
         TEST(test_a_job_may_go_without_a_future),
         TEST(test_freeing_an_executor_runs_what_is_queued),
         TEST(test_a_future_may_outlive_its_executor),

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <semaphore.h>
 
 #include "core/loop/loop.h"
@@ -179,7 +180,69 @@ static int answer_quickly(void *arg, void **ret_result) {
     return 0;
 }
 
-static void test_stuck_lookups_leave_threads_for_other_jobs(void **state) {
+static int hang(void *arg, void **ret_result) {
+    (void)ret_result;
+    sem_post(&entered);
+    while (sem_wait(arg))
+        continue;
+    return 0;
+}
+
+/* Of a pool of one thread, too. */
+static void test_L_35_stuck_jobs_leave_threads_for_lookups(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    tram_future *jobs[3];
+    sem_t open;
+    sem_init(&open, 0, 0);
+    assert_int_equal(tram_executor_new(1, "one", &executor), 0);
+    assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, hang, &open, NULL, &jobs[i]), 0);
+    sem_wait(&entered);
+    for (int i = 0; i < 10; i++) {
+        tram_future *lookup = ask(world, "quick.test", NULL, NULL);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, lookup), 0);
+        tram_future_release(lookup);
+    }
+    for (int i = 0; i < 3; i++)
+        sem_post(&open);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tram_loop_run_until_complete(world->loop, jobs[i]), 0);
+        tram_future_release(jobs[i]);
+    }
+    world_reopen(world);
+    tram_executor_free(executor);
+    sem_destroy(&open);
+}
+
+static int tell_thread(void *arg, void **ret_result) {
+    (void)ret_result;
+    *(pthread_t *)arg = pthread_self();
+    return 0;
+}
+
+/* Whoever makes a pool of one thread has work that must not meet another. */
+static void test_L_35_lookups_take_no_thread_of_a_job(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    pthread_t threads[20];
+    assert_int_equal(tram_executor_new(1, "one", &executor), 0);
+    assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
+    for (size_t i = 0; i < 20; i++) {
+        tram_future *lookup = ask(world, "quick.test", NULL, NULL), *job;
+        assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, tell_thread, &threads[i], NULL, &job), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, job), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, lookup), 0);
+        tram_future_release(job);
+        tram_future_release(lookup);
+        assert_true(pthread_equal(threads[i], threads[0]));
+    }
+    world_reopen(world);
+    tram_executor_free(executor);
+}
+
+static void test_L_35_stuck_lookups_leave_threads_for_other_jobs(void **state) {
     struct world *world = *state;
     tram_future *lookups[40], *job;
     for (int i = 0; i < 40; i++)
@@ -274,7 +337,9 @@ int main(void) {
         TEST(test_L_38_an_interrupted_lookup_is_asked_again),
         TEST(test_asking_for_nothing_is_the_resolvers_error),
         TEST(test_X_3_a_cancelled_lookup_drops_its_answer),
-        TEST(test_stuck_lookups_leave_threads_for_other_jobs),
+        TEST(test_L_35_stuck_jobs_leave_threads_for_lookups),
+        TEST(test_L_35_lookups_take_no_thread_of_a_job),
+        TEST(test_L_35_stuck_lookups_leave_threads_for_other_jobs),
         TEST(test_L_35_addresses_have_names),
         TEST(test_getnameinfo_refuses_what_is_no_address),
         TEST(test_without_memory_nothing_is_asked),

@@ -280,10 +280,59 @@ static void test_the_log_may_go_to_standard_error(void **state) {
     tram_log_to_stderr(NULL, (tram_log_level)(TRAM_LOG_ERROR + 1), "a fourth");
     dup2(saved, STDERR_FILENO);
     close(saved);
-    char text[100] = "";
+    char text[400] = "", thread[16];
     assert_true(read(pipe_fds[0], text, sizeof text - 1) > 0);
-    assert_string_equal(text, "tram: warning: a line\ntram: error: another\ntram: debug: a third\ntram: a fourth\n");
     close(pipe_fds[0]);
+    pthread_getname_np(pthread_self(), thread, sizeof thread);
+    static const char *const wanted[] = {"warning: a line", "error: another", "debug: a third", "a fourth"};
+    char *rest = text;
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        int year, month, day, hour, minute, second, ms, end = 0;
+        char *line = strsep(&rest, "\n"), expected[80];
+        assert_int_equal(
+            sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute, &second, &ms, &end), 7);
+        assert_int_equal(end, 24);
+        struct tm parts = {.tm_year = year - 1900,
+                           .tm_mon = month - 1,
+                           .tm_mday = day,
+                           .tm_hour = hour,
+                           .tm_min = minute,
+                           .tm_sec = second};
+        assert_true(timegm(&parts) <= time(NULL) && timegm(&parts) > time(NULL) - 60);
+        snprintf(expected, sizeof expected, " %s %s", thread, wanted[i]);
+        assert_string_equal(line + end, expected);
+    }
+    assert_string_equal(rest, "");
+}
+
+struct two_loops {
+    tram_loop *outer, *inner;
+    int lines;
+};
+
+static void log_of_two(void *arg, tram_log_level level, const char *line) {
+    struct two_loops *loops = arg;
+    bool outer = strcmp(line, "outer") == 0;
+    loops->lines++;
+    assert_ptr_equal(tram_log_loop(), outer ? loops->outer : loops->inner);
+    if (outer)
+        tram__log(loops->inner, level, "inner");
+    assert_ptr_equal(tram_log_loop(), outer ? loops->outer : loops->inner);
+}
+
+static void test_a_log_function_knows_the_loop(void **state) {
+    struct world *world = *state;
+    struct two_loops loops = {.lines = 0};
+    tram_loop_options options = world->options;
+    options.log = log_of_two;
+    options.log_arg = &loops;
+    assert_int_equal(tram_loop_new(&options, &loops.outer), 0);
+    assert_int_equal(tram_loop_new(&options, &loops.inner), 0);
+    tram__log(loops.outer, TRAM_LOG_WARNING, "outer");
+    assert_int_equal(loops.lines, 2);
+    assert_null(tram_log_loop());
+    tram_loop_free(loops.inner);
+    tram_loop_free(loops.outer);
 }
 
 #define TEST(name)         cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -308,6 +357,7 @@ int main(void) {
         TEST(test_functions_are_named_or_placed),
         TEST(test_nothing_is_written_without_a_log_function),
         TEST(test_the_log_may_go_to_standard_error),
+        TEST(test_a_log_function_knows_the_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 #include "transports/proxy/header_layer.h"
 #include "transports/socket/lookup.h"
 #include "transports/socket/socket.h"
+#include "transports/socket/tcp.h"
 #include "transports/stream/stream.h"
 #include <tram/connection.h>
 
@@ -55,6 +56,7 @@ struct connector {
     bool all_errors;
     bool keep_alive;
     bool transparent;
+    tram_tcp_options tcp;
     bool not_ours;      /* the socket is not closed whatever happens */
     bool out_of_memory; /* a failure could not be kept */
     int interleave;
@@ -453,6 +455,12 @@ static bool begin_attempt(struct connector *connector, size_t index) {
     int on = 1;
     if (connector->keep_alive)
         sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    int set = tram__tcp_set(sys, fd, &connector->tcp);
+    if (set) {
+        note_address(connector, index, set, "setsockopt", &candidate->address);
+        sys->close(fd);
+        return false;
+    }
     if (connector->transparent && tram__socket_set_transparent(sys, fd, family) < 0) {
         note_address(connector, index, -errno, "IP_TRANSPARENT", &candidate->address);
         sys->close(fd);
@@ -626,6 +634,9 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
         return "not_ours";
     if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
         return "proxy_header";
+    wrong = tram__tcp_wrong_option(&options->tcp, false);
+    if (wrong)
+        return wrong;
     return reserved_used(options) ? "reserved" : NULL;
 }
 
@@ -643,6 +654,8 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
                          const struct socket_wishes *wishes, tram_future **ret_future) {
     struct connector *connector;
     int status = tram__socket_take(loop, fd, SOCK_STREAM);
+    if (!status && wishes->tcp)
+        status = tram__tcp_set(loop->sys, fd, wishes->tcp);
     if (!status)
         status = connector_new(loop, factory, arg, ret_future, &connector);
     if (!status) {
@@ -698,6 +711,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
         .discard = options->discard,
         .keep_alive = options->keep_alive,
         .not_ours = options->not_ours,
+        .tcp = &options->tcp,
         .tls = tls_wishes_of(host, options),
         .proxy_header = options->proxy_header,
     };
@@ -714,6 +728,7 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->all_errors = options->all_errors;
     connector->keep_alive = options->keep_alive;
     connector->transparent = options->transparent;
+    connector->tcp = options->tcp;
     connector->discard = options->discard;
     status = look_up(connector, host, port, options);
     if (!status)

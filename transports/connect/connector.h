@@ -12,6 +12,7 @@ struct socket_wishes {
     tram_discard discard; /* of the factory's argument, if the call succeeds */
     bool keep_alive;
     bool not_ours;
+    const tram_tcp_options *tcp;                  /* checked already; NULL: none */
     struct tls_wishes tls;                        /* checked already */
     const struct tram_proxy_header *proxy_header; /* the same; NULL: none */
     tram_detached *detached; /* whose descriptor it is: the rest of it goes along; NULL: nobody's */

@@ -7,6 +7,7 @@
 
 #include "core/base/invalid.h"
 #include "transports/socket/socket.h"
+#include "transports/socket/tcp.h"
 
 static void creation_cancel(tram_future *future);
 static void creation_destroy(tram_future *future);
@@ -196,6 +197,8 @@ const char *tram__server_wrong_option(const char *host, const char *port, const 
     if (tram__limits_check(options->limits))
         return tram_wrong_option();
     const char *wrong = tram__server_wrong_layers(options);
+    if (!wrong)
+        wrong = tram__tcp_wrong_option(&options->tcp, true);
     if (wrong)
         return wrong;
     return reserved_used(options) ? "reserved" : NULL;
@@ -265,6 +268,8 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
         if (!status && by_source && tram__socket_check_unix(loop->sys, sockets[i]) == 0)
             status = tram__invalid("max_per_source"); /* it has no sources */
+        if (!status)
+            status = tram__tcp_set(loop->sys, sockets[i], &options->tcp);
     }
     if (status)
         return status;

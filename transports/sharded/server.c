@@ -16,6 +16,7 @@
 #include "transports/socket/lookup.h"
 #include "transports/socket/reuseport.h"
 #include "transports/socket/socket.h"
+#include "transports/socket/tcp.h"
 
 /* ---- The shards ---- */
 
@@ -343,7 +344,12 @@ static tram_runtime_server *server_alloc(tram_runtime *runtime, tram_protocol_fa
 }
 
 static int use_sockets(tram_runtime_server *server, const struct listen_target *target, struct kept_error *ret_error) {
-    int status = tram__runtime_server_use(server, target->sockets, target->socket_count, ret_error);
+    int status = 0;
+    for (size_t i = 0; i < target->socket_count && !status; i++)
+        status = plain_error(
+            ret_error, tram__tcp_set(runtime_sys(server->shards.runtime), target->sockets[i], &server->options.tcp));
+    if (!status)
+        status = tram__runtime_server_use(server, target->sockets, target->socket_count, ret_error);
     if (!status)
         status = listen_on_all(server, ret_error);
     if (status) {

@@ -14,7 +14,8 @@ enum port_sharing {
 
 /*
  * Opens and binds a socket for every address, in order (V-3 to V-5): `fds` has room for all of them, `ret_count` says
- * how many there are; the rest is -1. Of the options no_reuse_address and transparent are looked at. On failure a code
+ * how many there are; the rest is -1. Of the options no_reuse_address, transparent,
+ * same_port and tcp are looked at. On failure a code
  * with everything closed again, and `ret_error` filled.
  */
 int tram__listeners_open(const struct sys *sys, const struct address_list *list, const tram_server_options *options,
