@@ -631,9 +631,10 @@ static int open_executor(tram_runtime *runtime) {
 
 /* Waits for no job (L-34): those that run have the pool until they are done. */
 static void close_executor(tram_runtime *runtime) {
-    if (!runtime->executor || tram__threads_forked(runtime->executor))
-        return; /* in a child maybe with a lock that one of its threads held */
-    tram__threads_abandon(runtime->executor);
+    if (!runtime->executor)
+        return;
+    if (!tram__threads_forked(runtime->executor)) /* else a thread that is not here may have its lock */
+        tram__threads_abandon(runtime->executor);
     tram__threads_release(runtime->executor);
 }
 
