@@ -439,7 +439,7 @@ static void moves_within(struct world *world, enum carrier carrier, unsigned dep
         for (unsigned depth = 1; depth <= 2; depth++)                                                                  \
     scene(*state, carrier, depth)
 
-static void test_Y_1_Y_7_a_connection_moves_with_its_layers(void **state) {
+static void test_Y_1_Y_3_Y_7_a_connection_moves_with_its_layers(void **state) {
     EACH_SOCKET(moves_within);
 }
 
@@ -794,7 +794,7 @@ int main(void) {
         TEST(detach_in_any_callback_hands_over_what_is_unread),
         TEST(a_server_does_not_wait_for_what_was_detached),
         TEST(what_cannot_be_detached),
-        TEST(Y_1_Y_7_a_connection_moves_with_its_layers),
+        TEST(Y_1_Y_3_Y_7_a_connection_moves_with_its_layers),
         TEST(Y_1_Y_3_what_is_held_moves_along),
         TEST(Y_1_marks_limits_and_the_end_of_writing_move_along),
         TEST(Y_1_a_hard_limit_holds_where_the_connection_went),
