@@ -19,10 +19,20 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count);
 
 /* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
  */
-static inline void loop_ready(tram_loop *loop, struct ready *ready) {
+static inline void loop_place_ready(tram_loop *loop) {
     if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
         tram__loop_place_mail(loop);
+}
+
+static inline void loop_ready(tram_loop *loop, struct ready *ready) {
+    loop_place_ready(loop);
     list_append(&loop->ready, &ready->link);
+}
+
+/* The same for all of a list, which is empty then. */
+static inline void loop_ready_all(tram_loop *loop, struct list *list) {
+    loop_place_ready(loop);
+    list_move_all(list, &loop->ready);
 }
 
 /* Around a callback: when it began if callbacks are timed, else 0; and what it was, should it have been slow (L-30). */

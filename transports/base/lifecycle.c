@@ -352,7 +352,7 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
         return;
     if (creator->state == FUTURE_PENDING) {
         transport->holds++;
-        creator->let_go = value_let_go;
+        tram__future_holds_value(creator, value_let_go);
         tram__future_finish(creator, transport);
     }
     tram_future_release(creator);
