@@ -301,7 +301,7 @@ static bool input_drained(struct worker *worker) {
  * Nothing is left to do here but what connections of other workers want. As long as it is not known that there are any,
  * calls that were posted wait: there may be many, and a stop does not wait behind them.
  */
-static void wait_for_others(struct worker *worker, enum worker_phase wanted) {
+static void wait_for_others(struct worker *worker, enum worker_life wanted) {
     tram_loop *loop = worker->loop;
     const struct timespec pause = {.tv_nsec = 100000};
     bool serves = loop->stats.connections_now || all_reached(worker, wanted);
