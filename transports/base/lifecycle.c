@@ -1,6 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
+#include "transports/base/lifecycle.h"
 #include "transports/base/entering.h"
-#include "transports/base/life.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -117,7 +117,7 @@ __attribute__((noinline)) static void lose_with_error(tram_transport *transport)
 static void call_lost(tram_transport *transport) {
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   transport->end.code ? tram_error_text(transport->end.code) : "clean end");
@@ -141,7 +141,7 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
-    life_move(transport, MOVE_END);
+    transport_move(transport, MOVE_END);
     if (unlikely(transport->flags & T_WRITE_FAILED))
         list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
     else
@@ -166,7 +166,7 @@ static tram_protocol *undo(tram_transport *transport) {
         stop_io(transport);
     if (transport->flags & T_LAYERED)
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     transport_kind_of(transport)->drop_queue(transport);
     fail_creator(transport);
     return finish(transport);
@@ -198,7 +198,7 @@ static void queue_lost(tram_transport *transport) {
 void tram__transport_detach_io(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
     stop_io(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     fail_creator(transport);
@@ -359,7 +359,7 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
 }
 
 ALWAYS_INLINE static void made(tram_transport *transport) {
-    life_move(transport, MOVE_MADE);
+    transport_move(transport, MOVE_MADE);
     uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);
