@@ -934,7 +934,7 @@ static void test_C_18_each_wait_is_logged(void **state) {
     char expected[128];
     assert_fails(world, create(world, "127.0.0.1", own_port, &options), -ECONNREFUSED);
     assert_int_equal(world->warnings, 2);
-    snprintf(expected, sizeof expected, "connecting is tried again in 0.0 s: connect 127.0.0.1:%u: Connection refused",
+    snprintf(expected, sizeof expected, "connecting is tried again in 0.00 s: connect 127.0.0.1:%u: Connection refused",
              own_port);
     assert_non_null(strstr(world->log, expected));
 }

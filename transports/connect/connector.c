@@ -230,7 +230,7 @@ static void fail_try(struct connector *connector, const tram_error *error) {
     tram__lookup_end(&connector->local);
     connector->lookups = 0;
     /* At last, since a log function may cancel the operation. */
-    tram__log(loop, TRAM_LOG_WARNING, "connecting is tried again in %.1f s: %s", (double)delay_ns * 1e-9,
+    tram__log(loop, TRAM_LOG_WARNING, "connecting is tried again in %.2f s: %s", (double)delay_ns * 1e-9,
               error->detail ? error->detail : tram_error_text(error->code));
 }
 
