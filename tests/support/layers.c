@@ -468,13 +468,27 @@ void channel_open(struct channel *channel, struct world *world, enum carrier car
     }
 }
 
+static void push_codecs(struct channel *channel) {
+    channel->first_codec = push(channel, channel->first, &codec_kind);
+    channel->second_codec = push(channel, channel->second, &codec_kind);
+}
+
+void (*channel_overlay)(struct channel *channel) = push_codecs;
+
+void channel_begin(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth) {
+    channel_open_bare(channel, world, carrier, recorder_new(world, "a"), recorder_new(world, "b"));
+    channel->depth = depth;
+    for (unsigned i = 0; i < depth; i++)
+        channel_overlay(channel);
+}
+
 static bool both_made(void *arg) {
     const struct channel *channel = arg;
     return channel->a->made && channel->b->made;
 }
 
 void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth) {
-    channel_open(channel, world, carrier, depth, &codec_kind);
+    channel_begin(channel, world, carrier, depth);
     run_until_true(world, both_made, channel);
     run_to_rest(world);
     world->trace[0] = '\0';

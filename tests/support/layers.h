@@ -55,6 +55,13 @@ extern const struct layer_kind codec_whole_kind; /* without, and it stays on its
 
 struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live);
 
+/*
+ * What channel_begin() lays over carriers: codecs, unless a test has set something else (TLS: support/tls/overlay.h).
+ * Puts one more layer on each end.
+ */
+struct channel;
+extern void (*channel_overlay)(struct channel *channel);
+
 /* ---- Connections ---- */
 
 enum carrier {
@@ -73,7 +80,7 @@ struct channel {
     unsigned depth;
     struct recorder *a, *b;
     tram_transport *first, *second;
-    struct codec *first_codec, *second_codec; /* the top ones */
+    struct codec *first_codec, *second_codec; /* the top ones; NULL: other layers */
     unsigned live;                            /* layers */
     unsigned below;                           /* transports and layers that carry the two, of custom transports */
 };
@@ -85,6 +92,9 @@ void channel_open_bare(struct channel *channel, struct world *world, enum carrie
 /* With them. */
 void channel_open(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth,
                   const struct layer_kind *kind);
+
+/* With channel_overlay's. */
+void channel_begin(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);
 
 /* The same, when connection_made of both is behind it; the trace is empty. */
 void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);

@@ -180,6 +180,7 @@ struct recorder {
     const void *lost_user;
     bool heap;           /* freed in released */
     ptrdiff_t size_hint; /* the last one that get_buffer was given */
+    bool takes_hints;    /* else only -1 is */
     size_t datagrams;    /* how many came */
     bool has_peer;       /* the last one had a sender */
     tram_socket_address peer;

@@ -96,6 +96,10 @@ static bool may_read(const struct layer *layer) {
     return tram__tls_engine_may_read(&((const struct tls_layer *)layer)->engine);
 }
 
+static size_t pending(const struct layer *layer) {
+    return tram__tls_engine_pending(&((const struct tls_layer *)layer)->engine);
+}
+
 static ssize_t read_layer(struct layer *layer, void *memory, size_t size) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_failure failure;
@@ -212,6 +216,7 @@ const struct layer_kind tram__tls_layer_kind = {
     .start = start,
     .started = started,
     .may_read = may_read,
+    .pending = pending,
     .read = read_layer,
     .write = write_layer,
     .shutdown = shut_down,
@@ -228,6 +233,7 @@ static const struct layer_kind half_closing_kind = {
     .start = start,
     .started = started,
     .may_read = may_read,
+    .pending = pending,
     .read = read_layer,
     .write = write_layer,
     .write_eof = write_eof,
