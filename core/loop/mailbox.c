@@ -317,8 +317,10 @@ static void wake_sleeper(struct mailbox *mailbox) {
     PROBE1(mailbox_wakeup, mailbox);
     int saved = errno;
     uint64_t one = 1;
-    while (tram__sys.write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
-        continue;
+    ssize_t written;
+    do
+        written = tram__sys.write(mailbox->eventfd, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
     errno = saved; /* signal handlers call this */
 }
 
@@ -405,8 +407,10 @@ bool tram__mailbox_sleep(struct mailbox *mailbox) {
 
 void tram__mailbox_drain_wakeup(struct mailbox *mailbox, const struct sys *sys) {
     uint64_t count;
-    while (sys->read(mailbox->eventfd, &count, sizeof count) < 0 && errno == EINTR)
-        continue;
+    ssize_t size;
+    do
+        size = sys->read(mailbox->eventfd, &count, sizeof count);
+    while (size < 0 && errno == EINTR);
 }
 
 static void take(struct mailbox *mailbox) {

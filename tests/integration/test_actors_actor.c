@@ -384,6 +384,42 @@ static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
     assert_int_equal(a.reason, -EIO);
 }
 
+static void test_N_12_a_monitor_beside_a_link_leaves_it(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    tram_address to_b = start_tied(world, &a, &simple_ops, &b, tram_actor_link, tram_actor_monitor);
+    (void)to_b;
+    tram_actor_stop(&b.actor, -EIO);
+    run_to_rest(world);
+    assert_true(a.stopped); /* as one that is linked and has no actor_ended does */
+    assert_int_equal(a.reason, -EIO);
+    world->trace[0] = '\0';
+}
+
+static void test_N_12_links_that_ended_take_no_memory(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &whole_ops);
+    tram_address to_b = start(world, &b, "b", &whole_ops);
+    size_t before = 0;
+    for (unsigned round = 0; round < 500; round++) {
+        assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+        assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+        run_ticks(world, 3);
+        assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
+        assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
+        run_ticks(world, 3);
+        if (round == 5)
+            before = world->live_bytes;
+    }
+    assert_int_equal(world->live_bytes, before);
+    tram_actor_stop(&a.actor, 0);
+    tram_actor_stop(&b.actor, 0);
+    run_to_rest(world);
+    assert_true(a.stopped && b.stopped);
+    world->trace[0] = '\0';
+}
+
 static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
     struct world *world = *state;
     struct tested a, b;
@@ -447,6 +483,8 @@ int main(void) {
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
+        CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
+        CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
         CASE(test_X_1_actors_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),

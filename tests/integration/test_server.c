@@ -728,6 +728,7 @@ static void test_L_37_unknown_host_is_a_resolver_error(void **state) {
 /* ---- Accepting ---- */
 
 static void test_V_9_accepts_backlog_plus_one_per_tick(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     use_fake(world);
     tram_server_options options = {.backlog = 4};
@@ -788,6 +789,7 @@ static void test_W_6_dropped_answers_make_one_line_for_each_peer(void **state) {
 
 /* And never more than 256, so that others have their turn. */
 static void test_V_9_accepts_at_most_256_per_tick(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     use_fake(world);
     tram_server_options options = {.backlog = 1000};
