@@ -133,6 +133,10 @@ bool tram_stream_writer_is_closing(const tram_stream_writer *writer) {
     return writer->lost || (writer->transport && tram_transport_is_closing(writer->transport));
 }
 
+tram_stream_reader *tram_stream_writer_reader(tram_stream_writer *writer) {
+    return &stream_of_writer(writer)->reader;
+}
+
 tram_transport *tram_stream_writer_transport(const tram_stream_writer *writer) {
     return writer->transport;
 }
