@@ -10,8 +10,6 @@
 #include "core/loop/types.h"
 #include <tram/loop.h>
 
-/* Puts the mail that waits into the ready queue. */
-void tram__loop_place_mail(tram_loop *loop);
 /* How much of the mail this tick runs behind its ready queue. */
 uint32_t tram__loop_plan_mail(tram_loop *loop);
 /* Runs as many as were planned. */
@@ -19,19 +17,20 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count);
 
 /* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
  */
-static inline void loop_place_ready(tram_loop *loop) {
-    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
-        tram__loop_place_mail(loop);
-}
+void tram__loop_ready_outside(tram_loop *loop, struct ready *ready);
 
+/* Runs in the next tick. */
 static inline void loop_ready(tram_loop *loop, struct ready *ready) {
-    loop_place_ready(loop);
-    list_append(&loop->ready, &ready->link);
+    if (likely(loop->in_tick))
+        list_append(&loop->ready, &ready->link);
+    else
+        tram__loop_ready_outside(loop, ready);
 }
 
 /* The same for all of a list, which is empty then. */
 static inline void loop_ready_all(tram_loop *loop, struct list *list) {
-    loop_place_ready(loop);
+    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
+        tram__loop_place_mail(loop);
     list_move_all(list, &loop->ready);
 }
 

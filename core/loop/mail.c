@@ -50,7 +50,8 @@ static void run_marker(tram_loop *loop, struct ready *ready) {
         tram__loop_run_mail(loop, count);
 }
 
-void tram__loop_place_mail(tram_loop *loop) {
+/* Puts the mail that waits into the ready queue. */
+static void place_mail(tram_loop *loop) {
     if (loop->mail_placed >= loop->mail_limit)
         return;
     struct mail_marker *marker = memory_get(&loop->allocator, sizeof *marker);
@@ -61,6 +62,12 @@ void tram__loop_place_mail(tram_loop *loop) {
     marker->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
     loop->mail_placed += marker->count;
     list_append(&loop->ready, &marker->ready.link);
+}
+
+void tram__loop_ready_outside(tram_loop *loop, struct ready *ready) {
+    if (!mailbox_empty(loop->mailbox))
+        place_mail(loop);
+    list_append(&loop->ready, &ready->link);
 }
 
 uint32_t tram__loop_plan_mail(tram_loop *loop) {

@@ -456,6 +456,19 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
     close(wire.peer);
 }
 
+static void test_L_41_a_channel_of_the_parents(void **state) {
+    struct world *world = *state;
+    tram_channel *channel;
+    assert_int_equal(tram_channel_new(world->loop, 1, NULL, &channel), 0);
+    pid_t child = fork_timed();
+    if (child == 0)
+        _exit(tram_channel_try_send(channel, "x") == -ECHILD && tram_channel_close(channel) == -ECHILD ? 0 : 1);
+    assert_child(child, 0);
+    assert_int_equal(tram_channel_try_send(channel, "x"), 0); /* the parent's has room still */
+    assert_int_equal(tram_channel_close(channel), 0);
+    tram_channel_release(channel);
+}
+
 /* ---- Executors ---- */
 
 static int job(void *arg, void **ret_result) {
@@ -507,6 +520,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_L_41_no_lock_is_inherited, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_every_call_on_what_the_parent_has_is_refused, world_setup,
                                         world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_channel_of_the_parents, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_an_executor_of_the_parents, world_setup, world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
