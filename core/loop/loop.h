@@ -18,6 +18,7 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count);
 /* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
  */
 void tram__loop_ready_outside(tram_loop *loop, struct ready *ready);
+void tram__loop_ready_all_outside(tram_loop *loop, struct list *list);
 
 /* Runs in the next tick. */
 static inline void loop_ready(tram_loop *loop, struct ready *ready) {
@@ -29,9 +30,10 @@ static inline void loop_ready(tram_loop *loop, struct ready *ready) {
 
 /* The same for all of a list, which is empty then. */
 static inline void loop_ready_all(tram_loop *loop, struct list *list) {
-    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
-        tram__loop_place_mail(loop);
-    list_move_all(list, &loop->ready);
+    if (likely(loop->in_tick))
+        list_move_all(list, &loop->ready);
+    else
+        tram__loop_ready_all_outside(loop, list);
 }
 
 /* Around a callback: when it began if callbacks are timed, else 0; and what it was, should it have been slow (L-30). */

@@ -52,7 +52,7 @@ static void run_marker(tram_loop *loop, struct ready *ready) {
 
 /* Puts the mail that waits into the ready queue. */
 static void place_mail(tram_loop *loop) {
-    if (loop->mail_placed >= loop->mail_limit)
+    if (mailbox_empty(loop->mailbox) || loop->mail_placed >= loop->mail_limit)
         return;
     struct mail_marker *marker = memory_get(&loop->allocator, sizeof *marker);
     if (!marker)
@@ -65,9 +65,13 @@ static void place_mail(tram_loop *loop) {
 }
 
 void tram__loop_ready_outside(tram_loop *loop, struct ready *ready) {
-    if (!mailbox_empty(loop->mailbox))
-        place_mail(loop);
+    place_mail(loop);
     list_append(&loop->ready, &ready->link);
+}
+
+void tram__loop_ready_all_outside(tram_loop *loop, struct list *list) {
+    place_mail(loop);
+    list_move_all(list, &loop->ready);
 }
 
 uint32_t tram__loop_plan_mail(tram_loop *loop) {
