@@ -577,6 +577,50 @@ static void test_N_6_try_post_is_bounded_for_each_addressee(void **state) {
     assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 1), -ESRCH);
 }
 
+static void assert_counts(struct world *world, tram_address address, uint64_t delivered, uint64_t dropped_there,
+                          uint64_t refused, uint32_t waiting, uint32_t limit) {
+    tram_message_counts counts;
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
+    assert_int_equal(counts.delivered, delivered);
+    assert_int_equal(counts.dropped, dropped_there);
+    assert_int_equal(counts.refused, refused);
+    assert_int_equal(counts.waiting, waiting);
+    assert_int_equal(counts.limit, limit);
+}
+
+static void test_N_10_each_address_has_counts(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    tram_message message = number(0, 0);
+    tram_message_counts counts;
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 2), 0);
+    assert_counts(world, ends.to_a, 0, 0, 0, 0, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), i < 2 ? 0 : -EAGAIN);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    assert_counts(world, ends.to_a, 0, 0, 3, 2, 2);
+    run_to_rest(world);
+    assert_counts(world, ends.to_a, 3, 0, 3, 0, 2);
+    assert_counts(world, ends.to_b, 0, 0, 0, 0, 1024);
+    assert_wrong(tram_address_message_counts(world->loop, ends.to_a, NULL), "ret_counts");
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(tram_address_message_counts(world->loop, ends.to_a, &counts), -ESRCH);
+    /* The slot's next one begins anew. */
+    struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL); /* which receive no messages */
+    tram_transport *transport;
+    tram_address address;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &transport, NULL), 0);
+    assert_int_equal(tram_transport_address(transport, &address), 0);
+    assert_counts(world, address, 0, 0, 0, 0, 1024);
+    assert_int_equal(tram_post(address, &message), 0);
+    run_to_rest(world);
+    assert_counts(world, address, 0, 1, 0, 0, 1024);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
 static int note_done(tram_future *future, void *arg) {
     struct world *world = arg;
     int status = tram_future_result(future, NULL);
@@ -1078,6 +1122,7 @@ int main(void) {
         CASE(test_N_7_a_broadcast_copies_references_only),
         CASE(test_N_7_what_cannot_be_copied_is_not_posted),
         CASE(test_N_6_try_post_is_bounded_for_each_addressee),
+        CASE(test_N_10_each_address_has_counts),
         CASE(test_N_6_credit_comes_behind_what_was_posted),
         CASE(test_N_8_a_request_is_answered_within_message_received),
         CASE(test_N_8_an_ordinary_message_is_no_request),
