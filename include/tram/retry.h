@@ -12,14 +12,13 @@
 #ifndef TRAM_RETRY_H
 #define TRAM_RETRY_H
 
-#include <limits.h>
 #include <stdint.h>
 
 #include <tram/export.h>
 
 TRAM_BEGIN_DECLS
 
-#define TRAM_RETRY_FOREVER UINT_MAX
+#define TRAM_RETRY_FOREVER (~0u)
 
 /* Zero-initialise; zero means the default. */
 typedef struct tram_retry_options {

@@ -1,5 +1,7 @@
 /* Messages to protocols: addresses, delivery, what is dropped, bounds, requests and work on other loops. */
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -576,6 +578,50 @@ static void test_N_6_try_post_is_bounded_for_each_addressee(void **state) {
     assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 1), -ESRCH);
 }
 
+static void assert_counts(struct world *world, tram_address address, uint64_t delivered, uint64_t dropped_there,
+                          uint64_t refused, uint32_t waiting, uint32_t limit) {
+    tram_message_counts counts;
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
+    assert_int_equal(counts.delivered, delivered);
+    assert_int_equal(counts.dropped, dropped_there);
+    assert_int_equal(counts.refused, refused);
+    assert_int_equal(counts.waiting, waiting);
+    assert_int_equal(counts.limit, limit);
+}
+
+static void test_N_10_each_address_has_counts(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    tram_message message = number(0, 0);
+    tram_message_counts counts;
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 2), 0);
+    assert_counts(world, ends.to_a, 0, 0, 0, 0, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), i < 2 ? 0 : -EAGAIN);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    assert_counts(world, ends.to_a, 0, 0, 3, 2, 2);
+    run_to_rest(world);
+    assert_counts(world, ends.to_a, 3, 0, 3, 0, 2);
+    assert_counts(world, ends.to_b, 0, 0, 0, 0, 1024);
+    assert_wrong(tram_address_message_counts(world->loop, ends.to_a, NULL), "ret_counts");
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(tram_address_message_counts(world->loop, ends.to_a, &counts), -ESRCH);
+    /* The slot's next one begins anew. */
+    struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL); /* which receive no messages */
+    tram_transport *transport;
+    tram_address address;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &transport, NULL), 0);
+    assert_int_equal(tram_transport_address(transport, &address), 0);
+    assert_counts(world, address, 0, 0, 0, 0, 1024);
+    assert_int_equal(tram_post(address, &message), 0);
+    run_to_rest(world);
+    assert_counts(world, address, 0, 1, 0, 0, 1024);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
 static int note_done(tram_future *future, void *arg) {
     struct world *world = arg;
     int status = tram_future_result(future, NULL);
@@ -904,6 +950,121 @@ static void test_N_9_submitted_work_runs_on_the_other_loop(void **state) {
     assert_int_equal(tram_loop_free(second.loop), 0);
 }
 
+/* ---- Work on all workers ---- */
+
+static int own_number(tram_loop *loop, void *arg, void **ret_value) {
+    unsigned index;
+    if (loop != tram_loop_running() || tram_loop_worker(loop, NULL, &index))
+        return TRAM_EUSER;
+    *ret_value = (void *)(uintptr_t)(index + 10);
+    return arg && *(unsigned *)arg == index ? -EIO : 0;
+}
+
+static atomic_uint released_arguments;
+
+static void release_argument(void *arg) {
+    (void)arg;
+    released_arguments++;
+}
+
+static tram_runtime *three_workers(bool start) {
+    const tram_runtime_options options = {.workers = 3};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    if (start)
+        assert_int_equal(tram_runtime_start(runtime), 0);
+    return runtime;
+}
+
+static const tram_worker_result *results_of(struct world *world, tram_future *future) {
+    void *results;
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_result(future, &results), 0);
+    return (const tram_worker_result *)results;
+}
+
+static void test_N_9_each_worker_runs_it_and_one_future_has_all_results(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(true);
+    tram_future *future;
+    unsigned fails = 1;
+    released_arguments = 0;
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, &fails, release_argument, &future), 0);
+    const tram_worker_result *results = results_of(world, future);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(results[i].status, i == 1 ? -EIO : 0);
+        if (i != 1)
+            assert_int_equal((uintptr_t)results[i].value, i + 10);
+    }
+    assert_int_equal(released_arguments, 1);
+    tram_future_release(future);
+    assert_wrong(tram_runtime_each(runtime, world->loop, NULL, NULL, release_argument, &future), "function");
+    /* Workers that have ended have that as their result. */
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &future), 0);
+    results = results_of(world, future);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(results[i].status, TRAM_ESTATE);
+    assert_int_equal(released_arguments, 2);
+    tram_future_release(future);
+    tram_runtime_free(runtime);
+    assert_int_equal(world->exceptions, 0);
+}
+
+/* The workers do not run yet: what was asked of them waits. */
+static void test_N_9_who_asks_all_and_goes_leaves_the_work_to_them(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(false);
+    tram_future *cancelled, *let_go, *closed;
+    released_arguments = 0;
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &cancelled), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &let_go), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &closed), 0);
+    assert_int_equal(tram_future_cancel(cancelled), 1);
+    assert_true(tram_future_cancelled(cancelled));
+    tram_future_release(cancelled);
+    tram_future_release(let_go);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_true(tram_future_cancelled(closed));
+    tram_future_release(closed);
+    assert_int_equal(released_arguments, 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    while (released_arguments < 3)
+        poll(NULL, 0, 1);
+    tram_runtime_free(runtime);
+    assert_int_equal(released_arguments, 3);
+}
+
+/* What cannot be asked is answered at once; the argument is given back all the same. */
+static void test_N_9_all_workers_without_memory(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(true);
+    unsigned refused = 0, answered = 0;
+    for (size_t n = 0; answered < 3; n++) {
+        tram_future *future;
+        assert_true(n < 100);
+        released_arguments = answered = 0;
+        world_reopen(world);
+        world->fail_after = n;
+        int status = tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &future);
+        world->fail_after = SIZE_MAX;
+        assert_true(ok_or_no_memory(status));
+        if (!status) {
+            const tram_worker_result *results = results_of(world, future);
+            for (unsigned i = 0; i < 3; i++) {
+                assert_true(ok_or_no_memory(results[i].status));
+                answered += results[i].status == 0;
+                refused += results[i].status != 0;
+            }
+            tram_future_release(future);
+        }
+        assert_int_equal(released_arguments, status == 0);
+    }
+    assert_true(refused > 0);
+    tram_runtime_free(runtime);
+}
+
 /* ---- Without memory ---- */
 
 static void test_N_3_nothing_is_lost_without_memory(void **state) {
@@ -1074,6 +1235,7 @@ int main(void) {
         CASE(test_N_7_a_broadcast_copies_references_only),
         CASE(test_N_7_what_cannot_be_copied_is_not_posted),
         CASE(test_N_6_try_post_is_bounded_for_each_addressee),
+        CASE(test_N_10_each_address_has_counts),
         CASE(test_N_6_credit_comes_behind_what_was_posted),
         CASE(test_N_8_a_request_is_answered_within_message_received),
         CASE(test_N_8_an_ordinary_message_is_no_request),
@@ -1085,6 +1247,9 @@ int main(void) {
         CASE(test_N_8_a_loop_that_closes_waits_for_no_answer),
         CASE(test_N_8_replies_come_in_order_from_another_worker),
         CASE(test_N_9_submitted_work_runs_on_the_other_loop),
+        CASE(test_N_9_each_worker_runs_it_and_one_future_has_all_results),
+        CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),
+        CASE(test_N_9_all_workers_without_memory),
         CASE(test_N_3_nothing_is_lost_without_memory),
         CASE(test_X_1_N_3_whoever_posts_hears_that_memory_is_out),
     };

@@ -973,7 +973,7 @@ static void test_C_18_names_are_looked_up_again(void **state) {
     end(world, transport);
     close(listener);
     /* And in the end what the resolver says. */
-    unknown_for = UINT_MAX;
+    unknown_for = ~0u;
     resolutions = 0;
     const tram_connection_options twice = {.retry = {.limit = 2, .delay_ns = 1}};
     future = create(world, "one.test", port, &twice);
