@@ -357,6 +357,41 @@ static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
     tram_runtime_free(runtime);
 }
 
+static struct tested twins[2];
+
+static int stop_both(tram_actor *actor) {
+    (void)actor;
+    told++;
+    for (size_t i = 0; i < 2; i++)
+        tram_actor_stop(&twins[i].actor, 0);
+    return 0;
+}
+
+static const tram_actor_ops twin_ops = {.closing = stop_both};
+
+static int start_twins(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime, (void)worker, (void)state, (void)arg;
+    int status = 0;
+    for (size_t i = 0; i < 2 && !status; i++) {
+        twins[i] = (struct tested){.actor.ops = &twin_ops};
+        status = tram_loop_start_actor(loop, &twins[i].actor);
+    }
+    return status;
+}
+
+static void test_N_11_who_was_stopped_meanwhile_does_not_hear_it(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .start = start_twins};
+    tram_runtime *runtime;
+    told = 0;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(told, 1);
+    tram_runtime_free(runtime);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 /* ---- Links and monitors at the same time ---- */
@@ -483,6 +518,7 @@ int main(void) {
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
+        CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
         CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
         CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),

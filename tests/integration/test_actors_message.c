@@ -1211,6 +1211,41 @@ static void test_X_1_N_3_whoever_posts_hears_that_memory_is_out(void **state) {
     world->trace[0] = '\0';
 }
 
+/* Whichever of the allocations fails by which requests grow, the one that needs it is none. */
+static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
+    enum { MOST = 2000 };
+    struct world *world = *state;
+    static tram_future *futures[MOST];
+    tram_message message = number(1, 1);
+    unsigned before = 0;
+    for (size_t allowed = 0; allowed < 12; allowed++) {
+        struct ends ends;
+        world_reopen(world);
+        ends_open(&ends, world);
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0); /* makes what lasts */
+        run_ticks(world, 3);
+        unsigned count = 0;
+        int status;
+        world->fail_after = allowed;
+        while ((status = tram_ask(world->loop, ends.to_a, &message, TRAM_FOREVER, &futures[count])) == 0)
+            assert_true(++count < MOST);
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(status, -ENOMEM);
+        assert_true(count >= before);
+        before = count;
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0);
+        run_ticks(world, 20);
+        for (unsigned i = 0; i < count; i++) {
+            assert_true(tram_future_done(futures[i]));
+            tram_future_release(futures[i]);
+        }
+        world->trace[0] = '\0';
+        ends_close(&ends);
+        world->trace[0] = '\0';
+    }
+    assert_true(before > 64);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
@@ -1251,6 +1286,7 @@ int main(void) {
         CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),
         CASE(test_N_9_all_workers_without_memory),
         CASE(test_N_3_nothing_is_lost_without_memory),
+        CASE(test_N_8_X_1_requests_grow_as_far_as_there_is_memory),
         CASE(test_X_1_N_3_whoever_posts_hears_that_memory_is_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,12 @@ static bool is_in(const char *names, const char *name) {
     return false;
 }
 
+int answer_of(const struct public_call *calls, const char *name, void *object) {
+    while (strcmp(calls->name, name) != 0)
+        calls++;
+    return calls->call(object);
+}
+
 bool all_answer(const struct public_call *calls, void *object, int code, const char *but) {
     bool all = true;
     for (; calls->name; calls++) {

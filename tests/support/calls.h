@@ -13,6 +13,9 @@ struct public_call {
     int (*call)(void *object);
 };
 
+/* What the call of that name answers. */
+int answer_of(const struct public_call *calls, const char *name, void *object);
+
 /* Whether all answer `code`, but those whose names stand in `but`, each behind a space. Tells which do not. */
 bool all_answer(const struct public_call *calls, void *object, int code, const char *but);
 
