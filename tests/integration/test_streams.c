@@ -570,7 +570,7 @@ static void test_K_2_connections_are_taken_from_a_queue(void **state) {
     assert_int_equal(run_function(play, &scene), 0);
     assert_int_equal(tram_queue_shutdown(queue, false, NULL), 0);
     assert_int_equal(run_task(server), -ESHUTDOWN);
-    assert_trace(world, "ok ok");
+    assert_trace(world, "ok ok:plain ok ok:plain");
     tram_queue_free(queue);
 }
 
