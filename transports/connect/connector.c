@@ -465,7 +465,12 @@ static int connect_socket(struct connector *connector, struct attempt *attempt, 
     struct held *first = connector->first;
     attempt->sent_early = 0;
     if (connector->fast_open && (!remote->protocol || remote->protocol == IPPROTO_TCP)) {
-        ssize_t sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
+        ssize_t sent;
+        do
+            sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
+        while (sent < 0 && errno == EINTR);
+        if (sent < 0 && errno == EALREADY) /* the one that was interrupted had begun */
+            return -EINPROGRESS;
         attempt->sent_early = sent > 0 ? (size_t)sent : 0;
         if (sent >= 0 || errno != EOPNOTSUPP)
             return sent < 0 ? -errno : 0;
