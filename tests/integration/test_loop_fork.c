@@ -426,7 +426,7 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
          " tram_loop_free tram_loop_call_soon_threadsafe_handle tram_loop_worker tram_stream_factory"
          " tram_loop_dump_tasks"},
         {calls_of_tram_transport, wire.transport,
-         " tram_transport_datagram_local tram_transport_datagram_ttl tram_transport_datagram_tos tram_tls_session"},
+         " tram_transport_datagram_ttl tram_transport_datagram_tos tram_tls_session"},
         {calls_of_tram_server, server, " tram_server_limit_counts"},
         {calls_of_tram_future, plain, " tram_wait_for"},
     };
