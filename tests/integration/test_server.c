@@ -1251,6 +1251,34 @@ static void test_V_18_wait_closed_the_other_way_round(void **state) {
     tram_server_release(server);
 }
 
+static unsigned refusals;
+
+static int refuse_some(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    if (!refusals)
+        return recorder_factory(loop, arg, ret_protocol);
+    refusals--;
+    return -EPERM;
+}
+
+/* Of two who got through the first one cannot be served: the server is not at its end while the other one is to come.
+ */
+static void test_V_18_V_17_the_first_of_the_rest_could_not_be_made(void **state) {
+    struct world *world = *state;
+    tram_server *server = server_with(world, refuse_some, "127.0.0.1", NULL);
+    int fds[] = {connect_to(server), connect_to(server)};
+    tram_future *future = wait_closed(server);
+    refusals = 1;
+    assert_int_equal(tram_server_close(server), 0);
+    assert_int_equal(tram_server_connection_count(server), 1);
+    assert_false(tram_future_done(future));
+    close(fds[0]);
+    close(fds[1]);
+    run_until_done(world, future);
+    assert_int_equal(tram_server_connection_count(server), 0);
+    tram_future_release(future);
+    tram_server_release(server);
+}
+
 static void test_V_19_close_and_abort_clients(void **state) {
     struct world *world = *state;
     tram_server *server = server_new(world, NULL), *other = server_new(world, NULL);
@@ -1663,6 +1691,7 @@ int main(void) {
         TEST(V_17_V_10_aborted_ones_do_not_keep_the_rest_out),
         TEST(V_18_wait_closed_after_close_and_last_connection),
         TEST(V_18_wait_closed_the_other_way_round),
+        TEST(V_18_V_17_the_first_of_the_rest_could_not_be_made),
         TEST(V_19_close_and_abort_clients),
         TEST(V_20_cancelled_serve_forever_waits_for_the_connections),
         TEST(V_20_second_cancel_interrupts_the_wait),

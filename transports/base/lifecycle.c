@@ -1,6 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
+#include "transports/base/lifecycle.h"
 #include "transports/base/entering.h"
-#include "transports/base/life.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -10,6 +10,58 @@
 
 #include "core/loop/raised.h"
 #include "transports/base/linger.h"
+
+/* ---- Its life ---- */
+
+/*
+ * The moves that there are; every other one is a fault of the library, which checked builds catch. After a change:
+ * tests/checks/life.py --update.
+ */
+static const struct life_state states[] = {
+    [LIFE_MAKING] = {"making",
+                     {[MOVE_MADE] = LIFE_OPEN, [MOVE_CLOSE] = LIFE_MAKING_CLOSING, [MOVE_END] = LIFE_MAKING_ENDED}},
+    [LIFE_MAKING_CLOSING] = {"making closing", {[MOVE_MADE] = LIFE_CLOSING, [MOVE_END] = LIFE_MAKING_ENDED}},
+    [LIFE_MAKING_ENDED] = {"making ended", {[MOVE_MADE] = LIFE_ENDED, [MOVE_LOSE] = LIFE_LOST}},
+    [LIFE_OPEN] = {"open", {[MOVE_CLOSE] = LIFE_CLOSING, [MOVE_END] = LIFE_ENDED}},
+    [LIFE_CLOSING] = {"closing", {[MOVE_LINGER] = LIFE_LINGERING, [MOVE_END] = LIFE_ENDED}},
+    [LIFE_LINGERING] = {"lingering", {[MOVE_END] = LIFE_ENDED}},
+    [LIFE_ENDED] = {"ended", {[MOVE_LOSE] = LIFE_LOST}},
+    [LIFE_LOST] = {"lost"},
+};
+
+enum transport_life tram__transport_life_of(uint32_t flags) {
+    switch (flags & LIFE_FLAGS) {
+    case T_MADE_PENDING:
+        return LIFE_MAKING;
+    case T_MADE_PENDING | T_CLOSING:
+        return LIFE_MAKING_CLOSING;
+    case T_MADE_PENDING | T_CLOSING | T_LOST_PENDING:
+        return LIFE_MAKING_ENDED;
+    case T_MADE:
+        return LIFE_OPEN;
+    case T_MADE | T_CLOSING:
+        return LIFE_CLOSING;
+    case T_MADE | T_CLOSING | T_LINGERING:
+        return LIFE_LINGERING;
+    case T_MADE | T_CLOSING | T_LOST_PENDING:
+    case T_MADE | T_CLOSING | T_LOST_PENDING | T_LINGERING:
+        return LIFE_ENDED;
+    case T_CLOSING | T_LOST_PENDING | T_LOST: /* connection_made never came */
+    case T_MADE | T_CLOSING | T_LOST_PENDING | T_LOST:
+    case T_MADE | T_CLOSING | T_LOST_PENDING | T_LINGERING | T_LOST:
+        return LIFE_LOST;
+    default:
+        return LIFE_NONE;
+    }
+}
+
+static void validate_life(const void *object) {
+    const tram_transport *transport = object;
+    if (transport->flags & T_LOST)
+        TRAM_ASSERT(!(transport->io.wanted & (IO_READ | IO_WRITE)) && !(transport->flags & T_HAS_WRITER));
+}
+
+const struct life_table tram__transport_life = {.name = "transport", .states = states, .validate = validate_life};
 
 /* ---- Ending ---- */
 
@@ -117,7 +169,7 @@ __attribute__((noinline)) static void lose_with_error(tram_transport *transport)
 static void call_lost(tram_transport *transport) {
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   transport->end.code ? tram_error_text(transport->end.code) : "clean end");
@@ -141,7 +193,7 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
-    life_move(transport, MOVE_END);
+    transport_move(transport, MOVE_END);
     if (unlikely(transport->flags & T_WRITE_FAILED))
         list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
     else
@@ -166,7 +218,7 @@ static tram_protocol *undo(tram_transport *transport) {
         stop_io(transport);
     if (transport->flags & T_LAYERED)
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     transport_kind_of(transport)->drop_queue(transport);
     fail_creator(transport);
     return finish(transport);
@@ -198,7 +250,7 @@ static void queue_lost(tram_transport *transport) {
 void tram__transport_detach_io(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
     stop_io(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     fail_creator(transport);
@@ -359,7 +411,7 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
 }
 
 ALWAYS_INLINE static void made(tram_transport *transport) {
-    life_move(transport, MOVE_MADE);
+    transport_move(transport, MOVE_MADE);
     uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);

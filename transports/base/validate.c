@@ -1,5 +1,5 @@
 /* What must hold for every open transport, and how its state reads in a log. */
-#include "transports/base/life.h"
+#include "transports/base/lifecycle.h"
 #include "transports/base/transport.h"
 
 #include <stdio.h>
@@ -29,7 +29,7 @@ void tram__transport_describe(const tram_transport *transport, char *text, size_
 
 static void flags_validate(uint32_t flags) {
     TRAM_ASSERT(flags < 1u << (sizeof flag_names / sizeof flag_names[0]));
-    TRAM_ASSERT(tram__life_of(flags) != LIFE_NONE);
+    TRAM_ASSERT(tram__transport_life_of(flags) != LIFE_NONE);
     TRAM_ASSERT(!(flags & T_LOST)); /* it would have left the loop's slots */
     TRAM_ASSERT(!(flags & T_EXCLUSIVE) || flags & (T_HAS_WRITER | T_LAYERED));
     TRAM_ASSERT(!(flags & T_WRITER_YIELDS) || flags & T_HAS_WRITER);

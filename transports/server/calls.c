@@ -8,7 +8,7 @@ static int enter(const tram_server *server, const char *function) {
 }
 
 int tram_server_close(tram_server *server) {
-    if (server->closed)
+    if (server->life >= SERVER_CLOSING)
         return 0;
     int status = enter(server, __func__);
     if (!status)
@@ -53,7 +53,7 @@ int tram_server_abort_clients(tram_server *server) {
 }
 
 bool tram_server_is_serving(const tram_server *server) {
-    return enter(server, __func__) == 0 && server->serving;
+    return enter(server, __func__) == 0 && server->life == SERVER_SERVING;
 }
 
 tram_loop *tram_server_get_loop(const tram_server *server) {
