@@ -482,6 +482,9 @@ static int allowed_call_of_transport(tram_transport *transport) {
         tram_transport_set_user(transport, &address),
         tram_transport_detach(transport, &detached),
         tram_transport_receive_fds(transport, 1),
+        tram_transport_peername(transport, &address),
+        tram_transport_sockname(transport, &address),
+        tram_transport_get_write_buffer_limits(transport, NULL, NULL),
     };
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         if (answers[i] != -ECHILD)
@@ -491,6 +494,7 @@ static int allowed_call_of_transport(tram_transport *transport) {
 
 static int allowed_call_of_server(tram_server *server) {
     tram_future *made = NULL;
+    tram_socket_address address;
     const int answers[] = {
         tram_server_close(server),
         tram_server_close_clients(server),
@@ -500,6 +504,8 @@ static int allowed_call_of_server(tram_server *server) {
         tram_server_start_serving(server, &made),
         tram_server_serve_forever(server, &made),
         tram_server_set_user(server, server),
+        tram_server_each_client(server, NULL, NULL),
+        tram_server_sockname(server, 0, &address),
     };
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         if (answers[i] != -ECHILD)
@@ -528,6 +534,10 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
     assert_child(child, 0);
     tram_future_release(future);
     tram_server_close(server);
+    child = fork_timed();
+    if (child == 0)
+        _exit(tram_server_close(server) != -ECHILD); /* though there would be nothing to do */
+    assert_child(child, 0);
     tram_server_release(server);
     tram_transport_abort(wire.transport);
     run_to_rest(world);

@@ -8,9 +8,7 @@ static int enter(const tram_server *server, const char *function) {
 }
 
 int tram_server_close(tram_server *server) {
-    if (server->life >= SERVER_CLOSING)
-        return 0;
-    int status = enter(server, __func__);
+    int status = server->loop ? loop_enter(server->loop, __func__) : 0;
     if (!status)
         tram__server_shut(server, true);
     return status;
