@@ -80,7 +80,7 @@ MUTATIONS = [
      "    if (server->life >= SERVER_CLOSING)\n        return;\n    tram_loop *loop",
      "    tram_loop *loop",
      "a forbidden move: a server is closed twice"),
-    ("Y-8", "transports/base/lifecycle.c",
+    ("Y-8", "transports/base/validate.c",
      "    [LIFE_ENDED] = {\"ended\", {[MOVE_LOSE] = LIFE_LOST}},\n",
      "    [LIFE_ENDED] = {\"ended\", {[MOVE_CLOSE] = LIFE_CLOSING, [MOVE_LOSE] = LIFE_LOST}},\n",
      "a life may go back: a close of what is ended"),

@@ -1,7 +1,7 @@
 /*
  * The life of a transport, by core/base/life.h: its states are sets of bits in `flags`, so that hot paths ask for
  * several at once, and transport_move() is the only one that changes these bits. Which moves there are is the table in
- * lifecycle.c; docs/architecture.md has a drawing of it. `closing` (T_ASKED) is a mark beside the life.
+ * validate.c; docs/architecture.md has a drawing of it. `closing` (T_ASKED) is a mark beside the life.
  */
 #ifndef TRAM_TRANSPORTS_BASE_LIFECYCLE_H
 #define TRAM_TRANSPORTS_BASE_LIFECYCLE_H
