@@ -186,6 +186,32 @@ static void test_limits_and_a_drain_count_those_that_wait_for_their_header(void 
     world->trace[0] = '\0';
 }
 
+/* Two clients of one proxy, again and again: the proxy is the source, whomever it speaks for. */
+static void test_V_33_limits_per_source_count_the_proxy_and_forget_it(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_per_source = 2};
+    uint16_t port;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true, .limits = &limits}, &port);
+    for (int run = 0; run < 3; run++) {
+        int fds[2];
+        for (int i = 0; i < 2; i++) {
+            fds[i] = tcp_connect(port);
+            send_exactly(NULL, fds[i], "PROXY TCP4 192.0.2.1 198.51.100.7 65535 443\r\nx", 46);
+            run_until_traced(world, "made data:1");
+            world->trace[0] = '\0';
+        }
+        int fd = tcp_connect(port);
+        assert_false(receive_eof(world, fd)); /* one too many */
+        close(fd);
+        for (int i = 0; i < 2; i++) {
+            close(fds[i]);
+            run_until_traced(world, "released");
+            world->trace[0] = '\0';
+        }
+    }
+    stop(world, server);
+}
+
 static void test_the_header_of_a_connection_goes_before_its_first_byte(void **state) {
     struct world *world = *state;
     static const char text[] = "PROXY TCP4 127.0.0.1 127.0.0.1 1234 80\r\n";
@@ -450,6 +476,7 @@ int main(void) {
         TEST(test_Y_6_who_sends_no_header_is_not_heard),
         TEST(test_who_is_not_trusted_begins_without_a_header),
         TEST(test_limits_and_a_drain_count_those_that_wait_for_their_header),
+        TEST(test_V_33_limits_per_source_count_the_proxy_and_forget_it),
         TEST(test_the_header_of_a_connection_goes_before_its_first_byte),
         cmocka_unit_test_setup_teardown(test_a_header_that_cannot_be_sent_fails_the_operation, world_setup_faults,
                                         world_teardown),
