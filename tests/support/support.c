@@ -15,6 +15,7 @@
 
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
+#include "transports/base/state.h"
 #include "transports/stream/stream.h"
 
 #define PATIENCE_NS 20000000000ull
@@ -776,7 +777,8 @@ void await_events(int fd, short events) {
 int transport_try_new(struct world *world, int fd, tram_protocol *protocol, tram_future *creator,
                       tram_transport **ret_transport) {
     struct stream_options options = {.creator = creator};
-    return tram__stream_new(world->loop, fd, protocol, &options, ret_transport);
+    int status = transport_state_open(world->loop);
+    return status ? status : tram__stream_new(world->loop, fd, protocol, &options, ret_transport);
 }
 
 tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder) {

@@ -401,7 +401,7 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
     _Static_assert(sizeof(tram_transport) <= 176 || sizeof(void *) != 8, "an idle connection is to fit 224 bytes");
-    tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
+    tram_transport *transport = pool_get(&transport_state(loop)->pool);
     if (unlikely(!transport))
         return -ENOMEM;
     zero(transport, sizeof transport->io, offsetof(tram_transport, limits));
