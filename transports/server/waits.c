@@ -95,10 +95,13 @@ int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **re
     op->turns = DRAIN_TICKS;
     op->ready.run = drain_run;
     loop_ready(server->loop, &op->ready);
-    list_append(&server->waiting, &op->link); /* before others are called, who may cancel it */
-    if (server->life < SERVER_CLOSING)
-        tram__server_shut(server, true);
-    else
+    bool closed = server->life >= SERVER_CLOSING;
+    tram_future *future = tram_future_hold(&op->future); /* whoever is called within may cancel it */
+    tram__server_shut(server, true);
+    if (op->server)
+        list_append(&server->waiting, &op->link);
+    tram_future_release(future);
+    if (closed)
         tram__server_wake(server);
     return 0;
 }
