@@ -27,10 +27,10 @@ SYSTEM_CALLS = "core/system/sys"
 # connection_made. Seven files do something for it that no other knows how to do: the poller accepts it and hears of its
 # descriptor (epoll.c, 139 instructions); it gets its place among the loop's ios (io.c, 147), by which events and the end
 # of the loop find it; the server counts it (server.c, 56); the one place that calls protocols asks the factory, and
-# later connection_made (protocol_adapter.c, 63); the stream keeps its peer (stream.c, 62); what all kinds of transports
-# share begins its life (lifecycle.c, 138); and connection_made waits among what is ready (loop.h, 28). To make five of
+# later connection_made (protocol_adapter.c, 65); the stream keeps its peer (stream.c, 62); what all kinds of transports
+# share begins its life (lifecycle.c, 132); and connection_made waits among what is ready (loop.h, 28). To make five of
 # them, io.c would have to go into the poller, of which there is to be a second one, and stream.c into lifecycle.c, which
-# serves six other kinds. The other four have 33 instructions: a list (list.h), a pool (pool.h) and where the loop has it
+# serves six other kinds. The other four have 31 instructions: a list (list.h), a pool (pool.h) and where the loop has it
 # (state.h), and the loop of a transport (entering.h).
 MOST = {"received": 4, "written": 4, "posted": 4, "received through a layer": 7, "written through a layer": 7,
         "accepted": 11}
