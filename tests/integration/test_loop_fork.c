@@ -484,6 +484,7 @@ static int allowed_call_of_transport(tram_transport *transport) {
         tram_transport_receive_fds(transport, 1),
         tram_transport_peername(transport, &address),
         tram_transport_sockname(transport, &address),
+        tram_transport_datagram_local(transport, &address),
         tram_transport_get_write_buffer_limits(transport, NULL, NULL),
     };
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
