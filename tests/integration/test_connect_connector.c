@@ -1091,10 +1091,24 @@ static void test_C_18_what_time_does_not_mend(void **state) {
         tram_loop_create_connection(world->loop, recorder_factory, world, "one.test", "no-port", &options, &future), 0);
     assert_fails(world, future, TRAM_ERESOLVE);
     assert_int_equal(resolutions, 1);
-    /* A loop that has no resolver any more. */
-    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &future), 0);
-    run_until_done(world, future);
-    tram_future_release(future);
+    /* Want of memory, the kernel's too. */
+    use_fake(world);
+    refuse_all = true;
+    refuse_with = ENOMEM;
+    assert_fails(world, create(world, "127.0.0.1", 80, &options), -ENOMEM);
+    assert_int_equal(connect_count, 1);
+    refuse_all = false;
+    /* A loop that has no resolver any more, from the next try on or from the first. */
+    unknown_for = ~0u;
+    resolutions = 0;
+    tram_future *waits = create(world, "one.test", 80, &options), *shut;
+    while (!resolutions)
+        run_ticks(world, 1);
+    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &shut), 0);
+    run_until_done(world, shut);
+    tram_future_release(shut);
+    assert_fails(world, waits, TRAM_ESTATE);
+    unknown_for = 0;
     future = NULL;
     assert_int_equal(
         tram_loop_create_connection(world->loop, recorder_factory, world, "one.test", "80", &options, &future),

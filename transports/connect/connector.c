@@ -261,7 +261,6 @@ static void fail_try(struct connector *connector, const tram_error *error) {
         fail(connector, error);
         return;
     }
-    deadline_cancel(loop, &connector->stagger);
     if (connector->names)
         tram__lookup_end(&connector->remote);
     tram__lookup_end(&connector->local);
@@ -463,7 +462,6 @@ static int connect_socket(struct connector *connector, struct attempt *attempt, 
     const struct sockaddr *address = (const struct sockaddr *)&remote->address.address;
     socklen_t size = remote->address.size;
     struct held *first = connector->first;
-    attempt->sent_early = 0;
     if (connector->fast_open && (!remote->protocol || remote->protocol == IPPROTO_TCP)) {
         ssize_t sent;
         do
