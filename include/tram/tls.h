@@ -114,8 +114,8 @@ typedef struct tram_tls_options {
     /*
      * Sessions that a server remembers, for clients that come back without a ticket: those of TLS 1.2 that know of
      * none, and with TRAM_TLS_NO_TICKETS all. 0: none; at most 2^20. All loops that use the config know them, other
-     * processes do not; a new one takes the place of an old one. One costs 56 bytes, and some 200 more when it is
-     * there, or 1.5 KiB with a client's certificate.
+     * processes do not; a new one, of each handshake, takes the place of an old one. One costs 56 bytes, and some 200
+     * more when it is there, or 1.5 KiB with a client's certificate.
      */
     unsigned session_cache;
     uint64_t ticket_lifetime_ns; /* of sessions, too. 0: 2 h; at most 7 days. A key makes tickets for as long, and lives

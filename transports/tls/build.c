@@ -144,7 +144,7 @@ static int use_sessions(SSL_CTX *context, const struct tls_description *descript
     if (description->tickets == TRAM_TLS_NO_TICKETS)
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
     /* Without tickets TLS 1.3 sends all the same what it calls one: the name of a session that is remembered. */
-    size_t count = description->tickets == TRAM_TLS_NO_TICKETS ? 2 * remembers : (size_t)description->tickets;
+    size_t count = description->tickets == TRAM_TLS_NO_TICKETS ? remembers : (size_t)description->tickets;
     if (!SSL_CTX_set_num_tickets(context, count))
         return tram__tls_fail_openssl(failure, TRAM_ETLS, "tickets", "tickets");
     return 0;
