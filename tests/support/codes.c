@@ -54,7 +54,22 @@ static bool tells_of_others(const char *call) {
     return false;
 }
 
+/* What answers a number, or that there was something to do. All others answer 0, or why not. */
+static bool answers_numbers(const char *call) {
+    static const char *const parts[] = {
+        "barrier_wait", "broadcast",  "next",       "take_fd",       "cancel",        "remove",      "input",
+        "listeners",    "backend_fd", "drain",      "port",          "_result",       "tos",         "ttl",
+        "wait",         "future_fd",  "returncode", "protocol_feed", "metrics_write", "loop_worker",
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strstr(call, parts[i]))
+            return true;
+    return tells_of_others(call);
+}
+
 int checked_status(int status, const char *call) {
+    if (status > 0 && !answers_numbers(call))
+        complain(call, status, "where 0 is the answer");
     if (status >= 0)
         return status;
     if (!is_known(status, tells_of_others(call)))
