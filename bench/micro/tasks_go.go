@@ -51,16 +51,22 @@ func measureYield(name string, goroutines, each int) {
 	say(name, start, goroutines*each)
 }
 
+func spawnAndJoin(count int) {
+	var done sync.WaitGroup
+	done.Add(count)
+	for i := 0; i < count; i++ {
+		go done.Done()
+	}
+	done.Wait()
+}
+
+// Once before the time begins: stacks that the runtime keeps are what is measured.
 func measureSpawn(name string, atATime int) {
+	spawnAndJoin(atATime)
 	start := now()
 	times := rounds / atATime * 10
 	for round := 0; round < times; round++ {
-		var done sync.WaitGroup
-		done.Add(atATime)
-		for i := 0; i < atATime; i++ {
-			go done.Done()
-		}
-		done.Wait()
+		spawnAndJoin(atATime)
 	}
 	say(name, start, times*atATime)
 }
