@@ -28,12 +28,6 @@
 static unsigned char payload[MESSAGES][SIZE];
 static atomic_size_t copied; /* bytes of it */
 
-static void count(const void *from, size_t size) {
-    uintptr_t at = (uintptr_t)from, begin = (uintptr_t)payload;
-    if (at + size > begin && at < begin + sizeof payload)
-        copied += size;
-}
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
 #elif defined(__has_feature)
@@ -44,6 +38,13 @@ static void count(const void *from, size_t size) {
 
 #ifndef SANITIZED
 #define SANITIZED false
+
+static void count(const void *from, size_t size) {
+    uintptr_t at = (uintptr_t)from, begin = (uintptr_t)payload;
+    if (at + size > begin && at < begin + sizeof payload)
+        copied += size;
+}
+
 /* Byte by byte, since the compiler would make a call of memcpy of anything better. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
     count(from, size);
