@@ -50,6 +50,8 @@ static const argument_spec arguments[] = {
     {"--ca", "FILE", "the CA of the target's certificate (the system's)", ARGUMENT_TEXT, &plan.tls_setup.ca, 0, 0,
      NULL},
     {"--insecure", NULL, "take any certificate", ARGUMENT_FLAG, &plan.tls_setup.insecure, 0, 0, NULL},
+    {"--cert", "FILE", "the client's certificate (none)", ARGUMENT_TEXT, &plan.tls_setup.certificate, 0, 0, NULL},
+    {"--key", "FILE", "its key (in the same file)", ARGUMENT_TEXT, &plan.tls_setup.key, 0, 0, NULL},
     {"--alpn", "NAME", "the protocol to offer", ARGUMENT_TEXT, &plan.tls_setup.alpn, 0, 0, NULL},
     {"--resume", NULL, "go on with the session of an earlier connection", ARGUMENT_FLAG, &plan.resume, 0, 0, NULL},
     {"--json", NULL, "print the report as one JSON object", ARGUMENT_FLAG, &plan.json, 0, 0, NULL},
@@ -79,9 +81,14 @@ static bool plan_makes_sense(void) {
         complain(&this_program, "--host: \"\" is no host");
         return false;
     }
-    if (!plan.tls &&
-        (plan.tls_setup.ca != NULL || plan.tls_setup.insecure || plan.tls_setup.alpn != NULL || plan.resume)) {
-        complain(&this_program, "--ca, --insecure, --alpn and --resume go with --tls");
+    const tls_client_setup *tls = &plan.tls_setup;
+    if (!plan.tls && (tls->ca != NULL || tls->insecure || tls->certificate != NULL || tls->key != NULL ||
+                      tls->alpn != NULL || plan.resume)) {
+        complain(&this_program, "--ca, --insecure, --cert, --key, --alpn and --resume go with --tls");
+        return false;
+    }
+    if (tls->key != NULL && tls->certificate == NULL) {
+        complain(&this_program, "--key: of which --cert?");
         return false;
     }
     if (plan.churn && plan.reconnect) {

@@ -68,6 +68,7 @@
 #define TRAM_TLS_FILE_MAX          (16 * 1024 * 1024) /* of certificates and keys */
 #define TRAM_TLS_CERTIFICATES_MAX  16                 /* of our own in a config */
 #define TRAM_TLS_TICKETS_MAX       8                  /* sent by one handshake */
+#define TRAM_TLS_SESSIONS_MAX      (1u << 20)         /* that a config remembers */
 #define TRAM_TLS_TICKET_KEYS       3                  /* that are understood, the one in use included */
 #define TRAM_TLS_HANDSHAKE_NS      60000000000ull     /* S-3 */
 #define TRAM_TLS_SHUTDOWN_NS       30000000000ull     /* S-16 */

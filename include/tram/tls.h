@@ -111,8 +111,15 @@ typedef struct tram_tls_options {
 
     /* Resumption. */
     int tickets; /* that a server sends: 0: 2, as OpenSSL; 1, 2, … 8, or TRAM_TLS_NO_TICKETS */
-    uint64_t
-        ticket_lifetime_ns; /* 0: 2 h; at most 7 days. A key makes tickets for as long, and lives three times that */
+    /*
+     * Sessions that a server remembers, for clients that come back without a ticket: those of TLS 1.2 that know of
+     * none, and with TRAM_TLS_NO_TICKETS all. 0: none; at most 2^20. All loops that use the config know them, other
+     * processes do not; a new one, of each handshake, takes the place of an old one. One costs 56 bytes, and some 200
+     * more when it is there, or 1.5 KiB with a client's certificate.
+     */
+    unsigned session_cache;
+    uint64_t ticket_lifetime_ns; /* of sessions, too. 0: 2 h; at most 7 days. A key makes tickets for as long, and lives
+                                    three times that */
 
     /* How connections begin and end, where these say nothing else. */
     uint64_t handshake_timeout_ns; /* 0: 60 s */

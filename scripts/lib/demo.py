@@ -26,6 +26,7 @@ WORKLOADS = [
     ("16 KiB, 50 connections", ["--connections", "50", "--size", "16384", "--pipeline", "1"]),
     ("64 B, 50 connections, {rate}/s", ["--connections", "50", "--size", "64", "--rate", "{rate}"]),
     ("connect, 64 B, close; 50 at a time", ["--connections", "50", "--size", "64", "--churn"]),
+    ("TLS 1.3, 64 B, 50 connections", ["--connections", "50", "--size", "64", "--tls"]),
 ]
 LISTENING = re.compile(r"^listening on (\S+):(\d+) workers=(\d+) backend=(\S+) shard=(\S+)$")
 WORKER = re.compile(r"^worker (\d+): (.*)$")
@@ -38,10 +39,10 @@ class DemoError(Exception):
 class Server:
     """tram-echo, from its first line to the totals that it prints at its end."""
 
-    def __init__(self, program, workers):
+    def __init__(self, program, workers, options):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [program, "--host", "127.0.0.1", "--port", "0", "--workers", str(workers)],
+            [program, "--host", "127.0.0.1", "--port", "0", "--workers", str(workers), *options],
             stdout=subprocess.PIPE, stderr=self.errors, stdin=subprocess.DEVNULL, text=True)
         try:
             line = self._first_line(10)
@@ -93,6 +94,18 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+def certificate(folder):
+    """A certificate for 127.0.0.1 and its key, as two files; None where there is no openssl to make them."""
+    chain, key = os.path.join(folder, "chain.pem"), os.path.join(folder, "key.pem")
+    try:
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-days", "2", "-subj", "/CN=tram demo", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", key, "-out", chain], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return chain, key
 
 
 def load(program, server, workers, seconds, options):
@@ -161,7 +174,17 @@ def main():
     header = ["workload", "requests/s", "p50", "p99", "p99.9", "max", "errors",
               "share of each worker"]
     rows, remarks, failed, rate, description = [header], [], False, None, ""
+    folder = tempfile.TemporaryDirectory(prefix="tram-demo-")
+    has_tls = os.path.exists(os.path.join(arguments.tools, "..", "libtram-tls.a"))
+    identity = certificate(folder.name) if has_tls else None
     for name, options in WORKLOADS:
+        secured = []
+        if "--tls" in options:
+            if not identity:
+                remarks.append(f"{name}: left out: " + ("there is no openssl" if has_tls else "built without TLS"))
+                continue
+            secured = ["--tls-cert", identity[0], "--tls-key", identity[1]]
+            options = [*options, "--ca", identity[0]]
         if "{rate}" in name:
             if rate is None:
                 continue
@@ -170,7 +193,7 @@ def main():
         print(f"demo: {name} ...", file=sys.stderr, flush=True)
         server = None
         try:
-            server = Server(echo, workers)
+            server = Server(echo, workers, secured)
             description = f"{server.workers} workers, backend {server.backend}, shard {server.shard}"
             report, said = load(loader, server, workers, seconds, options)
             totals = server.stop()

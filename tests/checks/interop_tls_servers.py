@@ -2,15 +2,17 @@
 # tram-check: release-only
 """TLS with servers and proxies of others, where they are installed, and ends under load.
 
-OpenSSL's s_client (resumption, ALPN, client certificates), GnuTLS in both roles, asyncio, nginx and
-haproxy. A stop and a restart by inheritance under TLS load: whoever finished a handshake gets our close_notify.
+OpenSSL's s_client and s_server (resumption, ALPN, server names, client certificates, new keys), GnuTLS in both roles,
+asyncio, nginx and haproxy. A stop and a restart by inheritance under TLS load: whoever finished a handshake gets our close_notify.
 
 rules: S-4, S-7, S-9, S-12, S-15, S-25, V-42, G-6
 """
 
 import asyncio
+import json
 import os
 import pathlib
+import pty
 import shutil
 import signal
 import socket
@@ -97,8 +99,8 @@ def run(*command, data=""):
 
 def load(port, *options, what):
     trust = [] if "--ca" in options else ["--ca", "ca.pem"]
-    result = run(LOAD, "--tls", *trust, *options, "--host", "localhost", "--port", port, "--connections", "3",
-                 "--duration", "0.2")
+    result = run(LOAD, "--tls", *trust, "--host", "localhost", "--port", port, "--connections", "3", "--duration", "0.2",
+                 *options)
     check(result.returncode == 0, f"{what} {result.stderr.strip()}")
 
 
@@ -140,6 +142,69 @@ def openssl_client():
         check("from gnutls" in result.stdout and "*** This is a resumed session" in result.stdout,
               f"gnutls-cli: a client certificate, ALPN, and it resumes {result.stderr.strip()}")
     end(server)
+
+
+class OpensslServer:
+    """s_server, which says what it hears, and hears what it is to say: without an answer of its own that is the same."""
+
+    def __init__(self, version, *options, answer=None):
+        self.port = own_port()
+        self.answer = answer
+        self.complaints = work / f"s_server-{self.port}"
+        ours, its = pty.openpty() if answer else (None, subprocess.PIPE) # of a terminal it reads line by line
+        self.process = subprocess.Popen(
+            ["openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", version, *options], stdin=its,
+            stdout=subprocess.PIPE, stderr=open(self.complaints, "w"), cwd=work)
+        started.append(self.process)
+        self.words = ours or self.process.stdin.fileno()
+        threading.Thread(target=self.talk, daemon=True).start()
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+
+    def talk(self):
+        heard = b""
+        while piece := os.read(self.process.stdout.fileno(), 65536):
+            heard += piece
+            if self.answer is None:
+                os.write(self.words, piece)
+            elif b"\r\n\r\n" in heard:
+                os.write(self.words, self.answer)
+                self.answer = b""
+
+    def end(self):
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+def openssl_server():
+    ours = ["-cert", "server.pem", "-key", "server.key"]
+    for version in ("-tls1_2", "-tls1_3"):
+        server = OpensslServer(version, "-quiet", "-cert", "other.pem", "-key", "other.key", "-servername", "localhost",
+                               "-cert2", "server.pem", "-key2", "server.key", "-Verify", "2", "-verify_return_error",
+                               "-CAfile", "ca.pem", "-alpn", "echo/1")
+        known = ["--cert", "client.pem", "--key", "client.key"]
+        load(server.port, *known, "--alpn", "echo/1", "--connections", "1", "--size", "50000",
+             what=f"s_server {version}: a name, a client certificate, ALPN")
+        result = run(LOAD, "--tls", "--ca", "ca.pem", "--host", "localhost", "--port", server.port, "--connections", "1",
+                     "--duration", "0.2", "--timeout-ms", "3000")
+        check(result.returncode != 0, f"s_server {version} refuses who has no certificate")
+        server.complaints.write_text("") # it looks at a certificate once, and then knows who resumes
+        result = run(LOAD, "--tls", "--ca", "ca.pem", *known, "--alpn", "echo/1", "--host", "localhost", "--port",
+                     server.port, "--connections", "1", "--duration", "0.2", "--churn", "--resume", "--json")
+        looked = server.complaints.read_text().count("depth=0")
+        connections = json.loads(result.stdout or "{}").get("requests", 0)
+        check(result.returncode == 0 and connections > looked, f"s_server {version}: we resume: {connections} "
+              f"connections, {looked} certificates {result.stderr.strip()}")
+        server.end()
+    server = OpensslServer("-tls1_3", *ours, "-crlf", answer=b"K\nHTTP/1.0 200 OK\n\nQ\n")
+    result = run(EXAMPLES / "https-head", "localhost", server.port, "ca.pem")
+    check("200 OK" in result.stdout, f"s_server changes its keys and asks for ours {result.stderr.strip()}")
+    server.end()
 
 
 def servers():
@@ -336,7 +401,9 @@ try:
     certificate("ca", "test CA", "")
     certificate("server", "server", "DNS:localhost,IP:127.0.0.1")
     certificate("client", "client", "")
+    certificate("other", "other", "DNS:elsewhere")
     openssl_client()
+    openssl_server()
     servers()
     asyncio_server()
     nginx()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # tram-check: release-only
-"""The library has the probes that docs/probes.md tells of, with as many arguments, and no others; or none at all,
+"""The libraries have the probes that docs/probes.md tells of, with as many arguments, and no others; or none at all,
 where it was built without. Skipped (77) in that case, and where there is no readelf."""
 
 import collections
@@ -36,6 +36,8 @@ if not shutil.which("readelf"):
     print("there is no readelf (binutils)")
     sys.exit(77)
 found = present(BUILD / "libtram.so")
+if (BUILD / "libtram-tls.so").exists():
+    found.update(present(BUILD / "libtram-tls.so"))
 if "TRAM_HAS_USDT:INTERNAL=ON" not in (BUILD / "CMakeCache.txt").read_text():
     if found:
         print("built without probes, and yet there are", *sorted(found))
@@ -45,6 +47,8 @@ if "TRAM_HAS_USDT:INTERNAL=ON" not in (BUILD / "CMakeCache.txt").read_text():
 
 problems = []
 wanted = documented()
+if not (BUILD / "libtram-tls.so").exists():
+    wanted = {name: arguments for name, arguments in wanted.items() if not name.startswith("tls_")}
 for name in sorted(wanted.keys() | found.keys()):
     if name not in found:
         problems.append(f"{name} is in docs/probes.md and not in the library")

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/actors/actors.h"
+#include "support/memory.h"
 #include "support/support.h"
 
 /* ---- A protocol that notes its messages ---- */
@@ -1098,6 +1099,153 @@ static void test_N_3_nothing_is_lost_without_memory(void **state) {
     assert_int_equal(destroyed + dropped, given);
 }
 
+struct poster {
+    tram_actor actor;
+    struct ends near, far; /* on its own loop, and on another one */
+    tram_loop *other;
+    tram_channel *channel;
+    bool wants_memory;
+    int answers[16];
+    unsigned count;
+};
+
+static int do_nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+static int answer_nothing(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
+static int ask_nobody(tram_loop *loop, tram_address to) {
+    tram_message message = number(1, 1);
+    tram_future *future = NULL;
+    int status = tram_ask(loop, to, &message, TRAM_FOREVER, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int submit_nothing(tram_loop *loop, tram_loop *target) {
+    tram_future *future = NULL;
+    int status = tram_loop_submit(loop, target, answer_nothing, NULL, NULL, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int credit_of(tram_loop *loop, tram_address to) {
+    tram_future *future = NULL;
+    int status = tram_post_credit(loop, to, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int handle_of_nothing(tram_loop *loop) {
+    tram_threadsafe_handle *handle = NULL;
+    int status = tram_loop_call_soon_threadsafe_handle(loop, do_nothing, NULL, NULL, &handle);
+    if (handle)
+        tram_threadsafe_handle_release(handle);
+    return status;
+}
+
+/* Everything that posts, of this loop's supply of mail. */
+static int post_all(tram_loop *loop, void *arg) {
+    struct poster *poster = arg;
+    struct world *world = poster->near.world;
+    tram_message messages[2] = {number(1, 2), number(1, 3)};
+    if (poster->wants_memory) {
+        world->fail_after = 0;
+        memory_fail(1, UINT64_MAX); /* a mailbox may outlive its loop's allocator */
+        for (unsigned sent = 0; tram_loop_call_soon_threadsafe(poster->other, do_nothing, NULL, NULL) == 0; sent++)
+            assert_true(sent < 10000);
+    }
+    const int answers[] = {
+        post(poster->near.to_a, 1, 1),
+        post(poster->far.to_a, 1, 1),
+        tram_try_post(poster->far.to_a, &messages[0]),
+        tram_post_batch(poster->far.to_a, messages, 2),
+        tram_broadcast(&poster->far.to_a, 1, &messages[0]) == 1 ? 0 : -ENOMEM,
+        ask_nobody(loop, poster->far.to_a),
+        submit_nothing(loop, poster->other),
+        credit_of(loop, poster->far.to_a),
+        handle_of_nothing(poster->other),
+        tram_actor_monitor(&poster->actor, poster->far.to_a),
+        tram_channel_try_send(poster->channel, poster),
+    };
+    world->fail_after = SIZE_MAX;
+    memory_fail(0, 0);
+    poster->count = sizeof answers / sizeof *answers;
+    memcpy(poster->answers, answers, sizeof answers);
+    return 0;
+}
+
+/* Of a supply that is empty everyone hears -ENOMEM, and all of them go when there is memory again. */
+static void test_X_1_N_3_whoever_posts_hears_that_memory_is_out(void **state) {
+    static const tram_actor_ops ops = {0};
+    struct world *world = *state;
+    struct poster poster = {.actor.ops = &ops};
+    assert_int_equal(tram_loop_new(NULL, &poster.other), 0);
+    ends_open(&poster.near, world);
+    ends_open_on(&poster.far, world, poster.other);
+    assert_int_equal(tram_loop_start_actor(world->loop, &poster.actor), 0);
+    assert_int_equal(tram_channel_new(poster.other, 16, NULL, &poster.channel), 0);
+    run_ticks(world, 2);
+    for (unsigned round = 0; round < 4; round++) { /* the first makes what lasts: routes, requests */
+        poster.wants_memory = round % 2;
+        assert_int_equal(tram_loop_call_soon(world->loop, post_all, &poster, NULL, NULL), 0);
+        run_ticks(world, 2);
+        for (unsigned i = 0; i < poster.count; i++)
+            if (poster.answers[i] != (poster.wants_memory ? -ENOMEM : 0))
+                fail_msg("round %u: %u: %s", round, i, tram_error_name(poster.answers[i]));
+        tram_loop_stop(poster.other);
+        tram_loop_run_forever(poster.other);
+        run_ticks(world, 3);
+    }
+    tram_channel_release(poster.channel);
+    tram_actor_stop(&poster.actor, 0);
+    ends_close(&poster.near);
+    tram_transport_abort(poster.far.first);
+    assert_int_equal(tram_loop_free(poster.other), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+/* Whichever of the allocations fails by which requests grow, the one that needs it is none. */
+static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
+    enum { MOST = 2000 };
+    struct world *world = *state;
+    static tram_future *futures[MOST];
+    tram_message message = number(1, 1);
+    unsigned before = 0;
+    for (size_t allowed = 0; allowed < 12; allowed++) {
+        struct ends ends;
+        world_reopen(world);
+        ends_open(&ends, world);
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0); /* makes what lasts */
+        run_ticks(world, 3);
+        unsigned count = 0;
+        int status;
+        world->fail_after = allowed;
+        while ((status = tram_ask(world->loop, ends.to_a, &message, TRAM_FOREVER, &futures[count])) == 0)
+            assert_true(++count < MOST);
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(status, -ENOMEM);
+        assert_true(count >= before);
+        before = count;
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0);
+        run_ticks(world, 20);
+        for (unsigned i = 0; i < count; i++) {
+            assert_true(tram_future_done(futures[i]));
+            tram_future_release(futures[i]);
+        }
+        world->trace[0] = '\0';
+        ends_close(&ends);
+        world->trace[0] = '\0';
+    }
+    assert_true(before > 64);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
@@ -1138,6 +1286,8 @@ int main(void) {
         CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),
         CASE(test_N_9_all_workers_without_memory),
         CASE(test_N_3_nothing_is_lost_without_memory),
+        CASE(test_N_8_X_1_requests_grow_as_far_as_there_is_memory),
+        CASE(test_X_1_N_3_whoever_posts_hears_that_memory_is_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,15 @@
-/* Rule W-30: who ends a connection with bytes that were accepted and not sent, and what peer and protocol see of it. */
+/*
+ * Rule W-30: who ends a connection with bytes that were accepted and not sent, and what peer and protocol see of it.
+ *
+ * tram-test: with TLS, where there is one
+ */
 #include "support/faults.h"
 #include "support/layers.h"
 #include "support/stream.h"
 #include "support/support.h"
+#ifdef TRAM_TEST_TLS
+#include "support/tls/overlay.h"
+#endif
 #include "transports/base/transport.h"
 
 #include <sys/socket.h>
@@ -239,7 +246,7 @@ static const struct actor actors[] = {
 static void open_scene(struct scene *scene, struct world *world, enum carrier carrier, unsigned depth, bool queued) {
     *scene = (struct scene){.carrier = carrier, .queued = queued, .copy = -1};
     struct channel *channel = &scene->channel;
-    channel_open(channel, world, carrier, depth, &codec_kind);
+    channel_begin(channel, world, carrier, depth);
     int small = 1;
     if (carrier != CARRIER_PAIR)
         setsockopt(channel->first->io.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
@@ -317,13 +324,27 @@ static void test_W_30_Y_1_who_cuts_what_and_what_both_ends_see(void **state) {
                         check_cut(world, &actors[i], carrier, depth, queued);
 }
 
+static const struct CMUnitTest of_layers[] = {
+    cmocka_unit_test_setup_teardown(test_W_30_Y_1_who_cuts_what_and_what_both_ends_see, world_setup_faults,
+                                    world_teardown),
+};
+
+/* Again, over TLS. */
+static int ask_tls(void) {
+#ifdef TRAM_TEST_TLS
+    return cmocka_run_group_tests_name("of TLS", of_layers, tls_overlay_setup, tls_overlay_teardown);
+#else
+    return 0;
+#endif
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_W_30_whoever_cuts_the_peer_is_not_told_an_orderly_end, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_W_30_an_end_without_loss_is_orderly, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(test_W_30_Y_1_who_cuts_what_and_what_both_ends_see, world_setup_faults,
-                                        world_teardown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("of layers", of_layers, NULL, NULL);
+    return failed + ask_tls();
 }

@@ -539,6 +539,41 @@ static void test_K_2_a_plain_callback_instead_of_a_task(void **state) {
     assert_trace(world, "ok:plain");
 }
 
+/* Connections as a stream of their own: a queue of writers. */
+static int queue_connection(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    assert_ptr_equal(tram_stream_writer_reader(writer), reader);
+    return tram_queue_put_nowait(arg, writer);
+}
+
+static int serve_from_queue(void *arg) {
+    void *item;
+    int status;
+    while (!(status = tram_queue_get(arg, &item))) {
+        char bytes[5];
+        kept = (struct end){.reader = tram_stream_writer_reader(item), .writer = item};
+        trace(world, "%s", status_name(tram_stream_reader_readexactly(kept.reader, bytes, 5, NULL)));
+        tram_stream_writer_write(kept.writer, "plain", 5);
+        tram_stream_writer_close(kept.writer);
+        tram_stream_writer_release(kept.writer);
+    }
+    return status;
+}
+
+static void test_K_2_connections_are_taken_from_a_queue(void **state) {
+    (void)state;
+    tram_queue *queue;
+    assert_int_equal(tram_queue_new(world->loop, NULL, &queue), 0);
+    struct scene scene = {
+        .service = {.handler = queue_connection, .arg = queue, .plain = true}, .ask = "hello", .answer = 5};
+    tram_task *server = spawn(serve_from_queue, queue);
+    assert_int_equal(run_function(play, &scene), 0);
+    assert_int_equal(run_function(play, &scene), 0);
+    assert_int_equal(tram_queue_shutdown(queue, false, NULL), 0);
+    assert_int_equal(run_task(server), -ESHUTDOWN);
+    assert_trace(world, "ok ok:plain ok ok:plain");
+    tram_queue_free(queue);
+}
+
 /* ---- Unix, pairs, sharded ---- */
 
 static int play_unix(void *arg) {
@@ -924,6 +959,7 @@ int main(void) {
         DEBUG_TEST(test_K_31_a_handler_that_forgets_its_stream),
         DEBUG_TEST(test_K_2_a_cancelled_handler_has_its_connection_closed),
         DEBUG_TEST(test_K_2_a_plain_callback_instead_of_a_task),
+        DEBUG_TEST(test_K_2_connections_are_taken_from_a_queue),
         DEBUG_TEST(test_K_1_unix_sockets),
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),

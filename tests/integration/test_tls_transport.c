@@ -251,7 +251,7 @@ static void test_S_19_a_paused_transport_hears_neither_data_nor_the_end(void **s
 }
 
 /* rules: S-21, S-22 */
-static void test_S_20_water_marks_hold_a_writer_back(void **state) {
+static void test_S_20_W_13_water_marks_hold_a_writer_back(void **state) {
     struct world *world = *state;
     struct ends ends;
     ends_open(world, &ends);
@@ -276,12 +276,22 @@ static void test_S_20_water_marks_hold_a_writer_back(void **state) {
     ends_close(&ends);
 }
 
-static void test_B_7_a_buffered_protocol_receives_from_the_record(void **state) {
+/* It is told how much of a record it has not got yet. */
+static int look_at_hint(struct recorder *recorder, const char *event) {
+    size_t left = 10000 - recorder->received;
+    if (strcmp(event, "get_buffer") == 0)
+        assert_int_equal(recorder->size_hint, left == 10000 || left == 0 ? -1 : (ptrdiff_t)left);
+    return 0;
+}
+
+static void test_B_2_B_6_B_7_a_buffered_protocol_receives_from_the_record(void **state) {
     struct world *world = *state;
     struct ends ends = {.world = world};
     ends.client = next_client = recorder_new(world, "c");
     ends.peer = next_peer = recorder_new_buffered(world, "s");
-    ends.peer->keep = true;
+    ends.peer->keep = ends.peer->takes_hints = true;
+    ends.peer->buffer_size = 999;
+    ends.peer->on = look_at_hint;
     ends.server = serve(world, servers);
     ends_begin(world, &ends, &(tram_connection_options){0});
     run_until(world, &ends.done);
@@ -291,6 +301,12 @@ static void test_B_7_a_buffered_protocol_receives_from_the_record(void **state) 
     assert_int_equal(tram_transport_write(ends.client->base.transport, text, sizeof text), 0);
     run_until_received(ends.peer, sizeof text);
     assert_pattern(ends.peer->bytes, sizeof text, 0);
+    assert_non_null(strstr(world->trace, "s.get_buffer s.updated:999 s.get_buffer s.updated:999"));
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    run_until_traced(world, "s.lost:0");
+    const char *end = strstr(world->trace, "s.eof");
+    assert_non_null(end);
+    assert_null(strstr(end, "s.get_buffer"));
     ends_close(&ends);
 }
 
@@ -333,7 +349,7 @@ static void test_S_13_S_18_an_abort_is_an_end_that_was_cut_off(void **state) {
     ends_close(&ends);
 }
 
-static void test_S_14_true_from_eof_received_warns_and_has_no_effect(void **state) {
+static void test_S_14_P_11_true_from_eof_received_warns_and_has_no_effect(void **state) {
     struct world *world = *state;
     struct ends ends;
     ends_open(world, &ends);
@@ -420,7 +436,7 @@ static void test_S_26_a_failing_protocol_ends_the_connection(void **state) {
 
 /* ---- What is known ---- */
 
-static void test_S_24_extra_info_tells_about_the_connection(void **state) {
+static void test_S_24_T_10_extra_info_tells_about_the_connection(void **state) {
     struct world *world = *state;
     static const char *const alpn[] = {"echo/1", NULL};
     tram_tls_certificate identity = identity_of(authority.server);
@@ -513,11 +529,11 @@ static void test_S_32_a_file_goes_by_blocks(void **state) {
 
 /* ---- start_tls ---- */
 
-static void test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection(void **state) {
+static void test_S_27_S_30_B_7_start_tls_on_both_sides_of_an_open_connection(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
     upgrade_open(world, &upgrade);
-    struct recorder *client = recorder_new(world, "C"), *server = recorder_new(world, "S.");
+    struct recorder *client = recorder_new(world, "C"), *server = recorder_new_buffered(world, "S.");
     client->keep = server->keep = true;
     void *value = NULL;
     assert_int_equal(upgrade_start(&upgrade, 0, &client->base, NULL), 0);
@@ -799,20 +815,20 @@ int main(void) {
         IN_WORLD(test_S_11_bytes_of_any_size_go_both_ways),
         IN_WORLD(test_S_11_pieces_and_shared_buffers_are_joined_to_records),
         IN_WORLD(test_S_19_a_paused_transport_hears_neither_data_nor_the_end),
-        IN_WORLD(test_S_20_water_marks_hold_a_writer_back),
-        IN_WORLD(test_B_7_a_buffered_protocol_receives_from_the_record),
+        IN_WORLD(test_S_20_W_13_water_marks_hold_a_writer_back),
+        IN_WORLD(test_B_2_B_6_B_7_a_buffered_protocol_receives_from_the_record),
         IN_WORLD(test_S_12_S_15_S_17_close_says_goodbye_and_waits_for_the_peers),
         IN_WORLD(test_S_13_S_18_an_abort_is_an_end_that_was_cut_off),
-        IN_WORLD(test_S_14_true_from_eof_received_warns_and_has_no_effect),
+        IN_WORLD(test_S_14_P_11_true_from_eof_received_warns_and_has_no_effect),
         IN_WORLD(test_W_25_W_27_there_is_no_write_eof_without_half_close),
         IN_WORLD(test_S_14_half_close_ends_one_direction),
         IN_WORLD(test_S_16_a_peer_that_never_answers_is_not_waited_for_longer),
         IN_WORLD(test_S_23_writes_after_close_are_dropped),
         IN_WORLD(test_S_26_a_failing_protocol_ends_the_connection),
-        IN_WORLD(test_S_24_extra_info_tells_about_the_connection),
+        IN_WORLD(test_S_24_T_10_extra_info_tells_about_the_connection),
         IN_WORLD(test_a_session_is_resumed),
         IN_WORLD(test_S_32_a_file_goes_by_blocks),
-        IN_WORLD(test_S_27_S_30_start_tls_on_both_sides_of_an_open_connection),
+        IN_WORLD(test_S_27_S_30_B_7_start_tls_on_both_sides_of_an_open_connection),
         IN_WORLD(test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls),
         IN_WORLD(test_S_29_a_failed_start_tls_ends_the_connection),
         IN_WORLD(test_S_28_start_tls_wants_a_stream_and_a_config),

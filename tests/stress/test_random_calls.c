@@ -10,6 +10,8 @@
  * To add a kind of object or a call, add a function and a line in `kinds` or `calls` at the end. The functions choose
  * their objects by some_…() and never misuse one: a pointer is not used when it is not valid any more. All else is
  * allowed at any time, and that it is judged well is the library's part.
+ *
+ * tram-test: with TLS, where there is one
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,6 +26,12 @@
 #include "core/loop/types.h"
 #include "support/layers.h"
 #include "support/support.h"
+#ifdef TRAM_TEST_TLS
+#include "support/tls/ends.h"
+#include "support/tls/overlay.h"
+#else
+static tram_tls_config *const servers = NULL, *const clients = NULL;
+#endif
 
 #define MOST_LINKS     48
 #define MOST_FUTURES   32
@@ -612,9 +620,23 @@ static void keep_creation(int status, tram_future **ret_creation) {
         tram_future_cancel(creation);
 }
 
+static bool trusts_some(const tram_socket_address *peer) {
+    (void)peer;
+    return one_in(2);
+}
+
+/* Clients tell a header where they like (make_connection()). */
 static void make_server(void) {
     tram_server_limits limits = {.max_connections = 5, .idle_timeout_ns = 3000000, .write_hard_limit = 100000};
-    tram_server_options options = {.limits = one_in(2) ? &limits : NULL, .defer_serving = one_in(4)};
+    tram_server_options options = {
+        .limits = one_in(2) ? &limits : NULL, .defer_serving = one_in(4), .tls = one_in(3) ? servers : NULL};
+    if (options.tls && one_in(3))
+        options.tls_handshake_timeout_ns = options.tls_shutdown_timeout_ns = 1 + below(3000000);
+    options.proxy_protocol = one_in(3);
+    if (options.proxy_protocol && one_in(2)) {
+        options.proxy_timeout_ns = 1 + below(3000000);
+        options.proxy_trusts = trusts_some;
+    }
     tram_future *creation;
     if (g.creation_count == MOST_CREATIONS)
         return;
@@ -640,7 +662,15 @@ static void make_connection(void) {
     char text[TRAM_ADDRESS_TEXT_SIZE];
     tram_connection_options options = {.happy_eyeballs_delay_ns = one_in(2) ? 1000000 : 0,
                                        .timeout_ns = one_in(3) ? 1 + below(3000000) : 0,
-                                       .all_errors = one_in(2)};
+                                       .all_errors = one_in(2),
+                                       .tls = one_in(3) ? clients : NULL};
+    if (options.tls) {
+        options.server_hostname = one_in(8) ? "elsewhere" : "localhost";
+        options.tls_shutdown_timeout_ns = one_in(2) ? 1 + below(3000000) : 0;
+    }
+    tram_proxy_header header = {.version = 1 + (int)below(2), .source = &address, .destination = &address};
+    if (one_in(3))
+        options.proxy_header = &header;
     if (!server || tram_server_sockname(server, 0, &address) || address.address.ss_family != AF_INET)
         return;
     tram_socket_address_text(&address, text, sizeof text);
@@ -715,6 +745,15 @@ static void push_layer(tram_transport *transport, bool may_leave) {
         codec->layer.kind->free(&codec->layer);
 }
 
+/* TLS, which may find a peer that speaks something else. */
+static void push_secured(tram_transport *transport, bool server) {
+#ifdef TRAM_TEST_TLS
+    (void)tls_push(transport, server);
+#else
+    (void)transport, (void)server;
+#endif
+}
+
 /* Both ends have layers, so that they understand each other. */
 static void make_layered(void) {
     if (g.loop->closing)
@@ -735,7 +774,7 @@ static void make_layered(void) {
                 close(fds[i]);
             }
     }
-    unsigned depth = 1 + below(2);
+    unsigned depth = 1 + below(2), secured = one_in(2) ? below(1u << depth) : 0; /* a bit for each that is TLS */
     for (int i = 0; i < 2; i++) {
         if (!ends[i]) {
             protocol_undo(protocols[i]);
@@ -743,7 +782,10 @@ static void make_layered(void) {
         }
         remember(ends[i], protocols[i]);
         for (unsigned pushed = 0; pushed < depth; pushed++)
-            push_layer(ends[i], pushed == depth - 1);
+            if (secured & 1u << pushed)
+                push_secured(ends[i], i == 0);
+            else
+                push_layer(ends[i], pushed == depth - 1);
     }
 }
 
@@ -894,13 +936,14 @@ static void call_write_buffer(void) {
 }
 
 static void call_look(void) {
-    static const char *const names[] = {"socket", "peername", "sockname", "peercred", "pipe", "subprocess", "x"};
+    static const char *const names[] = {"socket",   "peername",   "sockname", "peercred", "pipe",
+                                        "peercert", "sslcontext", "cipher",   "alpn",     "x"};
     tram_transport *transport = some_transport();
     int status;
     size_t low, high;
     if (!transport)
         return;
-    tram_transport_get_extra_info(transport, names[below(7)], NULL);
+    tram_transport_get_extra_info(transport, names[below(10)], NULL);
     tram_transport_is_closing(transport);
     tram_transport_is_reading(transport);
     tram_transport_can_write_eof(transport);
@@ -951,19 +994,14 @@ static struct link *find_link(unsigned number) {
     return NULL;
 }
 
-static void call_set_protocol(void) {
-    struct link *link = some_link();
-    if (!link)
-        return;
-    unsigned number = link->number;
-    struct fuzz_protocol *next = protocol_new();
-    int status = tram_transport_set_protocol(link->transport, &next->base);
+/* A transport has another protocol: where the call that gave it was refused, nobody has. */
+static void follow(int status, unsigned number, struct fuzz_protocol *next) {
     note("  %u = %s", number, status < 0 ? tram_error_name(status) : "0");
     if (status) {
         protocol_undo(next);
         return;
     }
-    link = find_link(number);
+    struct link *link = find_link(number);
     CHECK(link);
     struct fuzz_protocol *old = link->protocol;
     CHECK(!old || old->life < LIFE_LOST);
@@ -975,6 +1013,34 @@ static void call_set_protocol(void) {
         old->link = NULL;
     link->protocol = next;
     next->link = link;
+}
+
+static void call_set_protocol(void) {
+    struct link *link = some_link();
+    if (!link)
+        return;
+    unsigned number = link->number;
+    struct fuzz_protocol *next = protocol_new();
+    follow(tram_transport_set_protocol(link->transport, &next->base), number, next);
+}
+
+static void call_start_tls(void) {
+    struct link *link = some_link();
+    if (!link)
+        return;
+    unsigned number = link->number;
+    struct fuzz_protocol *next = one_in(2) ? protocol_new() : NULL;
+    bool server = one_in(2);
+    const tram_start_tls_options options = {.tls = server ? servers : clients,
+                                            .server_side = server,
+                                            .handshake_timeout_ns = one_in(2) ? 1 + below(3000000) : 0,
+                                            .ahead = bytes,
+                                            .ahead_size = one_in(4) ? below(20) : 0};
+    tram_future *future;
+    int status = tram_loop_start_tls(g.loop, link->transport, next ? &next->base : NULL, &options, maybe(&future));
+    if (next)
+        follow(status, number, next);
+    keep_future(status, &future);
 }
 
 static void call_detach(void) {
@@ -1008,7 +1074,6 @@ static void call_detach(void) {
 }
 
 /* Two transports of which we hear no more: they stay on the list because they are held. */
-/* A known fault: a bridge may write to an end that was freed. Only the long run looks for it until it is mended. */
 static void call_bridge(void) {
     struct link *a = some_link(), *b = some_link();
     if (!a || a == b || !a->protocol || !b->protocol || a->protocol->life != LIFE_MADE ||
@@ -1456,6 +1521,7 @@ static const struct choice calls[] = {
     CHOICE(call_hold, 2),
     CHOICE(call_release, 4),
     CHOICE(call_set_protocol, 4),
+    CHOICE(call_start_tls, 2),
     CHOICE(call_detach, 2),
     CHOICE(call_bridge, 3),
     CHOICE(call_sendfile, 3),
@@ -1630,10 +1696,16 @@ int main(int argc, char **argv) {
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t player = fork();
     if (player == 0) {
+#ifdef TRAM_TEST_TLS
+        tls_setup(NULL);
+#endif
         for (uint64_t i = 0; i < count; i++) {
             alarm(60); /* for all of a seed */
             play(seed + i);
         }
+#ifdef TRAM_TEST_TLS
+        tls_teardown(NULL);
+#endif
         exit(0);
     }
     int status = 0;

@@ -4,12 +4,11 @@
  * connection_lost, and nothing waits for what will never come. Connections without TLS: test_faults.c.
  */
 #include <openssl/err.h>
-#include <poll.h>
 #include <stdio.h>
 
 #include "support/memory.h"
 #include "support/tls/ends.h"
-#include "support/witness.h"
+#include "support/tls/visit.h"
 
 /* ---- What fails, and how ---- */
 
@@ -70,93 +69,6 @@ static bool unnoticed(const struct failure *failure) {
            failure->kind == TRAM_FAULT_CLOSE || failure->count == 4;
 }
 
-/* ---- The scenario ---- */
-
-struct run {
-    tram_loop *loop;
-    tram_server *server;
-    struct witness_tally tally;
-};
-
-static char where[128]; /* the run, for messages */
-
-#define PATIENCE_MS 20000
-
-static void drive(struct run *run, bool (*condition)(struct run *run, void *arg), void *arg) {
-    int idle_ms = 0;
-    while (!condition(run, arg)) {
-        uint64_t timeout_ns;
-        struct pollfd poll_fd = {.fd = tram_loop_backend_fd(run->loop), .events = POLLIN};
-        assert_int_equal(tram_loop_prepare(run->loop, &timeout_ns), 0);
-        idle_ms = timeout_ns == 0 || poll(&poll_fd, 1, 5) > 0 ? 0 : idle_ms + 5;
-        if (idle_ms > PATIENCE_MS)
-            fail_msg("%s: something waits for ever: %u made, %u lost, %u protocols, %u released", where,
-                     run->tally.made, run->tally.lost, run->tally.protocols, run->tally.released);
-        assert_true(tram_loop_dispatch(run->loop) >= 0);
-    }
-}
-
-static bool future_done(struct run *run, void *arg) {
-    (void)run;
-    return tram_future_done(arg);
-}
-
-static int finish(struct run *run, int status, tram_future *future, void **ret_value) {
-    if (status)
-        return status;
-    drive(run, future_done, future);
-    status = tram_future_result(future, ret_value);
-    tram_future_release(future);
-    return status;
-}
-
-static bool client_served(struct run *run, void *arg) {
-    (void)arg;
-    return !run->tally.client || run->tally.echoed;
-}
-
-static bool all_gone(struct run *run, void *arg) {
-    (void)arg;
-    return !run->tally.client && tram_server_connection_count(run->server) == 0;
-}
-
-static void connect_and_echo(struct run *run, uint16_t port) {
-    char text[8];
-    tram_future *future;
-    snprintf(text, sizeof text, "%u", port);
-    /* What fails may be the peer's goodbye. */
-    const tram_connection_options options = {
-        .tls = clients, .server_hostname = "localhost", .tls_shutdown_timeout_ns = 50000000};
-    int status =
-        tram_loop_create_connection(run->loop, witness_client, &run->tally, "127.0.0.1", text, &options, &future);
-    if (finish(run, status, future, NULL) == 0)
-        drive(run, client_served, NULL);
-}
-
-static void end_server(struct run *run) {
-    if (run->tally.end == WITNESS_STAYS)
-        assert_int_equal(tram_server_close_clients(run->server), 0);
-    if (!all_gone(run, NULL) && run->tally.wrong == 0)
-        drive(run, all_gone, NULL);
-    assert_int_equal(tram_server_close(run->server), 0);
-    tram_server_release(run->server);
-}
-
-static void play_with(struct run *run, tram_faults *faults, const struct failure *failure, uint64_t n) {
-    tram_future *future;
-    void *server = NULL;
-    const tram_loop_options options = {.faults = faults};
-    const tram_server_options serving = {.tls = servers, .tls_shutdown_timeout_ns = 50000000};
-    assert_int_equal(tram_loop_new(&options, &run->loop), 0);
-    int status = tram_loop_create_server(run->loop, witness_server, &run->tally, "127.0.0.1", "0", &serving, &future);
-    assert_int_equal(finish(run, status, future, &server), 0);
-    run->server = server;
-    order(faults, failure, n); /* what came before is in test_faults.c */
-    connect_and_echo(run, server_port(run->server));
-    end_server(run);
-    assert_int_equal(tram_loop_free(run->loop), 0);
-}
-
 /* ---- Sweeping ---- */
 
 struct scenario {
@@ -167,25 +79,28 @@ struct scenario {
 };
 
 static uint64_t play(tram_faults *faults, const struct scenario *scenario, const struct failure *failure, uint64_t n) {
-    struct run run = {.tally = {.end = scenario->end, .size = scenario->size}};
+    struct visit visit = {.tally = {.end = scenario->end, .size = scenario->size}};
     int descriptors = open_descriptors();
     size_t blocks, bytes;
     const char *kind = !failure                  ? "nothing"
                        : failure->kind == MEMORY ? "memory"
                                                  : tram_fault_kind_name((tram_fault_kind)failure->kind);
-    snprintf(where, sizeof where, "%s: %s number %llu, %s", scenario->name, kind, (unsigned long long)n,
+    snprintf(visit.where, sizeof visit.where, "%s: %s number %llu, %s", scenario->name, kind, (unsigned long long)n,
              failure && failure->error ? tram_error_name(-failure->error) : "short");
     tram_faults_reset(faults);
-    play_with(&run, faults, failure, n);
+    visit_open(&visit, &(tram_loop_options){.faults = faults});
+    order(faults, failure, n); /* what came before is in test_faults.c */
+    visit_play(&visit);
+    visit_close(&visit);
     uint64_t injected = tram_faults_injected(faults) + memory_failed();
     memory_fail(0, 0);
     tram_faults_memory(faults, &blocks, &bytes);
-    if (!witness_paired(&run.tally) || blocks || bytes || open_descriptors() != descriptors || ERR_peek_error() ||
-        ((!injected || unnoticed(failure)) && !run.tally.echoed))
+    if (!witness_paired(&visit.tally) || blocks || bytes || open_descriptors() != descriptors || ERR_peek_error() ||
+        ((!injected || unnoticed(failure)) && !visit.tally.echoed))
         fail_msg("%s: %u protocols, %u released, %u made, %u lost, %u out of order, %u echoed, %zu blocks left, "
                  "%d descriptors",
-                 where, run.tally.protocols, run.tally.released, run.tally.made, run.tally.lost, run.tally.wrong,
-                 run.tally.echoed, blocks, open_descriptors() - descriptors);
+                 visit.where, visit.tally.protocols, visit.tally.released, visit.tally.made, visit.tally.lost,
+                 visit.tally.wrong, visit.tally.echoed, blocks, open_descriptors() - descriptors);
     return injected;
 }
 

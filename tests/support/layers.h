@@ -14,15 +14,21 @@
 
 #define CODEC_ASKS_AFTER 20000 /* bytes of the user's */
 
+/* Bytes in memory that grows by doubling: a sanitizer's realloc always copies. */
+struct kept {
+    char *bytes;
+    size_t size;
+    size_t capacity;
+};
+
 struct codec {
     struct layer layer;
     struct world *world;
     char in[3000]; /* what was read from below */
     size_t in_start;
     size_t in_end;
-    size_t payload; /* of the data frame whose header was read: still to deliver */
-    char *kept;     /* waits for the answer */
-    size_t kept_size;
+    size_t payload;   /* of the data frame whose header was read: still to deliver */
+    struct kept kept; /* waits for the answer */
     size_t since_question;
     unsigned hellos_sent;
     unsigned hellos_seen;
@@ -49,6 +55,13 @@ extern const struct layer_kind codec_whole_kind; /* without, and it stays on its
 
 struct codec *codec_new(struct world *world, const struct layer_kind *kind, unsigned *live);
 
+/*
+ * What channel_begin() lays over carriers: codecs, unless a test has set something else (TLS: support/tls/overlay.h).
+ * Puts one more layer on each end.
+ */
+struct channel;
+extern void (*channel_overlay)(struct channel *channel);
+
 /* ---- Connections ---- */
 
 enum carrier {
@@ -67,7 +80,7 @@ struct channel {
     unsigned depth;
     struct recorder *a, *b;
     tram_transport *first, *second;
-    struct codec *first_codec, *second_codec; /* the top ones */
+    struct codec *first_codec, *second_codec; /* the top ones; NULL: other layers */
     unsigned live;                            /* layers */
     unsigned below;                           /* transports and layers that carry the two, of custom transports */
 };
@@ -79,6 +92,9 @@ void channel_open_bare(struct channel *channel, struct world *world, enum carrie
 /* With them. */
 void channel_open(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth,
                   const struct layer_kind *kind);
+
+/* With channel_overlay's. */
+void channel_begin(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);
 
 /* The same, when connection_made of both is behind it; the trace is empty. */
 void channel_open_made(struct channel *channel, struct world *world, enum carrier carrier, unsigned depth);

@@ -257,6 +257,7 @@ static void test_X_1_without_memory_every_allocation_is_told(void **state) {
         .ciphersuites = "TLS_AES_128_GCM_SHA256",
         .groups = "P-256",
         .alpn = alpn,
+        .session_cache = 100,
     };
     tram_tls_config_release(config_make(&options)); /* what OpenSSL makes once is there now */
     bool untouched = false;
@@ -297,6 +298,7 @@ static void test_choices_out_of_range_are_refused(void **state) {
     assert_refused(&(tram_tls_options){.ocsp = (tram_tls_ocsp)9}, TRAM_EVALUE, "ocsp", "9");
     assert_refused(&(tram_tls_options){.tickets = 9}, TRAM_EVALUE, "tickets", "9");
     assert_refused(&(tram_tls_options){.tickets = -2}, TRAM_EVALUE, "tickets", "-2");
+    assert_refused(&(tram_tls_options){.session_cache = (1 << 20) + 1}, TRAM_EVALUE, "session_cache", "1048577");
     assert_refused(&(tram_tls_options){.ticket_lifetime_ns = UINT64_C(8) * 24 * 3600 * 1000000000}, TRAM_EVALUE,
                    "ticket_lifetime_ns", "7 days");
     assert_refused(&(tram_tls_options){.certificate_count = 1}, TRAM_EVALUE, "certificates", "a count without any");

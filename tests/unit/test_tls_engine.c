@@ -775,6 +775,138 @@ static void test_a_session_is_only_for_whom_it_was_made(void **state) {
     tram_tls_config_release(careless);
 }
 
+/* ---- Sessions that the server remembers ---- */
+
+struct memory {
+    tram_tls_config *client, *server;
+    tram_tls_options serving;
+    tram_tls_certificate identity;
+};
+
+/* Clients of TLS 1.2 without tickets, or a server of TLS 1.3 without. */
+static void memory_open(struct memory *memory, tram_tls_version version, unsigned places) {
+    const int none = TRAM_TLS_NO_TICKETS;
+    const tram_tls_options client = {.ca = source_of(authority.ca->chain_pem),
+                                     .max_version = version,
+                                     .tickets = version == TRAM_TLS_1_2 ? none : 0};
+    memory->identity = identity_of(authority.server);
+    memory->serving = (tram_tls_options){.certificates = &memory->identity,
+                                         .certificate_count = 1,
+                                         .tickets = version == TRAM_TLS_1_3 ? none : 0,
+                                         .session_cache = places};
+    memory->client = config_make(&client);
+    memory->server = config_make(&memory->serving);
+}
+
+static void memory_close(struct memory *memory) {
+    tram_tls_config_release(memory->client);
+    tram_tls_config_release(memory->server);
+}
+
+static tram_buffer *new_session(struct world *world, struct memory *memory) {
+    bool resumed;
+    tram_buffer *session = connect_and_save(world, memory->client, memory->server, NULL, &resumed);
+    assert_false(resumed);
+    return session;
+}
+
+static bool resumes(struct world *world, struct memory *memory, tram_buffer *session) {
+    bool resumed;
+    tram_buffer_release(connect_and_save(world, memory->client, memory->server, session, &resumed));
+    return resumed;
+}
+
+static void remember(struct world *world, tram_tls_version version) {
+    struct world other;
+    void *other_state = &other;
+    struct memory memory;
+    assert_int_equal(world_setup(&other_state), 0);
+    memory_open(&memory, version, 256); /* each handshake of TLS 1.3 brings a new one, which shall find a free place */
+    tram_buffer *session = new_session(world, &memory);
+    assert_non_null(session);
+    assert_true(resumes(world, &memory, session));
+    assert_true(resumes(other_state, &memory, session)); /* another loop */
+    assert_int_equal(tram_tls_config_reload(memory.server, &memory.serving, NULL), 0);
+    assert_true(resumes(world, &memory, session));
+    /* Whom it trusts is another question then; and another number of places begins anew. */
+    tram_tls_options asking = memory.serving;
+    asking.ca = source_of(authority.ca->chain_pem);
+    asking.verify = TRAM_TLS_VERIFY_OPTIONAL;
+    assert_int_equal(tram_tls_config_reload(memory.server, &asking, NULL), 0);
+    assert_false(resumes(world, &memory, session));
+    assert_int_equal(tram_tls_config_reload(memory.server, &memory.serving, NULL), 0);
+    assert_true(resumes(world, &memory, session));
+    memory.serving.session_cache = 128;
+    assert_int_equal(tram_tls_config_reload(memory.server, &memory.serving, NULL), 0);
+    assert_false(resumes(world, &memory, session));
+    tram_buffer_release(session);
+    memory_close(&memory);
+    assert_int_equal(world_teardown(&other_state), 0);
+}
+
+static void test_sessions_are_remembered_for_who_has_no_ticket(void **state) {
+    remember(*state, TRAM_TLS_1_2);
+    remember(*state, TRAM_TLS_1_3);
+}
+
+static void test_nothing_is_remembered_without_being_asked_for(void **state) {
+    struct memory memory;
+    memory_open(&memory, TRAM_TLS_1_2, 0);
+    tram_buffer *session = new_session(*state, &memory);
+    assert_false(session && resumes(*state, &memory, session));
+    tram_buffer_release(session);
+    memory_close(&memory);
+}
+
+/* Without a handshake, which would bring a new one. */
+static bool is_remembered(struct memory *memory, tram_buffer *buffer) {
+    const unsigned char *data = tram_buffer_data(buffer);
+    unsigned size;
+    SSL_SESSION *session = d2i_SSL_SESSION(NULL, &data, (long)tram_buffer_size(buffer));
+    const unsigned char *id = SSL_SESSION_get_id(session, &size);
+    SSL_SESSION *known = tram__tls_cache_get(&memory->server->cache, id, size);
+    bool found = known != NULL;
+    SSL_SESSION_free(known);
+    SSL_SESSION_free(session);
+    return found;
+}
+
+static void test_a_new_session_takes_the_place_of_an_old_one(void **state) {
+    enum { SESSIONS = 30, PLACES = 8 };
+    struct memory memory;
+    tram_buffer *sessions[SESSIONS];
+    memory_open(&memory, TRAM_TLS_1_2, PLACES);
+    for (int i = 0; i < SESSIONS; i++)
+        sessions[i] = new_session(*state, &memory);
+    assert_true(is_remembered(&memory, sessions[SESSIONS - 1]));
+    unsigned known = 0;
+    for (int i = 0; i < SESSIONS; i++)
+        known += is_remembered(&memory, sessions[i]);
+    /* A group that nobody came to for so long is as good as impossible, one that is not full quite possible. */
+    assert_true(known > PLACES / 2 && known <= PLACES);
+    assert_true(resumes(*state, &memory, sessions[SESSIONS - 1]));
+    for (int i = 0; i < SESSIONS; i++)
+        tram_buffer_release(sessions[i]);
+    memory_close(&memory);
+}
+
+static void test_the_session_of_a_failed_connection_is_forgotten(void **state) {
+    static const char nonsense[] = "\x17\x03\x03\x00\x13xxxxxxxxxxxxxxxxxxx";
+    struct memory memory;
+    struct link link;
+    char byte;
+    memory_open(&memory, TRAM_TLS_1_2, 8);
+    tram_buffer *session = new_session(*state, &memory);
+    link_start(*state, &link, memory.client, memory.server, "localhost", session);
+    assert_int_equal(shake_hands(&link), 0);
+    append(&link.server, nonsense, sizeof nonsense - 1);
+    assert_int_equal(read_all(&link.server, &byte, 1), TRAM_ETLS);
+    link_free(&link);
+    assert_false(resumes(*state, &memory, session));
+    tram_buffer_release(session);
+    memory_close(&memory);
+}
+
 static void test_tickets_are_as_many_as_asked_for(void **state) {
     tram_tls_certificate identity = identity_of(authority.server);
     for (int tickets = TRAM_TLS_NO_TICKETS; tickets <= 2; tickets++) {
@@ -994,6 +1126,10 @@ int main(void) {
         IN_WORLD(test_sessions_are_resumed_by_tickets),
         IN_WORLD(test_sessions_are_resumed_on_another_loop_and_after_a_reload),
         IN_WORLD(test_a_session_is_only_for_whom_it_was_made),
+        IN_WORLD(test_sessions_are_remembered_for_who_has_no_ticket),
+        IN_WORLD(test_nothing_is_remembered_without_being_asked_for),
+        IN_WORLD(test_a_new_session_takes_the_place_of_an_old_one),
+        IN_WORLD(test_the_session_of_a_failed_connection_is_forgotten),
         IN_WORLD(test_tickets_are_as_many_as_asked_for),
         IN_WORLD(test_key_updates_are_followed_up_to_a_limit),
         IN_WORLD(test_renegotiation_is_refused),

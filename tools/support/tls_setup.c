@@ -33,7 +33,10 @@ int tls_server_configure(const program_info *program, const tls_server_setup *se
 
 int tls_client_configure(const program_info *program, const tls_client_setup *setup, tram_tls_config **config) {
     const char *const names[] = {setup->alpn, NULL};
+    const tram_tls_certificate certificate = {.chain.file = setup->certificate, .key.file = setup->key};
     const tram_tls_options options = {
+        .certificates = &certificate,
+        .certificate_count = setup->certificate != NULL,
         .ca.file = setup->ca,
         .verify = setup->insecure ? TRAM_TLS_VERIFY_NONE : TRAM_TLS_VERIFY_DEFAULT,
         .alpn = setup->alpn != NULL ? names : NULL,

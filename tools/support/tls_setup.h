@@ -21,8 +21,10 @@ typedef struct tls_server_setup {
 int tls_server_configure(const program_info *program, const tls_server_setup *setup, tram_tls_config **config);
 
 typedef struct tls_client_setup {
-    const char *ca; /* a file; NULL: the system's */
-    bool insecure;  /* any certificate will do */
+    const char *ca;          /* a file; NULL: the system's */
+    bool insecure;           /* any certificate will do */
+    const char *certificate; /* of the client, a file; NULL: none */
+    const char *key;         /* NULL: in the same file */
     const char *alpn;
 } tls_client_setup;
 

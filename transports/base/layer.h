@@ -72,6 +72,9 @@ struct layer_kind {
     /* False: `read` would say -EAGAIN, and is not called. NULL: only it knows. */
     bool (*may_read)(const struct layer *layer);
 
+    /* How many bytes of its stream it has, which need nothing from below; a hint. NULL: it cannot tell. */
+    size_t (*pending)(const struct layer *layer);
+
     /*
      * All of these bytes, in order; at least one, borrowed for the call. What comes out goes down by
      * tram__layer_write(). What it cannot pass on yet it copies, and counts by tram__layer_keep(). It never refuses:

@@ -14,7 +14,9 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
         return status;
     tram_protocol *protocol = NULL;
     uint64_t start = slow_begin(loop);
+    loop->in_factories++; /* a call outside of the loop may call it, and goes on with the loop */
     status = factory(loop, arg, &protocol);
+    loop->in_factories--;
     slow_end(loop, start, FUNCTION(factory), "protocol factory");
     if (status < 0)
         return status;
@@ -120,14 +122,14 @@ int tram__protocol_received(tram_transport *transport, const void *data, size_t 
     return likely(status >= 0) ? 0 : receiving_failed(transport, status, "data_received");
 }
 
-int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size) {
+int tram__protocol_get_buffer(tram_transport *transport, ptrdiff_t hint, void **ret_memory, size_t *ret_size) {
     tram_loop *loop = transport->io.loop;
     tram_protocol *protocol = transport->protocol;
     const tram_protocol_ops *ops = protocol->ops;
     *ret_memory = NULL;
     *ret_size = 0;
     uint64_t start = slow_begin(loop);
-    int status = ops->get_buffer(protocol, -1, ret_memory, ret_size);
+    int status = ops->get_buffer(protocol, hint, ret_memory, ret_size);
     slow_end(loop, start, FUNCTION(ops->get_buffer), "get_buffer");
     if (likely(status >= 0) && unlikely(!*ret_size || !*ret_memory))
         status = tram_loop_raise(loop, TRAM_ESTATE, NULL, "get_buffer returned no room");

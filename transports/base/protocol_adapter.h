@@ -21,7 +21,7 @@ void tram__protocol_connection_lost(tram_transport *transport, const tram_error 
  * and stands in transport->end: go on with tram__transport_fail().
  */
 int tram__protocol_received(tram_transport *transport, const void *data, size_t size);
-int tram__protocol_get_buffer(tram_transport *transport, void **ret_memory, size_t *ret_size);
+int tram__protocol_get_buffer(tram_transport *transport, ptrdiff_t hint, void **ret_memory, size_t *ret_size);
 int tram__protocol_buffer_updated(tram_transport *transport, size_t size);
 /* The callback of tram_transport_call_later() failed: the connection ends with that. */
 int tram__protocol_timer_failed(tram_transport *transport, int status);

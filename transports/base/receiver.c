@@ -40,7 +40,7 @@ const struct io_receiver tram__receiver_plain = {.received = plain_received};
 static int buffered_buffer(struct io *io, void **ret_memory, size_t *ret_size) {
     tram_transport *transport = transport_of(io);
     const tram_protocol *protocol = transport->protocol;
-    int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
+    int status = tram__protocol_get_buffer(transport, -1, ret_memory, ret_size);
     if (unlikely(status < 0))
         tram__transport_fail(transport, status);
     /*
@@ -121,7 +121,7 @@ static int fill_buffer(tram_transport *transport, const char *data, size_t size,
     const tram_protocol *protocol = transport->protocol;
     void *memory;
     size_t room;
-    int status = tram__protocol_get_buffer(transport, &memory, &room);
+    int status = tram__protocol_get_buffer(transport, -1, &memory, &room);
     if (status < 0 || !reading(transport) || transport->protocol != protocol)
         return status; /* as where a socket is read: it does not happen */
     size_t part = room < size ? room : size;

@@ -97,7 +97,9 @@ static bool find_memory(tram_transport *transport, void **scratch, const tram_pr
         *ret_size = TRAM_LAYER_READ;
         return true;
     }
-    int status = tram__protocol_get_buffer(transport, ret_memory, ret_size);
+    const struct layer *top = transport_stack(transport)->top;
+    size_t pending = top->kind->pending ? top->kind->pending(top) : 0;
+    int status = tram__protocol_get_buffer(transport, pending ? (ptrdiff_t)pending : -1, ret_memory, ret_size);
     if (status < 0)
         tram__transport_fail(transport, status);
     *ret_buffered = protocol;

@@ -3,8 +3,8 @@
  *
  * The operation is its own future and goes one way: look the names up, try the addresses (in turn, or as a staggered
  * race), make protocol and transport. Every attempt that fails leaves a record; what the caller gets when all did is
- * decided at the end (C-9, C-10). A try that failed may be followed by another, in fail_try(). Whatever ends the
- * operation goes through cancel_pending().
+ * decided at the end (C-9, C-10). A try that failed may be followed by another, in fail_try(). What is under way ends
+ * with a move of its life: leave().
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/base/invalid.h"
+#include "core/base/life.h"
 #include "core/jobs/future.h"
 #include "core/loop/report.h"
 #include "transports/base/handover.h"
@@ -27,6 +28,20 @@
 #include <tram/connection.h>
 
 struct connector;
+
+enum connector_life {
+    CONNECTOR_NONE,
+    CONNECTOR_TRYING, /* names are looked up, attempts are under way, or the next one or the next try is due */
+    CONNECTOR_MAKING, /* there is a connected socket: protocol and transport are made */
+    CONNECTOR_MADE,   /* the transport has the future: it is done after connection_made, or never was */
+    CONNECTOR_OVER,   /* it failed or was cancelled, and nothing of it is under way */
+};
+
+enum connector_move {
+    CONNECTOR_MAKE,   /* a socket has connected, or was given */
+    CONNECTOR_ATTACH, /* the transport is made */
+    CONNECTOR_END,    /* a failure, a cancel, the deadline, or the end of the loop */
+};
 
 /* One socket on its way to one address. */
 struct attempt {
@@ -49,6 +64,7 @@ struct connector {
     tram_protocol_factory factory;
     void *arg;
     tram_discard discard; /* of `arg`, once the factory will not be called */
+    uint8_t life;         /* enum connector_life */
 
     struct lookup_query remote_query;
     struct lookup_query local_query;
@@ -82,7 +98,7 @@ struct connector {
     struct held *held;         /* for the transport; NULL: none */
     tram_detached *detached;   /* what there is besides, until the transport is made; NULL: nothing */
     struct held *first;        /* sent before all else: a header of the PROXY protocol, early data; NULL: nothing */
-    tram_transport *transport; /* once it is made, until the future is done */
+    tram_transport *transport; /* once it is made */
 };
 
 static void connector_cancel(tram_future *future);
@@ -106,6 +122,27 @@ static tram_loop *loop_of(const struct connector *connector) {
     return connector->future.loop;
 }
 
+/* ---- Its life ---- */
+
+static const struct life_state states[] = {
+    [CONNECTOR_TRYING] = {"trying", {[CONNECTOR_MAKE] = CONNECTOR_MAKING, [CONNECTOR_END] = CONNECTOR_OVER}},
+    [CONNECTOR_MAKING] = {"making", {[CONNECTOR_ATTACH] = CONNECTOR_MADE, [CONNECTOR_END] = CONNECTOR_OVER}},
+    [CONNECTOR_MADE] = {"made"},
+    [CONNECTOR_OVER] = {"over"},
+};
+
+static void validate(const void *object) {
+    const struct connector *connector = object;
+    TRAM_ASSERT(connector->life == CONNECTOR_TRYING || !connector->active);
+    TRAM_ASSERT(!connector->transport == (connector->life != CONNECTOR_MADE));
+}
+
+static const struct life_table life = {.name = "connector", .states = states, .validate = validate};
+
+static void move(struct connector *connector, enum connector_move move) {
+    tram__life_move(&life, &connector->life, move, connector);
+}
+
 /* ---- Ending ---- */
 
 /* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
@@ -125,8 +162,8 @@ static int attempt_leave(struct attempt *attempt) {
     return fd;
 }
 
-/* Ends whatever is under way; the future is left to be completed. */
-static void cancel_pending(struct connector *connector) {
+/* Ends whatever is under way, with a move; the future is left to be completed. */
+static void leave(struct connector *connector, enum connector_move how) {
     tram_loop *loop = loop_of(connector);
     list_remove(&connector->hook.link);
     tram__lookup_end(&connector->remote);
@@ -137,10 +174,11 @@ static void cancel_pending(struct connector *connector) {
     for (size_t i = 0; i < connector->started; i++)
         if (io_added(&connector->attempts->items[i].io))
             loop->sys->close(attempt_leave(&connector->attempts->items[i]));
+    move(connector, how);
 }
 
 static void fail(struct connector *connector, const tram_error *error) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     tram__future_fail(&connector->future, error);
     tram__future_drop(&connector->future);
 }
@@ -151,7 +189,7 @@ static void fail_code(struct connector *connector, int code, const char *operati
 }
 
 static void cancel_now(struct connector *connector) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     tram__future_finish_cancelled(&connector->future);
     tram__future_drop(&connector->future);
 }
@@ -164,14 +202,13 @@ static void connector_ending(struct close_hook *hook, enum shutdown_mode ending)
 /* Once the transport is made it is the one that holds the future; made and lost come as a pair or not at all (C-11). */
 static void connector_cancel(tram_future *future) {
     struct connector *connector = (struct connector *)future;
-    tram_transport *transport = connector->transport;
-    if (!transport) {
+    if (connector->life != CONNECTOR_MADE) {
         cancel_now(connector);
         return;
     }
     tram__future_finish_cancelled(future);
-    if (!tram__transport_withdraw(transport))
-        tram_transport_close(transport);
+    if (!tram__transport_withdraw(connector->transport))
+        tram_transport_close(connector->transport);
 }
 
 /* Once: the factory was called, or never will be. */
@@ -291,13 +328,13 @@ static void secure(struct connector *connector) {
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
 static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_MAKE);
     /* The factory may cancel the operation. */
     tram_future_hold(&connector->future);
     tram_protocol *protocol = NULL;
     int status = tram__protocol_make(loop, connector->factory, connector->arg, &protocol);
     discard_arg(connector);
-    if (connector->future.state != FUTURE_PENDING) {
+    if (connector->life == CONNECTOR_OVER) {
         if (!status)
             tram__protocol_release_soon(loop, protocol);
         close_socket(connector, fd);
@@ -319,6 +356,7 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
+            move(connector, CONNECTOR_ATTACH);
             if (restore(connector) && send_first(connector) && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
@@ -425,7 +463,12 @@ static int connect_socket(struct connector *connector, struct attempt *attempt, 
     socklen_t size = remote->address.size;
     struct held *first = connector->first;
     if (connector->fast_open && (!remote->protocol || remote->protocol == IPPROTO_TCP)) {
-        ssize_t sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
+        ssize_t sent;
+        do
+            sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
+        while (sent < 0 && errno == EINTR);
+        if (sent < 0 && errno == EALREADY) /* the one that was interrupted had begun */
+            return -EINPROGRESS;
         attempt->sent_early = sent > 0 ? (size_t)sent : 0;
         if (sent >= 0 || errno != EOPNOTSUPP)
             return sent < 0 ? -errno : 0;
@@ -611,6 +654,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
     int status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
     if (status)
         return status;
+    connector->life = CONNECTOR_TRYING;
     connector->factory = factory;
     connector->arg = arg;
     connector->stagger.expire = stagger_expired;
@@ -626,7 +670,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
 
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     connector->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);

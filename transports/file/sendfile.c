@@ -43,14 +43,13 @@ static void leave(struct sendfile *sendfile) {
     tram__file_source_close(&sendfile->source);
     if (tram__transport_idle(transport))
         tram__io_send_stop(&transport->io);
+    if (was_told) /* the marks go on from what the protocol knows, also if a close goes on within the next call */
+        transport->flags = (transport->flags & ~(uint32_t)T_WRITING_PAUSED) | (told_paused ? T_WRITING_PAUSED : 0);
     tram__transport_clear_writer(transport);
-    bool paused = transport->flags & T_WRITING_PAUSED;
-    if (!was_told || paused == told_paused || transport->flags & T_LOST_PENDING)
+    if (!was_told || transport->flags & T_LOST_PENDING)
         return;
-    if (paused)
-        tram__protocol_pause_writing(transport);
-    else
-        tram__protocol_resume_writing(transport);
+    tram__transport_maybe_pause(transport);
+    tram__transport_maybe_resume(transport);
 }
 
 /* 0: it is done; else the code of what went wrong. */

@@ -133,7 +133,9 @@ static int use_protocol(SSL_CTX *context, const struct tls_description *descript
 }
 
 static int use_sessions(SSL_CTX *context, const struct tls_description *description, struct tls_failure *failure) {
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    bool remembers = description->session_cache > 0;
+    SSL_CTX_set_session_cache_mode(context,
+                                   remembers ? SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL : SSL_SESS_CACHE_OFF);
     /* A reload that changes whom we trust must not be passed by with a ticket from before. */
     if (!SSL_CTX_set_session_id_context(context, description->trust, sizeof description->trust))
         return tram__tls_fail_openssl(failure, TRAM_ETLS, "tickets", "tickets");
@@ -141,7 +143,8 @@ static int use_sessions(SSL_CTX *context, const struct tls_description *descript
     SSL_CTX_set_timeout(context, (long)seconds);
     if (description->tickets == TRAM_TLS_NO_TICKETS)
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
-    size_t count = description->tickets == TRAM_TLS_NO_TICKETS ? 0 : (size_t)description->tickets;
+    /* Without tickets TLS 1.3 sends all the same what it calls one: the name of a session that is remembered. */
+    size_t count = description->tickets == TRAM_TLS_NO_TICKETS ? remembers : (size_t)description->tickets;
     if (!SSL_CTX_set_num_tickets(context, count))
         return tram__tls_fail_openssl(failure, TRAM_ETLS, "tickets", "tickets");
     return 0;

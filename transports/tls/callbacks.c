@@ -100,6 +100,18 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return tram__tls_ticket_crypt(&context->tickets, context->library->ticket_cipher, name, iv, cipher, mac, encrypt);
 }
 
+/* Who has a ticket remembers the session itself. */
+static int on_new_session(SSL *ssl, SSL_SESSION *session) {
+    if (SSL_version(ssl) < TLS1_3_VERSION || SSL_get_options(ssl) & SSL_OP_NO_TICKET)
+        tram__tls_cache_put(&engine_of(ssl)->context->config->cache, session);
+    return 0; /* it is not kept */
+}
+
+static SSL_SESSION *on_known_session(SSL *ssl, const unsigned char *id, int size, int *ret_keep) {
+    *ret_keep = 0;
+    return size > 0 ? tram__tls_cache_get(&engine_of(ssl)->context->config->cache, id, (size_t)size) : NULL;
+}
+
 /* One system call a line, so that lines of several loops and processes do not mix. */
 static void on_secret(const SSL *ssl, const char *line) {
     struct iovec pieces[] = {{(void *)line, strlen(line)}, {"\n", 1}};
@@ -131,6 +143,8 @@ void tram__tls_callbacks_install(SSL_CTX *context, const struct tls_description 
     SSL_CTX_set_tlsext_status_cb(context, on_status);
     SSL_CTX_set_alpn_select_cb(context, on_alpn, NULL);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
+    SSL_CTX_sess_set_new_cb(context, on_new_session);
+    SSL_CTX_sess_set_get_cb(context, on_known_session);
     SSL_CTX_set_info_callback(context, on_info);
     if (description->server_name)
         SSL_CTX_set_client_hello_cb(context, on_client_hello, NULL);

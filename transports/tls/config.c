@@ -61,6 +61,12 @@ int tram__tls_config_create(const tram_tls_options *options, const struct tls_pr
     pthread_mutex_init(&config->lock, NULL);
     config->description = description;
     tram__tls_tickets_init(&config->tickets);
+    tram__tls_cache_init(&config->cache);
+    if (!tram__tls_cache_resize(&config->cache, description->session_cache)) {
+        tram__tls_config_drop(config);
+        tram__tls_fail(&failure, -ENOMEM, NULL, "out of memory");
+        return show(&failure, ret_error);
+    }
     *ret_config = config;
     return 0;
 }
@@ -70,6 +76,11 @@ int tram_tls_config_reload(tram_tls_config *config, const tram_tls_options *opti
     struct tls_description *description;
     if (describe(options, &description, &failure) != 0)
         return show(&failure, ret_error);
+    if (!tram__tls_cache_resize(&config->cache, description->session_cache)) {
+        tram__tls_description_release(description);
+        tram__tls_fail(&failure, -ENOMEM, NULL, "out of memory");
+        return show(&failure, ret_error);
+    }
     pthread_mutex_lock(&config->lock);
     struct tls_description *old = config->description;
     config->description = description;
@@ -98,6 +109,7 @@ void tram__tls_config_drop(tram_tls_config *config) {
         return;
     tram__tls_description_release(config->description);
     tram__tls_tickets_fini(&config->tickets);
+    tram__tls_cache_fini(&config->cache);
     pthread_mutex_destroy(&config->lock);
     memory_put(&tram__memory_default, config, sizeof *config);
 }

@@ -1,11 +1,13 @@
 /*
- * A config: the description that new connections get, which may be replaced, and the keys of tickets. Users hold it;
+ * A config: the description that new connections get, which may be replaced, the keys of tickets, and the sessions that
+ * are remembered. Users hold it;
  * loops that keep an SSL_CTX of it do not count as users, so that they can tell when nobody wants it any more.
  */
 #ifndef TRAM_TRANSPORTS_TLS_CONFIG_H
 #define TRAM_TRANSPORTS_TLS_CONFIG_H
 
 #include "transports/base/secured.h"
+#include "transports/tls/cache.h"
 #include "transports/tls/description.h"
 #include "transports/tls/tickets.h"
 
@@ -17,6 +19,7 @@ struct tram_tls_config {
     pthread_mutex_t lock;
     struct tls_description *description;
     struct tls_tickets tickets;
+    struct tls_cache cache;
 };
 
 int tram__tls_config_create(const tram_tls_options *options, const struct tls_provider *provider,

@@ -227,6 +227,9 @@ static int check_choices(const tram_tls_options *options, struct tls_failure *fa
     if (options->tickets < TRAM_TLS_NO_TICKETS || options->tickets > TRAM_TLS_TICKETS_MAX)
         return tram__tls_fail(failure, TRAM_EVALUE, "tickets", "tickets: %d is not within %d and %d", options->tickets,
                               TRAM_TLS_NO_TICKETS, TRAM_TLS_TICKETS_MAX);
+    if (options->session_cache > TRAM_TLS_SESSIONS_MAX)
+        return tram__tls_fail(failure, TRAM_EVALUE, "session_cache", "session_cache: %u is more than %u",
+                              options->session_cache, TRAM_TLS_SESSIONS_MAX);
     if (options->ticket_lifetime_ns > 7 * DAY_NS)
         return tram__tls_fail(failure, TRAM_EVALUE, "ticket_lifetime_ns", "ticket_lifetime_ns: more than 7 days");
     return check_reserved(options, failure);
@@ -244,6 +247,7 @@ static int open_keylog(const char *file, int *ret_fd, struct tls_failure *failur
 
 static void copy_choices(const tram_tls_options *options, struct tls_description *description) {
     description->tickets = options->tickets ? options->tickets : 2;
+    description->session_cache = options->session_cache;
     description->verify = options->verify;
     description->ocsp = options->ocsp;
     description->crl_check_chain = options->crl_check_chain;

@@ -30,6 +30,7 @@ struct tls_description {
     int min_version;
     int max_version;
     int tickets;
+    unsigned session_cache;
     tram_tls_verify verify;
     tram_tls_ocsp ocsp;
     bool has_ca;    /* somebody in particular is trusted */

@@ -88,6 +88,9 @@ static int fail_openssl(struct tls_engine *engine, const char *what, struct tls_
 /* OpenSSL has failed: for ever. */
 static int fail(struct tls_engine *engine, const char *what, struct tls_failure *failure) {
     engine->failed = true;
+    /* Not where a handshake fails: anybody could ask for the session of somebody else. */
+    if (engine->server && engine->established)
+        tram__tls_cache_remove(&engine->context->config->cache, SSL_get0_session(engine->ssl));
     if (engine->flooded) {
         ERR_clear_error();
         return tram__tls_fail(failure, TRAM_ELIMIT, NULL, "the peer asks for new keys too often");

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "core/base/probes.h"
 #include "core/loop/stats.h"
 
 static struct tls_layer *tls_of(struct layer *layer) {
@@ -56,9 +57,11 @@ static bool over_budget(struct tls_loop *loop) {
 
 static void established(struct tls_layer *tls) {
     tram_stats *stats = &tls->engine.loop->loop->stats;
+    bool resumed = SSL_session_reused(tls->engine.ssl);
     stats_add(&stats->tls_handshakes, 1);
-    if (SSL_session_reused(tls->engine.ssl))
+    if (resumed)
         stats_add(&stats->tls_resumed, 1);
+    PROBE3(tls_handshake_end, tls->layer.transport, 0, resumed);
     /* TLS 1.2 has one close_notify for both directions. */
     if (tls->engine.context->description->half_close && SSL_version(tls->engine.ssl) >= TLS1_3_VERSION)
         tls->layer.kind = &half_closing_kind;
@@ -67,6 +70,8 @@ static void established(struct tls_layer *tls) {
 static int start(struct layer *layer) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_failure failure;
+    if (layer->state == LAYER_NEW)
+        PROBE2(tls_handshake_begin, layer->transport, tls->engine.server);
     if (over_budget(tls->engine.loop)) {
         tram__layer_again(layer);
         return -EAGAIN;
@@ -76,6 +81,7 @@ static int start(struct layer *layer) {
         return -EAGAIN;
     if (result < 0) {
         stats_add(&tls->engine.loop->loop->stats.tls_failed, 1);
+        PROBE3(tls_handshake_end, layer->transport, failure.code, false);
         return fail(tls, "tls_handshake", &failure);
     }
     established(tls);
@@ -94,6 +100,10 @@ static void started(struct layer *layer, const tram_error *error) {
 
 static bool may_read(const struct layer *layer) {
     return tram__tls_engine_may_read(&((const struct tls_layer *)layer)->engine);
+}
+
+static size_t pending(const struct layer *layer) {
+    return tram__tls_engine_pending(&((const struct tls_layer *)layer)->engine);
 }
 
 static ssize_t read_layer(struct layer *layer, void *memory, size_t size) {
@@ -212,6 +222,7 @@ const struct layer_kind tram__tls_layer_kind = {
     .start = start,
     .started = started,
     .may_read = may_read,
+    .pending = pending,
     .read = read_layer,
     .write = write_layer,
     .shutdown = shut_down,
@@ -228,6 +239,7 @@ static const struct layer_kind half_closing_kind = {
     .start = start,
     .started = started,
     .may_read = may_read,
+    .pending = pending,
     .read = read_layer,
     .write = write_layer,
     .write_eof = write_eof,

@@ -11,7 +11,7 @@ static void wipe(const void *data, size_t size, void *arg) {
     (void)data;
 }
 
-static int to_buffer(const SSL_SESSION *session, tram_buffer **ret_session) {
+int tram__tls_session_to_buffer(const SSL_SESSION *session, tram_buffer **ret_session) {
     int size = i2d_SSL_SESSION(session, NULL);
     unsigned char *memory = size > 0 ? memory_get(&tram__memory_default, (size_t)size) : NULL;
     if (!memory)
@@ -30,7 +30,7 @@ int tram__tls_session_save(SSL *ssl, tram_buffer **ret_session) {
     SSL_SESSION *session = SSL_get1_session(ssl);
     int code = 0;
     if (session && SSL_SESSION_is_resumable(session))
-        code = to_buffer(session, ret_session);
+        code = tram__tls_session_to_buffer(session, ret_session);
     SSL_SESSION_free(session);
     ERR_clear_error();
     return code;

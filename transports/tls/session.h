@@ -1,11 +1,14 @@
-/* Sessions of a client as bytes: taken from one connection, given to a later one. They hold secrets. */
+/* Sessions as bytes: taken from one connection, given to a later one. They hold secrets. */
 #ifndef TRAM_TRANSPORTS_TLS_SESSION_H
 #define TRAM_TRANSPORTS_TLS_SESSION_H
 
 #include "transports/tls/name.h"
 #include <tram/buffer.h>
 
-/* The newest session that can be resumed: NULL with code 0 where there is none (yet). -ENOMEM. */
+/* In DER, wiped when it is released. 0 or -ENOMEM. */
+int tram__tls_session_to_buffer(const SSL_SESSION *session, tram_buffer **ret_session);
+
+/* Of a client: the newest session that can be resumed: NULL with code 0 where there is none (yet). -ENOMEM. */
 int tram__tls_session_save(SSL *ssl, tram_buffer **ret_session);
 
 /*
