@@ -28,21 +28,23 @@
 static unsigned char payload[MESSAGES][SIZE];
 static atomic_size_t copied; /* bytes of it */
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+
+#ifndef SANITIZED
+#define SANITIZED false
+
 static void count(const void *from, size_t size) {
     uintptr_t at = (uintptr_t)from, begin = (uintptr_t)payload;
     if (at + size > begin && at < begin + sizeof payload)
         copied += size;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_MEMCPY false
-#elif defined(__has_feature)
-#define OWN_MEMCPY (!__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer))
-#else
-#define OWN_MEMCPY true
-#endif
-
-#if OWN_MEMCPY
 /* Byte by byte, since the compiler would make a call of memcpy of anything better. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
     count(from, size);
@@ -220,7 +222,7 @@ static void test_a_buffer_for_all_is_copied_for_none(void **state) {
 }
 
 int main(void) {
-    if (!OWN_MEMCPY)
+    if (SANITIZED)
         return skip_program("a sanitizer has the memcpy");
     int limit = tram_raise_file_limit();
     if (limit < SUBSCRIBERS + 100)
