@@ -26,6 +26,11 @@ LABELS = {
     "libevent_bufferevent": "libevent bufferevent",
     "asio": "Boost.Asio",
 }
+# With --streams: those whose connections are tasks or coroutines.
+STREAMS_LABELS = {
+    "asio_coroutine": "Boost.Asio, coroutines",
+    "tokio": "tokio",
+}
 # The same for echo servers behind TLS; their options are certificate()'s.
 TLS_FLOOR = "openssl_tls"
 TLS_LABELS = {
@@ -67,6 +72,8 @@ def versions():
     if boost.exists():
         found = re.search(r'BOOST_LIB_VERSION "(.*)"', boost.read_text(encoding="utf-8"))
         result["Boost"] = found.group(1).replace("_", ".") if found else ""
+    crates = sorted(pathlib.Path("/usr/share/cargo/registry").glob("tokio-1.*"))
+    result["tokio"] = crates[-1].name.partition("-")[2] if crates else ""
     return {name: version for name, version in result.items() if version}
 
 

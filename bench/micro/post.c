@@ -10,8 +10,8 @@
  * spin      the same, both polling for a while before they sleep
  * caller    a thread without a loop asks a sleeping loop and sleeps until it answers; µs per round trip
  *
- * Never more than WINDOW posts are on the way, as wherever memory is bounded. Calls of write() are counted, which is
- * how each of the libraries wakes a loop.
+ * Never more than WINDOW posts are on the way, there or back, as wherever memory is bounded. Calls of write() are
+ * counted, which is how each of the libraries wakes a loop.
  */
 #include "post.h"
 
@@ -98,8 +98,17 @@ static int receive(struct tram_loop *loop, void *arg) {
     return 0;
 }
 
+/* The posts that are on the way no more. */
+static uint64_t over(void) {
+#ifdef ASK
+    return party_answered();
+#else
+    return atomic_load_explicit(&way.received, memory_order_acquire);
+#endif
+}
+
 static void send_burst(void) {
-    uint64_t room = WINDOW - (way.sent - atomic_load_explicit(&way.received, memory_order_acquire));
+    uint64_t room = WINDOW - (way.sent - over());
     uint64_t count = room < BURST ? room : BURST;
     if (count > way.total - way.sent)
         count = way.total - way.sent;

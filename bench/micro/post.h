@@ -20,6 +20,11 @@ typedef int (*post_function)(struct tram_loop *loop, void *arg);
 
 extern const bool party_can_spin; /* has an option to poll for a while before it sleeps */
 
+#ifdef ASK
+/* The party's thread, where a post is a request: how many have been answered. */
+uint64_t party_answered(void);
+#endif
+
 struct party *party_new(uint64_t spin_ns);
 void party_free(struct party *party);
 

@@ -55,8 +55,15 @@ void party_stop(struct party *party) {
 }
 
 #ifdef ASK
+static uint64_t answered;
+
+uint64_t party_answered(void) {
+    return answered;
+}
+
 static int replied(tram_future *future, void *arg) {
     (void)arg;
+    answered++;
     return tram_future_message(future) ? 0 : TRAM_ESTATE;
 }
 #endif

@@ -33,6 +33,12 @@ static inline tram_address address_here(const struct actors *actors, uint32_t sl
     return (tram_address){here->number, here->generation, slot, addressee_at(here, slot)->generation};
 }
 
+static inline int actors_open(tram_loop *loop, struct actors **ret_actors) {
+    struct actors *actors = actors_present(loop);
+    *ret_actors = actors;
+    return likely(actors && actors->here) ? 0 : tram__actors_open(loop, ret_actors);
+}
+
 /* An address for a target, from the loop's thread. 0 and the slot, or as tram__actors_open(). */
 int tram__address_open(tram_loop *loop, deliver_function deliver, void *target, uint32_t *ret_slot);
 void tram__address_close(tram_loop *loop, uint32_t slot);

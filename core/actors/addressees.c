@@ -114,6 +114,8 @@ uint32_t tram__addressee_add(struct addressees *addressees, deliver_function del
     addressees->free = addressee->next_free;
     addressee->deliver = deliver;
     addressee->target = target;
+    addressee->delivered = addressee->dropped = 0;
+    atomic_store_explicit(&addressee->refused, 0, memory_order_relaxed);
     atomic_store_explicit(&addressee->limit, TRAM_ADDRESSEE_LIMIT, memory_order_relaxed);
     return slot;
 }

@@ -25,6 +25,9 @@ struct addressee {
     uint32_t next_free;
     _Atomic uint32_t bounded; /* messages of tram_try_post() that are on their way */
     _Atomic uint32_t limit;
+    _Atomic uint64_t refused; /* … that were too many */
+    uint64_t delivered;
+    uint64_t dropped; /* nobody received them */
 };
 
 #define ADDRESSEES_PER_CHUNK 128u

@@ -12,10 +12,7 @@
 /* ---- Back ---- */
 
 static void reply_run(tram_loop *loop, struct mail *mail) {
-    struct envelope *envelope = envelope_of(mail);
-    tram__request_answered(&actors_present(loop)->requests, envelope->message.reserved, (int32_t)envelope->slot,
-                           &envelope->message);
-    message_drop(&envelope->message); /* what is left of it */
+    tram__request_answered(&actors_present(loop)->requests, envelope_of(mail));
 }
 
 /* The asker's loop closes: it waits for nothing any more. */
@@ -29,7 +26,7 @@ static const struct mail_kind reply_mail = {.run = reply_run, .discard = reply_d
  * Posts the node to the loop whose it is. Its memory is there as long as the node is out, but within the post the node
  * may be run already: so it takes a route, which is a hold, or, where the loop has ended, a hold for the moment.
  */
-static int send_back(struct mail *mail) {
+static inline int send_back(struct mail *mail) {
     struct mailbox *asker = mail->owner_pool;
     uint32_t number = asker->number;
     bool pinned;
@@ -46,15 +43,17 @@ static int send_back(struct mail *mail) {
     return status;
 }
 
-static void send_reply(struct mail *mail, int status, const tram_message *reply) {
+static inline void send_reply(struct mail *mail, int status, const tram_message *reply) {
+    static const tram_message nothing;
     struct envelope *envelope = envelope_of(mail);
     uint32_t number = envelope->message.reserved;
-    tram_message message = reply ? *reply : (tram_message){0};
     envelope->slot = (uint32_t)status;
-    envelope->message = message;
+    envelope->message = *(reply ? reply : &nothing);
     envelope->message.reserved = number;
-    if (unlikely(send_back(mail))) /* the asker's loop has closed: nobody waits */
+    if (unlikely(send_back(mail)) && reply) { /* the asker's loop has closed: nobody waits */
+        tram_message message = *reply;
         message_drop(&message);
+    }
 }
 
 static struct mail *mail_of_request(tram_request *request) {
@@ -123,14 +122,14 @@ static const struct mail_kind credit_mail = {.run = credit_run, .discard = credi
 
 /* ---- Asking ---- */
 
-static int begin(tram_loop *loop, enum request_value value, uint64_t timeout_ns, struct actors **ret_actors,
-                 struct request **ret_request) {
-    int status = tram__actors_open(loop, ret_actors);
-    return status ? status : tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request);
+static inline int begin(tram_loop *loop, enum request_value value, uint64_t timeout_ns, struct actors **ret_actors,
+                        struct request **ret_request) {
+    int status = actors_open(loop, ret_actors);
+    return unlikely(status) ? status : tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request);
 }
 
 /* The future of what was posted, or, with its status, of what was not. */
-static int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
+static inline int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
     if (unlikely(status))
         tram__request_undo(&actors->requests, request);
     else
@@ -138,26 +137,29 @@ static int end(struct actors *actors, struct request *request, int status, tram_
     return status;
 }
 
-static int post_request(struct actors *actors, const struct mail_kind *kind, tram_address to,
-                        const tram_message *message, uint32_t number) {
+static inline int post_request(struct actors *actors, const struct mail_kind *kind, tram_address to,
+                               const tram_message *message, uint32_t number) {
     bool pinned;
     int status;
     struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
     if (unlikely(!there))
         return status;
-    struct mail *mail = tram__mail_new_own(actors->loop->mailbox, kind);
+    struct mail *mail = mail_new_own(actors->loop->mailbox, kind);
     status = -ENOMEM;
     if (likely(mail != NULL)) {
-        *envelope_of(mail) = (struct envelope){to.slot, to.generation, *message};
-        envelope_of(mail)->message.reserved = number;
+        struct envelope *envelope = envelope_of(mail);
+        envelope->slot = to.slot;
+        envelope->generation = to.generation;
+        envelope->message = *message;
+        envelope->message.reserved = number;
         status = tram__mailbox_send(there->mailbox, mail);
     }
     route_leave(to.loop, pinned);
     return status;
 }
 
-static int ask(tram_loop *loop, const struct mail_kind *kind, enum request_value value, tram_address to,
-               const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
+static inline int ask(tram_loop *loop, const struct mail_kind *kind, enum request_value value, tram_address to,
+                      const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
     struct actors *actors;
     struct request *request;
     int status = begin(loop, value, timeout_ns, &actors, &request);
@@ -226,7 +228,7 @@ static void work_discard(struct mail *mail) {
 static const struct mail_kind work_mail = {.run = work_run, .discard = work_discard, .flags = MAIL_KEPT};
 
 static int post_work(tram_loop *loop, tram_loop *target, const struct work *work) {
-    struct mail *mail = tram__mail_new_own(loop->mailbox, &work_mail);
+    struct mail *mail = mail_new_own(loop->mailbox, &work_mail);
     if (!mail)
         return -ENOMEM;
     memcpy(mail->payload, work, sizeof *work);

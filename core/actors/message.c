@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "core/actors/actors.h"
+#include "core/base/invalid.h"
 
 /* ---- Delivering ---- */
 
@@ -15,9 +16,19 @@ static void drop(tram_loop *loop, tram_message *message) {
     message_drop(message);
 }
 
+/* Counted first: who receives it may end, and another have the slot. */
+ALWAYS_INLINE static bool deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
+    addressee->delivered++;
+    if (likely(addressee->deliver(loop, addressee->target, message)))
+        return true;
+    addressee->delivered--;
+    addressee->dropped++;
+    return false;
+}
+
 ALWAYS_INLINE static void deliver(tram_loop *loop, struct envelope *envelope) {
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (unlikely(!addressee || !addressee->deliver(loop, addressee->target, &envelope->message))) {
+    if (unlikely(!addressee || !deliver_to(loop, addressee, &envelope->message))) {
         drop(loop, &envelope->message);
         return;
     }
@@ -82,6 +93,8 @@ static int try_post_to(struct addressees *there, tram_address to, const tram_mes
     int status = -EAGAIN;
     if (atomic_fetch_add_explicit(&addressee->bounded, 1, memory_order_relaxed) < limit)
         status = post_to(there, &bounded_mail, to, message);
+    if (status == -EAGAIN)
+        atomic_fetch_add_explicit(&addressee->refused, 1, memory_order_relaxed);
     if (status)
         atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
     return status;
@@ -98,15 +111,38 @@ int tram_try_post(tram_address to, const tram_message *message) {
     return status;
 }
 
+/* NULL: it is none of this loop, or has ended. */
+static struct addressee *addressee_here(tram_loop *loop, tram_address address) {
+    const struct actors *actors = actors_present(loop);
+    const struct addressees *here = actors ? actors->here : NULL;
+    bool ours = here && here->number == address.loop && here->generation == address.loop_generation;
+    return ours ? addressee_of(here, address.slot, address.generation) : NULL;
+}
+
+int tram_address_message_counts(tram_loop *loop, tram_address address, tram_message_counts *ret_counts) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!ret_counts)
+        return tram__invalid("ret_counts");
+    const struct addressee *addressee = addressee_here(loop, address);
+    if (!addressee)
+        return -ESRCH;
+    *ret_counts = (tram_message_counts){
+        .delivered = addressee->delivered,
+        .dropped = addressee->dropped,
+        .refused = atomic_load_explicit(&addressee->refused, memory_order_relaxed),
+        .waiting = atomic_load_explicit(&addressee->bounded, memory_order_relaxed),
+        .limit = atomic_load_explicit(&addressee->limit, memory_order_relaxed),
+    };
+    return 0;
+}
+
 int tram_address_set_limit(tram_loop *loop, tram_address address, uint32_t limit) {
     int status = loop_enter_open(loop, __func__);
     if (status)
         return status;
-    const struct actors *actors = actors_present(loop);
-    const struct addressees *here = actors ? actors->here : NULL;
-    if (!here || here->number != address.loop || here->generation != address.loop_generation)
-        return -ESRCH;
-    struct addressee *addressee = addressee_of(here, address.slot, address.generation);
+    struct addressee *addressee = addressee_here(loop, address);
     if (!addressee)
         return -ESRCH;
     atomic_store_explicit(&addressee->limit, limit ? limit : TRAM_ADDRESSEE_LIMIT, memory_order_relaxed);

@@ -4,15 +4,15 @@
 #include <string.h>
 
 #include "core/actors/actors.h"
-#include "core/actors/message.h"
 
 static struct request *request_of(tram_future *future) {
     return (struct request *)(void *)future;
 }
 
 static void stop_deadline(struct request *request) {
-    if (request->timed)
-        deadline_cancel(request->future.loop, &request->deadline);
+    if (likely(!request->timed))
+        return;
+    deadline_cancel(request->future.loop, &request->deadline);
     request->timed = false;
 }
 
@@ -24,24 +24,22 @@ static void cancel(tram_future *future) {
     tram__future_finish_cancelled(future);
 }
 
-static void destroy(tram_future *future) {
-    message_destroy(&request_of(future)->reply);
-}
-
 static void recycle(tram_future *future) {
     pool_put(&actors_present(future->loop)->requests.pool, request_of(future));
 }
 
-static const struct future_kind message_kind = {
-    .name = "request", .cancel = cancel, .destroy = destroy, .recycle = recycle};
+static void recycle_with_reply(tram_future *future) {
+    message_destroy(&request_of(future)->reply);
+    recycle(future);
+}
+
+static const struct future_kind message_kind = {.name = "request", .cancel = cancel, .recycle = recycle_with_reply};
 static const struct future_kind pointer_kind = {.name = "submitted work", .cancel = cancel, .recycle = recycle};
 
 tram_message *tram_future_message(const tram_future *future) {
-    void *value;
-    if (!future || future->kind != &message_kind || future->state != FUTURE_RESULT ||
-        tram_future_result(future, &value))
+    if (!future || future->kind != &message_kind || future->state != FUTURE_RESULT || future_enter(future, __func__))
         return NULL;
-    return value;
+    return future->value;
 }
 
 /* ---- Numbers ---- */
@@ -73,7 +71,8 @@ static uint32_t number_new(struct requests *requests) {
 }
 
 static void number_free(struct requests *requests, uint32_t number) {
-    requests->slots[number] = (struct request_slot){.next_free = requests->free};
+    requests->slots[number].request = NULL;
+    requests->slots[number].next_free = requests->free;
     requests->free = number;
 }
 
@@ -97,63 +96,76 @@ static void expire(tram_loop *loop, struct deadline *deadline) {
 }
 
 static int start_deadline(struct request *request, uint64_t timeout_ns) {
-    request->timed = false;
-    if (timeout_ns == TRAM_FOREVER)
-        return 0;
     request->deadline = (struct deadline){.expire = expire};
     int status = tram__deadline_start_after(request->future.loop, &request->deadline, timeout_ns);
     request->timed = status == 0;
     return status;
 }
 
+/* Without memory for the one the other is given back. */
+static struct request *get(struct requests *requests) {
+    uint32_t number = number_new(requests);
+    if (unlikely(!number))
+        return NULL;
+    struct request *request = pool_get(&requests->pool);
+    if (unlikely(!request)) {
+        number_free(requests, number);
+        return NULL;
+    }
+    requests->slots[number].request = request;
+    request->number = number;
+    return request;
+}
+
+static void put(struct requests *requests, struct request *request) {
+    number_free(requests, request->number);
+    pool_put(&requests->pool, request);
+}
+
 int tram__request_new(struct requests *requests, enum request_value value, uint64_t timeout_ns,
                       struct request **ret_request) {
-    uint32_t number = number_new(requests);
-    struct request *request = number ? pool_get(&requests->pool) : NULL;
-    if (!request) {
-        if (number)
-            number_free(requests, number);
+    struct request *request = get(requests);
+    if (unlikely(!request))
         return -ENOMEM;
-    }
     tram__future_init(&request->future, requests->loop, value == REQUEST_MESSAGE ? &message_kind : &pointer_kind);
-    request->number = number;
+    request->future.references = 2;
+    request->timed = false;
     message_clear(&request->reply); /* until there is one */
-    int status = start_deadline(request, timeout_ns);
-    if (status) {
-        number_free(requests, number);
-        pool_put(&requests->pool, request);
+    int status = timeout_ns == TRAM_FOREVER ? 0 : start_deadline(request, timeout_ns);
+    if (unlikely(status)) {
+        put(requests, request);
         return status;
     }
-    request->future.references = 2;
-    requests->slots[number].request = request;
     *ret_request = request;
     return 0;
 }
 
 void tram__request_undo(struct requests *requests, struct request *request) {
     stop_deadline(request);
-    number_free(requests, request->number);
-    pool_put(&requests->pool, request);
+    put(requests, request);
 }
 
-static void finish(struct request *request, int status, tram_message *message) {
-    if (status < 0) {
+static inline void finish(struct request *request, struct envelope *envelope) {
+    int status = (int32_t)envelope->slot;
+    if (unlikely(status < 0)) {
         tram__future_fail_code(&request->future, status, request->future.kind->name);
         return;
     }
     bool whole = request->future.kind == &message_kind;
-    request->reply = *message;
+    request->reply = envelope->message;
     request->reply.reserved = 0;
-    message_clear(message);
     tram__future_finish(&request->future, whole ? (void *)&request->reply : request->reply.data);
 }
 
-void tram__request_answered(struct requests *requests, uint32_t number, int status, tram_message *message) {
+void tram__request_answered(struct requests *requests, struct envelope *envelope) {
+    uint32_t number = envelope->message.reserved;
     struct request *request = requests->slots[number].request;
     number_free(requests, number);
     stop_deadline(request);
-    if (request->future.state == FUTURE_PENDING)
-        finish(request, status, message);
+    if (likely(request->future.state == FUTURE_PENDING))
+        finish(request, envelope);
+    else
+        message_drop(&envelope->message); /* nobody waits for it any more */
     tram__future_drop(&request->future);
 }
 

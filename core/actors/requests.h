@@ -6,6 +6,7 @@
 #ifndef TRAM_CORE_ACTORS_REQUESTS_H
 #define TRAM_CORE_ACTORS_REQUESTS_H
 
+#include "core/actors/message.h"
 #include "core/jobs/future.h"
 #include "core/loop/loop.h"
 #include <tram/message.h>
@@ -14,11 +15,11 @@
 enum request_value { REQUEST_MESSAGE, REQUEST_POINTER };
 
 struct request {
-    tram_future future;
-    struct deadline deadline;
+    _Alignas(64) tram_future future;
     uint32_t number;
     bool timed; /* the deadline runs */
     tram_message reply;
+    struct deadline deadline;
 };
 
 struct request_slot {
@@ -48,7 +49,7 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
 /* It was not sent: takes both references back. */
 void tram__request_undo(struct requests *requests, struct request *request);
 
-/* The node came back, with a reply or a negative status. What is not wanted of the message any more stays in it. */
-void tram__request_answered(struct requests *requests, uint32_t number, int status, tram_message *message);
+/* The node came back, with a reply or a negative status. */
+void tram__request_answered(struct requests *requests, struct envelope *envelope);
 
 #endif

@@ -47,6 +47,8 @@
 #define TRAM_ACCEPT_RETRY_NS       1000000000ull  /* pause after descriptor or memory exhaustion (V-11) */
 #define TRAM_ACCEPT_DOUBLINGS      6              /* of the same, where accept keeps failing (V-12) */
 #define TRAM_CONNECT_RETRY_NS      5000000ull     /* pause before a full Unix listener is tried again */
+#define TRAM_CONNECT_AGAIN_NS      100000000ull   /* the first wait before connecting is tried again (C-18), and … */
+#define TRAM_CONNECT_AGAIN_MAX_NS  30000000000ull /* … the longest */
 #define TRAM_GRACE_NS              10000000000ull /* of tram_runtime_stop() */
 #define TRAM_GRACE_REST_NS         1000000000ull  /* that a worker waits for others after its end */
 #define TRAM_SIGNALS_MERGE_NS      100000000ull   /* signals that come within it stop a runtime once (G-5) */

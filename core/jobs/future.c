@@ -22,22 +22,6 @@ static struct done_callback *callback_of(struct future_watch *watch) {
 
 /* ---- Life ---- */
 
-void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
-    future->kind = kind;
-    future->loop = loop;
-    future->value = NULL;
-    future->let_go = NULL;
-    future->error.user = NULL; /* the rest of it counts only once it is set */
-    future->texts = NULL;
-    future->texts_size = 0;
-    future->size = 0;
-    future->user = NULL;
-    future->references = 1;
-    future->state = FUTURE_PENDING;
-    future->cancelling = future->retrieved = future->first_used = false;
-    list_init(&future->callbacks);
-}
-
 int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t size, void *ret_future) {
     tram_future *future = tram__memory_get_zero(&loop->allocator, size);
     if (!future)
@@ -48,8 +32,8 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
     return 0;
 }
 
-static struct done_callback *new_callback(tram_future *future) {
-    if (future->first_used)
+static inline struct done_callback *new_callback(tram_future *future) {
+    if (unlikely(future->first_used))
         return memory_get(&future->loop->allocator, sizeof(struct done_callback));
     future->first_used = true;
     return &future->first;
@@ -102,25 +86,44 @@ static void report_unread(tram_future *future) {
         loop_ready(loop, &future->report);
 }
 
-void tram__future_drop(tram_future *future) {
-    if (--future->references > 0)
+/* From now on what lies behind `holds` counts. */
+static void hold_more(tram_future *future) {
+    if (future->holds)
         return;
+    future->holds = true;
+    future->let_go = NULL;
+    future->error = (tram_error){0};
+    future->texts = NULL;
+    future->texts_size = 0;
+}
+
+void tram__future_holds_value(tram_future *future, void (*let_go)(void *value)) {
+    hold_more(future);
+    future->let_go = let_go;
+}
+
+static void give_back(tram_future *future) {
+    if (future->let_go)
+        future->let_go(future->value);
+    raised_drop(future->loop, future->error.user);
+    memory_put(&future->loop->allocator, future->texts, future->texts_size);
+}
+
+void tram__future_end(tram_future *future) {
     if (unlikely(future->state == FUTURE_ERROR && !future->retrieved && !future->kind->reports_itself)) {
         report_unread(future);
         return;
     }
-    const tram_allocator *allocator = &future->loop->allocator;
-    drop_callbacks(&future->callbacks);
-    if (future->let_go)
-        future->let_go(future->value);
+    if (unlikely(!list_empty(&future->callbacks)))
+        drop_callbacks(&future->callbacks);
+    if (unlikely(future->holds))
+        give_back(future);
     if (future->kind->destroy)
         future->kind->destroy(future);
-    raised_drop(future->loop, future->error.user);
-    memory_put(allocator, future->texts, future->texts_size);
     if (future->kind->recycle)
         future->kind->recycle(future);
     else
-        memory_put(allocator, future, future->size);
+        memory_put(&future->loop->allocator, future, future->size);
 }
 
 /* ---- Completion ---- */
@@ -155,25 +158,36 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     tram__future_drop(future);
 }
 
-static void queue_watch(struct future_watch *watch) {
+/* The queue holds the future of what a user waits with. */
+static inline void hold_for(const struct future_watch *watch) {
     if (!watch->embedded)
         watch->future->references++;
+}
+
+static void queue_watch(struct future_watch *watch) {
+    hold_for(watch);
     loop_ready(watch->future->loop, &watch->ready);
 }
 
-static void complete(tram_future *future, enum future_state state) {
+__attribute__((noinline)) static void complete_at_end(tram_future *future) {
+    tram__future_hold(future); /* a discard may let go of it */
+    drop_callbacks(&future->callbacks);
+    tram__future_drop(future);
+}
+
+static inline void complete(tram_future *future, enum future_state state) {
+    tram_loop *loop = future->loop;
+    struct list *callbacks = &future->callbacks;
     future->state = (uint8_t)state;
-    if (unlikely(future->loop->closing || future->loop->closed)) {
-        tram__future_hold(future); /* a discard may let go of it */
-        drop_callbacks(&future->callbacks);
-        tram__future_drop(future);
+    if (unlikely(loop->closing | loop->closed)) {
+        complete_at_end(future);
         return;
     }
-    while (!list_empty(&future->callbacks)) {
-        struct future_watch *watch = watch_of(future->callbacks.next);
-        list_remove(&watch->ready.link);
-        queue_watch(watch);
-    }
+    if (list_empty(callbacks))
+        return;
+    for (struct list *link = callbacks->next; link != callbacks; link = link->next)
+        hold_for(watch_of(link));
+    loop_ready_all(loop, callbacks);
 }
 
 void tram__future_finish(tram_future *future, void *value) {
@@ -225,6 +239,7 @@ static tram_error copy_error(char **texts, const tram_error *error) {
 }
 
 static void keep_error(tram_future *future, const tram_error *error) {
+    hold_more(future);
     raised_claim(future->loop, error->user);
     future->error = (tram_error){.code = error->code,
                                  .operation = "future",
@@ -420,7 +435,7 @@ int tram_future_cancel(tram_future *future) {
     return 1;
 }
 
-static void add_watch(tram_future *future, struct future_watch *watch) {
+static inline void add_watch(tram_future *future, struct future_watch *watch) {
     if (future->state == FUTURE_PENDING)
         list_append(&future->callbacks, &watch->ready.link);
     else
@@ -432,15 +447,15 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
     add_watch(future, watch);
 }
 
-static int add_callback(tram_future *future, tram_future_callback callback, void *arg, tram_discard discard,
-                        const char *function) {
+static inline int add_callback(tram_future *future, tram_future_callback callback, void *arg, tram_discard discard,
+                               const char *function) {
     int status = future_enter_open(future, function);
-    if (status)
+    if (unlikely(status))
         return status;
-    if (!callback)
+    if (unlikely(!callback))
         return tram__invalid("callback");
     struct done_callback *record = new_callback(future);
-    if (!record)
+    if (unlikely(!record))
         return -ENOMEM;
     record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
     record->callback = callback;

@@ -54,23 +54,26 @@ struct done_callback {
     tram_discard discard; /* NULL: none */
 };
 
+/* The life of one that succeeds touches two cache lines: what comes before `let_go`. */
 struct tram_future {
     const struct future_kind *kind;
     tram_loop *loop;
     struct list callbacks;      /* struct future_watch */
     struct done_callback first; /* most futures have one callback: it needs no memory */
     void *value;
-    void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
-    tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
-    void *texts;                 /* NULL also where memory ran out: then the code alone tells */
-    size_t texts_size;
-    size_t size; /* of the whole object */
     void *user;  /* the user's own */
+    size_t size; /* of the whole object */
     uint32_t references;
     uint8_t state;   /* enum future_state */
     bool cancelling; /* the operation was asked to cancel */
     bool retrieved;  /* somebody read the error, or the value */
     bool first_used;
+    bool holds; /* more than its memory: what follows was set, and is given back with the last reference */
+
+    void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
+    tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
+    void *texts;                 /* NULL also where memory ran out: then the code alone tells */
+    size_t texts_size;
     struct ready report;
 };
 
@@ -92,7 +95,17 @@ static inline void future_unwatch(struct future_watch *watch) {
 }
 
 /* Makes a future of any memory, with one reference, the caller's. */
-void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind);
+static inline void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
+    future->kind = kind;
+    future->loop = loop;
+    list_init(&future->callbacks);
+    future->value = NULL;
+    future->user = NULL;
+    future->size = 0;
+    future->references = 1;
+    future->state = FUTURE_PENDING;
+    future->cancelling = future->retrieved = future->first_used = future->holds = false;
+}
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
  */
@@ -102,7 +115,17 @@ static inline tram_future *tram__future_hold(tram_future *future) {
     future->references++;
     return future;
 }
-void tram__future_drop(tram_future *future);
+
+/* The last reference went. */
+void tram__future_end(tram_future *future);
+
+static inline void tram__future_drop(tram_future *future) {
+    if (--future->references == 0)
+        tram__future_end(future);
+}
+
+/* With the last reference `let_go` is called with the value. */
+void tram__future_holds_value(tram_future *future, void (*let_go)(void *value));
 
 /*
  * Complete it; harmless if it is done already. Callbacks are queued (X-2, L-40), or dropped once the loop is

@@ -10,8 +10,6 @@
 #include "core/loop/types.h"
 #include <tram/loop.h>
 
-/* Puts the mail that waits into the ready queue. */
-void tram__loop_place_mail(tram_loop *loop);
 /* How much of the mail this tick runs behind its ready queue. */
 uint32_t tram__loop_plan_mail(tram_loop *loop);
 /* Runs as many as were planned. */
@@ -19,10 +17,23 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count);
 
 /* Outside of a tick nothing has been planned yet: the mail that is there came earlier, and has its place before (L-11).
  */
+void tram__loop_ready_outside(tram_loop *loop, struct ready *ready);
+void tram__loop_ready_all_outside(tram_loop *loop, struct list *list);
+
+/* Runs in the next tick. */
 static inline void loop_ready(tram_loop *loop, struct ready *ready) {
-    if (unlikely(!loop->in_tick) && !mailbox_empty(loop->mailbox))
-        tram__loop_place_mail(loop);
-    list_append(&loop->ready, &ready->link);
+    if (likely(loop->in_tick))
+        list_append(&loop->ready, &ready->link);
+    else
+        tram__loop_ready_outside(loop, ready);
+}
+
+/* The same for all of a list, which is empty then. */
+static inline void loop_ready_all(tram_loop *loop, struct list *list) {
+    if (likely(loop->in_tick))
+        list_move_all(list, &loop->ready);
+    else
+        tram__loop_ready_all_outside(loop, list);
 }
 
 /* Around a callback: when it began if callbacks are timed, else 0; and what it was, should it have been slow (L-30). */

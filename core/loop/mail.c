@@ -2,8 +2,7 @@
 #include "core/loop/loop.h"
 
 /* Takes its place off, or leaves the node to it. */
-__attribute__((noinline)) static void run_flagged(tram_loop *loop, struct mail_batch *used, struct mail *mail) {
-    unsigned flags = mail->kind->flags;
+static inline void run_flagged(tram_loop *loop, struct mail_batch *used, struct mail *mail, unsigned flags) {
     if (flags & MAIL_COUNTED)
         tram__mailbox_uncount(loop->mailbox);
     mail->kind->run(loop, mail);
@@ -18,11 +17,12 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     /* A signal, or a stop, waits for one portion, however much mail there is. */
     while (left) {
         struct mail *mail = mailbox_next(mailbox);
-        if (likely(!mail->kind->flags)) {
+        unsigned flags = mail->kind->flags;
+        if (likely(!flags)) {
             mail->kind->run(loop, mail);
             mail_put_back(mailbox, &used, mail);
         } else {
-            run_flagged(loop, &used, mail);
+            run_flagged(loop, &used, mail, flags);
         }
         if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
@@ -50,8 +50,9 @@ static void run_marker(tram_loop *loop, struct ready *ready) {
         tram__loop_run_mail(loop, count);
 }
 
-void tram__loop_place_mail(tram_loop *loop) {
-    if (loop->mail_placed >= loop->mail_limit)
+/* Puts the mail that waits into the ready queue. */
+static void place_mail(tram_loop *loop) {
+    if (mailbox_empty(loop->mailbox) || loop->mail_placed >= loop->mail_limit)
         return;
     struct mail_marker *marker = memory_get(&loop->allocator, sizeof *marker);
     if (!marker)
@@ -61,6 +62,16 @@ void tram__loop_place_mail(tram_loop *loop) {
     marker->count = tram__mailbox_plan(loop->mailbox, loop->mail_limit - loop->mail_placed);
     loop->mail_placed += marker->count;
     list_append(&loop->ready, &marker->ready.link);
+}
+
+void tram__loop_ready_outside(tram_loop *loop, struct ready *ready) {
+    place_mail(loop);
+    list_append(&loop->ready, &ready->link);
+}
+
+void tram__loop_ready_all_outside(tram_loop *loop, struct list *list) {
+    place_mail(loop);
+    list_move_all(list, &loop->ready);
 }
 
 uint32_t tram__loop_plan_mail(tram_loop *loop) {

@@ -261,7 +261,7 @@ struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kin
     _Static_assert(sizeof(struct mail) == 64, "a node is a cache line");
     struct mailbox *own = tram__mailbox_entered;
     if (own)
-        return own->nodes || more_nodes(own) ? mail_new(mailbox, kind) : NULL;
+        return tram__mail_new_own(own, kind);
     struct mail *mail = take_free_node(mailbox);
     if (likely(mail))
         mail->kind = kind;
@@ -269,13 +269,7 @@ struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kin
 }
 
 struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind) {
-    if (unlikely(!own->nodes) && !more_nodes(own))
-        return NULL;
-    struct mail *mail = own->nodes;
-    own->nodes = mail->next_free;
-    own->nodes_out++;
-    mail->kind = kind;
-    return mail;
+    return own->nodes || more_nodes(own) ? mail_new_own(own, kind) : NULL;
 }
 
 void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
@@ -323,8 +317,10 @@ static void wake_sleeper(struct mailbox *mailbox) {
     PROBE1(mailbox_wakeup, mailbox);
     int saved = errno;
     uint64_t one = 1;
-    while (tram__sys.write(mailbox->eventfd, &one, sizeof one) < 0 && errno == EINTR)
-        continue;
+    ssize_t written;
+    do
+        written = tram__sys.write(mailbox->eventfd, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
     errno = saved; /* signal handlers call this */
 }
 
@@ -350,7 +346,7 @@ __attribute__((noinline)) static void finish_post(struct mailbox *mailbox) {
         discard_inbox(mailbox);
 }
 
-static inline int post(struct mailbox *mailbox, struct mail *mail) {
+ALWAYS_INLINE static int post(struct mailbox *mailbox, struct mail *mail) {
     if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED))
         return TRAM_ESTATE;
     PROBE2(mailbox_post, mailbox, mail);
@@ -411,8 +407,10 @@ bool tram__mailbox_sleep(struct mailbox *mailbox) {
 
 void tram__mailbox_drain_wakeup(struct mailbox *mailbox, const struct sys *sys) {
     uint64_t count;
-    while (sys->read(mailbox->eventfd, &count, sizeof count) < 0 && errno == EINTR)
-        continue;
+    ssize_t size;
+    do
+        size = sys->read(mailbox->eventfd, &count, sizeof count);
+    while (size < 0 && errno == EINTR);
 }
 
 static void take(struct mailbox *mailbox) {

@@ -118,12 +118,13 @@ extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mailbox *
 /* A node to fill and post to this mailbox, or NULL when out of memory. Any thread. */
 struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kind);
 
-/* The same, where it is called often: a node of the owner's own, if one is at hand. */
-static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
-    struct mailbox *own = tram__mailbox_entered;
-    if (!own || !own->nodes)
-        return tram__mail_new(mailbox, kind);
+/* A node of the owner's own, also where it does not run its loop. It comes back to it. */
+struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind);
+
+static inline struct mail *mail_new_own(struct mailbox *own, const struct mail_kind *kind) {
     struct mail *mail = own->nodes;
+    if (!mail)
+        return tram__mail_new_own(own, kind);
     own->nodes = mail->next_free;
     __builtin_prefetch(mail->next_free, 1); /* it is in the cache of who ran it, and will be written next */
     own->nodes_out++;
@@ -131,8 +132,11 @@ static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_k
     return mail;
 }
 
-/* A node of the owner's own, also where it does not run its loop. It comes back to it. */
-struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind);
+/* As tram__mail_new(), where it is called often: a node of the owner's own, if one is at hand. */
+static inline struct mail *mail_new(struct mailbox *mailbox, const struct mail_kind *kind) {
+    struct mailbox *own = tram__mailbox_entered;
+    return own && own->nodes ? mail_new_own(own, kind) : tram__mail_new(mailbox, kind);
+}
 
 /* Gives back a node that was not posted, or has been run. Any thread. */
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail);

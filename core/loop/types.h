@@ -109,7 +109,7 @@ struct tram_loop {
     /* the tick */
     struct list ready;                    /* queued callbacks */
     struct list batch;                    /* those that this tick runs */
-    uint32_t mail_placed;                 /* nodes that have a place in `ready`; see tram__loop_place_mail() */
+    uint32_t mail_placed;                 /* nodes that have a place in `ready`; see loop_ready() */
     struct deferred_free *deferred_frees; /* freed when the tick ends, the first first */
     struct deferred_free **deferred_last; /* where the next one goes */
     const struct poller_ops *poller_ops;
@@ -126,6 +126,7 @@ struct tram_loop {
     bool measure_lag;
     bool waits; /* before_wait or after_wait is there */
     bool in_exception_handler;
+    uint32_t in_factories; /* on the stack */
     bool owned;
     pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
 

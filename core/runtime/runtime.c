@@ -2,8 +2,8 @@
  * The runtime: N loops, each on a thread of its own.
  *
  * Loops are made before their threads, so that what can go wrong goes wrong in tram_runtime_new(). Workers start
- * together or not at all: each reports, and waits for the verdict. The end of a worker is a little state machine that
- * is looked at in every tick once a stop was asked for: worker_tick().
+ * together or not at all: each reports, and waits for the verdict. Once a stop was asked for, worker_tick() looks in
+ * every tick how far the worker is in its life.
  */
 #include "core/runtime/runtime.h"
 
@@ -142,20 +142,54 @@ static struct runtime_part *next_part(tram_runtime *runtime, struct runtime_part
     return next;
 }
 
+/* ---- The life of a worker ---- */
+
+/* Work ends by the end of the grace, or is not waited for. */
+static bool is_drained(const struct worker *worker) {
+    return worker->aborts ? !worker->loop->stats.connections_now : !worker->loop->awaited;
+}
+
+static const struct life_state states[] = {
+    [WORKER_STARTING] = {"starting", {[WORKER_START] = WORKER_SERVES, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_SERVES] = {"serves", {[WORKER_STOP] = WORKER_DRAINING_INPUT, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_DRAINING_INPUT] = {"draining input", {[WORKER_DRAIN] = WORKER_DRAINS, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_DRAINS] = {"drains", {[WORKER_DRAIN_DONE] = WORKER_DRAINED, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_DRAINED] = {"drained", {[WORKER_CLOSE] = WORKER_CLOSES, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_CLOSES] = {"closes", {[WORKER_CLOSE_DONE] = WORKER_CLOSED, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_CLOSED] = {"closed", {[WORKER_EXIT] = WORKER_EXITING, [WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_EXITING] = {"exiting", {[WORKER_LEAVE] = WORKER_ENDED}},
+    [WORKER_ENDED] = {"ended"},
+};
+
+static void validate(const void *object) {
+    const struct worker *worker = object;
+    TRAM_ASSERT(worker->life != WORKER_DRAINED || is_drained(worker));
+    TRAM_ASSERT(worker->life != WORKER_CLOSED || !worker->loop->stats.connections_now);
+    TRAM_ASSERT(worker->life != WORKER_CLOSED || !worker->loop->unfinished);
+}
+
+static const struct life_table life = {.name = "worker", .states = states, .validate = validate};
+
+static void move(struct worker *worker, enum worker_move move) {
+    tram__life_move(&life, &worker->life, move, worker);
+}
+
 /* ---- The end of a worker ---- */
 
-static bool all_reached(const struct worker *worker, enum worker_phase phase) {
+static bool all_reached(const struct worker *worker, enum worker_life phase) {
     const tram_runtime *runtime = worker->runtime;
     return worker->alone || atomic_load(&runtime->reached[phase]) == runtime->count;
 }
 
 /* The last one to come as far tells the others. */
-static void enter_phase(struct worker *worker, enum worker_phase phase) {
+static void go_on(struct worker *worker, enum worker_move how) {
     tram_runtime *runtime = worker->runtime;
-    worker->phase = phase;
-    if (atomic_fetch_add(&runtime->reached[phase], 1) + 1 != runtime->count)
-        return;
-    for (unsigned i = 0; i < runtime->count; i++)
+    unsigned phase = worker->life;
+    bool last = false;
+    move(worker, how);
+    while (phase < worker->life)
+        last |= atomic_fetch_add(&runtime->reached[++phase], 1) + 1 == runtime->count;
+    for (unsigned i = 0; last && i < runtime->count; i++)
         mailbox_control(runtime->workers[i].mailbox);
 }
 
@@ -207,7 +241,7 @@ static void abort_all(struct worker *worker) {
     worker->grace.expire = others_late;
     worker->alone = tram__deadline_start_after(worker->loop, &worker->grace, TRAM_GRACE_REST_NS) != 0;
     worker->aborts = true;
-    if (worker->phase < WORKER_CLOSES)
+    if (worker->life < WORKER_CLOSES)
         end_all(worker, IO_SHUTDOWN_CLOSE);
     describe_parts(worker, who, sizeof who);
     end_all(worker, IO_SHUTDOWN_ABORT);
@@ -227,7 +261,7 @@ static void drain(struct worker *worker) {
     tram_loop *loop = worker->loop;
     uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
     loop->end_ns = time_after(tram__clock(loop), grace_ns);
-    enter_phase(worker, WORKER_DRAINS);
+    go_on(worker, WORKER_DRAIN);
     end_all(worker, IO_SHUTDOWN_DRAIN);
     worker->grace.expire = grace_expired;
     if (loop->end_ns != TRAM_FOREVER && tram__deadline_start(loop, &worker->grace, loop->end_ns))
@@ -236,11 +270,11 @@ static void drain(struct worker *worker) {
 
 /* Whoever made a connection since all were asked to end has not heard of it. */
 static void ask_again(struct worker *worker) {
-    if (worker->phase < WORKER_DRAINS || worker->loop->stats.connections == worker->connections)
+    if (worker->life < WORKER_DRAINS || worker->loop->stats.connections == worker->connections)
         return;
-    end_all(worker, worker->aborts                   ? IO_SHUTDOWN_ABORT
-                    : worker->phase >= WORKER_CLOSES ? IO_SHUTDOWN_CLOSE
-                                                     : IO_SHUTDOWN_DRAIN);
+    end_all(worker, worker->aborts                  ? IO_SHUTDOWN_ABORT
+                    : worker->life >= WORKER_CLOSES ? IO_SHUTDOWN_CLOSE
+                                                    : IO_SHUTDOWN_DRAIN);
 }
 
 static bool parts_expect(struct worker *worker) {
@@ -267,7 +301,7 @@ static bool input_drained(struct worker *worker) {
  * Nothing is left to do here but what connections of other workers want. As long as it is not known that there are any,
  * calls that were posted wait: there may be many, and a stop does not wait behind them.
  */
-static void wait_for_others(struct worker *worker, enum worker_phase wanted) {
+static void wait_for_others(struct worker *worker, enum worker_life wanted) {
     tram_loop *loop = worker->loop;
     const struct timespec pause = {.tv_nsec = 100000};
     bool serves = loop->stats.connections_now || all_reached(worker, wanted);
@@ -290,21 +324,16 @@ static bool rest_is_closed(struct worker *worker) {
     return false;
 }
 
-/* Work ends by the end of the grace, or is not waited for. */
-static bool is_drained(const struct worker *worker) {
-    return worker->aborts ? !worker->loop->stats.connections_now : !worker->loop->awaited;
-}
-
 /* Called at the end of every tick once a stop was asked for. Each phase may be over as soon as it begins. */
 static void worker_tick(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
     tram_runtime *runtime = worker->runtime;
-    if (worker->phase == WORKER_EXITING) {
+    if (worker->life == WORKER_EXITING) {
         loop->on_wake = NULL;
         tram_loop_stop(loop);
         return;
     }
-    if (worker->phase == WORKER_DRAINING_INPUT) {
+    if (worker->life == WORKER_DRAINING_INPUT) {
         if (!input_drained(worker))
             return;
         drain(worker);
@@ -312,23 +341,23 @@ static void worker_tick(tram_loop *loop, void *arg) {
     if (!worker->aborts && atomic_load_explicit(&runtime->asked, memory_order_relaxed) == ASKED_AGAIN)
         abort_all(worker);
     ask_again(worker);
-    if (worker->phase == WORKER_DRAINS && is_drained(worker))
-        enter_phase(worker, WORKER_DRAINED);
-    if (worker->phase == WORKER_DRAINED) {
+    if (worker->life == WORKER_DRAINS && is_drained(worker))
+        go_on(worker, WORKER_DRAIN_DONE);
+    if (worker->life == WORKER_DRAINED) {
         wait_for_others(worker, WORKER_DRAINS);
         if (!all_reached(worker, WORKER_DRAINED))
             return;
-        enter_phase(worker, WORKER_CLOSES);
+        go_on(worker, WORKER_CLOSE);
         end_all(worker, worker->aborts ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
     }
-    if (worker->phase == WORKER_CLOSES && rest_is_closed(worker))
-        enter_phase(worker, WORKER_CLOSED);
-    if (worker->phase == WORKER_CLOSED) {
+    if (worker->life == WORKER_CLOSES && rest_is_closed(worker))
+        go_on(worker, WORKER_CLOSE_DONE);
+    if (worker->life == WORKER_CLOSED) {
         wait_for_others(worker, WORKER_CLOSED);
         if (!all_reached(worker, WORKER_CLOSED))
             return;
         deadline_cancel(loop, &worker->grace);
-        enter_phase(worker, WORKER_EXITING);
+        go_on(worker, WORKER_EXIT);
         take_a_turn(worker);
     }
 }
@@ -339,9 +368,9 @@ static void worker_tick(tram_loop *loop, void *arg) {
  */
 static void worker_control(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
-    if (worker->phase != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
+    if (worker->life != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
         return;
-    enter_phase(worker, WORKER_DRAINING_INPUT);
+    go_on(worker, WORKER_STOP);
     worker->turns = DRAIN_TICKS;
     loop->mail_limit = TRAM_MAIL_WHILE_ENDING;
     loop->on_wake = worker_tick;
@@ -424,7 +453,7 @@ static int worker_start(struct worker *worker) {
     int status = options->start ? call_user(worker, options->start) : 0;
     if (status < 0)
         return status;
-    worker->started = true;
+    move(worker, WORKER_START);
     status = start_parts(worker);
     return status < 0 ? status : handle_signals(worker);
 }
@@ -447,12 +476,12 @@ static void worker_end(struct worker *worker, bool ran) {
     tram_runtime *runtime = worker->runtime;
     const tram_runtime_options *options = &runtime->options;
     bool together = ran && !worker->alone && atomic_load_explicit(&runtime->asked, memory_order_relaxed);
+    bool started = worker->life != WORKER_STARTING;
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
-    while (worker->phase + 1 < WORKER_PHASES)
-        enter_phase(worker, worker->phase + 1);
+    go_on(worker, WORKER_LEAVE);
     meet(runtime, &runtime->ran_out, together);
-    if (worker->started && options->stop)
+    if (started && options->stop)
         call_user(worker, options->stop);
     struct runtime_part *part = NULL;
     while ((part = next_part(runtime, part)))
@@ -468,9 +497,9 @@ static bool await_verdict(struct worker *worker, int status) {
     worker->status = status;
     runtime->reported++;
     pthread_cond_broadcast(&runtime->changed);
-    while (runtime->verdict == VERDICT_OPEN)
+    while (runtime->state == RUNTIME_STARTS)
         pthread_cond_wait(&runtime->changed, &runtime->lock);
-    bool go = runtime->verdict == VERDICT_RUN;
+    bool go = runtime->state == RUNTIME_RUNS;
     pthread_mutex_unlock(&runtime->lock);
     return go;
 }
@@ -538,7 +567,7 @@ static int create_thread(struct worker *worker) {
     if (!error)
         error = pthread_create(&worker->thread, &attributes, worker_main, worker);
     pthread_attr_destroy(&attributes);
-    worker->created = error == 0;
+    worker->joinable = error == 0;
     return -error;
 }
 
@@ -546,9 +575,9 @@ static void join_all(tram_runtime *runtime) {
     pthread_mutex_lock(&runtime->joining);
     for (unsigned i = 0; i < runtime->count; i++) {
         struct worker *worker = &runtime->workers[i];
-        if (worker->created && !worker->joined)
+        if (worker->joinable)
             pthread_join(worker->thread, NULL);
-        worker->joined = true;
+        worker->joinable = false;
     }
     pthread_mutex_unlock(&runtime->joining);
 }
@@ -566,7 +595,6 @@ static int start_workers(tram_runtime *runtime) {
         pthread_cond_wait(&runtime->changed, &runtime->lock);
     for (unsigned i = 0; i < created && !status; i++)
         status = runtime->workers[i].status;
-    runtime->verdict = status ? VERDICT_GIVE_UP : VERDICT_RUN;
     runtime->state = status ? RUNTIME_ENDED : RUNTIME_RUNS;
     pthread_cond_broadcast(&runtime->changed);
     pthread_mutex_unlock(&runtime->lock);
@@ -645,6 +673,7 @@ static int worker_open(struct worker *worker, const tram_loop_options *options) 
     worker->mailbox = tram__mailbox_hold(worker->loop->mailbox);
     worker->loop->on_control = worker_control;
     worker->loop->worker = worker;
+    worker->life = WORKER_STARTING;
     worker->loop->shared_executor = worker->runtime->executor;
     return 0;
 }
@@ -730,7 +759,7 @@ void tram_runtime_free(tram_runtime *runtime) {
         return;
     bool forked = tram__runtime_enter(runtime) != 0; /* then the threads are not here to be joined */
     if (!forked && runtime->state == RUNTIME_RUNS) {
-        if (!runtime->workers[0].joined)
+        if (runtime->workers[0].joinable)
             tram_runtime_stop(runtime);
         join_all(runtime);
     }

@@ -5,6 +5,7 @@
 #ifndef TRAM_CORE_RUNTIME_RUNTIME_H
 #define TRAM_CORE_RUNTIME_RUNTIME_H
 
+#include "core/base/life.h"
 #include "core/loop/loop.h"
 #include <tram/runtime.h>
 
@@ -35,16 +36,29 @@ struct runtime_part {
     bool late;      /* the workers had begun to start: it is handed over by mail */
 };
 
-/* How far a worker is with its end. */
-enum worker_phase {
-    WORKER_SERVES,
+enum worker_life {
+    WORKER_NONE,
+    WORKER_STARTING,       /* its `start` function has not succeeded */
+    WORKER_SERVES,         /* … it has; the loop runs when that of every worker has */
     WORKER_DRAINING_INPUT, /* servers are closed; what clients had sent by then is still delivered */
     WORKER_DRAINS,         /* connections that are served were asked to end */
     WORKER_DRAINED,        /* none of them is left here; what those of other workers want of this one is done */
     WORKER_CLOSES,         /* none is left anywhere: what they may have needed is closed */
-    WORKER_CLOSED,
-    WORKER_EXITING, /* a last turn for what is queued */
-    WORKER_PHASES,
+    WORKER_CLOSED,         /* that is done here; it waits for the others */
+    WORKER_EXITING,        /* a last turn for what is queued */
+    WORKER_ENDED,          /* the loop does not run any more */
+    WORKER_COUNT,
+};
+
+enum worker_move {
+    WORKER_START,      /* its `start` function has succeeded */
+    WORKER_STOP,       /* a stop was asked for */
+    WORKER_DRAIN,      /* what clients had sent is delivered */
+    WORKER_DRAIN_DONE, /* connections and their work have ended, or the grace is over */
+    WORKER_CLOSE,      /* all workers are as far, or are not waited for any more */
+    WORKER_CLOSE_DONE, /* nothing is left */
+    WORKER_EXIT,       /* the same of all workers */
+    WORKER_LEAVE,      /* the loop has returned; also before all that, where the user stopped it or the start failed */
 };
 
 struct worker {
@@ -53,14 +67,12 @@ struct worker {
     tram_loop *loop;
     struct mailbox *mailbox; /* held: a stop may come after the loop was closed */
     pthread_t thread;
-    bool created;
-    bool joined;
-    bool started;          /* its `start` function succeeded */
+    bool joinable;         /* it was created, and nobody has joined it */
     int status;            /* of starting */
     _Atomic(void *) state; /* the user's, as `start` and `stop` have left it */
 
-    /* the end; of the worker's thread until it is joined */
-    enum worker_phase phase;
+    /* of the worker's thread until it is joined */
+    uint8_t life;   /* enum worker_life */
     bool aborts;    /* the grace is over */
     bool alone;     /* … for long: it does not wait for the others any more */
     unsigned turns; /* of hearing that are left */
@@ -78,8 +90,6 @@ enum runtime_asked {
     ASKED_AGAIN, /* … without the rest of the grace */
 };
 
-enum runtime_verdict { VERDICT_OPEN, VERDICT_RUN, VERDICT_GIVE_UP };
-
 struct tram_runtime {
     tram_allocator allocator;
     tram_runtime_options options; /* `name` and `loop` are not valid any more */
@@ -89,16 +99,15 @@ struct tram_runtime {
     pthread_mutex_t lock;           /* of what follows; held for some instructions, and while nothing is called */
     pthread_cond_t changed;
     enum runtime_state state;
-    enum runtime_verdict verdict; /* on the start */
-    unsigned reported;            /* workers that know whether they can start */
+    unsigned reported; /* workers that know whether they can start */
     struct list parts;
     unsigned pins; /* jobs of other threads that need the runtime: freeing it waits for them */
     bool freeing;
-    unsigned ran_out;                        /* workers whose loop does not run any more, … */
-    unsigned stopped;                        /* … and whose `stop` function has returned */
-    _Atomic unsigned asked;                  /* enum runtime_asked */
-    _Atomic unsigned reached[WORKER_PHASES]; /* workers that are as far as that, or further */
-    _Atomic uint64_t signalled_ns;           /* when the last signal came that counted as a stop */
+    unsigned ran_out;                       /* workers whose loop does not run any more, … */
+    unsigned stopped;                       /* … and whose `stop` function has returned */
+    _Atomic unsigned asked;                 /* enum runtime_asked */
+    _Atomic unsigned reached[WORKER_COUNT]; /* workers that are as far as that, or further */
+    _Atomic uint64_t signalled_ns;          /* when the last signal came that counted as a stop */
     unsigned count;
     struct worker workers[];
 };

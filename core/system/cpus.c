@@ -5,7 +5,6 @@
  */
 #include "core/system/cpus.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
@@ -58,8 +57,6 @@ static char *reader_line(struct reader *reader) {
         reader->start = 0;
         size_t room = sizeof reader->data - 1 - reader->end;
         ssize_t count = room ? read(reader->fd, reader->data + reader->end, room) : 0;
-        if (count < 0 && errno == EINTR)
-            continue;
         if (count > 0) {
             reader->end += (size_t)count;
             continue;

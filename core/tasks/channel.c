@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/base/invalid.h"
+#include "core/system/wiped.h"
 #include "core/tasks/waiters.h"
 #include <tram/channel.h>
 
@@ -22,7 +23,8 @@ struct tram_channel {
     _Atomic size_t credits;
     _Atomic size_t references;
     _Atomic bool closed;
-    struct mailbox *mailbox; /* of the receiver's loop */
+    _Atomic unsigned char *wiped; /* 0: this is a child of fork(), and the receiver is its parent */
+    struct mailbox *mailbox;      /* of the receiver's loop */
     tram_allocator allocator;
     tram_discard discard;
 
@@ -59,6 +61,7 @@ static void free_channel(tram_channel *channel) {
         if (channel->discard)
             channel->discard(channel->items[channel->head % channel->capacity]);
     tram__mailbox_release(channel->mailbox);
+    tram__wiped_free((void *)(uintptr_t)channel->wiped, 1);
     tram_allocator allocator = channel->allocator;
     memory_put(&allocator, channel->items, channel->capacity * sizeof *channel->items);
     memory_put(&allocator, channel, sizeof *channel);
@@ -331,6 +334,8 @@ static int send_item(tram_channel *channel, void *item) {
 }
 
 int tram_channel_try_send(tram_channel *channel, void *item) {
+    if (unlikely(!atomic_load_explicit(channel->wiped, memory_order_relaxed)))
+        return -ECHILD;
     if (atomic_load_explicit(&channel->closed, memory_order_relaxed))
         return -ESHUTDOWN;
     return take_credit(channel) ? send_item(channel, item) : -EAGAIN;
@@ -411,10 +416,13 @@ int tram_channel_new(tram_loop *loop, size_t capacity, tram_discard discard, tra
     if (!channel)
         return -ENOMEM;
     channel->items = memory_get(&loop->allocator, capacity * sizeof *channel->items);
-    if (!channel->items) {
+    channel->wiped = channel->items ? tram__wiped_new(1) : NULL;
+    if (!channel->wiped) {
+        memory_put(&loop->allocator, channel->items, capacity * sizeof *channel->items);
         memory_put(&loop->allocator, channel, sizeof *channel);
         return -ENOMEM;
     }
+    atomic_store_explicit(channel->wiped, 1, memory_order_relaxed);
     atomic_init(&channel->credits, capacity);
     atomic_init(&channel->references, 2); /* the caller's, and the loop's */
     channel->mailbox = tram__mailbox_hold(loop->mailbox);

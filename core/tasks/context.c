@@ -44,6 +44,8 @@ struct frame {
     void *end[2]; /* keeps the stack aligned for `start` */
 };
 
+#define SAVED r15 /* where `saved` points to */
+
 static void set_control(struct frame *frame) {
     __asm__("stmxcsr %0\n\tfnstcw %1" : "=m"(frame->mxcsr), "=m"(frame->x87_control));
 }
@@ -60,6 +62,8 @@ struct frame {
     uint64_t unused;
 };
 
+#define SAVED d8_to_d15
+
 static void set_control(struct frame *frame) {
     __asm__("mrs %0, fpcr" : "=r"(frame->fpcr));
 }
@@ -73,7 +77,7 @@ void *tram__context_make(void *stack, size_t size, void (*entry)(void)) {
     set_control(frame); /* as whoever makes it has them */
     frame->entry = entry;
     frame->start = tram__context_start;
-    return frame;
+    return &frame->SAVED;
 }
 
 #endif

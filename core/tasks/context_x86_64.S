@@ -1,8 +1,8 @@
 /*
  * The switch of x86-64 (System V). What a call keeps: rbx, rbp, r12 to r15, the control words of SSE and x87.
  *
- * A context that does not run has on its stack, from `saved` up: mxcsr and the x87 control word (8 bytes), r15, r14,
- * r13, r12, rbx, rbp, and where to go on.
+ * A context that does not run has on its stack, from `saved` up: r15, r14, r13, r12, rbx, rbp, and where to go on; and
+ * below `saved`, where no signal handler writes (the red zone), mxcsr and the x87 control word.
  *
  * The note at the end says that indirect branches may be tracked (IBT), and says nothing of shadow stacks (SHSTK): a
  * process with such a library in it gets none, since this switch would not survive them.
@@ -36,17 +36,13 @@ tram__context_swap:
     pushq %r15
     .cfi_adjust_cfa_offset 8
     .cfi_rel_offset %r15, 0
-    subq $8, %rsp
-    .cfi_adjust_cfa_offset 8
-    stmxcsr (%rsp)
-    fnstcw 4(%rsp)
+    stmxcsr -8(%rsp)
+    fnstcw -4(%rsp)
     movq %rsp, (%rdi)
 
     movq %rsi, %rsp
-    ldmxcsr (%rsp)
-    fldcw 4(%rsp)
-    addq $8, %rsp
-    .cfi_adjust_cfa_offset -8
+    ldmxcsr -8(%rsp)
+    fldcw -4(%rsp)
     popq %r15
     .cfi_adjust_cfa_offset -8
     .cfi_restore %r15

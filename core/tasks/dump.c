@@ -7,7 +7,7 @@
 static tram_task_state state_of(const tram_task *task) {
     if (task == tram__task_current)
         return TRAM_TASK_RUNNING;
-    if (!task->started)
+    if (!task->thread)
         return TRAM_TASK_NEW;
     return task->wait && task->wait->state == WAIT_PENDING ? TRAM_TASK_WAITING : TRAM_TASK_READY;
 }

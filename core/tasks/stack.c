@@ -90,18 +90,18 @@ static int map(struct stack *stack) {
 }
 
 static unsigned class_of(size_t size) {
-    unsigned class_ = STACK_CLASS_LEAST;
-    while (class_ <= STACK_CLASS_MOST && ((size_t)1 << class_) < size)
-        class_++;
-    return class_;
+    unsigned class_ = 64u - (unsigned)__builtin_clzll(size - 1);
+    return class_ < STACK_CLASS_LEAST ? STACK_CLASS_LEAST : class_;
 }
 
 int tram__stack_get(struct stack_pool *pool, size_t size, struct stack *ret_stack) {
     /* The default is a power of two that includes the guard; a size that somebody asks for is there in full. */
     unsigned guard = guard_of(pool);
     size_t more = guard + STACK_NOTE + STACK_OFFSETS * 64;
+    if (unlikely(size > SIZE_MAX / 2))
+        return tram__invalid("stack_size");
     unsigned class_ = size ? class_of(size + more) : class_of(TRAM_TASK_STACK);
-    if (unlikely(class_ > STACK_CLASS_MOST || size > SIZE_MAX / 2))
+    if (unlikely(class_ > STACK_CLASS_MOST))
         return tram__invalid("stack_size");
     *ret_stack = (struct stack){.class_ = class_, .guard = guard};
     void **free = &pool->free[class_ - STACK_CLASS_LEAST];

@@ -1,5 +1,5 @@
 /*
- * The life of a task, and the two switches: tram__task_step() goes from the loop to a task, tram__task_park() back.
+ * The life of a task, and the two switches: step() goes from the loop to a task, task_park() back.
  *
  * A task is queued like a callback, by its `ready`. It begins in its first step, parks any number of times, and
  * returns; then its stack goes back to the pool and its future is done. The future lives on with its references.
@@ -50,50 +50,67 @@ static void task_entry(void) {
 
 static void task_end(tram_task *task);
 
-void tram__task_step(tram_loop *loop, tram_task *task) {
-    struct task_loop *tasks = task->tasks;
-    if (unlikely(!task->started)) {
-        task->started = true;
+/* On a thread that the task has not run on before. True: it begins here. */
+__attribute__((noinline)) static bool may_begin(tram_loop *loop, tram_task *task) {
+    if (likely(!task->thread)) {
         task->thread = &tram__task_current;
         tram__overflow_prepare();
-    } else if (unlikely(task->thread != &tram__task_current)) {
-        tram_error error = {.code = TRAM_ESTATE, .operation = "task", .detail = tram_task_name(task)};
-        tram_exception exception = {.message = "A task cannot go on: its loop was run on another thread",
-                                    .error = &error,
-                                    .future = &task->future,
-                                    .fd = -1};
-        tram__report(loop, &exception);
-        return;
+        return true;
     }
-    uint64_t start = slow_begin(loop);
+    tram_error error = {.code = TRAM_ESTATE, .operation = "task", .detail = tram_task_name(task)};
+    tram_exception exception = {.message = "A task cannot go on: its loop was run on another thread",
+                                .error = &error,
+                                .future = &task->future,
+                                .fd = -1};
+    tram__report(loop, &exception);
+    return false;
+}
+
+/* Until it waits, or has returned. */
+static ALWAYS_INLINE void enter(struct task_loop *tasks, tram_task *task) {
     tram__task_current = task;
-    swap_cpp_exceptions(tasks->cpp_exceptions, task->cpp_exceptions);
     context_self(&tasks->context);
     context_switch(&tasks->context, &task->context, false);
-    swap_cpp_exceptions(task->cpp_exceptions, tasks->cpp_exceptions);
     tram__task_current = NULL;
+}
+
+/* The same where tasks are timed, or there is C++ in the program. */
+__attribute__((noinline)) static void enter_with_care(tram_loop *loop, tram_task *task) {
+    struct task_loop *tasks = task->tasks;
+    uint64_t start = slow_begin(loop);
+    swap_cpp_exceptions(tasks->cpp_exceptions, task->cpp_exceptions);
+    enter(tasks, task);
+    swap_cpp_exceptions(task->cpp_exceptions, tasks->cpp_exceptions);
     slow_end(loop, start, (const void *)(uintptr_t)task->function, "task");
-    if (task->returned)
+}
+
+static ALWAYS_INLINE void step(tram_loop *loop, tram_task *task) {
+    if (unlikely(task->thread != &tram__task_current) && !may_begin(loop, task))
+        return;
+    if (unlikely(loop->timed || __cxa_get_globals))
+        enter_with_care(loop, task);
+    else
+        enter(task->tasks, task);
+    if (unlikely(task->returned))
         task_end(task);
 }
 
+void tram__task_step(tram_loop *loop, tram_task *task) {
+    step(loop, task);
+}
+
 int tram__task_park(struct task_wait *wait) {
+    return task_park(wait);
+}
+
+void tram__task_deliver(struct task_wait *wait) {
     tram_task *task = wait->task;
-    task->wait = wait;
-    /* A request that came while the task ran is delivered by what it waits in. */
-    if (unlikely(task->must_cancel) && wait->state == WAIT_PENDING) {
-        unsigned cancels = task->cancels;
-        task->must_cancel = false;
-        tram__task_request(task);
-        task->cancels = cancels;
-    }
-    context_switch(&task->context, &task->tasks->context, false);
-    task->wait = NULL;
-    if (unlikely(task->must_cancel)) {
-        task->must_cancel = false;
-        return TRAM_ECANCELLED;
-    }
-    return unlikely(wait->state == WAIT_CANCELLED) ? TRAM_ECANCELLED : 0;
+    unsigned cancels = task->cancels;
+    if (wait->state != WAIT_PENDING)
+        return;
+    task->must_cancel = false;
+    tram__task_request(task);
+    task->cancels = cancels;
 }
 
 /* ---- Cancelling ---- */
@@ -186,13 +203,13 @@ static void discard_arg(tram_task *task) {
 static void run_ready(tram_loop *loop, struct ready *ready) {
     tram_task *task = container_of(ready, tram_task, ready);
     stats_add(&loop->stats.callbacks, 1);
-    if (unlikely(!task->started && task->must_cancel)) {
+    if (unlikely(task->must_cancel) && !task->thread) {
         discard_arg(task);
         task->status = TRAM_ECANCELLED;
         task_end(task);
         return;
     }
-    tram__task_step(loop, task);
+    step(loop, task);
 }
 
 static void set_name(tram_task *task, const char *name) {
@@ -247,9 +264,9 @@ static void report_pending(tram_task *task) {
     char detail[TRAM_ERROR_TEXT], function[128], where[128];
     const struct task_wait *wait = task->wait;
     snprintf(detail, sizeof detail, "%s, %s%s%s%s", tram_task_name(task),
-             !task->started ? "which has not begun"
-             : wait         ? "which waits in "
-                            : "which was to run",
+             !task->thread ? "which has not begun"
+             : wait        ? "which waits in "
+                           : "which was to run",
              wait ? wait->kind->name : "", wait && wait->where ? " at " : "",
              wait && wait->where ? tram_function_name(wait->where, where, sizeof where) : "");
     tram_error error = {.code = TRAM_ESTATE, .operation = "close", .detail = detail};
@@ -281,7 +298,7 @@ static void abandon(tram_task *task) {
         list_remove(&scope->link);
         scope->abandon(scope);
     }
-    if (!task->started)
+    if (!task->thread)
         discard_arg(task);
     release_parts(task);
     tram__future_finish_cancelled(&task->future);

@@ -69,11 +69,10 @@ struct tram_task {
     tram_task_function function;
     void *arg;
     struct stack stack;
-    const void *thread; /* where it began */
+    const void *thread; /* where it began; NULL: it has not */
     int status;         /* what its function returned */
     unsigned cancels;   /* requests, less those that were taken back */
     bool must_cancel;   /* what it waits in next returns TRAM_ECANCELLED */
-    bool started;
     bool returned;
     bool aborted; /* was asked to end by the runtime */
     struct list scopes;
@@ -136,12 +135,35 @@ static inline void wait_init(struct task_wait *wait, const struct wait_kind *kin
  */
 int tram__task_park(struct task_wait *wait);
 
+/* A request to cancel that came while the task ran is delivered by what it now waits in. */
+void tram__task_deliver(struct task_wait *wait);
+
+/* tram__task_park() for where its call would weigh. */
+static ALWAYS_INLINE int task_park(struct task_wait *wait) {
+    tram_task *task = wait->task;
+    task->wait = wait;
+    if (unlikely(task->must_cancel))
+        tram__task_deliver(wait);
+    context_switch(&task->context, &task->tasks->context, false);
+    task->wait = NULL;
+    if (likely(!task->must_cancel))
+        return unlikely(wait->state == WAIT_CANCELLED) ? TRAM_ECANCELLED : 0;
+    task->must_cancel = false;
+    return TRAM_ECANCELLED;
+}
+
+/* Wakes one that is pending. */
+static inline void task_wake_pending(struct task_wait *wait) {
+    tram_task *task = wait->task;
+    wait->state = WAIT_WOKEN;
+    loop_ready(task->future.loop, &task->ready);
+}
+
 /* Wakes it, unless that was done or it was cancelled. True: done by this call. */
 static inline bool task_wake(struct task_wait *wait) {
     if (wait->state != WAIT_PENDING)
         return false;
-    wait->state = WAIT_WOKEN;
-    loop_ready(wait->task->future.loop, &wait->task->ready);
+    task_wake_pending(wait);
     return true;
 }
 

@@ -32,7 +32,7 @@ TRAM_API void tram_channel_release(tram_channel *channel);
  */
 TRAM_API int tram_channel_send(tram_channel *channel, void *item);
 
-/* The same without waiting: -EAGAIN. Any thread, task or not. */
+/* The same without waiting: -EAGAIN; -ECHILD in a child of fork(). Any thread, task or not. */
 TRAM_API int tram_channel_try_send(tram_channel *channel, void *item);
 
 /*

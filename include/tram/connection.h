@@ -3,6 +3,7 @@
 #define TRAM_CONNECTION_H
 
 #include <tram/future.h>
+#include <tram/retry.h>
 #include <tram/tcp.h>
 #include <tram/transport.h>
 
@@ -38,7 +39,17 @@ typedef struct tram_connection_options {
     bool not_ours;                     /* `sock` is given back at the end instead of closed; see tram_adopt_options */
     const struct tram_proxy_header *proxy_header; /* tram/proxy.h: written before the first byte; copied; NULL: none */
     tram_tcp_options tcp;                         /* tram/tcp.h; with a `sock` that is refused at once */
-    uintptr_t reserved[3];                        /* must be 0 */
+    tram_retry_options retry;                     /* tram/retry.h; not with a `sock` */
+    /*
+     * The first bytes to be sent, before connection_made; copied. By TCP fast open (RFC 7413) they go with the packet
+     * that connects, if the server was told to allow that (tcp.fast_open) and has been connected to before: it may
+     * answer a round trip earlier. Else they are sent as soon as there is a connection. For requests that may be
+     * repeated only: addresses that are tried after others get them, too, and a server may get them twice. Not with
+     * `tls`, before which they would go.
+     */
+    const void *early_data;
+    size_t early_size;
+    uintptr_t reserved[3]; /* must be 0 */
 } tram_connection_options;
 
 /*

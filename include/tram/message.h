@@ -72,6 +72,20 @@ TRAM_API int tram_post_credit(tram_loop *loop, tram_address to, tram_future **re
  * ended. */
 TRAM_API int tram_address_set_limit(tram_loop *loop, tram_address address, uint32_t limit);
 
+/* What has come to one address. */
+typedef struct tram_message_counts {
+    uint64_t delivered;
+    uint64_t dropped; /* nobody received them: its protocol has no message_received */
+    uint64_t refused; /* posts of tram_try_post() that were too many */
+    uint32_t waiting; /* messages of tram_try_post() that are on their way: the length of its queue */
+    uint32_t limit;   /* … and how many may be: tram_address_set_limit() */
+    uintptr_t reserved[4];
+} tram_message_counts;
+
+/* Reads the counts; those of a loop are in tram_loop_stats(). The thread of its loop; tram_loop_submit() asks from
+ * elsewhere. -ESRCH: it has ended, or is of another loop. */
+TRAM_API int tram_address_message_counts(tram_loop *loop, tram_address address, tram_message_counts *ret_counts);
+
 /*
  * Posts all of them, in order, or none, with one look at whether the loop sleeps. Any thread.
  */

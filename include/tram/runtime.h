@@ -213,6 +213,23 @@ TRAM_API int tram_loop_worker(const tram_loop *loop, tram_runtime **ret_runtime,
 /* The worker's state pointer, from its loop; NULL if it is no runtime's. */
 TRAM_API void *tram_loop_state(const tram_loop *loop);
 
+/* What a worker made of it. */
+typedef struct tram_worker_result {
+    int status; /* 0, the negative code of the function, or why it did not run: TRAM_ESTATE, TRAM_ECANCELLED: the worker
+                   has ended; -ENOMEM */
+    void *value; /* what the function stored */
+} tram_worker_result;
+
+/*
+ * Runs `function(worker's loop, arg)` on every worker, at the same time, each as by tram_loop_submit(); the future is
+ * of `loop`, which is the caller's own and need not be a worker's. Its value is a const tram_worker_result *, with an
+ * entry for each worker, in their order, valid as long as the future; it is done when all have answered, and fails for
+ * none of them. `discard` (may be NULL) gets `arg` once, when no worker will use it any more: any thread. Cancelling
+ * takes no work back. TRAM_EVALUE, TRAM_ESTATE, -ENOMEM: nothing runs, and `arg` stays the caller's.
+ */
+TRAM_API int tram_runtime_each(tram_runtime *runtime, tram_loop *loop, tram_submit_function function, void *arg,
+                               tram_discard discard, tram_future **ret_future);
+
 /* The worker's counters. Any thread, also after join. TRAM_EVALUE if there is no such worker. */
 TRAM_API int tram_runtime_stats(const tram_runtime *runtime, unsigned worker, tram_stats *ret_stats);
 

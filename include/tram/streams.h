@@ -135,6 +135,9 @@ TRAM_API const void *tram_stream_writer_get_extra_info(tram_stream_writer *write
 TRAM_API int tram_stream_writer_close(tram_stream_writer *writer);
 TRAM_API bool tram_stream_writer_is_closing(const tram_stream_writer *writer);
 
+/* The reader of the same stream, for who was given the writer only. */
+TRAM_API tram_stream_reader *tram_stream_writer_reader(tram_stream_writer *writer);
+
 /* The transport itself (StreamWriter.transport), valid as long as the stream; after the connection it is inert. NULL:
  * connection_made has not come yet. */
 TRAM_API tram_transport *tram_stream_writer_transport(const tram_stream_writer *writer);

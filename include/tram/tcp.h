@@ -26,7 +26,9 @@ typedef struct tram_tcp_options {
     /* What was sent and is not acknowledged for so long ends the connection with -ETIMEDOUT, in milliseconds
      * (TCP_USER_TIMEOUT). The system's way takes a quarter of an hour. */
     uint64_t user_timeout_ns;
-    unsigned fast_open;    /* servers: so many connections whose first packet has data may wait (TCP_FASTOPEN) */
+    /* Servers: so many connections whose first packet has data may wait (TCP_FASTOPEN). Needs 2 in
+     * net.ipv4.tcp_fastopen. A client has early_data in tram_connection_options instead. */
+    unsigned fast_open;
     uintptr_t reserved[4]; /* must be 0 */
 } tram_tcp_options;
 

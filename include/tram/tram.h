@@ -30,6 +30,7 @@
 #include <tram/proxy.h>
 #include <tram/queue.h>
 #include <tram/resolver.h>
+#include <tram/retry.h>
 #include <tram/run.h>
 #include <tram/runtime.h>
 #include <tram/sendfile.h>

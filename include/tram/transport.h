@@ -251,7 +251,7 @@ TRAM_API const void *tram_transport_get_extra_info(tram_transport *transport, co
 
 /*
  * The two addresses as copies, which do not die with the next call: get_extra_info("peername") and ("sockname").
- * -ENOTSUP: there is none, as with pipes and pairs.
+ * -ENOTSUP: there is none, as with pipes and pairs; -ECHILD.
  */
 TRAM_API int tram_transport_peername(tram_transport *transport, tram_socket_address *ret_address);
 TRAM_API int tram_transport_sockname(tram_transport *transport, tram_socket_address *ret_address);

@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include <tram/retry.h>
 #include <tram/runtime.h>
 
 TRAM_BEGIN_DECLS
@@ -73,6 +74,7 @@ typedef struct tram_unix_connection_options {
     tram_discard discard; /* called with the factory's `arg` once the factory will not be called (again) */
     bool not_ours;        /* `sock` is given back at the end instead of closed; see tram_adopt_options */
     const struct tram_proxy_header *proxy_header; /* as in tram_connection_options */
+    tram_retry_options retry;                     /* tram/retry.h; not with a `sock` */
     uintptr_t reserved[5];                        /* must be 0 */
 } tram_unix_connection_options;
 

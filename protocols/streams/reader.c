@@ -16,16 +16,6 @@
 #include "protocols/streams/pool.h"
 #include <tram/transport.h>
 
-struct read_wait {
-    struct task_wait wait;
-    tram_stream_reader *reader;
-    size_t needed; /* bytes that must be there */
-    int status;    /* the error that woke it */
-    void *buffer;  /* of a read: nothing is there, and what comes goes here if it fits; else NULL */
-    size_t size;
-    size_t filled; /* how much came so */
-};
-
 /* ---- Life ---- */
 
 int tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit) {
@@ -99,14 +89,7 @@ static int keep(tram_stream_reader *reader, const void *data, size_t size) {
 }
 
 int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size) {
-    struct read_wait *waiter = reader->waiter;
-    if (likely(waiter && size <= waiter->size && task_wake(&waiter->wait))) {
-        memcpy(waiter->buffer, data, size);
-        waiter->filled = size;
-        reader->in_request = true;
-        return 0;
-    }
-    return keep(reader, data, size);
+    return reader_fill(reader, data, size) ? 0 : keep(reader, data, size);
 }
 
 void tram__reader_feed_eof(tram_stream_reader *reader) {
@@ -149,6 +132,10 @@ void tram__reader_closing(tram_stream_reader *reader) {
 
 /* ---- Waiting ---- */
 
+static bool at_end(const tram_stream_reader *reader) {
+    return reader->input.flags & INPUT_EOF;
+}
+
 static void abandon_read(struct task_wait *wait) {
     container_of(wait, struct read_wait, wait)->reader->waiter = NULL;
 }
@@ -159,34 +146,46 @@ static const struct wait_kind read_kind = {.name = "stream", .abandon = abandon_
  * Until what is needed is there, the stream ends or fails, or nothing of that is true: the caller looks again. An error
  * that comes when the task is woken already is seen by the next read (K-18).
  */
-static int park(tram_stream_reader *reader, struct read_wait *self, const void *where) {
+static ALWAYS_INLINE int park(tram_stream_reader *reader, struct read_wait *self) {
+    reader->waiter = self;
+    int status = task_park(&self->wait);
+    reader->waiter = NULL;
+    return unlikely(status) ? status : self->status;
+}
+
+static ALWAYS_INLINE void read_wait_init(struct read_wait *self, tram_stream_reader *reader, size_t needed,
+                                         const void *where) {
+    wait_init(&self->wait, &read_kind, where);
+    self->reader = reader;
+    self->needed = needed;
+    self->status = 0;
+    self->buffer = NULL;
+    self->size = self->filled = 0;
+}
+
+/* May the running task wait for bytes now? The stream may have ended instead. */
+static int before_wait(tram_stream_reader *reader) {
     if (unlikely(reader->error.code))
         return reader->error.code;
     if (unlikely(reader->waiter || !task_running(reader->loop)))
         return TRAM_ESTATE;
-    if (unlikely(reader->closing) && is_between_requests(reader)) {
+    if (unlikely(reader->closing) && is_between_requests(reader))
         end_requests(reader);
-        return 0;
-    }
-    if (unlikely(reader->paused))
+    else if (unlikely(reader->paused))
         resume_transport(reader);
-    wait_init(&self->wait, &read_kind, where);
-    reader->waiter = self;
-    int status = tram__task_park(&self->wait);
-    reader->waiter = NULL;
-    return status ? status : self->status;
+    return 0;
 }
 
 static int wait_for(tram_stream_reader *reader, size_t needed, const void *where) {
-    struct read_wait self = {.reader = reader, .needed = needed};
-    return park(reader, &self, where);
+    int status = before_wait(reader);
+    if (unlikely(status || at_end(reader)))
+        return status;
+    struct read_wait self;
+    read_wait_init(&self, reader, needed, where);
+    return park(reader, &self);
 }
 
 /* ---- Before and after each read ---- */
-
-static bool at_end(const tram_stream_reader *reader) {
-    return reader->input.flags & INPUT_EOF;
-}
 
 /* Views that were given out end here. */
 static inline int begin_read(tram_stream_reader *reader, const char *function) {
@@ -284,25 +283,26 @@ static void give_back(tram_stream_reader *reader, const void *data, size_t size)
 }
 
 /* Nothing is there: how much came straight into the buffer; 0: none, look at the input again. */
-static ptrdiff_t fill(tram_stream_reader *reader, void *buffer, size_t size, const void *where) {
-    struct read_wait self = {.reader = reader, .needed = 1, .buffer = buffer, .size = size};
-    int status = park(reader, &self, where);
-    if (unlikely(status && self.filled))
+static ALWAYS_INLINE ptrdiff_t fill(tram_stream_reader *reader, void *buffer, size_t size, const void *where) {
+    struct read_wait self;
+    read_wait_init(&self, reader, 1, where);
+    self.buffer = buffer;
+    self.size = size;
+    int status = park(reader, &self);
+    if (likely(!status))
+        return (ptrdiff_t)self.filled;
+    if (self.filled)
         give_back(reader, buffer, self.filled);
-    return status ? status : (ptrdiff_t)self.filled;
+    return status;
 }
 
-ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size_t size) {
-    int status = begin_read(reader, __func__);
-    if (unlikely(status))
-        return status;
-    if (unlikely(!buffer && size))
-        return tram__invalid("buffer");
-    if (unlikely(size > PTRDIFF_MAX))
-        size = PTRDIFF_MAX;
-    while (likely(size) && !tram_input_size(&reader->input) && !at_end(reader)) {
-        ptrdiff_t filled = fill(reader, buffer, size, __builtin_return_address(0));
-        if (likely(filled))
+static ptrdiff_t take_or_fill(tram_stream_reader *reader, void *buffer, size_t size, const void *where) {
+    while (size && !tram_input_size(&reader->input) && !at_end(reader)) {
+        int status = before_wait(reader);
+        if (unlikely(status || at_end(reader)))
+            return status;
+        ptrdiff_t filled = fill(reader, buffer, size, where);
+        if (filled)
             return filled;
     }
     size_t present = tram_input_size(&reader->input);
@@ -310,6 +310,32 @@ ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size
         size = present;
     take_copy(reader, buffer, size);
     return (ptrdiff_t)size;
+}
+
+__attribute__((noinline)) static ptrdiff_t careful_read(tram_stream_reader *reader, void *buffer, size_t size,
+                                                        const void *where) {
+    int status = begin_read(reader, "tram_stream_reader_read");
+    if (unlikely(status))
+        return status;
+    if (unlikely(!buffer && size))
+        return tram__invalid("buffer");
+    return take_or_fill(reader, buffer, size < PTRDIFF_MAX ? size : PTRDIFF_MAX, where);
+}
+
+/* Nothing is there, and nothing that happened has to be looked at before the running task may wait. */
+static inline bool waits_at_once(const tram_stream_reader *reader) {
+    const tram_input *input = &reader->input;
+    return task_running(reader->loop) && loop_guard(reader->loop) == GUARD_PLAIN && !input->block && !input->flags &&
+           !reader->waiter && !reader->error.code && !reader->paused && !reader->closing;
+}
+
+/* The hottest call of a stream: who has answered waits for the next request. */
+ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size_t size) {
+    const void *where = __builtin_return_address(0);
+    if (unlikely(!waits_at_once(reader) || !buffer || !size || size > PTRDIFF_MAX))
+        return careful_read(reader, buffer, size, where);
+    ptrdiff_t filled = fill(reader, buffer, size, where);
+    return likely(filled) ? filled : take_or_fill(reader, buffer, size, where);
 }
 
 int tram_stream_reader_readexactly(tram_stream_reader *reader, void *buffer, size_t size, size_t *ret_partial) {

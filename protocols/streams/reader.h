@@ -7,11 +7,23 @@
 #ifndef TRAM_PROTOCOLS_STREAMS_READER_H
 #define TRAM_PROTOCOLS_STREAMS_READER_H
 
+#include <string.h>
+
 #include "core/loop/loop.h"
+#include "core/tasks/task.h"
 #include "protocols/input/input.h"
 #include <tram/streams.h>
 
-struct read_wait;
+/* A read that waits. */
+struct read_wait {
+    struct task_wait wait;
+    tram_stream_reader *reader;
+    size_t needed; /* bytes that must be there */
+    int status;    /* the error that woke it */
+    void *buffer;  /* of a read: nothing is there, and what comes goes here if it fits; else NULL */
+    size_t size;
+    size_t filled; /* how much came so */
+};
 
 struct tram_stream_reader {
     tram_input input;
@@ -28,6 +40,21 @@ struct tram_stream_reader {
 /* `limit` 0: the default one. -ENOMEM. */
 int tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit);
 void tram__reader_fini(tram_stream_reader *reader);
+
+/*
+ * Gives what came to a read that waits for just that. False: somebody else must take it. Who waits has seen neither an
+ * end nor an error, for these would have woken it.
+ */
+static ALWAYS_INLINE bool reader_fill(tram_stream_reader *reader, const void *data, size_t size) {
+    struct read_wait *waiter = reader->waiter;
+    if (unlikely(!waiter || size > waiter->size || waiter->wait.state != WAIT_PENDING))
+        return false;
+    waiter->filled = size;
+    reader->in_request = true;
+    memcpy(waiter->buffer, data, size);
+    task_wake_pending(&waiter->wait);
+    return true;
+}
 
 /* As the public calls of these names, without their checks. */
 int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size);

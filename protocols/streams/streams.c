@@ -79,6 +79,8 @@ static int connection_made(tram_protocol *protocol, tram_transport *transport) {
 /* After an end that we made ourselves the peer may still be talking. */
 static int data_received(tram_protocol *protocol, const void *data, size_t size) {
     struct stream *stream = stream_of(protocol);
+    if (likely(reader_fill(&stream->reader, data, size)))
+        return 0;
     if (unlikely(stream->reader.input.flags & INPUT_EOF || stream->reader.error.code || !stream->holds))
         return 0;
     return tram__reader_feed(&stream->reader, data, size);

@@ -5,6 +5,7 @@
 #include "core/loop/report.h"
 #include "core/tasks/task.h"
 #include "protocols/streams/streams.h"
+#include "transports/base/types.h"
 #include <tram/transport.h>
 
 /* ---- Waiting ---- */
@@ -58,10 +59,13 @@ static int careful_drain(tram_stream_writer *writer, const void *where) {
         return status;
     if (reader->error.code)
         return reader->error.code;
+    bool closing = writer->transport && tram_transport_is_closing(writer->transport);
+    if (!closing && !writer->lost && !writer->paused)
+        return 0;
     if (!task_running(reader->loop))
         return TRAM_ESTATE;
     /* Who writes and drains in turn gives the loop the chance to end the connection, which he sees then. */
-    if (writer->transport && tram_transport_is_closing(writer->transport)) {
+    if (closing) {
         status = tram_yield();
         if (status)
             return status;
@@ -74,7 +78,7 @@ static int careful_drain(tram_stream_writer *writer, const void *where) {
 int tram_stream_writer_drain(tram_stream_writer *writer) {
     const tram_transport *transport = writer->transport;
     if (likely(transport && !writer->paused && !stream_of_writer(writer)->reader.error.code &&
-               !tram_transport_is_closing(transport)))
+               !(transport->flags & T_CLOSING) && loop_guard(transport->io.loop) == GUARD_PLAIN))
         return 0;
     return careful_drain(writer, __builtin_return_address(0));
 }
@@ -127,6 +131,10 @@ int tram_stream_writer_close(tram_stream_writer *writer) {
 
 bool tram_stream_writer_is_closing(const tram_stream_writer *writer) {
     return writer->lost || (writer->transport && tram_transport_is_closing(writer->transport));
+}
+
+tram_stream_reader *tram_stream_writer_reader(tram_stream_writer *writer) {
+    return &stream_of_writer(writer)->reader;
 }
 
 tram_transport *tram_stream_writer_transport(const tram_stream_writer *writer) {

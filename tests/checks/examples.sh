@@ -375,6 +375,32 @@ streams_echo() {
     if output=$("$examples/port-scanner" 127.0.0.1 0 1 2>&1); then fail "port-scanner: no error for port 0"; fi
 }
 
+# Three are served at a time; who comes fourth waits in the queue.
+connection_queue() {
+    start connection-queue
+    timeout 60 python3 - "${said##*:}" <<'EOF' || fail "connection-queue serves wrong"
+import socket, sys
+
+def connect():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+
+slow, fourth = [connect() for _ in range(3)], connect()
+fourth.sendall(b"fourth\n")
+fourth.settimeout(0.2)
+try:
+    sys.exit(f"the fourth was served at once: {fourth.recv(100)}")
+except TimeoutError:
+    pass
+slow[1].sendall(b"second\n")
+assert slow[1].makefile().readline() == "second\n"
+fourth.settimeout(20)
+assert fourth.makefile().readline() == "fourth\n"
+for sock in slow:
+    sock.close()
+EOF
+    stop connection-queue INT
+}
+
 # Redirects are followed, and no more than four connect at once.
 http_client() {
     timeout 60 python3 - "$examples/http-client" <<'EOF' || fail "http-client fetches wrong"
@@ -668,6 +694,7 @@ echo_once
 echo_console
 numbers
 streams_echo
+connection_queue
 http_client
 serve_forever
 worker_state

@@ -4,8 +4,9 @@
 walk.c sends events through the library under callgrind. A way is every line of the library that runs for the event and
 does not run in a turn of the loop with nothing to do; what counts is the files of these lines, with the instructions in
 each. A function of a header that is inlined counts as that header, in which it is written; a header and the source
-beside it (stack.h and stack.c) are one file in two parts, and count once. System calls, the C library and the protocol
-are not the library's. Everything is warm: what is made at first use was made.
+beside it (stack.h and stack.c) are one file in two parts, and count once. System calls with the table that leads to them
+(sys.c, a jump each), the C library and the protocol are not the library's. Everything is warm: what is made at first use
+was made.
 """
 # tram-check: release-only
 
@@ -21,13 +22,18 @@ BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR", "build/release")).resolve(
 SOURCE = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or pathlib.Path(__file__).parents[2]).resolve()
 SKIPPED = 77
 TURN = "turn"  # what a turn with nothing to do passes, and so every way
-# A connection is the one that everything is made for. Each of these has a part of it, and none could do another's:
-# the poller accepts it (epoll.c, by sys.c's system call) and hears of its descriptor; the server (server.c) counts it and
-# asks the factory (protocol_adapter.c); the stream (stream.c) keeps its peer and gives it to what all kinds share
-# (lifecycle.c, with entering.h and the moves of life.h), in memory that the loop has ready (state.h, pool.h); it gets its
-# place among the loop's ios (io.c), and connection_made its place among what is ready (loop.h, list.h).
-MOST = {"received": 5, "written": 5, "posted": 5, "received through a layer": 8, "written through a layer": 8,
-        "accepted": 13}
+SYSTEM_CALLS = "core/system/sys"
+# A connection is the one that everything is made for: some 650 instructions from the kernel's event to the return of
+# connection_made. Seven files do something for it that no other knows how to do: the poller accepts it and hears of its
+# descriptor (epoll.c, 139 instructions); it gets its place among the loop's ios (io.c, 147), by which events and the end
+# of the loop find it; the server counts it (server.c, 56); the one place that calls protocols asks the factory, and
+# later connection_made (protocol_adapter.c, 65); the stream keeps its peer (stream.c, 62); what all kinds of transports
+# share begins its life (lifecycle.c, 132); and connection_made waits among what is ready (loop.h, 28). To make five of
+# them, io.c would have to go into the poller, of which there is to be a second one, and stream.c into lifecycle.c, which
+# serves six other kinds. The other four have 31 instructions: a list (list.h), a pool (pool.h) and where the loop has it
+# (state.h), and the loop of a transport (entering.h).
+MOST = {"received": 4, "written": 4, "posted": 4, "received through a layer": 7, "written through a layer": 7,
+        "accepted": 11}
 
 
 def works(*command):
@@ -87,10 +93,11 @@ def main():
     print(f"a turn with nothing to do: {len(files_of(turn))} files, which every way passes")
     for name, most in MOST.items():
         files = files_of({place: count for place, count in dumps.get(name, {}).items() if place not in turn})
-        print(f"{name}: {len(files)} files (at most {most})")
+        own = len(files.keys() - {SYSTEM_CALLS})
+        print(f"{name}: {own} files (at most {most})")
         for stem, (suffixes, count) in files.items():
-            print(f"    {stem}{' '.join(sorted(suffixes))}: {count} instructions")
-        if not 0 < len(files) <= most:
+            print(f"    {stem}{' '.join(sorted(suffixes))}: {count} instructions{', not counted' * (stem == SYSTEM_CALLS)}")
+        if not 0 < own <= most:
             bad.add(name)
     for name in bad:
         print(f"error: {name}: not within its bounds")

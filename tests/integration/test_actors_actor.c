@@ -357,6 +357,41 @@ static void test_N_11_actors_hear_that_the_runtime_ends(void **state) {
     tram_runtime_free(runtime);
 }
 
+static struct tested twins[2];
+
+static int stop_both(tram_actor *actor) {
+    (void)actor;
+    told++;
+    for (size_t i = 0; i < 2; i++)
+        tram_actor_stop(&twins[i].actor, 0);
+    return 0;
+}
+
+static const tram_actor_ops twin_ops = {.closing = stop_both};
+
+static int start_twins(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime, (void)worker, (void)state, (void)arg;
+    int status = 0;
+    for (size_t i = 0; i < 2 && !status; i++) {
+        twins[i] = (struct tested){.actor.ops = &twin_ops};
+        status = tram_loop_start_actor(loop, &twins[i].actor);
+    }
+    return status;
+}
+
+static void test_N_11_who_was_stopped_meanwhile_does_not_hear_it(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .start = start_twins};
+    tram_runtime *runtime;
+    told = 0;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(told, 1);
+    tram_runtime_free(runtime);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 /* ---- Links and monitors at the same time ---- */
@@ -382,6 +417,42 @@ static void test_N_12_a_monitor_that_ends_leaves_the_link(void **state) {
     run_ticks(world, 4);
     assert_true(b.stopped && a.stopped);
     assert_int_equal(a.reason, -EIO);
+}
+
+static void test_N_12_a_monitor_beside_a_link_leaves_it(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    tram_address to_b = start_tied(world, &a, &simple_ops, &b, tram_actor_link, tram_actor_monitor);
+    (void)to_b;
+    tram_actor_stop(&b.actor, -EIO);
+    run_to_rest(world);
+    assert_true(a.stopped); /* as one that is linked and has no actor_ended does */
+    assert_int_equal(a.reason, -EIO);
+    world->trace[0] = '\0';
+}
+
+static void test_N_12_links_that_ended_take_no_memory(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &whole_ops);
+    tram_address to_b = start(world, &b, "b", &whole_ops);
+    size_t before = 0;
+    for (unsigned round = 0; round < 500; round++) {
+        assert_int_equal(tram_actor_link(&a.actor, to_b), 0);
+        assert_int_equal(tram_actor_monitor(&a.actor, to_b), 0);
+        run_ticks(world, 3);
+        assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
+        assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0);
+        run_ticks(world, 3);
+        if (round == 5)
+            before = world->live_bytes;
+    }
+    assert_int_equal(world->live_bytes, before);
+    tram_actor_stop(&a.actor, 0);
+    tram_actor_stop(&b.actor, 0);
+    run_to_rest(world);
+    assert_true(a.stopped && b.stopped);
+    world->trace[0] = '\0';
 }
 
 static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
@@ -447,6 +518,9 @@ int main(void) {
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
+        CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
+        CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
+        CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
         CASE(test_X_1_actors_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),

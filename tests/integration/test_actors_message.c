@@ -1,9 +1,12 @@
 /* Messages to protocols: addresses, delivery, what is dropped, bounds, requests and work on other loops. */
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/actors/actors.h"
+#include "support/memory.h"
 #include "support/support.h"
 
 /* ---- A protocol that notes its messages ---- */
@@ -575,6 +578,50 @@ static void test_N_6_try_post_is_bounded_for_each_addressee(void **state) {
     assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 1), -ESRCH);
 }
 
+static void assert_counts(struct world *world, tram_address address, uint64_t delivered, uint64_t dropped_there,
+                          uint64_t refused, uint32_t waiting, uint32_t limit) {
+    tram_message_counts counts;
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
+    assert_int_equal(counts.delivered, delivered);
+    assert_int_equal(counts.dropped, dropped_there);
+    assert_int_equal(counts.refused, refused);
+    assert_int_equal(counts.waiting, waiting);
+    assert_int_equal(counts.limit, limit);
+}
+
+static void test_N_10_each_address_has_counts(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(&ends, world);
+    tram_message message = number(0, 0);
+    tram_message_counts counts;
+    assert_int_equal(tram_address_set_limit(world->loop, ends.to_a, 2), 0);
+    assert_counts(world, ends.to_a, 0, 0, 0, 0, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(tram_try_post(ends.to_a, &message), i < 2 ? 0 : -EAGAIN);
+    assert_int_equal(tram_post(ends.to_a, &message), 0);
+    assert_counts(world, ends.to_a, 0, 0, 3, 2, 2);
+    run_to_rest(world);
+    assert_counts(world, ends.to_a, 3, 0, 3, 0, 2);
+    assert_counts(world, ends.to_b, 0, 0, 0, 0, 1024);
+    assert_wrong(tram_address_message_counts(world->loop, ends.to_a, NULL), "ret_counts");
+    world->trace[0] = '\0';
+    ends_close(&ends);
+    assert_int_equal(tram_address_message_counts(world->loop, ends.to_a, &counts), -ESRCH);
+    /* The slot's next one begins anew. */
+    struct recorder *a = recorder_new(world, NULL), *b = recorder_new(world, NULL); /* which receive no messages */
+    tram_transport *transport;
+    tram_address address;
+    assert_int_equal(tram_loop_create_pair(world->loop, &a->base, &b->base, &transport, NULL), 0);
+    assert_int_equal(tram_transport_address(transport, &address), 0);
+    assert_counts(world, address, 0, 0, 0, 0, 1024);
+    assert_int_equal(tram_post(address, &message), 0);
+    run_to_rest(world);
+    assert_counts(world, address, 0, 1, 0, 0, 1024);
+    tram_transport_abort(transport);
+    run_to_rest(world);
+}
+
 static int note_done(tram_future *future, void *arg) {
     struct world *world = arg;
     int status = tram_future_result(future, NULL);
@@ -903,6 +950,121 @@ static void test_N_9_submitted_work_runs_on_the_other_loop(void **state) {
     assert_int_equal(tram_loop_free(second.loop), 0);
 }
 
+/* ---- Work on all workers ---- */
+
+static int own_number(tram_loop *loop, void *arg, void **ret_value) {
+    unsigned index;
+    if (loop != tram_loop_running() || tram_loop_worker(loop, NULL, &index))
+        return TRAM_EUSER;
+    *ret_value = (void *)(uintptr_t)(index + 10);
+    return arg && *(unsigned *)arg == index ? -EIO : 0;
+}
+
+static atomic_uint released_arguments;
+
+static void release_argument(void *arg) {
+    (void)arg;
+    released_arguments++;
+}
+
+static tram_runtime *three_workers(bool start) {
+    const tram_runtime_options options = {.workers = 3};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    if (start)
+        assert_int_equal(tram_runtime_start(runtime), 0);
+    return runtime;
+}
+
+static const tram_worker_result *results_of(struct world *world, tram_future *future) {
+    void *results;
+    run_until_true(world, is_done, future);
+    assert_int_equal(tram_future_result(future, &results), 0);
+    return (const tram_worker_result *)results;
+}
+
+static void test_N_9_each_worker_runs_it_and_one_future_has_all_results(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(true);
+    tram_future *future;
+    unsigned fails = 1;
+    released_arguments = 0;
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, &fails, release_argument, &future), 0);
+    const tram_worker_result *results = results_of(world, future);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(results[i].status, i == 1 ? -EIO : 0);
+        if (i != 1)
+            assert_int_equal((uintptr_t)results[i].value, i + 10);
+    }
+    assert_int_equal(released_arguments, 1);
+    tram_future_release(future);
+    assert_wrong(tram_runtime_each(runtime, world->loop, NULL, NULL, release_argument, &future), "function");
+    /* Workers that have ended have that as their result. */
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &future), 0);
+    results = results_of(world, future);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(results[i].status, TRAM_ESTATE);
+    assert_int_equal(released_arguments, 2);
+    tram_future_release(future);
+    tram_runtime_free(runtime);
+    assert_int_equal(world->exceptions, 0);
+}
+
+/* The workers do not run yet: what was asked of them waits. */
+static void test_N_9_who_asks_all_and_goes_leaves_the_work_to_them(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(false);
+    tram_future *cancelled, *let_go, *closed;
+    released_arguments = 0;
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &cancelled), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &let_go), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &closed), 0);
+    assert_int_equal(tram_future_cancel(cancelled), 1);
+    assert_true(tram_future_cancelled(cancelled));
+    tram_future_release(cancelled);
+    tram_future_release(let_go);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_true(tram_future_cancelled(closed));
+    tram_future_release(closed);
+    assert_int_equal(released_arguments, 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    while (released_arguments < 3)
+        poll(NULL, 0, 1);
+    tram_runtime_free(runtime);
+    assert_int_equal(released_arguments, 3);
+}
+
+/* What cannot be asked is answered at once; the argument is given back all the same. */
+static void test_N_9_all_workers_without_memory(void **state) {
+    struct world *world = *state;
+    tram_runtime *runtime = three_workers(true);
+    unsigned refused = 0, answered = 0;
+    for (size_t n = 0; answered < 3; n++) {
+        tram_future *future;
+        assert_true(n < 100);
+        released_arguments = answered = 0;
+        world_reopen(world);
+        world->fail_after = n;
+        int status = tram_runtime_each(runtime, world->loop, own_number, NULL, release_argument, &future);
+        world->fail_after = SIZE_MAX;
+        assert_true(ok_or_no_memory(status));
+        if (!status) {
+            const tram_worker_result *results = results_of(world, future);
+            for (unsigned i = 0; i < 3; i++) {
+                assert_true(ok_or_no_memory(results[i].status));
+                answered += results[i].status == 0;
+                refused += results[i].status != 0;
+            }
+            tram_future_release(future);
+        }
+        assert_int_equal(released_arguments, status == 0);
+    }
+    assert_true(refused > 0);
+    tram_runtime_free(runtime);
+}
+
 /* ---- Without memory ---- */
 
 static void test_N_3_nothing_is_lost_without_memory(void **state) {
@@ -937,6 +1099,153 @@ static void test_N_3_nothing_is_lost_without_memory(void **state) {
     assert_int_equal(destroyed + dropped, given);
 }
 
+struct poster {
+    tram_actor actor;
+    struct ends near, far; /* on its own loop, and on another one */
+    tram_loop *other;
+    tram_channel *channel;
+    bool wants_memory;
+    int answers[16];
+    unsigned count;
+};
+
+static int do_nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+static int answer_nothing(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
+static int ask_nobody(tram_loop *loop, tram_address to) {
+    tram_message message = number(1, 1);
+    tram_future *future = NULL;
+    int status = tram_ask(loop, to, &message, TRAM_FOREVER, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int submit_nothing(tram_loop *loop, tram_loop *target) {
+    tram_future *future = NULL;
+    int status = tram_loop_submit(loop, target, answer_nothing, NULL, NULL, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int credit_of(tram_loop *loop, tram_address to) {
+    tram_future *future = NULL;
+    int status = tram_post_credit(loop, to, &future);
+    tram_future_release(future);
+    return status;
+}
+
+static int handle_of_nothing(tram_loop *loop) {
+    tram_threadsafe_handle *handle = NULL;
+    int status = tram_loop_call_soon_threadsafe_handle(loop, do_nothing, NULL, NULL, &handle);
+    if (handle)
+        tram_threadsafe_handle_release(handle);
+    return status;
+}
+
+/* Everything that posts, of this loop's supply of mail. */
+static int post_all(tram_loop *loop, void *arg) {
+    struct poster *poster = arg;
+    struct world *world = poster->near.world;
+    tram_message messages[2] = {number(1, 2), number(1, 3)};
+    if (poster->wants_memory) {
+        world->fail_after = 0;
+        memory_fail(1, UINT64_MAX); /* a mailbox may outlive its loop's allocator */
+        for (unsigned sent = 0; tram_loop_call_soon_threadsafe(poster->other, do_nothing, NULL, NULL) == 0; sent++)
+            assert_true(sent < 10000);
+    }
+    const int answers[] = {
+        post(poster->near.to_a, 1, 1),
+        post(poster->far.to_a, 1, 1),
+        tram_try_post(poster->far.to_a, &messages[0]),
+        tram_post_batch(poster->far.to_a, messages, 2),
+        tram_broadcast(&poster->far.to_a, 1, &messages[0]) == 1 ? 0 : -ENOMEM,
+        ask_nobody(loop, poster->far.to_a),
+        submit_nothing(loop, poster->other),
+        credit_of(loop, poster->far.to_a),
+        handle_of_nothing(poster->other),
+        tram_actor_monitor(&poster->actor, poster->far.to_a),
+        tram_channel_try_send(poster->channel, poster),
+    };
+    world->fail_after = SIZE_MAX;
+    memory_fail(0, 0);
+    poster->count = sizeof answers / sizeof *answers;
+    memcpy(poster->answers, answers, sizeof answers);
+    return 0;
+}
+
+/* Of a supply that is empty everyone hears -ENOMEM, and all of them go when there is memory again. */
+static void test_X_1_N_3_whoever_posts_hears_that_memory_is_out(void **state) {
+    static const tram_actor_ops ops = {0};
+    struct world *world = *state;
+    struct poster poster = {.actor.ops = &ops};
+    assert_int_equal(tram_loop_new(NULL, &poster.other), 0);
+    ends_open(&poster.near, world);
+    ends_open_on(&poster.far, world, poster.other);
+    assert_int_equal(tram_loop_start_actor(world->loop, &poster.actor), 0);
+    assert_int_equal(tram_channel_new(poster.other, 16, NULL, &poster.channel), 0);
+    run_ticks(world, 2);
+    for (unsigned round = 0; round < 4; round++) { /* the first makes what lasts: routes, requests */
+        poster.wants_memory = round % 2;
+        assert_int_equal(tram_loop_call_soon(world->loop, post_all, &poster, NULL, NULL), 0);
+        run_ticks(world, 2);
+        for (unsigned i = 0; i < poster.count; i++)
+            if (poster.answers[i] != (poster.wants_memory ? -ENOMEM : 0))
+                fail_msg("round %u: %u: %s", round, i, tram_error_name(poster.answers[i]));
+        tram_loop_stop(poster.other);
+        tram_loop_run_forever(poster.other);
+        run_ticks(world, 3);
+    }
+    tram_channel_release(poster.channel);
+    tram_actor_stop(&poster.actor, 0);
+    ends_close(&poster.near);
+    tram_transport_abort(poster.far.first);
+    assert_int_equal(tram_loop_free(poster.other), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+/* Whichever of the allocations fails by which requests grow, the one that needs it is none. */
+static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
+    enum { MOST = 2000 };
+    struct world *world = *state;
+    static tram_future *futures[MOST];
+    tram_message message = number(1, 1);
+    unsigned before = 0;
+    for (size_t allowed = 0; allowed < 12; allowed++) {
+        struct ends ends;
+        world_reopen(world);
+        ends_open(&ends, world);
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0); /* makes what lasts */
+        run_ticks(world, 3);
+        unsigned count = 0;
+        int status;
+        world->fail_after = allowed;
+        while ((status = tram_ask(world->loop, ends.to_a, &message, TRAM_FOREVER, &futures[count])) == 0)
+            assert_true(++count < MOST);
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(status, -ENOMEM);
+        assert_true(count >= before);
+        before = count;
+        assert_int_equal(ask_nobody(world->loop, ends.to_a), 0);
+        run_ticks(world, 20);
+        for (unsigned i = 0; i < count; i++) {
+            assert_true(tram_future_done(futures[i]));
+            tram_future_release(futures[i]);
+        }
+        world->trace[0] = '\0';
+        ends_close(&ends);
+        world->trace[0] = '\0';
+    }
+    assert_true(before > 64);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
@@ -961,6 +1270,7 @@ int main(void) {
         CASE(test_N_7_a_broadcast_copies_references_only),
         CASE(test_N_7_what_cannot_be_copied_is_not_posted),
         CASE(test_N_6_try_post_is_bounded_for_each_addressee),
+        CASE(test_N_10_each_address_has_counts),
         CASE(test_N_6_credit_comes_behind_what_was_posted),
         CASE(test_N_8_a_request_is_answered_within_message_received),
         CASE(test_N_8_an_ordinary_message_is_no_request),
@@ -972,7 +1282,12 @@ int main(void) {
         CASE(test_N_8_a_loop_that_closes_waits_for_no_answer),
         CASE(test_N_8_replies_come_in_order_from_another_worker),
         CASE(test_N_9_submitted_work_runs_on_the_other_loop),
+        CASE(test_N_9_each_worker_runs_it_and_one_future_has_all_results),
+        CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),
+        CASE(test_N_9_all_workers_without_memory),
         CASE(test_N_3_nothing_is_lost_without_memory),
+        CASE(test_N_8_X_1_requests_grow_as_far_as_there_is_memory),
+        CASE(test_X_1_N_3_whoever_posts_hears_that_memory_is_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -299,6 +299,29 @@ static void test_V_41_the_log_function_may_cancel_a_drain(void **state) {
     close(fd);
 }
 
+static int cancel_and_make(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    if (told_of)
+        assert_int_equal(tram_future_cancel(told_of), 1);
+    tram_future_release(told_of);
+    told_of = NULL;
+    return factory(loop, arg, ret_protocol);
+}
+
+/* Who got through is served within the call, which has given its future by then. */
+static void test_V_41_V_17_a_factory_may_cancel_the_drain_that_calls_it(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    made = released = 0;
+    tram_server *server = loop_server(world, cancel_and_make, (void *)(uintptr_t)&stubborn_ops, &port);
+    int fd = tcp_connect(port);
+    assert_int_equal(tram_server_drain(server, TRAM_FOREVER, &told_of), 0);
+    assert_null(told_of);
+    assert_int_equal(tram_server_connection_count(server), 1);
+    tram_server_release(server);
+    close(fd);
+    run_until_true(world, one_released, NULL);
+}
+
 static void test_V_41_drain_ends_with_its_loop(void **state) {
     struct world *world = *state;
     uint16_t port;
@@ -656,6 +679,7 @@ int main(void) {
         CASE(test_V_42_unread_bytes_are_no_reset),
         CASE(test_V_41_drain_of_a_loop_has_a_deadline),
         CASE(test_V_41_the_log_function_may_cancel_a_drain),
+        CASE(test_V_41_V_17_a_factory_may_cancel_the_drain_that_calls_it),
         CASE(test_V_41_drain_ends_with_its_loop),
         CASE(test_V_41_drain_of_all_workers),
         CASE(test_V_41_drain_counts_what_it_resets_before_it_is_gone),

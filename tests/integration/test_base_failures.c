@@ -17,6 +17,7 @@
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
 #include "support/stream.h"
+#include "transports/base/state.h"
 #include "transports/stream/stream.h"
 
 /* One tick that blocks for at most so long; false if nothing happened. For where no timer can be had. */
@@ -782,7 +783,9 @@ static void use_stream(struct world *world, bool tcp) {
     struct recorder *recorder = recorder_new(world, NULL), *second = recorder_new(world, NULL);
     struct stream_options options = {0};
     struct stream stream = {.world = world, .recorder = second, .peer = fds[1]};
-    int status = tram__stream_new(world->loop, fds[0], &recorder->base, &options, &stream.transport);
+    int status = transport_state_open(world->loop);
+    if (!status)
+        status = tram__stream_new(world->loop, fds[0], &recorder->base, &options, &stream.transport);
     assert_true(ok_or_no_memory(status));
     if (status) { /* both stay the caller's */
         close(fds[0]);

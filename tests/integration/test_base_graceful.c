@@ -29,6 +29,7 @@ struct desk {
     tram_loop *other; /* of the request 'o' */
 };
 
+static _Atomic unsigned begun_when_told;
 static _Atomic unsigned made, told, lost, released, begun, bridged;
 static _Atomic uint64_t told_deadline_ns, told_at_ns;
 static _Atomic int lost_code;
@@ -219,6 +220,7 @@ static int desk_closing(tram_protocol *protocol, uint64_t deadline_ns) {
     told_deadline_ns = deadline_ns;
     told_at_ns = tram_loop_time(tram_transport_get_loop(desk->transport));
     desk->asked = true;
+    begun_when_told = begun;
     told++;
     return desk->pending ? 0 : tram_transport_close(desk->transport);
 }
@@ -367,6 +369,84 @@ static void test_G_1_closing_is_called_once_with_the_end_of_the_grace(void **sta
     assert_int_equal(end_house(&house), 0);
     assert_int_equal(told, 4);
     assert_int_equal(lost_code, 0);
+}
+
+static _Atomic unsigned needed_made, lost_when_needed_was;
+
+static int needed_made_it(tram_protocol *protocol, tram_transport *transport) {
+    (void)protocol, (void)transport;
+    needed_made++;
+    return 0;
+}
+
+static int needed_lost(tram_protocol *protocol, const tram_error *error) {
+    (void)protocol, (void)error;
+    lost_when_needed_was = lost;
+    return 0;
+}
+
+static const tram_protocol_ops needed_ops = {
+    .connection_made = needed_made_it, .connection_lost = needed_lost, .released = free_protocol};
+
+static int needed_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop, (void)arg;
+    *ret_protocol = calloc(1, sizeof **ret_protocol);
+    (*ret_protocol)->ops = &needed_ops;
+    return 0;
+}
+
+static int connect_to_needed(tram_loop *loop, void *arg) {
+    return tram_loop_create_connection(loop, needed_factory, NULL, "127.0.0.1", arg, NULL, NULL);
+}
+
+/* A connection to a database, say: those that are served may need it until they have ended. */
+static void test_G_1_what_the_served_need_ends_behind_them(void **state) {
+    struct house house = open_house(*state, 1, LONG_GRACE_NS, &desk_ops);
+    uint16_t port;
+    int listener = tcp_listener(5, &port), fd = visit(&house);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    needed_made = 0;
+    lost_when_needed_was = 77;
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, 0), connect_to_needed, text, NULL),
+                     0);
+    await(&needed_made, 1);
+    ask(fd, 'j');
+    assert_int_equal(tram_runtime_stop(house.runtime), 0);
+    await(&told, 1);
+    let_go = true;
+    assert_answer(fd, 'j');
+    assert_true(receive_eof(NULL, fd));
+    close(fd);
+    close(listener);
+    assert_int_equal(end_house(&house), 0);
+    assert_int_equal(lost_when_needed_was, 1);
+}
+
+struct late_request {
+    tram_runtime *runtime;
+    int fd;
+};
+
+static int ask_and_stop(tram_loop *loop, void *arg) {
+    (void)loop;
+    const struct late_request *late = arg;
+    send_exactly(NULL, late->fd, "j", 1);
+    return tram_runtime_stop(late->runtime);
+}
+
+/* What clients had sent when nobody was accepted any more comes before `closing`. */
+static void test_G_1_who_is_asked_to_end_has_heard_all_before(void **state) {
+    struct house house = open_house(*state, 1, LONG_GRACE_NS, &desk_ops);
+    struct late_request late = {house.runtime, visit(&house)};
+    assert_int_equal(tram_loop_call_soon_threadsafe(tram_runtime_loop(house.runtime, 0), ask_and_stop, &late, NULL), 0);
+    await(&told, 1);
+    assert_int_equal(begun_when_told, 1);
+    let_go = true;
+    assert_answer(late.fd, 'j');
+    assert_true(receive_eof(NULL, late.fd));
+    close(late.fd);
+    assert_int_equal(end_house(&house), 0);
 }
 
 static void test_G_1_idle_connections_end_at_once(void **state) {
@@ -958,6 +1038,8 @@ static int make_file(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(test_G_1_closing_is_called_once_with_the_end_of_the_grace),
+        CASE(test_G_1_what_the_served_need_ends_behind_them),
+        CASE(test_G_1_who_is_asked_to_end_has_heard_all_before),
         CASE(test_G_1_idle_connections_end_at_once),
         CASE(test_G_1_what_is_left_at_the_end_of_the_grace_is_reset),
         CASE(test_G_1_a_drain_waits_for_what_connections_have_begun),

@@ -10,6 +10,7 @@
 #include "support/memory.h"
 #include "support/stream.h"
 #include "support/support.h"
+#include "transports/base/handover.h"
 
 static int factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
@@ -601,6 +602,22 @@ static void test_Y_7_whom_nobody_adopts_ends_with_its_layers(void **state) {
     channel_close(&move.channel);
 }
 
+/* As by the end of a worker's grace: nobody else has it yet. */
+static void test_Y_6_Y_7_an_abort_before_connection_made_is_heard_as_released_alone(void **state) {
+    struct world *world = *state;
+    struct move move;
+    move_open(&move, world, CARRIER_TCP, 2);
+    leave_now(&move);
+    int fd = tram__detached_fd(move.detached);
+    arrive(&move);
+    struct io *io = tram__io_of_descriptor(move.other, fd);
+    assert_non_null(io);
+    assert_int_equal(tram_transport_abort((tram_transport *)(void *)io), 0);
+    await(&move, &move.there->was_released);
+    assert_false(move.there->made || move.there->lost);
+    move_close(&move);
+}
+
 static unsigned moves_without_memory(struct world *world, uint64_t nth) {
     struct move move;
     move_open(&move, world, CARRIER_UNIX, 1);
@@ -801,6 +818,7 @@ int main(void) {
         TEST(Y_7_what_layers_refuse_leaves_the_connection_as_it_was),
         TEST(Y_7_a_layer_that_does_not_arrive_is_the_creators_error),
         TEST(Y_7_whom_nobody_adopts_ends_with_its_layers),
+        TEST(Y_6_Y_7_an_abort_before_connection_made_is_heard_as_released_alone),
         TEST(Y_1_a_move_without_memory_loses_nothing_it_had),
         TEST(peeked_bytes_decide_and_are_read_again),
         TEST(peeking_ends_with_the_deadline_or_the_stream),

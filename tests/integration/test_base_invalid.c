@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "public_calls.h"
 #include "support/support.h"
 
 union options {
@@ -389,6 +390,105 @@ static void test_X_1_every_reserved_word_must_be_0(void **state) {
     site_close(&site);
 }
 
+struct missing {
+    const char *call;
+    const char *wrong;
+};
+
+static const struct missing missing_of_loop[] = {
+    {"tram_channel_new", "capacity"},
+    {"tram_loop_create_connection", "factory"},
+    {"tram_loop_connect_accepted_socket", "factory"},
+    {"tram_loop_adopt", "factory"},
+    {"tram_loop_adopt_socket", "factory"},
+    {"tram_loop_peek", "ret_future"},
+    {"tram_loop_create_custom", "ops"},
+    {"tram_loop_create_datagram_endpoint", "factory"},
+    {"tram_loop_set_default_executor", "executor"},
+    {"tram_loop_call_soon", "callback"},
+    {"tram_loop_call_later", "callback"},
+    {"tram_loop_call_at", "callback"},
+    {"tram_loop_call_soon_threadsafe", "callback"},
+    {"tram_loop_try_call_soon_threadsafe", "callback"},
+    {"tram_loop_call_soon_threadsafe_handle", "callback"},
+    {"tram_loop_add_reader", "callback"},
+    {"tram_loop_add_writer", "callback"},
+    {"tram_loop_add_reader_with_discard", "callback"},
+    {"tram_loop_add_writer_with_discard", "callback"},
+    {"tram_loop_call_exception_handler", "exception"},
+    {"tram_loop_submit", "function"},
+    {"tram_loop_create_pair_across", "other"},
+    {"tram_loop_create_pair_across_with_discard", "other"},
+    {"tram_loop_connect_read_pipe", "factory"},
+    {"tram_loop_connect_write_pipe", "factory"},
+    {"tram_loop_connect_read_pipe_with_options", "factory"},
+    {"tram_loop_connect_write_pipe_with_options", "factory"},
+    {"tram_loop_getnameinfo", "address"},
+    {"tram_loop_sendfile", "count"},
+    {"tram_loop_create_server", "factory"},
+    {"tram_loop_add_signal_handler", "callback"},
+    {"tram_loop_add_signal_handler_with_discard", "callback"},
+    {"tram_loop_remove_signal_handler", "signal_number"},
+    {"tram_stream_factory", "handler"},
+    {"tram_loop_subprocess_exec", "argv"},
+    {"tram_loop_subprocess_shell", "command"},
+    {"tram_task_spawn", "function"},
+    {"tram_loop_each_task", "visit"},
+    {"tram_loop_dump_tasks", "print"},
+    {"tram_loop_create_unix_server", "factory"},
+    {"tram_loop_create_unix_connection", "factory"},
+};
+
+static const struct missing missing_of_transport[] = {
+    {"tram_transport_write_buffer", "buffer"},
+    {"tram_transport_send_fds", "data"},
+};
+
+static const struct missing missing_of_future[] = {
+    {"tram_future_add_done_callback", "callback"},
+    {"tram_future_add_done_callback_with_discard", "callback"},
+};
+
+static const struct missing missing_of_runtime[] = {
+    {"tram_runtime_create_datagram_endpoint", "factory"},
+    {"tram_runtime_offer_listeners", "servers"},
+    {"tram_runtime_create_server", "factory"},
+    {"tram_runtime_start_server", "handler"},
+    {"tram_runtime_start_unix_server", "handler"},
+    {"tram_runtime_create_unix_server", "path"},
+};
+
+static void assert_named(const struct public_call *calls, void *object, const struct missing *missing, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        int status = answer_of(calls, missing[i].call, object);
+        if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), missing[i].wrong) != 0)
+            fail_msg("%s: %s and %s", missing[i].call, tram_error_name(status), tram_wrong_option());
+    }
+}
+
+#define ASSERT_NAMED(kind, object)                                                                                     \
+    assert_named(calls_of_tram_##kind, object, missing_of_##kind, sizeof missing_of_##kind / sizeof *missing_of_##kind)
+
+/* All arguments but the object are 0. */
+static void test_X_1_what_is_missing_is_named(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    tram_future *future;
+    tram_runtime *runtime;
+    assert_int_equal(tram_loop_create_future(world->loop, &future), 0);
+    assert_int_equal(tram_runtime_new(NULL, &runtime), 0);
+    ASSERT_NAMED(loop, world->loop);
+    ASSERT_NAMED(transport, wire.transport);
+    ASSERT_NAMED(future, future);
+    ASSERT_NAMED(runtime, runtime);
+    tram_runtime_free(runtime);
+    tram_future_release(future);
+    tram_transport_abort(wire.transport);
+    run_to_rest(world);
+    close(wire.peer);
+    world->trace[0] = '\0';
+}
+
 static void *look(void *arg) {
     *(const char **)arg = tram_wrong_option();
     return NULL;
@@ -411,6 +511,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_X_1_every_wrong_option_is_named),
         TEST(test_X_1_every_reserved_word_must_be_0),
+        TEST(test_X_1_what_is_missing_is_named),
         TEST(test_X_1_each_thread_has_its_own_wrong_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,6 +144,22 @@ static void test_W_31_a_paused_transport_drops_what_comes(void **state) {
     close(wire.peer);
 }
 
+static void test_W_31_W_5_after_a_send_that_failed_nothing_is_waited_for(void **state) {
+    struct world *world = *state;
+    world_use_sys(world, faults_sys());
+    struct wire wire = open_wire(world, true);
+    fail_next(&faults.send, EPIPE, 1);
+    assert_int_equal(tram_transport_write(wire.transport, "answer", 6), 0);
+    assert_int_equal(tram_transport_close_lingering(wire.transport, 0), 0);
+    run_ticks(world, 2);
+    assert_true(wire.recorder->lost);
+    assert_int_equal(wire.recorder->lost_code, -EPIPE);
+    assert_int_equal(faults.shutdown.calls, 0);
+    close(wire.peer);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
 static void test_W_31_W_6_writes_are_dropped_meanwhile(void **state) {
     struct world *world = *state;
     struct wire wire = open_wire(world, true);
@@ -364,6 +380,7 @@ int main(void) {
         TEST(test_W_31_it_has_a_deadline),
         TEST(test_W_31_a_peer_that_has_ended_is_not_waited_for),
         TEST(test_W_31_a_paused_transport_drops_what_comes),
+        TEST(test_W_31_W_5_after_a_send_that_failed_nothing_is_waited_for),
         TEST(test_W_31_W_6_writes_are_dropped_meanwhile),
         TEST(test_W_31_W_6_descriptors_are_dropped_meanwhile),
         TEST(test_W_31_W_7_a_close_that_still_flushes_may_be_made_to_linger),

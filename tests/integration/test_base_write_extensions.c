@@ -385,6 +385,7 @@ static void test_W_10_corked_writes_leave_in_one_call(void **state) {
 }
 
 static void test_W_2_corks_nest(void **state) {
+    calls_uninterrupted();
     struct stream stream = stream_open(*state);
     tram_transport *transport = stream.transport;
     tram_transport_cork(transport);

@@ -451,6 +451,7 @@ static void test_W_10_W_16_writelines_heeds_the_high_mark_once(void **state) {
 }
 
 static void test_W_11_buffered_data_leaves_in_one_gathering_call_per_event(void **state) {
+    calls_uninterrupted();
     struct stream stream = stream_open(*state);
     faults.send_budget = 0;
     /* Too much for one chunk of any size, in pieces that share chunks and pieces that do not. */

@@ -9,10 +9,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "core/system/sys.h"
@@ -34,6 +37,7 @@ static const struct {
 };
 
 static _Atomic unsigned resolutions;
+static _Atomic unsigned unknown_for; /* so many lookups find nothing */
 
 static struct addrinfo *answer(const char *address, uint16_t port) {
     struct addrinfo *info = calloc(1, sizeof *info + sizeof(struct sockaddr_storage));
@@ -55,6 +59,12 @@ static struct addrinfo *answer(const char *address, uint16_t port) {
 int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_answer) {
     resolutions++;
     *ret_answer = NULL;
+    if (unknown_for) {
+        unknown_for--;
+        return EAI_NONAME;
+    }
+    if (port && strcmp(port, "no-port") == 0)
+        return EAI_SERVICE;
     for (size_t i = 0; host && i < sizeof names / sizeof *names; i++) {
         if (strcmp(host, names[i].name) != 0)
             continue;
@@ -87,6 +97,7 @@ static struct sys fake;
 static char connects[1024];
 static int sockets[8]; /* their descriptors, in order */
 static size_t socket_count;
+static size_t connect_count;
 static bool refuse_all;
 static int refuse_with;
 static uint64_t clock_ahead; /* nanoseconds added to the clock */
@@ -104,6 +115,7 @@ static int fake_connect(int fd, const struct sockaddr *address, socklen_t size) 
     memcpy(&to.address, address, size);
     char text[TRAM_ADDRESS_TEXT_SIZE];
     size_t length = strlen(connects);
+    connect_count++;
     tram_socket_address_text(&to, text, sizeof text);
     *strrchr(text, ':') = '\0';
     snprintf(connects + length, sizeof connects - length, "%s%s", length ? " " : "", text);
@@ -138,8 +150,40 @@ static int fake_setsockopt(int fd, int level, int name, const void *value, sockl
     return tram__sys.setsockopt(fd, level, name, value, size);
 }
 
+/* What becomes of bytes that are to go with the packet that connects. */
+static enum { EARLY_TAKEN, EARLY_NO_COOKIE, EARLY_NOT_ALLOWED } early;
+static size_t early_limit;
+
+static ssize_t fake_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                           socklen_t address_size) {
+    assert_int_equal(flags, MSG_FASTOPEN | MSG_NOSIGNAL);
+    if (early == EARLY_NOT_ALLOWED) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    int status = fake_connect(fd, address, address_size);
+    if (early == EARLY_NO_COOKIE || (status < 0 && errno != EINPROGRESS))
+        return status;
+    await_events(fd, POLLOUT);
+    return tram__sys.send(fd, data, size < early_limit ? size : early_limit, MSG_NOSIGNAL);
+}
+
+static unsigned no_watches; /* so many descriptors cannot be watched */
+
+static int fake_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    if (operation == EPOLL_CTL_ADD && no_watches) {
+        no_watches--;
+        errno = ENOSPC;
+        return -1;
+    }
+    return tram__sys.epoll_ctl(epoll, operation, fd, event);
+}
+
 static void use_fake(struct world *world) {
     fake = tram__sys;
+    fake.sendto = fake_sendto;
+    fake.epoll_ctl = fake_epoll_ctl;
+    connect_count = 0;
     fake.setsockopt = fake_setsockopt;
     fake.bind = fake_bind;
     fake.clock_gettime = fake_clock;
@@ -850,6 +894,413 @@ static void test_X_1_time_runs_out(void **state) {
     black_hole_close(hole);
 }
 
+/* ---- Trying again ---- */
+
+static int failing_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)ret_protocol;
+    trace(arg, "factory");
+    return tram_loop_raise(loop, TRAM_EUSER, arg, "no protocol today");
+}
+
+#define HOUR_NS UINT64_C(3600000000000)
+
+static bool connected_often(void *arg) {
+    (void)arg;
+    return connect_count > 12;
+}
+
+static void test_C_18_tries_until_somebody_listens(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    const tram_connection_options options = {.retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = 1}};
+    int descriptors = open_descriptors();
+    tram_future *future = create(world, "127.0.0.1", own_port, &options);
+    run_until_true(world, connected_often, NULL);
+    assert_false(tram_future_done(future));
+    assert_true(open_descriptors() <= descriptors + 1);
+    int listener = listener_on("127.0.0.1", own_port, 5, NULL);
+    tram_transport *transport = connected(world, future);
+    assert_peer_is(transport, "127.0.0.1");
+    assert_trace(world, "made"); /* by one factory call */
+    end(world, transport);
+    close(listener);
+}
+
+/* rules: C-18, L-42 */
+static void test_C_18_each_wait_is_logged(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    const tram_connection_options options = {.retry = {.limit = 2, .delay_ns = 1}};
+    char expected[128];
+    assert_fails(world, create(world, "127.0.0.1", own_port, &options), -ECONNREFUSED);
+    assert_int_equal(world->warnings, 2);
+    snprintf(expected, sizeof expected, "connecting is tried again in 0.00 s: connect 127.0.0.1:%u: Connection refused",
+             own_port);
+    assert_non_null(strstr(world->log, expected));
+}
+
+static void test_C_18_the_error_is_that_of_the_last_try(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    refuse_all = true;
+    const tram_connection_options options = {.all_errors = true, .retry = {.limit = 3, .delay_ns = 1}};
+    tram_future *future = create(world, "two.test", 80, &options);
+    const tram_error *error = failure_of(world, future, TRAM_EMULTIPLE);
+    assert_int_equal(connect_count, 8);
+    assert_int_equal(error->cause_count, 2);
+    tram_future_release(future);
+    /* In a race, too. */
+    connect_count = 0;
+    const tram_connection_options race = {.happy_eyeballs_delay_ns = HOUR_NS, .retry = {.limit = 1, .delay_ns = 1}};
+    assert_fails(world, create(world, "three.test", 80, &race), TRAM_EMULTIPLE);
+    assert_int_equal(connect_count, 6);
+    assert_trace(world, "");
+}
+
+/* rules: C-18 */
+static void test_C_18_names_are_looked_up_again(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    const tram_connection_options options = {.local_host = "locals.test", .retry = {.limit = 5, .delay_ns = 1}};
+    char name[] = "one.test"; /* the caller's, for the call alone */
+    resolutions = 0;
+    unknown_for = 3;
+    tram_future *future = create(world, name, port, &options);
+    memset(name, 'x', sizeof name - 1);
+    tram_transport *transport = connected(world, future);
+    assert_true(resolutions >= 5);
+    end(world, transport);
+    close(listener);
+    /* And in the end what the resolver says. */
+    unknown_for = ~0u;
+    resolutions = 0;
+    const tram_connection_options twice = {.retry = {.limit = 2, .delay_ns = 1}};
+    future = create(world, "one.test", port, &twice);
+    assert_int_equal(failure_of(world, future, TRAM_ERESOLVE)->resolver_code, EAI_NONAME);
+    tram_future_release(future);
+    unknown_for = 0;
+    assert_int_equal(resolutions, 3);
+}
+
+/* One before half of the wait is over, it is not tried; when all of it is, it was. */
+static void assert_waits(struct world *world, uint64_t wait_ns) {
+    const uint64_t minute_ns = 60000000000;
+    size_t before = connect_count;
+    clock_ahead += wait_ns / 2 - minute_ns;
+    run_ticks(world, 2);
+    assert_int_equal(connect_count, before);
+    clock_ahead += wait_ns / 2 + 2 * minute_ns;
+    run_ticks(world, 2);
+    assert_int_equal(connect_count, before + 1);
+}
+
+static void test_C_18_waits_double_up_to_the_longest(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    refuse_all = true;
+    tram_connection_options options = {.retry = {.limit = 4, .delay_ns = HOUR_NS, .delay_max_ns = 3 * HOUR_NS}};
+    tram_future *future = create(world, "127.0.0.1", 80, &options);
+    assert_int_equal(connect_count, 1);
+    assert_waits(world, HOUR_NS);
+    assert_waits(world, 2 * HOUR_NS);
+    assert_waits(world, 3 * HOUR_NS);
+    assert_false(tram_future_done(future));
+    assert_waits(world, 3 * HOUR_NS);
+    assert_true(tram_future_done(future));
+    assert_fails(world, future, -ECONNREFUSED);
+    /* A first wait above the longest of the default is the longest itself. */
+    options.retry = (tram_retry_options){.limit = 2, .delay_ns = HOUR_NS};
+    future = create(world, "127.0.0.1", 80, &options);
+    assert_waits(world, HOUR_NS);
+    assert_waits(world, HOUR_NS);
+    assert_fails(world, future, -ECONNREFUSED);
+}
+
+static void test_C_18_who_was_refused_together_does_not_come_together(void **state) {
+    enum { CLIENTS = 64 };
+    struct world *world = *state;
+    use_fake(world);
+    refuse_all = true;
+    const tram_connection_options options = {.retry = {.limit = 1, .delay_ns = HOUR_NS}};
+    tram_future *futures[CLIENTS];
+    for (size_t i = 0; i < CLIENTS; i++)
+        futures[i] = create(world, "127.0.0.1", 80, &options);
+    clock_ahead += HOUR_NS / 4 * 3;
+    run_ticks(world, 3);
+    assert_true(connect_count > CLIENTS && connect_count < 2 * CLIENTS);
+    clock_ahead += HOUR_NS;
+    for (size_t i = 0; i < CLIENTS; i++)
+        assert_fails(world, futures[i], -ECONNREFUSED);
+    assert_int_equal(connect_count, 2 * CLIENTS);
+}
+
+/* rules: C-18, X-1 */
+static void test_C_18_the_timeout_is_for_all_tries(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    refuse_all = true;
+    const tram_connection_options options = {.timeout_ns = 3 * HOUR_NS,
+                                             .retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = 2 * HOUR_NS}};
+    tram_future *future = create(world, "127.0.0.1", 80, &options);
+    clock_ahead += 2 * HOUR_NS + HOUR_NS / 2;
+    run_ticks(world, 2);
+    assert_int_equal(connect_count, 2);
+    assert_false(tram_future_done(future));
+    clock_ahead += HOUR_NS;
+    const tram_error *error = failure_of(world, future, TRAM_ETIMEOUT);
+    assert_non_null(strstr(error->detail, "within the time that was given; connect 127.0.0.1:80: Connection refused"));
+    tram_future_release(future);
+    clock_ahead += 24 * HOUR_NS;
+    run_ticks(world, 2);
+    assert_int_equal(connect_count, 2);
+}
+
+/* rules: C-18, C-11, L-8 */
+static void test_C_18_ends_while_it_waits(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    refuse_all = true;
+    const tram_connection_options options = {.local_host = "locals.test",
+                                             .retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = HOUR_NS}};
+    tram_future *future = create(world, "127.0.0.1", 80, &options);
+    while (!connect_count)
+        run_ticks(world, 1);
+    run_ticks(world, 3);
+    assert_int_equal(tram_future_cancel(future), 1);
+    assert_true(tram_future_cancelled(future));
+    tram_future_release(future);
+    clock_ahead += 24 * HOUR_NS;
+    run_ticks(world, 3);
+    assert_int_equal(connect_count, 1);
+    future = create(world, "127.0.0.1", 80, &options);
+    while (connect_count == 1)
+        run_ticks(world, 1);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_true(tram_future_cancelled(future));
+    tram_future_release(future);
+    assert_trace(world, "");
+}
+
+static void test_C_18_what_time_does_not_mend(void **state) {
+    struct world *world = *state;
+    const tram_connection_options options = {.retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = 1}};
+    tram_future *future;
+    resolutions = 0;
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, "one.test", "no-port", &options, &future), 0);
+    assert_fails(world, future, TRAM_ERESOLVE);
+    assert_int_equal(resolutions, 1);
+    /* Want of memory, the kernel's too. */
+    use_fake(world);
+    refuse_all = true;
+    refuse_with = ENOMEM;
+    assert_fails(world, create(world, "127.0.0.1", 80, &options), -ENOMEM);
+    assert_int_equal(connect_count, 1);
+    refuse_all = false;
+    /* A loop that has no resolver any more, from the next try on or from the first. */
+    unknown_for = ~0u;
+    resolutions = 0;
+    tram_future *waits = create(world, "one.test", 80, &options), *shut;
+    while (!resolutions)
+        run_ticks(world, 1);
+    assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &shut), 0);
+    run_until_done(world, shut);
+    tram_future_release(shut);
+    assert_fails(world, waits, TRAM_ESTATE);
+    unknown_for = 0;
+    future = NULL;
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, "one.test", "80", &options, &future),
+        TRAM_ESTATE);
+    assert_null(future);
+    /* A factory that fails comes after the connection. */
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, failing_factory, world, "127.0.0.1", text_of(port), &options, &future),
+        0);
+    run_until_done(world, future);
+    assert_int_equal(tram_future_result(future, NULL), TRAM_EUSER);
+    tram_future_release(future);
+    assert_trace(world, "factory");
+    close(listener);
+}
+
+/* The attempts of a try that fails at once are freed at the end of the tick in which the next one begins. */
+static void test_C_18_a_try_that_fails_outside_of_a_tick(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    run_ticks(world, 1);
+    no_watches = 2;
+    const tram_connection_options options = {.retry = {.limit = 2, .delay_ns = 1}};
+    tram_transport *transport = connect_with(world, "127.0.0.1", port, &options);
+    assert_int_equal(no_watches, 0);
+    end(world, transport);
+    close(listener);
+}
+
+static void test_C_18_contradictions(void **state) {
+    struct world *world = *state;
+    int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct {
+        const char *wrong;
+        tram_connection_options options;
+    } cases[] = {
+        {"retry.limit", {.retry = {.delay_ns = 1}}},
+        {"retry.limit", {.retry = {.delay_max_ns = 1}}},
+        {"retry.limit", {.sock = &sock, .retry = {.limit = 1}}},
+        {"retry.delay_max_ns", {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 1}}},
+        {"retry.reserved", {.retry = {.limit = 1, .reserved = {0, 1}}}},
+        {"early_data", {.early_size = 1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *host = cases[i].options.sock ? NULL : "127.0.0.1";
+        assert_wrong(
+            tram_loop_create_connection(world->loop, recorder_factory, world, host, host, &cases[i].options, NULL),
+            cases[i].wrong);
+    }
+    close(sock);
+}
+
+/* ---- Early data ---- */
+
+static int write_when_made(struct recorder *recorder, const char *event) {
+    return strcmp(event, "made") == 0 ? tram_transport_write(recorder->base.transport, " last", 5) : 0;
+}
+
+static int writing_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = recorder_factory(loop, arg, ret_protocol);
+    world_last_recorder(arg)->on = write_when_made;
+    return status;
+}
+
+static int accept_one(int listener) {
+    await_events(listener, POLLIN);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* Connects, and the peer gets `expected`, and behind that what connection_made writes. */
+static void assert_early(struct world *world, int listener, const char *host, const char *port,
+                         const tram_connection_options *options, const char *expected) {
+    tram_future *future;
+    tram_stats before, after;
+    char got[256] = "", all[256];
+    tram_loop_stats(world->loop, &before);
+    assert_int_equal(tram_loop_create_connection(world->loop, writing_factory, world, host, port, options, &future), 0);
+    tram_transport *transport = connected(world, future);
+    int peer = listener >= 0 ? accept_one(listener) : -listener;
+    int size = snprintf(all, sizeof all, "%s last", expected);
+    receive_exactly(world, peer, got, (size_t)size);
+    assert_string_equal(got, all);
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.bytes_sent - before.bytes_sent, size);
+    end(world, transport);
+    close(peer);
+}
+
+static void test_C_19_goes_with_the_packet_that_connects_or_first(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    char data[] = "what is first,";
+    const tram_connection_options options = {.early_data = data, .early_size = strlen(data)};
+    const struct {
+        int early;
+        size_t limit;
+    } cases[] = {{EARLY_TAKEN, SIZE_MAX}, {EARLY_TAKEN, 5}, {EARLY_NO_COOKIE, 0}, {EARLY_NOT_ALLOWED, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        early = cases[i].early;
+        early_limit = cases[i].limit;
+        connect_count = 0;
+        assert_early(world, listener, "127.0.0.1", text_of(port), &options, data);
+        assert_int_equal(connect_count, 1);
+    }
+    /* Behind the header of a proxy. */
+    tram_proxy_header header = {.version = 1};
+    tram_connection_options proxy = options;
+    proxy.proxy_header = &header;
+    early = EARLY_TAKEN;
+    early_limit = 11;
+    assert_early(world, listener, "127.0.0.1", text_of(port), &proxy, "PROXY UNKNOWN\r\nwhat is first,");
+    close(listener);
+}
+
+/* What an attempt that failed was given, the next one gets as well. */
+static void test_C_19_each_attempt_has_all_of_it(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    const tram_connection_options options = {.early_data = "twice", .early_size = 5};
+    early = EARLY_NO_COOKIE;
+    assert_early(world, listener, "two.test", text_of(port), &options, "twice");
+    assert_string_equal(connects, "127.0.0.2 127.0.0.1");
+    close(listener);
+}
+
+static void test_C_19_a_given_socket_gets_it_first(void **state) {
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    const tram_connection_options options = {.sock = &pair[0], .early_data = "first", .early_size = 5};
+    assert_early(world, -pair[1], NULL, NULL, &options, "first");
+}
+
+/* A network of this thread's own that allows it on both sides; where it came from, or -1. */
+static int enter_network_with_fast_open(void) {
+    int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (home < 0 || unshare(CLONE_NEWNET) < 0) {
+        close(home);
+        return -1;
+    }
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+    close(fd);
+    fd = open("/proc/sys/net/ipv4/tcp_fastopen", O_WRONLY | O_CLOEXEC);
+    bool good = fd >= 0 && write(fd, "3", 1) == 1;
+    close(fd);
+    if (good)
+        return home;
+    assert_int_equal(setns(home, CLONE_NEWNET), 0);
+    close(home);
+    return -1;
+}
+
+/* What the kernel makes of it: the second connection brings its data with the SYN. */
+static void test_C_19_by_the_kernel(void **state) {
+    struct world *world = *state;
+    int home = enter_network_with_fast_open();
+    if (home < 0)
+        skip();
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port), queue = 5;
+    assert_int_equal(setsockopt(listener, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof queue), 0);
+    const tram_connection_options options = {.early_data = "early", .early_size = 5};
+    for (int i = 0; i < 2; i++) {
+        tram_transport *transport = connect_with(world, "127.0.0.1", port, &options);
+        int peer = accept_one(listener);
+        struct tcp_info info;
+        socklen_t size = sizeof info;
+        char got[5];
+        assert_int_equal(getsockopt(peer, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+        assert_int_equal(!!(info.tcpi_options & TCPI_OPT_SYN_DATA), i);
+        receive_exactly(world, peer, got, 5);
+        assert_memory_equal(got, "early", 5);
+        end(world, transport);
+        close(peer);
+    }
+    close(listener);
+    assert_int_equal(setns(home, CLONE_NEWNET), 0);
+    close(home);
+}
+
 /* ---- Cancelling ---- */
 
 static void test_C_11_cancelled_while_resolving(void **state) {
@@ -973,12 +1424,6 @@ static void test_C_11_cancelled_in_connection_made(void **state) {
 
 /* ---- The factory ---- */
 
-static int failing_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    (void)ret_protocol;
-    trace(arg, "factory");
-    return tram_loop_raise(loop, TRAM_EUSER, arg, "no protocol today");
-}
-
 static void test_C_12_factory_is_called_after_connecting(void **state) {
     struct world *world = *state;
     tram_future *future;
@@ -1055,7 +1500,12 @@ static void test_X_1_out_of_memory_at_every_place(void **state) {
     for (size_t n = 0; n < 60; n++) {
         world->fail_after = SIZE_MAX;
         world_reopen(world);
-        tram_connection_options options = {.local_host = "127.0.0.9", .timeout_ns = 3600000000000, .interleave = 1};
+        tram_connection_options options = {.local_host = "127.0.0.9",
+                                           .timeout_ns = 3600000000000,
+                                           .interleave = 1,
+                                           .early_data = "early",
+                                           .early_size = 5,
+                                           .retry = {.limit = 1}};
         world->fail_after = n;
         tram_future *future = NULL;
         int status = tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", text_of(port),
@@ -1139,6 +1589,21 @@ int main(void) {
         TEST(C_6_a_local_port_can_be_had_again_at_once),
         TEST(C_10_all_errors_on_request),
         TEST(X_1_time_runs_out),
+        TEST(C_18_tries_until_somebody_listens),
+        TEST(C_18_each_wait_is_logged),
+        TEST(C_18_the_error_is_that_of_the_last_try),
+        TEST(C_18_names_are_looked_up_again),
+        TEST(C_18_waits_double_up_to_the_longest),
+        TEST(C_18_who_was_refused_together_does_not_come_together),
+        TEST(C_18_the_timeout_is_for_all_tries),
+        TEST(C_18_ends_while_it_waits),
+        TEST(C_18_what_time_does_not_mend),
+        TEST(C_18_a_try_that_fails_outside_of_a_tick),
+        TEST(C_18_contradictions),
+        TEST(C_19_goes_with_the_packet_that_connects_or_first),
+        TEST(C_19_each_attempt_has_all_of_it),
+        TEST(C_19_a_given_socket_gets_it_first),
+        TEST(C_19_by_the_kernel),
         TEST(C_11_cancelled_while_resolving),
         TEST(C_11_cancelled_between_answer_and_callback),
         TEST(C_11_cancelled_while_connecting),

@@ -82,6 +82,7 @@ static int note_first(struct recorder *recorder, const char *event) {
 }
 
 static void test_D_7_a_readiness_event_delivers_one_batch(void **state) {
+    calls_uninterrupted();
     struct endpoint endpoint = endpoint_open(*state);
     struct world *world = endpoint.world;
     endpoint.recorder->on = note_first;
@@ -298,6 +299,7 @@ static int send_much(struct recorder *recorder, const char *event) {
 }
 
 static void test_D_12_little_is_held_and_held_is_not_paused(void **state) {
+    calls_uninterrupted();
     struct endpoint endpoint = endpoint_open(*state);
     char byte;
     assert_int_equal(tram_transport_set_write_buffer_limits(endpoint.transport, 0, 0), 0);

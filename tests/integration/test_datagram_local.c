@@ -99,6 +99,7 @@ static void assert_heard_at(struct endpoint *endpoint, const char *host) {
 /* ---- Answers ---- */
 
 static void test_D_23_an_answer_leaves_where_the_question_came_in(void **state) {
+    calls_uninterrupted();
     struct endpoint endpoint = everywhere(*state, NULL, "127.0.0.1");
     endpoint.recorder->on = answer;
     ask_at(&endpoint, "127.0.0.2", "who?");

@@ -162,6 +162,7 @@ static void test_F_3_a_file_may_shrink_or_grow_meanwhile(void **state) {
 }
 
 static void test_F_4_F_8_a_failure_on_the_way_tells_by_the_position(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     struct stream stream = stream_open_tcp(world);
     int file = pattern_file(100000);
@@ -635,6 +636,7 @@ static void test_F_10_W_12_a_lost_connection_fails_it(void **state) {
 }
 
 static void test_F_10_broken_pipes_become_a_connection_error(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     static const int codes[] = {EPIPE, ENOTCONN, ECONNRESET};
     int file = pattern_file(100000);
@@ -739,6 +741,7 @@ static void test_F_12_X_3_cancelling_leaves_the_transport_open(void **state) {
 }
 
 static void test_F_13_one_system_call_per_event_and_others_go_on(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     struct stream stream = stream_open_tcp(world);
     int file = pattern_file(16 << 20), pair[2];

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/system/sys.h"
+#include "public_calls.h"
 
 static int soon(struct world *world, const char *word) {
     return tram_loop_call_soon(world->loop, trace_callback, (void *)(uintptr_t)word, NULL, NULL);
@@ -437,6 +438,21 @@ static void test_L_8_close_discards_what_is_queued_and_refuses_the_rest(void **s
     assert_trace(world, "");
 }
 
+/* Those but that end something, ask something or may come from anywhere. */
+static void test_L_8_a_closed_loop_refuses_every_call(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    const char *others = " tram_loop_close tram_loop_free tram_handle_cancel tram_handle_cancelled tram_handle_when"
+                         " tram_loop_call_soon_threadsafe tram_loop_try_call_soon_threadsafe"
+                         " tram_loop_call_soon_threadsafe_handle tram_loop_remove_reader tram_loop_remove_writer"
+                         " tram_loop_remove_signal_handler tram_loop_set_exception_handler"
+                         " tram_loop_set_exception_handler_with_discard tram_loop_call_exception_handler"
+                         " tram_loop_raise tram_loop_raise_with_release tram_loop_set_debug"
+                         " tram_loop_set_slow_callback_duration tram_stream_factory tram_loop_each_task"
+                         " tram_loop_dump_tasks";
+    assert_true(all_answer(calls_of_tram_loop, world->loop, TRAM_ESTATE, others));
+}
+
 static int close_inside(tram_loop *loop, void *arg) {
     *(int *)arg = tram_loop_close(loop);
     return 0;
@@ -504,6 +520,54 @@ static void test_L_10_L_31_debug_mode_catches_a_call_on_the_wrong_thread(void **
     assert_int_equal(world->exceptions, 1);
     assert_int_equal(world->exception_code, TRAM_ESTATE);
     assert_trace(world, "");
+}
+
+struct strangers {
+    struct world *world;
+    tram_future *future;
+    tram_transport *transport;
+    tram_queue *queue;
+    bool refused;
+};
+
+static void *call_all_from_elsewhere(void *arg) {
+    struct strangers *strangers = arg;
+    tram_loop *loop = strangers->world->loop;
+    strangers->refused =
+        all_answer(calls_of_tram_loop, loop, TRAM_ESTATE,
+                   " tram_loop_call_soon_threadsafe tram_loop_try_call_soon_threadsafe"
+                   " tram_loop_call_soon_threadsafe_handle tram_stream_factory tram_loop_dump_tasks") &
+        all_answer(calls_of_tram_future, strangers->future, TRAM_ESTATE, "") &
+        all_answer(calls_of_tram_transport, strangers->transport, TRAM_ESTATE,
+                   " tram_transport_datagram_local tram_transport_datagram_ttl"
+                   " tram_transport_datagram_tos tram_tls_session tram_transport_peername tram_transport_sockname") &
+        all_answer(calls_of_tram_queue, strangers->queue, TRAM_ESTATE, " tram_queue_task_done");
+    return NULL;
+}
+
+static int let_strangers_call(tram_loop *loop, void *arg) {
+    pthread_t thread;
+    (void)loop;
+    assert_int_equal(pthread_create(&thread, NULL, call_all_from_elsewhere, arg), 0);
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+static void test_L_10_L_31_debug_mode_catches_every_call_on_the_wrong_thread(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    struct strangers strangers = {.world = world, .transport = wire.transport};
+    assert_int_equal(tram_loop_create_future(world->loop, &strangers.future), 0);
+    assert_int_equal(tram_queue_new(world->loop, NULL, &strangers.queue), 0);
+    tram_loop_call_soon(world->loop, let_strangers_call, &strangers, NULL, NULL);
+    run_ticks(world, 2);
+    assert_true(strangers.refused);
+    assert_true(world->exceptions > 100); /* each is reported, too */
+    tram_queue_free(strangers.queue);
+    tram_future_release(strangers.future);
+    tram_transport_abort(wire.transport);
+    run_to_rest(world);
+    close(wire.peer);
 }
 
 static int note_time(tram_loop *loop, void *arg) {
@@ -760,6 +824,8 @@ int main(void) {
         CASE(test_L_7_stop_lets_the_batch_finish_and_keeps_its_offspring),
         CASE(test_L_7_stop_before_run_gives_exactly_one_tick),
         CASE(test_L_8_close_discards_what_is_queued_and_refuses_the_rest),
+        CASE(test_L_8_a_closed_loop_refuses_every_call),
+        DEBUG(test_L_10_L_31_debug_mode_catches_every_call_on_the_wrong_thread),
         CASE(test_L_8_close_of_a_running_loop_is_a_state_error),
         CASE(test_L_9_no_loop_runs_inside_another),
         DEBUG(test_L_10_L_31_debug_mode_catches_a_call_on_the_wrong_thread),

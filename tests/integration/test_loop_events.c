@@ -238,6 +238,7 @@ static void test_D_25_each_error_of_the_queue_is_told(void **state) {
     struct endpoint endpoint = endpoint_open(world);
     int fd = fd_of(endpoint.transport), on = 1;
     assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on), 0); /* stands in front of each */
     for (int i = 0; i < 3; i++) {
         tram_socket_address somewhere = nobody();
         sendto(fd, "x", 1, 0, (struct sockaddr *)&somewhere.address, somewhere.size);
@@ -273,11 +274,13 @@ static void test_L_43_datagrams_with_timestamps(void **state) {
 
 /* Datagrams that never stop coming leave the queue no room to grow. */
 static void test_D_25_the_queue_is_emptied_under_traffic(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     struct endpoint endpoint = endpoint_open(world);
     int fd = fd_of(endpoint.transport);
     want_timestamps(fd);
-    assert_int_equal(send_pattern(&endpoint, 10, 0), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send_pattern(&endpoint, 10, 0), 0);
     await_error(fd);
     peer_sends(&endpoint, 10, 0);
     await_events(fd, POLLIN);
@@ -419,6 +422,50 @@ static void end_pipe(struct world *world, struct recorder *recorder, tram_transp
     world->trace[0] = '\0';
 }
 
+static int resume_it(tram_loop *loop, void *arg) {
+    (void)loop;
+    struct wire *wire = arg;
+    trace(wire->recorder->world, "resumes");
+    return tram_transport_resume_reading(wire->transport);
+}
+
+static int take_byte(tram_loop *loop, void *arg) {
+    char byte;
+    assert_int_equal(read(*(int *)arg, &byte, 1), 1);
+    return trace_callback(loop, (void *)(uintptr_t) "reads");
+}
+
+/* What was collected for others is still told in this tick; for the one that resumes it is not (L-5). */
+static void test_L_2_L_5_who_resumes_in_a_tick_takes_nobodys_event(void **state) {
+    struct world *world = *state;
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    int first[2], second[2];
+    unix_pair(first);
+    unix_pair(second);
+    assert_int_equal(tram_loop_add_reader(world->loop, first[0], resume_it, &wire), 0);
+    assert_int_equal(tram_loop_add_reader(world->loop, second[0], take_byte, &second[0]), 0);
+    run_ticks(world, 1);
+    assert_int_equal(tram_transport_pause_reading(wire.transport), 0);
+    send_exactly(NULL, first[1], "x", 1);
+    send_exactly(NULL, wire.peer, "abc", 3);
+    await_events(wire.fd, POLLIN);
+    send_exactly(NULL, second[1], "x", 1);
+    run_ticks(world, 1);
+    assert_trace(world, "resumes reads");
+    assert_int_equal(tram_loop_remove_reader(world->loop, first[0]), 1);
+    run_ticks(world, 1);
+    assert_trace(world, "data:3");
+    assert_int_equal(tram_loop_remove_reader(world->loop, second[0]), 1);
+    tram_transport_abort(wire.transport);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    close(wire.peer);
+    for (int i = 0; i < 2; i++) {
+        close(first[i]);
+        close(second[i]);
+    }
+}
+
 static void test_L_43_pipes_whose_other_end_goes(void **state) {
     struct world *world = *state;
     for (int kind = 0; kind < 4; kind++)
@@ -534,6 +581,7 @@ int main(void) {
         TEST(L_43_streams_with_an_error_queue),
         TEST(L_43_an_error_queue_while_the_peer_does_not_read),
         TEST(L_43_urgent_data),
+        TEST(L_2_L_5_who_resumes_in_a_tick_takes_nobodys_event),
         TEST(L_43_peeks),
         TEST(D_25_an_error_queue_is_told_and_emptied),
         TEST(D_25_each_error_of_the_queue_is_told),

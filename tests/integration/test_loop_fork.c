@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/base/compiler.h"
+#include "public_calls.h"
 #include "support/support.h"
 
 /* ---- What children do: they answer by their exit status, the line of what went wrong ---- */
@@ -400,138 +401,72 @@ static void test_L_41_no_lock_is_inherited(void **state) {
 
 /* ---- Every call ---- */
 
-static int refuse_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
-    (void)loop, (void)arg, (void)ret_protocol;
-    return -EIO;
+static void print_nothing(void *arg, const char *line) {
+    (void)arg, (void)line;
 }
 
-/* Which of the calls on the parent's loop is not -ECHILD; 0: none. */
-static int allowed_call_of_loop(tram_loop *loop, tram_future *future) {
-    tram_future *made = NULL;
-    tram_transport *ends[2];
-    tram_stream_reader *reader;
-    tram_threadsafe_handle *handle;
-    int number = 0;
-    const tram_exception exception = {.message = "x", .fd = -1};
-    const int answers[] = {
-        tram_loop_create_future(loop, &made),
-        tram_loop_create_connection(loop, refuse_protocol, NULL, "127.0.0.1", "9", NULL, &made),
-        tram_loop_create_unix_connection(loop, refuse_protocol, NULL, "/none", 5, NULL, &made),
-        tram_loop_create_server(loop, refuse_protocol, NULL, "127.0.0.1", "0", NULL, &made),
-        tram_loop_create_unix_server(loop, refuse_protocol, NULL, "/none/x", 7, NULL, &made),
-        tram_loop_create_datagram_endpoint(loop, refuse_protocol, NULL, NULL, &made),
-        tram_loop_connect_accepted_socket(loop, refuse_protocol, NULL, 0, &made),
-        tram_loop_adopt_socket(loop, refuse_protocol, NULL, 0, NULL, &made),
-        tram_loop_connect_read_pipe(loop, refuse_protocol, NULL, 0, &made),
-        tram_loop_connect_write_pipe(loop, refuse_protocol, NULL, 0, &made),
-        tram_loop_subprocess_shell(loop, refuse_protocol, NULL, "true", NULL, &made),
-        tram_loop_create_pair(loop, NULL, NULL, &ends[0], &ends[1]),
-        tram_loop_getaddrinfo(loop, "127.0.0.1", "9", NULL, &made),
-        tram_loop_run_in_executor(loop, NULL, NULL, NULL, NULL, &made),
-        tram_loop_shutdown_default_executor(loop, 0, &made),
-        tram_loop_sock_recv(loop, 0, 1, &made),
-        tram_loop_sock_accept(loop, 0, &made),
-        tram_loop_sock_sendall(loop, 0, "x", 1, &made),
-        tram_loop_sock_connect(loop, 0, "127.0.0.1", "9", &made),
-        tram_loop_sock_sendfile(loop, 0, 0, 0, 0, NULL, &made),
-        tram_loop_peek(loop, 0, 1, 0, &made),
-        tram_loop_call_soon(loop, count_call, &number, NULL, NULL),
-        tram_loop_call_later(loop, 0, count_call, &number, NULL, NULL),
-        tram_loop_call_soon_threadsafe_handle(loop, count_call, &number, NULL, &handle),
-        tram_loop_add_reader(loop, 0, count_call, &number),
-        tram_loop_remove_writer(loop, 0),
-        tram_loop_add_signal_handler(loop, SIGUSR2, count_call, &number),
-        tram_loop_remove_signal_handler(loop, SIGUSR2),
-        tram_loop_set_exception_handler(loop, NULL, NULL),
-        tram_loop_call_exception_handler(loop, &exception),
-        tram_loop_run_until_complete(loop, future),
-        tram_stream_reader_new(loop, 0, &reader),
-        tram_gather(loop, &future, 1, 0, &made),
-        tram_shield(future, &made),
-    };
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
-        if (answers[i] != -ECHILD)
-            return (int)i + 1;
-    return 0;
-}
-
-static int allowed_call_of_transport(tram_transport *transport) {
-    tram_detached *detached;
-    tram_socket_address address;
-    const tram_error error = {.code = -EIO};
-    const struct iovec piece = {(void *)(uintptr_t) "x", 1};
-    const int answers[] = {
-        tram_transport_close(transport),
-        tram_transport_close_lingering(transport, 1),
-        tram_transport_abort(transport),
-        tram_transport_reset(transport),
-        tram_transport_abort_with_error(transport, &error),
-        tram_transport_begin_work(transport),
-        tram_transport_end_work(transport),
-        tram_transport_pause_reading(transport),
-        tram_transport_resume_reading(transport),
-        tram_transport_write(transport, "x", 1),
-        tram_transport_writelines(transport, &piece, 1),
-        tram_transport_cork(transport),
-        tram_transport_uncork(transport),
-        tram_transport_write_eof(transport),
-        tram_transport_set_write_buffer_limits(transport, 2, 1),
-        tram_transport_set_write_hard_limit(transport, 1),
-        tram_transport_call_later(transport, 1, NULL, NULL),
-        tram_transport_set_protocol(transport, NULL),
-        tram_transport_set_user(transport, &address),
-        tram_transport_detach(transport, &detached),
-        tram_transport_receive_fds(transport, 1),
-    };
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
-        if (answers[i] != -ECHILD)
-            return (int)i + 1;
-    return 0;
-}
-
-static int allowed_call_of_server(tram_server *server) {
-    tram_future *made = NULL;
-    const int answers[] = {
-        tram_server_close(server),
-        tram_server_close_clients(server),
-        tram_server_abort_clients(server),
-        tram_server_wait_closed(server, &made),
-        tram_server_drain(server, 1, &made),
-        tram_server_start_serving(server, &made),
-        tram_server_serve_forever(server, &made),
-        tram_server_set_user(server, server),
-    };
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
-        if (answers[i] != -ECHILD)
-            return (int)i + 1;
-    return 0;
-}
+struct parents {
+    const struct public_call *calls;
+    void *object;
+    const char *but; /* what a child may do with it, or what needs no loop */
+};
 
 static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
-    tram_future *future;
+    tram_future *future, *plain;
+    tram_threadsafe_handle *handle;
+    int number = 0;
     assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    assert_int_equal(tram_loop_create_future(world->loop, &plain), 0);
     tram_server *server = tram_future_server(future);
+    const struct parents all[] = {
+        {calls_of_tram_loop, world->loop,
+         " tram_loop_free tram_loop_call_soon_threadsafe_handle tram_loop_worker tram_stream_factory"
+         " tram_loop_dump_tasks"},
+        {calls_of_tram_transport, wire.transport,
+         " tram_transport_datagram_ttl tram_transport_datagram_tos tram_tls_session"},
+        {calls_of_tram_server, server, " tram_server_limit_counts"},
+        {calls_of_tram_future, plain, " tram_wait_for"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        pid_t child = fork_timed();
+        if (child == 0)
+            _exit(!all_answer(all[i].calls, all[i].object, -ECHILD, all[i].but));
+        assert_child(child, 0);
+    }
     pid_t child = fork_timed();
-    if (child == 0)
-        _exit(allowed_call_of_loop(world->loop, future));
+    if (child == 0) {
+        CHECK(tram_loop_call_soon_threadsafe_handle(world->loop, count_call, &number, NULL, &handle) == -ECHILD);
+        CHECK(tram_loop_dump_tasks(world->loop, print_nothing, NULL) == -ECHILD);
+        _exit(0);
+    }
     assert_child(child, 0);
-    child = fork_timed();
-    if (child == 0)
-        _exit(allowed_call_of_transport(wire.transport));
-    assert_child(child, 0);
-    child = fork_timed();
-    if (child == 0)
-        _exit(allowed_call_of_server(server));
-    assert_child(child, 0);
+    tram_future_release(plain);
     tram_future_release(future);
     tram_server_close(server);
+    child = fork_timed();
+    if (child == 0)
+        _exit(tram_server_close(server) != -ECHILD); /* though there would be nothing to do */
+    assert_child(child, 0);
     tram_server_release(server);
     tram_transport_abort(wire.transport);
     run_to_rest(world);
     close(wire.peer);
+}
+
+static void test_L_41_a_channel_of_the_parents(void **state) {
+    struct world *world = *state;
+    tram_channel *channel;
+    assert_int_equal(tram_channel_new(world->loop, 1, NULL, &channel), 0);
+    pid_t child = fork_timed();
+    if (child == 0)
+        _exit(tram_channel_try_send(channel, "x") == -ECHILD && tram_channel_close(channel) == -ECHILD ? 0 : 1);
+    assert_child(child, 0);
+    assert_int_equal(tram_channel_try_send(channel, "x"), 0); /* the parent's has room still */
+    assert_int_equal(tram_channel_close(channel), 0);
+    tram_channel_release(channel);
 }
 
 /* ---- Executors ---- */
@@ -585,6 +520,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_L_41_no_lock_is_inherited, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_every_call_on_what_the_parent_has_is_refused, world_setup,
                                         world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_channel_of_the_parents, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_an_executor_of_the_parents, world_setup, world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

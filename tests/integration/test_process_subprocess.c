@@ -9,7 +9,7 @@
 
 #include "core/loop/loop.h"
 
-static const tram_stdio no_pipe = {.kind = TRAM_STDIO_NULL};
+static const tram_stdio no_pipe = {.kind = TRAM_STDIO_NULL, .fd = -5}; /* only TRAM_STDIO_FD looks at it */
 static const tram_subprocess_options only_output = {.input = {.kind = TRAM_STDIO_NULL},
                                                     .error = {.kind = TRAM_STDIO_NULL}};
 static const tram_subprocess_options no_pipes = {

@@ -12,7 +12,7 @@
 #include "core/loop/loop.h"
 
 #define NO_PIPE                                                                                                        \
-    { .kind = TRAM_STDIO_NULL }
+    { .kind = TRAM_STDIO_NULL, .fd = -5 } /* only TRAM_STDIO_FD looks at it */
 
 /* Runs a command to its end; its output is in process->bytes. */
 static struct process *run(struct world *world, const char *command, const tram_subprocess_options *options) {
@@ -84,8 +84,8 @@ static void test_Z_1_inherited_and_error_joined_to_it(void **state) {
     struct world *world = *state;
     int output[2];
     assert_int_equal(pipe2(output, O_CLOEXEC), 0);
-    tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_INHERIT},
-                                       .output = {.kind = TRAM_STDIO_INHERIT},
+    tram_subprocess_options options = {.input = {.kind = TRAM_STDIO_INHERIT, .fd = -5},
+                                       .output = {.kind = TRAM_STDIO_INHERIT, .fd = -5},
                                        .error = {.kind = TRAM_STDIO_OUTPUT}};
     fflush(NULL);
     int before = put_in_place(1, output[1]);

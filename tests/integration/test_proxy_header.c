@@ -94,6 +94,53 @@ static void test_Y_6_the_addresses_are_those_of_the_header(void **state) {
     stop(world, server);
 }
 
+static bool has_ended(int fd) {
+    char byte;
+    ssize_t size = recv(fd, &byte, 1, MSG_DONTWAIT);
+    return size == 0 || (size < 0 && errno != EAGAIN);
+}
+
+/* One allocation fails: the connection is served with all that its header says, or it is none. */
+static void test_Y_6_X_1_a_header_needs_memory(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true}, &port);
+    unsigned served = 0, ended = 0;
+    size_t length, allowed = 0;
+    do {
+        int fd = tcp_connect(port);
+        send_exactly(NULL, fd, V2_IN "data", sizeof V2_IN - 1 + 4);
+        world->failures = 0;
+        world->fail_once = true;
+        world->fail_after = allowed;
+        for (int tries = 0; !strstr(world->trace, "data:4") && !has_ended(fd); tries++) {
+            assert_true(tries < 20000);
+            run_ticks(world, 1);
+        }
+        world->fail_after = SIZE_MAX;
+        if (strstr(world->trace, "data:4")) {
+            tram_transport *transport = world_last_recorder(world)->base.transport;
+            served++;
+            if (transport) { /* it may have ended since, for want of memory, too */
+                assert_info(transport, "peername", "192.0.2.1:65535");
+                assert_non_null(tram_proxy_value(transport, TRAM_PROXY_AUTHORITY, &length));
+            }
+        } else {
+            ended++;
+            assert_true(world->failures);
+            assert_null(strstr(world->trace, "data"));
+        }
+        close(fd);
+        run_to_rest(world);
+        assert_int_equal(tram_server_connection_count(server), 0);
+        world->trace[0] = '\0';
+        allowed++;
+    } while (world->failures && allowed < 100);
+    assert_true(served && ended && !world->failures);
+    world->exceptions = 0;
+    stop(world, server);
+}
+
 static void test_a_proxy_that_speaks_for_itself_has_the_addresses_of_the_connection(void **state) {
     struct world *world = *state;
     uint16_t port;
@@ -184,6 +231,32 @@ static void test_limits_and_a_drain_count_those_that_wait_for_their_header(void 
     tram_server_release(server);
     run_to_rest(world);
     world->trace[0] = '\0';
+}
+
+/* Two clients of one proxy, again and again: the proxy is the source, whomever it speaks for. */
+static void test_V_33_limits_per_source_count_the_proxy_and_forget_it(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_per_source = 2};
+    uint16_t port;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true, .limits = &limits}, &port);
+    for (int run = 0; run < 3; run++) {
+        int fds[2];
+        for (int i = 0; i < 2; i++) {
+            fds[i] = tcp_connect(port);
+            send_exactly(NULL, fds[i], "PROXY TCP4 192.0.2.1 198.51.100.7 65535 443\r\nx", 46);
+            run_until_traced(world, "made data:1");
+            world->trace[0] = '\0';
+        }
+        int fd = tcp_connect(port);
+        assert_false(receive_eof(world, fd)); /* one too many */
+        close(fd);
+        for (int i = 0; i < 2; i++) {
+            close(fds[i]);
+            run_until_traced(world, "released");
+            world->trace[0] = '\0';
+        }
+    }
+    stop(world, server);
 }
 
 static void test_the_header_of_a_connection_goes_before_its_first_byte(void **state) {
@@ -446,10 +519,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         TEST(test_Y_6_the_addresses_are_those_of_the_header),
+        TEST(test_Y_6_X_1_a_header_needs_memory),
         TEST(test_a_proxy_that_speaks_for_itself_has_the_addresses_of_the_connection),
         TEST(test_Y_6_who_sends_no_header_is_not_heard),
         TEST(test_who_is_not_trusted_begins_without_a_header),
         TEST(test_limits_and_a_drain_count_those_that_wait_for_their_header),
+        TEST(test_V_33_limits_per_source_count_the_proxy_and_forget_it),
         TEST(test_the_header_of_a_connection_goes_before_its_first_byte),
         cmocka_unit_test_setup_teardown(test_a_header_that_cannot_be_sent_fails_the_operation, world_setup_faults,
                                         world_teardown),

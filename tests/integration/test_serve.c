@@ -284,13 +284,29 @@ static void test_help_lists_the_options_and_ends_well(void **state) {
 
 static void test_what_is_no_option_is_told(void **state) {
     (void)state;
-    static char *const wrong[][3] = {{"--prot", "1", NULL}, {"--workers", "x", NULL}, {"--port", NULL}, {"7000", "x"}};
+    static char *const wrong[][3] = {
+        {"--prot", "1", "no such option or value: --prot 1"},
+        {"--workers", "x", "no such option or value: --workers x"},
+        {"--workers", "1025", "no such option or value: --workers 1025"},
+        {"--prot=1", NULL, "no such option or value: --prot 1"},
+        {"--port", NULL, "no such option, or it needs a value: --port;"},
+        {"7000", "x", "no such option or value: 7000 x"},
+    };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct program program = start((char *[]){"x", wrong[i][0], wrong[i][1], NULL});
-        assert_non_null(strstr(next_line(&program), wrong[i][0]));
+        assert_non_null(strstr(next_line(&program), wrong[i][2]));
         assert_string_equal(next_line(&program), "(end)");
         assert_int_equal(finish(&program, 0), 2);
     }
+}
+
+static void test_an_option_without_sense_is_named(void **state) {
+    (void)state;
+    runtime_options.stack_size = 1;
+    struct program program = start((char *[]){"x", NULL});
+    assert_non_null(strstr(next_line(&program), "cannot make the workers: Invalid value: stack_size"));
+    assert_int_equal(finish(&program, 0), 2);
+    runtime_options.stack_size = 0;
 }
 
 static void test_an_address_of_nobody_is_told(void **state) {
@@ -367,6 +383,7 @@ int main(void) {
         cmocka_unit_test(test_a_port_that_is_taken_is_told_with_a_hint),
         cmocka_unit_test(test_help_lists_the_options_and_ends_well),
         cmocka_unit_test(test_what_is_no_option_is_told),
+        cmocka_unit_test(test_an_option_without_sense_is_named),
         cmocka_unit_test(test_an_address_of_nobody_is_told),
         cmocka_unit_test(test_what_can_be_done_about_it_is_told),
         cmocka_unit_test(test_what_cannot_be_prepared_is_not_served),

@@ -728,6 +728,7 @@ static void test_L_37_unknown_host_is_a_resolver_error(void **state) {
 /* ---- Accepting ---- */
 
 static void test_V_9_accepts_backlog_plus_one_per_tick(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     use_fake(world);
     tram_server_options options = {.backlog = 4};
@@ -788,6 +789,7 @@ static void test_W_6_dropped_answers_make_one_line_for_each_peer(void **state) {
 
 /* And never more than 256, so that others have their turn. */
 static void test_V_9_accepts_at_most_256_per_tick(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     use_fake(world);
     tram_server_options options = {.backlog = 1000};
@@ -1251,6 +1253,67 @@ static void test_V_18_wait_closed_the_other_way_round(void **state) {
     tram_server_release(server);
 }
 
+static unsigned refusals;
+
+static int refuse_some(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    if (!refusals)
+        return recorder_factory(loop, arg, ret_protocol);
+    refusals--;
+    return -EPERM;
+}
+
+/* Of two who got through the first one cannot be served: the server is not at its end while the other one is to come.
+ */
+static void test_V_18_V_17_the_first_of_the_rest_could_not_be_made(void **state) {
+    struct world *world = *state;
+    tram_server *server = server_with(world, refuse_some, "127.0.0.1", NULL);
+    int fds[] = {connect_to(server), connect_to(server)};
+    tram_future *future = wait_closed(server);
+    refusals = 1;
+    assert_int_equal(tram_server_close(server), 0);
+    assert_int_equal(tram_server_connection_count(server), 1);
+    assert_false(tram_future_done(future));
+    close(fds[0]);
+    close(fds[1]);
+    run_until_done(world, future);
+    assert_int_equal(tram_server_connection_count(server), 0);
+    tram_future_release(future);
+    tram_server_release(server);
+}
+
+static int try_to_close(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    assert_int_equal(tram_loop_close(loop), TRAM_ESTATE);
+    assert_int_equal(tram_loop_free(loop), TRAM_ESTATE);
+    return refuse_some(loop, arg, ret_protocol);
+}
+
+static int try_in_handler(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)exception;
+    ++*(unsigned *)arg;
+    assert_int_equal(tram_loop_close(loop), TRAM_ESTATE);
+    return 0;
+}
+
+/* What calls them goes on with the loop, which does not run. */
+static void test_L_8_V_17_no_loop_is_closed_in_a_factory_or_a_handler(void **state) {
+    struct world *world = *state;
+    unsigned reports = 0;
+    world->options.debug = true;
+    world_reopen(world);
+    tram_server *server = server_with(world, try_to_close, "127.0.0.1", NULL);
+    int fds[] = {connect_to(server), connect_to(server)};
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, try_in_handler, &reports), 0);
+    refusals = 1;
+    assert_int_equal(tram_server_close(server), 0);
+    assert_int_equal(reports, 1);
+    assert_int_equal(tram_server_connection_count(server), 1);
+    tram_server_release(server);
+    close(fds[0]);
+    close(fds[1]);
+    run_until_traced(world, "released");
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, NULL, NULL), 0);
+}
+
 static void test_V_19_close_and_abort_clients(void **state) {
     struct world *world = *state;
     tram_server *server = server_new(world, NULL), *other = server_new(world, NULL);
@@ -1663,6 +1726,8 @@ int main(void) {
         TEST(V_17_V_10_aborted_ones_do_not_keep_the_rest_out),
         TEST(V_18_wait_closed_after_close_and_last_connection),
         TEST(V_18_wait_closed_the_other_way_round),
+        TEST(V_18_V_17_the_first_of_the_rest_could_not_be_made),
+        TEST(L_8_V_17_no_loop_is_closed_in_a_factory_or_a_handler),
         TEST(V_19_close_and_abort_clients),
         TEST(V_20_cancelled_serve_forever_waits_for_the_connections),
         TEST(V_20_second_cancel_interrupts_the_wait),

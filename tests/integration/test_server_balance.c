@@ -633,6 +633,7 @@ static int door_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol
 }
 
 static void test_V_28_accept_budget(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     struct door door = {.world = world};
     tram_server_options options = {.accept_budget = 3, .family = AF_INET};

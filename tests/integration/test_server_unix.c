@@ -710,6 +710,34 @@ static void test_C_15_errors_of_the_system(void **state) {
     assert_trace(world, ""); /* no protocol was made for any of them (C-12) */
 }
 
+static void test_C_18_a_path_is_tried_again(void **state) {
+    struct world *world = *state;
+    const char *path = in_folder("server");
+    tram_future *future;
+    tram_unix_connection_options options = {.retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = 1}};
+    assert_int_equal(
+        tram_loop_create_unix_connection(world->loop, client_factory, world, path, strlen(path), &options, &future), 0);
+    run_ticks(world, 5);
+    assert_false(tram_future_done(future));
+    int listener = plain_socket(path, 5);
+    void *transport = NULL;
+    assert_int_equal(finish(world, future, &transport, NULL), 0);
+    tram_transport_abort(transport);
+    run_until_traced(world, "c.lost:0");
+    close(listener);
+    unlink(path);
+    options.retry.limit = 2;
+    char detail[300];
+    assert_int_equal(try_connect(world, path, strlen(path), &options, NULL, detail), -ENOENT);
+    options.sock = &listener;
+    assert_wrong(tram_loop_create_unix_connection(world->loop, client_factory, world, NULL, 0, &options, NULL),
+                 "retry.limit");
+    options = (tram_unix_connection_options){.retry = {.delay_ns = 1}};
+    assert_wrong(
+        tram_loop_create_unix_connection(world->loop, client_factory, world, path, strlen(path), &options, NULL),
+        "retry.limit");
+}
+
 /* rules: C-15, L-38 */
 static void test_a_full_backlog_is_waited_for(void **state) {
     struct world *world = *state;
@@ -971,6 +999,7 @@ int main(void) {
         TEST(U_8_a_reset),
         TEST(C_15_path_or_socket),
         TEST(C_15_errors_of_the_system),
+        cmocka_unit_test_setup_teardown(test_C_18_a_path_is_tried_again, setup_folder, teardown_folder),
         cmocka_unit_test_setup_teardown(test_a_full_backlog_is_waited_for, setup_folder, teardown_folder),
         cmocka_unit_test_setup_teardown(test_one_path_is_served_by_all_workers, setup_folder, teardown_folder),
         cmocka_unit_test_setup_teardown(test_names_survive_the_way_to_another_worker, setup_folder, teardown_folder),

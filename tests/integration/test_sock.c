@@ -165,6 +165,7 @@ static void test_O_1_O_13_a_conversation_on_sockets_of_the_user(void **state) {
 }
 
 static void test_O_13_a_connection_that_nobody_took_is_closed_with_its_future(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     uint16_t port;
     int listener = tcp_listener(5, &port);
@@ -223,6 +224,7 @@ static void test_O_3_X_2_what_is_there_is_had_at_once_and_told_later(void **stat
 }
 
 static void test_O_4_L_38_a_wakeup_with_nothing_to_do_keeps_waiting(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     int pair[2];
     unix_pair(pair);
@@ -794,6 +796,7 @@ static void test_O_15_a_number_that_was_reused_is_noticed_without_a_new_operatio
 /* ---- Trouble ---- */
 
 static void test_bad_arguments_are_refused_or_fail(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     tram_future *future = NULL;
     assert_all_refuse(world, -1, -EBADF);

@@ -59,6 +59,7 @@ static bool nothing_registered(struct world *world, int fd) {
 }
 
 static void test_F_11_F_1_F_2_F_3_F_4_sends_a_part_of_a_file(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     int pair[2], file = pattern_file(3000000);
     tcp_pair(pair);

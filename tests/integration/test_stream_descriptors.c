@@ -120,6 +120,22 @@ static void test_U_9_U_10_descriptors_wait_with_their_bytes(void **state) {
     stream_close(&stream);
 }
 
+/* A user may have asked the kernel for more than descriptors. */
+static void test_U_9_credentials_beside_them_are_none(void **state) {
+    struct world *world = *state;
+    struct stream stream = stream_plain(world, TRAM_UNIX_FDS_MAX, 4);
+    const tram_socket *socket = tram_transport_get_extra_info(stream.transport, "socket", NULL);
+    const int on = 1;
+    assert_int_equal(setsockopt(socket->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+    peer_sends(stream.peer, "bb", 3, 2);
+    run_until_traced(world, "took");
+    assert_trace(world, "data:2 took:3 took:4");
+    send_exactly(NULL, stream.peer, "eeee", 4);
+    run_until_traced(world, "data:4");
+    assert_trace(world, "data:4");
+    stream_close(&stream);
+}
+
 static void test_U_9_a_buffered_protocol_finds_them_in_buffer_updated(void **state) {
     struct world *world = *state;
     struct recorder *recorder = recorder_new_buffered(world, NULL);
@@ -794,6 +810,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(U_9_U_10_descriptors_wait_with_their_bytes),
         TEST(U_9_a_buffered_protocol_finds_them_in_buffer_updated),
+        TEST(U_9_credentials_beside_them_are_none),
         TEST(U_9_none_come_unasked),
         TEST(U_10_those_not_taken_are_closed_after_the_callback),
         TEST(U_10_a_pause_leaves_the_rest_to_the_kernel),

@@ -132,6 +132,7 @@ static void test_R_1_resuming_in_connection_made_starts_nothing_early(void **sta
 
 /* rules: L-39 */
 static void test_R_2_one_receive_of_at_most_256_KiB_per_event_and_bytes_in_order(void **state) {
+    calls_uninterrupted();
     struct world *world = *state;
     struct calls *calls = world_count_calls(world);
     struct checker checker = {.base.ops = &checker_ops};

@@ -1,4 +1,5 @@
 /* Streams of connections: opened, served, drained, ended. */
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -538,6 +539,41 @@ static void test_K_2_a_plain_callback_instead_of_a_task(void **state) {
     assert_trace(world, "ok:plain");
 }
 
+/* Connections as a stream of their own: a queue of writers. */
+static int queue_connection(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    assert_ptr_equal(tram_stream_writer_reader(writer), reader);
+    return tram_queue_put_nowait(arg, writer);
+}
+
+static int serve_from_queue(void *arg) {
+    void *item;
+    int status;
+    while (!(status = tram_queue_get(arg, &item))) {
+        char bytes[5];
+        kept = (struct end){.reader = tram_stream_writer_reader(item), .writer = item};
+        trace(world, "%s", status_name(tram_stream_reader_readexactly(kept.reader, bytes, 5, NULL)));
+        tram_stream_writer_write(kept.writer, "plain", 5);
+        tram_stream_writer_close(kept.writer);
+        tram_stream_writer_release(kept.writer);
+    }
+    return status;
+}
+
+static void test_K_2_connections_are_taken_from_a_queue(void **state) {
+    (void)state;
+    tram_queue *queue;
+    assert_int_equal(tram_queue_new(world->loop, NULL, &queue), 0);
+    struct scene scene = {
+        .service = {.handler = queue_connection, .arg = queue, .plain = true}, .ask = "hello", .answer = 5};
+    tram_task *server = spawn(serve_from_queue, queue);
+    assert_int_equal(run_function(play, &scene), 0);
+    assert_int_equal(run_function(play, &scene), 0);
+    assert_int_equal(tram_queue_shutdown(queue, false, NULL), 0);
+    assert_int_equal(run_task(server), -ESHUTDOWN);
+    assert_trace(world, "ok ok:plain ok ok:plain");
+    tram_queue_free(queue);
+}
+
 /* ---- Unix, pairs, sharded ---- */
 
 static int play_unix(void *arg) {
@@ -804,6 +840,42 @@ static void test_K_1_what_fails_leaves_nothing(void **state) {
     assert_int_equal(tram_start_server(&service, NULL, NULL, NULL, &server), TRAM_ESTATE);
 }
 
+/* Nobody listens before the second try. */
+static int open_late(void *arg) {
+    tram_stream_reader *reader;
+    tram_stream_writer *writer;
+    const tram_connection_options options = {.retry = {.limit = TRAM_RETRY_FOREVER, .delay_ns = 1}};
+    int status = tram_open_connection("127.0.0.1", arg, 0, &options, &reader, &writer);
+    if (!status)
+        tram_stream_writer_release(writer);
+    return status;
+}
+
+/* rules: C-18, K-1 */
+static void test_C_18_a_task_waits_for_a_server(void **state) {
+    (void)state;
+    int held, on = 1;
+    char port[8];
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(hold_port(&held)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    snprintf(port, sizeof port, "%d", ntohs(address.sin_port));
+    tram_task *cancelled = tram_task_hold(spawn(open_late, port));
+    tram_task *task = spawn(open_late, port);
+    while (!world->warnings)
+        run_ticks(world, 1);
+    tram_task_cancel(cancelled);
+    assert_int_equal(run_task(cancelled), TRAM_ECANCELLED);
+    tram_task_release(cancelled);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 5), 0);
+    assert_int_equal(run_task(task), 0);
+    close(listener);
+    close(held);
+    run_to_rest(world);
+}
+
 static int open_cancelled(void *arg) {
     (void)arg;
     tram_stream_reader *reader;
@@ -887,12 +959,14 @@ int main(void) {
         DEBUG_TEST(test_K_31_a_handler_that_forgets_its_stream),
         DEBUG_TEST(test_K_2_a_cancelled_handler_has_its_connection_closed),
         DEBUG_TEST(test_K_2_a_plain_callback_instead_of_a_task),
+        DEBUG_TEST(test_K_2_connections_are_taken_from_a_queue),
         DEBUG_TEST(test_K_1_unix_sockets),
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),
         DEBUG_TEST(test_G_2_handlers_finish_their_request),
         DEBUG_TEST(test_G_2_under_load_no_request_that_was_read_is_lost),
         DEBUG_TEST(test_K_1_what_fails_leaves_nothing),
+        DEBUG_TEST(test_C_18_a_task_waits_for_a_server),
         DEBUG_TEST(test_K_1_a_task_that_is_cancelled_while_it_connects),
         PLAIN_TEST(test_K_2_a_handler_that_finds_no_memory),
     };

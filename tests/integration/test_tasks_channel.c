@@ -31,6 +31,15 @@ static int receive(void *arg) {
     return status;
 }
 
+/* Two senders and the channel go; one item was never received. */
+static void end_with_one_left(tram_task *const tasks[2]) {
+    tram_task_release(tasks[0]);
+    tram_task_release(tasks[1]);
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 1);
+}
+
 static void test_A_39_a_full_channel_makes_who_sends_wait(void **state) {
     (void)state;
     channel_new(1);
@@ -69,11 +78,7 @@ static void test_A_39_a_cancel_that_races_the_credit_gives_it_back(void **state)
     run_to_rest(tasks_world);
     assert_trace(tasks_world, "a:1 sent2:TRAM_ECANCELLED sent3:ok");
     assert_int_equal(run_task(receiver), 0);
-    tram_task_release(tasks[0]);
-    tram_task_release(tasks[1]);
-    tram_channel_close(channel);
-    tram_channel_release(channel);
-    assert_int_equal(discarded, 1);
+    end_with_one_left(tasks);
 }
 
 static void test_A_39_a_send_that_is_cancelled_twice_ends_once(void **state) {
@@ -90,11 +95,7 @@ static void test_A_39_a_send_that_is_cancelled_twice_ends_once(void **state) {
     run_to_rest(tasks_world);
     assert_trace(tasks_world, "a:1 sent3:ok");
     assert_int_equal(run_task(receiver), 0);
-    tram_task_release(tasks[0]);
-    tram_task_release(tasks[1]);
-    tram_channel_close(channel);
-    tram_channel_release(channel);
-    assert_int_equal(discarded, 1);
+    end_with_one_left(tasks);
 }
 
 static void test_A_39_a_closed_channel_ends_both_sides(void **state) {

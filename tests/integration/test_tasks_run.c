@@ -1,5 +1,7 @@
 /* tram_run and its form for a runtime. Some of it in a child process, for the sake of SIGINT. */
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,6 +129,128 @@ static void test_A_36_a_task_awaits_the_executor_and_run_ends_it(void **state) {
     assert_int_equal(tram_run(use_executor, &result, NULL), 5);
 }
 
+/* ---- Whatever has a future, and what has none ---- */
+
+/* Of a call with a ret_future: its end, and a count that it may have. */
+static size_t finish(int status, tram_future *future) {
+    uint64_t count = 0;
+    assert_int_equal(status, 0);
+    assert_int_equal(tram_await(future, NULL), 0);
+    (void)tram_future_count(future, &count);
+    tram_future_release(future);
+    return (size_t)count;
+}
+
+static int accept_and_answer(void *arg) {
+    tram_loop *loop = tram_loop_running();
+    tram_future *future;
+    char bytes[8];
+    assert_int_equal(tram_loop_sock_accept(loop, *(int *)arg, &future), 0);
+    assert_int_equal(tram_await(future, NULL), 0);
+    int fd = tram_future_fd(future);
+    tram_future_release(future);
+    int status = tram_loop_sock_recv_into(loop, fd, bytes, sizeof bytes, &future);
+    size_t size = finish(status, future);
+    status = tram_loop_sock_sendall(loop, fd, bytes, size, &future);
+    finish(status, future);
+    return close(fd);
+}
+
+static int ask_by_socket(void *arg) {
+    tram_loop *loop = tram_loop_running();
+    uint16_t port;
+    int listener = tcp_listener(1, &port), fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    char number[8], bytes[8];
+    tram_future *future;
+    tram_task *server;
+    (void)arg;
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(listener, F_SETFL, O_NONBLOCK), 0);
+    assert_int_equal(tram_task_spawn(NULL, accept_and_answer, &listener, NULL, &server), 0);
+    snprintf(number, sizeof number, "%u", port);
+    int status = tram_loop_sock_connect(loop, fd, "127.0.0.1", number, &future);
+    finish(status, future);
+    status = tram_loop_sock_sendall(loop, fd, "abc", 3, &future);
+    finish(status, future);
+    status = tram_loop_sock_recv_into(loop, fd, bytes, sizeof bytes, &future);
+    assert_int_equal(finish(status, future), 3);
+    assert_memory_equal(bytes, "abc", 3);
+    assert_int_equal(tram_task_join(server), 0);
+    close(fd);
+    return close(listener);
+}
+
+static void test_A_3_a_task_awaits_what_sockets_do(void **state) {
+    (void)state;
+    assert_int_equal(tram_run(ask_by_socket, NULL, NULL), 0);
+}
+
+static int set_event(tram_loop *loop, void *event) {
+    (void)loop;
+    tram_event_set(event);
+    return 0;
+}
+
+static int await_signal(void *arg) {
+    tram_event event = {0};
+    (void)arg;
+    assert_int_equal(tram_loop_add_signal_handler(tram_loop_running(), SIGUSR1, set_event, &event), 0);
+    kill(getpid(), SIGUSR1);
+    assert_int_equal(tram_event_wait(&event), 0);
+    return tram_loop_remove_signal_handler(tram_loop_running(), SIGUSR1);
+}
+
+static void test_A_30_a_task_waits_for_a_signal_by_an_event(void **state) {
+    (void)state;
+    assert_int_equal(tram_run(await_signal, NULL, NULL), 1); /* there was one */
+}
+
+/* A pair whose ends are streams. */
+static void pair_of_streams(tram_stream_writer *ret_writers[2]) {
+    tram_protocol *protocols[2];
+    tram_stream_reader *reader;
+    tram_loop *loop = tram_loop_running();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(tram_stream_new(loop, 0, &protocols[i], &reader, &ret_writers[i]), 0);
+        assert_ptr_equal(tram_stream_writer_reader(ret_writers[i]), reader);
+    }
+    assert_int_equal(tram_loop_create_pair(loop, protocols[0], protocols[1], NULL, NULL), 0);
+}
+
+static int await_bridge(void *arg) {
+    tram_stream_writer *left[2], *right[2];
+    tram_future *future;
+    char bytes[5];
+    (void)arg;
+    pair_of_streams(left);
+    pair_of_streams(right);
+    assert_int_equal(tram_yield(), 0);
+    assert_int_equal(tram_yield(), 0); /* their connections are made */
+    tram_transport *between[] = {tram_stream_writer_transport(left[1]), tram_stream_writer_transport(right[0])};
+    assert_int_equal(tram_bridge(between[0], between[1], NULL, &future), 0);
+    tram_stream_writer_write(left[0], "there", 5);
+    assert_int_equal(tram_stream_reader_readexactly(tram_stream_writer_reader(right[1]), bytes, 5, NULL), 0);
+    assert_memory_equal(bytes, "there", 5);
+    tram_stream_writer_close(left[0]);
+    tram_stream_writer_close(right[1]);
+    void *value = NULL;
+    assert_int_equal(tram_await(future, &value), 0);
+    const tram_bridge_result *result = value;
+    assert_int_equal(result->outcome, TRAM_BRIDGE_EOF);
+    assert_int_equal(result->bytes[0], 5);
+    tram_future_release(future);
+    for (int i = 0; i < 2; i++) {
+        tram_stream_writer_release(left[i]);
+        tram_stream_writer_release(right[i]);
+    }
+    return 0;
+}
+
+static void test_A_3_a_task_awaits_a_bridge(void **state) {
+    (void)state;
+    assert_int_equal(tram_run(await_bridge, NULL, NULL), 0);
+}
+
 /* ---- SIGINT, in a child ---- */
 
 static int interrupt_oneself(void *arg) {
@@ -226,6 +350,9 @@ int main(void) {
         cmocka_unit_test(test_A_36_what_fails_while_it_is_cancelled_is_reported),
         cmocka_unit_test(test_A_36_run_within_a_loop_or_a_stopped_one_is_no_run),
         cmocka_unit_test(test_A_36_a_task_awaits_the_executor_and_run_ends_it),
+        cmocka_unit_test(test_A_3_a_task_awaits_what_sockets_do),
+        cmocka_unit_test(test_A_30_a_task_waits_for_a_signal_by_an_event),
+        cmocka_unit_test(test_A_3_a_task_awaits_a_bridge),
         cmocka_unit_test(test_A_37_an_interrupt_cancels_main_and_a_second_one_ends_the_process),
         cmocka_unit_test(test_A_38_a_runtime_runs_a_main_task_and_ends_with_it),
         cmocka_unit_test(test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told),

@@ -234,6 +234,13 @@ static void test_S_7_a_config_without_options_trusts_whom_the_system_does(void *
 }
 
 /* Even one that would be none. */
+static void test_C_19_early_data_would_go_before_tls(void **state) {
+    struct world *world = *state;
+    const tram_connection_options options = {.tls = clients, .early_data = "plain", .early_size = 5};
+    assert_wrong(tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", "1", &options, NULL),
+                 "early_data");
+}
+
 static void test_S_8_a_servers_side_has_no_server_hostname(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
@@ -805,6 +812,7 @@ int main(void) {
         IN_WORLD(test_S_6_S_30_close_and_abort_end_a_start_tls),
         IN_WORLD(test_S_7_a_config_without_options_trusts_whom_the_system_does),
         IN_WORLD(test_S_8_a_servers_side_has_no_server_hostname),
+        IN_WORLD(test_C_19_early_data_would_go_before_tls),
         IN_WORLD(test_S_9_alpn_is_among_the_extra_info_or_refused),
         IN_WORLD(test_handshakes_that_begin_together_leave_room_between_them),
         IN_WORLD(test_S_11_S_22_the_write_buffer_is_counted_as_it_goes_out),

@@ -301,16 +301,25 @@ class Coverage:
         the line is no code.
         """
         tables = [(target, self.blocks(target, mutation.path)) for target in targets]
+        if mutation.operator == "drop-jump":
+            # A jump is often no block of its own, and what comes before it in memory may be another branch.
+            places = [(target, passed) for target, blocks in tables
+                      for line in range(mutation.line - 3, mutation.line + 1) for passed in blocks.get(line, ())]
+            if places:
+                return self.who(places)
         for line in range(mutation.line, max(mutation.line - 4, 0), -1):  # a statement may have several lines
             places = [(target, passed) for target, blocks in tables for passed in blocks.get(line, ())]
             if places:
-                found, objects = {}, set()
-                for test in self.functions:
-                    names = self.running(test, places, objects)
-                    if names:
-                        found[test] = sorted(names, key=self.seconds[test].get)
-                return found, objects
+                return self.who(places)
         return None, set(targets)
+
+    def who(self, places):
+        found, objects = {}, set()
+        for test in self.functions:
+            names = self.running(test, places, objects)
+            if names:
+                found[test] = sorted(names, key=self.seconds[test].get)
+        return found, objects
 
     def running(self, test, places, objects):
         there = self.places[test]

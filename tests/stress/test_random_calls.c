@@ -620,12 +620,23 @@ static void keep_creation(int status, tram_future **ret_creation) {
         tram_future_cancel(creation);
 }
 
+static bool trusts_some(const tram_socket_address *peer) {
+    (void)peer;
+    return one_in(2);
+}
+
+/* Clients tell a header where they like (make_connection()). */
 static void make_server(void) {
     tram_server_limits limits = {.max_connections = 5, .idle_timeout_ns = 3000000, .write_hard_limit = 100000};
     tram_server_options options = {
         .limits = one_in(2) ? &limits : NULL, .defer_serving = one_in(4), .tls = one_in(3) ? servers : NULL};
     if (options.tls && one_in(3))
         options.tls_handshake_timeout_ns = options.tls_shutdown_timeout_ns = 1 + below(3000000);
+    options.proxy_protocol = one_in(3);
+    if (options.proxy_protocol && one_in(2)) {
+        options.proxy_timeout_ns = 1 + below(3000000);
+        options.proxy_trusts = trusts_some;
+    }
     tram_future *creation;
     if (g.creation_count == MOST_CREATIONS)
         return;
@@ -657,6 +668,9 @@ static void make_connection(void) {
         options.server_hostname = one_in(8) ? "elsewhere" : "localhost";
         options.tls_shutdown_timeout_ns = one_in(2) ? 1 + below(3000000) : 0;
     }
+    tram_proxy_header header = {.version = 1 + (int)below(2), .source = &address, .destination = &address};
+    if (one_in(3))
+        options.proxy_header = &header;
     if (!server || tram_server_sockname(server, 0, &address) || address.address.ss_family != AF_INET)
         return;
     tram_socket_address_text(&address, text, sizeof text);
@@ -1060,7 +1074,6 @@ static void call_detach(void) {
 }
 
 /* Two transports of which we hear no more: they stay on the list because they are held. */
-/* A known fault: a bridge may write to an end that was freed. Only the long run looks for it until it is mended. */
 static void call_bridge(void) {
     struct link *a = some_link(), *b = some_link();
     if (!a || a == b || !a->protocol || !b->protocol || a->protocol->life != LIFE_MADE ||

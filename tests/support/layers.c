@@ -13,6 +13,16 @@ static struct codec *codec_of(const struct layer *layer) {
     return (struct codec *)(uintptr_t)layer;
 }
 
+static void kept_add(struct kept *kept, const void *data, size_t size) {
+    if (kept->size + size > kept->capacity) {
+        kept->capacity = 2 * (kept->size + size);
+        kept->bytes = realloc(kept->bytes, kept->capacity);
+        assert_non_null(kept->bytes);
+    }
+    memcpy(kept->bytes + kept->size, data, size);
+    kept->size += size;
+}
+
 /* ---- Writing ---- */
 
 static void write_frame(struct codec *codec, enum frame type, const char *data, size_t size, bool more) {
@@ -33,11 +43,8 @@ static void write_data(struct codec *codec, const char *data, size_t size) {
 }
 
 static void keep(struct codec *codec, const char *data, size_t size) {
-    codec->kept = realloc(codec->kept, codec->kept_size + size);
-    assert_non_null(codec->kept);
-    memcpy(codec->kept + codec->kept_size, data, size);
-    codec->kept_size += size;
-    tram__layer_keep(&codec->layer, codec->kept_size);
+    kept_add(&codec->kept, data, size);
+    tram__layer_keep(&codec->layer, codec->kept.size);
 }
 
 static void codec_write(struct layer *layer, const struct iovec *pieces, size_t count) {
@@ -57,15 +64,13 @@ static void codec_write(struct layer *layer, const struct iovec *pieces, size_t 
 
 /* The answer has come. */
 static void let_go(struct codec *codec) {
-    char *kept = codec->kept;
-    size_t size = codec->kept_size;
+    struct kept kept = codec->kept;
     codec->waits_for_answer = false;
     codec->since_question = 0;
-    codec->kept = NULL;
-    codec->kept_size = 0;
-    write_data(codec, kept, size);
+    codec->kept = (struct kept){0};
+    write_data(codec, kept.bytes, kept.size);
     tram__layer_keep(&codec->layer, 0);
-    free(kept);
+    free(kept.bytes);
 }
 
 /* ---- Reading ---- */
@@ -174,7 +179,7 @@ static void say(struct codec *codec, enum frame frame) {
     if (codec->said_goodbye)
         return;
     codec->said_goodbye = true;
-    if (codec->kept_size) /* the peer will not answer any more, or its answer will not be read */
+    if (codec->kept.size) /* the peer will not answer any more, or its answer will not be read */
         let_go(codec);
     write_frame(codec, frame, NULL, 0, false);
 }
@@ -221,7 +226,7 @@ static void codec_free(struct layer *layer) {
     struct codec *codec = codec_of(layer);
     if (codec->live)
         --*codec->live;
-    free(codec->kept);
+    free(codec->kept.bytes);
     free(codec);
 }
 
@@ -252,10 +257,9 @@ struct passage {
     tram_protocol outer; /* of the transport below */
     struct channel *channel;
     tram_transport *inner; /* NULL: it ended */
-    char *kept;            /* came while the inner one did not read */
-    size_t kept_size;
-    size_t unsent; /* bytes that wait below */
-    bool eof;      /* the stream below has ended, which the inner one was not told */
+    struct kept kept;      /* came while the inner one did not read */
+    size_t unsent;         /* bytes that wait below */
+    bool eof;              /* the stream below has ended, which the inner one was not told */
     bool aborts;
     unsigned holds; /* the two */
 };
@@ -264,16 +268,17 @@ static void passage_release(struct passage *passage) {
     if (--passage->holds)
         return;
     passage->channel->below--;
-    free(passage->kept);
+    free(passage->kept.bytes);
     free(passage);
 }
 
 /* What there is, to the inner one, as long as it reads. */
 static void pass_up(struct passage *passage) {
-    while (passage->inner && passage->kept_size) {
-        size_t taken = tram_custom_received(passage->inner, passage->kept, passage->kept_size);
-        passage->kept_size -= taken;
-        memmove(passage->kept, passage->kept + taken, passage->kept_size);
+    struct kept *kept = &passage->kept;
+    while (passage->inner && kept->size) {
+        size_t taken = tram_custom_received(passage->inner, kept->bytes, kept->size);
+        kept->size -= taken;
+        memmove(kept->bytes, kept->bytes + taken, kept->size);
         if (!taken)
             return;
     }
@@ -283,13 +288,10 @@ static void pass_up(struct passage *passage) {
 
 static int outer_received(tram_protocol *protocol, const void *data, size_t size) {
     struct passage *passage = (struct passage *)protocol;
-    size_t taken = passage->inner && !passage->kept_size ? tram_custom_received(passage->inner, data, size) : 0;
+    size_t taken = passage->inner && !passage->kept.size ? tram_custom_received(passage->inner, data, size) : 0;
     if (taken == size || !passage->inner)
         return 0;
-    passage->kept = realloc(passage->kept, passage->kept_size + size - taken);
-    assert_non_null(passage->kept);
-    memcpy(passage->kept + passage->kept_size, (const char *)data + taken, size - taken);
-    passage->kept_size += size - taken;
+    kept_add(&passage->kept, (const char *)data + taken, size - taken);
     return 0;
 }
 
@@ -359,7 +361,7 @@ static int deliver_kept(tram_loop *loop, void *arg) {
 
 static int inner_resume(tram_transport *transport, void *state) {
     struct passage *passage = state;
-    if (passage->kept_size || passage->eof) {
+    if (passage->kept.size || passage->eof) {
         passage->holds++;
         assert_int_equal(tram_loop_call_soon(tram_transport_get_loop(transport), deliver_kept, passage, NULL, NULL), 0);
     }

@@ -14,15 +14,21 @@
 
 #define CODEC_ASKS_AFTER 20000 /* bytes of the user's */
 
+/* Bytes in memory that grows by doubling: a sanitizer's realloc always copies. */
+struct kept {
+    char *bytes;
+    size_t size;
+    size_t capacity;
+};
+
 struct codec {
     struct layer layer;
     struct world *world;
     char in[3000]; /* what was read from below */
     size_t in_start;
     size_t in_end;
-    size_t payload; /* of the data frame whose header was read: still to deliver */
-    char *kept;     /* waits for the answer */
-    size_t kept_size;
+    size_t payload;   /* of the data frame whose header was read: still to deliver */
+    struct kept kept; /* waits for the answer */
     size_t since_question;
     unsigned hellos_sent;
     unsigned hellos_seen;

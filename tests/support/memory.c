@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "support/codes.h"
+
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 
@@ -24,5 +26,6 @@ void *__wrap_malloc(size_t size) {
     if (first == 0 || calls < first || calls > last)
         return __real_malloc(size);
     failed++;
+    calls_lack_memory();
     return NULL;
 }

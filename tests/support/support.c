@@ -15,6 +15,8 @@
 
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
+#include "support/codes.h"
+#include "transports/base/state.h"
 #include "transports/stream/stream.h"
 
 #define PATIENCE_NS 20000000000ull
@@ -29,8 +31,10 @@ static bool memory_is_out(struct world *world) {
         size_t next = left ? left - 1 : world->fail_once ? SIZE_MAX : 0;
         if (!__atomic_compare_exchange_n(&world->fail_after, &left, next, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             continue;
-        if (left == 0)
+        if (left == 0) {
             __atomic_add_fetch(&world->failures, 1, __ATOMIC_RELAXED);
+            calls_lack_memory();
+        }
         return left == 0;
     }
     return false;
@@ -77,6 +81,7 @@ static void collect_log(void *arg, tram_log_level level, const char *line) {
 static int collect_exception(tram_loop *loop, const tram_exception *exception, void *arg) {
     struct world *world = arg;
     (void)loop;
+    checked_error(exception->error, exception->message);
     world->exceptions++;
     world->exception_code = exception->error ? exception->error->code : 0;
     world->exception_user = exception->error ? exception->error->user : NULL;
@@ -157,6 +162,7 @@ static int setup(void **state, bool debug) {
     };
     the_world = world;
     *state = world;
+    calls_begin();
     world_reopen(world);
     return 0;
 }
@@ -436,6 +442,7 @@ static int recorder_eof(tram_protocol *protocol) {
 static int recorder_lost(tram_protocol *protocol, const tram_error *error) {
     struct recorder *recorder = of(protocol);
     assert_false(recorder->lost);
+    checked_error(error, "connection_lost");
     recorder->lost = true;
     recorder->lost_code = error ? error->code : 0;
     recorder->lost_user = error ? error->user : NULL;
@@ -776,7 +783,8 @@ void await_events(int fd, short events) {
 int transport_try_new(struct world *world, int fd, tram_protocol *protocol, tram_future *creator,
                       tram_transport **ret_transport) {
     struct stream_options options = {.creator = creator};
-    return tram__stream_new(world->loop, fd, protocol, &options, ret_transport);
+    int status = transport_state_open(world->loop);
+    return status ? status : tram__stream_new(world->loop, fd, protocol, &options, ret_transport);
 }
 
 tram_transport *transport_new(struct world *world, int fd, struct recorder *recorder) {

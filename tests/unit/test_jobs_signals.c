@@ -143,6 +143,40 @@ static void test_L_24_a_burst_may_merge(void **state) {
     assert_trace(world, "usr1");
 }
 
+static unsigned posts_run, posts_before_handler;
+
+static int raise_at_the_first(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    if (posts_run++ == 0)
+        raise(SIGUSR1);
+    return 0;
+}
+
+static int note_posts(tram_loop *loop, void *arg) {
+    posts_before_handler = posts_run;
+    return trace_callback(loop, arg);
+}
+
+static void *post_200(void *arg) {
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(arg, raise_at_the_first, NULL, NULL), 0);
+    return NULL;
+}
+
+/* Control does not wait behind data: of what is posted a portion runs before the handler's turn comes. */
+static void test_L_23_a_signal_does_not_wait_behind_all_posts(void **state) {
+    struct world *world = *state;
+    pthread_t thread;
+    posts_run = posts_before_handler = 0;
+    assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGUSR1, note_posts, (void *)(uintptr_t) "usr1"), 0);
+    assert_int_equal(pthread_create(&thread, NULL, post_200, world->loop), 0);
+    pthread_join(thread, NULL);
+    run_until_traced(world, "usr1");
+    assert_in_range(posts_before_handler, 1, 64);
+    run_to_rest(world);
+    assert_int_equal(posts_run, 200);
+}
+
 static void test_L_25_the_last_registration_wins_over_all_loops(void **state) {
     struct world *world = *state;
     tram_loop *other;
@@ -337,6 +371,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_L_23_a_handler_runs_from_the_loop_only),
         TEST(test_L_12_a_signal_wakes_a_sleeping_loop),
+        TEST(test_L_23_a_signal_does_not_wait_behind_all_posts),
         TEST(test_L_23_setting_again_replaces_even_what_is_queued),
         TEST(test_L_23_removing_restores_the_default_action),
         TEST(test_L_23_a_handler_may_remove_itself),

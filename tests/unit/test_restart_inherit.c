@@ -29,7 +29,8 @@ static const char name[] = "\0tram-unit-inherit";
 static const size_t name_size = sizeof name - 1;
 
 static void say(struct fake *fake, enum inherit_kind kind, int value, const int *fds, size_t count) {
-    tram__inherit_send(&tram__sys, fake->link, kind, value, "name", fds, count);
+    while (tram__inherit_send(&tram__sys, fake->link, kind, value, "name", fds, count) == -EINTR) {
+    }
 }
 
 static void say_raw(struct fake *fake, const void *data, size_t size, const int *fds, size_t count) {
@@ -60,7 +61,10 @@ static struct inherit_message message_of(enum inherit_kind kind, int value) {
     int ends[2];
     struct inherit_message message;
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
-    assert_int_equal(tram__inherit_send(&tram__sys, ends[0], kind, value, "name", NULL, 0), 0);
+    int status;
+    while ((status = tram__inherit_send(&tram__sys, ends[0], kind, value, "name", NULL, 0)) == -EINTR) {
+    }
+    assert_int_equal(status, 0);
     assert_int_equal(recv(ends[1], &message, sizeof message, 0), sizeof message);
     close(ends[0]), close(ends[1]);
     return message;
@@ -77,6 +81,7 @@ static void *fake_run(void *arg) {
 static void fake_begin(struct fake *fake, void (*play)(struct fake *fake)) {
     tram_socket_address address;
     uint16_t port;
+    calls_begin();
     *fake = (struct fake){.play = play};
     fake->listener = tcp_listener(5, &port);
     fake->no_listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

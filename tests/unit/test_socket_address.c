@@ -7,11 +7,13 @@
 #include <cmocka.h>
 
 #include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
+#include "core/base/memory.h"
 #include "transports/socket/address.h"
 
 /* A Unix address with so many bytes of name, as the kernel might give it. */
@@ -203,6 +205,24 @@ static void test_what_is_no_network(void **state) {
     assert_int_equal(network.bits, 77);
 }
 
+/* Of a resolver that knows more than the internet. */
+static void test_an_answer_of_another_family_is_left_out(void **state) {
+    (void)state;
+    struct sockaddr_in inet = {.sin_family = AF_INET, .sin_port = htons(7)};
+    struct sockaddr_un local = {.sun_family = AF_UNIX, .sun_path = "x"};
+    struct addrinfo last = {.ai_family = AF_INET, .ai_addr = (struct sockaddr *)&inet, .ai_addrlen = sizeof inet};
+    struct addrinfo other = {
+        .ai_family = AF_UNIX, .ai_addr = (struct sockaddr *)&local, .ai_addrlen = sizeof local, .ai_next = &last};
+    struct addrinfo first = last;
+    first.ai_next = &other;
+    struct address_list list = {.allocator = &tram__memory_default};
+    assert_int_equal(tram__addresses_add_answer(&list, &first), 0);
+    assert_int_equal(list.count, 2);
+    for (size_t i = 0; i < list.count; i++)
+        assert_int_equal(list.items[i].address.address.ss_family, AF_INET);
+    tram__addresses_free(&list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_of_a_path_with_and_without_a_NUL),
@@ -213,6 +233,7 @@ int main(void) {
         cmocka_unit_test(test_all_interfaces_are_no_place),
         cmocka_unit_test(test_a_network_contains_its_addresses),
         cmocka_unit_test(test_what_is_no_network),
+        cmocka_unit_test(test_an_answer_of_another_family_is_left_out),
     };
     return cmocka_run_group_tests_name("addresses", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 /* Fault plans by themselves: what is counted, what fails when, what a loop makes of it. */
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 
 static int setup(void **state) {
     tram_faults *faults = NULL;
+    calls_uninterrupted();
     assert_int_equal(tram_faults_new(NULL, &faults), 0);
     *state = faults;
     return 0;
@@ -82,11 +84,11 @@ static void test_short_calls_move_what_they_may(void **state) {
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_SENDMSG, 1, 1, 4), 0);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_WRITEV, 1, 1, 1), 0);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_SEND, 1, 1, 100), 0);
-    assert_int_equal(sys->sendmsg(fds[0], &message, 0), 4);
-    assert_int_equal(sys->sendmsg(fds[0], &message, 0), 6);
+    assert_int_equal(sys->sendmsg(fds[0], &message, MSG_NOSIGNAL), 4);
+    assert_int_equal(sys->sendmsg(fds[0], &message, MSG_NOSIGNAL), 6);
     assert_int_equal(sys->writev(fds[0], pieces, 3), 1);
     assert_int_equal(tram_faults_injected(faults), 2);
-    assert_int_equal(sys->send(fds[0], "xyz", 3, 0), 3); /* it asked for less: untouched */
+    assert_int_equal(sys->send(fds[0], "xyz", 3, MSG_NOSIGNAL), 3); /* it asked for less: untouched */
     assert_int_equal(tram_faults_injected(faults), 2);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_RECV, 2, 1, 5), 0);
     assert_int_equal(sys->recv(fds[1], bytes, 2, 0), 2);
@@ -111,9 +113,9 @@ static void test_what_has_no_pieces_moves_nothing(void **state) {
     struct msghdr none = {0};
     int fds[2], pipes[2];
     unix_pair(fds);
-    assert_int_equal(pipe(pipes), 0);
-    assert_int_equal(sys->sendmsg(fds[0], &none, 0), 0);
-    assert_int_equal(sys->send(fds[0], "a", 1, 0), 1);
+    assert_int_equal(pipe2(pipes, O_NONBLOCK | O_CLOEXEC), 0);
+    assert_int_equal(sys->sendmsg(fds[0], &none, MSG_NOSIGNAL), 0);
+    assert_int_equal(sys->send(fds[0], "a", 1, MSG_NOSIGNAL), 1);
     assert_int_equal(sys->recvmsg(fds[1], &none, 0), 0);
     assert_int_equal(sys->writev(pipes[1], NULL, 0), 0);
     assert_int_equal(sys->pwritev2(pipes[1], NULL, 0, -1, 0), 0);

@@ -18,7 +18,11 @@ void *tram_transport_user(const tram_transport *transport) {
     return transport->more ? transport->more->user : NULL;
 }
 
-static int copy_address(tram_transport *transport, const char *name, tram_socket_address *ret_address) {
+static int copy_address(tram_transport *transport, const char *name, const char *function,
+                        tram_socket_address *ret_address) {
+    int status = enter(transport, function);
+    if (status)
+        return status;
     const tram_socket_address *address = tram_transport_get_extra_info(transport, name, NULL);
     if (!address)
         return -ENOTSUP;
@@ -27,11 +31,11 @@ static int copy_address(tram_transport *transport, const char *name, tram_socket
 }
 
 int tram_transport_peername(tram_transport *transport, tram_socket_address *ret_address) {
-    return copy_address(transport, "peername", ret_address);
+    return copy_address(transport, "peername", __func__, ret_address);
 }
 
 int tram_transport_sockname(tram_transport *transport, tram_socket_address *ret_address) {
-    return copy_address(transport, "sockname", ret_address);
+    return copy_address(transport, "sockname", __func__, ret_address);
 }
 
 tram_sendfile_mode tram_transport_sendfile_mode(const tram_transport *transport) {

@@ -1,6 +1,6 @@
 /* How a transport begins and ends, the same for every kind. What it does in between: writing.c, transport.c. */
+#include "transports/base/lifecycle.h"
 #include "transports/base/entering.h"
-#include "transports/base/life.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
 #include "transports/base/transport.h"
@@ -117,7 +117,7 @@ __attribute__((noinline)) static void lose_with_error(tram_transport *transport)
 static void call_lost(tram_transport *transport) {
     if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     if (unlikely(loop_of(transport)->debug))
         tram__log(loop_of(transport), TRAM_LOG_DEBUG, "connection %p lost: %s", (void *)transport,
                   transport->end.code ? tram_error_text(transport->end.code) : "clean end");
@@ -141,7 +141,7 @@ static void ended_run(tram_loop *loop, struct ready *ready) {
 
 /* From here on the end is certain: nothing is read or sent any more. */
 static void stop_io(tram_transport *transport) {
-    life_move(transport, MOVE_END);
+    transport_move(transport, MOVE_END);
     if (unlikely(transport->flags & T_WRITE_FAILED))
         list_remove(&transport->on.ready.link); /* it was heard out meanwhile, and its end counted (W-6) */
     else
@@ -166,7 +166,7 @@ static tram_protocol *undo(tram_transport *transport) {
         stop_io(transport);
     if (transport->flags & T_LAYERED)
         transport_stack(transport)->calls->lost(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     transport_kind_of(transport)->drop_queue(transport);
     fail_creator(transport);
     return finish(transport);
@@ -198,7 +198,7 @@ static void queue_lost(tram_transport *transport) {
 void tram__transport_detach_io(tram_transport *transport) {
     tram_protocol *protocol = transport->protocol;
     stop_io(transport);
-    life_move(transport, MOVE_LOSE);
+    transport_move(transport, MOVE_LOSE);
     tram__io_remove(&transport->io);
     transport->io.fd = -1;
     fail_creator(transport);
@@ -352,14 +352,14 @@ __attribute__((noinline)) static void notify_creator(tram_transport *transport) 
         return;
     if (creator->state == FUTURE_PENDING) {
         transport->holds++;
-        creator->let_go = value_let_go;
+        tram__future_holds_value(creator, value_let_go);
         tram__future_finish(creator, transport);
     }
     tram_future_release(creator);
 }
 
 ALWAYS_INLINE static void made(tram_transport *transport) {
-    life_move(transport, MOVE_MADE);
+    transport_move(transport, MOVE_MADE);
     uint32_t ended_before = transport->flags & (T_LOST_PENDING | T_ASKED);
     tram__protocol_connection_made(transport);
     start(transport);
@@ -401,7 +401,7 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
 
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
     _Static_assert(sizeof(tram_transport) <= 176 || sizeof(void *) != 8, "an idle connection is to fit 224 bytes");
-    tram_transport *transport = transport_state_open(loop) ? NULL : pool_get(&transport_state(loop)->pool);
+    tram_transport *transport = pool_get(&transport_state(loop)->pool);
     if (unlikely(!transport))
         return -ENOMEM;
     zero(transport, sizeof transport->io, offsetof(tram_transport, limits));

@@ -4,7 +4,7 @@
 #include <linux/sock_diag.h>
 
 #include "transports/base/entering.h"
-#include "transports/base/life.h"
+#include "transports/base/lifecycle.h"
 #include "transports/base/receiver.h"
 
 static void expired(tram_loop *loop, struct deadline *deadline) {
@@ -51,7 +51,7 @@ bool tram__transport_linger(tram_transport *transport) {
         return false;
     if (transport_kind_of(transport)->end_writing(transport))
         return false; /* nobody is connected any more */
-    life_move(transport, MOVE_LINGER);
+    transport_move(transport, MOVE_LINGER);
     transport->flags |= T_WRITING_ENDED;
     list_remove(&transport->more->ready.link); /* layers have nothing to do any more */
     tram__transport_choose_receiver(transport);

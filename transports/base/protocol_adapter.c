@@ -14,7 +14,9 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
         return status;
     tram_protocol *protocol = NULL;
     uint64_t start = slow_begin(loop);
+    loop->in_factories++; /* a call outside of the loop may call it, and goes on with the loop */
     status = factory(loop, arg, &protocol);
+    loop->in_factories--;
     slow_end(loop, start, FUNCTION(factory), "protocol factory");
     if (status < 0)
         return status;

@@ -99,8 +99,8 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
 void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer);
 
 /*
- * A transport of the loop's pool with its io added; tram__transport_begin() comes next. -ENOMEM; TRAM_ESTATE: the
- * descriptor belongs to a transport.
+ * A transport of the loop's pool with its io added; tram__transport_begin() comes next. The loop has its state: a
+ * protocol was made, or transport_state_open() was called. -ENOMEM; TRAM_ESTATE: the descriptor belongs to a transport.
  */
 int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
 

@@ -120,7 +120,7 @@ struct write_limits {
 /* Those that a transport begins with (W-13). */
 extern const struct write_limits tram__write_limits;
 
-/* Addresses that the kernel was asked for, or a layer knows; of size 0: not yet. */
+/* Addresses that the kernel was asked for, or a layer knows, which come before it; of size 0: not yet. */
 struct transport_addresses {
     tram_socket_address sock;
     tram_socket_address peer;
@@ -192,8 +192,8 @@ struct tram_transport {
     uint16_t dropped_writes; /* told in one line at the end */
     uint16_t corked;
     struct write_queue queue;
-    uint32_t holds;                    /* one of the open connection, and the user's */
-    struct sockaddr_in6 peer;          /* or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
+    uint32_t holds;           /* one of the open connection, and the user's */
+    struct sockaddr_in6 peer; /* who connected: or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
     const struct write_limits *limits; /* its server's, its own in `more`, or tram__write_limits */
     union {
         struct ready ready;              /* connection_made, later connection_lost */

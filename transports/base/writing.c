@@ -7,7 +7,7 @@
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
-#include "transports/base/life.h"
+#include "transports/base/lifecycle.h"
 #include "transports/base/linger.h"
 #include "transports/base/stack.h"
 #include "transports/base/state.h"
@@ -523,7 +523,7 @@ int tram__transport_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     transport_flush_writer(transport);
-    life_move(transport, MOVE_CLOSE);
+    transport_move(transport, MOVE_CLOSE);
     tram__io_receive_stop(&transport->io);
     tram__transport_end_corking(transport);
     if (!transport_sends_file(transport))

@@ -3,19 +3,23 @@
  *
  * The operation is its own future and goes one way: look the names up, try the addresses (in turn, or as a staggered
  * race), make protocol and transport. Every attempt that fails leaves a record; what the caller gets when all did is
- * decided at the end (C-9, C-10). Whatever ends the operation goes through cancel_pending().
+ * decided at the end (C-9, C-10). A try that failed may be followed by another, in fail_try(). What is under way ends
+ * with a move of its life: leave().
  */
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/invalid.h"
+#include "core/base/life.h"
 #include "core/jobs/future.h"
+#include "core/loop/report.h"
 #include "transports/base/handover.h"
 #include "transports/base/held.h"
 #include "transports/connect/connector.h"
+#include "transports/connect/failures.h"
+#include "transports/connect/retry.h"
 #include "transports/proxy/header_layer.h"
 #include "transports/socket/lookup.h"
 #include "transports/socket/socket.h"
@@ -25,19 +29,33 @@
 
 struct connector;
 
+enum connector_life {
+    CONNECTOR_NONE,
+    CONNECTOR_TRYING, /* names are looked up, attempts are under way, or the next one or the next try is due */
+    CONNECTOR_MAKING, /* there is a connected socket: protocol and transport are made */
+    CONNECTOR_MADE,   /* the transport has the future: it is done after connection_made, or never was */
+    CONNECTOR_OVER,   /* it failed or was cancelled, and nothing of it is under way */
+};
+
+enum connector_move {
+    CONNECTOR_MAKE,   /* a socket has connected, or was given */
+    CONNECTOR_ATTACH, /* the transport is made */
+    CONNECTOR_END,    /* a failure, a cancel, the deadline, or the end of the loop */
+};
+
 /* One socket on its way to one address. */
 struct attempt {
     struct io io;
     struct deferred_free deferred;
     struct connector *connector;
+    size_t sent_early; /* of what is sent first, with the packet that connects */
 };
 
-/* What one attempt complained about: it may be more than one thing, where several local addresses were tried. */
-struct failure {
-    struct failure *next;
-    size_t attempt;
-    tram_error error;
-    char text[TRAM_ERROR_TEXT];
+/* Those of one try, one per remote address. */
+struct attempts {
+    struct deferred_free deferred;
+    size_t count;
+    struct attempt items[];
 };
 
 struct connector {
@@ -46,7 +64,12 @@ struct connector {
     tram_protocol_factory factory;
     void *arg;
     tram_discard discard; /* of `arg`, once the factory will not be called */
+    uint8_t life;         /* enum connector_life */
 
+    struct lookup_query remote_query;
+    struct lookup_query local_query;
+    char *names; /* of both; NULL: the caller's, there for one call, or the address was given */
+    size_t names_size;
     struct lookup remote;
     struct lookup local;
     unsigned lookups; /* not answered yet */
@@ -57,24 +80,25 @@ struct connector {
     bool keep_alive;
     bool transparent;
     tram_tcp_options tcp;
-    bool not_ours;      /* the socket is not closed whatever happens */
-    bool out_of_memory; /* a failure could not be kept */
+    bool fast_open;
+    bool not_ours; /* the socket is not closed whatever happens */
     int interleave;
     uint64_t stagger_ns;
     struct deadline stagger; /* of the next attempt in a race */
     struct deadline timeout;
+    struct retry retry;
+    struct deadline again; /* of the next try */
 
-    struct attempt *attempts; /* one per remote address */
-    size_t attempt_count;
+    struct attempts *attempts; /* of this try; NULL: not yet */
     size_t started;
     size_t active;
-    struct failure *failures; /* in order of attempt */
+    struct failures failures; /* of this try, or the last one */
 
     struct tls_use tls;
     struct held *held;         /* for the transport; NULL: none */
     tram_detached *detached;   /* what there is besides, until the transport is made; NULL: nothing */
-    struct held *introduction; /* a header of the PROXY protocol, sent before all else; NULL: none */
-    tram_transport *transport; /* once it is made, until the future is done */
+    struct held *first;        /* sent before all else: a header of the PROXY protocol, early data; NULL: nothing */
+    tram_transport *transport; /* once it is made */
 };
 
 static void connector_cancel(tram_future *future);
@@ -98,6 +122,27 @@ static tram_loop *loop_of(const struct connector *connector) {
     return connector->future.loop;
 }
 
+/* ---- Its life ---- */
+
+static const struct life_state states[] = {
+    [CONNECTOR_TRYING] = {"trying", {[CONNECTOR_MAKE] = CONNECTOR_MAKING, [CONNECTOR_END] = CONNECTOR_OVER}},
+    [CONNECTOR_MAKING] = {"making", {[CONNECTOR_ATTACH] = CONNECTOR_MADE, [CONNECTOR_END] = CONNECTOR_OVER}},
+    [CONNECTOR_MADE] = {"made"},
+    [CONNECTOR_OVER] = {"over"},
+};
+
+static void validate(const void *object) {
+    const struct connector *connector = object;
+    TRAM_ASSERT(connector->life == CONNECTOR_TRYING || !connector->active);
+    TRAM_ASSERT(!connector->transport == (connector->life != CONNECTOR_MADE));
+}
+
+static const struct life_table life = {.name = "connector", .states = states, .validate = validate};
+
+static void move(struct connector *connector, enum connector_move move) {
+    tram__life_move(&life, &connector->life, move, connector);
+}
+
 /* ---- Ending ---- */
 
 /* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
@@ -117,21 +162,23 @@ static int attempt_leave(struct attempt *attempt) {
     return fd;
 }
 
-/* Ends whatever is under way; the future is left to be completed. */
-static void cancel_pending(struct connector *connector) {
+/* Ends whatever is under way, with a move; the future is left to be completed. */
+static void leave(struct connector *connector, enum connector_move how) {
     tram_loop *loop = loop_of(connector);
     list_remove(&connector->hook.link);
     tram__lookup_end(&connector->remote);
     tram__lookup_end(&connector->local);
     deadline_cancel(loop, &connector->stagger);
     deadline_cancel(loop, &connector->timeout);
+    deadline_cancel(loop, &connector->again);
     for (size_t i = 0; i < connector->started; i++)
-        if (io_added(&connector->attempts[i].io))
-            loop->sys->close(attempt_leave(&connector->attempts[i]));
+        if (io_added(&connector->attempts->items[i].io))
+            loop->sys->close(attempt_leave(&connector->attempts->items[i]));
+    move(connector, how);
 }
 
 static void fail(struct connector *connector, const tram_error *error) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     tram__future_fail(&connector->future, error);
     tram__future_drop(&connector->future);
 }
@@ -142,7 +189,7 @@ static void fail_code(struct connector *connector, int code, const char *operati
 }
 
 static void cancel_now(struct connector *connector) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     tram__future_finish_cancelled(&connector->future);
     tram__future_drop(&connector->future);
 }
@@ -155,14 +202,13 @@ static void connector_ending(struct close_hook *hook, enum shutdown_mode ending)
 /* Once the transport is made it is the one that holds the future; made and lost come as a pair or not at all (C-11). */
 static void connector_cancel(tram_future *future) {
     struct connector *connector = (struct connector *)future;
-    tram_transport *transport = connector->transport;
-    if (!transport) {
+    if (connector->life != CONNECTOR_MADE) {
         cancel_now(connector);
         return;
     }
     tram__future_finish_cancelled(future);
-    if (!tram__transport_withdraw(transport))
-        tram_transport_close(transport);
+    if (!tram__transport_withdraw(connector->transport))
+        tram_transport_close(connector->transport);
 }
 
 /* Once: the factory was called, or never will be. */
@@ -173,104 +219,63 @@ static void discard_arg(struct connector *connector) {
         discard(connector->arg);
 }
 
+static void attempts_free(const tram_allocator *allocator, struct attempts *attempts) {
+    if (attempts)
+        memory_put(allocator, attempts, sizeof *attempts + attempts->count * sizeof *attempts->items);
+}
+
 static void connector_destroy(tram_future *future) {
     struct connector *connector = (struct connector *)future;
     const tram_allocator *allocator = &future->loop->allocator;
-    while (connector->failures) {
-        struct failure *failure = connector->failures;
-        connector->failures = failure->next;
-        memory_put(allocator, failure, sizeof *failure);
-    }
+    tram__failures_clear(&connector->failures);
     tram__held_free(future->loop, connector->held);
-    tram__held_free(future->loop, connector->introduction);
+    tram__held_free(future->loop, connector->first);
     tram__tls_use_close(&connector->tls);
     discard_arg(connector);
-    memory_put(allocator, connector->attempts, connector->attempt_count * sizeof *connector->attempts);
+    memory_put(allocator, connector->names, connector->names_size);
+    attempts_free(allocator, connector->attempts);
 }
 
+/* What failed meanwhile tells more than the clock. */
 static void timeout_expired(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
     struct connector *connector = container_of(deadline, struct connector, timeout);
-    fail_code(connector, TRAM_ETIMEOUT, "create_connection", "no connection within the time that was given");
+    struct combined_error last;
+    char text[TRAM_ERROR_TEXT];
+    tram__failures_combine(&connector->failures, false, &last);
+    const char *detail = last.error.detail;
+    snprintf(text, sizeof text, "no connection within the time that was given%s%s", detail ? "; " : "",
+             detail ? detail : "");
+    tram__failures_combined_free(connector->failures.allocator, &last);
+    fail_code(connector, TRAM_ETIMEOUT, "create_connection", text);
 }
 
-/* ---- What went wrong ---- */
+/* ---- Trying again ---- */
 
-static void note(struct connector *connector, size_t attempt, int code, const char *operation, const char *format, ...)
-    TRAM_PRINTF(5, 6);
-
-static void note(struct connector *connector, size_t attempt, int code, const char *operation, const char *format,
-                 ...) {
-    struct failure *failure = memory_get(&loop_of(connector)->allocator, sizeof *failure);
-    if (!failure) {
-        connector->out_of_memory = true;
+/* This try has failed: another one follows in a while, or the operation ends. */
+static void fail_try(struct connector *connector, const tram_error *error) {
+    tram_loop *loop = loop_of(connector);
+    uint64_t delay_ns;
+    if (!tram__retry_next(&connector->retry, error, &delay_ns) ||
+        tram__deadline_start_after(loop, &connector->again, delay_ns)) {
+        fail(connector, error);
         return;
     }
-    va_list list;
-    va_start(list, format);
-    vsnprintf(failure->text, sizeof failure->text, format, list);
-    va_end(list);
-    failure->error = (tram_error){.code = code, .operation = operation, .detail = failure->text};
-    failure->attempt = attempt;
-    struct failure **place = &connector->failures;
-    while (*place && (*place)->attempt <= attempt)
-        place = &(*place)->next;
-    failure->next = *place;
-    *place = failure;
-}
-
-static void note_address(struct connector *connector, size_t attempt, int code, const char *operation,
-                         const tram_socket_address *address) {
-    char text[TRAM_ADDRESS_TEXT_SIZE];
-    note(connector, attempt, code, operation, "%s %s: %s", operation,
-         tram_socket_address_text(address, text, sizeof text), tram_error_text(code));
-}
-
-static bool all_the_same(const struct failure *first) {
-    for (const struct failure *failure = first->next; failure; failure = failure->next)
-        if (failure->error.code != first->error.code || strcmp(failure->text, first->text) != 0)
-            return false;
-    return true;
-}
-
-/* One error that lists the texts of all. False: out of memory. */
-static bool fail_combined(struct connector *connector, unsigned count) {
-    static const char head[] = "all attempts failed: ";
-    const tram_allocator *allocator = &loop_of(connector)->allocator;
-    size_t causes_size = count * sizeof(tram_error *), text_size = sizeof head;
-    for (struct failure *failure = connector->failures; failure; failure = failure->next)
-        text_size += strlen(failure->text) + 2;
-    char *block = memory_get(allocator, causes_size + text_size);
-    if (!block)
-        return false;
-    const tram_error **causes = (const tram_error **)(void *)block;
-    char *text = block + causes_size, *end = stpcpy(text, head);
-    for (struct failure *failure = connector->failures; failure; failure = failure->next) {
-        *causes++ = &failure->error;
-        end = stpcpy(stpcpy(end, failure->text), failure->next ? "; " : "");
-    }
-    tram_error error = {.code = TRAM_EMULTIPLE, .operation = "connect", .detail = text};
-    if (connector->all_errors) {
-        error.causes = (const tram_error *const *)(void *)block;
-        error.cause_count = count;
-    }
-    cancel_pending(connector);
-    tram__future_fail(&connector->future, &error);
-    memory_put(allocator, block, causes_size + text_size);
-    tram__future_drop(&connector->future);
-    return true;
+    if (connector->names)
+        tram__lookup_end(&connector->remote);
+    tram__lookup_end(&connector->local);
+    connector->lookups = 0;
+    /* At last, since a log function may cancel the operation. */
+    tram__log(loop, TRAM_LOG_WARNING, "connecting is tried again in %.2f s: %s", (double)delay_ns * 1e-9,
+              error->detail ? error->detail : tram_error_text(error->code));
 }
 
 static void fail_all(struct connector *connector) {
-    unsigned count = 0;
-    for (struct failure *failure = connector->failures; failure; failure = failure->next)
-        count++;
-    if (!count || connector->out_of_memory)
-        fail_code(connector, -ENOMEM, "connect", NULL);
-    else if (!connector->all_errors && all_the_same(connector->failures))
-        fail(connector, &connector->failures->error);
-    else if (!fail_combined(connector, count))
-        fail_code(connector, -ENOMEM, "connect", NULL);
+    struct combined_error error;
+    const tram_allocator *allocator = connector->failures.allocator;
+    tram__failures_combine(&connector->failures, connector->all_errors, &error);
+    fail_try(connector, &error.error);
+    tram__failures_combined_free(allocator, &error);
 }
 
 /* ---- Connected ---- */
@@ -294,15 +299,18 @@ static bool restore(struct connector *connector) {
     return !status;
 }
 
-/* For whom it speaks, before the first byte. False: undone. */
-static bool introduce(struct connector *connector) {
-    struct held *bytes = connector->introduction;
-    if (!bytes)
+/* What comes before the protocol's first byte, but for what went with the packet that connected. False: undone. */
+static bool send_first(struct connector *connector) {
+    struct held *first = connector->first;
+    if (!first)
         return true;
-    struct iovec piece = {.iov_base = bytes->bytes, .iov_len = bytes->size};
+    if (first->taken)
+        tram__transport_count_sent(connector->transport, first->taken);
+    struct iovec piece = {.iov_base = first->bytes + first->taken, .iov_len = held_left(first)};
     int status = tram__transport_carry(connector->transport, &piece, 1, false);
     if (status < 0)
-        undo(connector, &(tram_error){.code = status, .operation = "proxy_header"});
+        undo(connector,
+             &(tram_error){.code = status, .operation = connector->fast_open ? "early_data" : "proxy_header"});
     return status >= 0;
 }
 
@@ -320,13 +328,13 @@ static void secure(struct connector *connector) {
 /* Makes protocol and transport of a connected socket, which is closed if that fails (C-12, C-13). */
 static void attach(struct connector *connector, int fd, const tram_socket_address *peer) {
     tram_loop *loop = loop_of(connector);
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_MAKE);
     /* The factory may cancel the operation. */
     tram_future_hold(&connector->future);
     tram_protocol *protocol = NULL;
     int status = tram__protocol_make(loop, connector->factory, connector->arg, &protocol);
     discard_arg(connector);
-    if (connector->future.state != FUTURE_PENDING) {
+    if (connector->life == CONNECTOR_OVER) {
         if (!status)
             tram__protocol_release_soon(loop, protocol);
         close_socket(connector, fd);
@@ -348,7 +356,8 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
             close_socket(connector, fd);
             fail_code(connector, status, "create_connection", NULL);
         } else {
-            if (restore(connector) && introduce(connector) && connector->tls.config)
+            move(connector, CONNECTOR_ATTACH);
+            if (restore(connector) && send_first(connector) && connector->tls.config)
                 secure(connector);
             tram__future_drop(&connector->future); /* the transport has one of its own */
         }
@@ -373,7 +382,7 @@ static void attempt_ready(struct io *io, unsigned events) {
     struct attempt *attempt = container_of(io, struct attempt, io);
     struct connector *connector = attempt->connector;
     tram_loop *loop = loop_of(connector);
-    size_t index = (size_t)(attempt - connector->attempts);
+    size_t index = (size_t)(attempt - connector->attempts->items);
     const tram_socket_address *remote = &connector->remote.list.items[index].address;
     tram_socket_address local = {.size = sizeof local.address}, reached = *remote;
     int error = 0;
@@ -392,15 +401,17 @@ static void attempt_ready(struct io *io, unsigned events) {
     int fd = attempt_leave(attempt);
     if (!error) {
         tram_socket_address peer = *remote; /* the list ends with the operation */
+        if (connector->first)
+            connector->first->taken = attempt->sent_early;
         attach(connector, fd, &peer);
         return;
     }
     loop->sys->close(fd);
-    note_address(connector, index, -error, "connect", remote);
+    tram__failures_add_address(&connector->failures, index, -error, "connect", remote);
     /* In a race the next one has started already, unless this was the latest (C-7). */
     if (index + 1 == connector->started)
         start_attempts(connector);
-    else if (!connector->active && connector->started == connector->attempt_count)
+    else if (!connector->active && connector->started == connector->attempts->count)
         fail_all(connector);
 }
 
@@ -421,10 +432,11 @@ static bool bind_local(struct connector *connector, size_t index, int fd, int fa
             sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         if (sys->bind(fd, (const struct sockaddr *)&local->address, local->size) == 0)
             return true;
-        note_address(connector, index, -errno, "bind", local);
+        tram__failures_add_address(&connector->failures, index, -errno, "bind", local);
     }
     if (!tried)
-        note(connector, index, -EADDRNOTAVAIL, "bind", "no local address of the family of the remote one");
+        tram__failures_add(&connector->failures, index, -EADDRNOTAVAIL, "bind",
+                           "no local address of the family of the remote one");
     return false;
 }
 
@@ -440,16 +452,40 @@ static bool attempt_later(struct connector *connector) {
     return true;
 }
 
+/*
+ * With early data the kernel is asked to send it with the SYN. It does that where it has a cookie of the peer's, and
+ * asks for one where it has none; where that is not allowed (net.ipv4.tcp_fastopen), connecting is as always.
+ */
+static int connect_socket(struct connector *connector, struct attempt *attempt, int fd,
+                          const struct candidate *remote) {
+    const struct sys *sys = loop_of(connector)->sys;
+    const struct sockaddr *address = (const struct sockaddr *)&remote->address.address;
+    socklen_t size = remote->address.size;
+    struct held *first = connector->first;
+    if (connector->fast_open && (!remote->protocol || remote->protocol == IPPROTO_TCP)) {
+        ssize_t sent;
+        do
+            sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
+        while (sent < 0 && errno == EINTR);
+        if (sent < 0 && errno == EALREADY) /* the one that was interrupted had begun */
+            return -EINPROGRESS;
+        attempt->sent_early = sent > 0 ? (size_t)sent : 0;
+        if (sent >= 0 || errno != EOPNOTSUPP)
+            return sent < 0 ? -errno : 0;
+    }
+    return sys->connect(fd, address, size) < 0 ? -errno : 0;
+}
+
 /* A socket that connects, or one that will try again; false with the reason noted. */
 static bool begin_attempt(struct connector *connector, size_t index) {
     tram_loop *loop = loop_of(connector);
     const struct sys *sys = loop->sys;
     const struct candidate *candidate = &connector->remote.list.items[index];
-    struct attempt *attempt = &connector->attempts[index];
+    struct attempt *attempt = &connector->attempts->items[index];
     int family = address_family(&candidate->address);
     int fd = sys->socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, candidate->protocol);
     if (fd < 0) {
-        note_address(connector, index, -errno, "socket", &candidate->address);
+        tram__failures_add_address(&connector->failures, index, -errno, "socket", &candidate->address);
         return false;
     }
     int on = 1;
@@ -457,12 +493,12 @@ static bool begin_attempt(struct connector *connector, size_t index) {
         sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     int set = tram__tcp_set(sys, fd, &connector->tcp);
     if (set) {
-        note_address(connector, index, set, "setsockopt", &candidate->address);
+        tram__failures_add_address(&connector->failures, index, set, "setsockopt", &candidate->address);
         sys->close(fd);
         return false;
     }
     if (connector->transparent && tram__socket_set_transparent(sys, fd, family) < 0) {
-        note_address(connector, index, -errno, "IP_TRANSPARENT", &candidate->address);
+        tram__failures_add_address(&connector->failures, index, -errno, "IP_TRANSPARENT", &candidate->address);
         sys->close(fd);
         return false;
     }
@@ -470,8 +506,7 @@ static bool begin_attempt(struct connector *connector, size_t index) {
         sys->close(fd);
         return false;
     }
-    const struct sockaddr *address = (const struct sockaddr *)&candidate->address.address;
-    int status = sys->connect(fd, address, candidate->address.size) < 0 ? -errno : 0;
+    int status = connect_socket(connector, attempt, fd, candidate);
     /* Interrupted or not, the connecting goes on behind the scenes. */
     if (!status || status == -EINPROGRESS || status == -EINTR) {
         attempt->connector = connector;
@@ -487,7 +522,7 @@ static bool begin_attempt(struct connector *connector, size_t index) {
             return true;
         status = -ENOMEM;
     }
-    note_address(connector, index, status, "connect", &candidate->address);
+    tram__failures_add_address(&connector->failures, index, status, "connect", &candidate->address);
     return false;
 }
 
@@ -500,11 +535,11 @@ static void stagger_expired(tram_loop *loop, struct deadline *deadline) {
 static void start_attempts(struct connector *connector) {
     tram_loop *loop = loop_of(connector);
     deadline_cancel(loop, &connector->stagger);
-    while (connector->started < connector->attempt_count) {
+    while (connector->started < connector->attempts->count) {
         if (!begin_attempt(connector, connector->started++))
             continue;
         /* Should memory lack for the timer, the next attempt waits for this one to fail. */
-        if (connector->race && connector->started < connector->attempt_count)
+        if (connector->race && connector->started < connector->attempts->count)
             tram__deadline_start_after(loop, &connector->stagger, connector->stagger_ns);
         return;
     }
@@ -520,22 +555,26 @@ static void begin_connecting(struct connector *connector) {
         fail_code(connector, -ENOMEM, "create_connection", NULL);
         return;
     }
-    connector->attempts = tram__memory_get_zero(allocator, list->count * sizeof *connector->attempts);
+    size_t size = sizeof(struct attempts) + list->count * sizeof(struct attempt);
+    connector->attempts = tram__memory_get_zero(allocator, size);
     if (!connector->attempts) {
         fail_code(connector, -ENOMEM, "create_connection", NULL);
         return;
     }
-    connector->attempt_count = list->count;
+    connector->attempts->count = list->count;
     start_attempts(connector);
 }
 
 /* ---- Beginning ---- */
 
 static void looked_up(struct connector *connector, const tram_error *error) {
-    if (error)
-        fail(connector, error);
-    else if (--connector->lookups == 0)
+    if (error) {
+        tram__failures_add(&connector->failures, 0, error->code, error->operation, "%s",
+                           error->detail ? error->detail : tram_error_text(error->code));
+        fail_try(connector, error);
+    } else if (--connector->lookups == 0) {
         begin_connecting(connector);
+    }
 }
 
 static void remote_found(struct lookup *lookup, const tram_error *error) {
@@ -546,29 +585,66 @@ static void local_found(struct lookup *lookup, const tram_error *error) {
     looked_up(container_of(lookup, struct connector, local), error);
 }
 
+static int start_lookup(struct connector *connector, struct lookup *lookup, const struct lookup_query *query,
+                        void (*done)(struct lookup *lookup, const tram_error *error)) {
+    int status = tram__lookup_start(lookup, loop_of(connector), query, done);
+    connector->lookups += status == 0;
+    return status < 0 ? status : 0;
+}
+
 /* Asks for all names; what needs no asking is there at once. 0 or a negative code. */
-static int look_up(struct connector *connector, const char *host, const char *port,
-                   const tram_connection_options *options) {
-    tram_loop *loop = loop_of(connector);
-    struct lookup_query remote = {
+static int look_up(struct connector *connector) {
+    int status = start_lookup(connector, &connector->remote, &connector->remote_query, remote_found);
+    if (!status && connector->bind_local)
+        status = start_lookup(connector, &connector->local, &connector->local_query, local_found);
+    return status;
+}
+
+static void attempts_dispose(tram_loop *loop, struct deferred_free *deferred) {
+    attempts_free(&loop->allocator, container_of(deferred, struct attempts, deferred));
+}
+
+/* Attempts of the last try may wait for the end of this tick, and are ahead of theirs. */
+static void again_expired(tram_loop *loop, struct deadline *deadline) {
+    struct connector *connector = container_of(deadline, struct connector, again);
+    if (connector->attempts)
+        tram__loop_free_later(loop, &connector->attempts->deferred, attempts_dispose);
+    connector->attempts = NULL;
+    connector->started = 0;
+    tram__failures_clear(&connector->failures);
+    int status = connector->names ? look_up(connector) : 0;
+    if (status)
+        fail_try(connector, &(tram_error){.code = status, .operation = "getaddrinfo"});
+    else if (!connector->lookups)
+        begin_connecting(connector);
+}
+
+/* What is to be looked up, and again if need be: the caller's texts are there for this call alone. 0 or -ENOMEM. */
+static int keep_queries(struct connector *connector, const char *host, const char *port,
+                        const tram_connection_options *options) {
+    struct lookup_query query = {
         .host = host, .port = port, .family = options->family, .protocol = options->protocol, .flags = options->flags};
-    struct lookup_query local = {.host = options->local_host,
-                                 .port = options->local_port,
-                                 .family = options->family,
-                                 .protocol = options->protocol,
-                                 .flags = options->flags,
-                                 .any = true};
-    int status = tram__lookup_start(&connector->remote, loop, &remote, remote_found);
-    if (status < 0)
-        return status;
-    connector->lookups += status == 0;
+    connector->remote_query = connector->local_query = query;
+    connector->local_query.host = options->local_host;
+    connector->local_query.port = options->local_port;
+    connector->local_query.any = true;
     connector->bind_local = options->local_host || options->local_port;
-    if (!connector->bind_local)
+    if (!connector->retry.left)
         return 0;
-    status = tram__lookup_start(&connector->local, loop, &local, local_found);
-    if (status < 0)
-        return status;
-    connector->lookups += status == 0;
+    const char **texts[] = {&connector->remote_query.host, &connector->remote_query.port, &connector->local_query.host,
+                            &connector->local_query.port};
+    for (size_t i = 0; i < 4; i++)
+        connector->names_size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+    char *end = connector->names = memory_get(&loop_of(connector)->allocator, connector->names_size);
+    if (!end)
+        return -ENOMEM;
+    for (size_t i = 0; i < 4; i++) {
+        if (!*texts[i])
+            continue;
+        char *copy = end;
+        end = stpcpy(copy, *texts[i]) + 1;
+        *texts[i] = copy;
+    }
     return 0;
 }
 
@@ -578,10 +654,13 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
     int status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
     if (status)
         return status;
+    connector->life = CONNECTOR_TRYING;
     connector->factory = factory;
     connector->arg = arg;
     connector->stagger.expire = stagger_expired;
     connector->timeout.expire = timeout_expired;
+    connector->again.expire = again_expired;
+    connector->failures.allocator = &loop->allocator;
     loop_add_close_hook(loop, &connector->hook, connector_ending);
     if (ret_future)
         *ret_future = tram_future_hold(&connector->future);
@@ -591,7 +670,7 @@ static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *a
 
 /* Nobody has seen the operation yet: it never was. */
 static int abort_creation(struct connector *connector, int status, tram_future **ret_future) {
-    cancel_pending(connector);
+    leave(connector, CONNECTOR_END);
     connector->discard = NULL; /* `arg` stays the caller's */
     if (ret_future) {
         tram_future_release(*ret_future);
@@ -634,6 +713,13 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
         return "not_ours";
     if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
         return "proxy_header";
+    if (options->early_size && (!options->early_data || options->tls))
+        return "early_data";
+    if (options->sock && options->retry.limit)
+        return "retry.limit";
+    wrong = tram__retry_wrong_option(&options->retry);
+    if (wrong)
+        return wrong;
     wrong = tram__tcp_wrong_option(&options->tcp, false);
     if (wrong)
         return wrong;
@@ -642,11 +728,15 @@ static const char *wrong_option(tram_protocol_factory factory, const char *host,
 
 /* What comes before connection_made, copied. 0 or -ENOMEM. */
 static int take_wishes(struct connector *connector, const struct socket_wishes *wishes) {
+    tram_loop *loop = loop_of(connector);
     if (wishes->proxy_header) {
-        connector->introduction = tram__proxy_bytes(loop_of(connector), wishes->proxy_header);
-        if (!connector->introduction)
+        connector->first = tram__proxy_bytes(loop, wishes->proxy_header);
+        if (!connector->first)
             return -ENOMEM;
     }
+    if (wishes->early_size && tram__held_append(loop, &connector->first, wishes->early_data, wishes->early_size))
+        return -ENOMEM;
+    connector->fast_open = wishes->early_size;
     return tram__tls_use_open(&wishes->tls, &connector->tls);
 }
 
@@ -678,12 +768,14 @@ int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *a
 }
 
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
-                          uint64_t timeout_ns, const struct socket_wishes *wishes, tram_future **ret_future) {
+                          uint64_t timeout_ns, const tram_retry_options *retry, const struct socket_wishes *wishes,
+                          tram_future **ret_future) {
     struct connector *connector;
     int status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
         return status;
     connector->discard = wishes->discard;
+    tram__retry_init(&connector->retry, retry);
     connector->remote.list.allocator = &loop->allocator;
     status = tram__addresses_add(&connector->remote.list, address, 0);
     if (!status)
@@ -714,6 +806,8 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
         .tcp = &options->tcp,
         .tls = tls_wishes_of(host, options),
         .proxy_header = options->proxy_header,
+        .early_data = options->early_data,
+        .early_size = options->early_size,
     };
     if (options->sock)
         return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
@@ -730,7 +824,10 @@ int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, 
     connector->transparent = options->transparent;
     connector->tcp = options->tcp;
     connector->discard = options->discard;
-    status = look_up(connector, host, port, options);
+    tram__retry_init(&connector->retry, &options->retry);
+    status = keep_queries(connector, host, port, options);
+    if (!status)
+        status = look_up(connector);
     if (!status)
         status = take_wishes(connector, &wishes);
     if (!status && options->timeout_ns)

@@ -15,6 +15,8 @@ struct socket_wishes {
     const tram_tcp_options *tcp;                  /* checked already; NULL: none */
     struct tls_wishes tls;                        /* checked already */
     const struct tram_proxy_header *proxy_header; /* the same; NULL: none */
+    const void *early_data;                       /* the same; copied */
+    size_t early_size;
     tram_detached *detached; /* whose descriptor it is: the rest of it goes along; NULL: nobody's */
 };
 
@@ -22,8 +24,9 @@ struct socket_wishes {
 int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                          const struct socket_wishes *wishes, tram_future **ret_future);
 
-/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. */
+/* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. `retry` was checked. */
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
-                          uint64_t timeout_ns, const struct socket_wishes *wishes, tram_future **ret_future);
+                          uint64_t timeout_ns, const tram_retry_options *retry, const struct socket_wishes *wishes,
+                          tram_future **ret_future);
 
 #endif

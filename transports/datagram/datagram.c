@@ -484,6 +484,9 @@ static void set_host(tram_socket_address *address, const struct io_ancillary *to
 }
 
 int tram_transport_datagram_local(tram_transport *transport, tram_socket_address *ret_address) {
+    int status = loop_enter(transport->io.loop, __func__);
+    if (status)
+        return status;
     const struct datagram_transport *self = hearing(transport, __func__);
     if (!self)
         return transport_kind_of(transport) == &datagram_kind ? TRAM_ESTATE : -ENOTSUP;

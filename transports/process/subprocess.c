@@ -13,10 +13,25 @@
 
 #include "core/base/invalid.h"
 #include "core/jobs/child.h"
-#include "transports/base/life.h"
+#include "transports/base/lifecycle.h"
 #include "transports/process/pipe.h"
 #include "transports/socket/socket.h"
 #include <tram/subprocess.h>
+
+/* Beside the life of its transport, which ends when the child and all pipes have. */
+enum process_life {
+    PROCESS_NONE,
+    PROCESS_STARTING,  /* connection_made has not returned */
+    PROCESS_RUNNING,   /* the child is watched */
+    PROCESS_CANCELLED, /* before connection_made: the child is awaited, and nobody is told but the creator */
+    PROCESS_EXITED,    /* process_exited was called; pipes may be open */
+};
+
+enum process_move {
+    PROCESS_WATCH,  /* connection_made has returned */
+    PROCESS_CANCEL, /* of its creation */
+    PROCESS_EXIT,   /* the child has exited, or is not waited for since its loop closes */
+};
 
 struct pipe_end {
     tram_protocol protocol;
@@ -30,8 +45,7 @@ struct subprocess {
     struct child child;
     struct pipe_end pipes[3];
     struct ready gone; /* the exit of a child that could not be watched */
-    bool exit_told;    /* process_exited was called */
-    bool cancelled;    /* before connection_made: wait for the child, tell nobody but the creator */
+    uint8_t life;      /* enum process_life */
     tram_subprocess view;
 };
 
@@ -45,10 +59,32 @@ static struct subprocess *process_of(tram_transport *transport) {
     return container_of(transport, struct subprocess, transport);
 }
 
+/* ---- Its life ---- */
+
+static const struct life_state states[] = {
+    [PROCESS_STARTING] = {"starting", {[PROCESS_WATCH] = PROCESS_RUNNING, [PROCESS_CANCEL] = PROCESS_CANCELLED}},
+    [PROCESS_RUNNING] = {"running", {[PROCESS_EXIT] = PROCESS_EXITED}},
+    [PROCESS_CANCELLED] = {"cancelled"},
+    [PROCESS_EXITED] = {"exited"},
+};
+
+static void validate(const void *object) {
+    const struct subprocess *process = object;
+    bool made = process->transport.flags & T_MADE;
+    TRAM_ASSERT(made == (process->life != PROCESS_CANCELLED));
+    TRAM_ASSERT(process->life != PROCESS_EXITED || process->child.exited);
+}
+
+static const struct life_table life = {.name = "subprocess", .states = states, .validate = validate};
+
+static void move(struct subprocess *process, enum process_move move) {
+    tram__life_move(&life, &process->life, move, process);
+}
+
 /* ---- What comes to its end ---- */
 
 static void finish_if_over(struct subprocess *process) {
-    if (!process->exit_told)
+    if (process->life != PROCESS_EXITED)
         return;
     for (int fd = 0; fd < 3; fd++)
         if (process->pipes[fd].open)
@@ -65,12 +101,12 @@ static void notify_exit(struct subprocess *process) {
         tram__log(loop, TRAM_LOG_DEBUG, "child process %d exited: %d", (int)process->child.pid,
                   process->child.returncode);
     tram__protocol_process_exited(&process->transport);
-    process->exit_told = true;
+    move(process, PROCESS_EXIT);
     finish_if_over(process);
 }
 
 static void exited(struct subprocess *process) {
-    if (process->cancelled)
+    if (process->life == PROCESS_CANCELLED)
         tram__transport_withdraw(&process->transport);
     else
         notify_exit(process);
@@ -100,6 +136,7 @@ static void await_exit(struct subprocess *process) {
 
 /* connection_made has returned. */
 static int watch_child(tram_transport *transport) {
+    move(process_of(transport), PROCESS_WATCH);
     await_exit(process_of(transport));
     return 0;
 }
@@ -116,7 +153,7 @@ static int number_of(const struct pipe_end *end) {
 
 static int pipe_received(tram_protocol *protocol, const void *data, size_t size) {
     struct pipe_end *end = pipe_of(protocol);
-    if (unlikely(end->process->cancelled))
+    if (unlikely(end->process->life == PROCESS_CANCELLED))
         return 0;
     tram__protocol_pipe_data_received(&end->process->transport, number_of(end), data, size);
     return 0;
@@ -125,7 +162,7 @@ static int pipe_received(tram_protocol *protocol, const void *data, size_t size)
 static int pipe_lost(tram_protocol *protocol, const tram_error *error) {
     struct pipe_end *end = pipe_of(protocol);
     end->open = false;
-    if (unlikely(end->process->cancelled))
+    if (unlikely(end->process->life == PROCESS_CANCELLED))
         return 0;
     tram__protocol_pipe_connection_lost(&end->process->transport, number_of(end), error);
     finish_if_over(end->process);
@@ -179,7 +216,7 @@ static int process_close(tram_transport *transport) {
     if (transport->flags & T_CLOSING)
         return 0;
     struct subprocess *process = process_of(transport);
-    life_move(transport, MOVE_CLOSE);
+    transport_move(transport, MOVE_CLOSE);
     each_pipe(process, tram_transport_close);
     kill_child(process);
     return 0;
@@ -211,13 +248,12 @@ static int drop_pipe(tram_transport *transport) {
 /* The loop closes: all ends here and now, in the usual order. */
 static void drop(struct subprocess *process) {
     tram_transport *transport = &process->transport;
-    bool made = transport->flags & T_MADE;
     list_remove(&process->gone.link);
     report_alive(process);
     tram_transport_hold(transport);
     each_pipe(process, drop_pipe);
     tram__child_end(loop_of(process)->sys, &process->child);
-    if (made && !process->exit_told)
+    if (process->life == PROCESS_RUNNING)
         notify_exit(process);
     tram__transport_ending(transport, IO_SHUTDOWN_NOW);
     tram_transport_release(transport);
@@ -293,7 +329,7 @@ static int withdraw(tram_transport *transport) {
 /* Pending means that connection_made was not called, and it never will be; but the child must be reaped (Z-19). */
 static void creation_cancel(tram_future *future) {
     struct subprocess *process = ((struct creation *)future)->process;
-    process->cancelled = true;
+    move(process, PROCESS_CANCEL);
     list_remove(&process->transport.on.ready.link);
     each_pipe(process, withdraw);
     kill_child(process);
@@ -496,6 +532,7 @@ static int subprocess(tram_loop *loop, tram_protocol_factory factory, void *arg,
     process->transport.holds = 1; /* ours, until the creation has begun or failed */
     list_init(&process->gone.link);
     process->gone.run = gone_run;
+    process->life = PROCESS_STARTING;
     creation->process = process;
     create(creation, factory, arg, argv, options);
     tram_transport_release(&process->transport);

@@ -33,10 +33,7 @@ static int take_over(tram_transport *transport, const struct header_layer *layer
             return -ENOMEM;
     }
     addresses->sock = header->destination;
-    addresses->peer = header->source;
-    memset(&transport->peer, 0, sizeof transport->peer);
-    if (header->source.size <= sizeof transport->peer && header->source.address.ss_family != AF_UNIX)
-        memcpy(&transport->peer, &header->source.address, header->source.size);
+    addresses->peer = header->source; /* transport->peer stays who connected, by whom its server's limits count it */
     return 0;
 }
 

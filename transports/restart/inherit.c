@@ -150,7 +150,7 @@ static int connect_to(const tram_socket_address *address, uint64_t end, int *ret
         return -errno;
     *ret_link = link;
     while (sys->connect(link, (const struct sockaddr *)&address->address, address->size) < 0) {
-        if (errno != EAGAIN && errno != EINTR)
+        if (errno != EAGAIN)
             return errno == EPROTOTYPE ? -EPROTO : -errno;
         if (now_ns() >= end)
             return TRAM_ETIMEOUT;

@@ -11,6 +11,7 @@
 #include <tram/serve.h>
 
 #include "core/base/invalid.h"
+#include "core/base/limits.h"
 #include "core/base/memory.h"
 #include "transports/restart/notify.h"
 
@@ -65,7 +66,9 @@ static const char *hint_of(int code) {
 
 static int complain(const tram_serve_options *options, const char *what, int code, const tram_error *error) {
     const char *hint = hint_of(code);
-    fprintf(stderr, "%s: %s: %s\n", name_of(options), what, tram_error_describe(error, code));
+    const char *wrong = option_of(code);
+    fprintf(stderr, "%s: %s: %s%s%s\n", name_of(options), what, tram_error_describe(error, code), wrong ? ": " : "",
+            wrong ? wrong : "");
     if (hint)
         fprintf(stderr, "%s: hint: %s\n", name_of(options), hint);
     return code;
@@ -250,7 +253,7 @@ static bool set_workers(tram_serve_options *options, const char *value) {
     errno = 0;
     unsigned long number = strtoul(value, &end, 10);
     options->workers = (unsigned)number;
-    return *value >= '0' && *value <= '9' && !*end && !errno && number <= UINT_MAX;
+    return *value >= '0' && *value <= '9' && !*end && !errno && number <= TRAM_WORKERS_MAX;
 }
 
 /* False: there is no such option, or it has no such value. `name` has `size` bytes. */
@@ -286,8 +289,9 @@ static int parse(int argc, char **argv, tram_serve_options *options) {
         const char *value = equals ? equals + 1 : argv[++i]; /* argv ends with a NULL */
         if (value && set_option(options, option, size, value))
             continue;
-        fprintf(stderr, "%s: %s %.*s; --help lists the options\n", name_of(options),
-                value ? "no such option or value:" : "a value is missing after", (int)size, option);
+        fprintf(stderr, "%s: %s: %.*s%s%s; --help lists the options\n", name_of(options),
+                value ? "no such option or value" : "no such option, or it needs a value", (int)size, option,
+                value ? " " : "", value ? value : "");
         return tram__invalid("argv");
     }
     return 0;

@@ -8,9 +8,7 @@ static int enter(const tram_server *server, const char *function) {
 }
 
 int tram_server_close(tram_server *server) {
-    if (server->closed)
-        return 0;
-    int status = enter(server, __func__);
+    int status = server->loop ? loop_enter(server->loop, __func__) : 0;
     if (!status)
         tram__server_shut(server, true);
     return status;
@@ -53,7 +51,7 @@ int tram_server_abort_clients(tram_server *server) {
 }
 
 bool tram_server_is_serving(const tram_server *server) {
-    return enter(server, __func__) == 0 && server->serving;
+    return enter(server, __func__) == 0 && server->life == SERVER_SERVING;
 }
 
 tram_loop *tram_server_get_loop(const tram_server *server) {

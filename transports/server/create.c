@@ -227,7 +227,7 @@ int tram__creation_new(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->holds++;
     status = tram__server_op_new(server, &creation_kind, sizeof *creation, &creation, ret_future);
     if (status) {
-        server->closed = true;
+        tram__server_move(server, SERVER_DROP);
     } else {
         server->opening = opening;
         list_append(&server->starting, &creation->op.link);

@@ -2,10 +2,34 @@
 
 #include <string.h>
 
+/* ---- Its life ---- */
+
+static const struct life_state states[] = {
+    [SERVER_MAKING] = {"making",
+                       {[SERVER_BIND] = SERVER_BOUND, [SERVER_CLOSE] = SERVER_CLOSING, [SERVER_DROP] = SERVER_CLOSED}},
+    [SERVER_BOUND] =
+        {"bound", {[SERVER_SERVE] = SERVER_SERVING, [SERVER_CLOSE] = SERVER_CLOSING, [SERVER_DROP] = SERVER_CLOSED}},
+    [SERVER_SERVING] = {"serving", {[SERVER_CLOSE] = SERVER_CLOSING}},
+    [SERVER_CLOSING] = {"closing", {[SERVER_END] = SERVER_CLOSED}},
+    [SERVER_CLOSED] = {"closed"},
+};
+
+static void validate(const void *object) {
+    const tram_server *server = object;
+    bool has_sockets = server->life == SERVER_BOUND || server->life == SERVER_SERVING;
+    TRAM_ASSERT(!server->listeners == !has_sockets);
+}
+
+static const struct life_table life = {.name = "server", .states = states, .validate = validate};
+
+void tram__server_move(tram_server *server, enum server_move move) {
+    tram__life_move(&life, &server->life, move, server);
+}
+
 /* ---- Memory ---- */
 
 void tram__server_free_if_over(tram_server *server) {
-    if (server->holds || !server->closed || server->connections)
+    if (server->holds || server->life != SERVER_CLOSED || server->connections)
         return;
     list_remove(&server->hook.link);
     tram__expiries_fini(&server->expiries);
@@ -65,7 +89,7 @@ static struct server_op *first_of(struct list *list) {
 }
 
 void tram__server_wake(tram_server *server) {
-    if (!server->closed || server->connections)
+    if (server->life != SERVER_CLOSED || server->connections)
         return;
     if (server->load)
         tram__balance_drained(server->load);

@@ -7,6 +7,9 @@
 
 #include "transports/server/types.h"
 
+/* A move of its life. */
+void tram__server_move(tram_server *server, enum server_move move);
+
 /* A hold less: an operation's or the user's. The last one of a server that is over frees it. */
 void tram__server_put(tram_server *server);
 

@@ -499,11 +499,12 @@ int tram__server_adopt(tram_server *server, const int *fds, size_t count) {
         listener_open(&listeners->items[i]);
     }
     server->listeners = listeners;
+    tram__server_move(server, SERVER_BIND);
     return 0;
 }
 
 int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
-    if (server->serving)
+    if (server->life == SERVER_SERVING)
         return 0;
     struct listeners *listeners = server->listeners;
     for (size_t i = 0; i < listeners->count; i++) {
@@ -517,7 +518,7 @@ int tram__server_serve(tram_server *server, struct kept_error *ret_error) {
         if (status)
             return tram__address_error(ret_error, status, "watch", &listener->address);
     }
-    server->serving = true;
+    tram__server_move(server, SERVER_SERVE);
     return 0;
 }
 
@@ -590,6 +591,7 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     }
     server->factory = factory;
     server->arg = arg;
+    server->life = SERVER_MAKING;
     server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
     uint32_t waiting = (uint32_t)server->backlog + 1;
     uint32_t budget = options->accept_budget;
@@ -640,7 +642,7 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
         *ret_server = server;
         return 0;
     }
-    server->closed = true;
+    tram__server_move(server, SERVER_DROP);
     tram__server_put(server);
     return status;
 }
@@ -648,17 +650,16 @@ int tram__server_new(tram_loop *loop, tram_protocol_factory factory, void *arg, 
 /* ---- Closing ---- */
 
 void tram__server_shut(tram_server *server, bool serve_rest) {
-    if (server->closed)
+    if (server->life >= SERVER_CLOSING)
         return;
     tram_loop *loop = server->loop;
     struct listeners *listeners = server->listeners;
-    bool was_serving = server->serving;
+    bool was_serving = server->life == SERVER_SERVING;
     /* Whoever took the sockets over serves what waits there, and has the files. */
     bool given = server->load && tram__balance_closing(server->load);
     server->holds++;
-    server->closed = true;
-    server->serving = false;
     server->listeners = NULL;
+    tram__server_move(server, SERVER_CLOSE);
     if (server->load)
         balance_close(server->load);
     for (size_t i = 0; listeners && i < listeners->count; i++) {
@@ -681,6 +682,7 @@ void tram__server_shut(tram_server *server, bool serve_rest) {
         balance_closed(server->load);
     if (server->forever)
         list_append(&server->waiting, &server->forever->link);
+    tram__server_move(server, SERVER_END);
     tram__server_wake(server);
     tram__server_put(server);
 }

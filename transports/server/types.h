@@ -2,6 +2,7 @@
 #ifndef TRAM_TRANSPORTS_SERVER_TYPES_H
 #define TRAM_TRANSPORTS_SERVER_TYPES_H
 
+#include "core/base/life.h"
 #include "core/jobs/future.h"
 #include "transports/base/secured.h"
 #include "transports/base/transport.h"
@@ -30,14 +31,31 @@ struct listeners {
     struct listener items[];
 };
 
+enum server_life {
+    SERVER_NONE,
+    SERVER_MAKING,  /* its names are looked up, its sockets are opened */
+    SERVER_BOUND,   /* it has sockets, and does not listen yet */
+    SERVER_SERVING, /* it accepts */
+    SERVER_CLOSING, /* it does not any more; who got through to the kernel before is served still */
+    SERVER_CLOSED,  /* for its connections, and for those who hold it */
+};
+
+enum server_move {
+    SERVER_BIND,  /* it gets its sockets */
+    SERVER_SERVE, /* it listens */
+    SERVER_CLOSE, /* close, the end of its loop, or a creation that fails */
+    SERVER_END,   /* nobody is left at its sockets */
+    SERVER_DROP,  /* nobody has seen it: its creation was refused, and its sockets are their owner's again */
+};
+
 struct tram_server {
     struct transport_owner owner; /* first */
     struct close_hook hook;
-    tram_loop *loop; /* NULL once it closed */
+    tram_loop *loop; /* NULL once that closed */
     tram_allocator allocator;
     tram_protocol_factory factory;
     void *arg;
-    struct listeners *listeners; /* NULL before the sockets are there, and after close */
+    struct listeners *listeners; /* while it is bound or serves */
     struct worker_load *load;    /* of a shard of a runtime's server; NULL: it stands alone */
     struct limits *limits;       /* NULL: none; its own where it stands alone, else the balance's */
     struct limit_tally *tally;   /* with limits */
@@ -49,9 +67,8 @@ struct tram_server {
     uint32_t accept_limit; /* in one tick */
     bool exclusive;        /* other loops watch the same socket */
     bool keep_alive;
-    bool not_ours; /* the listening sockets are lent to it */
-    bool serving;
-    bool closed;
+    bool not_ours;  /* the listening sockets are lent to it */
+    uint8_t life;   /* enum server_life */
     uint32_t holds; /* the user's, and those of operations under way */
     size_t connections;
     void *user;           /* the user's own */

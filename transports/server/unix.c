@@ -6,6 +6,7 @@
 
 #include "core/base/invalid.h"
 #include "transports/connect/connector.h"
+#include "transports/connect/retry.h"
 #include "transports/limits/limits.h"
 #include "transports/proxy/header_layer.h"
 #include "transports/server/create.h"
@@ -149,6 +150,11 @@ static const char *wrong_option(tram_protocol_factory factory, const tram_unix_c
         return "not_ours";
     if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
         return "proxy_header";
+    if (options->sock && options->retry.limit)
+        return "retry.limit";
+    wrong = tram__retry_wrong_option(&options->retry);
+    if (wrong)
+        return wrong;
     return reserved_used(options) ? "reserved" : NULL;
 }
 
@@ -176,5 +182,6 @@ int tram_loop_create_unix_connection(tram_loop *loop, tram_protocol_factory fact
     };
     if (options->sock)
         return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
-    return tram__connect_address(loop, factory, arg, &address, options->timeout_ns, &wishes, ret_future);
+    return tram__connect_address(loop, factory, arg, &address, options->timeout_ns, &options->retry, &wishes,
+                                 ret_future);
 }

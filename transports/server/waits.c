@@ -95,13 +95,14 @@ int tram_server_drain(tram_server *server, uint64_t timeout_ns, tram_future **re
     op->turns = DRAIN_TICKS;
     op->ready.run = drain_run;
     loop_ready(server->loop, &op->ready);
-    if (!server->closed) {
-        tram__server_shut(server, true);
+    bool closed = server->life >= SERVER_CLOSING;
+    tram_future *future = tram_future_hold(&op->future); /* whoever is called within may cancel it */
+    tram__server_shut(server, true);
+    if (op->server)
         list_append(&server->waiting, &op->link);
-    } else {
-        list_append(&server->waiting, &op->link);
+    tram_future_release(future);
+    if (closed)
         tram__server_wake(server);
-    }
     return 0;
 }
 
@@ -121,7 +122,7 @@ static int begin_serving(tram_server *server, const char *function) {
     int status = server->loop ? loop_enter_open(server->loop, function) : TRAM_ESTATE;
     if (status)
         return status;
-    if (server->closed || !server->listeners)
+    if (!server->listeners)
         return TRAM_ESTATE;
     struct kept_error error;
     return tram__server_serve(server, &error);
@@ -146,7 +147,7 @@ int tram_server_start_serving(tram_server *server, tram_future **ret_future) {
 /* The first cancel closes the server and waits for its connections; the next interrupts that wait (V-20). */
 static void forever_cancel(tram_future *future) {
     struct server_op *op = (struct server_op *)future;
-    if (op->server->closed) {
+    if (op->server->life >= SERVER_CLOSING) {
         tram__server_op_cancel(future);
         return;
     }

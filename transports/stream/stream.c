@@ -116,11 +116,16 @@ static int socket_option(const tram_transport *transport, int name) {
     return value;
 }
 
+/* One that is known otherwise, as from a header of the PROXY protocol, comes before the address of who connected. */
+static bool keeps_other_peer(const tram_transport *transport) {
+    return transport->more && transport->more->addresses && transport->more->addresses->peer.size;
+}
+
 /* A Unix peer without a name has an address that is nothing but its family (U-7). */
 static const void *peername(tram_transport *transport, struct extra_values *values) {
     tram_socket_address *peer = &values->peer;
     sa_family_t family = transport->peer.sin6_family;
-    if (!family)
+    if (!family || keeps_other_peer(transport))
         return fetch(transport, true);
     memset(peer, 0, sizeof *peer);
     peer->size = family == AF_UNIX    ? sizeof(sa_family_t)

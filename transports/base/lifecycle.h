@@ -1,15 +1,15 @@
 /*
- * The life of a transport: its states are sets of bits in `flags`, so that hot paths ask for several at once, and
- * life_move() is the only one that changes these bits. Which moves there are is the table in life.c;
- * docs/architecture.md has a drawing of it. `closing` (T_ASKED) is a mark beside the life.
+ * The life of a transport, by core/base/life.h: its states are sets of bits in `flags`, so that hot paths ask for
+ * several at once, and transport_move() is the only one that changes these bits. Which moves there are is the table in
+ * validate.c; docs/architecture.md has a drawing of it. `closing` (T_ASKED) is a mark beside the life.
  */
-#ifndef TRAM_TRANSPORTS_BASE_LIFE_H
-#define TRAM_TRANSPORTS_BASE_LIFE_H
+#ifndef TRAM_TRANSPORTS_BASE_LIFECYCLE_H
+#define TRAM_TRANSPORTS_BASE_LIFECYCLE_H
 
-#include "core/base/assert.h"
+#include "core/base/life.h"
 #include "transports/base/types.h"
 
-enum life {
+enum transport_life {
     LIFE_NONE,
     LIFE_MAKING,         /* connection_made is due, or waits for layers */
     LIFE_MAKING_CLOSING, /* … and it was closed meanwhile */
@@ -22,7 +22,7 @@ enum life {
     LIFE_COUNT,
 };
 
-enum move {
+enum transport_move {
     MOVE_MADE,   /* connection_made is next */
     MOVE_CLOSE,  /* close */
     MOVE_LINGER, /* what was to be sent is, and the close is to linger */
@@ -34,8 +34,13 @@ enum move {
 #define LIFE_FLAGS  ((uint32_t)(T_MADE_PENDING | T_MADE | T_CLOSING | T_LINGERING | T_LOST_PENDING | T_LOST))
 #define LIFE_BEGINS ((uint32_t)T_MADE_PENDING)
 
+extern const struct life_table tram__transport_life;
+
+/* The state that the bits stand for; LIFE_NONE: none. */
+enum transport_life tram__transport_life_of(uint32_t flags);
+
 /* What a move makes of these bits, whatever they were. */
-static inline uint32_t life_after(uint32_t flags, enum move move) {
+static inline uint32_t transport_flags_after(uint32_t flags, enum transport_move move) {
     switch (move) {
     case MOVE_MADE:
         return (flags & ~(uint32_t)T_MADE_PENDING) | T_MADE;
@@ -53,17 +58,15 @@ static inline uint32_t life_after(uint32_t flags, enum move move) {
     return flags;
 }
 
-/* The state that the bits stand for; LIFE_NONE: none. */
-enum life tram__life_of(uint32_t flags);
-
-/* Where a move leads; LIFE_NONE: it is forbidden. */
-enum life tram__life_next(enum life life, enum move move);
-
-static inline void life_move(tram_transport *transport, enum move move) {
-    uint32_t flags = life_after(transport->flags, move);
-    TRAM_DCHECK(tram__life_next(tram__life_of(transport->flags), move) != LIFE_NONE);
-    TRAM_DCHECK(tram__life_next(tram__life_of(transport->flags), move) == tram__life_of(flags));
-    transport->flags = flags;
+/* Release builds do not ask the table: a connection makes a move in each of its ticks. */
+static inline void transport_move(tram_transport *transport, enum transport_move move) {
+    uint32_t before = transport->flags;
+    transport->flags = transport_flags_after(before, move);
+    if (TRAM_CHECKED) {
+        uint8_t life = (uint8_t)tram__transport_life_of(before);
+        tram__life_move(&tram__transport_life, &life, move, transport);
+        TRAM_ASSERT(life == tram__transport_life_of(transport->flags));
+    }
 }
 
 #endif

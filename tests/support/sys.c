@@ -1,0 +1,239 @@
+/*
+ * The system calls of all tests, below whatever table a test puts on top: what the library asks of the kernel keeps
+ * some rules whatever a test is about, and is interrupted by a signal once in a while.
+ *
+ * - What it opens is closed on exec.
+ * - What it reads from or writes to does not block, and a peer that is gone raises no SIGPIPE.
+ * - It closes nothing twice (support/close.c sees the C library's close only).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "core/system/sys.h"
+#include "support/support.h"
+
+extern const struct sys __real_tram__sys;
+extern struct sys __wrap_tram__sys;
+struct sys __wrap_tram__sys;
+
+#define real __real_tram__sys
+
+static void must(bool condition, const char *call, int fd, const char *what) {
+    if (condition)
+        return;
+    fprintf(stderr, "%s of descriptor %d: %s\n", call, fd, what);
+    abort();
+}
+
+/* Nobody may wait in the kernel but for events: the descriptor is non-blocking, a file, or the call says so. */
+static void must_not_block(const char *call, int fd, bool said) {
+    if (said)
+        return;
+    int error = errno, flags = fcntl(fd, F_GETFL);
+    struct stat about;
+    must(flags < 0 || flags & O_NONBLOCK || (fstat(fd, &about) == 0 && S_ISREG(about.st_mode)), call, fd, "may block");
+    errno = error;
+}
+
+static void must_not_raise(const char *call, int fd, int flags) {
+    must(flags & MSG_NOSIGNAL, call, fd, "may raise SIGPIPE");
+    must_not_block(call, fd, flags & MSG_DONTWAIT);
+}
+
+/* ---- Interruptions ---- */
+
+enum { CALLS = 32 };
+static atomic_uint counts[CALLS];
+static atomic_bool uninterrupted;
+
+void calls_begin(void) {
+    for (unsigned i = 0; i < CALLS; i++)
+        atomic_store_explicit(&counts[i], 0, memory_order_relaxed);
+    atomic_store_explicit(&uninterrupted, false, memory_order_relaxed);
+}
+
+void calls_uninterrupted(void) {
+    atomic_store_explicit(&uninterrupted, true, memory_order_relaxed);
+}
+
+/* The second call of each kind in a test is interrupted, before it has done anything. */
+static bool is_interrupted(unsigned kind) {
+    bool second = atomic_fetch_add_explicit(&counts[kind], 1, memory_order_relaxed) == 1;
+    if (!second || atomic_load_explicit(&uninterrupted, memory_order_relaxed))
+        return false;
+    errno = EINTR;
+    return true;
+}
+
+/* A place is a kind. */
+#define INTERRUPTED is_interrupted(__COUNTER__)
+
+/* ---- What makes descriptors ---- */
+
+static int checked_socket(int family, int type, int protocol) {
+    must(type & SOCK_CLOEXEC, "socket", -1, "not closed on exec");
+    must(type & SOCK_NONBLOCK, "socket", -1, "blocks");
+    return real.socket(family, type, protocol);
+}
+
+static int checked_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
+    must(flags == (SOCK_CLOEXEC | SOCK_NONBLOCK), "accept4", fd, "the new one blocks or is not closed on exec");
+    must_not_block("accept4", fd, false);
+    return INTERRUPTED ? -1 : real.accept4(fd, address, size, flags);
+}
+
+static int checked_open(const char *path, int flags) {
+    must(flags & O_CLOEXEC, "open", -1, "not closed on exec");
+    return real.open(path, flags);
+}
+
+static int checked_pipe2(int ret_fds[2], int flags) {
+    must(flags & O_CLOEXEC, "pipe2", -1, "not closed on exec");
+    return real.pipe2(ret_fds, flags);
+}
+
+static int checked_epoll_create1(int flags) {
+    must(flags == EPOLL_CLOEXEC, "epoll_create1", -1, "not closed on exec");
+    return real.epoll_create1(flags);
+}
+
+static int checked_eventfd(unsigned value, int flags) {
+    must(flags == (EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", -1, "blocks or is not closed on exec");
+    return real.eventfd(value, flags);
+}
+
+static int checked_fcntl(int fd, int command, int value) {
+    must(command != F_DUPFD, "fcntl", fd, "the copy is not closed on exec");
+    return real.fcntl(fd, command, value);
+}
+
+static int checked_close(int fd) {
+    int status = real.close(fd);
+    must(status == 0 || errno != EBADF || may_close_twice, "close", fd, "not open");
+    return status;
+}
+
+/* ---- What sends ---- */
+
+static ssize_t checked_send(int fd, const void *data, size_t size, int flags) {
+    must_not_raise("send", fd, flags);
+    return INTERRUPTED ? -1 : real.send(fd, data, size, flags);
+}
+
+static ssize_t checked_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                              socklen_t address_size) {
+    must_not_raise("sendto", fd, flags);
+    return INTERRUPTED ? -1 : real.sendto(fd, data, size, flags, address, address_size);
+}
+
+static ssize_t checked_sendmsg(int fd, const struct msghdr *message, int flags) {
+    must_not_raise("sendmsg", fd, flags);
+    return INTERRUPTED ? -1 : real.sendmsg(fd, message, flags);
+}
+
+static int checked_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    must_not_raise("sendmmsg", fd, flags);
+    return INTERRUPTED ? -1 : real.sendmmsg(fd, messages, count, flags);
+}
+
+static ssize_t checked_sendfile(int fd, int file, off_t *offset, size_t size) {
+    must_not_block("sendfile", fd, false);
+    return INTERRUPTED ? -1 : real.sendfile(fd, file, offset, size);
+}
+
+static ssize_t checked_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
+    must(flags & SPLICE_F_NONBLOCK, "splice", in, "may block at its pipe");
+    must_not_block("splice", in, false);
+    must_not_block("splice", out, false);
+    return INTERRUPTED ? -1 : real.splice(in, in_offset, out, out_offset, size, flags);
+}
+
+static ssize_t checked_write(int fd, const void *data, size_t size) {
+    must_not_block("write", fd, false);
+    return INTERRUPTED ? -1 : real.write(fd, data, size);
+}
+
+static ssize_t checked_writev(int fd, const struct iovec *pieces, int count) {
+    must_not_block("writev", fd, false);
+    return INTERRUPTED ? -1 : real.writev(fd, pieces, count);
+}
+
+static ssize_t checked_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags) {
+    must_not_block("pwritev2", fd, false);
+    return INTERRUPTED ? -1 : real.pwritev2(fd, pieces, count, offset, flags);
+}
+
+/* ---- What receives ---- */
+
+static ssize_t checked_recv(int fd, void *data, size_t size, int flags) {
+    must_not_block("recv", fd, flags & MSG_DONTWAIT);
+    return INTERRUPTED ? -1 : real.recv(fd, data, size, flags);
+}
+
+static ssize_t checked_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
+                                socklen_t *address_size) {
+    must_not_block("recvfrom", fd, flags & MSG_DONTWAIT);
+    return INTERRUPTED ? -1 : real.recvfrom(fd, data, size, flags, address, address_size);
+}
+
+static ssize_t checked_recvmsg(int fd, struct msghdr *message, int flags) {
+    must_not_block("recvmsg", fd, flags & (MSG_DONTWAIT | MSG_ERRQUEUE));
+    must(!message->msg_control || flags & (MSG_CMSG_CLOEXEC | MSG_ERRQUEUE), "recvmsg", fd,
+         "what is passed is not closed on exec");
+    return INTERRUPTED ? -1 : real.recvmsg(fd, message, flags);
+}
+
+static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    must_not_block("recvmmsg", fd, flags & MSG_DONTWAIT);
+    return INTERRUPTED ? -1 : real.recvmmsg(fd, messages, count, flags, timeout);
+}
+
+static ssize_t checked_read(int fd, void *data, size_t size) {
+    must_not_block("read", fd, false);
+    return INTERRUPTED ? -1 : real.read(fd, data, size);
+}
+
+/* ---- What waits ---- */
+
+static int checked_poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
+    return count && INTERRUPTED ? -1 : real.poll(fds, count, timeout_ms);
+}
+
+static int checked_waitid(idtype_t type, id_t id, siginfo_t *ret_info, int options) {
+    must(options & WNOHANG || type == P_PID, "waitid", (int)id, "waits for a child");
+    return INTERRUPTED ? -1 : real.waitid(type, id, ret_info, options);
+}
+
+__attribute__((constructor(101))) static void make_table(void) {
+    __wrap_tram__sys = real;
+    struct sys *table = &__wrap_tram__sys;
+    table->socket = checked_socket;
+    table->accept4 = checked_accept4;
+    table->open = checked_open;
+    table->pipe2 = checked_pipe2;
+    table->epoll_create1 = checked_epoll_create1;
+    table->eventfd = checked_eventfd;
+    table->fcntl = checked_fcntl;
+    table->close = checked_close;
+    table->send = checked_send;
+    table->sendto = checked_sendto;
+    table->sendmsg = checked_sendmsg;
+    table->sendmmsg = checked_sendmmsg;
+    table->sendfile = checked_sendfile;
+    table->splice = checked_splice;
+    table->write = checked_write;
+    table->writev = checked_writev;
+    table->pwritev2 = checked_pwritev2;
+    table->recv = checked_recv;
+    table->recvfrom = checked_recvfrom;
+    table->recvmsg = checked_recvmsg;
+    table->recvmmsg = checked_recvmmsg;
+    table->read = checked_read;
+    table->poll = checked_poll;
+    table->waitid = checked_waitid;
+}
