@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/assert.h"
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/lag.h"
@@ -331,8 +332,10 @@ static void forget_mail(struct mailbox *mailbox) {
 void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
                            void (*free)(tram_loop *loop, struct loop_state *state)) {
     struct loop_state *state = loop->slots[slot];
-    if (state)
+    if (state) {
+        TRAM_ASSERT(state->size == size && state->free == free); /* no slot has two owners */
         return state;
+    }
     state = tram__memory_get_zero(&loop->allocator, size);
     if (!state)
         return NULL;

@@ -72,8 +72,8 @@ enum loop_slot {
     LOOP_SLOT_LOOP = 0, /* the loop's own folder; freed last */
     LOOP_SLOT_CORE = 1, /* folders of core above the loop */
     LOOP_SLOT_TRANSPORTS = 5,
-    LOOP_SLOT_PROTOCOLS = 9,
-    LOOP_SLOT_COUNT = 13,
+    LOOP_SLOT_PROTOCOLS = 10,
+    LOOP_SLOT_COUNT = 14,
 };
 
 /* First in what is in a slot; see tram__loop_slot_open(). */

@@ -14,6 +14,7 @@
 
 #include "support/support.h"
 #include "support/tls/certificates.h"
+#include "transports/base/state.h"
 #include "transports/tls/engine.h"
 #include "transports/tls/idle.h"
 
@@ -982,6 +983,16 @@ static void test_secrets_are_logged_where_asked_for(void **state) {
 
 /* ---- Loops ---- */
 
+/* A slot that two had in common was an SSL_CTX to the one and pipes to the other. */
+static void test_what_a_loop_has_for_tls_is_nobody_elses(void **state) {
+    struct world *world = *state;
+    const struct tls_loop *tls = tram__tls_loop_open(world->loop);
+    for (unsigned slot = 0; slot < LOOP_SLOT_COUNT; slot++)
+        assert_true((world->loop->slots[slot] == &tls->state) == (slot == TRANSPORT_SLOT_TLS));
+    for (unsigned slot = TRANSPORT_SLOT; slot < TRANSPORT_SLOT_TLS; slot++)
+        assert_ptr_not_equal(world->loop->slots[slot], &tls->state);
+}
+
 static void test_a_loop_forgets_what_nobody_uses(void **state) {
     struct world *world = *state;
     struct link link;
@@ -1134,6 +1145,7 @@ int main(void) {
         IN_WORLD(test_key_updates_are_followed_up_to_a_limit),
         IN_WORLD(test_renegotiation_is_refused),
         IN_WORLD(test_secrets_are_logged_where_asked_for),
+        IN_WORLD(test_what_a_loop_has_for_tls_is_nobody_elses),
         IN_WORLD(test_a_loop_forgets_what_nobody_uses),
         IN_WORLD(test_a_reload_serves_new_connections_only),
         IN_WORLD(test_algorithms_of_a_loop_of_its_own),

@@ -4,13 +4,16 @@
 
 #include "core/loop/loop.h"
 
-/* The slots of this floor. */
+/* The slots of this floor: all of them, whichever library has what is in there. */
 enum transport_slot {
     TRANSPORT_SLOT = LOOP_SLOT_TRANSPORTS,
     TRANSPORT_SLOT_PIPES,      /* proxy/splice.c */
     TRANSPORT_SLOT_EXTRA_INFO, /* stream/stream.c */
     TRANSPORT_SLOT_SCRATCH,    /* stack_delivery.c */
+    TRANSPORT_SLOT_TLS,        /* tls/context.c */
+    TRANSPORT_SLOT_END,
 };
+_Static_assert((unsigned)TRANSPORT_SLOT_END <= (unsigned)LOOP_SLOT_PROTOCOLS, "the next floor's begin behind them");
 
 /* Free chunks of one size: chunks.c. */
 struct chunk_cache {

@@ -3,13 +3,10 @@
 #include <openssl/err.h>
 
 #include "core/base/memory.h"
+#include "transports/base/state.h"
 #include "transports/tls/bio.h"
 #include "transports/tls/build.h"
 #include "transports/tls/callbacks.h"
-
-enum {
-    TLS_SLOT = LOOP_SLOT_TRANSPORTS + 1,
-};
 
 /* ---- OpenSSL's algorithms ---- */
 
@@ -165,7 +162,7 @@ static void free_loop(tram_loop *loop, struct loop_state *state) {
 }
 
 struct tls_loop *tram__tls_loop_open(tram_loop *loop) {
-    struct tls_loop *tls = tram__loop_slot_open(loop, TLS_SLOT, sizeof *tls, free_loop);
+    struct tls_loop *tls = tram__loop_slot_open(loop, TRANSPORT_SLOT_TLS, sizeof *tls, free_loop);
     if (!tls || tls->bio)
         return tls;
     tls->loop = loop;
