@@ -326,9 +326,14 @@ static int withdraw(tram_transport *transport) {
     return tram__transport_withdraw(transport) ? 0 : tram_transport_abort(transport);
 }
 
-/* Pending means that connection_made was not called, and it never will be; but the child must be reaped (Z-19). */
+/* Where connection_made was not called it never will be; but the child must be reaped (Z-19). */
 static void creation_cancel(tram_future *future) {
     struct subprocess *process = ((struct creation *)future)->process;
+    if (process->transport.flags & T_MADE) { /* within connection_made, and so connection_lost comes, too */
+        tram__future_finish_cancelled(future);
+        tram_transport_close(&process->transport);
+        return;
+    }
     move(process, PROCESS_CANCEL);
     list_remove(&process->transport.on.ready.link);
     each_pipe(process, withdraw);
