@@ -575,6 +575,28 @@ static void test_Z_19_a_cancelled_creation_kills_and_reaps(void **state) {
     process_free(process);
 }
 
+static int cancel_creation(struct process *process, const char *event) {
+    if (strcmp(event, "made") == 0)
+        assert_int_equal(tram_future_cancel(process->arg), 1);
+    return 0;
+}
+
+/* As of a connection (C-11): made and lost come as a pair. */
+static void test_Z_19_a_creation_that_is_cancelled_within_connection_made(void **state) {
+    struct world *world = *state;
+    struct process *process = process_new(world);
+    tram_future *future;
+    const char *const argv[] = {"sleep", "1000", NULL};
+    process->on = cancel_creation;
+    assert_int_equal(tram_loop_subprocess_exec(world->loop, process_factory, process, argv, NULL, &future), 0);
+    process->arg = future;
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), TRAM_ECANCELLED);
+    tram_future_release(future);
+    run_until(world, &process->was_released);
+    assert_true(process->lost && no_children());
+    process_free(process);
+}
+
 /* A pipe may be made, and have bytes or its end to tell, before the process is: nobody is told. */
 static void test_Z_19_pipes_of_a_cancelled_creation_tell_nobody(void **state) {
     struct world *world = *state;
@@ -780,6 +802,7 @@ int main(void) {
         TEST(test_Z_16_a_child_that_somebody_else_reaped_has_255),
         TEST(test_Z_16_a_child_of_a_program_that_ignores_SIGCHLD_has_255),
         TEST(test_Z_19_a_cancelled_creation_kills_and_reaps),
+        TEST(test_Z_19_a_creation_that_is_cancelled_within_connection_made),
         TEST(test_Z_19_pipes_of_a_cancelled_creation_tell_nobody),
         TEST(test_Z_19_a_creation_that_is_done_cannot_be_cancelled),
         TEST(test_Z_23_a_loop_that_closes_ends_its_children_and_debug_mode_reports_them),
