@@ -632,8 +632,14 @@ for _ in range(2000): # whatever it is, the responder lives on
     for _ in range(random.randrange(1, 4)):
         noise[random.randrange(len(noise))] = random.randrange(256)
     sock.send(noise[: random.randrange(1, len(noise) + 1)])
-with connect() as sock:
-    assert ask(sock, query("www.example"))[:2] == (0, 1)
+with connect() as sock: # the kernel drops what comes while the queue is full of noise
+    sock.settimeout(1)
+    for left in reversed(range(20)):
+        try:
+            assert ask(sock, query("www.example"))[:2] == (0, 1)
+            break
+        except TimeoutError:
+            assert left
 EOF
     stop dns-responder TERM
     "$examples/dns-responder" 0 nonsense 2>/dev/null || status=$?
