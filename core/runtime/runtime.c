@@ -158,7 +158,7 @@ static const struct life_state states[] = {
     [WORKER_CLOSES] = {"closes", {[WORKER_CLOSE_DONE] = WORKER_CLOSED, [WORKER_LEAVE] = WORKER_ENDED}},
     [WORKER_CLOSED] = {"closed", {[WORKER_EXIT] = WORKER_EXITING, [WORKER_LEAVE] = WORKER_ENDED}},
     [WORKER_EXITING] = {"exiting", {[WORKER_LEAVE] = WORKER_ENDED}},
-    [WORKER_ENDED] = {"ended"},
+    [WORKER_ENDED] = {.name = "ended"},
 };
 
 static void validate(const void *object) {
