@@ -316,7 +316,7 @@ __attribute__((noinline)) static void receive_started(tram_transport *transport,
 
 void tram__transport_receive_start(tram_transport *transport) {
     bool before = transport->io.wanted & IO_READ;
-    int status = tram__io_receive_start(&transport->io);
+    int status = io_receive_start(&transport->io);
     if (unlikely(status || transport->io.fd < 0))
         receive_started(transport, status, before);
 }
@@ -406,7 +406,7 @@ int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int 
         return -ENOMEM;
     zero(transport, sizeof transport->io, offsetof(tram_transport, limits));
     zero(transport, offsetof(tram_transport, end), sizeof *transport);
-    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
+    int status = io_add(&transport->io, loop, &kind->io, fd);
     if (status)
         pool_put(&transport_state(loop)->pool, transport);
     else
