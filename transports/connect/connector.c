@@ -17,6 +17,7 @@
 #include "core/loop/report.h"
 #include "transports/base/handover.h"
 #include "transports/base/held.h"
+#include "transports/base/state.h"
 #include "transports/connect/connector.h"
 #include "transports/connect/failures.h"
 #include "transports/connect/retry.h"
@@ -651,7 +652,9 @@ static int keep_queries(struct connector *connector, const char *host, const cha
 static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_future **ret_future,
                          struct connector **ret_connector) {
     struct connector *connector;
-    int status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
+    int status = transport_state_open(loop);
+    if (!status)
+        status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
     if (status)
         return status;
     connector->life = CONNECTOR_TRYING;
