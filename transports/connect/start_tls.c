@@ -68,6 +68,7 @@ int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protoco
         .session = options->session,
         .handshake_timeout_ns = options->handshake_timeout_ns,
         .shutdown_timeout_ns = options->shutdown_timeout_ns,
+        .needs_hostname = !options->server_side,
     };
     status = check_option(transport->io.loop != loop ? "transport" : wrong_option(&wishes, options));
     struct starting *starting;
