@@ -111,6 +111,13 @@ void tram__reader_fail(tram_stream_reader *reader, const tram_error *error) {
     wake(reader, error->code);
 }
 
+int tram__reader_tell(const tram_stream_reader *reader, int status) {
+    const tram_error *error = &reader->error;
+    if (status && status == error->code)
+        tram_loop_raise(reader->loop, status, error->user, error->detail);
+    return status;
+}
+
 /* ---- No more requests ---- */
 
 static bool is_between_requests(const tram_stream_reader *reader) {
@@ -150,7 +157,9 @@ static ALWAYS_INLINE int park(tram_stream_reader *reader, struct read_wait *self
     reader->waiter = self;
     int status = task_park(&self->wait);
     reader->waiter = NULL;
-    return unlikely(status) ? status : self->status;
+    if (likely(!status) && unlikely(self->status))
+        status = tram__reader_tell(reader, self->status);
+    return status;
 }
 
 static ALWAYS_INLINE void read_wait_init(struct read_wait *self, tram_stream_reader *reader, size_t needed,
@@ -166,7 +175,7 @@ static ALWAYS_INLINE void read_wait_init(struct read_wait *self, tram_stream_rea
 /* May the running task wait for bytes now? The stream may have ended instead. */
 static int before_wait(tram_stream_reader *reader) {
     if (unlikely(reader->error.code))
-        return reader->error.code;
+        return tram__reader_tell(reader, reader->error.code);
     if (unlikely(reader->waiter || !task_running(reader->loop)))
         return TRAM_ESTATE;
     if (unlikely(reader->closing) && is_between_requests(reader))
@@ -190,7 +199,7 @@ static int wait_for(tram_stream_reader *reader, size_t needed, const void *where
 /* Views that were given out end here. */
 static inline int end_views(tram_stream_reader *reader) {
     if (unlikely(reader->error.code))
-        return reader->error.code;
+        return tram__reader_tell(reader, reader->error.code);
     if (reader->input.flags & INPUT_VIEWED) {
         reader->input.flags &= ~(uint32_t)INPUT_VIEWED;
         tram__input_tidy(&reader->input);
