@@ -585,6 +585,97 @@ static void test_S_21_a_paused_transport_holds_one_receive_at_most(void **state)
     ends_close(&ends);
 }
 
+enum { TINY = 1000 };
+
+/* So many records of one byte in one send. */
+static void send_tiny(tram_transport *transport) {
+    assert_int_equal(tram_transport_cork(transport), 0);
+    for (int i = 0; i < TINY; i++)
+        assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    assert_int_equal(tram_transport_uncork(transport), 0);
+}
+
+/* Many records in one receive: others have their turn between, and nothing is lost. */
+static void test_Y_3_S_10_tiny_records_leave_room_between_them(void **state) {
+    struct world *world = *state;
+    struct wire healthy = wire_new_made(world, recorder_new(world, NULL));
+    healthy.recorder->quiet_data = true;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    send_tiny(ends.client->base.transport);
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    while (ends.peer->received < TINY) {
+        size_t before = ends.peer->received, received = healthy.recorder->received;
+        assert_int_equal(send(healthy.peer, "x", 1, MSG_NOSIGNAL), 1);
+        await_events(healthy.fd, POLLIN);
+        run_ticks(world, 1);
+        assert_int_equal(healthy.recorder->received, received + 1);
+        assert_true(ends.peer->received - before <= 2 * TRAM_LAYER_READS_PER_TICK);
+        assert_true(ends.peer->received == TINY || !strstr(world->trace, "s.eof"));
+    }
+    assert_int_equal(ends.peer->received, TINY);
+    run_until_traced(world, "s.eof");
+    run_until_traced(world, "s.lost:0");
+    run_until_traced(world, "c.lost:0");
+    ends_close(&ends);
+    close_with_reset(healthy.peer);
+    run_until(world, &healthy.recorder->was_released);
+}
+
+static bool has_some(void *arg) {
+    return ((struct recorder *)arg)->received > 0;
+}
+
+/* What came before a server drains is delivered before the connection is closed for it. */
+static void test_Y_3_G_1_a_drain_waits_for_what_is_behind(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_future *draining;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    send_tiny(ends.client->base.transport);
+    run_until_true(world, has_some, ends.peer);
+    assert_true(ends.peer->received < TINY);
+    assert_int_equal(tram_server_drain(ends.server, 60000000000, &draining), 0);
+    run_until_true(world, future_is_done, draining);
+    assert_int_equal(ends.peer->received, TINY);
+    run_until_traced(world, "s.lost:0");
+    run_until_traced(world, "c.lost:0");
+    tram_future_release(draining);
+    ends_close(&ends);
+}
+
+static int pause_at_seventieth(struct recorder *recorder, const char *event) {
+    bool now = strcmp(event, "data") == 0 && recorder->received == 70;
+    return now ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static int close_at_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_close(recorder->base.transport) : 0;
+}
+
+/* A protocol that pauses meanwhile, or closes, hears no more. */
+static void test_Y_3_S_19_pausing_and_closing_while_records_are_behind(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    ends.peer->on = pause_at_seventieth;
+    send_tiny(ends.client->base.transport);
+    run_until_received(ends.peer, 70);
+    run_to_rest(world);
+    assert_int_equal(ends.peer->received, 70);
+    assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
+    run_until_received(ends.peer, TINY);
+    ends.peer->on = close_at_data;
+    send_tiny(ends.client->base.transport);
+    run_until_traced(world, "s.lost:0");
+    assert_int_equal(ends.peer->received, TINY + 1);
+    run_until_traced(world, "c.lost:0");
+    ends_close(&ends);
+}
+
 static int pause_at_data(struct recorder *recorder, const char *event) {
     return strcmp(event, "data") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
 }
@@ -977,6 +1068,9 @@ int main(void) {
         IN_WORLD(test_S_11_S_22_the_write_buffer_is_counted_as_it_goes_out),
         IN_WORLD(test_S_21_a_paused_transport_holds_one_receive_at_most),
         IN_WORLD(test_S_19_S_21_pausing_between_records_of_one_receive),
+        IN_WORLD(test_Y_3_S_10_tiny_records_leave_room_between_them),
+        IN_WORLD(test_Y_3_G_1_a_drain_waits_for_what_is_behind),
+        IN_WORLD(test_Y_3_S_19_pausing_and_closing_while_records_are_behind),
         IN_WORLD(test_S_25_tickets_and_new_keys_call_nobody),
         IN_WORLD(test_S_32_F_9_a_file_goes_by_blocks_or_not_at_all),
         IN_WORLD(test_S_15_what_comes_after_close_is_read_and_dropped),
