@@ -60,7 +60,15 @@ static const void *resumed(struct tls_info *info, const struct tls_engine *engin
     return &info->resumed;
 }
 
-const void *tram__tls_info_get(struct tls_info *info, struct tls_engine *engine, const char *name) {
+static const struct {
+    const char *name;
+    const void *(*get)(struct tls_info *info, const struct tls_engine *engine);
+} kept[] = {
+    {"peercert", peer_certificate}, {"cipher", cipher},         {"alpn", alpn},
+    {"session_reused", resumed},    {"tls_exporter", exporter},
+};
+
+const void *tram__tls_info_get(struct tls_info **info, struct tls_engine *engine, const char *name) {
     if (strcmp(name, "sslcontext") == 0)
         return engine->context->config;
     if (strcmp(name, "server_hostname") == 0)
@@ -69,22 +77,22 @@ const void *tram__tls_info_get(struct tls_info *info, struct tls_engine *engine,
         return NULL;
     if (strcmp(name, "ssl_object") == 0)
         return engine->ssl;
-    if (strcmp(name, "peercert") == 0)
-        return peer_certificate(info, engine);
-    if (strcmp(name, "cipher") == 0)
-        return cipher(info, engine);
     if (strcmp(name, "tls_version") == 0)
         return SSL_get_version(engine->ssl);
-    if (strcmp(name, "alpn") == 0)
-        return alpn(info, engine);
-    if (strcmp(name, "session_reused") == 0)
-        return resumed(info, engine);
-    if (strcmp(name, "tls_exporter") == 0)
-        return exporter(info, engine);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        if (strcmp(name, kept[i].name) != 0)
+            continue;
+        if (!*info)
+            *info = tram__memory_get_zero(&tram__memory_default, sizeof **info);
+        return *info ? kept[i].get(*info, engine) : NULL;
+    }
     return NULL; /* "compression", too: there is none */
 }
 
 void tram__tls_info_free(struct tls_info *info) {
+    if (!info)
+        return;
     memory_put(&tram__memory_default, info->certificate, info->certificate_size);
     OPENSSL_cleanse(info->exported, sizeof info->exported);
+    memory_put(&tram__memory_default, info, sizeof *info);
 }

@@ -5,7 +5,7 @@
 #include "transports/tls/engine.h"
 #include <tram/tls.h>
 
-/* What values are kept in, until the connection is freed. */
+/* What values are kept in, from the first that is asked for until the connection is freed. */
 struct tls_info {
     tram_tls_peer_certificate *certificate; /* made when it is asked for */
     size_t certificate_size;
@@ -16,7 +16,8 @@ struct tls_info {
     bool resumed;
 };
 
-const void *tram__tls_info_get(struct tls_info *info, struct tls_engine *engine, const char *name);
+/* NULL: there is no such thing, or no memory to keep it in. */
+const void *tram__tls_info_get(struct tls_info **info, struct tls_engine *engine, const char *name);
 void tram__tls_info_free(struct tls_info *info);
 
 /* A certificate as text and bytes, in one block of memory of `*ret_size` bytes. NULL: out of memory, or unreadable. */

@@ -212,7 +212,7 @@ static int arrive(struct layer *layer) {
 
 static void free_layer(struct layer *layer) {
     struct tls_layer *tls = tls_of(layer);
-    tram__tls_info_free(&tls->info);
+    tram__tls_info_free(tls->info);
     tram__tls_engine_free(&tls->engine);
     memory_put(&tram__memory_default, tls, sizeof *tls);
 }
