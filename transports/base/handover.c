@@ -185,8 +185,10 @@ static int give_settings(const tram_detached *detached, tram_transport *transpor
     struct transport_more *more = transport->more;
     transport->flags |= detached->flags;
     transport->peer = detached->peer;
-    more->limits = detached->limits;
-    transport->limits = &more->limits;
+    struct write_limits *limits = tram__transport_own_limits(transport);
+    if (!limits)
+        return -ENOMEM;
+    *limits = detached->limits;
     if (detached->addresses.sock.size || detached->addresses.peer.size) {
         struct transport_addresses *addresses = tram__transport_addresses(transport);
         if (!addresses)

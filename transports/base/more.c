@@ -46,6 +46,8 @@ void tram__transport_free_more(tram_loop *loop, tram_transport *transport) {
     memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
     memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
     memory_put(&loop->allocator, more->linger, sizeof *more->linger);
+    memory_put(&loop->allocator, more->limits, sizeof *more->limits);
+    memory_put(&loop->allocator, more->descriptors, sizeof *more->descriptors);
     tram__held_free(loop, more->tlvs);
     memory_put(&loop->allocator, more, sizeof *more);
 }

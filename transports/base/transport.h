@@ -24,6 +24,9 @@ int tram__transport_cork(tram_transport *transport);
 int tram__transport_uncork(tram_transport *transport);
 int tram__transport_write_eof(tram_transport *transport);
 
+/* Limits of its own, which begin as those that it had. NULL: out of memory. */
+struct write_limits *tram__transport_own_limits(tram_transport *transport);
+
 /* Sends what corking holds back; uncork has nothing to do then. */
 void tram__transport_end_corking(tram_transport *transport);
 

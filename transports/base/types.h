@@ -127,27 +127,31 @@ struct transport_addresses {
     tram_socket_address peer;
 };
 
+/* Descriptors that come with the bytes: descriptors.c. */
+struct transport_descriptors {
+    size_t capacity;    /* for so many */
+    size_t left;        /* waiting to be taken, within the callback with which they came */
+    const int *waiting; /* the first of these */
+};
+
 /* What few transports have; made on the way in, so that no end needs memory. */
 struct transport_more {
     struct transport_timer timer; /* first: it is set anew with every message */
     tram_transport *transport;
-    void *user;                 /* the user's own */
-    struct write_limits limits; /* where the user set some */
-    struct held *held;          /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
-    struct ready ready;         /* … and what delivers them, queued when reading starts */
-    struct layer_stack *stack;  /* T_LAYERED: stack.h; NULL: there never was a layer */
-    char *detail;               /* of the error that ends it; NULL: none */
-    struct lingering *linger;   /* linger.h; NULL: it was never asked to */
-    struct held *tlvs;          /* of a header of the PROXY protocol; NULL: none */
+    void *user;                  /* the user's own */
+    struct write_limits *limits; /* that the user set; NULL: none */
+    struct held *held;           /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
+    struct ready ready;          /* … and what delivers them, queued when reading starts */
+    struct layer_stack *stack;   /* T_LAYERED: stack.h; NULL: there never was a layer */
+    char *detail;                /* of the error that ends it; NULL: none */
+    struct lingering *linger;    /* linger.h; NULL: it was never asked to */
+    struct held *tlvs;           /* of a header of the PROXY protocol; NULL: none */
     struct transport_addresses *addresses;
-    /* Descriptors that come with the bytes: descriptors.c. */
-    size_t descriptors_capacity; /* for so many */
-    uint32_t address;            /* the slot of its address, or 0: address.c */
-    bool held_end;               /* behind what is held comes the end of the stream, which a carrier tells once */
-    size_t descriptors_left;     /* waiting to be taken, within the callback with which they came */
-    size_t work;                 /* begun and not ended: graceful.c */
-    struct list working;         /* while there is some */
-    const int *descriptors;      /* the first of these */
+    struct transport_descriptors *descriptors; /* NULL: none may come */
+    uint32_t address;                          /* the slot of its address, or 0: address.c */
+    bool held_end;       /* behind what is held comes the end of the stream, which a carrier tells once */
+    size_t work;         /* begun and not ended: graceful.c */
+    struct list working; /* while there is some */
 };
 
 /* One bit each; the state of a transport is a set of them. */

@@ -5,6 +5,7 @@
  * for all the others; tram__transport_sent() for what follows when the kernel took bytes of the queue.
  */
 #include "core/base/invalid.h"
+#include "core/base/memory.h"
 #include "core/base/probes.h"
 #include "transports/base/entering.h"
 #include "transports/base/lifecycle.h"
@@ -602,15 +603,18 @@ int tram_transport_write_eof(tram_transport *transport) {
 
 /* ---- Limits ---- */
 
-/* Limits of its own, which begin as those that it had. NULL: out of memory. */
-static struct write_limits *own_limits(tram_transport *transport) {
+struct write_limits *tram__transport_own_limits(tram_transport *transport) {
     if (tram__transport_need_more(transport))
         return NULL;
-    struct write_limits *own = &transport->more->limits;
-    if (transport->limits != own)
-        *own = *transport->limits;
-    transport->limits = own;
-    return own;
+    struct transport_more *more = transport->more;
+    if (!more->limits) {
+        more->limits = memory_get(&loop_of(transport)->allocator, sizeof *more->limits);
+        if (!more->limits)
+            return NULL;
+        *more->limits = *transport->limits;
+        transport->limits = more->limits;
+    }
+    return more->limits;
 }
 
 /* What stands before the calls about the queue, which not every kind has. */
@@ -639,7 +643,7 @@ int tram_transport_set_write_buffer_limits(tram_transport *transport, size_t hig
         status = tram__transport_water_marks(&high, &low);
     if (unlikely(status))
         return status;
-    struct write_limits *own = own_limits(transport);
+    struct write_limits *own = tram__transport_own_limits(transport);
     if (!own)
         return -ENOMEM;
     own->high = high;
@@ -664,7 +668,7 @@ int tram_transport_set_write_hard_limit(tram_transport *transport, size_t limit)
     int status = enter_queue(transport, __func__);
     if (unlikely(status))
         return status;
-    struct write_limits *own = own_limits(transport);
+    struct write_limits *own = tram__transport_own_limits(transport);
     if (!own)
         return -ENOMEM;
     own->hard = limit;

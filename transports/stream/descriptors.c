@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "core/base/invalid.h"
+#include "core/base/memory.h"
 #include "transports/base/transport.h"
 #include <tram/unix.h>
 
@@ -17,7 +18,7 @@ static tram_transport *transport_of(struct io *io) {
 /* ---- What the poller asks ---- */
 
 static size_t room(struct io *io) {
-    return transport_of(io)->more->descriptors_capacity;
+    return transport_of(io)->more->descriptors->capacity;
 }
 
 static void close_all(tram_loop *loop, const int *fds, size_t count) {
@@ -25,20 +26,20 @@ static void close_all(tram_loop *loop, const int *fds, size_t count) {
         loop->sys->close(fds[i]);
 }
 
-/* The connection ends, if it does, after this tick's callbacks: `more` stays for as long as this needs it. */
+/* The connection ends, if it does, after this tick's callbacks: they stay for as long as this needs them. */
 static void received(struct io *io, void *data, ssize_t result, const int *fds, size_t count, bool cut) {
     tram_transport *transport = transport_of(io);
-    struct transport_more *more = transport->more;
+    struct transport_descriptors *descriptors = transport->more->descriptors;
     if (unlikely(cut)) {
         close_all(io->loop, fds, count);
         tram__transport_over_limit(transport, "recv", "more descriptors came than there is room for");
         return;
     }
-    more->descriptors = fds;
-    more->descriptors_left = count;
+    descriptors->waiting = fds;
+    descriptors->left = count;
     io->receiver->received(io, data, result);
-    close_all(io->loop, more->descriptors, more->descriptors_left);
-    more->descriptors_left = 0;
+    close_all(io->loop, descriptors->waiting, descriptors->left);
+    descriptors->left = 0;
 }
 
 static size_t gather(struct io *io, const int **ret_fds) {
@@ -64,6 +65,11 @@ static int prepare(tram_transport *transport) {
         return -ENOTSUP;
     if (tram__transport_need_more(transport))
         return -ENOMEM;
+    struct transport_more *more = transport->more;
+    if (!more->descriptors)
+        more->descriptors = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *more->descriptors);
+    if (!more->descriptors)
+        return -ENOMEM;
     transport->io.flags |= IO_DESCRIPTORS;
     return 0;
 }
@@ -78,20 +84,20 @@ int tram_transport_receive_fds(tram_transport *transport, size_t max) {
         return TRAM_ESTATE;
     status = prepare(transport);
     if (!status)
-        transport->more->descriptors_capacity = max;
+        transport->more->descriptors->capacity = max;
     return status;
 }
 
 size_t tram_transport_take_fds(tram_transport *transport, int *ret_fds, size_t count) {
-    if (loop_enter(transport->io.loop, __func__) || !transport->more)
+    if (loop_enter(transport->io.loop, __func__) || !transport->more || !transport->more->descriptors)
         return 0;
-    struct transport_more *more = transport->more;
-    if (count > more->descriptors_left)
-        count = more->descriptors_left;
+    struct transport_descriptors *descriptors = transport->more->descriptors;
+    if (count > descriptors->left)
+        count = descriptors->left;
     for (size_t i = 0; i < count; i++)
-        ret_fds[i] = more->descriptors[i];
-    more->descriptors += count;
-    more->descriptors_left -= count;
+        ret_fds[i] = descriptors->waiting[i];
+    descriptors->waiting += count;
+    descriptors->left -= count;
     return count;
 }
 
