@@ -47,7 +47,7 @@ static void accepted_discard(struct mail *mail) {
     struct worker_load *load = content->load;
     load->loop->sys->close(content->fd);
     if (load->balance->limits)
-        limits_leave_source(load->balance->limits, &content->peer);
+        limits_leave(load->balance->limits, &content->peer);
     atomic_fetch_sub_explicit(&load->received, 1, memory_order_relaxed);
 }
 

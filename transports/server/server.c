@@ -84,7 +84,7 @@ static void discard_counted(tram_server *server, const struct accepted_socket *a
     if (server->load)
         balance_count(server->load, -1);
     if (server->limits)
-        limits_leave_source(server->limits, accepted->peer);
+        limits_leave(server->limits, accepted->peer);
     discard_accepted(server, accepted, code, operation);
 }
 
@@ -114,11 +114,14 @@ static int expect_header(tram_server *server, tram_transport *transport) {
  */
 static int secure(tram_server *server, tram_transport *transport) {
     struct tls_problem problem = {0};
+    struct tls_watcher *watcher = limits_handshake_watcher(server->limits);
     int status = expect_header(server, transport);
     if (!status && server->tls.config)
-        status = tram__tls_use_push(&server->tls, transport, NULL, NULL, 0, &problem);
+        status = tram__tls_use_push(&server->tls, transport, watcher, NULL, 0, &problem);
     if (status == 0)
         return 0;
+    if (watcher)
+        limits_leave_handshake(server->limits, &transport->peer); /* which never began */
     tram__transport_withdraw(transport);
     if (server->loop->debug)
         tram__log(server->loop, TRAM_LOG_DEBUG, "the beginning of an incoming connection: %s",
@@ -194,9 +197,10 @@ static void reject(tram_server *server, const struct accepted_socket *accepted, 
     loop->sys->close(accepted->fd);
     if (loop->debug)
         tram__log(loop, TRAM_LOG_DEBUG, "a connection was refused: the limit of %s is reached",
-                  limit == LIMIT_SOURCE   ? "its source"
-                  : limit == LIMIT_WORKER ? "the worker"
-                                          : "the server");
+                  limit == LIMIT_HANDSHAKES ? "handshakes of its source"
+                  : limit == LIMIT_SOURCE   ? "its source"
+                  : limit == LIMIT_WORKER   ? "the worker"
+                                            : "the server");
 }
 
 static enum limit overfull(const tram_server *server) {
@@ -216,10 +220,10 @@ static enum limit place_connection(tram_server *server, const struct accepted_so
 }
 
 static void admit(tram_server *server, const struct accepted_socket *accepted, bool hand_over) {
-    int entered = limits_enter_source(server->limits, accepted->peer);
-    if (entered != SOURCE_ENTERED) {
-        if (entered == SOURCE_FULL)
-            reject(server, accepted, LIMIT_SOURCE);
+    int entered = tram__limits_enter(server->limits, accepted->peer);
+    if (entered != LIMIT_NONE) {
+        if (entered >= 0)
+            reject(server, accepted, (enum limit)entered);
         else
             discard_accepted(server, accepted, entered, "accept");
         return;
@@ -227,7 +231,7 @@ static void admit(tram_server *server, const struct accepted_socket *accepted, b
     bool here;
     enum limit limit = place_connection(server, accepted, hand_over, &here);
     if (limit != LIMIT_NONE) {
-        limits_leave_source(server->limits, accepted->peer);
+        limits_leave(server->limits, accepted->peer);
         reject(server, accepted, limit);
     } else if (here) {
         serve_any(server, accepted);
@@ -537,6 +541,8 @@ static struct tls_wishes tls_wishes_of(const tram_server_options *options) {
 const char *tram__server_wrong_layers(const tram_server_options *options) {
     if (!options->proxy_protocol && (options->proxy_timeout_ns || options->proxy_trusts))
         return options->proxy_timeout_ns ? "proxy_timeout_ns" : "proxy_trusts";
+    if (!options->tls && options->limits && options->limits->max_handshakes_per_source)
+        return "max_handshakes_per_source";
     const struct tls_wishes tls = tls_wishes_of(options);
     return tram__tls_wrong_option(&tls);
 }
