@@ -27,13 +27,13 @@ SYSTEM_CALLS = "core/system/sys"
 # connection_made. Seven files do something for it that no other knows how to do. Five are steps of its way: the poller
 # accepts it and watches its descriptor (epoll.c, 139 instructions); the server counts it (server.c, 51); the one place
 # that calls protocols asks the factory, and later connection_made (protocol_adapter.c, 64); what all kinds of transports
-# share begins its life (lifecycle.c, 133); the loop gives it a place among its ios, by which events and the end of the
+# share begins its life (lifecycle.c, 130); the loop gives it a place among its ios, by which events and the end of the
 # loop find it, and runs connection_made in its turn (loop.h, 79). Two are what all of the library builds on, and have 27
 # instructions: connection_made waits in a list, from which a close takes it off (list.h), and the memory comes from a
 # pool (pool.h). Fewer would be worse:
 # - without list.h the ready queue would need links of its own that an entry can leave at any time: what list.h does for
 #   all of the library, a second time in the loop;
-# - without pool.h memory.h is there in its place, and a short connection takes 1,643 instructions instead of 1,268 and
+# - without pool.h memory.h is there in its place, and a short connection takes 1,640 instructions instead of 1,265 and
 #   two calls of malloc and free (tried). A pool that is one with the places of the ios has no way out: whoever holds a
 #   transport has its memory still when its place is another's;
 # - of the five steps no two can be one file: six kinds of transports begin without a server; what a protocol answers is

@@ -449,7 +449,7 @@ int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int 
     if (likely(options->peer))
         keep_peer(transport, options->peer, options->peer_size);
     transport->owner = options->owner;
-    TRAM_ASSERT(!options->owner || !options->creator);
+    TRAM_DCHECK(!options->owner || !options->creator);
     begin(transport, loop, kind, protocol, options->creator);
     *ret_transport = transport;
     return 0;
