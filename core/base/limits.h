@@ -74,6 +74,7 @@
 #define TRAM_TLS_HANDSHAKE_NS      60000000000ull     /* S-3 */
 #define TRAM_TLS_SHUTDOWN_NS       30000000000ull     /* S-16 */
 #define TRAM_TLS_IDLE_NS           5000000000ull      /* a round; idle for one to two of them: buffers go back */
+#define TRAM_TLS_BUSY_USES         8                  /* reads and writes, before buffers are kept between them */
 #define TRAM_TLS_TRIMS_PER_TICK    256                /* of their buffers, before others have their turn */
 #define TRAM_TLS_STEPS_PER_TICK    4                  /* of handshakes, before others have their turn */
 #define TRAM_TLS_KEY_UPDATES       32                 /* that a peer may ask for at once, and then … */

@@ -21,7 +21,7 @@ struct scratch {
 
 /* NULL: out of memory. */
 static void *scratch_get(tram_loop *loop) {
-    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    struct scratch *scratch = loop_slot(loop, TRANSPORT_SLOT_SCRATCH);
     if (unlikely(!scratch))
         scratch = tram__loop_slot_open(loop, TRANSPORT_SLOT_SCRATCH, sizeof *scratch, NULL);
     if (unlikely(!scratch || scratch->taken))
@@ -31,7 +31,7 @@ static void *scratch_get(tram_loop *loop) {
 }
 
 static void scratch_put(tram_loop *loop, void *memory) {
-    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    struct scratch *scratch = loop_slot(loop, TRANSPORT_SLOT_SCRATCH);
     if (likely(scratch && memory == scratch->bytes))
         scratch->taken = false;
     else

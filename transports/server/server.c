@@ -6,6 +6,7 @@
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
+#include "transports/base/state.h"
 #include "transports/proxy/header_layer.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
@@ -31,11 +32,6 @@ static void listeners_dispose(tram_loop *loop, struct deferred_free *deferred) {
 
 static tram_server *server_of(struct transport_owner *owner) {
     return container_of(owner, tram_server, owner);
-}
-
-static void on_attach(struct transport_owner *owner, tram_transport *transport) {
-    (void)transport;
-    server_of(owner)->connections++;
 }
 
 static inline void count_out(tram_server *server) {
@@ -135,25 +131,20 @@ static int secure(tram_server *server, tram_transport *transport) {
 
 ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_socket *accepted,
                                      tram_protocol *protocol, enum serving how) {
-    struct stream_options options = {
-        .peer = accepted->peer,
-        .peer_size = accepted->peer_size,
-        .no_delay_set = accepted->no_delay,
-        .owner = &server->owner,
-    };
-    if (how == SERVE_PLAIN)
-        return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
+    struct transport_options options = {
+        .peer = accepted->peer, .peer_size = accepted->peer_size, .owner = &server->owner};
     tram_transport *transport;
-    if (!server->limits) {
-        int status = tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
-        return status < 0 ? status : secure(server, transport);
-    }
-    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
-                                                                   protocol, &options, &transport)
-                                         : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
-    if (status < 0)
+    int status =
+        how == SERVE_ANY && server->limits && server->limits->expires
+            ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd, protocol, &options, &transport)
+            : tram__transport_new(server->loop, &tram__stream_kind, accepted->fd, protocol, &options, &transport);
+    if (unlikely(status < 0))
         return status;
-    transport->limits = &server->limits->write;
+    server->connections++;
+    if (how == SERVE_PLAIN)
+        return 0;
+    if (server->limits)
+        transport->limits = &server->limits->write;
     return has_layers(server) ? secure(server, transport) : 0;
 }
 
@@ -174,11 +165,6 @@ ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socke
     }
     if (unlikely(--server->holds == 0))
         tram__server_free_if_over(server);
-}
-
-static inline struct accepted_socket accepted_of(const struct listener *listener, int fd,
-                                                 const struct sockaddr_storage *peer, socklen_t peer_size) {
-    return (struct accepted_socket){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
 /* Counted here already, and whatever the server has. */
@@ -339,7 +325,7 @@ static inline void on_accepted(struct listener *listener, int fd, const struct s
                                socklen_t peer_size) {
     tram_server *server = listener->server;
     listener->failures = 0;
-    struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
+    struct accepted_socket accepted = {.fd = fd, .peer = peer, .peer_size = peer_size};
     if (!server->load || !balance_hand_over(server->load, &accepted))
         serve_here(server, &accepted);
 }
@@ -361,7 +347,7 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
 static void secured_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     tram_server *server = listener->server;
-    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    struct accepted_socket accepted = {.fd = result, .peer = peer, .peer_size = peer_size};
     if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
         return;
@@ -373,7 +359,7 @@ static void secured_accepted(struct io *io, int result, const struct sockaddr_st
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
-    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    struct accepted_socket accepted = {.fd = result, .peer = peer, .peer_size = peer_size};
     if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
         return;
@@ -419,7 +405,7 @@ static void accept_rest(struct listener *listener) {
         if (fd >= 0) {
             stats_add(&loop->stats.accepted, 1);
             PROBE3(accept, loop, listener->io.fd, fd);
-            struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
+            struct accepted_socket accepted = {.fd = fd, .peer = &peer, .peer_size = size};
             if (server->limits)
                 admit(server, &accepted, false);
             else if (has_layers(server))
@@ -470,7 +456,7 @@ static void listener_open(struct listener *listener) {
     /* Accepted sockets inherit both, which saves a system call for each of them. */
     int family = address_family(&listener->address);
     if (family == AF_INET || family == AF_INET6)
-        listener->no_delay = sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+        sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (server->keep_alive)
         sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
@@ -579,10 +565,10 @@ static int find_limits(tram_server *server, const tram_server_limits *wanted) {
 
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
                        struct worker_load *load, tram_server **ret_server) {
-    tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
+    tram_server *server = transport_state_open(loop) ? NULL : tram__memory_get_zero(&loop->allocator, sizeof *server);
     if (!server)
         return -ENOMEM;
-    server->owner = (struct transport_owner){.on_attach = on_attach, .on_detach = on_detach, .root = &server->owner};
+    server->owner = (struct transport_owner){.on_detach = on_detach, .root = &server->owner};
     server->loop = loop;
     server->allocator = loop->allocator;
     server->load = load;
