@@ -565,24 +565,35 @@ static void test_S_11_S_22_the_write_buffer_is_counted_as_it_goes_out(void **sta
     ends_close(&ends);
 }
 
+static int pause_at_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+/* Paused before something comes, or by the first of it. */
 static void test_S_21_a_paused_transport_holds_one_receive_at_most(void **state) {
     struct world *world = *state;
-    struct ends ends;
-    tram_stats before, after;
-    ends_open(world, &ends);
-    ends.peer->quiet_data = true;
-    ends.peer->keep = false;
-    size_t blocks = world->live_bytes;
-    tram_loop_stats(world->loop, &before);
-    assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
-    size_t sent = fill_with(world, ends.client->base.transport);
-    tram_loop_stats(world->loop, &after);
-    assert_true(sent > 300000);
-    assert_true(after.bytes_received - before.bytes_received <= 262144);
-    assert_true(world->live_bytes < blocks + 262144 + 2 * 65536 + 65536); /* a receive, and the writer's queue */
-    assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
-    run_until_received(ends.peer, sent);
-    ends_close(&ends);
+    for (int at_data = 0; at_data < 2; at_data++) {
+        struct ends ends;
+        tram_stats before, after;
+        ends_open(world, &ends);
+        ends.peer->quiet_data = true;
+        ends.peer->keep = false;
+        size_t blocks = world->live_bytes;
+        tram_loop_stats(world->loop, &before);
+        if (at_data)
+            ends.peer->on = pause_at_data;
+        else
+            assert_int_equal(tram_transport_pause_reading(ends.peer->base.transport), 0);
+        size_t sent = fill_with(world, ends.client->base.transport);
+        tram_loop_stats(world->loop, &after);
+        assert_true(sent > 300000);
+        assert_true(after.bytes_received - before.bytes_received <= 262144);
+        assert_true(world->live_bytes < blocks + 262144 + 2 * 65536 + 65536); /* a receive, and the writer's queue */
+        ends.peer->on = NULL;
+        assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
+        run_until_received(ends.peer, sent);
+        ends_close(&ends);
+    }
 }
 
 enum { TINY = 1000 };
@@ -674,10 +685,6 @@ static void test_Y_3_S_19_pausing_and_closing_while_records_are_behind(void **st
     assert_int_equal(ends.peer->received, TINY + 1);
     run_until_traced(world, "c.lost:0");
     ends_close(&ends);
-}
-
-static int pause_at_data(struct recorder *recorder, const char *event) {
-    return strcmp(event, "data") == 0 ? tram_transport_pause_reading(recorder->base.transport) : 0;
 }
 
 /* Pausing between two records of one receive: the second waits where it was. */
