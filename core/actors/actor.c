@@ -316,7 +316,7 @@ static void validate(const struct loop_state *state) {
 }
 
 static struct actor_list *actor_list(tram_loop *loop) {
-    struct actor_list *actors = (struct actor_list *)(void *)loop->slots[ACTOR_LIST_SLOT];
+    struct actor_list *actors = loop_slot(loop, ACTOR_LIST_SLOT);
     if (likely(actors != NULL))
         return actors;
     actors = tram__loop_slot_open(loop, ACTOR_LIST_SLOT, sizeof *actors, NULL);
