@@ -10,6 +10,8 @@
  * spin      the same, both polling for a while before they sleep
  * caller    a thread without a loop asks a sleeping loop and sleeps until it answers; µs per round trip
  *
+ * With ANSWER a post is a request, for a library that has none: what it runs posts back to the sender ("worker" only).
+ *
  * Never more than WINDOW posts are on the way, there or back, as wherever memory is bounded. Calls of write() are
  * counted, which is how each of the libraries wakes a loop.
  */
@@ -77,11 +79,24 @@ static struct {
     uint64_t begin_writes, end_writes;
     _Atomic bool done;
     _Alignas(128) _Atomic uint64_t received;
+    _Alignas(128) uint64_t answered;
 } way;
+
+#ifdef ANSWER
+static int count_answer(struct tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    way.answered++;
+    return 0;
+}
+#endif
 
 static int receive(struct tram_loop *loop, void *arg) {
     (void)loop;
     (void)arg;
+#ifdef ANSWER
+    party_post(way.sender.party, count_answer, NULL);
+#endif
     uint64_t received = atomic_load_explicit(&way.received, memory_order_relaxed) + 1;
     atomic_store_explicit(&way.received, received, memory_order_release);
     if (received != way.next_slice)
@@ -100,8 +115,10 @@ static int receive(struct tram_loop *loop, void *arg) {
 
 /* The posts that are on the way no more. */
 static uint64_t over(void) {
-#ifdef ASK
+#if defined ASK
     return party_answered();
+#elif defined ANSWER
+    return way.answered;
 #else
     return atomic_load_explicit(&way.received, memory_order_acquire);
 #endif
@@ -120,7 +137,12 @@ static void send_burst(void) {
 static int send_some(struct tram_loop *loop, void *arg) {
     (void)loop;
     send_burst();
-    if (way.sent < way.total)
+#ifdef ANSWER
+    bool more = over() < way.total; /* who has no futures must be there for the last answer */
+#else
+    bool more = way.sent < way.total;
+#endif
+    if (more)
         party_soon(way.sender.party, send_some, arg);
     else
         party_stop(way.sender.party);

@@ -45,7 +45,7 @@ def build(kind, libraries):
                  "-DTRAM_TESTS=OFF", "-DTRAM_EXAMPLES=OFF", "-DTRAM_PROGRAMS=OFF"]
     if not os.path.exists(os.path.join(BUILD, "CMakeCache.txt")):
         configure += ["-G", "Ninja"]
-    missing = re.findall(rf"^-- micro: no {kind}-(\w+):.*$", run_logged(configure), re.M)
+    missing = re.findall(rf"^-- micro: no {kind}-([\w-]+):.*$", run_logged(configure), re.M)
     for name in missing:
         print(f"no {name}: its package is not installed; scripts/bootstrap --bench does it", file=sys.stderr)
     libraries = [name for name in libraries if name not in missing]
@@ -176,7 +176,7 @@ class Report:
             entry["programs"][program] = {**extra, "min": min(values), "max": max(values),
                                           f"x_{versus}": ratio(results, figure, program, versus)}
             rows.append([program, f"{median(values):.2f}", spread(values), f"{ratio(results, figure, program, versus):.2f}"]
-                        + [f"{extra[key]:.0f}" for key in extra if key != figure])
+                        + [f"{extra[key]:.0f}" if key in extra else "?" for key in results[0][names[0]] if key != figure])
         self.document["scenarios"][name] = entry
         if not self.given.json:
             extras = [key for key in results[0][names[0]] if key != figure]

@@ -2,6 +2,10 @@
  * Requests and their answers, and work on other loops, which is a request that the library answers. The node that asks
  * is the asker's own and is posted back to it as the reply: that needs no memory, cannot be refused while the asker is
  * there, and keeps the asker's mailbox as long as the node is out.
+ *
+ * Replies that are given while the mailbox runs are posted together, a portion at most, as long as the asker has not
+ * taken what it was sent before: one push for all, to a line that two processors would else pull to and fro. The first
+ * one carries the others; who takes it from the inbox acquires what was written before the push, so all of them.
  */
 #include <errno.h>
 
@@ -12,48 +16,111 @@
 /* ---- Back ---- */
 
 static void reply_run(tram_loop *loop, struct mail *mail) {
-    tram__request_answered(&actors_present(loop)->requests, envelope_of(mail));
+    tram__request_answered(&actors_present(loop)->requests, mail);
 }
 
 /* The asker's loop closes: it waits for nothing any more. */
 static void reply_discard(struct mail *mail) {
     message_drop(&envelope_of(mail)->message);
+    tram__mail_drop(mail);
 }
 
-static const struct mail_kind reply_mail = {.run = reply_run, .discard = reply_discard};
+static inline struct mail *next_reply(const struct mail *mail) {
+    return mail->entry.next ? mail_of(mail->entry.next) : NULL;
+}
+
+static void replies_run(tram_loop *loop, struct mail *mail) {
+    struct requests *requests = &actors_present(loop)->requests;
+    struct mail *next = mail->followers;
+    mail->owner_pool = loop->mailbox;
+    while (mail) {
+        __builtin_prefetch(next, 1);
+        tram__request_answered(requests, mail);
+        mail = next;
+        next = mail ? next_reply(mail) : NULL;
+    }
+}
+
+static void replies_discard(struct mail *mail) {
+    struct mail *next = mail->followers;
+    mail->owner_pool = next->owner_pool;
+    while (mail) {
+        reply_discard(mail);
+        mail = next;
+        next = mail ? next_reply(mail) : NULL;
+    }
+}
+
+static const struct mail_kind reply_mail = {.run = reply_run, .discard = reply_discard, .flags = MAIL_KEPT};
+static const struct mail_kind replies_mail = {.run = replies_run, .discard = replies_discard, .flags = MAIL_KEPT};
 
 /*
  * Posts the node to the loop whose it is. Its memory is there as long as the node is out, but within the post the node
  * may be run already: so it takes a route, which is a hold, or, where the loop has ended, a hold for the moment.
  */
-static inline int send_back(struct mail *mail) {
-    struct mailbox *asker = mail->owner_pool;
+static int send_back(struct mailbox *asker, struct mail *mail) {
     uint32_t number = asker->number;
     bool pinned;
     int status;
-    mail->kind = &reply_mail;
     if (likely(route_enter(number, asker->number_generation, &pinned, &status) != NULL)) {
-        status = tram__mailbox_send(asker, mail);
+        status = tram__mailbox_post(asker, mail);
         route_leave(number, pinned);
-        return status;
+    } else {
+        tram__mailbox_hold(asker);
+        status = tram__mailbox_post(asker, mail);
+        tram__mailbox_release(asker);
     }
-    tram__mailbox_hold(asker);
-    status = tram__mailbox_send(asker, mail);
-    tram__mailbox_release(asker);
+    if (unlikely(status)) /* the asker's loop has closed: nobody waits */
+        mail->kind->discard(mail);
     return status;
+}
+
+static inline void send_alone(struct mail *mail) {
+    mail->kind = &reply_mail;
+    send_back(mail->owner_pool, mail);
+}
+
+static void send_replies(struct mailbox *own) {
+    struct mailbox *asker = own->replies.owner_pool;
+    struct mail *first = own->replies.first;
+    own->send_replies = NULL;
+    if (first == own->replies.last) {
+        first->kind = &reply_mail;
+    } else {
+        first->kind = &replies_mail;
+        first->followers = next_reply(first);
+    }
+    send_back(asker, first);
+}
+
+static void send_soon(struct mailbox *own, struct mail *mail) {
+    struct mail_batch *replies = &own->replies;
+    struct mailbox *asker = mail->owner_pool;
+    if (own->send_replies && replies->owner_pool != asker)
+        send_replies(own);
+    mail->entry.next = NULL;
+    if (own->send_replies)
+        replies->last->entry.next = &mail->entry;
+    else
+        *replies = (struct mail_batch){.owner_pool = asker, .first = mail};
+    replies->last = mail;
+    own->send_replies = send_replies;
+    if (mailbox_inbox_empty(asker))
+        send_replies(own);
 }
 
 static inline void send_reply(struct mail *mail, int status, const tram_message *reply) {
     static const tram_message nothing;
     struct envelope *envelope = envelope_of(mail);
+    struct mailbox *own = tram__mailbox_entered;
     uint32_t number = envelope->message.reserved;
     envelope->slot = (uint32_t)status;
     envelope->message = *(reply ? reply : &nothing);
     envelope->message.reserved = number;
-    if (unlikely(send_back(mail)) && reply) { /* the asker's loop has closed: nobody waits */
-        tram_message message = *reply;
-        message_drop(&message);
-    }
+    if (likely(own && own->runs_mail && mail->owner_pool != own))
+        send_soon(own, mail);
+    else
+        send_alone(mail);
 }
 
 static struct mail *mail_of_request(tram_request *request) {
@@ -123,9 +190,11 @@ static const struct mail_kind credit_mail = {.run = credit_run, .discard = credi
 /* ---- Asking ---- */
 
 static inline int begin(tram_loop *loop, enum request_value value, uint64_t timeout_ns, struct actors **ret_actors,
-                        struct request **ret_request) {
+                        struct request **ret_request, struct mail **ret_mail) {
     int status = actors_open(loop, ret_actors);
-    return unlikely(status) ? status : tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request);
+    if (unlikely(status))
+        return status;
+    return tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request, ret_mail);
 }
 
 /* The future of what was posted, or, with its status, of what was not. */
@@ -137,23 +206,18 @@ static inline int end(struct actors *actors, struct request *request, int status
     return status;
 }
 
-static inline int post_request(struct actors *actors, const struct mail_kind *kind, tram_address to,
-                               const tram_message *message, uint32_t number) {
+static inline int post_request(struct mail *mail, tram_address to, const tram_message *message, uint32_t number) {
     bool pinned;
     int status;
     struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
     if (unlikely(!there))
         return status;
-    struct mail *mail = mail_new_own(actors->loop->mailbox, kind);
-    status = -ENOMEM;
-    if (likely(mail != NULL)) {
-        struct envelope *envelope = envelope_of(mail);
-        envelope->slot = to.slot;
-        envelope->generation = to.generation;
-        envelope->message = *message;
-        envelope->message.reserved = number;
-        status = tram__mailbox_send(there->mailbox, mail);
-    }
+    struct envelope *envelope = envelope_of(mail);
+    envelope->slot = to.slot;
+    envelope->generation = to.generation;
+    envelope->message = *message;
+    envelope->message.reserved = number;
+    status = tram__mailbox_post(there->mailbox, mail);
     route_leave(to.loop, pinned);
     return status;
 }
@@ -162,10 +226,12 @@ static inline int ask(tram_loop *loop, const struct mail_kind *kind, enum reques
                       const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
     struct actors *actors;
     struct request *request;
-    int status = begin(loop, value, timeout_ns, &actors, &request);
+    struct mail *mail;
+    int status = begin(loop, value, timeout_ns, &actors, &request, &mail);
     if (unlikely(status))
         return status;
-    status = post_request(actors, kind, to, message, request->number);
+    mail->kind = kind;
+    status = post_request(mail, to, message, request->future.number);
     return end(actors, request, status, ret_future);
 }
 
@@ -206,7 +272,7 @@ static void work_done(struct mail *mail, const struct work *work, int status, vo
     *envelope = (struct envelope){.slot = (uint32_t)(status < 0 ? status : 0)};
     envelope->message.data = value;
     envelope->message.reserved = work->number;
-    send_back(mail);
+    send_alone(mail);
 }
 
 static void work_run(tram_loop *loop, struct mail *mail) {
@@ -227,14 +293,6 @@ static void work_discard(struct mail *mail) {
 
 static const struct mail_kind work_mail = {.run = work_run, .discard = work_discard, .flags = MAIL_KEPT};
 
-static int post_work(tram_loop *loop, tram_loop *target, const struct work *work) {
-    struct mail *mail = mail_new_own(loop->mailbox, &work_mail);
-    if (!mail)
-        return -ENOMEM;
-    memcpy(mail->payload, work, sizeof *work);
-    return tram__mailbox_send(target->mailbox, mail);
-}
-
 int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function function, void *arg, tram_discard discard,
                      tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
@@ -246,9 +304,12 @@ int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function fu
         return -ECHILD;
     struct actors *actors;
     struct request *request;
-    status = begin(loop, REQUEST_POINTER, TRAM_FOREVER, &actors, &request);
+    struct mail *mail;
+    status = begin(loop, REQUEST_POINTER, TRAM_FOREVER, &actors, &request, &mail);
     if (status)
         return status;
-    struct work work = {function, arg, discard, request->number};
-    return end(actors, request, post_work(loop, target, &work), ret_future);
+    struct work work = {function, arg, discard, request->future.number};
+    mail->kind = &work_mail;
+    memcpy(mail->payload, &work, sizeof work);
+    return end(actors, request, tram__mailbox_post(target->mailbox, mail), ret_future);
 }

@@ -19,6 +19,10 @@ static inline struct envelope *envelope_of(struct mail *mail) {
     return (struct envelope *)(void *)mail->payload;
 }
 
+static inline struct mail *mail_of_envelope(struct envelope *envelope) {
+    return container_of((unsigned char *)envelope, struct mail, payload[0]);
+}
+
 /* After it was received, unless it was taken. */
 static inline void message_destroy(tram_message *message) {
     const tram_message_type *type = message->type;

@@ -12,7 +12,6 @@
 struct routes {
     struct addressees **to;
     uint32_t count;
-    uint32_t until_probe; /* posts until the next one whose time in the queue is measured */
 };
 
 /* The loop of these routes closes. */

@@ -1,10 +1,11 @@
-#include <tram/buffer.h>
+#include "core/base/buffer.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "core/base/steps.h"
 
 /* A buffer belongs to no loop, so its memory is the default one. */
 struct tram_buffer {
@@ -48,19 +49,30 @@ tram_buffer *tram_buffer_wrap(const void *data, size_t size, void (*release)(con
     return buffer;
 }
 
-tram_buffer *tram_buffer_hold(tram_buffer *buffer) {
-    atomic_fetch_add_explicit(&buffer->references, 1, memory_order_relaxed);
-    return buffer;
+void tram__buffer_hold(tram_buffer *buffer, size_t references) {
+    between_steps();
+    atomic_fetch_add_explicit(&buffer->references, references, memory_order_relaxed);
 }
 
-void tram_buffer_release(tram_buffer *buffer) {
+void tram__buffer_release(tram_buffer *buffer, size_t references) {
+    between_steps();
     /* Release: our reads come before the free; acquire: the free comes after everybody's. */
-    if (!buffer || atomic_fetch_sub_explicit(&buffer->references, 1, memory_order_acq_rel) != 1)
+    if (atomic_fetch_sub_explicit(&buffer->references, references, memory_order_acq_rel) != references)
         return;
     if (buffer->release)
         buffer->release(buffer->data, buffer->size, buffer->arg);
     size_t room = buffer->data == buffer->copy ? buffer->size : 0;
     memory_put(&tram__memory_default, buffer, sizeof *buffer + room);
+}
+
+tram_buffer *tram_buffer_hold(tram_buffer *buffer) {
+    tram__buffer_hold(buffer, 1);
+    return buffer;
+}
+
+void tram_buffer_release(tram_buffer *buffer) {
+    if (buffer)
+        tram__buffer_release(buffer, 1);
 }
 
 const void *tram_buffer_data(const tram_buffer *buffer) {

@@ -27,7 +27,8 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
     if (!future)
         return -ENOMEM;
     tram__future_init(future, loop, kind);
-    future->size = size;
+    TRAM_DCHECK(size <= UINT32_MAX);
+    future->size = (uint32_t)size;
     memcpy(ret_future, &future, sizeof future); /* a pointer to whatever embeds it */
     return 0;
 }

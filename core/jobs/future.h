@@ -61,10 +61,14 @@ struct tram_future {
     struct list callbacks;      /* struct future_watch */
     struct done_callback first; /* most futures have one callback: it needs no memory */
     void *value;
-    void *user;  /* the user's own */
-    size_t size; /* of the whole object */
+    void *user; /* the user's own */
+    union {
+        uint32_t size;   /* of the whole object … */
+        uint32_t number; /* … or, where a kind recycles it, the kind's own */
+    };
     uint32_t references;
     uint8_t state;   /* enum future_state */
+    uint8_t marks;   /* the kind's own */
     bool cancelling; /* the operation was asked to cancel */
     bool retrieved;  /* somebody read the error, or the value */
     bool first_used;
@@ -76,6 +80,8 @@ struct tram_future {
     size_t texts_size;
     struct ready report;
 };
+
+_Static_assert(offsetof(tram_future, let_go) <= 128, "two cache lines");
 
 /* What every public call does first: as loop_enter(), and NULL is no future. */
 static inline int future_enter(const tram_future *future, const char *function) {
@@ -94,16 +100,16 @@ static inline void future_unwatch(struct future_watch *watch) {
     list_remove(&watch->ready.link);
 }
 
-/* Makes a future of any memory, with one reference, the caller's. */
+/* Makes a future of any memory, with one reference, the caller's. Its size is set where no kind recycles it. */
 static inline void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
     future->kind = kind;
     future->loop = loop;
     list_init(&future->callbacks);
     future->value = NULL;
     future->user = NULL;
-    future->size = 0;
     future->references = 1;
     future->state = FUTURE_PENDING;
+    future->marks = 0;
     future->cancelling = future->retrieved = future->first_used = future->holds = false;
 }
 

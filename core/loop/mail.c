@@ -14,6 +14,7 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
     uint32_t left = count;
+    mailbox->runs_mail = true;
     /* A signal, or a stop, waits for one portion, however much mail there is. */
     while (left) {
         struct mail *mail = mailbox_next(mailbox);
@@ -24,9 +25,14 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         } else {
             run_flagged(loop, &used, mail, flags);
         }
-        if (--left % TRAM_MAIL_PORTION == 0 && atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
+        if (--left % TRAM_MAIL_PORTION)
+            continue;
+        if (mailbox->send_replies)
+            mailbox->send_replies(mailbox);
+        if (atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
     }
+    mailbox->runs_mail = false;
     mailbox->unplanned += left;
     if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
         tram__mail_batch_send(mailbox, used);

@@ -47,7 +47,10 @@ enum mail_flag {
 struct mail {
     ck_stack_entry_t entry;
     const struct mail_kind *kind;
-    struct mailbox *owner_pool; /* whose node it is; NULL: of the mailbox that it is posted to */
+    union {
+        struct mailbox *owner_pool; /* whose node it is; NULL: of the mailbox that it is posted to */
+        struct mail *followers;     /* of the first of several replies, which are all of one pool: core/actors */
+    };
     union {
         _Alignas(8) unsigned char payload[MAIL_PAYLOAD];
         struct mail *next_free; /* of a list of free nodes */
@@ -71,6 +74,8 @@ struct mailbox {
     _Alignas(64) ck_stack_t inbox;
     _Atomic uint32_t state; /* enum mailbox_state */
     int eventfd;
+    uint32_t number; /* of the loop, for those who answer: core/actors; 0: it has none */
+    uint32_t number_generation;
 
     _Alignas(64) ck_stack_t shared_free;           /* nodes of threads without a loop, to use again; popped by many */
     _Alignas(64) ck_stack_t returned;              /* batches of nodes that were returned, by their first */
@@ -82,18 +87,19 @@ struct mailbox {
     /* the owner's */
     _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
     ck_stack_entry_t *taken_last;
-    uint32_t unplanned;        /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
-    bool announced;            /* sleep, and not ended it yet */
+    uint32_t unplanned; /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
+    bool announced;     /* sleep, and not ended it yet */
+    bool runs_mail;
     struct mail_batch used;    /* nodes that were run and go back to their owner together */
     struct mail *nodes;        /* its own, free */
     ck_stack_entry_t *batches; /* more of them, by the first of each batch */
     uint64_t nodes_out;        /* of its own, in all: those that came back through `back` included */
     struct mail_chunk *chunks;
-    struct routes *routes; /* how its loop reaches others by address: core/actors */
-    uint32_t number;       /* of the loop, for those who answer: core/actors; 0: it has none */
-    uint32_t number_generation;
-    tram_allocator allocator; /* one that outlives loops */
-    void *memory;             /* what was allocated: this struct is aligned in it */
+    struct mail_batch replies; /* of one pool, linked by their entries: they wait to be posted to it together */
+    void (*send_replies)(struct mailbox *mailbox); /* core/actors; NULL: none wait */
+    struct routes *routes;                         /* how its loop reaches others by address: core/actors */
+    tram_allocator allocator;                      /* one that outlives loops */
+    void *memory;                                  /* what was allocated: this struct is aligned in it */
 };
 
 /* `allocator` is the loop's, and `sys` its table of system calls; both are asked for the last time here, but for the
@@ -191,9 +197,14 @@ static inline void mailbox_awake(struct mailbox *mailbox) {
  * it was about. */
 void tram__mailbox_drain_wakeup(struct mailbox *mailbox, const struct sys *sys);
 
-/* Nothing to take and nothing taken. A hint: a poster may be just about to push. */
+/* A hint, for any thread: a poster may be just about to push, or the owner to take. */
+static inline bool mailbox_inbox_empty(const struct mailbox *mailbox) {
+    return !__atomic_load_n(&mailbox->inbox.head, __ATOMIC_RELAXED);
+}
+
+/* Nothing to take and nothing taken. A hint as well. */
 static inline bool mailbox_empty(const struct mailbox *mailbox) {
-    return !mailbox->taken && !__atomic_load_n(&mailbox->inbox.head, __ATOMIC_RELAXED);
+    return !mailbox->taken && mailbox_inbox_empty(mailbox);
 }
 
 /*

@@ -38,7 +38,8 @@ def tree(dice, number):
         lines.append(f"f {dice.randrange(count)} {dice.choice([1, 2, 2, 2, 3, 3, 4, 5])}")
     lines.append("go")
     for _ in range(dice.randint(2, 14)):
-        lines.append(f"k {dice.randrange(count)} {dice.choice('nsee')}")
+        first = 0 if dice.random() < 0.05 else 1 # nobody starts the root again
+        lines.append(f"k {dice.randrange(first, count)} {dice.choice('nsee')}")
     return lines + ["end"]
 
 

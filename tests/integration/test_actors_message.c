@@ -1159,6 +1159,8 @@ static int post_all(tram_loop *loop, void *arg) {
         memory_fail(1, UINT64_MAX); /* a mailbox may outlive its loop's allocator */
         for (unsigned sent = 0; tram_loop_call_soon_threadsafe(poster->other, do_nothing, NULL, NULL) == 0; sent++)
             assert_true(sent < 10000);
+        for (unsigned sent = 0; ask_nobody(loop, poster->far.to_a) == 0; sent++) /* a request has a node of its own */
+            assert_true(sent < 10000);
     }
     const int answers[] = {
         post(poster->near.to_a, 1, 1),

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/base/steps.h"
 #include "support/stream.h"
 
 /* ---- Shared buffers ---- */
@@ -44,6 +45,53 @@ static void test_W_2_a_buffer_that_is_sent_at_once_is_not_held(void **state) {
     stream_close(&stream);
     assert_int_equal(shared.released, 1);
 }
+
+/* ---- How often its count is touched ---- */
+
+#if TRAM_CHECKED
+enum { QUEUES = 20 };
+
+static unsigned steps;
+
+static void count_step(void) {
+    steps++;
+}
+
+struct fan_out {
+    struct stream streams[QUEUES];
+    tram_buffer *buffer;
+};
+
+static int write_to_all(tram_loop *loop, void *arg) {
+    struct fan_out *fan_out = arg;
+    (void)loop;
+    tram__between_steps = count_step;
+    for (int i = 0; i < QUEUES; i++)
+        assert_int_equal(tram_transport_write_buffer(fan_out->streams[i].transport, fan_out->buffer), 0);
+    tram__between_steps = NULL;
+    return 0;
+}
+
+static void test_W_1_the_count_of_a_buffer_is_touched_once_for_a_tick(void **state) {
+    struct fan_out fan_out;
+    for (int i = 0; i < QUEUES; i++)
+        fan_out.streams[i] = stream_open(*state);
+    fan_out.buffer = wrap(&shared, 3000, 0);
+    faults.send_budget = 0;
+    steps = 0;
+    assert_int_equal(tram_loop_call_soon(fan_out.streams[0].world->loop, write_to_all, &fan_out, NULL, NULL), 0);
+    run_ticks(fan_out.streams[0].world, 1);
+    assert_int_equal(steps, 1);
+    tram_buffer_release(fan_out.buffer);
+    assert_int_equal(shared.released, 0);
+    faults.send_budget = SIZE_MAX;
+    for (int i = 0; i < QUEUES; i++)
+        read_pattern(&fan_out.streams[i], 3000, 0);
+    assert_int_equal(shared.released, 1);
+    for (int i = 0; i < QUEUES; i++)
+        stream_close(&fan_out.streams[i]);
+}
+#endif
 
 static void test_W_1_a_queued_buffer_is_sent_from_where_it_lies(void **state) {
     struct stream stream = stream_open(*state);
@@ -726,6 +774,9 @@ static void test_W_1_W_24_random_sizes_reach_a_slow_reader_over_TCP(void **state
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+#if TRAM_CHECKED
+        TEST(test_W_1_the_count_of_a_buffer_is_touched_once_for_a_tick),
+#endif
         TEST(test_W_2_a_buffer_that_is_sent_at_once_is_not_held),
         TEST(test_W_1_a_queued_buffer_is_sent_from_where_it_lies),
         TEST(test_W_2_the_rest_of_a_buffer_is_queued_by_reference),

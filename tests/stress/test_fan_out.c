@@ -201,13 +201,13 @@ static void test_a_buffer_for_all_is_copied_for_none(void **state) {
     assert_int_equal(connected, SUBSCRIBERS);
     copied = 0;
     publish_all(runtime, loop);
-    print_message("%zu and %zu subscribers\n", rooms[0].count, rooms[1].count);
     assert_true(waiting > SUBSCRIBERS * SIZE);
     assert_int_equal(write(go[1], "", 1), 1);
     assert_int_equal(waitpid(others, &status, 0), others);
     assert_int_equal(status, 0);
     assert_int_equal(tram_runtime_stop(runtime), 0);
     assert_int_equal(tram_runtime_join(runtime), 0);
+    print_message("%zu and %zu subscribers, %zu bytes copied\n", rooms[0].count, rooms[1].count, (size_t)copied);
     assert_int_equal(copied, 0);
     assert_int_equal(released, MESSAGES);
     /* And it would have been noticed. */

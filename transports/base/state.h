@@ -3,6 +3,7 @@
 #define TRAM_TRANSPORTS_BASE_STATE_H
 
 #include "core/loop/loop.h"
+#include <tram/buffer.h>
 
 /* The slots of this floor: all of them, whichever library has what is in there. */
 enum transport_slot {
@@ -21,10 +22,16 @@ struct chunk_cache {
     unsigned count;
 };
 
-/* Shared buffers that write queues have let go of, and whose release functions are still to come: write_queue.c. */
+/*
+ * Shared buffers that write queues have let go of, and whose release functions are still to come: write_queue.c. And
+ * references to one that was queued in this tick: they were taken all at once, for all queues that it may go to.
+ */
 struct spent_chunks {
     struct chunk *first;
     struct chunk *last;
+    tram_buffer *held; /* NULL: none */
+    size_t held_count;
+    bool due;                      /* one of the next two is */
     struct ready ready;            /* queued while there are some, … */
     struct deferred_free deferred; /* … or this, within a tick */
     bool releasing;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "core/base/buffer.h"
 #include "transports/base/chunks.h"
 #include "transports/base/state.h"
 
@@ -56,16 +57,31 @@ static void close_descriptors(tram_loop *loop, struct chunk *chunk) {
  * of a transport's, but when no such call is on the stack any more.
  */
 
+static void give_back(struct spent_chunks *spent) {
+    tram_buffer *held = spent->held;
+    size_t count = spent->held_count;
+    spent->held = NULL;
+    spent->held_count = 0;
+    if (held)
+        tram__buffer_release(held, count);
+}
+
 static void release_spent(tram_loop *loop) {
     struct spent_chunks *spent = &transport_state(loop)->spent;
     struct chunk *chunk = spent->first;
-    *spent = (struct spent_chunks){.releasing = true};
+    spent->first = NULL;
+    spent->due = false;
+    spent->releasing = true;
     while (chunk) {
         struct chunk *next = chunk->next;
-        tram_buffer_release(chunk->buffer);
+        if (chunk->buffer != spent->held)
+            give_back(spent);
+        spent->held = chunk->buffer;
+        spent->held_count++;
         memory_put(&loop->allocator, chunk, sizeof *chunk);
         chunk = next;
     }
+    give_back(spent);
     spent->releasing = false;
 }
 
@@ -80,21 +96,50 @@ static void release_deferred(tram_loop *loop, struct deferred_free *deferred) {
 }
 
 /* What a release function adds waits for the next tick, so that a tick ends. */
+static void release_later(tram_loop *loop, struct spent_chunks *spent) {
+    if (spent->due)
+        return;
+    spent->due = true;
+    if (loop->in_tick && !spent->releasing) {
+        tram__loop_free_later(loop, &spent->deferred, release_deferred);
+    } else {
+        spent->ready.run = release_run;
+        loop_ready(loop, &spent->ready);
+    }
+}
+
 static void spend(tram_loop *loop, struct chunk *chunk) {
     struct spent_chunks *spent = &transport_state(loop)->spent;
     chunk->next = NULL;
-    if (spent->first) {
+    if (spent->first)
         spent->last->next = chunk;
-    } else {
+    else
         spent->first = chunk;
-        if (loop->in_tick && !spent->releasing) {
-            tram__loop_free_later(loop, &spent->deferred, release_deferred);
-        } else {
-            spent->ready.run = release_run;
-            loop_ready(loop, &spent->ready);
-        }
-    }
     spent->last = chunk;
+    release_later(loop, spent);
+}
+
+/*
+ * A reference for a queue. The count is a line that processors pull to and fro, and one buffer may go to thousands of
+ * queues in a tick: so the tick takes references for all of them at once, and gives back what is left, and what was
+ * sent meanwhile, at its end. Never the last ones before that: who queues has one.
+ */
+#define MANY ((size_t)1 << 24)
+
+static tram_buffer *hold(tram_loop *loop, tram_buffer *buffer) {
+    struct spent_chunks *spent = &transport_state(loop)->spent;
+    if (!loop->in_tick || spent->releasing)
+        return tram_buffer_hold(buffer);
+    if (spent->held == buffer && spent->held_count) {
+        spent->held_count--;
+        return buffer;
+    }
+    give_back(spent);
+    tram__buffer_hold(buffer, MANY);
+    spent->held = buffer;
+    spent->held_count = MANY - 1;
+    release_later(loop, spent);
+    return buffer;
 }
 
 static void chunk_free(tram_loop *loop, struct chunk *chunk) {
@@ -239,7 +284,7 @@ int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buf
     *chunk = (struct chunk){
         .data = (const char *)tram_buffer_data(buffer) + offset,
         .size = tram_buffer_size(buffer) - offset,
-        .buffer = tram_buffer_hold(buffer),
+        .buffer = hold(loop, buffer),
     };
     append(queue, chunk);
     queue->size += chunk->size;
