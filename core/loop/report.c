@@ -100,7 +100,6 @@ void tram__log_flush(tram_loop *loop) {
 
 static void second_over(tram_loop *loop, struct deadline *deadline) {
     (void)deadline;
-    loop->log_limiter.timed = false;
     tram__log_flush(loop);
 }
 

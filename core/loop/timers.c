@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/compiler.h"
+
 #define TICK_SHIFT  20 /* a level-0 slot is 2^20 ns, about a millisecond */
 #define LEVEL_SHIFT 6
 #define ARITY       4
@@ -230,12 +232,10 @@ void tram__timers_init(struct timers *timers, const tram_allocator *allocator, u
 
 void tram__timers_fini(struct timers *timers) {
     memory_put(timers->allocator, timers->heap, timers->heap_capacity * sizeof *timers->heap);
-    timers->heap = NULL;
-    timers->heap_capacity = timers->heap_count = 0;
 }
 
 int tram__timers_start(struct timers *timers, struct timer *timer, uint64_t deadline) {
-    if (__builtin_expect(timers->count >= timers->heap_capacity, 0)) {
+    if (unlikely(timers->count >= timers->heap_capacity)) {
         int status = heap_reserve(timers);
         if (status)
             return status;
@@ -244,7 +244,7 @@ int tram__timers_start(struct timers *timers, struct timer *timer, uint64_t dead
     timers->count++;
     timer->deadline = deadline;
     timer_set_sequence(timer, timers->sequence++);
-    if (__builtin_expect(timers->now && deadline <= timers->now, 0)) {
+    if (unlikely(timers->now && deadline <= timers->now)) {
         timer->place = TIMER_DUE;
         list_append(&timers->late, &timer->link);
     } else {

@@ -18,7 +18,7 @@ struct tram_queue {
     bool shut;
     tram_waiters getters;
     tram_waiters putters;
-    tram_event finished; /* set: nothing is unfinished */
+    tram_event finished; /* for who waits while some are unfinished */
 };
 
 static const struct wait_kind get_kind = WAIT_KIND("queue get");
@@ -232,7 +232,6 @@ int tram_queue_new(tram_loop *loop, const tram_queue_options *options, tram_queu
         return -ENOMEM;
     queue->loop = loop;
     queue->options = *options;
-    queue->finished.set = true;
     *ret_queue = queue;
     return 0;
 }

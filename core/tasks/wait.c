@@ -81,7 +81,6 @@ static void one_done(struct watched *watched) {
         future->retrieved = true;
     if (self->left > 0 && self->mode != TRAM_FIRST_COMPLETED && !(self->mode == TRAM_FIRST_EXCEPTION && failed))
         return;
-    deadline_cancel(future->loop, &self->deadline);
     task_wake(&self->wait);
 }
 

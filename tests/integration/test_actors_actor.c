@@ -392,6 +392,38 @@ static void test_N_11_who_was_stopped_meanwhile_does_not_hear_it(void **state) {
     tram_runtime_free(runtime);
 }
 
+static int dropped_messages;
+
+static void count_dropped(tram_message *message) {
+    (void)message;
+    dropped_messages++;
+}
+
+static void test_N_11_who_has_no_message_received_drops_what_comes(void **state) {
+    static const tram_actor_ops deaf_ops = {.stopped = stopped};
+    static const tram_message_type type = {.name = "counted", .dropped = count_dropped};
+    struct world *world = *state;
+    struct tested a;
+    tram_stats before, now;
+    tram_message_counts counts;
+    tram_address address = start(world, &a, "a", &deaf_ops);
+    tram_loop_stats(world->loop, &before);
+    dropped_messages = 0;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tram_post(address, &(tram_message){.type = &type}), 0);
+    run_to_rest(world);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(dropped_messages, 2);
+    assert_int_equal(now.dropped_messages - before.dropped_messages, 2);
+    assert_int_equal(now.messages - before.messages, 0);
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
+    assert_int_equal(counts.delivered, 0);
+    assert_int_equal(counts.dropped, 2);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_trace(world, "a.stopped:0");
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 /* ---- Links and monitors at the same time ---- */
@@ -519,6 +551,7 @@ int main(void) {
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
         CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
+        CASE(test_N_11_who_has_no_message_received_drops_what_comes),
         CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
         CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "support/memory.h"
 #include "support/tasks.h"
 
 static tram_channel *channel;
@@ -205,9 +206,27 @@ static void test_A_39_a_receiver_that_is_cancelled_passes_the_item_on(void **sta
     tram_channel_release(channel);
 }
 
+/* Who would have to wait needs memory for its request. */
+static int send_without_memory(void *arg) {
+    void *item = NULL;
+    assert_int_equal(tram_channel_send(arg, "first"), 0);
+    tasks_world->fail_after = 0;
+    memory_fail(1, UINT64_MAX);
+    int status = tram_channel_send(arg, "second");
+    memory_fail(0, 0);
+    tasks_world->fail_after = SIZE_MAX;
+    assert_int_equal(status, -ENOMEM);
+    assert_int_equal(tram_channel_receive(arg, &item), 0);
+    assert_string_equal(item, "first");
+    return tram_channel_send(arg, "third");
+}
+
 static void test_a_channel_without_memory_says_so(void **state) {
     (void)state;
     tram_channel *made;
+    assert_int_equal(tram_channel_new(tasks_world->loop, 1, NULL, &made), 0);
+    assert_int_equal(run_function(send_without_memory, made), 0);
+    tram_channel_release(made);
     assert_int_equal(tram_channel_new(tasks_world->loop, 0, NULL, &made), TRAM_EVALUE);
     for (size_t after = 0;; after++) {
         tasks_world->fail_after = after;

@@ -346,10 +346,15 @@ static void test_A_38_a_runtime_that_is_stopped_cancels_the_main_task(void **sta
 /* ---- Without memory ---- */
 
 static int main_that_copes(void *arg) {
+    tram_future *future = NULL;
+    void *value;
     int status = tram_task_spawn(NULL, sleep_in_background, NULL, NULL, NULL);
     if (!status)
-        status = tram_yield();
-    return status ? status : *(int *)arg;
+        status = tram_loop_run_in_executor(tram_loop_running(), NULL, job, arg, NULL, &future);
+    if (!status)
+        status = tram_await(future, &value);
+    tram_future_release(future);
+    return status ? status : *(int *)value;
 }
 
 static int run_alone(tram_faults *faults) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "support/codes.h"
+#include "support/support.h"
 
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
@@ -34,9 +35,16 @@ void *__wrap_malloc(size_t size) {
     return NULL;
 }
 
+/* Valgrind knows by itself what has no value, as long as nobody gives it one. */
+static bool spoils;
+
+__attribute__((constructor)) static void see_whether_it_spoils(void) {
+    spoils = !is_emulated();
+}
+
 void memory_spoil(void *memory, size_t size) {
 #if !defined(TRAM_ASAN) && !defined(TRAM_TSAN) /* which do that themselves */
-    if (memory)
+    if (memory && spoils)
         memset(memory, 0xa5, size < 1024 ? size : 1024);
 #endif
     (void)memory;

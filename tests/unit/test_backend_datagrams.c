@@ -404,6 +404,12 @@ static void test_D_24_what_is_said_of_a_datagram(void **state) {
                                 {0}};
     came(0, 4, 0, all6);
     deliver(1, "4/4@0 ttl:64 tos:9 fe80::1%8 all");
+    const struct said where4[] = {{IPPROTO_IP, IP_PKTINFO, sizeof info, &info}, {0}};
+    came(0, 4, 0, where4);
+    deliver(1, "4/4@0 ttl:-1 tos:-1 ::ffff:127.0.0.1%7 all");
+    const struct said where6[] = {{IPPROTO_IPV6, IPV6_PKTINFO, sizeof info6, &info6}, {0}};
+    came(0, 4, 0, where6);
+    deliver(1, "4/4@0 ttl:-1 tos:-1 fe80::1%8 all");
     const struct said none[] = {{SOL_SOCKET, SCM_TIMESTAMP, sizeof other, &other}, {0}};
     came(0, 4, 0, none);
     deliver(1, "4/4@0 all");

@@ -90,10 +90,18 @@ static int own_getsockopt(int fd, int level, int name, void *value, socklen_t *s
     return 0;
 }
 
+static ssize_t next_result(const char *call) {
+    trace(world, "%s", call);
+    return answer(kernel.results[kernel.result++ % 8]);
+}
+
 /* A record of the error queue: behind the time, which is none. */
 static ssize_t own_recvmsg(int fd, struct msghdr *message, int flags) {
     (void)fd;
-    assert_true(flags & MSG_ERRQUEUE);
+    if (!(flags & MSG_ERRQUEUE)) {
+        message->msg_controllen = 0;
+        return next_result("recvmsg");
+    }
     if (kernel.records == 0)
         return answer(-EAGAIN);
     kernel.records--;
@@ -111,9 +119,17 @@ static ssize_t own_recvmsg(int fd, struct msghdr *message, int flags) {
     return 0;
 }
 
-static ssize_t next_result(const char *call) {
-    trace(world, "%s", call);
-    return answer(kernel.results[kernel.result++ % 8]);
+static ssize_t own_send(int fd, const void *data, size_t size, int flags) {
+    (void)fd;
+    assert_true(data && size == 1 && flags == MSG_NOSIGNAL);
+    return next_result("send");
+}
+
+static ssize_t own_sendfile(int fd, int file, off_t *offset, size_t size) {
+    (void)fd;
+    (void)file;
+    assert_true(*offset == 7 && size == 1);
+    return next_result("sendfile");
 }
 
 static ssize_t own_recv(int fd, void *data, size_t size, int flags) {
@@ -149,6 +165,8 @@ static int setup(void **state) {
     sys.getsockopt = own_getsockopt;
     sys.recvmsg = own_recvmsg;
     sys.recv = own_recv;
+    sys.send = own_send;
+    sys.sendfile = own_sendfile;
     sys.read = own_read;
     sys.accept4 = own_accept4;
     world_use_sys(world, &sys);
@@ -566,6 +584,77 @@ static void test_D_25_an_error_queue_is_emptied_up_to_what_a_call_tells(void **s
     }
 }
 
+static size_t gather_a_byte(struct io *io, struct iovec *pieces, size_t count) {
+    (void)io;
+    assert_true(count >= 1);
+    pieces[0] = (struct iovec){.iov_base = (void *)(uintptr_t) "x", .iov_len = 1};
+    return 1;
+}
+
+static void next_range(struct io *io, struct io_range *ret_range) {
+    (void)io;
+    *ret_range = (struct io_range){.file = FIRST_FD + 1, .offset = 7, .size = 1};
+}
+
+static size_t room_for_one(struct io *io) {
+    (void)io;
+    return 1;
+}
+
+static void on_received_with(struct io *io, void *data, ssize_t result, const int *fds, size_t count, bool cut) {
+    (void)fds;
+    assert_true(count == 0 && !cut);
+    on_received(io, data, result);
+}
+
+/* Where the kernel gives and takes nothing, whatever it says, nobody is told; else there is always something to do. */
+static void test_L_43_trouble_and_nothing_to_do_is_no_work(void **state) {
+    (void)state;
+    static const struct io_descriptor_kind descriptors = {.room = room_for_one, .received = on_received_with};
+    static const struct io_kind busy = {.name = "busy",
+                                        .receiver = &receiver,
+                                        .gather = gather_a_byte,
+                                        .sent = on_sent,
+                                        .next_range = next_range,
+                                        .range_sent = on_sent,
+                                        .descriptors = &descriptors};
+    static const struct {
+        unsigned wanted;
+        uint8_t flags;
+        const char *call, *told, *edge;
+    } cases[] = {
+        {IO_READ, 0, "recv", "recv received:some", "recv mod:in:edge"},
+        {IO_READ, IO_NO_SOCKET, "read", "read received:some", "read mod:in:edge"},
+        {IO_READ, IO_DESCRIPTORS, "recvmsg", "recvmsg received:some", "recvmsg mod:in:edge"},
+        {IO_WRITE, 0, "send", "send sent:1", "send mod:out:edge"},
+        {IO_WRITE, IO_SENDS_FILE, "sendfile", "sendfile sent:1", "sendfile mod:out:edge"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        OWN(io);
+        add(io, &busy, FIRST_FD);
+        io->flags |= cases[i].flags;
+        assert_int_equal(tram__io_watch(io, cases[i].wanted), 0);
+        assert_asked(cases[i].wanted == IO_READ ? "add:in" : "add:out");
+        tram_stats before, now;
+        tram_loop_stats(world->loop, &before);
+        for (size_t k = 0; k < 8; k++)
+            kernel.results[k] = 1;
+        for (int ticks = 0; ticks < 3; ticks++)
+            tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].told);
+        for (size_t k = 0; k < 8; k++)
+            kernel.results[k] = -EAGAIN;
+        tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].call);
+        tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].edge);
+        tram_loop_stats(world->loop, &now);
+        assert_int_equal(now.reads - before.reads, cases[i].wanted == IO_READ ? 3 : 0);
+        assert_int_equal(now.bytes_received - before.bytes_received, cases[i].wanted == IO_READ ? 3 : 0);
+        assert_int_equal(now.writes - before.writes, cases[i].wanted == IO_WRITE ? 3 : 0);
+        assert_int_equal(now.bytes_sent - before.bytes_sent, cases[i].wanted == IO_WRITE ? 3 : 0);
+        tram__io_remove(io);
+        assert_asked("del");
+    }
+}
+
 /* ---- Receiving ---- */
 
 static void test_what_a_receive_gives_is_told_and_counted(void **state) {
@@ -764,6 +853,7 @@ int main(void) {
         TEST(test_what_nobody_wants_is_not_asked_for_any_more),
         TEST(test_P_10_an_error_is_told_to_who_hears_it),
         TEST(test_D_25_an_error_queue_is_emptied_up_to_what_a_call_tells),
+        TEST(test_L_43_trouble_and_nothing_to_do_is_no_work),
         TEST(test_what_a_receive_gives_is_told_and_counted),
         TEST(test_who_gives_no_memory_does_not_receive_now),
         TEST(test_V_9_a_batch_ends_where_it_should),

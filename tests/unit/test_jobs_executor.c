@@ -649,6 +649,11 @@ static void test_L_34_answers_that_race_with_the_close_are_dropped(void **state)
 
 /* ---- Another default executor ---- */
 
+static bool one_is_done(void *arg) {
+    tram_future **jobs = arg;
+    return tram_future_done(jobs[0]) || tram_future_done(jobs[1]);
+}
+
 static void test_a_set_executor_is_used_and_stays_the_callers(void **state) {
     struct world *world = *state;
     struct gate gate;
@@ -665,15 +670,21 @@ static void test_a_set_executor_is_used_and_stays_the_callers(void **state) {
     finish(world, future);
     assert_string_equal(report.name, "mine");
 
-    tram_future *job = submit(world, NULL, pass_gate, &gate), *shutdown;
+    tram_future *jobs[] = {submit(world, NULL, pass_gate, &gate), submit(world, NULL, pass_gate, &gate)}, *shutdown;
     await(&gate.entered);
-    assert_int_equal(tram_future_cancel(job), 1);
+    await(&gate.entered);
     assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &shutdown), 0);
+    sem_post(&gate.open);
+    run_until_true(world, one_is_done, jobs);
     run_ticks(world, 2);
-    assert_false(tram_future_done(shutdown)); /* though detached, the job runs */
+    assert_false(tram_future_done(shutdown)); /* the other one runs */
+    assert_int_equal(tram_future_cancel(jobs[tram_future_done(jobs[0])]), 1);
+    run_ticks(world, 2);
+    assert_false(tram_future_done(shutdown)); /* … also detached */
     sem_post(&gate.open);
     finish(world, shutdown);
-    tram_future_release(job);
+    tram_future_release(jobs[0]);
+    tram_future_release(jobs[1]);
     assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, count_run, &gate, NULL, &future), TRAM_ESTATE);
     assert_int_equal(tram_loop_set_default_executor(world->loop, executor), TRAM_ESTATE);
     finish(world, submit(world, executor, count_run, &gate)); /* the pool itself goes on */

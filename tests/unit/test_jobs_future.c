@@ -280,6 +280,11 @@ static void test_a_pending_future_that_is_let_go_calls_nothing(void **state) {
     assert_trace(world, "");
 }
 
+static int trace_only(tram_future *future, void *arg) {
+    trace(world_of(tram_future_get_loop(future)), "only:%s", (const char *)arg);
+    return 0;
+}
+
 static void test_removed_callbacks_do_not_run(void **state) {
     struct world *world = *state;
     tram_future *future = future_new(world);
@@ -293,6 +298,17 @@ static void test_removed_callbacks_do_not_run(void **state) {
     assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 0);
     run_ticks(world, 1);
     assert_trace(world, "b:ok");
+    tram_future_release(future);
+    /* It is both the function and its argument that name one. */
+    future = future_new(world);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_only, a), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, b), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_only, b), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, a), 1);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "only:a b:ok");
     tram_future_release(future);
 }
 

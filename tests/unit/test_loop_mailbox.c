@@ -8,6 +8,7 @@
 
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
+#include "support/memory.h"
 
 #define POSTERS 4
 #define POSTS   20000
@@ -419,6 +420,36 @@ static void test_L_8_L_11_accepted_posts_are_discarded_at_close_and_later_ones_r
     assert_int_equal(count, 3000);
 }
 
+static int post_until_refused(tram_loop *loop, void *arg) {
+    struct world *world = arg;
+    int status = 0;
+    world->fail_after = 0;
+    for (int i = 0; !status && i < 10000; i++)
+        status = tram_loop_call_soon_threadsafe(loop, trace_callback, (void *)(uintptr_t) "", NULL);
+    world->fail_after = SIZE_MAX;
+    trace(world, "%s", tram_error_name(status));
+    return 0;
+}
+
+/* … and what it took is given back: the one place there is. */
+static void test_X_1_a_post_without_memory_says_so(void **state) {
+    struct world *world = *state;
+    char word[] = "posted";
+    world->options.mailbox_limit = 1;
+    world_reopen(world);
+    memory_fail(1, UINT64_MAX);
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, word, NULL), -ENOMEM);
+    assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, trace_callback, word, NULL), -ENOMEM);
+    memory_fail(0, 0);
+    assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, trace_callback, word, NULL), 0);
+    assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, trace_callback, word, NULL), -EAGAIN);
+    run_to_rest(world);
+    assert_trace(world, "posted");
+    assert_int_equal(tram_loop_call_soon(world->loop, post_until_refused, world, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "ENOMEM");
+}
+
 static void test_try_posts_are_bounded_and_others_are_not(void **state) {
     struct world *world = *state;
     world->options.mailbox_limit = 10;
@@ -502,6 +533,7 @@ int main(void) {
         CASE(test_L_11_a_refused_node_stays_the_posters),
         CASE(test_a_mailbox_that_outlives_its_loop_uses_nothing_of_it),
         CASE(test_a_mailbox_that_outlives_its_loop_asks_no_fault_plan),
+        CASE(test_X_1_a_post_without_memory_says_so),
         CASE(test_try_posts_are_bounded_and_others_are_not),
         CASE(test_a_flood_of_mail_comes_in_portions_and_timers_run_between),
         CASE(test_a_busy_loop_is_not_woken_by_a_system_call),

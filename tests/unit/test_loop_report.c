@@ -188,6 +188,9 @@ static void test_L_28_fields_that_do_not_apply_are_left_out(void **state) {
     struct world *world = *state;
     assert_int_equal(tram_loop_call_exception_handler(world->loop, &(tram_exception){.message = "bare", .fd = -1}), 0);
     assert_string_equal(world->log, "bare");
+    world->log[0] = '\0';
+    assert_int_equal(tram_loop_call_exception_handler(world->loop, &(tram_exception){.message = "in", .fd = 0}), 0);
+    assert_string_equal(world->log, "in; fd: 0");
     assert_int_equal(tram_loop_call_exception_handler(world->loop, NULL), TRAM_EVALUE);
 }
 
@@ -200,6 +203,7 @@ static void test_L_27_L_28_a_failing_callback_is_logged_with_its_detail(void **s
     assert_log_has(world, "no such account");
     assert_log_has(world, "callback: ");
     assert_log_has(world, "handle: ");
+    assert_null(strstr(world->log, "fd: "));
 }
 
 static int failing_handler(tram_loop *loop, const tram_exception *exception, void *arg) {
@@ -292,9 +296,9 @@ static void test_long_texts_are_cut(void **state) {
 
 static void test_a_text_cannot_forge_a_line(void **state) {
     struct world *world = *state;
-    tram_exception exception = {.message = "evil\nerror: \x1b[2Jall is well\r", .fd = -1};
+    tram_exception exception = {.message = "evil\nerror: \x1b[2Jall is well\r\x7f~", .fd = -1};
     assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
-    assert_string_equal(world->log, "evil error:  [2Jall is well ");
+    assert_string_equal(world->log, "evil error:  [2Jall is well  ~");
 }
 
 static int exported_or_not(tram_loop *loop, void *arg) {

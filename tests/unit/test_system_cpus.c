@@ -66,6 +66,12 @@ static void test_no_cgroups_mean_no_quota(void **state) {
     assert_int_equal(tram__cpus_quota(*state), 0);
 }
 
+static void test_without_a_cgroup_a_mount_is_no_quota(void **state) {
+    put(*state, "/proc/self/mountinfo", MOUNT_V2);
+    put(*state, "/sys/fs/cgroup/cpu.max", "200000 100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 0);
+}
+
 static void test_a_quota_is_rounded_up(void **state) {
     put(*state, "/proc/self/cgroup", "0::/a\n");
     put(*state, "/proc/self/mountinfo", OTHER_MOUNTS MOUNT_V2);
@@ -115,11 +121,41 @@ static void test_the_mount_may_begin_below_the_root(void **state) {
     assert_int_equal(tram__cpus_quota(*state), 5);
 }
 
+/* What is not below the root of the mount cannot be seen from here, however alike the names are. */
+static void test_a_cgroup_beside_the_mount_is_its_root(void **state) {
+    static const char *const cgroups[] = {"0::/docker/456/job\n", "0::/docker/1234/job\n", "0::/docker/123\n"};
+    put(*state, "/proc/self/mountinfo", "30 22 0:26 /docker/123 /sys/fs/cgroup rw - cgroup2 none rw\n");
+    put(*state, "/sys/fs/cgroup/cpu.max", "500000 100000\n");
+    put(*state, "/sys/fs/cgroup/job/cpu.max", "200000 100000\n");
+    put(*state, "/sys/fs/cgroup/4/job/cpu.max", "200000 100000\n");
+    for (size_t i = 0; i < sizeof cgroups / sizeof *cgroups; i++) {
+        put(*state, "/proc/self/cgroup", cgroups[i]);
+        assert_int_equal(tram__cpus_quota(*state), 5);
+    }
+}
+
+/* As containers of a busy machine see them: the lines come in several reads. */
+static void test_many_mounts_are_no_hindrance(void **state) {
+    static char mounts[60000];
+    for (int i = 0; i < 500; i++)
+        sprintf(mounts + strlen(mounts), "%d 22 0:%d / /run/containers/%d rw,nosuid shared:9 - tmpfs tmpfs rw\n", i, i,
+                i);
+    strcat(mounts, MOUNT_V2);
+    put(*state, "/proc/self/cgroup", "0::/a\n");
+    put(*state, "/proc/self/mountinfo", mounts);
+    put(*state, "/sys/fs/cgroup/a/cpu.max", "200000 100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 2);
+}
+
 static void test_names_may_be_escaped(void **state) {
     put(*state, "/proc/self/cgroup", "0::/a\n");
     put(*state, "/proc/self/mountinfo", "30 22 0:26 / /sys/my\\040groups rw - cgroup2 none rw\n");
     put(*state, "/sys/my groups/a/cpu.max", "200000 100000\n");
     assert_int_equal(tram__cpus_quota(*state), 2);
+    put(*state, "/proc/self/cgroup", "0::/our top/b\n");
+    put(*state, "/proc/self/mountinfo", "30 22 0:26 /our\\040top /sys/b rw - cgroup2 none rw\n");
+    put(*state, "/sys/b/b/cpu.max", "300000 100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 3);
 }
 
 /* Of the bytes that an escape may name, those at the edges; and what only looks like one. */
@@ -254,6 +290,9 @@ int main(void) {
         TEST(test_the_least_of_all_ancestors_counts),
         TEST(test_a_container_sees_its_own_root),
         TEST(test_the_mount_may_begin_below_the_root),
+        TEST(test_without_a_cgroup_a_mount_is_no_quota),
+        TEST(test_a_cgroup_beside_the_mount_is_its_root),
+        TEST(test_many_mounts_are_no_hindrance),
         TEST(test_names_may_be_escaped),
         TEST(test_only_octal_numbers_of_a_byte_are_escapes),
         TEST(test_the_type_of_a_mount_is_enough),
