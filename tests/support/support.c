@@ -147,10 +147,21 @@ static bool signals_are_as(const sigset_t *blocked_before, const sigset_t *pendi
     return same_signals(&blocked, blocked_before, "blocked") && same_signals(&pending, pending_before, "pending");
 }
 
+/* Descriptor 0 is one like any other: as in a daemon, whoever opens something next gets it. */
+static void give_up_input(void) {
+    if (fcntl(0, F_GETFD) >= 0)
+        close(0);
+}
+
+/* Until the next test. */
+static void take_input(void) {
+    if (fcntl(0, F_GETFD) < 0)
+        (void)!open("/dev/null", O_RDONLY);
+}
+
 static int setup(void **state, bool debug) {
     struct world *world = calloc(1, sizeof *world);
     world->fail_after = SIZE_MAX;
-    world->descriptors = open_descriptors();
     note_signals(&world->blocked, &world->pending);
     world->allocator = (tram_allocator){counted_allocate, counted_release, world};
     world->options = (tram_loop_options){
@@ -163,7 +174,11 @@ static int setup(void **state, bool debug) {
     the_world = world;
     *state = world;
     calls_begin();
+    give_up_input();
+    world->descriptors = open_descriptors();
+    take_input();
     world_reopen(world);
+    give_up_input();
     return 0;
 }
 
@@ -217,6 +232,15 @@ struct owned_recorder {
 };
 static struct owned_recorder *recorders;
 
+void world_forget_recorders(struct world *world) {
+    (void)world;
+    while (recorders) {
+        struct owned_recorder *next = recorders->next;
+        free(recorders);
+        recorders = next;
+    }
+}
+
 int world_teardown(void **state) {
     struct world *world = *state;
     may_close_twice = false; /* and so close.c is linked to each */
@@ -231,11 +255,8 @@ int world_teardown(void **state) {
         nanosleep(&pause, NULL);
         descriptors = open_descriptors() - world->descriptors;
     }
-    while (recorders) {
-        struct owned_recorder *next = recorders->next;
-        free(recorders);
-        recorders = next;
-    }
+    take_input();
+    world_forget_recorders(world);
     free(world);
     the_world = NULL;
     bool clean = !status && !leaked && !leaked_bytes && !descriptors && signals_are_as(&blocked, &pending);

@@ -139,10 +139,8 @@ void tram__stack_deliver(tram_transport *transport) {
     while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
         if (transport->flags & T_HELD && stack_may_deliver(transport))
             deliver_held(transport);
-        else if (stack->top)
-            more = deliver_next(transport, &scratch);
         else
-            break;
+            more = stack->top && deliver_next(transport, &scratch);
     }
     if (scratch)
         scratch_put(transport->io.loop, scratch);
