@@ -781,7 +781,7 @@ static void test_V_47_many_sockets(void **state) {
 
 static int raw_link(const struct old *old) {
     tram_socket_address address;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); /* as tram_listeners_inherit() */
     assert_int_equal(tram_socket_address_unix(old->path, strlen(old->path), &address), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address.address, address.size), 0);
     return fd;
