@@ -822,8 +822,9 @@ static bool play(struct world *world, const struct state *state, const struct wa
 
 /* ---- The table ---- */
 
-static char *table; /* base_states.txt */
-static FILE *anew;  /* … to be written; NULL: to be read */
+static char *table[4000]; /* lines of base_states.txt */
+static size_t table_size;
+static FILE *anew; /* … to be written; NULL: to be read */
 
 static void add(char **text, const char *more) {
     size_t size = *text ? strlen(*text) : 0;
@@ -891,60 +892,72 @@ static const char *path_of_table(void) {
     return path;
 }
 
-static unsigned count_lines(const char *text, const char *begin) {
-    unsigned count = 0;
-    for (; (text = strstr(text, begin)); text++)
-        count++;
-    return count;
-}
-
-static bool is_right(const char *line) {
-    const char *right = table;
-    size_t size = strlen(line);
-    while ((right = strstr(right, line)) && (right[-1] != '\n' || right[size] != '\n'))
-        right++;
-    return right;
-}
-
-/* … and what the table has of the same state and carriers. */
-static void complain(const struct state *state, const char *line) {
-    size_t head = strcspn(line, ":"), carriers = strcspn(line + head + 1, ":") + 2;
-    char begin[100];
-    print_error("it is:        %s\n", line);
-    snprintf(begin, sizeof begin, "\n%s ", state->name);
-    for (const char *right = table; (right = strstr(right, begin)); right++) {
-        const char *its = strchr(right, ':');
-        if (strncmp(its, line + head, carriers) == 0)
-            print_error("it should be: %.*s\n", (int)strcspn(right + 1, "\n"), right + 1);
+/* Whether a part of a line, up to a colon, has the word. */
+static bool has_word(const char *words, const char *word) {
+    size_t size = strlen(word);
+    for (const char *end = words + strcspn(words, ":"); words < end; words += strcspn(words, " :")) {
+        words += *words == ' ';
+        if (strncmp(words, word, size) == 0 && strchr(" :", words[size]))
+            return true;
     }
+    return false;
 }
+
+/* What the table says of it; NULL: nothing. */
+static const char *right_of(const struct state *state, const struct call *call, const struct way *way) {
+    size_t size = strlen(state->name);
+    for (size_t i = 0; i < table_size; i++) {
+        const char *line = table[i];
+        if (strncmp(line, state->name, size) != 0 || line[size] != ' ')
+            continue;
+        const char *carriers = strchr(line, ':') + 1;
+        if (has_word(line + size, call->name) && has_word(carriers, way->name))
+            return strchr(carriers, ':') + 1;
+    }
+    return NULL;
+}
+
+static bool is_right(struct world *world, const struct state *state, const struct call *call, const struct way *way) {
+    static char said[LINE_SIZE];
+    bool reached = play(world, state, way, call, said);
+    const char *right = right_of(state, call, way);
+    if (reached ? right && strcmp(said, right) == 0 : !right)
+        return true;
+    print_error("%s %s, %s\n  is       %s\n  shall be %s\n", state->name, call->name, way->name, reached ? said : "-",
+                right ? right : "-");
+    return false;
+}
+
+/* A sanitizer's build plays some of it, which is slow there and says the same. */
+#if defined(TRAM_ASAN) || defined(TRAM_TSAN)
+#define STEP 4
+#else
+#define STEP 1
+#endif
 
 static void check(void **world, const struct state *state) {
+    unsigned wrong = 0;
     calls_uninterrupted();
-    char *text = lines_of(*world, state), *rest, begin[100];
-    unsigned lines = 0, wrong = 0;
     if (anew) {
+        char *text = lines_of(*world, state);
         fputs(text, anew);
         free(text);
         return;
     }
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        lines++;
-        if (is_right(line))
-            continue;
-        wrong++;
-        complain(state, line);
-    }
-    free(text);
-    snprintf(begin, sizeof begin, "\n%s ", state->name);
+    for (size_t i = 0; i < CALLS; i++)
+        for (size_t j = i % STEP; j < WAYS; j += STEP)
+            wrong += !is_right(*world, state, &calls[i], &ways[j]);
     assert_int_equal(wrong, 0);
-    assert_int_equal(lines, count_lines(table, begin));
 }
 
 static void read_table(void) {
     FILE *file = fopen(path_of_table(), "r");
-    size_t size = file ? fread(table = calloc(1, 2000000), 1, 1999999, file) : 0;
-    if (!size)
+    static char line[LINE_SIZE + 1000];
+    while (file && table_size < sizeof table / sizeof *table && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        table[table_size++] = strdup(line);
+    }
+    if (!table_size)
         exit(fprintf(stderr, "%s cannot be read\n", path_of_table()));
     fclose(file);
 }

@@ -14,6 +14,8 @@ static struct codec *codec_of(const struct layer *layer) {
 }
 
 static void kept_add(struct kept *kept, const void *data, size_t size) {
+    if (!size)
+        return;
     if (kept->size + size > kept->capacity) {
         kept->capacity = 2 * (kept->size + size);
         kept->bytes = realloc(kept->bytes, kept->capacity);
