@@ -234,7 +234,7 @@ static ssize_t send_from_pipe(struct io *io, const struct io_range *range) {
     ssize_t sent;
     sigpipe_block(&guard);
     do
-        sent = io->loop->sys->splice(range->file, NULL, io->fd, NULL, range->size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        sent = io->loop->sys->splice(range->file, NULL, io->fd, NULL, range->size, SPLICE_F_NONBLOCK);
     while (unlikely(sent < 0) && errno == EINTR);
     sigpipe_restore(&guard, sent < 0 ? errno == EPIPE : (size_t)sent < range->size);
     return likely(sent >= 0) ? sent : -errno;
@@ -320,7 +320,7 @@ __attribute__((noinline)) static bool receive_descriptors(tram_loop *loop, struc
 static bool receive_into_pipe(tram_loop *loop, const struct sys *sys, struct io *io, int pipe) {
     ssize_t received;
     do
-        received = sys->splice(io->fd, NULL, pipe, NULL, TRAM_SPLICE_SIZE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        received = sys->splice(io->fd, NULL, pipe, NULL, TRAM_SPLICE_SIZE, SPLICE_F_NONBLOCK);
     while (received < 0 && errno == EINTR);
     bool answer = received > 0 || (received < 0 && errno != EAGAIN);
     if (answer)

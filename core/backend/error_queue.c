@@ -46,7 +46,7 @@ bool tram__error_queue_take(struct io *io) {
             char bytes[512];
         } control;
         struct msghdr message = {.msg_control = &control, .msg_controllen = sizeof control};
-        if (io->loop->sys->recvmsg(io->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+        if (io->loop->sys->recvmsg(io->fd, &message, MSG_ERRQUEUE) < 0)
             break;
         taken = true;
         if (is_network_error(&message))

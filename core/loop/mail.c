@@ -33,7 +33,7 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         used = (struct mail_batch){0};
     }
     mailbox->used = used;
-    stats_add(&loop->stats.mails, count);
+    stats_add(&loop->stats.mails, count - left);
 }
 
 /* Stands in the ready queue for mail that came before what follows. */

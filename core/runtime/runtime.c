@@ -158,7 +158,7 @@ static const struct life_state states[] = {
     [WORKER_CLOSES] = {"closes", {[WORKER_CLOSE_DONE] = WORKER_CLOSED, [WORKER_LEAVE] = WORKER_ENDED}},
     [WORKER_CLOSED] = {"closed", {[WORKER_EXIT] = WORKER_EXITING, [WORKER_LEAVE] = WORKER_ENDED}},
     [WORKER_EXITING] = {"exiting", {[WORKER_LEAVE] = WORKER_ENDED}},
-    [WORKER_ENDED] = {"ended"},
+    [WORKER_ENDED] = {.name = "ended"},
 };
 
 static void validate(const void *object) {
@@ -181,14 +181,16 @@ static bool all_reached(const struct worker *worker, enum worker_life phase) {
     return worker->alone || atomic_load(&runtime->reached[phase]) == runtime->count;
 }
 
-/* The last one to come as far tells the others. */
-static void go_on(struct worker *worker, enum worker_move how) {
+/*
+ * Tells how far this worker is; the last one to come as far wakes the others. What is furthest is counted first: who
+ * finds that all drain finds as well who of them had nothing to drain.
+ */
+static void tell(struct worker *worker) {
     tram_runtime *runtime = worker->runtime;
-    unsigned phase = worker->life;
     bool last = false;
-    move(worker, how);
-    while (phase < worker->life)
-        last |= atomic_fetch_add(&runtime->reached[++phase], 1) + 1 == runtime->count;
+    for (unsigned phase = worker->life; phase > worker->told; phase--)
+        last |= atomic_fetch_add(&runtime->reached[phase], 1) + 1 == runtime->count;
+    worker->told = worker->life;
     for (unsigned i = 0; last && i < runtime->count; i++)
         mailbox_control(runtime->workers[i].mailbox);
 }
@@ -261,7 +263,7 @@ static void drain(struct worker *worker) {
     tram_loop *loop = worker->loop;
     uint64_t grace_ns = runtime->options.grace_ns ? runtime->options.grace_ns : TRAM_GRACE_NS;
     loop->end_ns = time_after(tram__clock(loop), grace_ns);
-    go_on(worker, WORKER_DRAIN);
+    move(worker, WORKER_DRAIN);
     end_all(worker, IO_SHUTDOWN_DRAIN);
     worker->grace.expire = grace_expired;
     if (loop->end_ns != TRAM_FOREVER && tram__deadline_start(loop, &worker->grace, loop->end_ns))
@@ -342,22 +344,24 @@ static void worker_tick(tram_loop *loop, void *arg) {
         abort_all(worker);
     ask_again(worker);
     if (worker->life == WORKER_DRAINS && is_drained(worker))
-        go_on(worker, WORKER_DRAIN_DONE);
+        move(worker, WORKER_DRAIN_DONE);
+    tell(worker);
     if (worker->life == WORKER_DRAINED) {
         wait_for_others(worker, WORKER_DRAINS);
         if (!all_reached(worker, WORKER_DRAINED))
             return;
-        go_on(worker, WORKER_CLOSE);
+        move(worker, WORKER_CLOSE);
         end_all(worker, worker->aborts ? IO_SHUTDOWN_ABORT : IO_SHUTDOWN_CLOSE);
     }
     if (worker->life == WORKER_CLOSES && rest_is_closed(worker))
-        go_on(worker, WORKER_CLOSE_DONE);
+        move(worker, WORKER_CLOSE_DONE);
+    tell(worker);
     if (worker->life == WORKER_CLOSED) {
         wait_for_others(worker, WORKER_CLOSED);
         if (!all_reached(worker, WORKER_CLOSED))
             return;
         deadline_cancel(loop, &worker->grace);
-        go_on(worker, WORKER_EXIT);
+        move(worker, WORKER_EXIT);
         take_a_turn(worker);
     }
 }
@@ -370,7 +374,7 @@ static void worker_control(tram_loop *loop, void *arg) {
     struct worker *worker = arg;
     if (worker->life != WORKER_SERVES || !atomic_load_explicit(&worker->runtime->asked, memory_order_relaxed))
         return;
-    go_on(worker, WORKER_STOP);
+    move(worker, WORKER_STOP);
     worker->turns = DRAIN_TICKS;
     loop->mail_limit = TRAM_MAIL_WHILE_ENDING;
     loop->on_wake = worker_tick;
@@ -479,7 +483,8 @@ static void worker_end(struct worker *worker, bool ran) {
     bool started = worker->life != WORKER_STARTING;
     worker->loop->on_wake = NULL;
     deadline_cancel(worker->loop, &worker->grace);
-    go_on(worker, WORKER_LEAVE);
+    move(worker, WORKER_LEAVE);
+    tell(worker);
     meet(runtime, &runtime->ran_out, together);
     if (started && options->stop)
         call_user(worker, options->stop);

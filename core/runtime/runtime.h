@@ -73,6 +73,7 @@ struct worker {
 
     /* of the worker's thread until it is joined */
     uint8_t life;   /* enum worker_life */
+    uint8_t told;   /* … as far as the others know */
     bool aborts;    /* the grace is over */
     bool alone;     /* … for long: it does not wait for the others any more */
     unsigned turns; /* of hearing that are left */

@@ -15,8 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <tram/runtime.h>
-
 /* Small, since this may run on a small stack. A cgroup with a longer path counts as not found. */
 #define PATH_SIZE 1024
 
@@ -238,10 +236,14 @@ static unsigned affinity_count(void) {
     return online > 0 ? (unsigned)online : 1;
 }
 
-tram_cpu_count tram_available_cpus(void) {
+tram_cpu_count tram__cpus_available(const char *root) {
     unsigned affinity = affinity_count();
-    unsigned quota = tram__cpus_quota("");
+    unsigned quota = tram__cpus_quota(root);
     if (quota && quota < affinity)
         return (tram_cpu_count){.count = quota, .reason = "cgroup quota"};
     return (tram_cpu_count){.count = affinity, .reason = "affinity"};
+}
+
+tram_cpu_count tram_available_cpus(void) {
+    return tram__cpus_available("");
 }

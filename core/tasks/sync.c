@@ -243,10 +243,7 @@ int tram_barrier_reset(tram_barrier *barrier) {
     int status = acquire(&barrier->lock, __builtin_return_address(0));
     if (status)
         return status;
-    if (barrier->count == 0)
-        barrier->state = BARRIER_FILLING;
-    else if (barrier->state != BARRIER_RESETTING)
-        barrier->state = BARRIER_RESETTING;
+    barrier->state = barrier->count ? BARRIER_RESETTING : BARRIER_FILLING;
     notify(&barrier->condition, SIZE_MAX);
     return tram_lock_release(&barrier->lock);
 }

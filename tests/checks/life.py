@@ -38,7 +38,7 @@ class Table:
         self.file = file.relative_to(SOURCE)
         self.name = re.search(r'struct life_table \w+ = \{\.name = "(.*?)", \.states = states', text).group(1)
         self.shown, self.moves = {}, []
-        for state, name, row in re.findall(r'\[(\w+)\] =\s*\{"(.*?)"(?:,\s*\{(.*?)\})?\}', body, re.S):
+        for state, name, row in re.findall(r'\[(\w+)\] =\s*\{(?:\.name = )?"(.*?)"(?:,\s*\{(.*?)\})?\}', body, re.S):
             self.shown[state] = name
             self.moves += [(state, move, to) for move, to in re.findall(r"\[(\w+)\] = (\w+)", row)]
         if len(self.shown) + len(self.moves) != len(re.findall(r"\] =\s", body)):

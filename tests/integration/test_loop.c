@@ -533,15 +533,17 @@ struct strangers {
 static void *call_all_from_elsewhere(void *arg) {
     struct strangers *strangers = arg;
     tram_loop *loop = strangers->world->loop;
-    strangers->refused =
+    bool refused[] = {
         all_answer(calls_of_tram_loop, loop, TRAM_ESTATE,
                    " tram_loop_call_soon_threadsafe tram_loop_try_call_soon_threadsafe"
-                   " tram_loop_call_soon_threadsafe_handle tram_stream_factory tram_loop_dump_tasks") &
-        all_answer(calls_of_tram_future, strangers->future, TRAM_ESTATE, "") &
+                   " tram_loop_call_soon_threadsafe_handle tram_stream_factory tram_loop_dump_tasks"),
+        all_answer(calls_of_tram_future, strangers->future, TRAM_ESTATE, ""),
         all_answer(calls_of_tram_transport, strangers->transport, TRAM_ESTATE,
                    " tram_transport_datagram_local tram_transport_datagram_ttl"
-                   " tram_transport_datagram_tos tram_tls_session tram_transport_peername tram_transport_sockname") &
-        all_answer(calls_of_tram_queue, strangers->queue, TRAM_ESTATE, " tram_queue_task_done");
+                   " tram_transport_datagram_tos tram_tls_session tram_transport_peername tram_transport_sockname"),
+        all_answer(calls_of_tram_queue, strangers->queue, TRAM_ESTATE, " tram_queue_task_done"),
+    };
+    strangers->refused = refused[0] && refused[1] && refused[2] && refused[3]; /* all were asked */
     return NULL;
 }
 

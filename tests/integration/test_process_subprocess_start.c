@@ -507,6 +507,8 @@ static void test_C_13_the_error_of_a_factory_reaches_the_creator(void **state) {
 static struct sys faulty;
 static unsigned nth;
 static int error;
+static int always; /* … or every spawn, if this is not 0 */
+static unsigned tries;
 
 static bool is_due(void) {
     return nth && --nth == 0;
@@ -514,6 +516,9 @@ static bool is_due(void) {
 
 static int faulty_spawn(pid_t *ret_pid, const char *path, const posix_spawn_file_actions_t *actions,
                         const posix_spawnattr_t *attributes, char *const argv[], char *const env[]) {
+    tries++;
+    if (always)
+        return always;
     return is_due() ? error : posix_spawn(ret_pid, path, actions, attributes, argv, env);
 }
 
@@ -551,8 +556,18 @@ static void test_Z_3_without_processes_pipes_or_descriptors(void **state) {
     faulty = tram__sys;
     faulty.posix_spawn = faulty_spawn;
     world_use_sys(world, &faulty);
-    fail_the(1, EAGAIN); /* RLIMIT_NPROC */
-    assert_fails(world, argv, NULL, -EAGAIN, "cat");
+    /* What would come again in each directory of the PATH ends the search; the rest does not. */
+    static const int errors[] = {EAGAIN /* RLIMIT_NPROC */, ENOMEM, E2BIG, EACCES, ENOENT};
+    const char *const env[] = {"PATH=/bin:/usr/bin:/bin", NULL};
+    const tram_subprocess_options options = {.env = env};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        always = errors[i];
+        tries = 0;
+        assert_fails(world, argv, &options, -errors[i], "cat");
+        assert_int_equal(tries, i < 3 ? 1 : tries);
+        assert_true(i < 3 || tries >= 2);
+    }
+    always = 0;
     faulty = tram__sys;
     faulty.pidfd_open = faulty_pidfd_open;
     fail_the(1, EMFILE);

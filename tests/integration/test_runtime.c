@@ -751,6 +751,106 @@ static void test_second_stop_ends_the_grace_period(void **state) {
     check_grace(*state, 3600000000000, true);
 }
 
+/* Is busy for ever. */
+static int busy_made(tram_protocol *protocol, tram_transport *transport) {
+    (void)protocol;
+    int status = tram_transport_begin_work(transport);
+    made_count++;
+    return status;
+}
+
+static int busy_lost(tram_protocol *protocol, const tram_error *error) {
+    (void)error;
+    return tram_transport_end_work(protocol->transport);
+}
+
+static const tram_protocol_ops busy_ops = {
+    .connection_made = busy_made, .connection_lost = busy_lost, .released = echo_released};
+
+static int busy_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = echo_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &busy_ops;
+    return status;
+}
+
+static uint16_t local_port(int fd) {
+    struct sockaddr_in inet = {0};
+    socklen_t size = sizeof inet;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&inet, &size), 0);
+    return ntohs(inet.sin_port);
+}
+
+/* Names are a part of the runtime that has no clients. */
+static int register_a_name(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    static const tram_actor_ops ops;
+    static tram_actor actor;
+    (void)worker;
+    (void)state;
+    (void)arg;
+    actor = (tram_actor){.ops = &ops};
+    int status = tram_loop_start_actor(loop, &actor);
+    return status ? status : tram_actor_register(&actor, runtime, "name");
+}
+
+#define SERVERS_MOST 12
+
+/* What is logged at the end of the grace where each server has so many clients, whose ports are in *ret_ports. */
+static void log_the_end(struct world *world, const unsigned *clients, size_t count, uint16_t *ret_ports) {
+    tram_runtime_options options = options_for(world, 1);
+    options.grace_ns = TRAM_NOW;
+    options.start = register_a_name;
+    tram_runtime *runtime = runtime_new(&options);
+    tram_runtime_server *servers[SERVERS_MOST];
+    int fds[32], fd_count = 0;
+    for (size_t i = 0; i < count; i++)
+        servers[i] = serve(runtime, busy_factory);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    for (size_t i = 0; i < count; i++)
+        for (unsigned k = 0; k < clients[i]; k++) {
+            ret_ports[fd_count] = local_port(fds[fd_count] = connect_to(servers[i]));
+            fd_count++;
+        }
+    wait_for_count(&made_count, (unsigned)fd_count);
+    world->log[0] = '\0';
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), fd_count);
+    tram_runtime_free(runtime);
+    while (fd_count)
+        close(fds[--fd_count]);
+}
+
+static void test_the_end_of_the_grace_names_who_is_left(void **state) {
+    struct world *world = *state;
+    uint16_t ports[32];
+    char expected[1024];
+    const unsigned one_by_one[SERVERS_MOST] = {0, 1, 0, 1, 1, 0};
+    log_the_end(world, one_by_one, 6, ports);
+    snprintf(expected, sizeof expected,
+             "worker 0: the grace period is over, 3 connections are aborted: 127.0.0.1:%u (open, 0 bytes unsent), "
+             "127.0.0.1:%u (open, 0 bytes unsent), 127.0.0.1:%u (open, 0 bytes unsent)",
+             ports[0], ports[1], ports[2]);
+    assert_string_equal(world->log, expected);
+    /* As many as find a place, each of them whole. */
+    unsigned many[SERVERS_MOST], whole = 0;
+    for (size_t i = 0; i < SERVERS_MOST; i++)
+        many[i] = 1;
+    log_the_end(world, many, SERVERS_MOST, ports);
+    const char *start = "worker 0: the grace period is over, 12 connections are aborted: ", *at = world->log;
+    assert_memory_equal(at, start, strlen(start));
+    at += strlen(start);
+    for (;;) {
+        snprintf(expected, sizeof expected, "127.0.0.1:%u (open, 0 bytes unsent)", ports[whole++]);
+        assert_memory_equal(at, expected, strlen(expected));
+        at += strlen(expected);
+        if (!*at)
+            break;
+        assert_memory_equal(at, ", ", 2);
+        at += 2;
+    }
+    size_t used = strlen(world->log) - strlen(start);
+    assert_in_range(used, 512 - 100, 511);
+}
+
 static tram_runtime *signalled_runtime;
 
 static void stop_in_handler(int number) {
@@ -962,6 +1062,7 @@ int main(void) {
         TEST(grace_period),
         TEST(no_grace_period),
         TEST(second_stop_ends_the_grace_period),
+        TEST(the_end_of_the_grace_names_who_is_left),
         TEST(stop_from_a_signal_handler),
         TEST(L_23_signals_stop_the_runtime),
         TEST(L_23_a_second_signal_ends_the_grace_of_another_worker),

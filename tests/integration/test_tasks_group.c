@@ -70,6 +70,42 @@ static void test_A_26_several_failures_are_one_error_with_their_names(void **sta
     tram_task_release(task);
 }
 
+static int fail_at_once(void *arg) {
+    (void)arg;
+    return -EIO;
+}
+
+static int run_many_that_fail(void *arg) {
+    tram_group *group;
+    char name[32];
+    assert_int_equal(tram_group_begin(&group), 0);
+    for (int i = 0; i < 100; i++) {
+        snprintf(name, sizeof name, "one with the number %d", i);
+        tram_task_options options = {.name = name};
+        assert_int_equal(tram_group_spawn(group, fail_at_once, NULL, &options, NULL), 0);
+    }
+    (void)tram_yield();
+    snprintf(arg, 32, "begun");
+    return tram_group_end(group, 0);
+}
+
+/* As many as find a place in the text. */
+static void test_A_26_more_failures_than_can_be_told(void **state) {
+    (void)state;
+    char begun[32] = "";
+    tram_task *task = spawn(run_many_that_fail, begun);
+    assert_int_equal(tram_loop_run_until_complete(tasks_world->loop, tram_task_future(task)), TRAM_EMULTIPLE);
+    const tram_error *error = tram_future_error(tram_task_future(task));
+    assert_string_equal(begun, "begun");
+    const char *detail = error->detail, *expected = "one with the number 0: EIO, one with the number 1: EIO, ";
+    size_t length = strlen(detail);
+    assert_memory_equal(detail, expected, strlen(expected));
+    assert_in_range(length, 100, 4000);
+    for (size_t i = 0; i < length; i++)
+        assert_true(detail[i] >= ' ');
+    tram_task_release(task);
+}
+
 static void test_A_27_a_body_that_fails_cancels_the_tasks(void **state) {
     (void)state;
     struct plan plan = {.jobs = {{"a", HOUR, 0, false}}, .body_ns = MS, .body_result = -ENOENT};
@@ -216,6 +252,7 @@ int main(void) {
         TASK_TEST(test_A_25_a_group_waits_for_all_its_tasks),
         TASK_TEST(test_A_26_the_first_failure_cancels_the_others_and_the_body),
         TASK_TEST(test_A_26_several_failures_are_one_error_with_their_names),
+        TASK_TEST(test_A_26_more_failures_than_can_be_told),
         TASK_TEST(test_A_27_a_body_that_fails_cancels_the_tasks),
         TASK_TEST(test_A_27_cancelling_the_parent_cancels_the_tasks),
         TASK_TEST(test_A_27_a_failure_goes_before_a_cancellation_that_stays_pending),

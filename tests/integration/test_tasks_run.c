@@ -343,6 +343,65 @@ static void test_A_38_a_runtime_that_is_stopped_cancels_the_main_task(void **sta
     tram_runtime_free(runtime);
 }
 
+/* ---- Without memory ---- */
+
+static int main_that_copes(void *arg) {
+    int status = tram_task_spawn(NULL, sleep_in_background, NULL, NULL, NULL);
+    if (!status)
+        status = tram_yield();
+    return status ? status : *(int *)arg;
+}
+
+static int run_alone(tram_faults *faults) {
+    int result = 7;
+    const tram_loop_options options = {.faults = faults};
+    return tram_run(main_that_copes, &result, &options);
+}
+
+static int run_on_a_worker(tram_faults *faults) {
+    int result = 7;
+    const tram_runtime_options options = {.workers = 1, .loop = {.faults = faults}};
+    int status = tram_runtime_new(&options, &runtime);
+    if (status)
+        return status;
+    status = tram_runtime_run_task(runtime, main_that_copes, &result);
+    tram_runtime_free(runtime);
+    return status;
+}
+
+/* Each allocation fails once: whoever runs hears of it, or did not need it, and nothing is left behind. */
+static void run_without_memory(int (*run)(tram_faults *faults)) {
+    tram_faults *faults;
+    int descriptors = open_descriptors();
+    uint64_t failures = 0, injected = 1;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    for (uint64_t nth = 1; injected; nth++) {
+        size_t blocks;
+        text[0] = '\0';
+        tram_faults_reset(faults);
+        assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ALLOCATE, nth, 1, ENOMEM), 0);
+        int status = run(faults);
+        injected = tram_faults_injected(faults);
+        assert_true(status == 7 || (status == -ENOMEM && injected));
+        failures += status != 7;
+        tram_faults_memory(faults, &blocks, NULL);
+        assert_int_equal(blocks, 0);
+        assert_int_equal(open_descriptors(), descriptors);
+    }
+    assert_in_range(failures, 8, 100);
+    tram_faults_free(faults);
+}
+
+static void test_A_36_X_1_without_memory_there_is_no_run(void **state) {
+    (void)state;
+    run_without_memory(run_alone);
+}
+
+static void test_A_38_X_1_without_memory_a_runtime_runs_no_main_task(void **state) {
+    (void)state;
+    run_without_memory(run_on_a_worker);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_A_36_run_returns_what_main_returned_and_cancels_the_rest),
@@ -357,6 +416,8 @@ int main(void) {
         cmocka_unit_test(test_A_38_a_runtime_runs_a_main_task_and_ends_with_it),
         cmocka_unit_test(test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told),
         cmocka_unit_test(test_A_38_a_runtime_that_is_stopped_cancels_the_main_task),
+        cmocka_unit_test(test_A_36_X_1_without_memory_there_is_no_run),
+        cmocka_unit_test(test_A_38_X_1_without_memory_a_runtime_runs_no_main_task),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

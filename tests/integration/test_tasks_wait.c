@@ -590,8 +590,9 @@ static void use_tasks(struct world *world) {
     bool done = false;
     if (!had_memory(tram_task_spawn(world->loop, use_all, &done, NULL, NULL)))
         return;
-    for (int ticks = 0; !done; ticks++) { /* a timer may not be had, so none is waited for */
-        assert_true(ticks < 10000);
+    int ticks = 0; /* a timer may not be had, so none is waited for */
+    while (!done) {
+        assert_true(ticks++ < 10000);
         run_ticks(world, 1);
     }
     run_ticks(world, 3);

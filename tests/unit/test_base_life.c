@@ -11,7 +11,7 @@ enum { AGE, DIE };
 
 static const struct life_state states[] = {
     [GROWN] = {"grown", {[AGE] = OLD}},
-    [OLD] = {"old"},
+    [OLD] = {.name = "old"},
 };
 
 static const void *validated;

@@ -1,6 +1,7 @@
 /* What somebody else has chosen, made fit for one line of a log. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,6 +64,44 @@ static void test_every_byte_is_one_line_of_what_may_be_shown(void **state) {
         }
 }
 
+static size_t encode(uint32_t character, char *bytes) {
+    if (character < 0x80)
+        return bytes[0] = (char)character, 1;
+    size_t size = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
+    for (size_t i = size; i-- > 1; character >>= 6)
+        bytes[i] = (char)(0x80 | (character & 0x3f));
+    bytes[0] = (char)((0xf00u >> size) | character);
+    return size;
+}
+
+static bool stays(uint32_t character) {
+    char bytes[4], text[32];
+    size_t size = encode(character, bytes);
+    tram__text_escape(text, sizeof text, bytes, size);
+    return strlen(text) == size && memcmp(text, bytes, size) == 0;
+}
+
+/* What is hidden, from where to where, and that its neighbours are not. */
+static void test_what_is_shown_ends_where_it_should(void **state) {
+    (void)state;
+    static const uint32_t hidden[][2] = {{0x01, 0x1f},     {0x7f, 0x9f},     {0x200b, 0x200f},
+                                         {0x2028, 0x202e}, {0x2060, 0x206f}, {0xd800, 0xdfff},
+                                         {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe007f}};
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        uint32_t first = hidden[i][0], last = hidden[i][1];
+        assert_false(stays(first) || stays(last) || stays(first + (last - first) / 2));
+        assert_true(stays(last + 1) && (first == 1 || stays(first - 1)));
+    }
+    static const uint32_t at_a_length[] = {0x7e, 0xa0, 0x7ff, 0x800, 0xffff, 0x10000, 0x10ffff};
+    for (size_t i = 0; i < sizeof at_a_length / sizeof *at_a_length; i++)
+        assert_true(stays(at_a_length[i]));
+    ESCAPED("\xe0\x9f\xbf", "\\xe0\\x9f\\xbf");                         /* 0x7ff in three bytes */
+    ESCAPED("\xf0\x8f\xbf\xbf", "\\xf0\\x8f\\xbf\\xbf");                /* 0xffff in four */
+    ESCAPED("\xe2\x82\xac\xf0\x9f\x90", "\xe2\x82\xac\\xf0\\x9f\\x90"); /* cut at the end */
+    ESCAPED("\xf8\x90\x80\x80", "\\xf8\\x90\\x80\\x80");
+    ESCAPED("\xe2\x82(", "\\xe2\\x82(");
+}
+
 static void test_a_cut_is_between_two_characters(void **state) {
     (void)state;
     char text[8];
@@ -81,6 +120,7 @@ int main(void) {
         cmocka_unit_test(test_what_a_terminal_or_a_log_would_take_for_more_does_not),
         cmocka_unit_test(test_what_is_no_UTF_8_does_not_stay),
         cmocka_unit_test(test_every_byte_is_one_line_of_what_may_be_shown),
+        cmocka_unit_test(test_what_is_shown_ends_where_it_should),
         cmocka_unit_test(test_a_cut_is_between_two_characters),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);

@@ -168,6 +168,8 @@ static void test_L_23_a_signal_does_not_wait_behind_all_posts(void **state) {
     struct world *world = *state;
     pthread_t thread;
     posts_run = posts_before_handler = 0;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
     assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGUSR1, note_posts, (void *)(uintptr_t) "usr1"), 0);
     assert_int_equal(pthread_create(&thread, NULL, post_200, world->loop), 0);
     pthread_join(thread, NULL);
@@ -175,6 +177,8 @@ static void test_L_23_a_signal_does_not_wait_behind_all_posts(void **state) {
     assert_in_range(posts_before_handler, 1, 64);
     run_to_rest(world);
     assert_int_equal(posts_run, 200);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(now.mails - before.mails, 200); /* each once, though a portion was interrupted */
 }
 
 static void test_L_25_the_last_registration_wins_over_all_loops(void **state) {
@@ -247,6 +251,29 @@ static void test_L_25_a_signal_that_came_before_goes_to_the_new_loop(void **stat
     assert_int_equal(tram_loop_free(other), 0);
 }
 
+/* Of two that came, the other one stays whatever becomes of the first. */
+static void test_L_25_other_signals_that_came_stay(void **state) {
+    struct world *world = *state;
+    tram_loop *other;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    add(world->loop, SIGUSR1, "usr1");
+    add(world->loop, SIGUSR2, "usr2");
+    raise(SIGUSR1);
+    raise(SIGUSR2);
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR1), 1);
+    run_ticks(world, 2);
+    assert_trace(world, "usr2");
+    add(world->loop, SIGUSR1, "usr1");
+    raise(SIGUSR1);
+    raise(SIGUSR2);
+    add(other, SIGUSR1, "other");
+    run_ticks(world, 2);
+    assert_trace(world, "usr2");
+    run_two_ticks(other);
+    assert_trace(world, "other");
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
 static void test_L_26_closing_removes_the_handlers(void **state) {
     struct world *world = *state;
     add(world->loop, SIGUSR1, "usr1");
@@ -284,6 +311,8 @@ static void test_system_calls_are_restarted(void **state) {
     struct sigaction action;
     assert_int_equal(sigaction(SIGUSR1, NULL, &action), 0);
     assert_true(action.sa_flags & SA_RESTART);
+    assert_true(action.sa_flags & SA_ONSTACK); /* a task's stack is small */
+    assert_true(sigismember(&action.sa_mask, SIGUSR2));
     errno = ENOENT;
     raise(SIGUSR1);
     assert_int_equal(errno, ENOENT);
@@ -379,6 +408,7 @@ int main(void) {
         TEST(test_L_24_a_burst_may_merge),
         TEST(test_L_25_the_last_registration_wins_over_all_loops),
         TEST(test_L_25_a_signal_that_came_before_goes_to_the_new_loop),
+        TEST(test_L_25_other_signals_that_came_stay),
         TEST(test_L_26_closing_removes_the_handlers),
         TEST(test_L_27_a_failing_handler_is_reported),
         TEST(test_system_calls_are_restarted),

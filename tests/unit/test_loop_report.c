@@ -93,6 +93,67 @@ static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void 
     assert_int_equal(stats.exceptions, 1);
 }
 
+static struct timespec frozen_time;
+
+static int frozen_clock(clockid_t clock, struct timespec *ret_time) {
+    (void)clock;
+    *ret_time = frozen_time;
+    return 0;
+}
+
+/* … and the log says exactly so. */
+static void log_some(struct world *world, int count, const char *expected) {
+    world->log[0] = '\0';
+    for (int i = 0; i < count; i++)
+        tram__log(world->loop, TRAM_LOG_WARNING, "peer %d", i);
+    assert_string_equal(world->log, expected);
+}
+
+static void test_L_42_a_second_is_one_to_the_nanosecond(void **state) {
+    struct world *world = *state;
+    struct sys sys = tram__sys;
+    char all[4096] = "", text[128], sample[TRAM_LOG_SAMPLE + 10];
+    sys.clock_gettime = frozen_clock;
+    frozen_time = (struct timespec){.tv_sec = 1000, .tv_nsec = 5};
+    world_use_sys(world, &sys);
+    for (int i = 0; i < TRAM_LOG_PER_SECOND; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%speer %d", i ? "\n" : "", i);
+    log_some(world, TRAM_LOG_PER_SECOND + 7, all);
+    frozen_time = (struct timespec){.tv_sec = 1001, .tv_nsec = 4};
+    run_ticks(world, 1);
+    log_some(world, 1, "");
+    frozen_time.tv_nsec = 5;
+    run_ticks(world, 1);
+    snprintf(text, sizeof text, "8 more lines within a second were left out, such as: peer %d",
+             TRAM_LOG_PER_SECOND - 1);
+    assert_string_equal(world->log, text);
+    run_ticks(world, 1);
+    assert_string_equal(world->log, text); /* once */
+    /* Whoever logs first in a new second tells of the old one; and nothing is told where nothing was left out. */
+    log_some(world, TRAM_LOG_PER_SECOND + 1, all);
+    frozen_time.tv_sec++;
+    snprintf(text, sizeof text, "1 more lines within a second were left out, such as: peer %d\npeer 0",
+             TRAM_LOG_PER_SECOND - 1);
+    log_some(world, 1, text);
+    frozen_time.tv_sec++;
+    run_ticks(world, 1);
+    log_some(world, 1, "peer 0");
+    /* A loop that closes does not keep it; of a long line a part is told. */
+    frozen_time.tv_sec++;
+    static char longest[1000];
+    memset(longest, 'z', sizeof longest - 1);
+    for (int i = 0; i <= TRAM_LOG_PER_SECOND; i++)
+        tram__log(world->loop, TRAM_LOG_ERROR, "%s", longest);
+    world->log[0] = '\0';
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    memset(sample, 'z', TRAM_LOG_SAMPLE - 1);
+    sample[TRAM_LOG_SAMPLE - 1] = '\0';
+    snprintf(text, sizeof text, "1 more lines within a second were left out, such as: %.20s", sample);
+    assert_memory_equal(world->log, text, strlen(text));
+    assert_string_equal(world->log + strlen(text) - 20, sample);
+    world_reopen(world);
+}
+
 static void test_L_28_the_default_handler_logs_one_entry_with_all_fields(void **state) {
     struct world *world = *state;
     tram_error cause = {.code = -ECONNREFUSED, .operation = "connect", .detail = "[::1]:9"};
@@ -213,10 +274,20 @@ static void test_long_texts_are_cut(void **state) {
     text[sizeof text - 1] = '\0';
     tram_loop_raise(world->loop, -EIO, NULL, text);
     assert_int_equal(strlen(tram__raised(world->loop, -EIO, "test")->detail), TRAM_ERROR_TEXT - 1);
-    static char message[10000];
-    memset(message, 'y', sizeof message - 1);
-    assert_int_equal(tram_loop_call_exception_handler(world->loop, &(tram_exception){.message = message, .fd = 1}), 0);
-    assert_int_equal(world->errors, 1);
+    static char message[10000], whole[10020];
+    for (size_t length = 2030; length <= sizeof message; length = length < 2050 ? length + 1 : 10 * length) {
+        memset(message, 'y', length - 1);
+        message[length - 1] = '\0';
+        tram_exception exception = {.message = message, .fd = 1};
+        world_reopen(world);
+        assert_int_equal(tram_loop_set_exception_handler(world->loop, NULL, NULL), 0);
+        world->log[0] = '\0';
+        assert_int_equal(tram_loop_call_exception_handler(world->loop, &exception), 0);
+        memcpy(whole, message, length - 1);
+        strcpy(whole + length - 1, "; fd: 1");
+        whole[2047] = '\0';
+        assert_string_equal(world->log, whole);
+    }
 }
 
 static void test_a_text_cannot_forge_a_line(void **state) {
@@ -342,6 +413,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_L_42_a_site_logs_so_many_lines_a_second, setup_default, world_teardown),
         TEST_DEFAULT(test_L_42_more_sites_than_are_told_apart_share_a_place),
+        TEST_DEFAULT(test_L_42_a_second_is_one_to_the_nanosecond),
         cmocka_unit_test_setup_teardown(test_L_42_what_was_left_out_is_counted_a_second_later, setup_default,
                                         world_teardown),
         TEST(test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on),

@@ -122,6 +122,49 @@ static void test_names_may_be_escaped(void **state) {
     assert_int_equal(tram__cpus_quota(*state), 2);
 }
 
+/* Of the bytes that an escape may name, those at the edges; and what only looks like one. */
+static void test_only_octal_numbers_of_a_byte_are_escapes(void **state) {
+    put(*state, "/proc/self/cgroup", "0::/a\n");
+    put(*state, "/proc/self/mountinfo",
+        "30 22 0:26 / /x\\072\\047\\100\\377\\303\\251\\400\\080\\048\\04\\,\\0:0 rw - cgroup2 none rw\n");
+    put(*state, "/x:'@\xff\xc3\xa9\\400\\080\\048\\04\\,\\0:0/a/cpu.max", "200000 100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 2);
+}
+
+static void test_the_type_of_a_mount_is_enough(void **state) {
+    put(*state, "/proc/self/cgroup", "0::/a\n");
+    put(*state, "/proc/self/mountinfo", "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 none\n");
+    put(*state, "/sys/fs/cgroup/a/cpu.max", "200000 100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 2);
+}
+
+/* A path of so many bytes finds its place, and one that is longer counts as none. */
+static void test_a_long_path_is_no_cgroup(void **state) {
+    char line[2000] = "0::/";
+    put(*state, "/proc/self/mountinfo", MOUNT_V2);
+    put(*state, "/sys/fs/cgroup/cpu.max", "200000 100000\n");
+    for (size_t length = 1023; length <= 1024; length++) {
+        memset(line + 4, 'c', length - 1);
+        strcpy(line + 3 + length, "\n");
+        put(*state, "/proc/self/cgroup", line);
+        assert_int_equal(tram__cpus_quota(*state), length == 1023 ? 2 : 0);
+    }
+}
+
+static void test_the_lesser_of_affinity_and_quota_counts(void **state) {
+    unsigned cpus = tram__cpus_available(*state).count; /* without any cgroup */
+    put(*state, "/proc/self/cgroup", "0::/a\n");
+    put(*state, "/proc/self/mountinfo", MOUNT_V2);
+    for (unsigned quota = cpus > 1 ? cpus - 1 : 1; quota <= cpus + 1; quota++) {
+        char text[64];
+        snprintf(text, sizeof text, "%u00000 100000\n", quota);
+        put(*state, "/sys/fs/cgroup/a/cpu.max", text);
+        tram_cpu_count found = tram__cpus_available(*state);
+        assert_int_equal(found.count, quota < cpus ? quota : cpus);
+        assert_string_equal(found.reason, quota < cpus ? "cgroup quota" : "affinity");
+    }
+}
+
 static void test_nonsense_is_no_quota(void **state) {
     static const char *const texts[] = {"", "\n", "-1 100000", "100000 0", "100000", "x y", "100000 -5"};
     put(*state, "/proc/self/cgroup", "nonsense\n0::/a\n");
@@ -172,6 +215,17 @@ static void test_with_both_versions_the_least_counts(void **state) {
 
 /* ---- This machine ---- */
 
+/* Each of the two files is asked, and both are needed. */
+static void test_version_1_needs_a_quota_and_a_period(void **state) {
+    put(*state, "/proc/self/cgroup", "4:cpu:/a\n");
+    put(*state, "/proc/self/mountinfo", "31 22 0:27 / /cpu rw - cgroup cgroup rw,cpu\n");
+    assert_int_equal(tram__cpus_quota(*state), 0);
+    put(*state, "/cpu/a/cpu.cfs_quota_us", "200000\n");
+    assert_int_equal(tram__cpus_quota(*state), 0);
+    put(*state, "/cpu/a/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(tram__cpus_quota(*state), 2);
+}
+
 static void test_the_affinity_mask_counts(void **state) {
     (void)state;
     cpu_set_t before, one;
@@ -201,10 +255,15 @@ int main(void) {
         TEST(test_a_container_sees_its_own_root),
         TEST(test_the_mount_may_begin_below_the_root),
         TEST(test_names_may_be_escaped),
+        TEST(test_only_octal_numbers_of_a_byte_are_escapes),
+        TEST(test_the_type_of_a_mount_is_enough),
+        TEST(test_a_long_path_is_no_cgroup),
+        TEST(test_the_lesser_of_affinity_and_quota_counts),
         TEST(test_nonsense_is_no_quota),
         TEST(test_long_mount_lines_are_no_hindrance),
         TEST(test_version_1_has_its_own_files),
         TEST(test_with_both_versions_the_least_counts),
+        TEST(test_version_1_needs_a_quota_and_a_period),
         cmocka_unit_test(test_the_affinity_mask_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -697,6 +697,26 @@ static tram_buffer *connect_and_save(struct world *world, tram_tls_config *clien
     return saved;
 }
 
+static SSL_SESSION *session_of(const tram_buffer *saved) {
+    const unsigned char *data = tram_buffer_data(saved);
+    SSL_SESSION *session = d2i_SSL_SESSION(NULL, &data, (long)tram_buffer_size(saved));
+    assert_non_null(session);
+    return session;
+}
+
+static bool same_ticket(const tram_buffer *one, const tram_buffer *other) {
+    SSL_SESSION *sessions[] = {session_of(one), session_of(other)};
+    const unsigned char *tickets[2];
+    size_t sizes[2];
+    for (int i = 0; i < 2; i++)
+        SSL_SESSION_get0_ticket(sessions[i], &tickets[i], &sizes[i]);
+    assert_true(sizes[0] > 0 && sizes[1] > 0);
+    bool same = sizes[0] == sizes[1] && memcmp(tickets[0], tickets[1], sizes[0]) == 0;
+    SSL_SESSION_free(sessions[0]);
+    SSL_SESSION_free(sessions[1]);
+    return same;
+}
+
 static void resume_with(struct world *world, tram_tls_version version) {
     tram_tls_config *client =
         config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .max_version = version});
@@ -707,6 +727,8 @@ static void resume_with(struct world *world, tram_tls_version version) {
     assert_non_null(first);
     tram_buffer *second = connect_and_save(world, client, server, first, &resumed);
     assert_true(resumed);
+    /* A client of TLS 1.3 uses a ticket once (RFC 8446, C.4), and so gets another one for the next time. */
+    assert_int_equal(same_ticket(first, second), version != TRAM_TLS_1_3);
     /* Another loop of the same config understands it: that is, after a new SSL_CTX. */
     assert_int_equal(tram_tls_config_rotate_ticket_keys(server), 0);
     tram_buffer *third = connect_and_save(world, client, server, second, &resumed);

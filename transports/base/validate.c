@@ -20,7 +20,7 @@ static const struct life_state states[] = {
     [LIFE_CLOSING] = {"closing", {[MOVE_LINGER] = LIFE_LINGERING, [MOVE_END] = LIFE_ENDED}},
     [LIFE_LINGERING] = {"lingering", {[MOVE_END] = LIFE_ENDED}},
     [LIFE_ENDED] = {"ended", {[MOVE_LOSE] = LIFE_LOST}},
-    [LIFE_LOST] = {"lost"},
+    [LIFE_LOST] = {.name = "lost"},
 };
 
 enum transport_life tram__transport_life_of(uint32_t flags) {

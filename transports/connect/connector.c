@@ -127,8 +127,8 @@ static tram_loop *loop_of(const struct connector *connector) {
 static const struct life_state states[] = {
     [CONNECTOR_TRYING] = {"trying", {[CONNECTOR_MAKE] = CONNECTOR_MAKING, [CONNECTOR_END] = CONNECTOR_OVER}},
     [CONNECTOR_MAKING] = {"making", {[CONNECTOR_ATTACH] = CONNECTOR_MADE, [CONNECTOR_END] = CONNECTOR_OVER}},
-    [CONNECTOR_MADE] = {"made"},
-    [CONNECTOR_OVER] = {"over"},
+    [CONNECTOR_MADE] = {.name = "made"},
+    [CONNECTOR_OVER] = {.name = "over"},
 };
 
 static void validate(const void *object) {

@@ -64,8 +64,8 @@ static struct subprocess *process_of(tram_transport *transport) {
 static const struct life_state states[] = {
     [PROCESS_STARTING] = {"starting", {[PROCESS_WATCH] = PROCESS_RUNNING, [PROCESS_CANCEL] = PROCESS_CANCELLED}},
     [PROCESS_RUNNING] = {"running", {[PROCESS_EXIT] = PROCESS_EXITED}},
-    [PROCESS_CANCELLED] = {"cancelled"},
-    [PROCESS_EXITED] = {"exited"},
+    [PROCESS_CANCELLED] = {.name = "cancelled"},
+    [PROCESS_EXITED] = {.name = "exited"},
 };
 
 static void validate(const void *object) {

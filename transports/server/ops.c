@@ -11,7 +11,7 @@ static const struct life_state states[] = {
         {"bound", {[SERVER_SERVE] = SERVER_SERVING, [SERVER_CLOSE] = SERVER_CLOSING, [SERVER_DROP] = SERVER_CLOSED}},
     [SERVER_SERVING] = {"serving", {[SERVER_CLOSE] = SERVER_CLOSING}},
     [SERVER_CLOSING] = {"closing", {[SERVER_END] = SERVER_CLOSED}},
-    [SERVER_CLOSED] = {"closed"},
+    [SERVER_CLOSED] = {.name = "closed"},
 };
 
 static void validate(const void *object) {

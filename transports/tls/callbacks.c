@@ -91,13 +91,19 @@ static int on_alpn(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_
 
 /* ---- Tickets, secrets, key updates ---- */
 
+/*
+ * Answers 1 where the ticket of a client is good, and 2 where it gets a new one as well: of TLS 1.3 always, since who
+ * uses one twice can be recognised by it (RFC 8446, C.4), so that clients do not.
+ */
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                      int encrypt) {
     struct tls_context *context = engine_of(ssl)->context;
     if (!tram__tls_tickets_refresh(&context->config->tickets, &context->tickets,
                                    context->description->ticket_lifetime_ns))
         return encrypt ? -1 : 0;
-    return tram__tls_ticket_crypt(&context->tickets, context->library->ticket_cipher, name, iv, cipher, mac, encrypt);
+    int result =
+        tram__tls_ticket_crypt(&context->tickets, context->library->ticket_cipher, name, iv, cipher, mac, encrypt);
+    return result == 1 && !encrypt && SSL_version(ssl) >= TLS1_3_VERSION ? 2 : result;
 }
 
 /* Who has a ticket remembers the session itself. */
