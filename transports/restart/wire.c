@@ -24,7 +24,7 @@ int tram__inherit_send(const struct sys *sys, int link, enum inherit_kind kind, 
             .cmsg_len = CMSG_LEN(count * sizeof *fds), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
     }
-    return sys->sendmsg(link, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
+    return sys->sendmsg(link, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 bool tram__inherit_good(const struct inherit_message *message, size_t size) {
