@@ -127,8 +127,18 @@ static void assert_greeted(int fd, char name) {
     close(fd);
 }
 
+/* Why listeners were not taken over, as old processes tell it. */
+static _Atomic unsigned gone, nonsensical;
+
+static void hear(void *arg, tram_log_level level, const char *line) {
+    (void)arg;
+    (void)level;
+    gone += strstr(line, "not taken over") && strstr(line, "(TRAM_EINCOMPLETE)");
+    nonsensical += strstr(line, "not taken over") && strstr(line, "(EPROTO)");
+}
+
 static tram_runtime *runtime_new(struct world *world, unsigned workers) {
-    tram_runtime_options options = {.workers = workers, .loop = {.allocator = world->options.allocator}};
+    tram_runtime_options options = {.workers = workers, .loop = {.allocator = world->options.allocator, .log = hear}};
     tram_runtime *runtime;
     assert_int_equal(tram_runtime_new(&options, &runtime), 0);
     return runtime;
@@ -836,6 +846,22 @@ static void test_V_48_who_breaks_off_has_changed_nothing(void **state) {
     tram_runtime_free(old.runtime);
 }
 
+static void test_V_48_who_goes_is_told_apart_from_who_talks_nonsense(void **state) {
+    const tram_server_options plain = {0};
+    struct old old;
+    old_begin(&old, *state, 2, &plain, NULL);
+    gone = nonsensical = 0;
+    close(raw_link(&old));
+    await(&gone, 1);
+    assert_int_equal(nonsensical, 0);
+    int link = raw_link(&old);
+    assert_int_equal(send(link, "hello", 5, MSG_NOSIGNAL), 5);
+    await(&nonsensical, 1);
+    assert_int_equal(gone, 1);
+    close(link);
+    tram_runtime_free(old.runtime);
+}
+
 static void test_V_48_one_at_a_time(void **state) {
     const tram_server_options plain = {0};
     struct old old;
@@ -1115,6 +1141,7 @@ int main(void) {
         CASE(test_V_47_each_socket_once_and_the_runtime_stops),
         CASE(test_V_47_many_sockets),
         CASE(test_V_48_who_breaks_off_has_changed_nothing),
+        CASE(test_V_48_who_goes_is_told_apart_from_who_talks_nonsense),
         CASE(test_V_48_one_at_a_time),
         CASE(test_V_48_who_stalls_is_turned_away),
         CASE(test_V_48_any_failure_of_the_old_process),
