@@ -102,6 +102,7 @@ typedef struct echo_server {
     uint64_t max_connections;
     uint64_t max_per_worker;
     uint64_t max_per_source;
+    uint64_t max_handshakes;
     uint64_t idle_ms;
     uint64_t first_byte_ms;
     uint64_t total_ms;
@@ -173,6 +174,8 @@ static const argument_spec arguments[] = {
      NULL},
     {"--max-per-source", "N", "the same of each address, of IPv6 each network of 64 bits (0)", ARGUMENT_COUNT,
      &server.max_per_source, 0, UINT32_MAX, NULL},
+    {"--max-handshakes-per-source", "N", "the same of those whose TLS handshake is not over (0)", ARGUMENT_COUNT,
+     &server.max_handshakes, 0, UINT32_MAX, NULL},
     {"--idle-timeout-ms", "N", "end connections on which nothing moved for so long; 0: never (0)", ARGUMENT_COUNT,
      &server.idle_ms, 0, MILLISECONDS_MAX, NULL},
     {"--first-byte-timeout-ms", "N", "end those whose first byte takes longer (0)", ARGUMENT_COUNT,
@@ -236,6 +239,7 @@ static void add_stats(tram_stats *total, const tram_stats *stats) {
     total->refused_connections += stats->refused_connections;
     total->refused_worker += stats->refused_worker;
     total->refused_source += stats->refused_source;
+    total->refused_handshakes += stats->refused_handshakes;
     total->expired_idle += stats->expired_idle;
     total->expired_first_byte += stats->expired_first_byte;
     total->expired_total += stats->expired_total;
@@ -282,14 +286,15 @@ static void print_totals_line(const char *who, const tram_stats *stats) {
 
 static void print_limits_line(const tram_stats *stats) {
     printf("limits: refused_connections=%" PRIu64 " refused_worker=%" PRIu64 " refused_source=%" PRIu64
-           " expired_idle=%" PRIu64 " expired_first_byte=%" PRIu64 " expired_total=%" PRIu64 "\n",
-           stats->refused_connections, stats->refused_worker, stats->refused_source, stats->expired_idle,
-           stats->expired_first_byte, stats->expired_total);
+           " refused_handshakes=%" PRIu64 " expired_idle=%" PRIu64 " expired_first_byte=%" PRIu64
+           " expired_total=%" PRIu64 "\n",
+           stats->refused_connections, stats->refused_worker, stats->refused_source, stats->refused_handshakes,
+           stats->expired_idle, stats->expired_first_byte, stats->expired_total);
 }
 
 static bool has_limits(const echo_server *echo) {
-    return echo->max_connections || echo->max_per_worker || echo->max_per_source || echo->idle_ms ||
-           echo->first_byte_ms || echo->total_ms;
+    return echo->max_connections || echo->max_per_worker || echo->max_per_source || echo->max_handshakes ||
+           echo->idle_ms || echo->first_byte_ms || echo->total_ms;
 }
 
 static void print_totals(const tram_runtime *runtime) {
@@ -414,6 +419,7 @@ static int listen_on(echo_server *echo) {
         .max_connections = (unsigned)echo->max_connections,
         .max_per_worker = (unsigned)echo->max_per_worker,
         .max_per_source = (unsigned)echo->max_per_source,
+        .max_handshakes_per_source = (unsigned)echo->max_handshakes,
         .idle_timeout_ns = echo->idle_ms * 1000000,
         .first_byte_timeout_ns = echo->first_byte_ms * 1000000,
         .total_timeout_ns = echo->total_ms * 1000000,

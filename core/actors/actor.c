@@ -17,8 +17,6 @@ struct actor_list {
     struct list all;
 };
 
-static void stop(struct actor_record *record, int reason);
-
 /* ---- Callbacks ---- */
 
 static void report(tram_loop *loop, int code, const char *operation) {
@@ -31,7 +29,7 @@ static void judge(struct actor_record *record, int status, const char *operation
     if (likely(status >= 0))
         return;
     report(record->actor->loop, status, operation);
-    stop(record, status);
+    tram__actor_stop(record, status);
 }
 
 static void call(struct actor_record *record, int (*callback)(tram_actor *), const char *operation) {
@@ -129,7 +127,7 @@ static void on_end(struct actor_record *record, tram_address who, int reason, bo
     if (actor->ops->actor_ended)
         judge(record, actor->ops->actor_ended(actor, who, reason), "actor_ended");
     else if (linked && reason)
-        stop(record, reason);
+        tram__actor_stop(record, reason);
 }
 
 static void on_notice(struct actor_record *record, const struct notice *notice) {
@@ -250,7 +248,7 @@ static void stopped_run(tram_loop *loop, struct ready *ready) {
     stopped(container_of(ready, struct actor_record, ready));
 }
 
-static void stop(struct actor_record *record, int reason) {
+void tram__actor_stop(struct actor_record *record, int reason) {
     tram_loop *loop = record->actor->loop;
     if (!record->slot)
         return;
@@ -262,6 +260,8 @@ static void stop(struct actor_record *record, int reason) {
     record->slot = 0;
     if (record->timed)
         deadline_cancel(loop, &record->timer);
+    if (record->stopping)
+        record->stopping(record->actor);
     tell_all(record, &record->links, self, NOTICE_LINK_ENDED);
     tell_all(record, &record->watchers, self, NOTICE_ENDED);
     leave_watched(record, self);
@@ -297,7 +297,7 @@ static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
         return;
     while (!list_empty(&actors->all)) {
         struct actor_record *record = container_of(actors->all.next, struct actor_record, link);
-        stop(record, TRAM_ECANCELLED);
+        tram__actor_stop(record, TRAM_ECANCELLED);
         stopped(record);
     }
     list_remove(&hook->link);
@@ -316,7 +316,7 @@ static void validate(const struct loop_state *state) {
 }
 
 static struct actor_list *actor_list(tram_loop *loop) {
-    struct actor_list *actors = (struct actor_list *)(void *)loop->slots[ACTOR_LIST_SLOT];
+    struct actor_list *actors = loop_slot(loop, ACTOR_LIST_SLOT);
     if (likely(actors != NULL))
         return actors;
     actors = tram__loop_slot_open(loop, ACTOR_LIST_SLOT, sizeof *actors, NULL);
@@ -371,7 +371,7 @@ static int enter_actor(const tram_actor *actor, const char *function) {
 int tram_actor_stop(tram_actor *actor, int reason) {
     int status = enter_actor(actor, __func__);
     if (!status)
-        stop(actor->record, reason);
+        tram__actor_stop(actor->record, reason);
     return status;
 }
 

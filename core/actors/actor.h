@@ -31,7 +31,9 @@ struct actor_record {
     struct list watched;  /* whom it monitors */
     struct list watchers; /* who monitors it */
     struct name *names;
-    /* A supervisor's own: told on the loop, when `stopped` has returned. NULL: nobody. */
+    /* A supervisor's own, as an actor: it stops its children first. NULL: it is none. */
+    void (*stopping)(tram_actor *actor);
+    /* The supervisor's whose child it is: told on the loop, when `stopped` has returned. NULL: it has none. */
     void (*ended)(void *arg, tram_actor *actor, int reason);
     void *ended_arg;
 };
@@ -39,6 +41,9 @@ struct actor_record {
 static inline bool actor_alive(const tram_actor *actor) {
     return actor->record && actor->record->slot;
 }
+
+/* The first step of its end; nothing if that was taken. */
+void tram__actor_stop(struct actor_record *record, int reason);
 
 /* Its names go when it stops: names.c. */
 void tram__names_drop(struct name *names);

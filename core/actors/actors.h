@@ -18,7 +18,7 @@ struct actors {
 };
 
 static inline struct actors *actors_present(const tram_loop *loop) {
-    return (struct actors *)(void *)loop->slots[ACTORS_SLOT];
+    return loop_slot(loop, ACTORS_SLOT);
 }
 
 /* Made when it is first needed; NULL: out of memory. */

@@ -35,6 +35,7 @@
 #define TRAM_DESCRIPTORS_MAX       253             /* that go with one byte (SCM_MAX_FD) */
 #define TRAM_CHUNKS_KEPT           64              /* free chunks of each size that a loop keeps */
 #define TRAM_LAYER_READ            65536u          /* delivered at once of what layers have read */
+#define TRAM_LAYER_READS_PER_TICK  64              /* of one receive, before others have their turn (Y-3) */
 #define TRAM_BACKLOG               100             /* of a listener (V-6) */
 #define TRAM_SENDFILE_SIZE         (1024u * 1024u) /* one sendfile(2) sends at most this (F-13) */
 #define TRAM_SENDFILE_BLOCK        (16u * 1024u)   /* read and written at once where the kernel cannot (F-9) */
@@ -73,6 +74,7 @@
 #define TRAM_TLS_HANDSHAKE_NS      60000000000ull     /* S-3 */
 #define TRAM_TLS_SHUTDOWN_NS       30000000000ull     /* S-16 */
 #define TRAM_TLS_IDLE_NS           5000000000ull      /* a round; idle for one to two of them: buffers go back */
+#define TRAM_TLS_BUSY_USES         8                  /* reads and writes, before buffers are kept between them */
 #define TRAM_TLS_TRIMS_PER_TICK    256                /* of their buffers, before others have their turn */
 #define TRAM_TLS_STEPS_PER_TICK    4                  /* of handshakes, before others have their turn */
 #define TRAM_TLS_KEY_UPDATES       32                 /* that a peer may ask for at once, and then … */

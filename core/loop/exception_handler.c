@@ -24,7 +24,7 @@ static void handler_free(tram_loop *loop, struct loop_state *state) {
 }
 
 static int set_handler(tram_loop *loop, tram_exception_handler handler, void *arg, tram_discard function) {
-    struct handler_state *state = (struct handler_state *)loop->slots[HANDLER_SLOT];
+    struct handler_state *state = loop_slot(loop, HANDLER_SLOT);
     struct discard *discard = NULL;
     if (function) {
         state = tram__loop_slot_open(loop, HANDLER_SLOT, sizeof *state, handler_free);

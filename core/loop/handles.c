@@ -127,16 +127,21 @@ static void deadline_run(tram_loop *loop, struct deadline *deadline) {
     call_run(loop, (struct call *)(void *)deadline);
 }
 
+static void tried_ready_run(tram_loop *loop, struct ready *ready);
+
 static void discard_all(tram_loop *loop) {
     struct call_slots *calls = loop->calls;
     for (uint32_t slot = 1; slot < calls->chunk_count * CALLS_PER_CHUNK; slot++) {
         struct call *call = call_at_slot(calls, slot);
-        if (call_state(call) == CALL_TIMER)
+        if (call_state(call) == CALL_TIMER) {
             tram__timers_cancel(&loop->timers, &call->on.deadline.timer);
-        else if (call_state(call) == CALL_READY)
+        } else if (call_state(call) == CALL_READY) {
             list_remove(&call->on.ready.link);
-        else
+            if (call->on.ready.run == tried_ready_run)
+                tram__mailbox_uncount(loop->mailbox);
+        } else {
             continue;
+        }
         call_run(loop, call);
     }
 }

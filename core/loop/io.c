@@ -6,9 +6,10 @@
 #include "core/loop/loop.h"
 #include "core/system/sigpipe.h"
 
-/* Slots are touched when they are first used, so that half of a doubled array costs no memory. */
+#define SLOTS_AT_ONCE 64 /* of which every capacity is a multiple */
+
 static int grow_slots(tram_loop *loop) {
-    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : 64;
+    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : SLOTS_AT_ONCE;
     union io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
     if (!slots)
         return -ENOMEM;
@@ -20,32 +21,22 @@ static int grow_slots(tram_loop *loop) {
     return 0;
 }
 
-static inline void slot_set_free(tram_loop *loop, uint32_t slot, uint32_t next) {
-    loop->io_slots[slot].free = (uintptr_t)next << 1 | 1;
+static inline void put_slot(tram_loop *loop, uint32_t slot) {
+    loop->io_slots[slot].free = (uintptr_t)loop->io_slot_free << 1 | 1;
+    loop->io_slot_free = slot;
 }
 
-static inline uint32_t slot_next_free(const tram_loop *loop, uint32_t slot) {
-    return (uint32_t)(loop->io_slots[slot].free >> 1);
-}
-
-/* One that was never used, or 0. */
-__attribute__((noinline)) static uint32_t slot_unused(tram_loop *loop) {
-    if (loop->io_slot_count == loop->io_slot_capacity && grow_slots(loop) < 0)
-        return 0;
-    /* Slot 0 is nobody's: it stands for the mailbox, and for "no slot". */
-    if (!loop->io_slot_count)
-        slot_set_free(loop, loop->io_slot_count++, 0);
-    slot_set_free(loop, loop->io_slot_count, 0);
-    return loop->io_slot_count++;
-}
-
-/* A slot that is free, or 0. */
-static inline uint32_t slot_new(tram_loop *loop) {
-    uint32_t slot = loop->io_slot_free;
-    if (unlikely(!slot))
-        return slot_unused(loop);
-    loop->io_slot_free = slot_next_free(loop, slot);
-    return slot;
+/* Slots are touched when they are about to be used, so that half of a doubled array costs no memory. */
+static int add_slots(tram_loop *loop) {
+    uint32_t first = loop->io_slot_count;
+    if (first == loop->io_slot_capacity && grow_slots(loop) < 0)
+        return -ENOMEM;
+    loop->io_slot_count = first + SLOTS_AT_ONCE;
+    for (uint32_t slot = loop->io_slot_count; slot-- > first;)
+        put_slot(loop, slot);
+    if (!first) /* slot 0 is nobody's: it stands for the mailbox, and for "no slot" */
+        loop->io_slot_free = io_slot_next_free(loop, 0);
+    return 0;
 }
 
 /* ---- Descriptors ---- */
@@ -55,11 +46,6 @@ static inline uint32_t slot_new(tram_loop *loop) {
  * more than a page and the pointers to pages. Where none was made yet stands this one, in which no place is free.
  */
 static uint32_t no_page[TRAM_DESCRIPTOR_PAGE] = {[0 ... TRAM_DESCRIPTOR_PAGE - 1] = UINT32_MAX};
-
-/* The descriptor must be below descriptor_count. */
-static inline uint32_t *entry_of(const tram_loop *loop, int fd) {
-    return &loop->descriptors[(uint32_t)fd / TRAM_DESCRIPTOR_PAGE][(uint32_t)fd % TRAM_DESCRIPTOR_PAGE];
-}
 
 static int grow_pages(tram_loop *loop, uint32_t needed) {
     uint32_t count = loop->descriptor_count / TRAM_DESCRIPTOR_PAGE, new_count = count ? count : 8;
@@ -99,12 +85,12 @@ void tram__loop_free_descriptors(tram_loop *loop) {
 struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
     if (fd < 0 || (uint32_t)fd >= loop->descriptor_count)
         return NULL;
-    uint32_t slot = *entry_of(loop, fd);
+    uint32_t slot = *io_entry(loop, fd);
     return slot && slot != UINT32_MAX ? io_of_slot(loop, slot) : NULL;
 }
 
 /* Sees to it that there is a place for the descriptor in the table, and that it is free. */
-__attribute__((noinline)) static int free_descriptor_entry(tram_loop *loop, int fd) {
+static int free_descriptor_entry(tram_loop *loop, int fd) {
     if (fd < -1)
         return -EBADF;
     struct io *present = tram__io_of_descriptor(loop, fd);
@@ -116,37 +102,17 @@ __attribute__((noinline)) static int free_descriptor_entry(tram_loop *loop, int 
     return fd >= 0 ? make_page(loop, fd) : 0;
 }
 
-ALWAYS_INLINE static int begin(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
-    uint32_t generation = loop->io_generation = (loop->io_generation + 1) & IO_GENERATION_LAST;
-    loop->io_slots[slot].io = io;
-    *io = (struct io){
-        .kind = kind, .receiver = kind->receiver, .loop = loop, .slot = slot, .generation = generation, .fd = fd};
-    return 0;
-}
-
-/* Without a descriptor, or with the first of a page, or when there never were so many. */
-__attribute__((noinline)) static int add_with_care(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
     int status = free_descriptor_entry(loop, fd);
+    if (!status && !loop->io_slot_free)
+        status = add_slots(loop);
     if (status)
         return status;
-    uint32_t slot = slot_new(loop);
-    if (!slot)
-        return -ENOMEM;
-    if (fd >= 0)
-        *entry_of(loop, fd) = slot;
-    return begin(io, loop, kind, fd, slot);
-}
-
-int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
     uint32_t slot = loop->io_slot_free;
-    if (unlikely(!slot || (uint32_t)fd >= loop->descriptor_count))
-        return add_with_care(io, loop, kind, fd);
-    uint32_t *entry = entry_of(loop, fd);
-    if (unlikely(*entry))
-        return add_with_care(io, loop, kind, fd);
-    *entry = slot;
-    loop->io_slot_free = slot_next_free(loop, slot);
-    return begin(io, loop, kind, fd, slot);
+    if (fd >= 0)
+        *io_entry(loop, fd) = slot;
+    io_take_slot(io, loop, kind, fd, slot);
+    return 0;
 }
 
 void tram__io_remove(struct io *io) {
@@ -154,10 +120,9 @@ void tram__io_remove(struct io *io) {
     if (!io_added(io))
         return;
     TRAM_DCHECK(loop->io_slots[io->slot].io == io);
-    slot_set_free(loop, io->slot, loop->io_slot_free);
-    loop->io_slot_free = io->slot;
+    put_slot(loop, io->slot);
     if (io->fd >= 0)
-        *entry_of(loop, io->fd) = 0;
+        *io_entry(loop, io->fd) = 0;
     io->slot = 0;
     io->wanted = 0;
     if (likely(io->flags & IO_IN_KERNEL))
@@ -182,19 +147,12 @@ ALWAYS_INLINE static int want(struct io *io, unsigned events) {
     return io->loop->poller_ops->change(io->loop->poller, io);
 }
 
-__attribute__((noinline)) static int receive_again(struct io *io) {
+int tram__io_receive_again(struct io *io) {
     if (!(io->armed & IO_READ) || io->armed & IO_EDGE)
         return want(io, io->wanted | IO_READ);
     begin_to_want(io, IO_READ); /* it is armed still: stopping is lazy */
     io->wanted |= IO_READ;
     return 0;
-}
-
-int tram__io_receive_start(struct io *io) {
-    if (io->flags & IO_IN_KERNEL || io->fd < 0)
-        return receive_again(io);
-    io->wanted |= IO_READ;
-    return io->loop->poller_ops->change(io->loop->poller, io);
 }
 
 /* The kernel is told only if it reports something nobody wants: whoever pauses and resumes soon pays no system call. */
@@ -284,7 +242,7 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
 static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
     TRAM_ASSERT(io && io->slot == slot && io->loop == loop && io->kind);
     TRAM_ASSERT(io->generation <= IO_GENERATION_LAST);
-    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *entry_of(loop, io->fd) == slot));
+    TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *io_entry(loop, io->fd) == slot));
 }
 
 void tram__loop_validate_ios(const tram_loop *loop) {
@@ -296,13 +254,13 @@ void tram__loop_validate_ios(const tram_loop *loop) {
         present++;
         io_validate(loop, loop->io_slots[slot].io, slot);
     }
-    for (uint32_t slot = loop->io_slot_free; slot; slot = slot_next_free(loop, slot)) {
+    for (uint32_t slot = loop->io_slot_free; slot; slot = io_slot_next_free(loop, slot)) {
         TRAM_ASSERT(slot < loop->io_slot_count && io_slot_is_free(loop, slot));
         TRAM_ASSERT(++free_count < loop->io_slot_count);
     }
     TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
     for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
-        uint32_t slot = *entry_of(loop, (int)fd);
+        uint32_t slot = *io_entry(loop, (int)fd);
         TRAM_ASSERT(!slot || slot == UINT32_MAX ||
                     (slot < loop->io_slot_count && io_of_slot(loop, slot) && io_of_slot(loop, slot)->fd == (int)fd));
     }

@@ -236,7 +236,6 @@ static inline bool io_added(const struct io *io) {
  * Each returns 0 or -errno of arming. Starting what is started and stopping what is stopped is harmless.
  * Stopping takes effect at once, also for an event that was collected already.
  */
-int tram__io_receive_start(struct io *io);
 void tram__io_receive_stop(struct io *io);
 int tram__io_send_start(struct io *io);
 void tram__io_send_stop(struct io *io);

@@ -89,6 +89,44 @@ static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t
     return io_at(loop, slot, generation) != NULL;
 }
 
+/* The slot of the io that has the descriptor, or 0; the descriptor must be below descriptor_count. */
+static inline uint32_t *io_entry(const tram_loop *loop, int fd) {
+    return &loop->descriptors[(uint32_t)fd / TRAM_DESCRIPTOR_PAGE][(uint32_t)fd % TRAM_DESCRIPTOR_PAGE];
+}
+
+static inline uint32_t io_slot_next_free(const tram_loop *loop, uint32_t slot) {
+    return (uint32_t)(loop->io_slots[slot].free >> 1);
+}
+
+/* The first free slot is the io's from now on. */
+static inline void io_take_slot(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
+    uint32_t generation = loop->io_generation = (loop->io_generation + 1) & IO_GENERATION_LAST;
+    loop->io_slot_free = io_slot_next_free(loop, slot);
+    loop->io_slots[slot].io = io;
+    *io = (struct io){
+        .kind = kind, .receiver = kind->receiver, .loop = loop, .slot = slot, .generation = generation, .fd = fd};
+}
+
+/* tram__io_add(), which does what is not common: no slot is free, the descriptor has no page, or has an io. */
+static inline int io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    uint32_t slot = loop->io_slot_free;
+    if (unlikely(!slot || (uint32_t)fd >= loop->descriptor_count || *io_entry(loop, fd)))
+        return tram__io_add(io, loop, kind, fd);
+    *io_entry(loop, fd) = slot;
+    io_take_slot(io, loop, kind, fd, slot);
+    return 0;
+}
+
+int tram__io_receive_again(struct io *io);
+
+/* 0 or -errno of arming. Starting what is started is harmless. */
+static inline int io_receive_start(struct io *io) {
+    if (unlikely(io->flags & IO_IN_KERNEL || io->fd < 0))
+        return tram__io_receive_again(io);
+    io->wanted |= IO_READ;
+    return io->loop->poller_ops->change(io->loop->poller, io);
+}
+
 /* The same of a file; 0 at its end. */
 static inline ssize_t io_try_send_range(struct io *io, const struct io_range *range) {
     return io->loop->poller_ops->try_send_range(io, range);
@@ -121,6 +159,11 @@ static inline void loop_add_close_hook(tram_loop *loop, struct close_hook *hook,
  */
 TRAM_PRIVATE_API void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
                                             void (*free)(tram_loop *loop, struct loop_state *state));
+
+/* The same; NULL: it was not used yet. */
+static inline void *loop_slot(const tram_loop *loop, unsigned slot) {
+    return loop->slots[slot];
+}
 
 /*
  * Every structure of the loop, and of what is in its slots, is as it must be. Where no call into any of them is on the

@@ -4,12 +4,13 @@
 #ifndef TRAM_CORE_LOOP_REPORT_H
 #define TRAM_CORE_LOOP_REPORT_H
 
+#include "core/base/private.h"
 #include "core/loop/types.h"
 
 /* ---- Entering: what every public call does first ---- */
 
 /* 0, -ECHILD in a forked child, or in debug mode TRAM_ESTATE on a wrong thread, which is reported. */
-int tram__loop_enter_slow(const tram_loop *loop, const char *function);
+TRAM_PRIVATE_API int tram__loop_enter_slow(const tram_loop *loop, const char *function);
 
 static inline int loop_enter(const tram_loop *loop, const char *function) {
     if (likely(loop_guard(loop) == GUARD_PLAIN))

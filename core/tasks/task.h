@@ -178,7 +178,7 @@ int tram__task_request(tram_task *task);
 
 /* What a loop keeps for tasks, or NULL. */
 static inline struct task_loop *task_loop_present(const tram_loop *loop) {
-    return (struct task_loop *)(void *)loop->slots[TASK_SLOT];
+    return loop_slot(loop, TASK_SLOT);
 }
 
 /* The same, made when it is first needed; NULL: out of memory. */

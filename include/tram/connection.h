@@ -82,7 +82,7 @@ TRAM_API int tram_loop_connect_accepted_socket(tram_loop *loop, tram_protocol_fa
 typedef struct tram_start_tls_options {
     tram_tls_config *tls; /* needed; held as long as it is needed */
     bool server_side;
-    const char *server_hostname;   /* of a client: whose certificate it must be; NULL or "": anybody's */
+    const char *server_hostname;   /* of a client, who needs one: whose certificate it must be; "": anybody's */
     uint64_t handshake_timeout_ns; /* 0: as the config says */
     uint64_t shutdown_timeout_ns;
     tram_buffer *session; /* of a client: see tls_session in tram_connection_options */

@@ -28,6 +28,8 @@ typedef struct tram_server_limits {
     unsigned max_connections; /* of the server, over all its workers */
     unsigned max_per_worker;  /* a full worker gives to others that have room, where its server hands over at all */
     unsigned max_per_source;  /* of one source, over all workers; TRAM_EVALUE on Unix sockets, which have none */
+    /* The same of connections whose TLS handshake is not over; TRAM_EVALUE also on servers without TLS. */
+    unsigned max_handshakes_per_source;
     /* What one source is: an address, or rather a network, since a host may have all of 2^64 addresses of IPv6. */
     unsigned source_bits_ipv4; /* leading bits of the address; 0: 32 */
     unsigned source_bits_ipv6; /* 0: 64; at most 64 */
@@ -47,11 +49,12 @@ typedef struct tram_limit_counts {
     uint64_t refused_connections; /* reset: max_connections */
     uint64_t refused_worker;      /* reset: max_per_worker */
     uint64_t refused_source;      /* reset: max_per_source */
+    uint64_t refused_handshakes;  /* reset: max_handshakes_per_source */
     uint64_t expired_idle;
     uint64_t expired_first_byte;
     uint64_t expired_total;
     uint64_t over_write_limit; /* ended by the hard limit of writing, whoever set it */
-    uint64_t reserved[8];
+    uint64_t reserved[7];
 } tram_limit_counts;
 
 TRAM_END_DECLS

@@ -32,6 +32,7 @@ typedef struct tram_stats {
     uint64_t refused_connections;
     uint64_t refused_worker;
     uint64_t refused_source;
+    uint64_t refused_handshakes;
     uint64_t expired_idle;
     uint64_t expired_first_byte;
     uint64_t expired_total;
@@ -44,7 +45,7 @@ typedef struct tram_stats {
     uint64_t tls_failed;       /* handshakes that TLS or the peer refused; not those whose time was over */
     uint64_t tls_steps;        /* turns of handshakes, each of which may cost as much as hundreds of messages */
     uint64_t tls_postponed;    /* turns put off, since a tick has but so many: handshakes that begin together wait */
-    uint64_t reserved[2];
+    uint64_t reserved[1];
 } tram_stats;
 
 /* Reads the counters. Any thread, at any time before tram_loop_free(); each counter is exact, the set is not

@@ -41,6 +41,7 @@
 #include <tram/stats.h>
 #include <tram/streams.h>
 #include <tram/subprocess.h>
+#include <tram/supervisor.h>
 #include <tram/sync.h>
 #include <tram/task.h>
 #include <tram/tcp.h>

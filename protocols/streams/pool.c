@@ -17,7 +17,7 @@ static void block_put(void *context, void *block, size_t size) {
 }
 
 tram_allocator tram__streams_blocks(tram_loop *loop) {
-    return (tram_allocator){block_get, block_put, loop->slots[STREAMS_SLOT]};
+    return (tram_allocator){block_get, block_put, loop_slot(loop, STREAMS_SLOT)};
 }
 
 static void loop_closes(struct close_hook *hook, enum shutdown_mode mode) {
@@ -51,7 +51,7 @@ static void validate(const struct loop_state *state) {
 }
 
 struct stream_loop *tram__streams_loop(tram_loop *loop) {
-    struct stream_loop *streams = (struct stream_loop *)(void *)loop->slots[STREAMS_SLOT];
+    struct stream_loop *streams = loop_slot(loop, STREAMS_SLOT);
     if (likely(streams != NULL))
         return streams;
     streams = tram__loop_slot_open(loop, STREAMS_SLOT, sizeof *streams, free_state);

@@ -111,6 +111,13 @@ void tram__reader_fail(tram_stream_reader *reader, const tram_error *error) {
     wake(reader, error->code);
 }
 
+int tram__reader_tell(const tram_stream_reader *reader, int status) {
+    const tram_error *error = &reader->error;
+    if (status && status == error->code)
+        tram_loop_raise(reader->loop, status, error->user, error->detail);
+    return status;
+}
+
 /* ---- No more requests ---- */
 
 static bool is_between_requests(const tram_stream_reader *reader) {
@@ -150,7 +157,9 @@ static ALWAYS_INLINE int park(tram_stream_reader *reader, struct read_wait *self
     reader->waiter = self;
     int status = task_park(&self->wait);
     reader->waiter = NULL;
-    return unlikely(status) ? status : self->status;
+    if (likely(!status) && unlikely(self->status))
+        status = tram__reader_tell(reader, self->status);
+    return status;
 }
 
 static ALWAYS_INLINE void read_wait_init(struct read_wait *self, tram_stream_reader *reader, size_t needed,
@@ -166,7 +175,7 @@ static ALWAYS_INLINE void read_wait_init(struct read_wait *self, tram_stream_rea
 /* May the running task wait for bytes now? The stream may have ended instead. */
 static int before_wait(tram_stream_reader *reader) {
     if (unlikely(reader->error.code))
-        return reader->error.code;
+        return tram__reader_tell(reader, reader->error.code);
     if (unlikely(reader->waiter || !task_running(reader->loop)))
         return TRAM_ESTATE;
     if (unlikely(reader->closing) && is_between_requests(reader))
@@ -188,17 +197,28 @@ static int wait_for(tram_stream_reader *reader, size_t needed, const void *where
 /* ---- Before and after each read ---- */
 
 /* Views that were given out end here. */
-static inline int begin_read(tram_stream_reader *reader, const char *function) {
-    int status = loop_enter(reader->loop, function);
-    if (unlikely(status))
-        return status;
+static inline int end_views(tram_stream_reader *reader) {
     if (unlikely(reader->error.code))
-        return reader->error.code;
+        return tram__reader_tell(reader, reader->error.code);
     if (reader->input.flags & INPUT_VIEWED) {
         reader->input.flags &= ~(uint32_t)INPUT_VIEWED;
         tram__input_tidy(&reader->input);
     }
     return 0;
+}
+
+static inline int begin_read(tram_stream_reader *reader, const char *function) {
+    int status = loop_enter(reader->loop, function);
+    return likely(!status) ? end_views(reader) : status;
+}
+
+/* The same for a read that gives a view, which is empty where there is an error; but a wrong thread changes nothing. */
+static inline int begin_view(tram_stream_reader *reader, const char *function, tram_bytes *ret_bytes) {
+    int status = loop_enter(reader->loop, function);
+    if (unlikely(status))
+        return status;
+    *ret_bytes = (tram_bytes){"", 0};
+    return end_views(reader);
 }
 
 static const char *first_byte(const tram_stream_reader *reader) {
@@ -340,7 +360,10 @@ ptrdiff_t tram_stream_reader_read(tram_stream_reader *reader, void *buffer, size
 
 int tram_stream_reader_readexactly(tram_stream_reader *reader, void *buffer, size_t size, size_t *ret_partial) {
     size_t taken = 0;
-    int status = begin_read(reader, __func__);
+    int status = loop_enter(reader->loop, __func__);
+    if (unlikely(status))
+        return status;
+    status = end_views(reader);
     if (likely(!status) && unlikely(!buffer && size))
         status = tram__invalid("buffer");
     if (likely(!status))
@@ -364,8 +387,7 @@ static int take_rest(tram_stream_reader *reader, tram_bytes *ret_bytes) {
 }
 
 int tram_stream_reader_readall(tram_stream_reader *reader, tram_bytes *ret_bytes) {
-    *ret_bytes = (tram_bytes){"", 0};
-    int status = begin_read(reader, __func__);
+    int status = begin_view(reader, __func__, ret_bytes);
     if (likely(!status))
         status = need(reader, SIZE_MAX, __builtin_return_address(0));
     return status ? status : take_rest(reader, ret_bytes);
@@ -402,8 +424,7 @@ static int read_until(tram_stream_reader *reader, const tram_bytes *separators, 
 int tram_stream_reader_readuntil_any(tram_stream_reader *reader, const tram_bytes *separators, size_t count,
                                      tram_bytes *ret_bytes, size_t *ret_which) {
     size_t which;
-    *ret_bytes = (tram_bytes){"", 0};
-    int status = begin_read(reader, __func__);
+    int status = begin_view(reader, __func__, ret_bytes);
     if (unlikely(status))
         return status;
     return read_until(reader, separators, count, ret_bytes, ret_which ? ret_which : &which,
@@ -414,8 +435,7 @@ int tram_stream_reader_readuntil(tram_stream_reader *reader, const void *separat
                                  tram_bytes *ret_bytes) {
     const tram_bytes only = {separator, size};
     size_t which;
-    *ret_bytes = (tram_bytes){"", 0};
-    int status = begin_read(reader, __func__);
+    int status = begin_view(reader, __func__, ret_bytes);
     if (unlikely(status))
         return status;
     return read_until(reader, &only, 1, ret_bytes, &which, __builtin_return_address(0));
@@ -433,8 +453,7 @@ static int drop_line(tram_stream_reader *reader, size_t known) {
 int tram_stream_reader_readline(tram_stream_reader *reader, tram_bytes *ret_line) {
     static const tram_bytes newline = {"\n", 1};
     size_t which;
-    *ret_line = (tram_bytes){"", 0};
-    int status = begin_read(reader, __func__);
+    int status = begin_view(reader, __func__, ret_line);
     if (unlikely(status))
         return status;
     status = read_until(reader, &newline, 1, ret_line, &which, __builtin_return_address(0));
@@ -446,8 +465,7 @@ int tram_stream_reader_readline(tram_stream_reader *reader, tram_bytes *ret_line
 }
 
 int tram_stream_reader_peek(tram_stream_reader *reader, size_t least, tram_bytes *ret_bytes) {
-    *ret_bytes = (tram_bytes){"", 0};
-    int status = begin_read(reader, __func__);
+    int status = begin_view(reader, __func__, ret_bytes);
     if (likely(!status))
         status = need(reader, least, __builtin_return_address(0));
     if (likely(!status))

@@ -61,6 +61,9 @@ int tram__reader_feed(tram_stream_reader *reader, const void *data, size_t size)
 void tram__reader_feed_eof(tram_stream_reader *reader);
 void tram__reader_fail(tram_stream_reader *reader, const tram_error *error);
 
+/* A code for a task: if it is the stream's error, with the text of that, as by tram_loop_raise(). */
+int tram__reader_tell(const tram_stream_reader *reader, int status);
+
 /* All that is buffered, for who takes over; the transport reads on. It goes with the second call. */
 tram_bytes tram__reader_rest(tram_stream_reader *reader);
 void tram__reader_drop_rest(tram_stream_reader *reader);

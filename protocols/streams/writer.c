@@ -58,7 +58,7 @@ static int careful_drain(tram_stream_writer *writer, const void *where) {
     if (status)
         return status;
     if (reader->error.code)
-        return reader->error.code;
+        return tram__reader_tell(reader, reader->error.code);
     bool closing = writer->transport && tram_transport_is_closing(writer->transport);
     if (!closing && !writer->lost && !writer->paused)
         return 0;
@@ -88,11 +88,10 @@ int tram_stream_writer_wait_closed(tram_stream_writer *writer) {
     int status = loop_enter(loop, __func__);
     if (status)
         return status;
-    if (writer->lost)
-        return writer->lost_code;
-    if (!task_running(loop))
+    if (!writer->lost && !task_running(loop))
         return TRAM_ESTATE;
-    return park(&writer->closers, &close_kind, __builtin_return_address(0));
+    status = writer->lost ? writer->lost_code : park(&writer->closers, &close_kind, __builtin_return_address(0));
+    return tram__reader_tell(&stream_of_writer(writer)->reader, status);
 }
 
 /* ---- The transport's calls ---- */

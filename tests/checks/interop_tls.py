@@ -20,8 +20,8 @@ import tempfile
 import threading
 import time
 
-BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or "build/release")
-SUPPORT = pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or ".") / "tests/support"
+BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or "build/release").absolute()
+SUPPORT = (pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or ".") / "tests/support").absolute()
 ECHO, LOAD, EXAMPLES = BUILD / "tools/tram-echo", BUILD / "tools/tram-load", BUILD / "examples"
 
 if not (BUILD / "libtram-tls.so").exists() or not shutil.which("openssl"):

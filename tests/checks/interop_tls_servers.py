@@ -3,9 +3,9 @@
 """TLS with servers and proxies of others, where they are installed, and ends under load.
 
 OpenSSL's s_client and s_server (resumption, ALPN, server names, client certificates, new keys), GnuTLS in both roles,
-asyncio, nginx and haproxy. A stop and a restart by inheritance under TLS load: whoever finished a handshake gets our close_notify.
+asyncio (its start_tls, too), curl, nginx and haproxy. What tram's tools do not have is interop_tls.c, built here. A stop and a restart by inheritance under TLS load: whoever finished a handshake gets our close_notify.
 
-rules: S-4, S-7, S-9, S-12, S-15, S-25, V-42, G-6
+rules: S-4, S-7, S-8, S-9, S-12, S-15, S-25, S-27, V-42, G-6
 """
 
 import asyncio
@@ -22,6 +22,9 @@ import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from checks import compile_program  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("TRAM_BUILD_DIR") or "build/release").absolute()
 SUPPORT = (pathlib.Path(os.environ.get("TRAM_SOURCE_DIR") or ".") / "tests/support").absolute()
@@ -144,6 +147,33 @@ def openssl_client():
     end(server)
 
 
+def names(program):
+    """A server that has several, and chooses by the one that is asked for."""
+    for name in "first", "second":
+        certificate(name, name, f"DNS:{name}.test")
+    server, port = tram(program, "names", "first.both", "second.both")
+    for asked, answered in (("first.test", "first"), ("second.test", "second"), (None, "first")):
+        name = ["-servername", asked] if asked else ["-noservername"]
+        for version in ("-tls1_2", "-tls1_3"):
+            output = run("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", "ca.pem", version,
+                         "-verify_return_error", "-verify_hostname", f"{answered}.test", "-quiet", *name,
+                         data="hello\n").stdout
+            check(f"asked for {asked or 'no name'}\n" in output, f"s_client {version} asks for {asked}: {output!r}")
+    for version in ("-tls1_2", "-tls1_3"):
+        result = run("openssl", "s_client", "-connect", f"127.0.0.1:{port}", version, "-servername", "nobody.test")
+        check("unrecognized name" in result.stderr, f"s_client {version} asks for a name that there is not")
+    if shutil.which("curl"):
+        for name in "first.test", "second.test":
+            result = run("curl", "-sS", "--cacert", "ca.pem", "--resolve", f"{name}:{port}:127.0.0.1",
+                         f"https://{name}:{port}/")
+            check(result.stdout == f"asked for {name}\n", f"curl asks for {name} {result.stderr.strip()}")
+    if shutil.which("gnutls-cli"):
+        result = run("gnutls-cli", "--x509cafile", "ca.pem", "--sni-hostname", "second.test", "--verify-hostname",
+                     "second.test", "-p", port, "localhost", data="hello\n")
+        check("asked for second.test" in result.stdout, f"gnutls-cli asks for second.test {result.stderr.strip()}")
+    end(server)
+
+
 class OpensslServer:
     """s_server, which says what it hears, and hears what it is to say: without an answer of its own that is the same."""
 
@@ -247,6 +277,34 @@ def asyncio_server():
     load(port, what="asyncio's server")
     load(port, "--size", "70000", what="asyncio's server, large messages")
     load(port, "--churn", "--resume", what="asyncio's server, sessions resumed")
+
+
+def asyncio_start_tls(program):
+    """The server begins with TLS on an open connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(work / "server.pem", work / "server.key")
+
+    async def talk(reader, writer):
+        writer.write(b"go ahead after " + await reader.readline())
+        await writer.start_tls(context)
+        writer.write(await reader.readline())
+        version = writer.get_extra_info("ssl_object").version()
+        writer.write((await reader.readline()).strip() + f" {version}\n".encode())
+        await reader.read()
+        writer.close()
+
+    async def serve():
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        client = await asyncio.create_subprocess_exec(
+            program, "starttls", str(server.sockets[0].getsockname()[1]), work / "ca.pem",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        output, _ = await asyncio.wait_for(client.communicate(), PATIENCE)
+        server.close()
+        return client.returncode, output.decode()
+
+    if sys.version_info >= (3, 11):
+        answer = asyncio.run(serve())
+        check(answer == (0, "go ahead after STARTTLS\nhello\nbye TLSv1.3\n"), f"start_tls with asyncio's: {answer}")
 
 
 def nginx():
@@ -402,10 +460,13 @@ try:
     certificate("server", "server", "DNS:localhost,IP:127.0.0.1")
     certificate("client", "client", "")
     certificate("other", "other", "DNS:elsewhere")
+    program = compile_program("interop_tls", work, "-ltram-tls")
     openssl_client()
+    names(program)
     openssl_server()
     servers()
     asyncio_server()
+    asyncio_start_tls(program)
     nginx()
     haproxy()
     stop_under_load()

@@ -527,6 +527,7 @@ struct strangers {
     tram_future *future;
     tram_transport *transport;
     tram_queue *queue;
+    tram_stream_reader *reader;
     bool refused;
 };
 
@@ -539,11 +540,11 @@ static void *call_all_from_elsewhere(void *arg) {
                    " tram_loop_call_soon_threadsafe_handle tram_stream_factory tram_loop_dump_tasks"),
         all_answer(calls_of_tram_future, strangers->future, TRAM_ESTATE, ""),
         all_answer(calls_of_tram_transport, strangers->transport, TRAM_ESTATE,
-                   " tram_transport_datagram_local tram_transport_datagram_ttl"
-                   " tram_transport_datagram_tos tram_tls_session tram_transport_peername tram_transport_sockname"),
+                   " tram_transport_datagram_ttl tram_transport_datagram_tos"),
         all_answer(calls_of_tram_queue, strangers->queue, TRAM_ESTATE, " tram_queue_task_done"),
+        all_answer(calls_of_tram_stream_reader, strangers->reader, TRAM_ESTATE, ""),
     };
-    strangers->refused = refused[0] && refused[1] && refused[2] && refused[3]; /* all were asked */
+    strangers->refused = refused[0] && refused[1] && refused[2] && refused[3] && refused[4]; /* all were asked */
     return NULL;
 }
 
@@ -561,10 +562,12 @@ static void test_L_10_L_31_debug_mode_catches_every_call_on_the_wrong_thread(voi
     struct strangers strangers = {.world = world, .transport = wire.transport};
     assert_int_equal(tram_loop_create_future(world->loop, &strangers.future), 0);
     assert_int_equal(tram_queue_new(world->loop, NULL, &strangers.queue), 0);
+    assert_int_equal(tram_stream_reader_new(world->loop, 0, &strangers.reader), 0);
     tram_loop_call_soon(world->loop, let_strangers_call, &strangers, NULL, NULL);
     run_ticks(world, 2);
     assert_true(strangers.refused);
     assert_true(world->exceptions > 100); /* each is reported, too */
+    tram_stream_reader_free(strangers.reader);
     tram_queue_free(strangers.queue);
     tram_future_release(strangers.future);
     tram_transport_abort(wire.transport);

@@ -19,8 +19,11 @@
 #include "core/base/limits.h"
 #include "support/stream.h"
 #include "support/tls/ends.h"
+#include "transports/limits/sources.h"
+#include "transports/server/types.h"
 #include <tram/custom.h>
 #include <tram/pipe.h>
+#include <tram/runtime.h>
 
 static bool future_is_done(void *arg) {
     return tram_future_done(arg);
@@ -305,8 +308,13 @@ static int stranger_factory(tram_loop *loop, void *arg, tram_protocol **ret_prot
     return 0;
 }
 
-static tram_server *serve_strangers(struct world *world) {
-    const tram_server_options options = {.tls = servers, .backlog = 200};
+static int no_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop, (void)arg, (void)ret_protocol;
+    return -EXDEV;
+}
+
+static tram_server *serve_strangers(struct world *world, const tram_server_limits *limits) {
+    const tram_server_options options = {.tls = servers, .backlog = 200, .limits = limits};
     tram_future *future;
     void *server = NULL;
     assert_int_equal(tram_loop_create_server(world->loop, stranger_factory, NULL, "127.0.0.1", "0", &options, &future),
@@ -338,7 +346,7 @@ static void test_handshakes_that_begin_together_leave_room_between_them(void **s
     struct world *world = *state;
     struct wire healthy = wire_new_made(world, recorder_new(world, NULL));
     healthy.recorder->quiet_data = true;
-    tram_server *server = serve_strangers(world);
+    tram_server *server = serve_strangers(world, NULL);
     char hello[4096];
     size_t size = make_hello(hello, sizeof hello);
     int fds[CROWD];
@@ -372,6 +380,153 @@ static void test_handshakes_that_begin_together_leave_room_between_them(void **s
     tram_server_release(server);
     close_with_reset(healthy.peer);
     run_until(world, &healthy.recorder->was_released);
+}
+
+/* ---- A source's share of handshakes ---- */
+
+/* -1 with errno: it was refused before connect() has returned. */
+static int connect_from(const char *host, uint16_t port) {
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    inet_pton(AF_INET, host, &from.sin_addr);
+    inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+struct presence {
+    tram_server *server;
+    size_t count;
+};
+
+static bool is_present(void *arg) {
+    const struct presence *presence = arg;
+    return tram_server_connection_count(presence->server) == presence->count;
+}
+
+static void await_presence(struct world *world, tram_server *server, size_t count) {
+    run_until_true(world, is_present, &(struct presence){server, count});
+}
+
+/* Who has connected, and says nothing: the handshake is under way from the accept on. */
+static int begin_from(struct world *world, tram_server *server, const char *host) {
+    size_t before = tram_server_connection_count(server);
+    int fd = connect_from(host, server_port(server));
+    assert_true(fd >= 0);
+    await_presence(world, server, before + 1);
+    return fd;
+}
+
+static void assert_refused(struct world *world, uint16_t port) {
+    int fd = connect_from("127.0.0.1", port);
+    if (fd >= 0)
+        assert_false(receive_eof(world, fd));
+    assert_int_equal(errno, ECONNRESET);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void test_V_33_handshakes_of_each_source(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_handshakes_per_source = 2};
+    tram_limit_counts counts;
+    tram_server *server = serve_strangers(world, &limits);
+    int fds[3] = {begin_from(world, server, "127.0.0.1"), begin_from(world, server, "127.0.0.1")};
+    assert_refused(world, server_port(server));
+    fds[2] = begin_from(world, server, "127.0.0.2"); /* others have their own */
+    assert_int_equal(tram_server_limit_counts(server, &counts), 0);
+    assert_int_equal(counts.refused_handshakes, 1);
+    close_with_reset(fds[0]); /* whoever goes gives the place back */
+    await_presence(world, server, 2);
+    fds[0] = begin_from(world, server, "127.0.0.1");
+    assert_refused(world, server_port(server));
+    send_exactly(world, fds[0], "GET / HTTP/1.0\r\n\r\n", 18); /* also who fails */
+    await_presence(world, server, 2);
+    close(fds[0]);
+    struct ends ends = {.world = world, .server = server}; /* and who has done it, and stays */
+    ends.client = next_client = recorder_new(world, "c");
+    ends_begin(world, &ends, &(tram_connection_options){0});
+    run_until(world, &ends.done);
+    assert_int_equal(ends.code, 0);
+    await_presence(world, server, 3);
+    run_to_rest(world);
+    fds[0] = begin_from(world, server, "127.0.0.1");
+    assert_refused(world, server_port(server));
+    assert_int_equal(tram_server_limit_counts(server, &counts), 0);
+    assert_int_equal(counts.refused_handshakes, 3);
+    assert_int_equal(tram_server_abort_clients(server), 0);
+    await_presence(world, server, 0);
+    assert_int_equal(tram__sources_count(server->limits->handshakes), 0);
+    run_until(world, &ends.client->was_released);
+    for (size_t i = 0; i < 3; i++)
+        close(fds[i]);
+    tram_future_release(ends.connecting);
+    tram_server_close(server);
+    tram_server_release(server);
+    run_to_rest(world);
+}
+
+static void test_V_33_V_34_a_failing_factory_leaves_no_handshake(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_handshakes_per_source = 1};
+    const tram_server_options options = {.tls = servers, .limits = &limits};
+    tram_future *future;
+    assert_int_equal(tram_loop_create_server(world->loop, no_factory, NULL, "127.0.0.1", "0", &options, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    tram_server *server = tram_future_server(future);
+    for (int i = 0; i < 3; i++) {
+        int fd = connect_from("127.0.0.1", server_port(server));
+        assert_true(receive_eof(world, fd));
+        close(fd);
+    }
+    tram_future_release(future);
+    tram_server_close(server);
+    tram_server_release(server);
+}
+
+static void test_V_33_V_39_handshakes_need_tls_and_sources(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_handshakes_per_source = 1};
+    const tram_unix_server_options local = {.tls = servers, .limits = &limits};
+    assert_wrong(tram_loop_create_server(world->loop, peer_factory, NULL, "127.0.0.1", "0",
+                                         &(tram_server_options){.limits = &limits}, NULL),
+                 "max_handshakes_per_source");
+    assert_wrong(tram_loop_create_unix_server(world->loop, peer_factory, NULL, "never", 5, &local, NULL),
+                 "max_handshakes_per_source");
+    int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_wrong(tram_loop_create_server(world->loop, peer_factory, NULL, NULL, NULL,
+                                         &(tram_server_options){.sock = &sock, .tls = servers, .limits = &limits},
+                                         NULL),
+                 "max_handshakes_per_source");
+    close(sock);
+}
+
+/* A handshake counts on whatever worker it is. */
+static void test_V_32_V_33_handshakes_of_each_source_over_all_workers(void **state) {
+    struct world *world = *state;
+    const tram_server_limits limits = {.max_handshakes_per_source = 3};
+    const tram_server_options options = {.tls = servers, .limits = &limits, .shard = TRAM_SHARD_HANDOFF};
+    const tram_runtime_options house = {.workers = 2};
+    tram_runtime *runtime;
+    tram_runtime_server *server;
+    tram_socket_address address;
+    assert_int_equal(tram_runtime_new(&house, &runtime), 0);
+    assert_int_equal(
+        tram_runtime_create_server(runtime, stranger_factory, NULL, "127.0.0.1", "0", &options, &server, NULL), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    uint16_t port = (uint16_t)tram_socket_address_port(&address);
+    int fds[3];
+    for (size_t i = 0; i < 3; i++)
+        fds[i] = connect_from("127.0.0.1", port);
+    for (int i = 0; i < 3; i++) /* they were accepted in the order in which they came */
+        assert_refused(world, port);
+    tram_runtime_free(runtime);
+    for (size_t i = 0; i < 3; i++)
+        close(fds[i]);
 }
 
 /* ---- Bytes ---- */
@@ -427,6 +582,97 @@ static void test_S_21_a_paused_transport_holds_one_receive_at_most(void **state)
     assert_true(world->live_bytes < blocks + 262144 + 2 * 65536 + 65536); /* a receive, and the writer's queue */
     assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
     run_until_received(ends.peer, sent);
+    ends_close(&ends);
+}
+
+enum { TINY = 1000 };
+
+/* So many records of one byte in one send. */
+static void send_tiny(tram_transport *transport) {
+    assert_int_equal(tram_transport_cork(transport), 0);
+    for (int i = 0; i < TINY; i++)
+        assert_int_equal(tram_transport_write(transport, "x", 1), 0);
+    assert_int_equal(tram_transport_uncork(transport), 0);
+}
+
+/* Many records in one receive: others have their turn between, and nothing is lost. */
+static void test_Y_3_S_10_tiny_records_leave_room_between_them(void **state) {
+    struct world *world = *state;
+    struct wire healthy = wire_new_made(world, recorder_new(world, NULL));
+    healthy.recorder->quiet_data = true;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    send_tiny(ends.client->base.transport);
+    assert_int_equal(tram_transport_close(ends.client->base.transport), 0);
+    while (ends.peer->received < TINY) {
+        size_t before = ends.peer->received, received = healthy.recorder->received;
+        assert_int_equal(send(healthy.peer, "x", 1, MSG_NOSIGNAL), 1);
+        await_events(healthy.fd, POLLIN);
+        run_ticks(world, 1);
+        assert_int_equal(healthy.recorder->received, received + 1);
+        assert_true(ends.peer->received - before <= 2 * TRAM_LAYER_READS_PER_TICK);
+        assert_true(ends.peer->received == TINY || !strstr(world->trace, "s.eof"));
+    }
+    assert_int_equal(ends.peer->received, TINY);
+    run_until_traced(world, "s.eof");
+    run_until_traced(world, "s.lost:0");
+    run_until_traced(world, "c.lost:0");
+    ends_close(&ends);
+    close_with_reset(healthy.peer);
+    run_until(world, &healthy.recorder->was_released);
+}
+
+static bool has_some(void *arg) {
+    return ((struct recorder *)arg)->received > 0;
+}
+
+/* What came before a server drains is delivered before the connection is closed for it. */
+static void test_Y_3_G_1_a_drain_waits_for_what_is_behind(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_future *draining;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    send_tiny(ends.client->base.transport);
+    run_until_true(world, has_some, ends.peer);
+    assert_true(ends.peer->received < TINY);
+    assert_int_equal(tram_server_drain(ends.server, 60000000000, &draining), 0);
+    run_until_true(world, future_is_done, draining);
+    assert_int_equal(ends.peer->received, TINY);
+    run_until_traced(world, "s.lost:0");
+    run_until_traced(world, "c.lost:0");
+    tram_future_release(draining);
+    ends_close(&ends);
+}
+
+static int pause_at_seventieth(struct recorder *recorder, const char *event) {
+    bool now = strcmp(event, "data") == 0 && recorder->received == 70;
+    return now ? tram_transport_pause_reading(recorder->base.transport) : 0;
+}
+
+static int close_at_data(struct recorder *recorder, const char *event) {
+    return strcmp(event, "data") == 0 ? tram_transport_close(recorder->base.transport) : 0;
+}
+
+/* A protocol that pauses meanwhile, or closes, hears no more. */
+static void test_Y_3_S_19_pausing_and_closing_while_records_are_behind(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    ends.peer->on = pause_at_seventieth;
+    send_tiny(ends.client->base.transport);
+    run_until_received(ends.peer, 70);
+    run_to_rest(world);
+    assert_int_equal(ends.peer->received, 70);
+    assert_int_equal(tram_transport_resume_reading(ends.peer->base.transport), 0);
+    run_until_received(ends.peer, TINY);
+    ends.peer->on = close_at_data;
+    send_tiny(ends.client->base.transport);
+    run_until_traced(world, "s.lost:0");
+    assert_int_equal(ends.peer->received, TINY + 1);
+    run_until_traced(world, "c.lost:0");
     ends_close(&ends);
 }
 
@@ -815,9 +1061,16 @@ int main(void) {
         IN_WORLD(test_C_19_early_data_would_go_before_tls),
         IN_WORLD(test_S_9_alpn_is_among_the_extra_info_or_refused),
         IN_WORLD(test_handshakes_that_begin_together_leave_room_between_them),
+        IN_WORLD(test_V_33_handshakes_of_each_source),
+        IN_WORLD(test_V_33_V_34_a_failing_factory_leaves_no_handshake),
+        IN_WORLD(test_V_33_V_39_handshakes_need_tls_and_sources),
+        IN_WORLD(test_V_32_V_33_handshakes_of_each_source_over_all_workers),
         IN_WORLD(test_S_11_S_22_the_write_buffer_is_counted_as_it_goes_out),
         IN_WORLD(test_S_21_a_paused_transport_holds_one_receive_at_most),
         IN_WORLD(test_S_19_S_21_pausing_between_records_of_one_receive),
+        IN_WORLD(test_Y_3_S_10_tiny_records_leave_room_between_them),
+        IN_WORLD(test_Y_3_G_1_a_drain_waits_for_what_is_behind),
+        IN_WORLD(test_Y_3_S_19_pausing_and_closing_while_records_are_behind),
         IN_WORLD(test_S_25_tickets_and_new_keys_call_nobody),
         IN_WORLD(test_S_32_F_9_a_file_goes_by_blocks_or_not_at_all),
         IN_WORLD(test_S_15_what_comes_after_close_is_read_and_dropped),

@@ -148,6 +148,41 @@ static void test_K_1_a_certificate_that_is_not_trusted(void **state) {
     tram_tls_config_release(strangers);
 }
 
+static int read_line(void *reader) {
+    tram_bytes line;
+    return tram_stream_reader_readline(reader, &line);
+}
+
+/* Where the task ends, its failure has the text of the stream's. */
+static int read_in_vain(tram_stream_reader *reader, tram_stream_writer *writer) {
+    tram_task *task;
+    assert_int_equal(say(writer, "secret\n"), 0); /* the client is done before the server looks */
+    for (int turn = 0; turn < 2; turn++) {        /* also where the connection is lost already */
+        assert_int_equal(tram_task_spawn(world->loop, read_line, reader, NULL, &task), 0);
+        assert_int_equal(tram_await(tram_task_future(task), NULL), TRAM_ETLS);
+        const tram_error *error = tram_future_error(tram_task_future(task));
+        assert_non_null(error->detail);
+        assert_non_null(strstr(error->detail, "certificate required"));
+        tram_task_release(task);
+    }
+    return 0;
+}
+
+static void test_K_18_a_read_that_fails_tells_why(void **state) {
+    (void)state;
+    const tram_tls_certificate identity = identity_of(authority.server);
+    tram_tls_config *asking = config_make(&(tram_tls_options){
+        .certificates = &identity, .certificate_count = 1, .ca = source_of(authority.ca->chain_pem)});
+    struct scene scene = {
+        .service = {.handler = echo},
+        .server = {.tls = asking},
+        .connection = {.tls = clients, .server_hostname = "localhost"},
+        .client = read_in_vain,
+    };
+    assert_int_equal(run_function(play, &scene), 0);
+    tram_tls_config_release(asking);
+}
+
 /* ---- The end ---- */
 
 /* Ends its direction, or with TLS the whole connection, and hears whatever still comes. */
@@ -411,6 +446,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_K_1_tls_options_of_connections_and_servers),
         TEST(test_K_1_a_certificate_that_is_not_trusted),
+        TEST(test_K_18_a_read_that_fails_tells_why),
         TEST(test_K_4_the_end_closes_a_connection_with_tls),
         TEST(test_K_4_tls_that_closes_by_halves_stays_half_open),
         TEST(test_K_30_a_stream_goes_on_over_tls),

@@ -607,6 +607,22 @@ static void test_S_28_start_tls_wants_a_stream_and_a_config(void **state) {
     upgrade_close(&upgrade);
 }
 
+/* Forgotten, it would let anybody in between answer. */
+static void test_S_27_C_4_a_client_says_whose_certificate_it_must_be(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    tram_start_tls_options options = {.tls = clients};
+    upgrade_open(world, &upgrade);
+    assert_wrong(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, &options, NULL), "server_hostname");
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "plain", 5), 0);
+    run_until_received(upgrade.server, 5);
+    options.server_hostname = "";
+    assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, &options, &upgrade.starting[0]), 0);
+    assert_int_equal(upgrade_start(&upgrade, 1, NULL, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
+    upgrade_close(&upgrade);
+}
+
 static void test_S_28_tls_goes_over_tls(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
@@ -832,6 +848,7 @@ int main(void) {
         IN_WORLD(test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls),
         IN_WORLD(test_S_29_a_failed_start_tls_ends_the_connection),
         IN_WORLD(test_S_28_start_tls_wants_a_stream_and_a_config),
+        IN_WORLD(test_S_27_C_4_a_client_says_whose_certificate_it_must_be),
         IN_WORLD(test_S_28_tls_goes_over_tls),
         IN_WORLD(test_tls_goes_over_a_pair),
         IN_WORLD(test_server_closes_its_clients_with_close_notify),

@@ -1,7 +1,7 @@
 /*
- * Messages to protocols that end and begin at random, on loops that do so too, from loops and from threads without one:
- * each that was accepted is received by the one whom it was for, or dropped, once. In checked builds every thread is
- * held up now and then between its atomic steps.
+ * Messages to protocols and actors that end and begin at random, on loops that do so too, from loops and from threads
+ * without one: each that was accepted is received by the one whom it was for, or dropped, once. In checked builds every
+ * thread is held up now and then between its atomic steps.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -125,13 +125,17 @@ static bool send_burst(tram_loop *asker) {
 
 /* ---- Loops ---- */
 
+/* A protocol, or an actor. */
 struct tenant {
-    tram_protocol base;
+    union {
+        tram_protocol protocol;
+        tram_actor actor;
+    };
     uint64_t identity;
+    struct tenant **place; /* an actor's: where it stands until it has ended, or another stands there */
 };
 
-static int receive(tram_protocol *protocol, tram_message *message) {
-    const struct tenant *tenant = (struct tenant *)protocol;
+static int receive(const struct tenant *tenant, tram_message *message) {
     if (message->words[1] != tenant->identity)
         atomic_fetch_add(&strangers, 1);
     tram_request *request = dice(4) ? tram_message_take_request(message) : NULL;
@@ -143,31 +147,79 @@ static int receive(tram_protocol *protocol, tram_message *message) {
     return 0;
 }
 
-static void free_tenant(tram_protocol *protocol) {
+static int protocol_received(tram_protocol *protocol, tram_message *message) {
+    return receive((struct tenant *)protocol, message);
+}
+
+static void protocol_released(tram_protocol *protocol) {
     free(protocol);
 }
 
-static const tram_protocol_ops tenant_ops = {.message_received = receive, .released = free_tenant};
+static const tram_protocol_ops protocol_ops = {.message_received = protocol_received, .released = protocol_released};
+
+/* Now and then one ends by what it receives. */
+static int actor_received(tram_actor *actor, tram_message *message) {
+    receive((struct tenant *)actor, message);
+    return dice(256) ? 0 : tram_actor_stop(actor, 0);
+}
+
+static void actor_stopped(tram_actor *actor, int reason) {
+    struct tenant *tenant = (struct tenant *)actor;
+    (void)reason;
+    if (*tenant->place == tenant)
+        *tenant->place = NULL;
+    free(tenant);
+}
+
+static const tram_actor_ops actor_ops = {.message_received = actor_received, .stopped = actor_stopped};
 
 struct house {
     unsigned number;
-    bool first; /* it goes on until all is sent, the others end and begin again */
-    tram_transport *transports[PLACES];
+    bool first;                         /* it goes on until all is sent, the others end and begin again */
+    tram_transport *transports[PLACES]; /* NULL: an actor has the place, or had */
+    struct tenant *actors[PLACES];
     unsigned ticks_left;
 };
 
-static void move_in(struct house *house, tram_loop *loop, unsigned number) {
-    struct tenant *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
-    struct place *place = &places[house->number][number];
+static _Atomic uint64_t actors_begun;
+
+static tram_address make_protocol(struct house *house, tram_loop *loop, struct tenant *tenant, unsigned number) {
+    struct tenant *peer = calloc(1, sizeof *peer);
     tram_address address;
-    a->base.ops = b->base.ops = &tenant_ops;
-    a->identity = ++identities;
-    crash_if(tram_loop_create_pair(loop, &a->base, &b->base, &house->transports[number], NULL));
+    tenant->protocol.ops = peer->protocol.ops = &protocol_ops;
+    crash_if(tram_loop_create_pair(loop, &tenant->protocol, &peer->protocol, &house->transports[number], NULL));
     crash_if(tram_transport_address(house->transports[number], &address));
+    return address;
+}
+
+static tram_address make_actor(struct house *house, tram_loop *loop, struct tenant *tenant, unsigned number) {
+    tram_address address;
+    tenant->actor.ops = &actor_ops;
+    tenant->place = &house->actors[number];
+    house->transports[number] = NULL;
+    house->actors[number] = tenant;
+    crash_if(tram_loop_start_actor(loop, &tenant->actor));
+    crash_if(tram_actor_address(&tenant->actor, &address));
+    atomic_fetch_add(&actors_begun, 1);
+    return address;
+}
+
+static void move_in(struct house *house, tram_loop *loop, unsigned number) {
+    struct tenant *tenant = calloc(1, sizeof *tenant);
+    struct place *place = &places[house->number][number];
+    tenant->identity = ++identities;
+    tram_address address = (dice(2) ? make_actor : make_protocol)(house, loop, tenant, number);
     pthread_mutex_lock(&place->lock);
     place->address = address;
-    place->identity = a->identity;
+    place->identity = tenant->identity;
     pthread_mutex_unlock(&place->lock);
+}
+
+static void move_out(struct house *house, unsigned number) {
+    if (house->transports[number])
+        tram_transport_abort(house->transports[number]);
+    else if (house->actors[number])
+        tram_actor_stop(&house->actors[number]->actor, 0);
 }
 
 static int turn(tram_loop *loop, void *arg) {
@@ -175,7 +227,7 @@ static int turn(tram_loop *loop, void *arg) {
     bool more = send_burst(loop);
     for (int moves = (int)dice(3); moves > 0; moves--) {
         unsigned number = dice(PLACES);
-        tram_transport_abort(house->transports[number]);
+        move_out(house, number);
         move_in(house, loop, number);
     }
     if (!more || (!house->first && house->ticks_left-- == 0))
@@ -230,9 +282,9 @@ static void test_N_1_N_3_each_message_is_received_by_its_addressee_or_dropped_on
 #if TRAM_CHECKED
     tram__between_steps = NULL;
 #endif
-    printf("accepted %lu and %lu replies, received %lu, dropped %lu, refused %lu, tenants %lu\n",
+    printf("accepted %lu and %lu replies, received %lu, dropped %lu, refused %lu; %lu protocols and %lu actors\n",
            (unsigned long)accepted, (unsigned long)replied, (unsigned long)received, (unsigned long)dropped,
-           (unsigned long)refused, (unsigned long)identities);
+           (unsigned long)refused, (unsigned long)(identities - actors_begun), (unsigned long)actors_begun);
     assert_int_equal(strangers, 0);
     assert_int_equal(accepted + replied, received + dropped);
     assert_true(received > accepted / 100 && dropped > accepted / 1000);

@@ -1037,6 +1037,9 @@ static void call_start_tls(void) {
     bool server = one_in(2);
     const tram_start_tls_options options = {.tls = server ? servers : clients,
                                             .server_side = server,
+                                            .server_hostname = one_in(4)   ? NULL
+                                                               : one_in(2) ? "localhost"
+                                                                           : "",
                                             .handshake_timeout_ns = one_in(2) ? 1 + below(3000000) : 0,
                                             .ahead = bytes,
                                             .ahead_size = one_in(4) ? below(20) : 0};

@@ -18,10 +18,10 @@ def check(condition, text):
         print("FAILED:", text, file=sys.stderr, flush=True)
 
 
-def compile_program(name, folder):
-    """The program of tests/checks/<name>.c, over the shared library of the build."""
+def compile_program(name, folder, *libraries):
+    """The program of tests/checks/<name>.c, over the shared library of the build, and others of it ("-ltram-tls")."""
     program = pathlib.Path(folder) / name
     subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
                     f"-I{SOURCE}/include", SOURCE / f"tests/checks/{name}.c", "-o", program, f"-L{BUILD}",
-                    f"-Wl,-rpath,{BUILD}", "-ltram", "-lpthread"], check=True)
+                    f"-Wl,-rpath,{BUILD}", *libraries, "-ltram", "-lpthread"], check=True)
     return program

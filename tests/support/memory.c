@@ -1,6 +1,7 @@
 #include "support/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/codes.h"
 
@@ -23,9 +24,21 @@ uint64_t memory_failed(void) {
 
 void *__wrap_malloc(size_t size) {
     calls++;
-    if (first == 0 || calls < first || calls > last)
-        return __real_malloc(size);
+    if (first == 0 || calls < first || calls > last) {
+        void *memory = __real_malloc(size);
+        memory_spoil(memory, size);
+        return memory;
+    }
     failed++;
     calls_lack_memory();
     return NULL;
+}
+
+void memory_spoil(void *memory, size_t size) {
+#if !defined(TRAM_ASAN) && !defined(TRAM_TSAN) /* which do that themselves */
+    if (memory)
+        memset(memory, 0xa5, size < 1024 ? size : 1024);
+#endif
+    (void)memory;
+    (void)size;
 }

@@ -5,6 +5,7 @@
 #ifndef TRAM_TESTS_SUPPORT_MEMORY_H
 #define TRAM_TESTS_SUPPORT_MEMORY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Of this thread: the `nth` call from now (1: the next) and the `count` - 1 after it give NULL; count 0: none. */
@@ -12,5 +13,11 @@ void memory_fail(uint64_t nth, uint64_t count);
 
 /* How many have failed since then. */
 uint64_t memory_failed(void);
+
+/*
+ * What is new, or let go of, has no value that anybody could rely on: nonsense at its beginning. The malloc of test
+ * programs gives it so, and sanitizers do the like.
+ */
+void memory_spoil(void *memory, size_t size);
 
 #endif

@@ -6,6 +6,8 @@
  * - What it reads from or writes to does not block, and a peer that is gone raises no SIGPIPE.
  * - It closes nothing twice (support/close.c sees the C library's close only).
  * - It ends only the writing side of a connection, and switches options on, not off.
+ * - It asks errno about failures only: after a call that succeeded it names one of the two that are believed most
+ * readily.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +89,10 @@ enum { CALLS = 32 };
 static atomic_uint counts[CALLS];
 static atomic_bool uninterrupted;
 
+static atomic_int left_behind = EINTR; /* in errno, by a call that succeeds: EAGAIN in every other test */
+
 void calls_begin(void) {
+    atomic_store(&left_behind, atomic_load(&left_behind) == EINTR ? EAGAIN : EINTR);
     for (unsigned i = 0; i < CALLS; i++)
         atomic_store_explicit(&counts[i], 0, memory_order_relaxed);
     atomic_store_explicit(&uninterrupted, false, memory_order_relaxed);
@@ -110,49 +115,81 @@ static bool is_interrupted(unsigned kind) {
 /* A place is a kind. */
 #define INTERRUPTED is_interrupted(__COUNTER__)
 
+static ssize_t done(ssize_t result) {
+    if (result >= 0)
+        errno = atomic_load_explicit(&left_behind, memory_order_relaxed);
+    return result;
+}
+
+/* Calls of which nothing is asked. */
+#define PLAIN(result, name, parameters, arguments)                                                                     \
+    static result plain_##name parameters {                                                                            \
+        return (result)done(real.name arguments);                                                                      \
+    }
+
+PLAIN(int, bind, (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size))
+PLAIN(int, listen, (int fd, int backlog), (fd, backlog))
+PLAIN(int, connect, (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size))
+PLAIN(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size), (fd, level, name, value, size))
+PLAIN(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
+PLAIN(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
+PLAIN(off_t, lseek, (int fd, off_t offset, int whence), (fd, offset, whence))
+PLAIN(int, stat, (const char *path, struct stat *ret_status), (path, ret_status))
+PLAIN(int, fstat, (int fd, struct stat *ret_status), (fd, ret_status))
+PLAIN(int, faccessat, (int directory, const char *path, int mode, int flags), (directory, path, mode, flags))
+PLAIN(int, unlink, (const char *path), (path))
+PLAIN(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
+PLAIN(int, pidfd_send_signal, (int pidfd, int number, siginfo_t *info, unsigned flags), (pidfd, number, info, flags))
+PLAIN(int, kill, (pid_t pid, int number), (pid, number))
+PLAIN(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *event), (epoll, operation, fd, event))
+PLAIN(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int timeout_ms),
+      (epoll, events, count, timeout_ms))
+PLAIN(int, epoll_pwait2, (int epoll, struct epoll_event *events, int count, const struct timespec *timeout),
+      (epoll, events, count, timeout))
+
 /* ---- What makes descriptors ---- */
 
 static int checked_socket(int family, int type, int protocol) {
     must(type & SOCK_CLOEXEC, "socket", -1, "not closed on exec");
     must(type & SOCK_NONBLOCK, "socket", -1, "blocks");
-    return a_socket(real.socket(family, type, protocol));
+    return (int)done(a_socket(real.socket(family, type, protocol)));
 }
 
 static int checked_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     must(flags == (SOCK_CLOEXEC | SOCK_NONBLOCK), "accept4", fd, "the new one blocks or is not closed on exec");
     must_not_block("accept4", fd, false);
-    return INTERRUPTED ? -1 : a_socket(real.accept4(fd, address, size, flags));
+    return INTERRUPTED ? -1 : (int)done(a_socket(real.accept4(fd, address, size, flags)));
 }
 
 static int checked_open(const char *path, int flags) {
     must(flags & O_CLOEXEC, "open", -1, "not closed on exec");
-    return real.open(path, flags);
+    return (int)done(real.open(path, flags));
 }
 
 static int checked_pipe2(int ret_fds[2], int flags) {
     must(flags & O_CLOEXEC, "pipe2", -1, "not closed on exec");
-    return real.pipe2(ret_fds, flags);
+    return (int)done(real.pipe2(ret_fds, flags));
 }
 
 static int checked_epoll_create1(int flags) {
     must(flags == EPOLL_CLOEXEC, "epoll_create1", -1, "not closed on exec");
-    return no_socket(real.epoll_create1(flags));
+    return (int)done(no_socket(real.epoll_create1(flags)));
 }
 
 static int checked_eventfd(unsigned value, int flags) {
     must(flags == (EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", -1, "blocks or is not closed on exec");
-    return no_socket(real.eventfd(value, flags));
+    return (int)done(no_socket(real.eventfd(value, flags)));
 }
 
 static int checked_fcntl(int fd, int command, int value) {
     must(command != F_DUPFD, "fcntl", fd, "the copy is not closed on exec");
-    return real.fcntl(fd, command, value);
+    return (int)done(real.fcntl(fd, command, value));
 }
 
 static int checked_close(int fd) {
     int status = real.close(fd);
     must(status == 0 || errno != EBADF || may_close_twice, "close", fd, "not open");
-    return status;
+    return (int)done(status);
 }
 
 static int checked_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
@@ -161,103 +198,103 @@ static int checked_setsockopt(int fd, int level, int name, const void *value, so
     if (size == sizeof number)
         memcpy(&number, value, sizeof number);
     must(number || either, "setsockopt", fd, "switches something off");
-    return real.setsockopt(fd, level, name, value, size);
+    return (int)done(real.setsockopt(fd, level, name, value, size));
 }
 
 static int checked_shutdown(int fd, int how) {
     must(how == SHUT_WR, "shutdown", fd, "of more than the writing side");
-    return real.shutdown(fd, how);
+    return (int)done(real.shutdown(fd, how));
 }
 
 /* ---- What sends ---- */
 
 static ssize_t checked_send(int fd, const void *data, size_t size, int flags) {
     must_not_raise("send", fd, flags);
-    return INTERRUPTED ? -1 : real.send(fd, data, size, flags);
+    return INTERRUPTED ? -1 : done(real.send(fd, data, size, flags));
 }
 
 static ssize_t checked_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                               socklen_t address_size) {
     must_not_raise("sendto", fd, flags);
-    return INTERRUPTED ? -1 : real.sendto(fd, data, size, flags, address, address_size);
+    return INTERRUPTED ? -1 : done(real.sendto(fd, data, size, flags, address, address_size));
 }
 
 static ssize_t checked_sendmsg(int fd, const struct msghdr *message, int flags) {
     must_not_raise("sendmsg", fd, flags);
-    return INTERRUPTED ? -1 : real.sendmsg(fd, message, flags);
+    return INTERRUPTED ? -1 : done(real.sendmsg(fd, message, flags));
 }
 
 static int checked_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
     must_not_raise("sendmmsg", fd, flags);
-    return INTERRUPTED ? -1 : real.sendmmsg(fd, messages, count, flags);
+    return INTERRUPTED ? -1 : (int)done(real.sendmmsg(fd, messages, count, flags));
 }
 
 static ssize_t checked_sendfile(int fd, int file, off_t *offset, size_t size) {
     must_not_block("sendfile", fd, false);
-    return INTERRUPTED ? -1 : real.sendfile(fd, file, offset, size);
+    return INTERRUPTED ? -1 : done(real.sendfile(fd, file, offset, size));
 }
 
 static ssize_t checked_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
     must(flags & SPLICE_F_NONBLOCK, "splice", in, "may block at its pipe");
     must_not_block("splice", in, false);
     must_not_block("splice", out, false);
-    return INTERRUPTED ? -1 : real.splice(in, in_offset, out, out_offset, size, flags);
+    return INTERRUPTED ? -1 : done(real.splice(in, in_offset, out, out_offset, size, flags));
 }
 
 static ssize_t checked_write(int fd, const void *data, size_t size) {
     must_not_block("write", fd, false);
-    return INTERRUPTED ? -1 : real.write(fd, data, size);
+    return INTERRUPTED ? -1 : done(real.write(fd, data, size));
 }
 
 static ssize_t checked_writev(int fd, const struct iovec *pieces, int count) {
     must_not_block("writev", fd, false);
-    return INTERRUPTED ? -1 : real.writev(fd, pieces, count);
+    return INTERRUPTED ? -1 : done(real.writev(fd, pieces, count));
 }
 
 static ssize_t checked_pwritev2(int fd, const struct iovec *pieces, int count, off_t offset, int flags) {
     must_not_block("pwritev2", fd, false);
-    return INTERRUPTED ? -1 : real.pwritev2(fd, pieces, count, offset, flags);
+    return INTERRUPTED ? -1 : done(real.pwritev2(fd, pieces, count, offset, flags));
 }
 
 /* ---- What receives ---- */
 
 static ssize_t checked_recv(int fd, void *data, size_t size, int flags) {
     must_not_block("recv", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : real.recv(fd, data, size, flags);
+    return INTERRUPTED ? -1 : done(real.recv(fd, data, size, flags));
 }
 
 static ssize_t checked_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
                                 socklen_t *address_size) {
     must_not_block("recvfrom", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : real.recvfrom(fd, data, size, flags, address, address_size);
+    return INTERRUPTED ? -1 : done(real.recvfrom(fd, data, size, flags, address, address_size));
 }
 
 static ssize_t checked_recvmsg(int fd, struct msghdr *message, int flags) {
     must_not_block("recvmsg", fd, flags & (MSG_DONTWAIT | MSG_ERRQUEUE));
     must(!message->msg_control || flags & (MSG_CMSG_CLOEXEC | MSG_ERRQUEUE), "recvmsg", fd,
          "what is passed is not closed on exec");
-    return INTERRUPTED ? -1 : real.recvmsg(fd, message, flags);
+    return INTERRUPTED ? -1 : done(real.recvmsg(fd, message, flags));
 }
 
 static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
     must_not_block("recvmmsg", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : real.recvmmsg(fd, messages, count, flags, timeout);
+    return INTERRUPTED ? -1 : (int)done(real.recvmmsg(fd, messages, count, flags, timeout));
 }
 
 static ssize_t checked_read(int fd, void *data, size_t size) {
     must_not_block("read", fd, false);
-    return INTERRUPTED ? -1 : real.read(fd, data, size);
+    return INTERRUPTED ? -1 : done(real.read(fd, data, size));
 }
 
 /* ---- What waits ---- */
 
 static int checked_poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
-    return count && INTERRUPTED ? -1 : real.poll(fds, count, timeout_ms);
+    return count && INTERRUPTED ? -1 : (int)done(real.poll(fds, count, timeout_ms));
 }
 
 static int checked_waitid(idtype_t type, id_t id, siginfo_t *ret_info, int options) {
     must(options & WNOHANG || type == P_PID, "waitid", (int)id, "waits for a child");
-    return INTERRUPTED ? -1 : real.waitid(type, id, ret_info, options);
+    return INTERRUPTED ? -1 : (int)done(real.waitid(type, id, ret_info, options));
 }
 
 __attribute__((constructor(101))) static void make_table(void) {
@@ -289,4 +326,21 @@ __attribute__((constructor(101))) static void make_table(void) {
     table->read = checked_read;
     table->poll = checked_poll;
     table->waitid = checked_waitid;
+    table->bind = plain_bind;
+    table->listen = plain_listen;
+    table->connect = plain_connect;
+    table->getsockopt = plain_getsockopt;
+    table->getsockname = plain_getsockname;
+    table->getpeername = plain_getpeername;
+    table->lseek = plain_lseek;
+    table->stat = plain_stat;
+    table->fstat = plain_fstat;
+    table->faccessat = plain_faccessat;
+    table->unlink = plain_unlink;
+    table->pidfd_open = plain_pidfd_open;
+    table->pidfd_send_signal = plain_pidfd_send_signal;
+    table->kill = plain_kill;
+    table->epoll_ctl = plain_epoll_ctl;
+    table->epoll_wait = plain_epoll_wait;
+    table->epoll_pwait2 = plain_epoll_pwait2;
 }

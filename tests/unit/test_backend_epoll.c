@@ -455,7 +455,7 @@ static void test_L_2_what_is_wanted_anew_takes_no_event_of_this_tick(void **stat
 /* A stream whose owner does not receive now: stopping is lazy. */
 static void add_paused(struct io *io) {
     add(io, &stream, FIRST_FD);
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     tram__io_receive_stop(io);
     assert_asked("add:in");
 }
@@ -475,14 +475,14 @@ static void test_L_43_lasting_trouble_becomes_edge_triggered(void **state) {
     happens_newly(io, EPOLLHUP);
     run_ticks(world, 1);
     assert_trace(world, "");
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     assert_asked("mod:in");
     /* Somebody was told something meanwhile: it is as if it had not been. */
     kernel.results[kernel.result % 8] = 1;
     tick_with(io, EPOLLIN | EPOLLHUP, "recv received:some");
     tram__io_receive_stop(io);
     tick_with(io, EPOLLHUP, "");
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     assert_asked(""); /* the kernel was never told to stop */
     kernel.results[kernel.result % 8] = 1;
     tick_with(io, EPOLLIN | EPOLLHUP, "recv received:some");
@@ -502,7 +502,7 @@ static void test_L_43_where_that_is_refused_the_kernel_forgets_it(void **state) 
     kernel.errors[0] = EPERM;
     tick_with(io, EPOLLHUP, "mod:edge del");
     kernel.errors[0] = 0;
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     assert_asked("add:in");
     tram__io_remove(io);
     assert_asked("del");
@@ -513,7 +513,7 @@ static void test_what_nobody_wants_is_not_asked_for_any_more(void **state) {
     OWN(io);
     add_paused(io);
     tick_with(io, EPOLLIN, "mod");
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     assert_asked("mod:in");
     tram__io_remove(io);
     assert_asked("del");
@@ -592,7 +592,7 @@ static void test_what_a_receive_gives_is_told_and_counted(void **state) {
                 char expected[64] = "";
                 add(io, &stream, FIRST_FD);
                 io->flags |= no_socket ? IO_NO_SOCKET : 0;
-                assert_int_equal(tram__io_receive_start(io), 0);
+                assert_int_equal(io_receive_start(io), 0);
                 world->trace[0] = '\0';
                 kernel.result = 0;
                 memcpy(kernel.results, cases[i].results, sizeof cases[i].results);
@@ -629,7 +629,7 @@ static void test_who_gives_no_memory_does_not_receive_now(void **state) {
     OWN(io);
     add(io, &stream, FIRST_FD);
     io->receiver = &reluctant;
-    assert_int_equal(tram__io_receive_start(io), 0);
+    assert_int_equal(io_receive_start(io), 0);
     assert_asked("add:in");
     tick_with(io, EPOLLIN, "");
     for (int i = 0; i < 3; i++)

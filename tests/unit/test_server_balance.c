@@ -38,7 +38,6 @@ static void arrived(struct worker_load *load, const struct accepted_socket *acce
     table->arrived[load - table->balance.workers]++;
     table->fd = accepted->fd;
     memcpy(&table->peer, accepted->peer, sizeof table->peer);
-    assert_true(accepted->no_delay);
     assert_int_equal(accepted->peer_size, sizeof(struct sockaddr_in));
 }
 
@@ -84,8 +83,7 @@ static struct sockaddr_storage address(void) {
 /* What a worker does with a connection that it accepted. */
 static bool accept_at(struct table *table, unsigned worker, int fd) {
     struct sockaddr_storage peer = address();
-    struct accepted_socket accepted = {
-        .fd = fd, .no_delay = true, .peer = &peer, .peer_size = sizeof(struct sockaddr_in)};
+    struct accepted_socket accepted = {.fd = fd, .peer = &peer, .peer_size = sizeof(struct sockaddr_in)};
     struct worker_load *load = &table->balance.workers[worker];
     bool handed = balance_hand_over(load, &accepted);
     if (!handed)

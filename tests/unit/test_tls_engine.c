@@ -8,6 +8,7 @@
 
 #include <malloc.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -416,6 +417,9 @@ static void test_a_client_can_be_asked_for_its_certificate(void **state) {
     link_start(*state, &link, clients, asking, "localhost", NULL);
     assert_int_equal(shake_hands(&link), TRAM_ETLS_CERTIFICATE);
     assert_failure(&link.server, TRAM_ETLS_CERTIFICATE, "the client has no certificate");
+    char byte; /* the client was done before the server looked (TLS 1.3) */
+    assert_int_equal(read_all(&link.client, &byte, 1), TRAM_ETLS);
+    assert_failure(&link.client, TRAM_ETLS, "the peer sent the alert \"certificate required\" (116)");
     link_free(&link);
     link_start(*state, &link, clients, optional, "localhost", NULL);
     assert_int_equal(shake_hands(&link), 0);
@@ -968,8 +972,7 @@ static void test_tickets_are_as_many_as_asked_for(void **state) {
 
 /* ---- Keys ---- */
 
-/* rules: S-25 */
-static void test_key_updates_are_followed_up_to_a_limit(void **state) {
+static void test_S_25_key_updates_are_followed_up_to_a_limit(void **state) {
     struct link link;
     char byte;
     connect_ends(*state, &link);
@@ -985,7 +988,7 @@ static void test_key_updates_are_followed_up_to_a_limit(void **state) {
     link_free(&link);
 }
 
-static void test_renegotiation_is_refused(void **state) {
+static void test_S_25_renegotiation_is_refused(void **state) {
     tram_tls_config *old =
         config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .max_version = TRAM_TLS_1_2});
     struct link link;
@@ -1003,6 +1006,104 @@ static void test_renegotiation_is_refused(void **state) {
     assert_int_equal(tram__tls_engine_write(&link.server.engine, "x", 1, &link.server.failure), 0);
     assert_int_equal(read_all(&link.client, &byte, 1), TRAM_ETLS); /* for this client that is the end */
     assert_failure(&link.client, TRAM_ETLS, "no renegotiation");
+    link_free(&link);
+    tram_tls_config_release(old);
+}
+
+/* ---- Records of a client that does what OpenSSL's would not ---- */
+
+/* What a client of TLS 1.2 with ECDHE-ECDSA-AES128-GCM-SHA256 protects its records with (RFC 5246, 6.3). */
+struct forger {
+    unsigned char key[16], iv[4];
+    uint64_t sequence; /* of the next record */
+};
+
+static void forger_init(struct forger *forger, const SSL *ssl) {
+    unsigned char master[48], seed[13 + 64] = "key expansion", block[40];
+    SSL_get_server_random(ssl, seed + 13, 32);
+    SSL_get_client_random(ssl, seed + 45, 32);
+    size_t size = SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof master);
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+    EVP_KDF_CTX *context = EVP_KDF_CTX_new(kdf);
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {OSSL_PARAM_utf8_string("digest", digest, 6),
+                                 OSSL_PARAM_octet_string("secret", master, size),
+                                 OSSL_PARAM_octet_string("seed", seed, sizeof seed), OSSL_PARAM_END};
+    assert_int_equal(EVP_KDF_derive(context, block, sizeof block, params), 1);
+    memcpy(forger->key, block, 16);
+    memcpy(forger->iv, block + 32, 4);
+    forger->sequence = 1; /* its Finished was the first */
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(kdf);
+}
+
+/* One record (RFC 5288) for the other end. */
+static void forge(struct forger *forger, struct side *to, unsigned char type, const void *data, size_t size) {
+    unsigned char record[5 + 8 + 256 + 16] = {type, 3, 3, 0, (unsigned char)(8 + size + 16)};
+    unsigned char nonce[12], about[13] = {0};
+    int length;
+    assert_true(size <= 200);
+    for (int i = 0; i < 8; i++)
+        about[i] = record[5 + i] = (unsigned char)(forger->sequence >> (56 - 8 * i));
+    forger->sequence++;
+    memcpy(nonce, forger->iv, 4);
+    memcpy(nonce + 4, record + 5, 8);
+    memcpy(about + 8, (unsigned char[]){type, 3, 3, 0, (unsigned char)size}, 5);
+    EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+    assert_int_equal(EVP_EncryptInit_ex(cipher, EVP_aes_128_gcm(), NULL, forger->key, nonce), 1);
+    assert_int_equal(EVP_EncryptUpdate(cipher, NULL, &length, about, sizeof about), 1);
+    assert_int_equal(EVP_EncryptUpdate(cipher, record + 13, &length, data, (int)size), 1);
+    assert_int_equal(EVP_EncryptFinal_ex(cipher, record + 13 + size, &length), 1);
+    assert_int_equal(EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_GCM_GET_TAG, 16, record + 13 + size), 1);
+    EVP_CIPHER_CTX_free(cipher);
+    append(to, record, 13 + size + 16);
+}
+
+/* Each time costs an answer of ours, which whoever does not read it makes us keep. */
+static void test_S_25_renegotiation_is_asked_for_up_to_a_limit(void **state) {
+    tram_tls_config *old = config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem),
+                                                           .ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256",
+                                                           .max_version = TRAM_TLS_1_2});
+    const unsigned char hello[] = {SSL3_MT_CLIENT_HELLO, 0, 0, 0};
+    struct link link;
+    struct forger forger;
+    char byte;
+    link_start(*state, &link, old, servers, "localhost", NULL);
+    assert_int_equal(shake_hands(&link), 0);
+    forger_init(&forger, link.client.engine.ssl);
+    forge(&forger, &link.server, SSL3_RT_APPLICATION_DATA, "x", 1);
+    assert_int_equal(read_all(&link.server, &byte, 1), 1);
+    for (int i = 0; i < 20; i++)
+        forge(&forger, &link.server, SSL3_RT_HANDSHAKE, hello, sizeof hello);
+    assert_int_equal(read_all(&link.server, &byte, 1), -EAGAIN);
+    assert_int_equal(link.client.size - link.client.begin, 20 * 31); /* warnings */
+    for (int i = 0; i < 5000; i++)
+        forge(&forger, &link.server, SSL3_RT_HANDSHAKE, hello, sizeof hello);
+    assert_int_equal(read_all(&link.server, &byte, 1), TRAM_ELIMIT);
+    assert_failure(&link.server, TRAM_ELIMIT, "new keys too often");
+    assert_true(link.client.size - link.client.begin < 40000); /* of what OpenSSL had read by then */
+    link_free(&link);
+    tram_tls_config_release(old);
+}
+
+/* The same of a server. */
+static void test_S_25_a_client_is_asked_to_renegotiate_up_to_a_limit(void **state) {
+    tram_tls_config *old =
+        config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .max_version = TRAM_TLS_1_2});
+    struct link link;
+    char byte;
+    link_start(*state, &link, old, servers, "localhost", NULL);
+    assert_int_equal(shake_hands(&link), 0);
+    struct tls_engine *engine = &link.server.engine;
+    SSL_clear_options(engine->ssl, SSL_OP_NO_RENEGOTIATION);
+    for (int i = 0; i < 1000; i++) {
+        engine->loop->current = engine;
+        assert_int_equal(SSL_renegotiate(engine->ssl), 1);
+        assert_int_equal(SSL_do_handshake(engine->ssl), 1);
+        engine->loop->current = NULL;
+    }
+    assert_int_equal(read_all(&link.client, &byte, 1), TRAM_ELIMIT);
+    assert_failure(&link.client, TRAM_ELIMIT, "new keys too often");
     link_free(&link);
     tram_tls_config_release(old);
 }
@@ -1113,12 +1214,46 @@ static void assert_gives_back(struct tls_loop *loop, bool gives) {
         assert_int_equal(after + 30000 < before, gives);
 }
 
+/* Says so much that its buffers are kept. */
+static void make_busy(struct link *link) {
+    for (int i = 0; i < TRAM_TLS_BUSY_USES; i++) {
+        assert_sent(&link->client, &link->server, "a word");
+        assert_sent(&link->server, &link->client, "and another");
+    }
+}
+
+/* Bytes that are allocated, of which a sanitizer knows nothing: 0. */
+static size_t allocated(void) {
+    return mallinfo2().uordblks;
+}
+
+static void test_who_says_little_has_no_buffers(void **state) {
+    struct link link;
+    connect_ends(*state, &link);
+    char byte;
+    assert_int_equal(read_all(&link.client, &byte, 1), -EAGAIN);
+    assert_sent(&link.client, &link.server, "a word");
+    struct tls_loop *loop = link.client.engine.loop;
+    assert_true(list_empty(&loop->used) && list_empty(&loop->resting));
+    size_t quiet = allocated();
+    SSL_free_buffers(link.client.engine.ssl);
+    SSL_free_buffers(link.server.engine.ssl);
+    assert_int_equal(allocated(), quiet); /* there were none */
+    make_busy(&link);
+    assert_false(list_empty(&loop->used));
+    if (quiet > 0)
+        assert_true(allocated() > quiet + 2 * 30000);
+    link_free(&link);
+}
+
 /* Of two, one is used in each round. */
 static void test_idle_buffers_are_given_back(void **state) {
     struct link busy, idle;
     char byte;
     connect_ends(*state, &busy);
     connect_ends(*state, &idle);
+    make_busy(&busy);
+    make_busy(&idle);
     assert_int_equal(read_all(&idle.client, &byte, 1), -EAGAIN);
     struct tls_loop *loop = idle.client.engine.loop;
     assert_gives_back(loop, false); /* they were used in this round */
@@ -1127,8 +1262,7 @@ static void test_idle_buffers_are_given_back(void **state) {
     assert_false(list_empty(&loop->resting));
     assert_sent(&busy.server, &busy.client, "still here");
     assert_gives_back(loop, false);
-    assert_sent(&idle.client, &idle.server, "again");
-    assert_sent(&idle.server, &idle.client, "and again");
+    make_busy(&idle);
     assert_gives_back(loop, true); /* the busy one's, which rests now */
     assert_gives_back(loop, true);
     assert_true(list_empty(&loop->resting) && list_empty(&loop->used));
@@ -1142,8 +1276,10 @@ static void test_idle_buffers_are_given_back(void **state) {
 static void test_buffers_are_given_back_in_several_ticks(void **state) {
     enum { COUNT = TRAM_TLS_TRIMS_PER_TICK / 2 + 2 };
     struct link *links = calloc(COUNT, sizeof *links);
-    for (size_t i = 0; i < COUNT; i++)
+    for (size_t i = 0; i < COUNT; i++) {
         connect_ends(*state, &links[i]);
+        make_busy(&links[i]);
+    }
     struct tls_loop *loop = links[0].client.engine.loop;
     assert_false(tram__tls_idle_end_round(loop));
     assert_true(tram__tls_idle_end_round(loop));
@@ -1188,14 +1324,17 @@ int main(void) {
         IN_WORLD(test_a_new_session_takes_the_place_of_an_old_one),
         IN_WORLD(test_the_session_of_a_failed_connection_is_forgotten),
         IN_WORLD(test_tickets_are_as_many_as_asked_for),
-        IN_WORLD(test_key_updates_are_followed_up_to_a_limit),
-        IN_WORLD(test_renegotiation_is_refused),
+        IN_WORLD(test_S_25_key_updates_are_followed_up_to_a_limit),
+        IN_WORLD(test_S_25_renegotiation_is_refused),
+        IN_WORLD(test_S_25_renegotiation_is_asked_for_up_to_a_limit),
+        IN_WORLD(test_S_25_a_client_is_asked_to_renegotiate_up_to_a_limit),
         IN_WORLD(test_secrets_are_logged_where_asked_for),
         IN_WORLD(test_what_a_loop_has_for_tls_is_nobody_elses),
         IN_WORLD(test_a_loop_forgets_what_nobody_uses),
         IN_WORLD(test_a_reload_serves_new_connections_only),
         IN_WORLD(test_algorithms_of_a_loop_of_its_own),
         IN_WORLD(test_an_engine_moves_to_another_loop),
+        IN_WORLD(test_who_says_little_has_no_buffers),
         IN_WORLD(test_idle_buffers_are_given_back),
         IN_WORLD(test_buffers_are_given_back_in_several_ticks),
     };

@@ -35,9 +35,10 @@ static uint64_t deadline_of(const tram_transport *transport) {
     return end_ns ? end_ns : TRAM_FOREVER;
 }
 
-/* A file is being sent, or the program said that it works for this connection. */
+/* A file is being sent, what came is not delivered yet, or the program said that it works for this connection. */
 static bool busy(const tram_transport *transport) {
-    return transport_sends_file(transport) || (transport->more && transport->more->work);
+    return transport_sends_file(transport) || transport_is_behind(transport) ||
+           (transport->more && transport->more->work);
 }
 
 /* One step towards its end. True: a protocol was called. */

@@ -316,7 +316,7 @@ __attribute__((noinline)) static void receive_started(tram_transport *transport,
 
 void tram__transport_receive_start(tram_transport *transport) {
     bool before = transport->io.wanted & IO_READ;
-    int status = tram__io_receive_start(&transport->io);
+    int status = io_receive_start(&transport->io);
     if (unlikely(status || transport->io.fd < 0))
         receive_started(transport, status, before);
 }
@@ -333,9 +333,7 @@ void tram__transport_start_reading(tram_transport *transport) {
 /* Begins to listen to what the other end does. */
 static void start(tram_transport *transport) {
     const struct transport_kind *kind = transport_kind_of(transport);
-    int status = 0;
-    if (unlikely(kind->start) && !(transport->flags & T_LOST_PENDING))
-        status = kind->start(transport);
+    int status = unlikely(kind->start) && !(transport->flags & T_LOST_PENDING) ? kind->start(transport) : 0;
     if (unlikely(status))
         tram__transport_fatal(transport, status, "epoll_ctl", NULL);
     tram__transport_start_reading(transport);
@@ -399,39 +397,62 @@ static inline void zero(tram_transport *transport, size_t from, size_t to) {
     memset((char *)transport + from, 0, to - from);
 }
 
-int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport) {
-    _Static_assert(sizeof(tram_transport) <= 176 || sizeof(void *) != 8, "an idle connection is to fit 224 bytes");
-    tram_transport *transport = pool_get(&transport_state(loop)->pool);
-    if (unlikely(!transport))
-        return -ENOMEM;
-    zero(transport, sizeof transport->io, offsetof(tram_transport, limits));
-    zero(transport, offsetof(tram_transport, end), sizeof *transport);
-    int status = tram__io_add(&transport->io, loop, &kind->io, fd);
-    if (status)
-        pool_put(&transport_state(loop)->pool, transport);
-    else
-        *ret_transport = transport;
-    return status;
-}
-
-void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
-                           tram_future *creator) {
-    tram_loop *loop = loop_of(transport);
+/* The rest is zero, or what the kind put there. */
+ALWAYS_INLINE static void begin(tram_transport *transport, tram_loop *loop, const struct transport_kind *kind,
+                                tram_protocol *protocol, tram_future *creator) {
     transport->protocol = protocol;
     transport->holds++;
     transport->limits = &tram__write_limits;
-    TRAM_ASSERT(!owner || !creator);
-    transport->owner = owner;
-    if (creator)
+    transport->flags = LIFE_BEGINS | kind->flags;
+    if (unlikely(creator != NULL)) {
         transport->creator = tram_future_hold(creator);
+        transport->flags |= T_HAS_CREATOR;
+    }
+    if (unlikely(protocol->ops->get_buffer && kind->buffered))
+        transport->io.receiver = kind->buffered;
     transport->on.ready.run = made_run;
-    const struct transport_kind *kind = transport_kind_of(transport);
-    transport->flags = LIFE_BEGINS | kind->flags | (creator ? (uint32_t)T_HAS_CREATOR : 0);
     stats_add(&loop->stats.connections, 1);
     stats_add(&loop->stats.connections_now, 1);
     loop_ready(loop, &transport->on.ready);
-    if (owner)
-        owner->on_attach(owner, transport);
+}
+
+void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, tram_future *creator) {
+    begin(transport, loop_of(transport), transport_kind_of(transport), protocol, creator);
+}
+
+/*
+ * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
+ * any more. For the name of a Unix socket, which it does not forget, the kernel is asked when someone wants to know.
+ */
+static inline void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
+    bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
+    if (likely(inet && size <= sizeof transport->peer))
+        memcpy(&transport->peer, peer, sizeof transport->peer); /* of a constant size: no call */
+    else if (size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX)
+        transport->peer.sin6_family = AF_UNIX;
+}
+
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_protocol *protocol,
+                        const struct transport_options *options, tram_transport **ret_transport) {
+    _Static_assert(sizeof(tram_transport) <= 176 || sizeof(void *) != 8, "an idle connection is to fit 224 bytes");
+    struct pool *pool = &transport_state(loop)->pool;
+    tram_transport *transport = pool_get(pool);
+    if (unlikely(!transport))
+        return -ENOMEM;
+    int status = io_add(&transport->io, loop, &kind->io, fd);
+    if (unlikely(status)) {
+        pool_put(pool, transport);
+        return status;
+    }
+    zero(transport, sizeof transport->io, offsetof(tram_transport, limits));
+    zero(transport, offsetof(tram_transport, end), sizeof *transport);
+    if (likely(options->peer))
+        keep_peer(transport, options->peer, options->peer_size);
+    transport->owner = options->owner;
+    TRAM_ASSERT(!options->owner || !options->creator);
+    begin(transport, loop, kind, protocol, options->creator);
+    *ret_transport = transport;
+    return 0;
 }
 
 bool tram__transport_withdraw(tram_transport *transport) {

@@ -56,7 +56,7 @@ bool tram__transport_linger(tram_transport *transport) {
     list_remove(&transport->more->ready.link); /* layers have nothing to do any more */
     tram__transport_choose_receiver(transport);
     tram__io_send_stop(&transport->io);
-    return tram__io_receive_start(&transport->io) == 0;
+    return io_receive_start(&transport->io) == 0;
 }
 
 int tram__transport_ask_linger(tram_transport *transport, uint64_t time_ns) {

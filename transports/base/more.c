@@ -7,15 +7,22 @@
 
 #include <errno.h>
 
+struct transport_more *tram__transport_more_new(tram_loop *loop) {
+    struct transport_more *more = tram__memory_get_zero(&loop->allocator, sizeof *more);
+    if (!more)
+        return NULL;
+    transport_timer_init(&more->timer);
+    list_init(&more->ready.link);
+    return more;
+}
+
 int tram__transport_need_more(tram_transport *transport) {
     if (transport->more)
         return 0;
-    struct transport_more *more = tram__memory_get_zero(&loop_of(transport)->allocator, sizeof *more);
+    struct transport_more *more = tram__transport_more_new(loop_of(transport));
     if (!more)
         return -ENOMEM;
     more->transport = transport;
-    transport_timer_init(&more->timer);
-    list_init(&more->ready.link);
     transport->more = more;
     return 0;
 }

@@ -9,13 +9,11 @@
 #define FUNCTION(pointer) ((const void *)(uintptr_t)(pointer))
 
 int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol) {
-    int status = transport_state_open(loop);
-    if (unlikely(status))
-        return status;
     tram_protocol *protocol = NULL;
     uint64_t start = slow_begin(loop);
+    TRAM_DCHECK(transport_state(loop));
     loop->in_factories++; /* a call outside of the loop may call it, and goes on with the loop */
-    status = factory(loop, arg, &protocol);
+    int status = factory(loop, arg, &protocol);
     loop->in_factories--;
     slow_end(loop, start, FUNCTION(factory), "protocol factory");
     if (status < 0)

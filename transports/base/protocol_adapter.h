@@ -10,7 +10,7 @@
 
 /*
  * Calls a factory: a protocol, or a negative code. A factory that returns success without a protocol, or with one
- * that has no ops, is TRAM_ETYPE.
+ * that has no ops, is TRAM_ETYPE. The loop has its state: whoever is going to make protocols opens it first.
  */
 int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_protocol **ret_protocol);
 

@@ -64,10 +64,10 @@ static void buffered_received(struct io *io, void *data, ssize_t result) {
         tram__transport_fail(transport, status);
 }
 
-static const struct io_receiver buffered = {.buffer = buffered_buffer, .received = buffered_received};
+const struct io_receiver tram__receiver_buffered = {.buffer = buffered_buffer, .received = buffered_received};
 
 static const struct io_receiver *protocol_receiver(const tram_transport *transport) {
-    return transport->protocol->ops->get_buffer ? &buffered : &tram__receiver_plain;
+    return transport->protocol->ops->get_buffer ? &tram__receiver_buffered : &tram__receiver_plain;
 }
 
 /* ---- Metered: one of these, and the owner is told before ---- */

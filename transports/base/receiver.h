@@ -8,8 +8,9 @@
 
 #include "transports/base/transport.h"
 
-/* io_kind.receiver of transports that receive bytes. */
+/* io_kind.receiver and transport_kind.buffered of transports that receive bytes. */
 extern const struct io_receiver tram__receiver_plain;
+extern const struct io_receiver tram__receiver_buffered;
 
 /* The one that the transport's protocol and flags ask for. */
 const struct io_receiver *tram__transport_receiver(const tram_transport *transport);

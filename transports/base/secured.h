@@ -9,9 +9,9 @@
 #include "transports/base/layer.h"
 #include <tram/buffer.h>
 
-/* Who wants to hear when the handshake is over, once; see layer_kind.started. */
+/* Who wants to hear when the handshake is over, once for each transport; see layer_kind.started. */
 struct tls_watcher {
-    void (*started)(struct tls_watcher *watcher, const tram_error *error);
+    void (*started)(struct tls_watcher *watcher, tram_transport *transport, const tram_error *error);
 };
 
 /* What TLS of a connection, or of all connections of a server, is made by. */

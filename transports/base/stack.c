@@ -15,7 +15,8 @@ static bool wants_bytes(const tram_transport *transport) {
     const struct layer_stack *stack = transport_stack(transport);
     if (stack_is_lost(transport) || stack->below_ended)
         return false;
-    return stack_is_starting(transport) || stack_may_deliver(transport) || stack_reads_ahead(transport) ||
+    return stack_is_starting(transport) || (stack_may_deliver(transport) && !stack->behind) ||
+           stack_reads_ahead(transport) ||
            (transport->flags & T_CLOSING && !stack->shut && !transport_sends_file(transport));
 }
 

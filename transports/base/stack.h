@@ -62,6 +62,7 @@ struct layer_stack {
     bool unsent;      /* the carrier has bytes that wait for the outermost call to return */
     bool flushing;    /* the outbox is being sent */
     bool below_ended; /* the carrier's stream has ended */
+    bool behind;      /* a receive brought more than is delivered in a tick: the next goes on with it */
     bool shut;        /* all layers are shut down */
     bool finished;    /* the carrier's writing side was ended before that: what layers write is dropped */
 };
@@ -81,6 +82,11 @@ static inline size_t transport_write_size(const tram_transport *transport) {
 /* The transport is open, and a layer on it not ready: only its end can be asked for (Y-7). */
 static inline bool transport_layers_starting(const tram_transport *transport) {
     return unlikely((transport->flags & (T_LAYERED | T_EXCLUSIVE | T_HAS_WRITER)) == (T_LAYERED | T_EXCLUSIVE));
+}
+
+/* Something that came is on its way to the protocol, and nothing more is received before. */
+static inline bool transport_is_behind(const tram_transport *transport) {
+    return unlikely(transport->flags & T_LAYERED) && transport_stack(transport)->behind;
 }
 
 /* The goodbyes of layers are not all said yet. */

@@ -21,7 +21,7 @@ struct scratch {
 
 /* NULL: out of memory. */
 static void *scratch_get(tram_loop *loop) {
-    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    struct scratch *scratch = loop_slot(loop, TRANSPORT_SLOT_SCRATCH);
     if (unlikely(!scratch))
         scratch = tram__loop_slot_open(loop, TRANSPORT_SLOT_SCRATCH, sizeof *scratch, NULL);
     if (unlikely(!scratch || scratch->taken))
@@ -31,7 +31,7 @@ static void *scratch_get(tram_loop *loop) {
 }
 
 static void scratch_put(tram_loop *loop, void *memory) {
-    struct scratch *scratch = (struct scratch *)(void *)loop->slots[TRANSPORT_SLOT_SCRATCH];
+    struct scratch *scratch = loop_slot(loop, TRANSPORT_SLOT_SCRATCH);
     if (likely(scratch && memory == scratch->bytes))
         scratch->taken = false;
     else
@@ -132,16 +132,34 @@ static bool deliver_next(tram_transport *transport, void **scratch) {
     return result > 0;
 }
 
+/* A peer can make many reads of few bytes: those of one receive are spread, so that others have their turn between. */
+static void fall_behind(tram_transport *transport) {
+    transport_stack(transport)->behind = true;
+    stack_run_soon(transport);
+}
+
+static void catch_up(tram_transport *transport) {
+    transport_stack(transport)->behind = false;
+    if (transport->flags & T_ASKED)
+        ask_soon(loop_of(transport)); /* its end waited for this */
+}
+
 void tram__stack_deliver(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
     void *scratch = NULL; /* of this delivery: another one may run inside of it (Y-9) */
     bool more = true;
-    while (more && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
+    unsigned left = TRAM_LAYER_READS_PER_TICK;
+    while (more && left && (stack_may_deliver(transport) || stack_reads_ahead(transport))) {
+        left--;
         if (transport->flags & T_HELD && stack_may_deliver(transport))
             deliver_held(transport);
         else
             more = stack->top && deliver_next(transport, &scratch);
     }
+    if (unlikely(!left))
+        fall_behind(transport);
+    else if (unlikely(stack->behind))
+        catch_up(transport);
     if (scratch)
         scratch_put(transport->io.loop, scratch);
 }

@@ -49,7 +49,7 @@ struct transport_state {
 
 /* There is one as soon as transport_state_open() was successful: no way to the end of a transport needs memory. */
 static inline struct transport_state *transport_state(const tram_loop *loop) {
-    return (struct transport_state *)loop->slots[TRANSPORT_SLOT];
+    return loop_slot(loop, TRANSPORT_SLOT);
 }
 
 /* Before the first protocol or transport of a loop is made. 0 or -ENOMEM. */
@@ -67,7 +67,7 @@ static inline void ask_soon(tram_loop *loop) {
 }
 
 static inline int transport_state_open(tram_loop *loop) {
-    return likely(loop->slots[TRANSPORT_SLOT] != NULL) ? 0 : tram__transport_state_make(loop);
+    return likely(transport_state(loop) != NULL) ? 0 : tram__transport_state_make(loop);
 }
 
 #endif

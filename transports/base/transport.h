@@ -98,18 +98,27 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
  */
 void tram__transport_set_yielding_writer(tram_transport *transport, struct exclusive_writer *writer);
 
-/*
- * A transport of the loop's pool with its io added; tram__transport_begin() comes next. The loop has its state: a
- * protocol was made, or transport_state_open() was called. -ENOMEM; TRAM_ESTATE: the descriptor belongs to a transport.
- */
-int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_transport **ret_transport);
+struct transport_options {
+    const struct sockaddr_storage *peer; /* who connected; NULL: not known */
+    socklen_t peer_size;
+    struct transport_owner *owner; /* whoever counts it, and is told when it ended; or NULL */
+    tram_future *creator;          /* see tram__transport_begin(); or NULL; not both */
+};
 
 /*
- * Common part of making one; `io` is added already, the rest zero or what the kind put there. Queues connection_made.
- * A kind that receives bytes chooses its receiver after that, where it may be another than that of the kind.
+ * Makes a transport of the loop's pool, which begins. The loop has its state: transport_state_open(). On success the
+ * descriptor and the protocol are the transport's. On failure both stay the caller's: -ENOMEM; TRAM_ESTATE: the
+ * descriptor belongs to a transport.
  */
-void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, struct transport_owner *owner,
-                           tram_future *creator);
+int tram__transport_new(tram_loop *loop, const struct transport_kind *kind, int fd, tram_protocol *protocol,
+                        const struct transport_options *options, tram_transport **ret_transport);
+
+/*
+ * The same for one of a kind that has memory of its own; `io` is added already, the rest zero or what the kind put
+ * there. Queues connection_made, the start of reading and the wake-up of `creator` (P-3; a pending future, which the
+ * transport holds until then, or NULL), which completes with the transport.
+ */
+void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, tram_future *creator);
 
 /*
  * Withdraws a transport whose connection_made was not called yet (C-11): it never will be. The descriptor is closed,
@@ -125,6 +134,9 @@ void tram__transport_detach_io(tram_transport *transport);
 
 /* Makes the part that few transports have. 0 or -ENOMEM. */
 int tram__transport_need_more(tram_transport *transport);
+
+/* The same for one that is to be made, before there is a way to its end. NULL: out of memory. */
+struct transport_more *tram__transport_more_new(tram_loop *loop);
 
 /* With the memory of the transport. */
 void tram__transport_free_more(tram_loop *loop, tram_transport *transport);

@@ -65,6 +65,8 @@ struct transport_kind {
     bool no_writing; /* nor a queue for writing: no water marks, -ENOTSUP */
     bool lingers;    /* its close may linger: linger.h; with end_writing */
     bool lives_on;   /* a failing data_received is reported and changes nothing (P-17) */
+    /* Who takes what it receives for a protocol with get_buffer. NULL: the same as for others, or it never receives. */
+    const struct io_receiver *buffered;
     /* connection_made has returned: what there is to listen to besides reading; 0 or -errno. May be NULL. */
     int (*start)(tram_transport *transport);
     void (*eof)(tram_transport *transport); /* the peer's stream has ended */
@@ -99,10 +101,9 @@ struct transport_end {
     enum end_reason reason : 8;
 };
 
-/* Who counts a transport in and out: the server that accepted it, or one who stands in for it. */
+/* Who counts a transport: the server that accepted it, or one who stands in for it. */
 struct transport_owner {
-    void (*on_attach)(struct transport_owner *owner, tram_transport *transport);
-    /* After connection_lost has returned and the descriptor is closed (V-15). */
+    /* It ended: after connection_lost has returned and the descriptor is closed (V-15). */
     void (*on_detach)(struct transport_owner *owner, tram_transport *transport);
     /* Bytes moved, of a transport with T_METERED. */
     void (*on_bytes)(struct transport_owner *owner, enum traffic direction);

@@ -1,24 +1,22 @@
 /*
- * Connecting: loop.create_connection. What is connected already comes by adopt.c.
+ * Connecting: the operation of loop.create_connection, which comes by create.c. What is connected already comes by
+ * adopt.c.
  *
- * The operation is its own future and goes one way: look the names up, try the addresses (in turn, or as a staggered
- * race), make protocol and transport. Every attempt that fails leaves a record; what the caller gets when all did is
- * decided at the end (C-9, C-10). A try that failed may be followed by another, in fail_try(). What is under way ends
- * with a move of its life: leave().
+ * The operation is its own future and goes one way: look the names up, try the addresses (attempts.h), make protocol
+ * and transport. What the caller gets when all attempts failed is decided at the end (C-9, C-10). A try that failed may
+ * be followed by another, in fail_try(). What is under way ends with a move of its life: leave().
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "core/base/invalid.h"
 #include "core/base/life.h"
 #include "core/jobs/future.h"
 #include "core/loop/report.h"
 #include "transports/base/handover.h"
 #include "transports/base/held.h"
+#include "transports/base/state.h"
+#include "transports/connect/attempts.h"
 #include "transports/connect/connector.h"
-#include "transports/connect/failures.h"
 #include "transports/connect/retry.h"
 #include "transports/proxy/header_layer.h"
 #include "transports/socket/lookup.h"
@@ -26,8 +24,6 @@
 #include "transports/socket/tcp.h"
 #include "transports/stream/stream.h"
 #include <tram/connection.h>
-
-struct connector;
 
 enum connector_life {
     CONNECTOR_NONE,
@@ -41,21 +37,6 @@ enum connector_move {
     CONNECTOR_MAKE,   /* a socket has connected, or was given */
     CONNECTOR_ATTACH, /* the transport is made */
     CONNECTOR_END,    /* a failure, a cancel, the deadline, or the end of the loop */
-};
-
-/* One socket on its way to one address. */
-struct attempt {
-    struct io io;
-    struct deferred_free deferred;
-    struct connector *connector;
-    size_t sent_early; /* of what is sent first, with the packet that connects */
-};
-
-/* Those of one try, one per remote address. */
-struct attempts {
-    struct deferred_free deferred;
-    size_t count;
-    struct attempt items[];
 };
 
 struct connector {
@@ -73,49 +54,18 @@ struct connector {
     struct lookup remote;
     struct lookup local;
     unsigned lookups; /* not answered yet */
-    bool bind_local;
 
-    bool race;
+    struct attempts attempts; /* of this try */
     bool all_errors;
-    bool keep_alive;
-    bool transparent;
-    tram_tcp_options tcp;
-    bool fast_open;
     bool not_ours; /* the socket is not closed whatever happens */
-    int interleave;
-    uint64_t stagger_ns;
-    struct deadline stagger; /* of the next attempt in a race */
     struct deadline timeout;
     struct retry retry;
     struct deadline again; /* of the next try */
 
-    struct attempts *attempts; /* of this try; NULL: not yet */
-    size_t started;
-    size_t active;
-    struct failures failures; /* of this try, or the last one */
-
     struct tls_use tls;
     struct held *held;         /* for the transport; NULL: none */
     tram_detached *detached;   /* what there is besides, until the transport is made; NULL: nothing */
-    struct held *first;        /* sent before all else: a header of the PROXY protocol, early data; NULL: nothing */
     tram_transport *transport; /* once it is made */
-};
-
-static void connector_cancel(tram_future *future);
-static void connector_destroy(tram_future *future);
-
-static const struct future_kind connector_kind = {
-    .name = "create_connection",
-    .value = FUTURE_VALUE_TRANSPORT,
-    .cancel = connector_cancel,
-    .destroy = connector_destroy,
-};
-
-static void attempt_ready(struct io *io, unsigned events);
-
-static const struct io_kind attempt_kind = {
-    .name = "connect",
-    .ready = attempt_ready,
 };
 
 static tram_loop *loop_of(const struct connector *connector) {
@@ -133,7 +83,7 @@ static const struct life_state states[] = {
 
 static void validate(const void *object) {
     const struct connector *connector = object;
-    TRAM_ASSERT(connector->life == CONNECTOR_TRYING || !connector->active);
+    TRAM_ASSERT(connector->life == CONNECTOR_TRYING || !connector->attempts.active);
     TRAM_ASSERT(!connector->transport == (connector->life != CONNECTOR_MADE));
 }
 
@@ -145,35 +95,15 @@ static void move(struct connector *connector, enum connector_move move) {
 
 /* ---- Ending ---- */
 
-/* An event of this tick may still name the attempt: the operation that contains it stays until the tick ends. */
-static void attempt_dispose(tram_loop *loop, struct deferred_free *deferred) {
-    (void)loop;
-    tram__future_drop(&container_of(deferred, struct attempt, deferred)->connector->future);
-}
-
-/* Takes the descriptor away from the attempt. */
-static int attempt_leave(struct attempt *attempt) {
-    struct connector *connector = attempt->connector;
-    int fd = attempt->io.fd;
-    tram__io_remove(&attempt->io);
-    connector->active--;
-    tram_future_hold(&connector->future);
-    tram__loop_free_later(loop_of(connector), &attempt->deferred, attempt_dispose);
-    return fd;
-}
-
 /* Ends whatever is under way, with a move; the future is left to be completed. */
 static void leave(struct connector *connector, enum connector_move how) {
     tram_loop *loop = loop_of(connector);
     list_remove(&connector->hook.link);
     tram__lookup_end(&connector->remote);
     tram__lookup_end(&connector->local);
-    deadline_cancel(loop, &connector->stagger);
     deadline_cancel(loop, &connector->timeout);
     deadline_cancel(loop, &connector->again);
-    for (size_t i = 0; i < connector->started; i++)
-        if (io_added(&connector->attempts->items[i].io))
-            loop->sys->close(attempt_leave(&connector->attempts->items[i]));
+    tram__attempts_end(&connector->attempts);
     move(connector, how);
 }
 
@@ -219,21 +149,14 @@ static void discard_arg(struct connector *connector) {
         discard(connector->arg);
 }
 
-static void attempts_free(const tram_allocator *allocator, struct attempts *attempts) {
-    if (attempts)
-        memory_put(allocator, attempts, sizeof *attempts + attempts->count * sizeof *attempts->items);
-}
-
 static void connector_destroy(tram_future *future) {
     struct connector *connector = (struct connector *)future;
-    const tram_allocator *allocator = &future->loop->allocator;
-    tram__failures_clear(&connector->failures);
     tram__held_free(future->loop, connector->held);
-    tram__held_free(future->loop, connector->first);
+    tram__held_free(future->loop, connector->attempts.first);
     tram__tls_use_close(&connector->tls);
     discard_arg(connector);
-    memory_put(allocator, connector->names, connector->names_size);
-    attempts_free(allocator, connector->attempts);
+    memory_put(&future->loop->allocator, connector->names, connector->names_size);
+    tram__attempts_fini(&connector->attempts);
 }
 
 /* What failed meanwhile tells more than the clock. */
@@ -242,11 +165,11 @@ static void timeout_expired(tram_loop *loop, struct deadline *deadline) {
     struct connector *connector = container_of(deadline, struct connector, timeout);
     struct combined_error last;
     char text[TRAM_ERROR_TEXT];
-    tram__failures_combine(&connector->failures, false, &last);
+    tram__failures_combine(&connector->attempts.failures, false, &last);
     const char *detail = last.error.detail;
     snprintf(text, sizeof text, "no connection within the time that was given%s%s", detail ? "; " : "",
              detail ? detail : "");
-    tram__failures_combined_free(connector->failures.allocator, &last);
+    tram__failures_combined_free(connector->attempts.failures.allocator, &last);
     fail_code(connector, TRAM_ETIMEOUT, "create_connection", text);
 }
 
@@ -270,10 +193,11 @@ static void fail_try(struct connector *connector, const tram_error *error) {
               error->detail ? error->detail : tram_error_text(error->code));
 }
 
-static void fail_all(struct connector *connector) {
+static void all_failed(struct attempts *attempts) {
+    struct connector *connector = container_of(attempts, struct connector, attempts);
     struct combined_error error;
-    const tram_allocator *allocator = connector->failures.allocator;
-    tram__failures_combine(&connector->failures, connector->all_errors, &error);
+    const tram_allocator *allocator = attempts->failures.allocator;
+    tram__failures_combine(&attempts->failures, connector->all_errors, &error);
     fail_try(connector, &error.error);
     tram__failures_combined_free(allocator, &error);
 }
@@ -301,7 +225,7 @@ static bool restore(struct connector *connector) {
 
 /* What comes before the protocol's first byte, but for what went with the packet that connected. False: undone. */
 static bool send_first(struct connector *connector) {
-    struct held *first = connector->first;
+    struct held *first = connector->attempts.first;
     if (!first)
         return true;
     if (first->taken)
@@ -310,7 +234,7 @@ static bool send_first(struct connector *connector) {
     int status = tram__transport_carry(connector->transport, &piece, 1, false);
     if (status < 0)
         undo(connector,
-             &(tram_error){.code = status, .operation = connector->fast_open ? "early_data" : "proxy_header"});
+             &(tram_error){.code = status, .operation = connector->attempts.fast_open ? "early_data" : "proxy_header"});
     return status >= 0;
 }
 
@@ -365,211 +289,20 @@ static void attach(struct connector *connector, int fd, const tram_socket_addres
     tram__future_drop(&connector->future);
 }
 
-/* ---- Attempts ---- */
-
-static void start_attempts(struct connector *connector);
-
-/*
- * A socket that connects to a local port which nobody listens to may be given that very port and meet itself; to the
- * user that is no server (design notes, names and connects).
- */
-static bool met_itself(const tram_socket_address *local, const tram_socket_address *remote) {
-    return tram__address_port(local) == tram__address_port(remote) && tram__address_equal(local, remote);
-}
-
-static void attempt_ready(struct io *io, unsigned events) {
-    (void)events;
-    struct attempt *attempt = container_of(io, struct attempt, io);
-    struct connector *connector = attempt->connector;
-    tram_loop *loop = loop_of(connector);
-    size_t index = (size_t)(attempt - connector->attempts->items);
-    const tram_socket_address *remote = &connector->remote.list.items[index].address;
-    tram_socket_address local = {.size = sizeof local.address}, reached = *remote;
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (loop->sys->getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-        error = errno;
-    if (!error && loop->sys->getsockname(io->fd, (struct sockaddr *)&local.address, &local.size) < 0)
-        error = errno;
-    if (!error && !tram__address_concrete(remote)) { /* the kernel has made an address of this machine of it */
-        reached.size = sizeof reached.address;
-        if (loop->sys->getpeername(io->fd, (struct sockaddr *)&reached.address, &reached.size) < 0)
-            error = errno;
-    }
-    if (!error && met_itself(&local, &reached))
-        error = ECONNREFUSED;
-    int fd = attempt_leave(attempt);
-    if (!error) {
-        tram_socket_address peer = *remote; /* the list ends with the operation */
-        if (connector->first)
-            connector->first->taken = attempt->sent_early;
-        attach(connector, fd, &peer);
-        return;
-    }
-    loop->sys->close(fd);
-    tram__failures_add_address(&connector->failures, index, -error, "connect", remote);
-    /* In a race the next one has started already, unless this was the latest (C-7). */
-    if (index + 1 == connector->started)
-        start_attempts(connector);
-    else if (!connector->active && connector->started == connector->attempts->count)
-        fail_all(connector);
-}
-
-/* Binds to the first local address of the family that can be had (C-6). False: none, and the attempt is over. */
-static bool bind_local(struct connector *connector, size_t index, int fd, int family) {
-    const struct sys *sys = loop_of(connector)->sys;
-    bool tried = false;
-    for (size_t i = 0; i < connector->local.list.count; i++) {
-        const tram_socket_address *local = &connector->local.list.items[i].address;
-        if (address_family(local) != family)
-            continue;
-        tried = true;
-        /* Without it the kernel would choose a port that is free for all peers, of which it soon runs out. */
-        int on = 1;
-        if (!tram__address_port(local))
-            sys->setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-        else /* an earlier connection from there may be in TIME_WAIT, for a minute */
-            sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (sys->bind(fd, (const struct sockaddr *)&local->address, local->size) == 0)
-            return true;
-        tram__failures_add_address(&connector->failures, index, -errno, "bind", local);
-    }
-    if (!tried)
-        tram__failures_add(&connector->failures, index, -EADDRNOTAVAIL, "bind",
-                           "no local address of the family of the remote one");
-    return false;
-}
-
-/*
- * A Unix socket whose listener's queue is full: the kernel would let a blocking caller wait and tells nobody else when
- * there is room, so the attempt is made again and again until then (L-38). False: no memory for the timer.
- */
-static bool attempt_later(struct connector *connector) {
-    tram_loop *loop = loop_of(connector);
-    if (tram__deadline_start_after(loop, &connector->stagger, TRAM_CONNECT_RETRY_NS))
-        return false;
-    connector->started--;
-    return true;
-}
-
-/*
- * With early data the kernel is asked to send it with the SYN. It does that where it has a cookie of the peer's, and
- * asks for one where it has none; where that is not allowed (net.ipv4.tcp_fastopen), connecting is as always.
- */
-static int connect_socket(struct connector *connector, struct attempt *attempt, int fd,
-                          const struct candidate *remote) {
-    const struct sys *sys = loop_of(connector)->sys;
-    const struct sockaddr *address = (const struct sockaddr *)&remote->address.address;
-    socklen_t size = remote->address.size;
-    struct held *first = connector->first;
-    if (connector->fast_open && (!remote->protocol || remote->protocol == IPPROTO_TCP)) {
-        ssize_t sent;
-        do
-            sent = sys->sendto(fd, first->bytes, first->size, MSG_FASTOPEN | MSG_NOSIGNAL, address, size);
-        while (sent < 0 && errno == EINTR);
-        if (sent < 0 && errno == EALREADY) /* the one that was interrupted had begun */
-            return -EINPROGRESS;
-        attempt->sent_early = sent > 0 ? (size_t)sent : 0;
-        if (sent >= 0 || errno != EOPNOTSUPP)
-            return sent < 0 ? -errno : 0;
-    }
-    return sys->connect(fd, address, size) < 0 ? -errno : 0;
-}
-
-/* A socket that connects, or one that will try again; false with the reason noted. */
-static bool begin_attempt(struct connector *connector, size_t index) {
-    tram_loop *loop = loop_of(connector);
-    const struct sys *sys = loop->sys;
-    const struct candidate *candidate = &connector->remote.list.items[index];
-    struct attempt *attempt = &connector->attempts->items[index];
-    int family = address_family(&candidate->address);
-    int fd = sys->socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, candidate->protocol);
-    if (fd < 0) {
-        tram__failures_add_address(&connector->failures, index, -errno, "socket", &candidate->address);
-        return false;
-    }
-    int on = 1;
-    if (connector->keep_alive)
-        sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    int set = tram__tcp_set(sys, fd, &connector->tcp);
-    if (set) {
-        tram__failures_add_address(&connector->failures, index, set, "setsockopt", &candidate->address);
-        sys->close(fd);
-        return false;
-    }
-    if (connector->transparent && tram__socket_set_transparent(sys, fd, family) < 0) {
-        tram__failures_add_address(&connector->failures, index, -errno, "IP_TRANSPARENT", &candidate->address);
-        sys->close(fd);
-        return false;
-    }
-    if (connector->bind_local && !bind_local(connector, index, fd, family)) {
-        sys->close(fd);
-        return false;
-    }
-    int status = connect_socket(connector, attempt, fd, candidate);
-    /* Interrupted or not, the connecting goes on behind the scenes. */
-    if (!status || status == -EINPROGRESS || status == -EINTR) {
-        attempt->connector = connector;
-        status = tram__io_add(&attempt->io, loop, &attempt_kind, fd);
-        if (!status)
-            connector->active++;
-        if (!status && !(status = tram__io_watch(&attempt->io, IO_WRITE)))
-            return true;
-    }
-    sys->close(io_added(&attempt->io) ? attempt_leave(attempt) : fd);
-    if (status == -EAGAIN && family == AF_UNIX) {
-        if (attempt_later(connector))
-            return true;
-        status = -ENOMEM;
-    }
-    tram__failures_add_address(&connector->failures, index, status, "connect", &candidate->address);
-    return false;
-}
-
-static void stagger_expired(tram_loop *loop, struct deadline *deadline) {
-    (void)loop;
-    start_attempts(container_of(deadline, struct connector, stagger));
-}
-
-/* Starts the next attempt that can be started; if none can and none is under way, all is over. */
-static void start_attempts(struct connector *connector) {
-    tram_loop *loop = loop_of(connector);
-    deadline_cancel(loop, &connector->stagger);
-    while (connector->started < connector->attempts->count) {
-        if (!begin_attempt(connector, connector->started++))
-            continue;
-        /* Should memory lack for the timer, the next attempt waits for this one to fail. */
-        if (connector->race && connector->started < connector->attempts->count)
-            tram__deadline_start_after(loop, &connector->stagger, connector->stagger_ns);
-        return;
-    }
-    if (!connector->active)
-        fail_all(connector);
+static void reached(struct attempts *attempts, int fd, const tram_socket_address *peer) {
+    attach(container_of(attempts, struct connector, attempts), fd, peer);
 }
 
 static void begin_connecting(struct connector *connector) {
-    struct address_list *list = &connector->remote.list;
-    const tram_allocator *allocator = &loop_of(connector)->allocator;
-    size_t first_count = connector->interleave ? (size_t)connector->interleave : connector->race;
-    if (first_count && tram__addresses_interleave(list, first_count)) {
+    if (tram__attempts_begin(&connector->attempts))
         fail_code(connector, -ENOMEM, "create_connection", NULL);
-        return;
-    }
-    size_t size = sizeof(struct attempts) + list->count * sizeof(struct attempt);
-    connector->attempts = tram__memory_get_zero(allocator, size);
-    if (!connector->attempts) {
-        fail_code(connector, -ENOMEM, "create_connection", NULL);
-        return;
-    }
-    connector->attempts->count = list->count;
-    start_attempts(connector);
 }
 
 /* ---- Beginning ---- */
 
 static void looked_up(struct connector *connector, const tram_error *error) {
     if (error) {
-        tram__failures_add(&connector->failures, 0, error->code, error->operation, "%s",
+        tram__failures_add(&connector->attempts.failures, 0, error->code, error->operation, "%s",
                            error->detail ? error->detail : tram_error_text(error->code));
         fail_try(connector, error);
     } else if (--connector->lookups == 0) {
@@ -595,23 +328,15 @@ static int start_lookup(struct connector *connector, struct lookup *lookup, cons
 /* Asks for all names; what needs no asking is there at once. 0 or a negative code. */
 static int look_up(struct connector *connector) {
     int status = start_lookup(connector, &connector->remote, &connector->remote_query, remote_found);
-    if (!status && connector->bind_local)
+    if (!status && connector->attempts.local)
         status = start_lookup(connector, &connector->local, &connector->local_query, local_found);
     return status;
 }
 
-static void attempts_dispose(tram_loop *loop, struct deferred_free *deferred) {
-    attempts_free(&loop->allocator, container_of(deferred, struct attempts, deferred));
-}
-
-/* Attempts of the last try may wait for the end of this tick, and are ahead of theirs. */
 static void again_expired(tram_loop *loop, struct deadline *deadline) {
+    (void)loop;
     struct connector *connector = container_of(deadline, struct connector, again);
-    if (connector->attempts)
-        tram__loop_free_later(loop, &connector->attempts->deferred, attempts_dispose);
-    connector->attempts = NULL;
-    connector->started = 0;
-    tram__failures_clear(&connector->failures);
+    tram__attempts_clear(&connector->attempts);
     int status = connector->names ? look_up(connector) : 0;
     if (status)
         fail_try(connector, &(tram_error){.code = status, .operation = "getaddrinfo"});
@@ -628,39 +353,38 @@ static int keep_queries(struct connector *connector, const char *host, const cha
     connector->local_query.host = options->local_host;
     connector->local_query.port = options->local_port;
     connector->local_query.any = true;
-    connector->bind_local = options->local_host || options->local_port;
+    if (options->local_host || options->local_port)
+        connector->attempts.local = &connector->local.list;
     if (!connector->retry.left)
         return 0;
-    const char **texts[] = {&connector->remote_query.host, &connector->remote_query.port, &connector->local_query.host,
-                            &connector->local_query.port};
-    for (size_t i = 0; i < 4; i++)
-        connector->names_size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
-    char *end = connector->names = memory_get(&loop_of(connector)->allocator, connector->names_size);
-    if (!end)
-        return -ENOMEM;
-    for (size_t i = 0; i < 4; i++) {
-        if (!*texts[i])
-            continue;
-        char *copy = end;
-        end = stpcpy(copy, *texts[i]) + 1;
-        *texts[i] = copy;
-    }
-    return 0;
+    return tram__lookup_keep(&connector->remote_query, &connector->local_query, &loop_of(connector)->allocator,
+                             &connector->names, &connector->names_size);
 }
+
+static const struct future_kind connector_kind = {
+    .name = "create_connection",
+    .value = FUTURE_VALUE_TRANSPORT,
+    .cancel = connector_cancel,
+    .destroy = connector_destroy,
+};
 
 static int connector_new(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_future **ret_future,
                          struct connector **ret_connector) {
     struct connector *connector;
-    int status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
+    int status = transport_state_open(loop);
+    if (!status)
+        status = tram__future_new(loop, &connector_kind, sizeof *connector, &connector);
     if (status)
         return status;
     connector->life = CONNECTOR_TRYING;
     connector->factory = factory;
     connector->arg = arg;
-    connector->stagger.expire = stagger_expired;
     connector->timeout.expire = timeout_expired;
     connector->again.expire = again_expired;
-    connector->failures.allocator = &loop->allocator;
+    tram__attempts_init(&connector->attempts, &connector->future);
+    connector->attempts.connected = reached;
+    connector->attempts.failed = all_failed;
+    connector->attempts.remote = &connector->remote.list;
     loop_add_close_hook(loop, &connector->hook, connector_ending);
     if (ret_future)
         *ret_future = tram_future_hold(&connector->future);
@@ -680,63 +404,18 @@ static int abort_creation(struct connector *connector, int status, tram_future *
     return status;
 }
 
-/* The name to check is the host's unless another is given (C-4). */
-static struct tls_wishes tls_wishes_of(const char *host, const tram_connection_options *options) {
-    return (struct tls_wishes){
-        .config = options->tls,
-        .server_hostname = options->server_hostname || !options->tls ? options->server_hostname : host,
-        .session = options->tls_session,
-        .handshake_timeout_ns = options->tls_handshake_timeout_ns,
-        .shutdown_timeout_ns = options->tls_shutdown_timeout_ns,
-        .needs_hostname = true,
-    };
-}
-
-/* The option or argument that makes no sense, or NULL (C-2, C-3). */
-static const char *wrong_option(tram_protocol_factory factory, const char *host, const char *port,
-                                const tram_connection_options *options) {
-    if (!factory)
-        return "factory";
-    if ((host || port) == (options->sock != NULL))
-        return options->sock ? "sock" : "host";
-    const struct tls_wishes tls = tls_wishes_of(host, options);
-    const char *wrong = tram__tls_wrong_option(&tls);
-    if (wrong)
-        return wrong;
-    if (!tram__family_known(options->family))
-        return "family";
-    if (options->interleave < 0)
-        return "interleave";
-    if (options->sock && (options->local_host || options->local_port))
-        return "local_host";
-    if (options->not_ours && !options->sock)
-        return "not_ours";
-    if (options->proxy_header && !tram__proxy_possible(options->proxy_header))
-        return "proxy_header";
-    if (options->early_size && (!options->early_data || options->tls))
-        return "early_data";
-    if (options->sock && options->retry.limit)
-        return "retry.limit";
-    wrong = tram__retry_wrong_option(&options->retry);
-    if (wrong)
-        return wrong;
-    wrong = tram__tcp_wrong_option(&options->tcp, false);
-    if (wrong)
-        return wrong;
-    return reserved_used(options) ? "reserved" : NULL;
-}
-
 /* What comes before connection_made, copied. 0 or -ENOMEM. */
 static int take_wishes(struct connector *connector, const struct socket_wishes *wishes) {
     tram_loop *loop = loop_of(connector);
     if (wishes->proxy_header) {
-        connector->first = tram__proxy_bytes(loop, wishes->proxy_header);
-        if (!connector->first)
+        connector->attempts.first = tram__proxy_bytes(loop, wishes->proxy_header);
+        if (!connector->attempts.first)
             return -ENOMEM;
     }
-    if (wishes->early_size && tram__held_append(loop, &connector->first, wishes->early_data, wishes->early_size))
+    if (wishes->early_size &&
+        tram__held_append(loop, &connector->attempts.first, wishes->early_data, wishes->early_size))
         return -ENOMEM;
-    connector->fast_open = wishes->early_size;
+    connector->attempts.fast_open = wishes->early_size;
     return tram__tls_use_open(&wishes->tls, &connector->tls);
 }
 
@@ -788,48 +467,28 @@ int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *
     return 0;
 }
 
-int tram_loop_create_connection(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host,
-                                const char *port, const tram_connection_options *options, tram_future **ret_future) {
-    static const tram_connection_options defaults;
-    int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    if (!options)
-        options = &defaults;
-    status = check_option(wrong_option(factory, host, port, options));
-    if (status)
-        return status;
-    const struct socket_wishes wishes = {
-        .discard = options->discard,
-        .keep_alive = options->keep_alive,
-        .not_ours = options->not_ours,
-        .tcp = &options->tcp,
-        .tls = tls_wishes_of(host, options),
-        .proxy_header = options->proxy_header,
-        .early_data = options->early_data,
-        .early_size = options->early_size,
-    };
-    if (options->sock)
-        return tram__connect_socket(loop, factory, arg, *options->sock, &wishes, ret_future);
-
+int tram__connect_names(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host, const char *port,
+                        const tram_connection_options *options, const struct socket_wishes *wishes,
+                        tram_future **ret_future) {
     struct connector *connector;
-    status = connector_new(loop, factory, arg, ret_future, &connector);
+    int status = connector_new(loop, factory, arg, ret_future, &connector);
     if (status)
         return status;
-    connector->race = options->happy_eyeballs_delay_ns && options->happy_eyeballs_delay_ns != TRAM_FOREVER;
-    connector->stagger_ns = options->happy_eyeballs_delay_ns;
-    connector->interleave = options->interleave;
+    struct attempts *attempts = &connector->attempts;
+    attempts->race = options->happy_eyeballs_delay_ns && options->happy_eyeballs_delay_ns != TRAM_FOREVER;
+    attempts->stagger_ns = options->happy_eyeballs_delay_ns;
+    attempts->interleave = options->interleave;
+    attempts->keep_alive = options->keep_alive;
+    attempts->transparent = options->transparent;
+    attempts->tcp = options->tcp;
     connector->all_errors = options->all_errors;
-    connector->keep_alive = options->keep_alive;
-    connector->transparent = options->transparent;
-    connector->tcp = options->tcp;
     connector->discard = options->discard;
     tram__retry_init(&connector->retry, &options->retry);
     status = keep_queries(connector, host, port, options);
     if (!status)
         status = look_up(connector);
     if (!status)
-        status = take_wishes(connector, &wishes);
+        status = take_wishes(connector, wishes);
     if (!status && options->timeout_ns)
         status = tram__deadline_start_after(loop, &connector->timeout, options->timeout_ns);
     if (status)

@@ -24,6 +24,12 @@ struct socket_wishes {
 int tram__connect_socket(tram_loop *loop, tram_protocol_factory factory, void *arg, int fd,
                          const struct socket_wishes *wishes, tram_future **ret_future);
 
+/* Looks the names up, and connects to what they mean. `options` are checked; what `wishes` has of them is taken there.
+ */
+int tram__connect_names(tram_loop *loop, tram_protocol_factory factory, void *arg, const char *host, const char *port,
+                        const tram_connection_options *options, const struct socket_wishes *wishes,
+                        tram_future **ret_future);
+
 /* Connects to one address, without asking anyone; `timeout_ns` 0: no deadline. `retry` was checked. */
 int tram__connect_address(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_socket_address *address,
                           uint64_t timeout_ns, const tram_retry_options *retry, const struct socket_wishes *wishes,

@@ -27,12 +27,12 @@ static const struct future_kind starting_kind = {
     .cancel = starting_cancel,
 };
 
-static void started(struct tls_watcher *watcher, const tram_error *error) {
+static void started(struct tls_watcher *watcher, tram_transport *transport, const tram_error *error) {
     struct starting *starting = container_of(watcher, struct starting, watcher);
     if (starting->future.state == FUTURE_PENDING && error)
         tram__future_fail(&starting->future, error);
     else if (starting->future.state == FUTURE_PENDING)
-        tram__future_finish(&starting->future, starting->transport);
+        tram__future_finish(&starting->future, transport);
     tram__future_drop(&starting->future);
 }
 
@@ -68,6 +68,7 @@ int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protoco
         .session = options->session,
         .handshake_timeout_ns = options->handshake_timeout_ns,
         .shutdown_timeout_ns = options->shutdown_timeout_ns,
+        .needs_hostname = !options->server_side,
     };
     status = check_option(transport->io.loop != loop ? "transport" : wrong_option(&wishes, options));
     struct starting *starting;

@@ -260,7 +260,7 @@ int tram_loop_create_custom(tram_loop *loop, const tram_custom_ops *ops, void *s
     }
     custom->ops = ops;
     custom->state = state;
-    tram__transport_begin(&custom->transport, protocol, NULL, NULL);
+    tram__transport_begin(&custom->transport, protocol, NULL);
     if (ret_transport)
         *ret_transport = &custom->transport;
     return 0;

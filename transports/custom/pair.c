@@ -14,6 +14,7 @@
 #include "core/base/invalid.h"
 #include "core/loop/loop.h"
 #include "core/system/fault.h"
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 #include <tram/custom.h>
 #include <tram/pair.h>
@@ -428,7 +429,9 @@ static void run_begin(tram_loop *loop, struct mail *mail) {
     struct pair_message message = *message_of(mail);
     struct end *end = &message.link->ends[1];
     tram_protocol *protocol;
-    int status = tram__protocol_make(loop, message.link->factory, message.link->arg, &protocol);
+    int status = transport_state_open(loop);
+    if (!status)
+        status = tram__protocol_make(loop, message.link->factory, message.link->arg, &protocol);
     discard_arg(message.link);
     if (!status) {
         status = end_begin(end, protocol);

@@ -7,6 +7,7 @@
 
 #include "core/base/invalid.h"
 #include "transports/base/protocol_adapter.h"
+#include "transports/base/state.h"
 #include "transports/datagram/datagram.h"
 #include "transports/datagram/open.h"
 #include "transports/socket/file.h"
@@ -209,7 +210,9 @@ static int use_paths(struct creator *creator, const tram_datagram_options *optio
 static int creator_new(tram_loop *loop, tram_protocol_factory factory, void *arg, tram_future **ret_future,
                        struct creator **ret_creator) {
     struct creator *creator;
-    int status = tram__future_new(loop, &creator_kind, sizeof *creator, &creator);
+    int status = transport_state_open(loop);
+    if (!status)
+        status = tram__future_new(loop, &creator_kind, sizeof *creator, &creator);
     if (status)
         return status;
     creator->factory = factory;

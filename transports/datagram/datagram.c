@@ -388,7 +388,7 @@ int tram__datagram_new(tram_loop *loop, int fd, tram_protocol *protocol, const s
     if (setup->remote)
         self->remote = *setup->remote;
     keep_peer(self, setup->peer);
-    tram__transport_begin(&self->base, protocol, NULL, setup->creator);
+    tram__transport_begin(&self->base, protocol, setup->creator);
     self->base.flags |= T_HAS_OVERRIDES;
     if (ret_transport)
         *ret_transport = &self->base;

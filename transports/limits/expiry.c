@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "transports/base/receiver.h"
+
 #define NEVER TRAM_FOREVER
 
 struct expiry {
@@ -62,12 +64,6 @@ static struct expiry *expiry_of(struct transport_owner *owner) {
     return container_of(owner, struct expiry, owner);
 }
 
-static void on_attach(struct transport_owner *owner, tram_transport *transport) {
-    struct transport_owner *server = owner->root;
-    expiry_of(owner)->transport = transport;
-    server->on_attach(server, transport);
-}
-
 static void on_detach(struct transport_owner *owner, tram_transport *transport) {
     struct expiry *expiry = expiry_of(owner);
     struct transport_owner *server = owner->root;
@@ -102,15 +98,20 @@ void tram__expiries_fini(struct expiries *expiries) {
         tram__pool_fini(&expiries->pool);
 }
 
+static void meter(tram_transport *transport) {
+    transport->flags |= T_METERED;
+    tram__transport_choose_receiver(transport);
+}
+
 int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, tram_protocol *protocol,
-                            struct stream_options *options, tram_transport **ret_transport) {
+                            struct transport_options *options, tram_transport **ret_transport) {
     const tram_server_limits *bounds = &expiries->limits->bounds;
     struct expiry *expiry = pool_get(&expiries->pool);
     if (!expiry)
         return -ENOMEM;
     uint64_t now = tram__clock(loop), when;
     *expiry = (struct expiry){
-        .owner = {.on_attach = on_attach, .on_detach = on_detach, .on_bytes = on_bytes, .root = expiries->server},
+        .owner = {.on_detach = on_detach, .on_bytes = on_bytes, .root = expiries->server},
         .deadline.expire = expired,
         .expiries = expiries,
         .active_ns = now,
@@ -121,12 +122,15 @@ int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, 
     int status = tram__deadline_start(loop, &expiry->deadline, when);
     if (!status) {
         options->owner = &expiry->owner;
-        options->metered = bounds->idle_timeout_ns != NEVER || bounds->first_byte_timeout_ns != NEVER;
-        status = tram__stream_new(loop, fd, protocol, options, ret_transport);
+        status = tram__transport_new(loop, &tram__stream_kind, fd, protocol, options, &expiry->transport);
     }
     if (status) {
         deadline_cancel(loop, &expiry->deadline);
         pool_put(&expiries->pool, expiry);
+        return status;
     }
-    return status;
+    if (bounds->idle_timeout_ns != NEVER || bounds->first_byte_timeout_ns != NEVER)
+        meter(expiry->transport);
+    *ret_transport = expiry->transport;
+    return 0;
 }

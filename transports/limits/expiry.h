@@ -24,8 +24,8 @@ void tram__expiries_init(struct expiries *expiries, const struct limits *limits,
                          struct transport_owner *server, const tram_allocator *allocator);
 void tram__expiries_fini(struct expiries *expiries);
 
-/* tram__stream_new() of a connection of the server, whose time runs from now on. `options->owner` is filled in. */
+/* tram__transport_new() of a connection of the server, whose time runs from now on. `options->owner` is filled in. */
 int tram__expiry_stream_new(struct expiries *expiries, tram_loop *loop, int fd, tram_protocol *protocol,
-                            struct stream_options *options, tram_transport **ret_transport);
+                            struct transport_options *options, tram_transport **ret_transport);
 
 #endif

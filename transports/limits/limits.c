@@ -32,20 +32,34 @@ int tram__limits_check(const tram_server_limits *limits) {
     return reserved_used(limits) ? tram__invalid("reserved") : 0;
 }
 
+const char *tram__limits_by_source(const tram_server_limits *limits) {
+    if (!limits)
+        return NULL;
+    if (limits->max_handshakes_per_source)
+        return "max_handshakes_per_source";
+    return limits->max_per_source ? "max_per_source" : NULL;
+}
+
 /* ---- Life ---- */
+
+static void handshake_over(struct tls_watcher *watcher, tram_transport *transport, const tram_error *error) {
+    (void)error;
+    limits_leave_handshake(container_of(watcher, struct limits, on_handshake), &transport->peer);
+}
 
 static size_t limits_size(unsigned shards) {
     return sizeof(struct limits) + shards * sizeof(struct limit_tally);
 }
 
-static int add_sources(struct limits *limits) {
+/* A table for `most` of each; 0: none is needed. */
+static int add_sources(const struct limits *limits, unsigned most, struct sources **ret_sources) {
     struct sources_options options = {
-        .most = limits->bounds.max_per_source,
+        .most = most,
         .bits_ipv4 = bits_of(limits->bounds.source_bits_ipv4, 32),
         .bits_ipv6 = bits_of(limits->bounds.source_bits_ipv6, 64),
         .shared = limits->shards > 1,
     };
-    return options.most ? tram__sources_new(&limits->allocator, &options, &limits->sources) : 0;
+    return most ? tram__sources_new(&limits->allocator, &options, ret_sources) : 0;
 }
 
 int tram__limits_new(const tram_allocator *allocator, const tram_server_limits *wanted, unsigned shards,
@@ -66,7 +80,9 @@ int tram__limits_new(const tram_allocator *allocator, const tram_server_limits *
     bounds->idle_timeout_ns = span_of(wanted->idle_timeout_ns);
     bounds->first_byte_timeout_ns = span_of(wanted->first_byte_timeout_ns);
     bounds->total_timeout_ns = span_of(wanted->total_timeout_ns);
-    if (add_sources(limits)) {
+    limits->on_handshake.started = handshake_over;
+    if (add_sources(limits, bounds->max_per_source, &limits->sources) ||
+        add_sources(limits, bounds->max_handshakes_per_source, &limits->handshakes)) {
         tram__limits_free(limits);
         return -ENOMEM;
     }
@@ -79,7 +95,25 @@ void tram__limits_free(struct limits *limits) {
         return;
     tram_allocator allocator = limits->allocator;
     tram__sources_free(limits->sources);
+    tram__sources_free(limits->handshakes);
     memory_put(&allocator, limits, limits_size(limits->shards));
+}
+
+/* ---- Who comes ---- */
+
+static int rejecting(int entered, enum limit limit) {
+    return entered == SOURCE_FULL ? (int)limit : entered;
+}
+
+int tram__limits_enter(const struct limits *limits, const void *peer) {
+    int entered = limits->sources ? tram__sources_enter(limits->sources, peer) : SOURCE_ENTERED;
+    if (entered != SOURCE_ENTERED)
+        return rejecting(entered, LIMIT_SOURCE);
+    entered = limits->handshakes ? tram__sources_enter(limits->handshakes, peer) : SOURCE_ENTERED;
+    if (entered == SOURCE_ENTERED)
+        return LIMIT_NONE;
+    limits_leave_source(limits, peer);
+    return rejecting(entered, LIMIT_HANDSHAKES);
 }
 
 /* ---- Counting what was done ---- */

@@ -66,6 +66,8 @@ static const struct counter counters[] = {
             "Connections accepted and reset: more than their server may have."),
     COUNTER(refused_worker, "refused_connections_over_worker_total", "The same: more than its worker may have."),
     COUNTER(refused_source, "refused_connections_over_source_total", "The same: more than their source may have."),
+    COUNTER(refused_handshakes, "refused_connections_over_handshakes_total",
+            "The same: more than their source may have in TLS handshakes."),
     COUNTER(expired_idle, "expired_connections_idle_total", "Connections of servers ended since nothing moved."),
     COUNTER(expired_first_byte, "expired_connections_first_byte_total", "The same: the first byte did not come."),
     COUNTER(expired_total, "expired_connections_age_total", "The same: they had lasted long enough."),

@@ -102,6 +102,7 @@ static const struct transport_overrides write_calls = {
 
 static const struct transport_kind read_kind = {
     .io = {.name = "read pipe", .transport = true, .receiver = &tram__receiver_plain, .ending = tram__bytes_ending},
+    .buffered = &tram__receiver_buffered,
     .flags = T_HAS_OVERRIDES,
     .calls = &read_calls,
     .no_writing = true,
@@ -161,14 +162,11 @@ int tram__pipe_new(tram_loop *loop, enum pipe_side side, int fd, tram_protocol *
                                                           : &write_kind;
     status = make_non_blocking(loop->sys, fd);
     if (!status)
-        status = tram__transport_new(loop, kind, fd, ret_transport);
-    if (status)
-        return status;
-    if (!S_ISSOCK(mode))
+        status = tram__transport_new(loop, kind, fd, protocol, &(struct transport_options){.creator = creator},
+                                     ret_transport);
+    if (!status && !S_ISSOCK(mode))
         (*ret_transport)->io.flags |= IO_NO_SOCKET;
-    tram__transport_begin(*ret_transport, protocol, NULL, creator);
-    tram__transport_choose_receiver(*ret_transport);
-    return 0;
+    return status;
 }
 
 /* ---- For the user ---- */

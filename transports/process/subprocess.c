@@ -14,6 +14,7 @@
 #include "core/base/invalid.h"
 #include "core/jobs/child.h"
 #include "transports/base/lifecycle.h"
+#include "transports/base/state.h"
 #include "transports/process/pipe.h"
 #include "transports/socket/socket.h"
 #include <tram/subprocess.h>
@@ -481,7 +482,7 @@ static void create(struct creation *creation, tram_protocol_factory factory, voi
         tram__future_fail(&creation->future, &error.error);
         return;
     }
-    tram__transport_begin(&process->transport, protocol, NULL, &creation->future);
+    tram__transport_begin(&process->transport, protocol, &creation->future);
 }
 
 static bool stdio_has_sense(const tram_stdio *stdio, tram_stdio_kind last) {
@@ -510,6 +511,8 @@ static int subprocess(tram_loop *loop, tram_protocol_factory factory, void *arg,
     if (!options)
         options = &defaults;
     int status = check_option(factory ? wrong_option(options) : "factory");
+    if (!status)
+        status = transport_state_open(loop);
     if (status)
         return status;
     struct subprocess *process = tram__memory_get_zero(&loop->allocator, sizeof *process);

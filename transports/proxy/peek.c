@@ -86,7 +86,7 @@ static const struct future_kind future_kind = {.name = "peek", .cancel = cancel}
 static int begin(struct peek *peek, tram_loop *loop, int sock, uint64_t timeout_ns) {
     int status = tram__io_add(&peek->io, loop, &io_kind, sock);
     if (!status)
-        status = tram__io_receive_start(&peek->io);
+        status = io_receive_start(&peek->io);
     if (!status && timeout_ns)
         status = tram__deadline_start_after(loop, &peek->deadline, timeout_ns);
     if (status && io_added(&peek->io))

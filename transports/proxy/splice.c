@@ -22,7 +22,7 @@ struct pipe_cache {
 
 /* There is one where a pipe is in use. */
 static struct pipe_cache *pipes_of(const tram_loop *loop) {
-    return (struct pipe_cache *)loop->slots[TRANSPORT_SLOT_PIPES];
+    return loop_slot(loop, TRANSPORT_SLOT_PIPES);
 }
 
 static void close_pipe(tram_loop *loop, const int pipe[2]) {

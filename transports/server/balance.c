@@ -8,8 +8,7 @@
 
 /* What crosses over: as much of the address as transports keep. */
 struct accepted_mail {
-    unsigned fd : 31;
-    unsigned no_delay : 1;
+    int fd;
     union {
         sa_family_t family;
         struct sockaddr_in inet;
@@ -31,8 +30,7 @@ static void accepted_run(tram_loop *loop, struct mail *mail) {
     struct sockaddr_storage peer = {0};
     memcpy(&peer, &content->peer, sizeof content->peer);
     struct accepted_socket accepted = {
-        .fd = (int)content->fd,
-        .no_delay = content->no_delay,
+        .fd = content->fd,
         .peer = &peer,
         .peer_size = peer.ss_family == AF_INET    ? sizeof(struct sockaddr_in)
                      : peer.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
@@ -47,9 +45,9 @@ static void accepted_run(tram_loop *loop, struct mail *mail) {
 static void accepted_discard(struct mail *mail) {
     const struct accepted_mail *content = accepted_mail_of(mail);
     struct worker_load *load = content->load;
-    load->loop->sys->close((int)content->fd);
+    load->loop->sys->close(content->fd);
     if (load->balance->limits)
-        limits_leave_source(load->balance->limits, &content->peer);
+        limits_leave(load->balance->limits, &content->peer);
     atomic_fetch_sub_explicit(&load->received, 1, memory_order_relaxed);
 }
 
@@ -150,8 +148,7 @@ __attribute__((noinline)) static bool send_to(struct worker_load *target, const 
     if (!mail)
         return false;
     struct accepted_mail *content = accepted_mail_of(mail);
-    *content = (struct accepted_mail){
-        .fd = (unsigned)accepted->fd & 0x7fffffff, .no_delay = accepted->no_delay, .load = target};
+    *content = (struct accepted_mail){.fd = accepted->fd, .load = target};
     sa_family_t family = accepted->peer->ss_family;
     if (family == AF_INET || family == AF_INET6)
         memcpy(&content->peer, accepted->peer, sizeof content->peer);

@@ -28,7 +28,6 @@
 /* A connection that no transport has yet. */
 struct accepted_socket {
     int fd;
-    bool no_delay; /* TCP_NODELAY is set already */
     const struct sockaddr_storage *peer;
     socklen_t peer_size;
 };

@@ -263,11 +263,11 @@ int tram_loop_create_server(tram_loop *loop, tram_protocol_factory factory, void
     status = check_option(wrong_option(factory, host, port, options));
     const int *sockets = options->sock ? options->sock : options->sockets;
     size_t socket_count = options->sock ? 1 : options->socket_count;
-    bool by_source = !status && options->limits && options->limits->max_per_source;
+    const char *by_source = tram__limits_by_source(options->limits);
     for (size_t i = 0; !status && i < socket_count; i++) {
         status = tram__socket_take(loop, sockets[i], SOCK_STREAM);
         if (!status && by_source && tram__socket_check_unix(loop->sys, sockets[i]) == 0)
-            status = tram__invalid("max_per_source"); /* it has no sources */
+            status = tram__invalid(by_source); /* it has no sources */
         if (!status)
             status = tram__tcp_set(loop->sys, sockets[i], &options->tcp);
     }

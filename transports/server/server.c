@@ -6,6 +6,7 @@
  */
 #include "transports/server/server.h"
 #include "core/base/probes.h"
+#include "transports/base/state.h"
 #include "transports/proxy/header_layer.h"
 #include "transports/socket/socket.h"
 #include "transports/stream/stream.h"
@@ -31,11 +32,6 @@ static void listeners_dispose(tram_loop *loop, struct deferred_free *deferred) {
 
 static tram_server *server_of(struct transport_owner *owner) {
     return container_of(owner, tram_server, owner);
-}
-
-static void on_attach(struct transport_owner *owner, tram_transport *transport) {
-    (void)transport;
-    server_of(owner)->connections++;
 }
 
 static inline void count_out(tram_server *server) {
@@ -88,7 +84,7 @@ static void discard_counted(tram_server *server, const struct accepted_socket *a
     if (server->load)
         balance_count(server->load, -1);
     if (server->limits)
-        limits_leave_source(server->limits, accepted->peer);
+        limits_leave(server->limits, accepted->peer);
     discard_accepted(server, accepted, code, operation);
 }
 
@@ -118,11 +114,14 @@ static int expect_header(tram_server *server, tram_transport *transport) {
  */
 static int secure(tram_server *server, tram_transport *transport) {
     struct tls_problem problem = {0};
+    struct tls_watcher *watcher = limits_handshake_watcher(server->limits);
     int status = expect_header(server, transport);
     if (!status && server->tls.config)
-        status = tram__tls_use_push(&server->tls, transport, NULL, NULL, 0, &problem);
+        status = tram__tls_use_push(&server->tls, transport, watcher, NULL, 0, &problem);
     if (status == 0)
         return 0;
+    if (watcher)
+        limits_leave_handshake(server->limits, &transport->peer); /* which never began */
     tram__transport_withdraw(transport);
     if (server->loop->debug)
         tram__log(server->loop, TRAM_LOG_DEBUG, "the beginning of an incoming connection: %s",
@@ -132,25 +131,20 @@ static int secure(tram_server *server, tram_transport *transport) {
 
 ALWAYS_INLINE static int make_stream(tram_server *server, const struct accepted_socket *accepted,
                                      tram_protocol *protocol, enum serving how) {
-    struct stream_options options = {
-        .peer = accepted->peer,
-        .peer_size = accepted->peer_size,
-        .no_delay_set = accepted->no_delay,
-        .owner = &server->owner,
-    };
-    if (how == SERVE_PLAIN)
-        return tram__stream_new(server->loop, accepted->fd, protocol, &options, NULL);
+    struct transport_options options = {
+        .peer = accepted->peer, .peer_size = accepted->peer_size, .owner = &server->owner};
     tram_transport *transport;
-    if (!server->limits) {
-        int status = tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
-        return status < 0 ? status : secure(server, transport);
-    }
-    int status = server->limits->expires ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd,
-                                                                   protocol, &options, &transport)
-                                         : tram__stream_new(server->loop, accepted->fd, protocol, &options, &transport);
-    if (status < 0)
+    int status =
+        how == SERVE_ANY && server->limits && server->limits->expires
+            ? tram__expiry_stream_new(&server->expiries, server->loop, accepted->fd, protocol, &options, &transport)
+            : tram__transport_new(server->loop, &tram__stream_kind, accepted->fd, protocol, &options, &transport);
+    if (unlikely(status < 0))
         return status;
-    transport->limits = &server->limits->write;
+    server->connections++;
+    if (how == SERVE_PLAIN)
+        return 0;
+    if (server->limits)
+        transport->limits = &server->limits->write;
     return has_layers(server) ? secure(server, transport) : 0;
 }
 
@@ -171,11 +165,6 @@ ALWAYS_INLINE static void serve(tram_server *server, const struct accepted_socke
     }
     if (unlikely(--server->holds == 0))
         tram__server_free_if_over(server);
-}
-
-static inline struct accepted_socket accepted_of(const struct listener *listener, int fd,
-                                                 const struct sockaddr_storage *peer, socklen_t peer_size) {
-    return (struct accepted_socket){.fd = fd, .no_delay = listener->no_delay, .peer = peer, .peer_size = peer_size};
 }
 
 /* Counted here already, and whatever the server has. */
@@ -208,9 +197,10 @@ static void reject(tram_server *server, const struct accepted_socket *accepted, 
     loop->sys->close(accepted->fd);
     if (loop->debug)
         tram__log(loop, TRAM_LOG_DEBUG, "a connection was refused: the limit of %s is reached",
-                  limit == LIMIT_SOURCE   ? "its source"
-                  : limit == LIMIT_WORKER ? "the worker"
-                                          : "the server");
+                  limit == LIMIT_HANDSHAKES ? "handshakes of its source"
+                  : limit == LIMIT_SOURCE   ? "its source"
+                  : limit == LIMIT_WORKER   ? "the worker"
+                                            : "the server");
 }
 
 static enum limit overfull(const tram_server *server) {
@@ -230,10 +220,10 @@ static enum limit place_connection(tram_server *server, const struct accepted_so
 }
 
 static void admit(tram_server *server, const struct accepted_socket *accepted, bool hand_over) {
-    int entered = limits_enter_source(server->limits, accepted->peer);
-    if (entered != SOURCE_ENTERED) {
-        if (entered == SOURCE_FULL)
-            reject(server, accepted, LIMIT_SOURCE);
+    int entered = tram__limits_enter(server->limits, accepted->peer);
+    if (entered != LIMIT_NONE) {
+        if (entered >= 0)
+            reject(server, accepted, (enum limit)entered);
         else
             discard_accepted(server, accepted, entered, "accept");
         return;
@@ -241,7 +231,7 @@ static void admit(tram_server *server, const struct accepted_socket *accepted, b
     bool here;
     enum limit limit = place_connection(server, accepted, hand_over, &here);
     if (limit != LIMIT_NONE) {
-        limits_leave_source(server->limits, accepted->peer);
+        limits_leave(server->limits, accepted->peer);
         reject(server, accepted, limit);
     } else if (here) {
         serve_any(server, accepted);
@@ -335,7 +325,7 @@ static inline void on_accepted(struct listener *listener, int fd, const struct s
                                socklen_t peer_size) {
     tram_server *server = listener->server;
     listener->failures = 0;
-    struct accepted_socket accepted = accepted_of(listener, fd, peer, peer_size);
+    struct accepted_socket accepted = {.fd = fd, .peer = peer, .peer_size = peer_size};
     if (!server->load || !balance_hand_over(server->load, &accepted))
         serve_here(server, &accepted);
 }
@@ -357,7 +347,7 @@ static void io_accepted(struct io *io, int result, const struct sockaddr_storage
 static void secured_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
     tram_server *server = listener->server;
-    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    struct accepted_socket accepted = {.fd = result, .peer = peer, .peer_size = peer_size};
     if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
         return;
@@ -369,7 +359,7 @@ static void secured_accepted(struct io *io, int result, const struct sockaddr_st
 
 static void limited_accepted(struct io *io, int result, const struct sockaddr_storage *peer, socklen_t peer_size) {
     struct listener *listener = container_of(io, struct listener, io);
-    struct accepted_socket accepted = accepted_of(listener, result, peer, peer_size);
+    struct accepted_socket accepted = {.fd = result, .peer = peer, .peer_size = peer_size};
     if (unlikely(result < 0)) {
         io_accepted(io, result, peer, peer_size);
         return;
@@ -423,7 +413,7 @@ static bool accept_next(struct listener *listener) {
     }
     stats_add(&loop->stats.accepted, 1);
     PROBE3(accept, loop, listener->io.fd, fd);
-    struct accepted_socket accepted = accepted_of(listener, fd, &peer, size);
+    struct accepted_socket accepted = {.fd = fd, .peer = &peer, .peer_size = size};
     serve_rest(listener->server, &accepted);
     return io_added(&listener->io);
 }
@@ -471,7 +461,7 @@ static void listener_open(struct listener *listener) {
     /* Accepted sockets inherit both, which saves a system call for each of them. */
     int family = address_family(&listener->address);
     if (family == AF_INET || family == AF_INET6)
-        listener->no_delay = sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+        sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (server->keep_alive)
         sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
@@ -556,6 +546,8 @@ static struct tls_wishes tls_wishes_of(const tram_server_options *options) {
 const char *tram__server_wrong_layers(const tram_server_options *options) {
     if (!options->proxy_protocol && (options->proxy_timeout_ns || options->proxy_trusts))
         return options->proxy_timeout_ns ? "proxy_timeout_ns" : "proxy_trusts";
+    if (!options->tls && options->limits && options->limits->max_handshakes_per_source)
+        return "max_handshakes_per_source";
     const struct tls_wishes tls = tls_wishes_of(options);
     return tram__tls_wrong_option(&tls);
 }
@@ -578,10 +570,10 @@ static int find_limits(tram_server *server, const tram_server_limits *wanted) {
 
 int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg, const tram_server_options *options,
                        struct worker_load *load, tram_server **ret_server) {
-    tram_server *server = tram__memory_get_zero(&loop->allocator, sizeof *server);
+    tram_server *server = transport_state_open(loop) ? NULL : tram__memory_get_zero(&loop->allocator, sizeof *server);
     if (!server)
         return -ENOMEM;
-    server->owner = (struct transport_owner){.on_attach = on_attach, .on_detach = on_detach, .root = &server->owner};
+    server->owner = (struct transport_owner){.on_detach = on_detach, .root = &server->owner};
     server->loop = loop;
     server->allocator = loop->allocator;
     server->load = load;

@@ -19,7 +19,6 @@ struct listener {
     unsigned starvations; /* since it was last told anew */
     uint64_t starved_ns;  /* the last time */
     uint8_t failures;     /* of accept, since it last succeeded */
-    bool no_delay;        /* what it accepts has TCP_NODELAY already */
     tram_socket_address address;
     struct socket_file file; /* of a Unix socket: to be removed with it; none otherwise */
 };

@@ -38,8 +38,9 @@ int tram__unix_server_check(const tram_unix_server_options *options, tram_server
     int status = tram__limits_check(options->limits);
     if (status)
         return status;
-    if (options->limits && options->limits->max_per_source)
-        return tram__invalid("max_per_source");
+    const char *by_source = tram__limits_by_source(options->limits);
+    if (by_source)
+        return tram__invalid(by_source);
     *ret_common = (tram_server_options){
         .backlog = options->backlog,
         .defer_serving = options->defer_serving,

@@ -6,6 +6,7 @@
 
 #include "core/base/invalid.h"
 #include "transports/base/protocol_adapter.h"
+#include "transports/base/state.h"
 #include "transports/datagram/datagram.h"
 #include "transports/datagram/open.h"
 #include "transports/sharded/shards.h"
@@ -35,7 +36,9 @@ static int plain_error(struct kept_error *ret_error, int code) {
 static int shard_begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_error) {
     tram_runtime_datagram_endpoint *endpoint = endpoint_of(shard->shards);
     tram_protocol *protocol;
-    int status = tram__protocol_make(loop, endpoint->factory, endpoint->arg, &protocol);
+    int status = transport_state_open(loop);
+    if (!status)
+        status = tram__protocol_make(loop, endpoint->factory, endpoint->arg, &protocol);
     if (status) {
         tram__error_keep(ret_error, tram__raised(loop, status, "protocol_factory"));
         return status;

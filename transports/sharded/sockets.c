@@ -88,12 +88,13 @@ static int deal(tram_runtime_server *server, const int *sockets) {
 int tram__runtime_server_use(tram_runtime_server *server, const int *sockets, size_t count,
                              struct kept_error *ret_error) {
     struct shards *shards = &server->shards;
+    const char *by_source = server->limits ? tram__limits_by_source(&server->limits->bounds) : NULL;
     int status = 0;
     for (size_t i = 0; !status && i < count; i++) {
         tram_socket_address address = {0};
         status = look_at(runtime_sys(shards->runtime), sockets[i], &address);
-        if (!status && address.address.ss_family == AF_UNIX && server->limits && server->limits->sources)
-            status = tram__invalid("max_per_source"); /* it has none */
+        if (!status && address.address.ss_family == AF_UNIX && by_source)
+            status = tram__invalid(by_source); /* it has no sources */
         if (!status)
             status = tram__addresses_add(&server->addresses, &address, 0);
     }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/jobs/future.h"
 #include "core/jobs/resolver.h"
@@ -108,4 +109,24 @@ void tram__lookup_end(struct lookup *lookup) {
     }
     if (lookup->list.allocator)
         tram__addresses_free(&lookup->list);
+}
+
+int tram__lookup_keep(struct lookup_query *query, struct lookup_query *other, const tram_allocator *allocator,
+                      char **ret_block, size_t *ret_size) {
+    const char **texts[] = {&query->host, &query->port, &other->host, &other->port};
+    size_t size = 0;
+    for (size_t i = 0; i < 4; i++)
+        size += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+    char *end = *ret_block = memory_get(allocator, size);
+    if (!end)
+        return -ENOMEM;
+    *ret_size = size;
+    for (size_t i = 0; i < 4; i++) {
+        if (!*texts[i])
+            continue;
+        char *copy = end;
+        end = stpcpy(copy, *texts[i]) + 1;
+        *texts[i] = copy;
+    }
+    return 0;
 }

@@ -40,6 +40,10 @@ int tram__lookup_wait(const struct lookup_query *query, struct address_list *lis
 int tram__lookup_start(struct lookup *lookup, tram_loop *loop, const struct lookup_query *query,
                        void (*done)(struct lookup *lookup, const tram_error *error));
 
+/* Copies the texts of two queries, which name the copies then, into one block. 0 or -ENOMEM. */
+int tram__lookup_keep(struct lookup_query *query, struct lookup_query *other, const tram_allocator *allocator,
+                      char **ret_block, size_t *ret_size);
+
 /* Afterwards `done` is not called, and the list is empty. Idempotent, also on a lookup that is all zero. */
 void tram__lookup_end(struct lookup *lookup);
 

@@ -174,7 +174,7 @@ static bool start_tls_compatible(const tram_transport *transport) {
     return true;
 }
 
-static const struct transport_kind stream_kind = {
+const struct transport_kind tram__stream_kind = {
     .io = {.name = "stream",
            .transport = true,
            .receiver = &tram__receiver_plain,
@@ -189,6 +189,7 @@ static const struct transport_kind stream_kind = {
     .lingers = true,
     .detachable = true,
     .sendfile = SENDFILE_NATIVE,
+    .buffered = &tram__receiver_buffered,
     .eof = eof,
     .drop_queue = tram__bytes_drop_queue,
     .end_writing = end_writing,
@@ -197,26 +198,15 @@ static const struct transport_kind stream_kind = {
     .start_tls_compatible = start_tls_compatible,
 };
 
-/* ---- Making one ---- */
+/* ---- Making one of a socket that nobody accepted here ---- */
 
-/*
- * The peer's address, where it fits: later the kernel may have forgotten it, since after a reset nobody is connected
- * any more. For the name of a Unix socket, which it does not forget, the kernel is asked when someone wants to know.
- */
-static void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
-    bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
-    bool unnamed = size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX;
-    if (unnamed)
-        transport->peer.sin6_family = AF_UNIX;
-    else if (inet && size <= sizeof transport->peer)
-        memcpy(&transport->peer, peer, sizeof transport->peer); /* of a constant size: no call */
-}
-
-__attribute__((noinline)) static void ask_for_peer(tram_transport *transport) {
-    struct sockaddr_storage peer = {0};
-    socklen_t size = sizeof peer;
-    if (transport->io.loop->sys->getpeername(transport->io.fd, (struct sockaddr *)&peer, &size) == 0)
-        keep_peer(transport, &peer, size);
+static void ask_for_peer(tram_loop *loop, int fd, struct sockaddr_storage *peer,
+                         struct transport_options *ret_options) {
+    socklen_t size = sizeof *peer;
+    if (loop->sys->getpeername(fd, (struct sockaddr *)peer, &size) < 0)
+        return;
+    ret_options->peer = peer;
+    ret_options->peer_size = size;
 }
 
 static void set_no_delay(tram_transport *transport) {
@@ -226,43 +216,30 @@ static void set_no_delay(tram_transport *transport) {
         transport->io.loop->sys->setsockopt(transport->io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/* A place for held bytes. 0 or -ENOMEM: then nothing is left of the transport. */
-static int make_held_room(tram_transport *transport) {
-    if (!tram__transport_need_more(transport))
-        return 0;
-    tram__io_remove(&transport->io);
-    pool_put(&transport_state(transport->io.loop)->pool, transport);
-    return -ENOMEM;
-}
-
-__attribute__((noinline)) static void begin_with_care(tram_transport *transport, const struct stream_options *options) {
-    if (options->held)
-        tram__transport_give_held(transport, options->held, false);
-    if (options->metered)
-        transport->flags |= T_METERED;
-    tram__transport_choose_receiver(transport);
+static void give_held(tram_transport *transport, struct transport_more *more, struct held *held) {
+    more->transport = transport;
+    transport->more = more;
+    tram__transport_give_held(transport, held, false);
 }
 
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,
                      tram_transport **ret_transport) {
-    tram_transport *transport;
-    int status = tram__transport_new(loop, &stream_kind, fd, &transport);
-    if (unlikely(status || options->held))
-        status = status ? status : make_held_room(transport);
-    if (unlikely(status))
+    struct sockaddr_storage peer = {0};
+    struct transport_options how = {
+        .peer = options->peer, .peer_size = options->peer_size, .creator = options->creator};
+    struct transport_more *more = options->held ? tram__transport_more_new(loop) : NULL; /* a place for them */
+    if (options->held && !more)
+        return -ENOMEM;
+    if (!how.peer)
+        ask_for_peer(loop, fd, &peer, &how);
+    int status = tram__transport_new(loop, &tram__stream_kind, fd, protocol, &how, ret_transport);
+    if (status) {
+        memory_put(&loop->allocator, more, sizeof *more);
         return status;
-    if (likely(options->peer))
-        keep_peer(transport, options->peer, options->peer_size);
-    else
-        ask_for_peer(transport);
-    if (!options->no_delay_set)
-        set_no_delay(transport);
-    tram__transport_begin(transport, protocol, options->owner, options->creator);
-    if (unlikely(!options->owner))
-        transport->flags |= T_FD_KNOWN; /* it may have been given */
-    if (unlikely((uintptr_t)options->held | options->metered | (uintptr_t)protocol->ops->get_buffer))
-        begin_with_care(transport, options);
-    if (ret_transport)
-        *ret_transport = transport;
+    }
+    set_no_delay(*ret_transport);
+    (*ret_transport)->flags |= T_FD_KNOWN; /* it may have been given */
+    if (more)
+        give_held(*ret_transport, more, options->held);
     return 0;
 }

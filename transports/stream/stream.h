@@ -4,21 +4,17 @@
 
 #include "transports/base/transport.h"
 
+/* Of a connected, non-blocking socket, for tram__transport_new(): one that was accepted has all it needs. */
+extern const struct transport_kind tram__stream_kind;
+
 /*
- * Makes a stream transport of a connected, non-blocking socket and queues connection_made, the start of reading and
- * the wake-up of `creator` (P-3; a pending future, which the transport holds until then, or NULL), which completes
- * with the transport. `owner` may be NULL; it is told at once, and when the transport ended.
- *
- * On success the descriptor and the protocol are the transport's. On failure (-ENOMEM, TRAM_ESTATE: the descriptor
- * belongs to a transport) both stay the caller's.
+ * tram__transport_new() of any other connected socket: its peer may have to be asked for, it is to send without delay,
+ * and something may have been read from it.
  */
 struct stream_options {
     const struct sockaddr_storage *peer; /* NULL: the kernel is asked */
     socklen_t peer_size;
-    bool no_delay_set; /* inherited from the listener: a saved system call */
-    struct transport_owner *owner;
     tram_future *creator;
-    bool metered;      /* the owner is told of every byte that moves */
     struct held *held; /* bytes that were read already, the transport's on success; NULL: none */
 };
 int tram__stream_new(tram_loop *loop, int fd, tram_protocol *protocol, const struct stream_options *options,

@@ -126,8 +126,8 @@ static void on_secret(const SSL *ssl, const char *line) {
 }
 
 /*
- * Each update moves the time when the peer will have used up what it may by a step, as a bucket that leaks: so many at
- * once, and then one a step.
+ * New keys cost us more than the peer, and an answer that it need not read. Each time that it asks for some moves the
+ * time when it will have used up what it may by a step, as a bucket that leaks: so many at once, and then one a step.
  */
 static void count_key_update(struct tls_engine *engine) {
     uint64_t now_ns = time_now();
@@ -136,12 +136,18 @@ static void count_key_update(struct tls_engine *engine) {
     engine->flooded |= engine->key_update_ns - now_ns > TRAM_TLS_KEY_UPDATES * TRAM_TLS_KEY_UPDATE_NS;
 }
 
-static void on_info(const SSL *ssl, int where, int value) {
-    (void)value;
+/* TLS 1.3 updates keys; a peer of TLS 1.2 that asks to renegotiate gets a warning, each time. */
+static bool asks_for_keys(const SSL *ssl, int where, int value) {
+    if (where == SSL_CB_WRITE_ALERT)
+        return value == (SSL3_AL_WARNING << 8 | SSL_AD_NO_RENEGOTIATION);
     if (!(where & SSL_CB_LOOP) || !(where & (SSL_ST_ACCEPT | SSL_ST_CONNECT)))
-        return;
+        return false;
     OSSL_HANDSHAKE_STATE state = SSL_get_state(ssl);
-    if (state == TLS_ST_SR_KEY_UPDATE || state == TLS_ST_CR_KEY_UPDATE)
+    return state == TLS_ST_SR_KEY_UPDATE || state == TLS_ST_CR_KEY_UPDATE;
+}
+
+static void on_info(const SSL *ssl, int where, int value) {
+    if (asks_for_keys(ssl, where, value))
         count_key_update(engine_of(ssl));
 }
 

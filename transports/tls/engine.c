@@ -155,6 +155,7 @@ static int start_ssl(struct tls_engine *engine, const struct tls_engine_options 
     SSL_set_bio(engine->ssl, engine->loop->bio, engine->loop->bio);
     SSL_set_read_ahead(engine->ssl,
                        1); /* header and record by one call of the BIO: what is below costs no system call */
+    SSL_set_mode(engine->ssl, SSL_MODE_RELEASE_BUFFERS); /* idle.h */
     SSL_set_verify(engine->ssl, verify_mode(engine->context->description, options->server), tram__tls_on_verify);
     if (!options->server)
         return start_client(engine, options, failure);

@@ -30,10 +30,11 @@ struct tls_engine {
     struct tls_loop *loop;
     struct tls_context *context;
     struct list idle_link;  /* idle.h */
-    unsigned idle_round;    /* in which it was used last; 0: its buffers are given back, or it has none yet */
+    unsigned idle_round;    /* in which it was used last; 0: OpenSSL gives its buffers back after each use */
     uint64_t key_update_ns; /* when the peer has used up its key updates: see tls_count_key_update() */
     int below_code;         /* why reading below ended; 0: in order */
     int refusal;            /* what the user's function said of the server name; 0: nothing against it */
+    uint8_t uses;           /* since its buffers were given back, up to TRAM_TLS_BUSY_USES */
     bool server;
     bool hello_seen;  /* the user's function has chosen, or there is none */
     bool established; /* the handshake is done */

@@ -23,6 +23,20 @@ static const char *reason_of(unsigned long error) {
     return ERR_SYSTEM_ERROR(error) ? tram_error_text(-(int)ERR_GET_REASON(error)) : NULL;
 }
 
+/* Those of RFC 8446 that OpenSSL 3.0 has no words for. */
+static const char *name_of_alert(int alert) {
+    switch (alert) {
+    case TLS1_AD_INAPPROPRIATE_FALLBACK:
+        return "inappropriate fallback";
+    case SSL_AD_MISSING_EXTENSION:
+        return "missing extension";
+    case SSL_AD_CERTIFICATE_REQUIRED:
+        return "certificate required";
+    default:
+        return SSL_alert_desc_string_long(alert);
+    }
+}
+
 void tram__tls_reason(char *text, size_t size, int *ret_alert, unsigned long *ret_error) {
     /* The first in the queue is where it began; what follows is each caller's word about the same. */
     const char *data = NULL;
@@ -33,7 +47,7 @@ void tram__tls_reason(char *text, size_t size, int *ret_alert, unsigned long *re
     if (error && ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET)
         alert = ERR_GET_REASON(error) - SSL_AD_REASON_OFFSET;
     if (alert >= 0)
-        snprintf(text, size, "the peer sent the alert \"%s\" (%d)", SSL_alert_desc_string_long(alert), alert);
+        snprintf(text, size, "the peer sent the alert \"%s\" (%d)", name_of_alert(alert), alert);
     else if (data && *data && (flags & ERR_TXT_STRING))
         snprintf(text, size, "%s (%s)", reason ? reason : "unknown reason", data);
     else

@@ -6,6 +6,8 @@ bool tram__tls_idle_end_round(struct tls_loop *loop) {
             return true;
         struct tls_engine *engine = container_of(loop->resting.next, struct tls_engine, idle_link);
         tls_idle_forget(engine);
+        engine->uses = 0;
+        SSL_set_mode(engine->ssl, SSL_MODE_RELEASE_BUFFERS);
         if (!engine->failed)
             (void)SSL_free_buffers(engine->ssl); /* those with half a record keep it */
     }
@@ -35,6 +37,10 @@ static void expired(tram_loop *loop, struct deadline *deadline) {
 
 void tram__tls_idle_note(struct tls_engine *engine) {
     struct tls_loop *loop = engine->loop;
+    if (engine->uses < TRAM_TLS_BUSY_USES && ++engine->uses < TRAM_TLS_BUSY_USES)
+        return;
+    if (engine->idle_round == 0)
+        SSL_clear_mode(engine->ssl, SSL_MODE_RELEASE_BUFFERS);
     list_remove(&engine->idle_link);
     list_append(&loop->used, &engine->idle_link);
     engine->idle_round = loop->idle_round;

@@ -93,7 +93,7 @@ static void started(struct layer *layer, const tram_error *error) {
     struct tls_watcher *watcher = tls->watcher;
     tls->watcher = NULL;
     if (watcher)
-        watcher->started(watcher, error);
+        watcher->started(watcher, layer->transport, error);
 }
 
 /* ---- Bytes ---- */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "transports/base/entering.h"
 #include "transports/tls/layer.h"
 #include "transports/tls/name.h"
 
@@ -69,8 +70,11 @@ int tram_tls_config_new(const tram_tls_options *options, tram_tls_config **ret_c
 }
 
 int tram_tls_session(tram_transport *transport, tram_buffer **ret_session) {
-    *ret_session = NULL;
+    int status = enter(transport, __func__);
+    if (status)
+        return status;
     struct tls_layer *tls = tram__tls_layer_of(transport);
+    *ret_session = NULL;
     if (!tls)
         return -ENOTSUP;
     return tls->engine.established && !tls->engine.server ? tram__tls_engine_session(&tls->engine, ret_session) : 0;

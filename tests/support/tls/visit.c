@@ -3,6 +3,8 @@
 #include <poll.h>
 
 #include "support/tls/ends.h"
+#include "transports/limits/sources.h"
+#include "transports/server/types.h"
 
 #define PATIENCE_MS 20000
 
@@ -62,6 +64,10 @@ static void end_server(struct visit *visit) {
         assert_int_equal(tram_server_close_clients(visit->server), 0);
     if (!all_gone(visit, NULL) && visit->tally.wrong == 0)
         drive(visit, all_gone, NULL);
+    if (all_gone(visit, NULL)) { /* however a handshake ended, it takes no place any more */
+        assert_int_equal(tram__sources_count(visit->server->limits->handshakes), 0);
+        assert_int_equal(tram__sources_count(visit->server->limits->sources), 0);
+    }
     assert_int_equal(tram_server_close(visit->server), 0);
     tram_server_release(visit->server);
 }
@@ -69,7 +75,8 @@ static void end_server(struct visit *visit) {
 void visit_open(struct visit *visit, const tram_loop_options *options) {
     tram_future *future;
     void *server = NULL;
-    const tram_server_options serving = {.tls = servers, .tls_shutdown_timeout_ns = 50000000};
+    const tram_server_limits limits = {.max_per_source = 100, .max_handshakes_per_source = 50};
+    const tram_server_options serving = {.tls = servers, .tls_shutdown_timeout_ns = 50000000, .limits = &limits};
     assert_int_equal(tram_loop_new(options, &visit->loop), 0);
     int status =
         tram_loop_create_server(visit->loop, witness_server, &visit->tally, "127.0.0.1", "0", &serving, &future);
