@@ -944,6 +944,7 @@ int main(void) {
         TEST(V_38_water_marks_of_every_connection),
         TEST(V_38_the_hard_limit_of_writing),
         TEST(V_39_bad_values),
+        TEST(V_39_the_last_good_values),
         TEST(V_39_a_server_without_limits_has_counts_of_nothing),
         TEST(V_33_V_39_unix_servers_have_limits_but_no_sources),
         TEST(X_1_a_server_with_limits_is_made_or_not),
