@@ -313,6 +313,18 @@ static bool held_back(struct scene *scene, const struct way *way) {
     return true;
 }
 
+/* The layers have removed themselves. */
+static bool come_down(struct scene *scene, const struct way *way) {
+    if (!way->depth)
+        return false;
+    beginning(scene, way);
+    scene->channel.first_codec->leaves = scene->channel.second_codec->leaves = true;
+    run_until(scene->world, &scene->a->made);
+    run_until(scene->world, &scene->b->made);
+    run_to_rest(scene->world);
+    return true;
+}
+
 static int file_of(struct scene *scene, size_t size) {
     char *bytes = malloc(size);
     int file = memfd_create("states", MFD_CLOEXEC);
@@ -426,6 +438,7 @@ static bool told(struct scene *scene, const struct way *way) {
     EACH(over_the_mark)                                                                                                \
     EACH(keeping)                                                                                                      \
     EACH(starting)                                                                                                     \
+    EACH(come_down)                                                                                                    \
     EACH(sending_a_file)                                                                                               \
     EACH(bridged)                                                                                                      \
     EACH(ending)                                                                                                       \
