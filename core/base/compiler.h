@@ -13,6 +13,12 @@
 /* For what is compiled once for each constant that it is called with. */
 #define ALWAYS_INLINE __attribute__((always_inline)) inline
 
+/* As in <sys/param.h>: what is given may be evaluated twice. */
+#ifndef MIN
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#endif
+
 /* The struct of which `pointer` is a member. */
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 

@@ -14,7 +14,7 @@ static int feed_buffers(tram_protocol *protocol, const char *from, size_t size) 
             return status;
         if (!memory || !room)
             return TRAM_ESTATE;
-        size_t part = room < size ? room : size;
+        size_t part = MIN(room, size);
         memcpy(memory, from, part);
         status = ops->buffer_updated ? ops->buffer_updated(protocol, part) : 0;
         if (status < 0)

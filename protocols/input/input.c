@@ -27,7 +27,7 @@ int tram_input_init(tram_input *input, const tram_input_options *options) {
         return tram__invalid("reserved");
     size_t limit = options->limit ? options->limit : LIMIT_DEFAULT;
     *input = (tram_input){
-        .limit = limit < LIMIT_MAX ? limit : LIMIT_MAX,
+        .limit = MIN(limit, LIMIT_MAX),
         .allocator = options->loop ? options->loop->allocator : tram__memory_default,
         .protocol = options->protocol,
         .parse = options->parse,

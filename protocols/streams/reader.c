@@ -339,7 +339,7 @@ __attribute__((noinline)) static ptrdiff_t careful_read(tram_stream_reader *read
         return status;
     if (unlikely(!buffer && size))
         return tram__invalid("buffer");
-    return take_or_fill(reader, buffer, size < PTRDIFF_MAX ? size : PTRDIFF_MAX, where);
+    return take_or_fill(reader, buffer, MIN(size, PTRDIFF_MAX), where);
 }
 
 /* Nothing is there, and nothing that happened has to be looked at before the running task may wait. */
@@ -370,7 +370,7 @@ int tram_stream_reader_readexactly(tram_stream_reader *reader, void *buffer, siz
         status = need(reader, size, __builtin_return_address(0));
     if (likely(!status)) {
         size_t present = tram_input_size(&reader->input);
-        taken = present < size ? present : size;
+        taken = MIN(present, size);
         take_copy(reader, buffer, taken);
         status = taken < size ? TRAM_EINCOMPLETE : 0;
     }

@@ -1147,6 +1147,68 @@ static const struct layer_kind ender_kind = {
     .name = "ender", .read = ender_read, .write = ender_write, .write_eof = ender_write_eof, .free = collector_free};
 
 /* A file is sent, and the layer keeps bytes: for the peer's answers it would be read, but its stream has ended. */
+/* A carrier that breaks off while it is given the bytes of the layers. */
+struct breaker {
+    unsigned at;    /* in this call: */
+    bool aborts;    /* it aborts */
+    int code;       /* and answers */
+    unsigned calls; /* that came */
+};
+
+static int breaking_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    struct breaker *breaker = state;
+    assert_true(count && pieces[0].iov_len);
+    assert_true(breaker->calls < breaker->at); /* nothing comes behind the end */
+    if (++breaker->calls < breaker->at)
+        return 0;
+    if (breaker->aborts)
+        tram_transport_abort(transport);
+    return breaker->code;
+}
+
+static int answering_layer_start(struct layer *layer) {
+    static char bytes[700];
+    layer_write(layer, bytes, sizeof bytes);
+    return 0;
+}
+
+static void plain_free(struct layer *layer) {
+    free(layer);
+}
+
+static const struct layer_kind talker_kind = {.name = "talker", .start = answering_layer_start, .free = plain_free};
+
+static void test_Y_9_T_2_a_carrier_that_ends_while_it_is_given_bytes(void **state) {
+    static const tram_custom_ops ops = {.writelines = breaking_writelines, .start_tls_compatible = true};
+    static char bytes[40000];
+    struct world *world = *state;
+    for (int run = 0; run < 6; run++) {
+        struct breaker breaker = {.at = run < 3 ? 1 : 2, .aborts = run % 3 != 1, .code = run % 3 ? -EIO : 0};
+        struct recorder *recorder = recorder_new(world, NULL);
+        struct layer *layer = calloc(1, sizeof *layer);
+        tram_transport *transport;
+        layer->kind = &talker_kind;
+        assert_int_equal(tram_loop_create_custom(world->loop, &ops, &breaker, &recorder->base, &transport), 0);
+        assert_int_equal(tram__transport_push_layer(transport, layer, NULL, 0), 0);
+        tram_transport_hold(transport);
+        run_to_rest(world);
+        if (breaker.at == 2) {
+            assert_trace(world, "made");
+            assert_int_equal(tram_transport_write(transport, bytes, sizeof bytes), 0);
+            assert_true(tram_transport_is_closing(transport));
+            assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
+            run_to_rest(world);
+        }
+        if (breaker.at == 1)
+            assert_trace(world, "released");
+        else
+            assert_trace(world, breaker.aborts ? "lost:0 released" : "lost:EIO released");
+        assert_int_equal(breaker.calls, breaker.at);
+        tram_transport_release(transport);
+        run_to_rest(world);
+    }
+}
+
 static void test_Y_2_Y_3_a_layer_is_not_read_behind_its_end(void **state) {
     struct world *world = *state;
     struct channel channel;
@@ -1268,6 +1330,7 @@ int main(void) {
                                         world_teardown),
         TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
         TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),
+        TEST(test_Y_9_T_2_a_carrier_that_ends_while_it_is_given_bytes),
         TEST(test_Y_2_Y_3_a_layer_is_not_read_behind_its_end),
         TEST(test_Y_5_every_allocation_may_fail),
     };

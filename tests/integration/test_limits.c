@@ -796,6 +796,18 @@ static void test_V_39_bad_values(void **state) {
     }
 }
 
+static void test_V_39_the_last_good_values(void **state) {
+    static const tram_server_limits good[] = {
+        {.max_per_source = 1, .source_bits_ipv4 = 32, .source_bits_ipv6 = 64},
+        {.write_high = 1, .write_low = 1},
+        {.write_low = SIZE_MAX / 4},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct shop shop = open_shop(*state, &good[i]);
+        close_shop(&shop);
+    }
+}
+
 static void test_V_39_a_server_without_limits_has_counts_of_nothing(void **state) {
     struct shop shop = open_shop(*state, NULL);
     tram_limit_counts counts = counts_of(&shop), none = {0};
@@ -932,6 +944,7 @@ int main(void) {
         TEST(V_38_water_marks_of_every_connection),
         TEST(V_38_the_hard_limit_of_writing),
         TEST(V_39_bad_values),
+        TEST(V_39_the_last_good_values),
         TEST(V_39_a_server_without_limits_has_counts_of_nothing),
         TEST(V_33_V_39_unix_servers_have_limits_but_no_sources),
         TEST(X_1_a_server_with_limits_is_made_or_not),

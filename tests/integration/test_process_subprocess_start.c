@@ -34,10 +34,10 @@ static void assert_output(struct world *world, const char *command, const tram_s
 /* Puts `fd` in the place of `number` in this process; returns what was there, for the same call. */
 static int put_in_place(int number, int fd) {
     int before = fcntl(number, F_DUPFD_CLOEXEC, 10);
-    if (fd < 0)
-        close(number);
-    else
+    if (fd >= 0)
         assert_int_equal(dup2(fd, number), number);
+    else if (before >= 0)
+        close(number);
     return before;
 }
 
@@ -478,7 +478,7 @@ static void test_Z_3_a_bad_directory_or_descriptor(void **state) {
     assert_fails(world, argv, &options, -ENOENT, "/nonexistent");
     options.cwd = "/dev/null";
     assert_fails(world, argv, &options, -ENOTDIR, "/dev/null");
-    int closed = dup(0);
+    int closed = dup(1);
     close(closed);
     options = (tram_subprocess_options){.output = {.kind = TRAM_STDIO_FD, .fd = closed}};
     assert_fails(world, argv, &options, -EBADF, "descriptor");

@@ -127,8 +127,18 @@ static void assert_greeted(int fd, char name) {
     close(fd);
 }
 
+/* Why listeners were not taken over, as old processes tell it. */
+static _Atomic unsigned gone, nonsensical;
+
+static void hear(void *arg, tram_log_level level, const char *line) {
+    (void)arg;
+    (void)level;
+    gone += strstr(line, "not taken over") && strstr(line, "(TRAM_EINCOMPLETE)");
+    nonsensical += strstr(line, "not taken over") && strstr(line, "(EPROTO)");
+}
+
 static tram_runtime *runtime_new(struct world *world, unsigned workers) {
-    tram_runtime_options options = {.workers = workers, .loop = {.allocator = world->options.allocator}};
+    tram_runtime_options options = {.workers = workers, .loop = {.allocator = world->options.allocator, .log = hear}};
     tram_runtime *runtime;
     assert_int_equal(tram_runtime_new(&options, &runtime), 0);
     return runtime;
@@ -152,6 +162,57 @@ static tram_runtime_server *serve_path(tram_runtime *runtime, char *name, const 
                                                      options, &server, NULL),
                      0);
     return server;
+}
+
+/* ---- What is refused while a runtime gets something to serve ---- */
+
+static int make_server(tram_runtime *runtime, tram_error *ret_error) {
+    const tram_server_options options = {.shard = TRAM_SHARD_REUSEPORT};
+    return tram_runtime_create_server(runtime, host_factory, &old_name, "127.0.0.1", "0", &options, NULL, ret_error);
+}
+
+static int make_endpoint(tram_runtime *runtime, tram_error *ret_error) {
+    const tram_datagram_options options = {.local_host = "127.0.0.1", .local_port = "0"};
+    return tram_runtime_create_datagram_endpoint(runtime, host_factory, &old_name, &options, NULL, ret_error);
+}
+
+static void test_X_1_what_is_refused_while_a_runtime_gets_a_server_is_its_error(void **state) {
+    (void)state;
+    static const struct {
+        tram_fault_kind kind;
+        int error;
+    } refused[] = {{TRAM_FAULT_ALLOCATE, ENOMEM}, {TRAM_FAULT_SOCKET, EMFILE}, {TRAM_FAULT_BIND, EACCES}};
+    int (*const makers[])(tram_runtime *, tram_error *) = {make_server, make_endpoint};
+    for (int running = 0; running < 2; running++) {
+        tram_faults *faults;
+        assert_int_equal(tram_faults_new(NULL, &faults), 0);
+        tram_runtime_options runtime_options = {.workers = 2, .loop = {.faults = faults}};
+        tram_runtime *runtime;
+        unsigned failed = 0;
+        size_t blocks;
+        assert_int_equal(tram_runtime_new(&runtime_options, &runtime), 0);
+        assert_int_equal(running ? tram_runtime_start(runtime) : 0, 0);
+        for (size_t i = 0; i < sizeof refused / sizeof *refused * 2; i++) {
+            uint64_t injected = 1;
+            for (uint64_t n = 1; injected; n++) {
+                tram_error error = {0};
+                assert_true(n < 200);
+                assert_int_equal(tram_faults_fail(faults, refused[i / 2].kind, n, 1, refused[i / 2].error), 0);
+                int status = makers[i % 2](runtime, &error);
+                injected = tram_faults_injected(faults);
+                tram_faults_reset(faults);
+                assert_true(status == 0 || (injected && status == -refused[i / 2].error));
+                assert_int_equal(error.code, status);
+                assert_int_equal(status != 0, error.operation != NULL);
+                failed += status != 0;
+            }
+        }
+        assert_true(failed >= 12);
+        tram_runtime_free(runtime);
+        tram_faults_memory(faults, &blocks, NULL);
+        assert_int_equal(blocks, 0);
+        tram_faults_free(faults);
+    }
 }
 
 /* ---- Servers on sockets that are given ---- */
@@ -781,7 +842,7 @@ static void test_V_47_many_sockets(void **state) {
 
 static int raw_link(const struct old *old) {
     tram_socket_address address;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); /* as tram_listeners_inherit() */
     assert_int_equal(tram_socket_address_unix(old->path, strlen(old->path), &address), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address.address, address.size), 0);
     return fd;
@@ -833,6 +894,22 @@ static void test_V_48_who_breaks_off_has_changed_nothing(void **state) {
     /* Ready before it asked. */
     assert_int_equal(tram_listeners_ready(raw_link(&old), 0), -EPROTO);
     assert_still_offered(&old, 2);
+    tram_runtime_free(old.runtime);
+}
+
+static void test_V_48_who_goes_is_told_apart_from_who_talks_nonsense(void **state) {
+    const tram_server_options plain = {0};
+    struct old old;
+    old_begin(&old, *state, 2, &plain, NULL);
+    gone = nonsensical = 0;
+    close(raw_link(&old));
+    await(&gone, 1);
+    assert_int_equal(nonsensical, 0);
+    int link = raw_link(&old);
+    assert_int_equal(send(link, "hello", 5, MSG_NOSIGNAL), 5);
+    await(&nonsensical, 1);
+    assert_int_equal(gone, 1);
+    close(link);
     tram_runtime_free(old.runtime);
 }
 
@@ -1115,6 +1192,8 @@ int main(void) {
         CASE(test_V_47_each_socket_once_and_the_runtime_stops),
         CASE(test_V_47_many_sockets),
         CASE(test_V_48_who_breaks_off_has_changed_nothing),
+        CASE(test_X_1_what_is_refused_while_a_runtime_gets_a_server_is_its_error),
+        CASE(test_V_48_who_goes_is_told_apart_from_who_talks_nonsense),
         CASE(test_V_48_one_at_a_time),
         CASE(test_V_48_who_stalls_is_turned_away),
         CASE(test_V_48_any_failure_of_the_old_process),

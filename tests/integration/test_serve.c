@@ -105,6 +105,23 @@ static uint16_t port_of(const char *line) {
     return (uint16_t)port;
 }
 
+/* What a program that serves has opened by itself, whatever for, no child of its own will have. */
+static void assert_closed_on_exec(const struct program *program) {
+    for (int fd = 3; fd < 100; fd++) {
+        char path[64], text[200] = "";
+        unsigned flags = 0;
+        snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)program->pid, fd);
+        int file = fcntl(fd, F_GETFD) < 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1; /* else it is inherited */
+        if (file < 0)
+            continue;
+        (void)!read(file, text, sizeof text - 1);
+        close(file);
+        assert_int_equal(sscanf(text, "pos: %*d flags: %o", &flags), 1);
+        if (!(flags & O_CLOEXEC))
+            fail_msg("descriptor %d is not closed on exec: %s", fd, text);
+    }
+}
+
 static void test_it_says_where_it_listens_serves_and_ends_by_a_signal(void **state) {
     (void)state;
     struct program program = start((char *[]){"x", "--port=0", "--workers", "1", "--root", "here", NULL});
@@ -212,6 +229,7 @@ static void test_systemd_is_told_of_a_service_and_its_next_process(void **state)
     struct program first = start((char *[]){"x", "--inherit", path, NULL});
     assert_string_equal(next_told(fd), "READY=1");
     (void)port_of(next_line(&first));
+    assert_closed_on_exec(&first);
     struct program next = start((char *[]){"x", "--inherit", path, NULL});
     unsigned long long microseconds;
     assert_int_equal(sscanf(next_told(fd), "RELOADING=1\nMONOTONIC_USEC=%llu", &microseconds), 1);

@@ -381,7 +381,7 @@ static void test_V_11_descriptors_run_out_in_every_way(void **state) {
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         struct sockaddr_in inet = {
             .sin_family = AF_INET, .sin_port = htons(house->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        int lowest = dup(0); /* every number below is taken */
+        int lowest = dup(1); /* every number below is taken */
         close(lowest);
         tight = before;
         tight.rlim_cur = (rlim_t)lowest;

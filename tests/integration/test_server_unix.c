@@ -930,7 +930,7 @@ static void test_errors_and_ends_of_a_server_on_all_workers(void **state) {
     tram_runtime_server *server;
     tram_error error = {0};
     char long_path[200] = "x";
-    int fd = 0;
+    int fd = 1;
     const tram_unix_server_options with_sock = {.sock = &fd}, deferred = {.defer_serving = true};
     assert_int_equal(
         tram_runtime_create_unix_server(runtime, echo_factory, &runtime, NULL, 0, &with_sock, &server, &error),

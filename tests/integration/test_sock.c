@@ -200,6 +200,36 @@ static void test_O_2_L_31_debug_mode_refuses_blocking_sockets(void **state) {
     close_pair(pair);
 }
 
+/* Without debug mode nobody looks: such a socket waits for its turn as any other. */
+static void test_O_2_a_blocking_socket_does_not_hold_the_loop(void **state) {
+    struct world *world = *state;
+    static char much[1 << 20];
+    tram_future *futures[4] = {0};
+    int pair[2], datagrams[2];
+    calls_uninterrupted();
+    unix_pair(pair);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, datagrams), 0);
+    set_blocking(pair[0], true);
+    set_blocking(pair[1], true);
+    assert_int_equal(tram_loop_sock_recv(world->loop, pair[0], 10, &futures[0]), 0);
+    assert_int_equal(tram_loop_sock_recvfrom(world->loop, datagrams[0], 10, &futures[1]), 0);
+    assert_int_equal(tram_loop_sock_sendall(world->loop, pair[0], much, sizeof much, &futures[2]), 0);
+    for (;;) { /* until the kernel is full */
+        assert_int_equal(tram_loop_sock_sendto(world->loop, datagrams[0], much, 10000, NULL, &futures[3]), 0);
+        if (!tram_future_done(futures[3]))
+            break;
+        tram_future_release(futures[3]);
+    }
+    run_to_rest(world);
+    for (int i = 0; i < 4; i++) {
+        assert_false(tram_future_done(futures[i]));
+        tram_future_cancel(futures[i]);
+        tram_future_release(futures[i]);
+    }
+    close_pair(pair);
+    close_pair(datagrams);
+}
+
 static void test_O_3_X_2_what_is_there_is_had_at_once_and_told_later(void **state) {
     struct world *world = *state;
     int pair[2];
@@ -913,6 +943,7 @@ int main(void) {
         CASE(test_O_13_a_connection_that_nobody_took_is_closed_with_its_future),
         cmocka_unit_test_setup_teardown(test_O_2_L_31_debug_mode_refuses_blocking_sockets, world_setup_debug,
                                         world_teardown),
+        CASE(test_O_2_a_blocking_socket_does_not_hold_the_loop),
         FAULT_CASE(test_O_3_X_2_what_is_there_is_had_at_once_and_told_later),
         FAULT_CASE(test_O_4_L_38_a_wakeup_with_nothing_to_do_keeps_waiting),
         CASE(test_O_5_X_3_a_cancelled_operation_leaves_socket_and_data),

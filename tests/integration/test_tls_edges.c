@@ -993,7 +993,7 @@ static void test_S_30_meanwhile_nothing_but_its_end_can_be_asked_for(void **stat
     assert_int_equal(tram_transport_resume_reading(transport), TRAM_ESTATE);
     assert_int_equal(tram_transport_set_protocol(transport, &other->base), TRAM_ESTATE);
     assert_true(detach(transport, &detached) < 0);
-    assert_int_equal(tram_loop_sendfile(world->loop, transport, 0, 0, 1, NULL, &future), TRAM_ESTATE);
+    assert_int_equal(tram_loop_sendfile(world->loop, transport, 1, 0, 1, NULL, &future), TRAM_ESTATE);
     const tram_start_tls_options again = {.tls = servers, .server_side = true};
     assert_int_equal(tram_loop_start_tls(world->loop, transport, NULL, &again, NULL), TRAM_ESTATE);
     assert_false(tram_transport_is_closing(transport));

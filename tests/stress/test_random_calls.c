@@ -253,7 +253,8 @@ static int on_eof(tram_protocol *base) {
 
 static int on_lost(tram_protocol *base, const tram_error *error) {
     struct fuzz_protocol *protocol = enter(base, "connection_lost", true);
-    CHECK(!error || (error->code < 0 && error->operation));
+    CHECK(!error || error->code < 0);
+    checked_error(error, "connection_lost");
     protocol->life = LIFE_LOST;
     int result = leave(3);
     if (protocol->link)
@@ -302,6 +303,7 @@ static int on_datagram(tram_protocol *base, const void *data, size_t size, const
 static int on_error(tram_protocol *base, const tram_error *error) {
     enter(base, "error_received", false);
     CHECK(error && error->code < 0);
+    checked_error(error, "error_received");
     return leave(2);
 }
 
@@ -314,6 +316,7 @@ static int on_pipe_data(tram_protocol *base, int fd, const void *data, size_t si
 static int on_pipe_lost(tram_protocol *base, int fd, const tram_error *error) {
     enter(base, "pipe_connection_lost", true);
     CHECK(fd >= 0 && fd <= 2 && (!error || error->code < 0));
+    checked_error(error, "pipe_connection_lost");
     return leave(2);
 }
 
@@ -440,6 +443,7 @@ static int on_signal(tram_loop *loop, void *arg) {
 
 static int on_exception(tram_loop *loop, const tram_exception *exception, void *arg) {
     CHECK(loop == g.loop && arg == &g && exception->message);
+    checked_error(exception->error, exception->message);
     begin_callback("exception handler", 0, false);
     some_calls(2);
     end_callback();

@@ -14,6 +14,8 @@ static struct codec *codec_of(const struct layer *layer) {
 }
 
 static void kept_add(struct kept *kept, const void *data, size_t size) {
+    if (!size)
+        return;
     if (kept->size + size > kept->capacity) {
         kept->capacity = 2 * (kept->size + size);
         kept->bytes = realloc(kept->bytes, kept->capacity);
@@ -359,11 +361,16 @@ static int deliver_kept(tram_loop *loop, void *arg) {
     return 0;
 }
 
+static void discard_kept(void *arg) {
+    passage_release(arg);
+}
+
 static int inner_resume(tram_transport *transport, void *state) {
     struct passage *passage = state;
     if (passage->kept.size || passage->eof) {
         passage->holds++;
-        assert_int_equal(tram_loop_call_soon(tram_transport_get_loop(transport), deliver_kept, passage, NULL, NULL), 0);
+        tram_loop *loop = tram_transport_get_loop(transport);
+        assert_int_equal(tram_loop_call_soon(loop, deliver_kept, passage, discard_kept, NULL), 0);
     }
     return tram_transport_resume_reading(passage->outer.transport);
 }

@@ -168,10 +168,23 @@ static bool signals_are_as(const sigset_t *blocked_before, const sigset_t *pendi
     return same_signals(&blocked, blocked_before, "blocked") && same_signals(&pending, pending_before, "pending");
 }
 
+/* Descriptor 0 is one like any other: as in a daemon, whoever opens something next gets it. */
+static void give_up_input(void) {
+    if (fcntl(0, F_GETFD) >= 0)
+        close(0);
+}
+
+/* Until the next test. */
+static void take_input(void) {
+    if (fcntl(0, F_GETFD) < 0)
+        (void)!open("/dev/null", O_RDONLY);
+}
+
+static unsigned worlds; /* one may begin within another */
+
 static int setup(void **state, bool debug) {
     struct world *world = calloc(1, sizeof *world);
     world->fail_after = SIZE_MAX;
-    world->descriptors = open_descriptors();
     note_signals(&world->blocked, &world->pending);
     world->allocator = (tram_allocator){counted_allocate, counted_release, world};
     world->options = (tram_loop_options){
@@ -184,7 +197,14 @@ static int setup(void **state, bool debug) {
     the_world = world;
     *state = world;
     calls_begin();
+    if (worlds++ == 0)
+        give_up_input();
+    world->descriptors = open_descriptors();
+    if (worlds == 1)
+        take_input(); /* the loop gets others */
     world_reopen(world);
+    if (worlds == 1)
+        give_up_input();
     return 0;
 }
 
@@ -238,6 +258,15 @@ struct owned_recorder {
 };
 static struct owned_recorder *recorders;
 
+void world_forget_recorders(struct world *world) {
+    (void)world;
+    while (recorders) {
+        struct owned_recorder *next = recorders->next;
+        free(recorders);
+        recorders = next;
+    }
+}
+
 /* What a loop counts has come to nothing once it is closed, whatever was in it; but a timer that TLS may have left. */
 static bool is_balanced(const tram_loop *loop) {
     if (!loop || !tram_loop_is_closed(loop))
@@ -275,11 +304,9 @@ int world_teardown(void **state) {
         nanosleep(&pause, NULL);
         descriptors = open_descriptors() - world->descriptors;
     }
-    while (recorders) {
-        struct owned_recorder *next = recorders->next;
-        free(recorders);
-        recorders = next;
-    }
+    if (--worlds == 0)
+        take_input();
+    world_forget_recorders(world);
     free(world);
     the_world = NULL;
     bool clean = !status && balanced && !leaked && !leaked_bytes && !descriptors && signals_are_as(&blocked, &pending);

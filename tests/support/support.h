@@ -197,6 +197,9 @@ struct recorder {
 struct recorder *recorder_new(struct world *world, const char *name);
 struct recorder *recorder_new_buffered(struct world *world, const char *name);
 
+/* Frees them, before the world ends: none is in use any more. */
+void world_forget_recorders(struct world *world);
+
 /* A tram_protocol_factory; arg is the world. Makes unnamed recorders; the last is world_last_recorder(). */
 int recorder_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol);
 struct recorder *world_last_recorder(struct world *world);

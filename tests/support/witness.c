@@ -140,6 +140,7 @@ static int resume_writing(tram_protocol *protocol) {
 
 static int connection_lost(tram_protocol *protocol, const tram_error *error) {
     struct witness *witness = of(protocol);
+    checked_error(error, "connection_lost");
     expect(witness, witness->stage == MADE && (!error || error->code < 0));
     witness->stage = LOST;
     atomic_fetch_add(&witness->tally->lost, 1);

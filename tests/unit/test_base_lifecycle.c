@@ -41,6 +41,44 @@ static void test_Y_8_a_move_leads_where_the_table_says(void **state) {
         }
 }
 
+static const uint32_t flags[] = {T_MADE_PENDING, T_MADE, T_CLOSING, T_LINGERING, T_LOST_PENDING, T_LOST};
+#define FLAGS (sizeof flags / sizeof *flags)
+#define SETS  (1u << FLAGS)
+
+static uint32_t bits_of_set(uint32_t set) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < FLAGS; i++)
+        bits |= set & 1u << i ? flags[i] : 0;
+    return bits;
+}
+
+static uint32_t set_of_bits(uint32_t bits) {
+    uint32_t set = 0;
+    for (size_t i = 0; i < FLAGS; i++)
+        set |= bits & flags[i] ? 1u << i : 0;
+    return set;
+}
+
+/* All ways that the table has, from these bits on: which state each set of bits is. */
+static void walk(uint32_t bits, enum transport_life life, enum transport_life lives[SETS]) {
+    lives[set_of_bits(bits)] = life;
+    for (enum transport_move move = 0; move < MOVE_COUNT; move++) {
+        enum transport_life next = life_next(&tram__transport_life, life, move);
+        if (next)
+            walk(transport_flags_after(bits, move), next, lives);
+    }
+}
+
+static void test_Y_8_a_set_of_bits_is_the_state_of_the_ways_that_lead_there_or_none(void **state) {
+    (void)state;
+    enum transport_life lives[SETS] = {LIFE_NONE};
+    walk(LIFE_BEGINS, LIFE_MAKING, lives);
+    for (uint32_t set = 0; set < SETS; set++) {
+        assert_int_equal(tram__transport_life_of(bits_of_set(set)), lives[set]);
+        assert_int_equal(tram__transport_life_of(bits_of_set(set) | ~LIFE_FLAGS), lives[set]);
+    }
+}
+
 static void test_Y_8_a_life_never_goes_back(void **state) {
     (void)state;
     for (enum transport_life life = LIFE_MAKING; life < LIFE_COUNT; life++)
@@ -81,6 +119,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_Y_8_each_state_can_be_reached_and_is_known_by_its_bits),
         cmocka_unit_test(test_Y_8_a_move_leads_where_the_table_says),
+        cmocka_unit_test(test_Y_8_a_set_of_bits_is_the_state_of_the_ways_that_lead_there_or_none),
         cmocka_unit_test(test_Y_8_a_life_never_goes_back),
         cmocka_unit_test(test_Y_8_a_forbidden_move_is_caught),
     };

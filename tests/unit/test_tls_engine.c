@@ -753,6 +753,29 @@ static void test_sessions_are_resumed_by_tickets(void **state) {
     resume_with(*state, TRAM_TLS_1_2);
 }
 
+/* As several machines behind one address have them. */
+static void test_sessions_are_resumed_by_whoever_has_the_same_ticket_keys(void **state) {
+    struct world *world = *state;
+    unsigned char keys[2 * TRAM_TLS_TICKET_KEY_SIZE];
+    tram_tls_config *server = server_config(authority.server), *other = server_config(authority.server);
+    bool resumed;
+    for (size_t i = 0; i < sizeof keys; i++)
+        keys[i] = (unsigned char)(i * 7);
+    assert_int_equal(tram_tls_config_set_ticket_keys(server, keys, 2), 0);
+    tram_buffer *saved = connect_and_save(world, clients, server, NULL, &resumed);
+    tram_buffer_release(connect_and_save(world, clients, other, saved, &resumed));
+    assert_false(resumed); /* it has keys of its own */
+    assert_int_equal(tram_tls_config_set_ticket_keys(other, keys + TRAM_TLS_TICKET_KEY_SIZE, 1), 0);
+    tram_buffer_release(connect_and_save(world, clients, other, saved, &resumed));
+    assert_false(resumed); /* the first one is for what is new */
+    assert_int_equal(tram_tls_config_set_ticket_keys(other, keys, 2), 0);
+    tram_buffer_release(connect_and_save(world, clients, other, saved, &resumed));
+    assert_true(resumed);
+    tram_buffer_release(saved);
+    tram_tls_config_release(server);
+    tram_tls_config_release(other);
+}
+
 static void test_sessions_are_resumed_on_another_loop_and_after_a_reload(void **state) {
     struct world *world = *state, other;
     void *other_state = &other;
@@ -1293,6 +1316,7 @@ int main(void) {
         IN_WORLD(test_errors_of_others_are_not_the_connections),
         IN_WORLD(test_changed_bytes_end_the_connection),
         IN_WORLD(test_sessions_are_resumed_by_tickets),
+        IN_WORLD(test_sessions_are_resumed_by_whoever_has_the_same_ticket_keys),
         IN_WORLD(test_sessions_are_resumed_on_another_loop_and_after_a_reload),
         IN_WORLD(test_a_session_is_only_for_whom_it_was_made),
         IN_WORLD(test_sessions_are_remembered_for_who_has_no_ticket),

@@ -32,7 +32,7 @@ static bool has_something(const tram_transport *transport) {
     if (!(io->wanted & IO_READ))
         return false;
     do
-        size = io->loop->sys->recv(io->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        size = io->loop->sys->recv(io->fd, &byte, 1, MSG_PEEK);
     while (size < 0 && errno == EINTR);
     return size > 0;
 }

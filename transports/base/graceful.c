@@ -116,23 +116,13 @@ void tram__transport_expire(tram_transport *transport) {
 /* ---- A loop or server that ends ---- */
 
 void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending) {
-    switch (ending) {
-    case IO_SHUTDOWN_STOP:
-        break;
-    case IO_SHUTDOWN_DRAIN:
-        if (owner_of(transport) || (transport->protocol && transport->protocol->ops->closing))
-            tram__transport_ask_end(transport);
-        break;
-    case IO_SHUTDOWN_CLOSE:
+    bool served = owner_of(transport) || (transport->protocol && transport->protocol->ops->closing);
+    if (ending == IO_SHUTDOWN_CLOSE || (ending == IO_SHUTDOWN_DRAIN && served))
         tram__transport_ask_end(transport);
-        break;
-    case IO_SHUTDOWN_ABORT:
+    else if (ending == IO_SHUTDOWN_ABORT)
         tram__transport_expire(transport);
-        break;
-    case IO_SHUTDOWN_NOW:
+    else if (ending == IO_SHUTDOWN_NOW)
         tram__transport_drop(transport);
-        break;
-    }
 }
 
 /* ---- Work ---- */

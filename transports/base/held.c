@@ -45,7 +45,7 @@ int tram__held_append(tram_loop *loop, struct held **held, const void *data, siz
 
 size_t tram__held_take(tram_loop *loop, struct held **held, void *memory, size_t size) {
     struct held *from = *held;
-    size_t part = held_left(from) < size ? held_left(from) : size;
+    size_t part = MIN(held_left(from), size);
     memcpy(memory, from->bytes + from->taken, part);
     from->taken += part;
     if (from->taken == from->size) {

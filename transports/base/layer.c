@@ -99,9 +99,8 @@ static void send_outbox(tram_transport *transport) {
         for (size_t i = 0; i < count; i++)
             size += pieces[i].iov_len;
         int status = transport_kind_of(transport)->carry(transport, pieces, count, size);
-        if (stack_is_lost(transport))
-            break; /* the outbox was emptied with it */
-        tram__write_queue_consume(loop_of(transport), &stack->outbox, size);
+        if (!stack_is_lost(transport)) /* else it was emptied with it */
+            tram__write_queue_consume(loop_of(transport), &stack->outbox, size);
         if (status < 0)
             tram__transport_fatal(transport, status, "write", NULL);
     }
@@ -153,7 +152,7 @@ void tram__stack_leave(struct layer_stack *stack) {
 /* ---- What layers call ---- */
 
 static ssize_t read_carrier(struct layer_stack *stack, void *memory, size_t size) {
-    size_t part = stack->window_size < size ? stack->window_size : size;
+    size_t part = MIN(stack->window_size, size);
     if (!part)
         return stack->below_ended ? 0 : -EAGAIN;
     memcpy(memory, stack->window, part);

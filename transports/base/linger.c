@@ -34,7 +34,7 @@ static bool is_in_flight(const tram_transport *transport) {
     char byte;
     if (sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_MEMINFO, memory, &size) == 0 && memory[SK_MEMINFO_WMEM_QUEUED])
         return true;
-    return sys->recv(transport->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return sys->recv(transport->io.fd, &byte, 1, MSG_PEEK) > 0;
 }
 
 /* After the end of the peer's stream nothing can come; a lent descriptor is not closed. */

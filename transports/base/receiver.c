@@ -124,7 +124,7 @@ static int fill_buffer(tram_transport *transport, const char *data, size_t size,
     int status = tram__protocol_get_buffer(transport, -1, &memory, &room);
     if (status < 0 || !reading(transport) || transport->protocol != protocol)
         return status; /* as where a socket is read: it does not happen */
-    size_t part = room < size ? room : size;
+    size_t part = MIN(room, size);
     memcpy(memory, data, part);
     *taken += part;
     return tram__protocol_buffer_updated(transport, part);

@@ -153,10 +153,8 @@ void tram__stack_deliver(tram_transport *transport) {
         left--;
         if (transport->flags & T_HELD && stack_may_deliver(transport))
             deliver_held(transport);
-        else if (stack->top)
-            more = deliver_next(transport, &scratch);
         else
-            break;
+            more = stack->top && deliver_next(transport, &scratch);
     }
     if (unlikely(!left))
         fall_behind(transport);

@@ -144,7 +144,7 @@ bool tram__stack_shut(tram_transport *transport) {
             if (stack_is_lost(transport))
                 return false;
             for (const struct layer *each = stack->top; each; each = each->below)
-                longest = each->shutdown_timeout_ns > longest ? each->shutdown_timeout_ns : longest;
+                longest = MAX(longest, each->shutdown_timeout_ns);
             if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
                 tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
             else

@@ -206,7 +206,7 @@ int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const voi
                 return -ENOMEM;
             append(queue, chunk);
         }
-        size_t part = room_in(chunk) < size ? room_in(chunk) : size;
+        size_t part = MIN(room_in(chunk), size);
         memcpy(chunk->bytes + (chunk->data + chunk->size - chunk->bytes), from, part);
         chunk->size += part;
         queue->size += part;

@@ -182,10 +182,8 @@ int tram__transport_write(tram_transport *transport, const void *data, size_t si
 /* What comes behind the first `sent` bytes. 0 or -ENOMEM. */
 static int queue_rest(tram_transport *transport, const struct iovec *pieces, size_t count, size_t sent) {
     for (size_t i = 0; i < count; i++) {
-        size_t skip = sent < pieces[i].iov_len ? sent : pieces[i].iov_len;
+        size_t skip = MIN(sent, pieces[i].iov_len);
         sent -= skip;
-        if (skip == pieces[i].iov_len)
-            continue; /* sent, or empty: then its address may be NULL */
         if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
                                    pieces[i].iov_len - skip) < 0)
             return -ENOMEM;
@@ -205,7 +203,7 @@ int tram__transport_writelines(tram_transport *transport, const struct iovec *pi
         return write_layered(transport, pieces, count);
     size_t sent = 0;
     if (goes_at_once(transport))
-        sent = taken(transport, io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX));
+        sent = taken(transport, io_try_send_pieces(&transport->io, pieces, MIN(count, IOV_MAX)));
     if (likely(sent == size) || died(transport))
         return 0;
     if (queue_rest(transport, pieces, count, sent))
@@ -359,7 +357,7 @@ int tram__transport_carry(tram_transport *transport, const struct iovec *pieces,
     for (size_t i = 0; i < count; i++)
         size += pieces[i].iov_len;
     if (first && size) {
-        ssize_t sent = io_try_send_pieces(&transport->io, pieces, count < IOV_MAX ? count : IOV_MAX);
+        ssize_t sent = io_try_send_pieces(&transport->io, pieces, MIN(count, IOV_MAX));
         if (sent < 0 && sent != -EAGAIN && !send_is_starved(sent))
             return (int)sent;
         if (sent > 0) {

@@ -322,7 +322,7 @@ void tram_custom_sent(tram_transport *transport, size_t size) {
     struct custom *custom = custom_of(transport);
     if (loop_enter(transport->io.loop, __func__) || over(transport) || !size)
         return;
-    transport->queue.size -= size < transport->queue.size ? size : transport->queue.size;
+    transport->queue.size -= MIN(size, transport->queue.size);
     stats_add(&transport->io.loop->stats.writes, 1);
     stats_add(&transport->io.loop->stats.bytes_sent, (uint64_t)size);
     bool waited_for = transport->flags & (T_WRITING_PAUSED | T_WRITE_EOF | T_CLOSING);

@@ -22,7 +22,7 @@ int tram__file_source_open(struct file_source *source, tram_loop *loop, int file
     /* No position behind the largest one. */
     int64_t most = INT64_MAX - offset;
     *source = (struct file_source){
-        .loop = loop, .file = file, .offset = (uint64_t)offset, .count = (uint64_t)(count < most ? count : most)};
+        .loop = loop, .file = file, .offset = (uint64_t)offset, .count = (uint64_t)MIN(count, most)};
     source->sequential = loop->sys->lseek(file, 0, SEEK_CUR) < 0 && errno == ESPIPE;
     return read_size(source);
 }

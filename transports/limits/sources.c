@@ -147,7 +147,7 @@ static bool resizing(const struct stripe *stripe) {
 
 static uint32_t clear_some(struct stripe *stripe) {
     struct table *next = &stripe->next;
-    uint32_t left = next->capacity - stripe->cleared, count = left < CLEAR_SLOTS ? left : CLEAR_SLOTS;
+    uint32_t left = next->capacity - stripe->cleared, count = MIN(left, CLEAR_SLOTS);
     memset(next->slots + stripe->cleared, 0, count * sizeof *next->slots);
     stripe->cleared += count;
     if (stripe->cleared == next->capacity) {
@@ -342,7 +342,7 @@ static size_t longest_run(const struct table *table) {
     size_t longest = 0, run = 0;
     for (uint32_t slot = 0; slot < table->capacity; slot++) {
         run = table->slots[slot].count ? run + 1 : 0;
-        longest = run > longest ? run : longest;
+        longest = MAX(longest, run);
     }
     return longest;
 }
@@ -351,8 +351,8 @@ size_t tram__sources_longest_run(const struct sources *sources) {
     size_t longest = 0;
     for (unsigned i = 0; i < STRIPES; i++) {
         size_t present = longest_run(&sources->stripes[i].present), former = longest_run(&sources->stripes[i].former);
-        longest = present > longest ? present : longest;
-        longest = former > longest ? former : longest;
+        longest = MAX(longest, present);
+        longest = MAX(longest, former);
     }
     return longest;
 }
@@ -360,6 +360,6 @@ size_t tram__sources_longest_run(const struct sources *sources) {
 size_t tram__sources_most_work(const struct sources *sources) {
     size_t most = 0;
     for (unsigned i = 0; i < STRIPES; i++)
-        most = sources->stripes[i].most_work > most ? sources->stripes[i].most_work : most;
+        most = MAX(most, sources->stripes[i].most_work);
     return most;
 }

@@ -292,7 +292,7 @@ static int append_to_memory(void *arg, const char *text, size_t size) {
     struct memory *memory = arg;
     if (memory->needed < memory->size) {
         size_t room = memory->size - memory->needed;
-        memcpy(memory->text + memory->needed, text, size < room ? size : room);
+        memcpy(memory->text + memory->needed, text, MIN(size, room));
     }
     memory->needed += size;
     return 0;

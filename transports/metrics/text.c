@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/compiler.h"
+
 /* What is not UTF-8 becomes U+FFFD. */
 #define REPLACEMENT "\xef\xbf\xbd"
 
@@ -20,7 +22,7 @@ static void put(struct metrics_text *text, const char *bytes, size_t size) {
     while (size) {
         if (text->used == sizeof text->piece)
             tram__metrics_flush(text);
-        size_t room = sizeof text->piece - text->used, part = size < room ? size : room;
+        size_t room = sizeof text->piece - text->used, part = MIN(size, room);
         memcpy(text->piece + text->used, bytes, part);
         text->used += part;
         bytes += part;

@@ -373,31 +373,19 @@ static int open_pipe(struct subprocess *process, int number, int *ret_child_end)
 
 static int open_stdio(struct subprocess *process, const tram_subprocess_options *options, int stdio[3],
                       int to_close[3]) {
+    static const int others[] = {
+        [TRAM_STDIO_INHERIT] = CHILD_INHERIT, [TRAM_STDIO_NULL] = CHILD_NULL, [TRAM_STDIO_OUTPUT] = CHILD_JOIN};
     const tram_stdio *wanted[3] = {&options->input, &options->output, &options->error};
-    for (int number = 0; number < 3; number++) {
-        int status = 0;
-        switch (wanted[number]->kind) {
-        case TRAM_STDIO_PIPE:
+    int status = 0;
+    for (int number = 0; number < 3 && !status; number++) {
+        if (wanted[number]->kind == TRAM_STDIO_PIPE) {
             status = open_pipe(process, number, &to_close[number]);
             stdio[number] = to_close[number];
-            break;
-        case TRAM_STDIO_INHERIT:
-            stdio[number] = CHILD_INHERIT;
-            break;
-        case TRAM_STDIO_NULL:
-            stdio[number] = CHILD_NULL;
-            break;
-        case TRAM_STDIO_FD:
-            stdio[number] = wanted[number]->fd;
-            break;
-        case TRAM_STDIO_OUTPUT:
-            stdio[number] = CHILD_JOIN;
-            break;
+        } else {
+            stdio[number] = wanted[number]->kind == TRAM_STDIO_FD ? wanted[number]->fd : others[wanted[number]->kind];
         }
-        if (status)
-            return status;
     }
-    return 0;
+    return status;
 }
 
 static int fail(struct kept_error *ret_error, int code, const char *operation) {

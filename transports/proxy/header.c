@@ -48,7 +48,7 @@ static void set_unix(tram_socket_address *address, const void *path) {
     memset(address, 0, sizeof *address);
     memcpy(&address->address, &un, sizeof un);
     size_t length = un.sun_path[0] ? strnlen(un.sun_path, V2_PATH) + 1 : 0;
-    address->size = (socklen_t)(sizeof un.sun_family + (length > V2_PATH ? V2_PATH : length));
+    address->size = (socklen_t)(sizeof un.sun_family + MIN(length, V2_PATH));
 }
 
 /* ---- Version 1: a line of text ---- */
@@ -108,7 +108,7 @@ static int parse_words(char *line, struct proxy_header *header) {
 
 static int parse_v1(const char *data, size_t size, struct proxy_header *header) {
     char line[V1_MAX + 1];
-    size_t most = size < V1_MAX ? size : V1_MAX;
+    size_t most = MIN(size, V1_MAX);
     const char *end = memchr(data, '\n', most);
     if (!end)
         return size >= V1_MAX ? -EPROTO : 0;
@@ -253,7 +253,7 @@ static size_t put_address(char *at, const tram_socket_address *address, int fami
     const struct sockaddr_un *un = (const void *)&address->address;
     if (family == AF_UNIX) {
         size_t length = address->size > sizeof un->sun_family ? address->size - sizeof un->sun_family : 0;
-        memcpy(at + half * V2_PATH, un->sun_path, length > V2_PATH ? V2_PATH : length);
+        memcpy(at + half * V2_PATH, un->sun_path, MIN(length, V2_PATH));
         return 2 * V2_PATH;
     }
     size_t size = family == AF_INET ? 4 : 16;

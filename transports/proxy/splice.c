@@ -250,7 +250,7 @@ void tram__splice_spliced(struct splice *splice, ssize_t result) {
     }
     transport_moved(splice->from->transport, TRAFFIC_IN);
     if (result < TRAM_SPLICE_END)
-        splice->bulk -= splice->bulk < TRAM_SPLICE_BEGIN ? splice->bulk : TRAM_SPLICE_BEGIN;
+        splice->bulk -= MIN(splice->bulk, TRAM_SPLICE_BEGIN);
     else
         splice->bulk = TRAM_SPLICE_AFTER;
     send_on(splice, (size_t)result);

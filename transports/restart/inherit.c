@@ -217,7 +217,7 @@ static int receive_message(int link, uint64_t end, struct received_message *ret_
             return status;
         header = (struct msghdr){
             .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-        size = sys->recvmsg(link, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        size = sys->recvmsg(link, &header, MSG_CMSG_CLOEXEC);
         /* One who closed without reading all has perhaps said why; the next turn tells. */
     } while (size < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET));
     if (size < 0)

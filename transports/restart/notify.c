@@ -13,15 +13,15 @@
 /* Who cannot be told is not there: nothing else depends on it. Waits for systemd to read, as sd_notify does. */
 static void tell(const struct notifier *notifier, const char *text) {
     if (notifier->fd >= 0)
-        (void)sendto(notifier->fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&notifier->address,
+        (void)sendto(notifier->fd, text, strlen(text), 0, (const struct sockaddr *)&notifier->address,
                      notifier->address_size);
 }
 
 /* What is told again and again waits for nobody. */
 static void tell_alive(const struct notifier *notifier) {
     static const char text[] = "WATCHDOG=1";
-    (void)sendto(notifier->fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT,
-                 (const struct sockaddr *)&notifier->address, notifier->address_size);
+    (void)sendto(notifier->fd, text, sizeof text - 1, MSG_DONTWAIT, (const struct sockaddr *)&notifier->address,
+                 notifier->address_size);
 }
 
 /* ---- What the environment says ---- */

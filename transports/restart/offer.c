@@ -217,7 +217,7 @@ static void successor_asks(struct successor *successor) {
 static void successor_on_message(struct successor *successor) {
     struct inherit_message message;
     /* Descriptors that come along are closed by the kernel, since nobody asks for them. */
-    ssize_t size = successor->io.loop->sys->recv(successor->io.fd, &message, sizeof message, MSG_DONTWAIT | MSG_TRUNC);
+    ssize_t size = successor->io.loop->sys->recv(successor->io.fd, &message, sizeof message, MSG_TRUNC);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (size <= 0)

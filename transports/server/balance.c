@@ -74,10 +74,9 @@ void tram__balance_notify_peers(struct worker_load *load) {
         if (other == load || !atomic_load_explicit(&other->open, memory_order_relaxed))
             continue;
         struct mail *mail = tram__mail_new(other->mailbox, &poll_queue_kind);
-        if (!mail)
-            continue; /* the next connection makes it look too */
-        memcpy(mail->payload, &other, sizeof other);
-        if (tram__mailbox_post(other->mailbox, mail))
+        if (mail) /* else the next connection makes it look too */
+            memcpy(mail->payload, &other, sizeof other);
+        if (mail && tram__mailbox_post(other->mailbox, mail))
             tram__mail_free(other->mailbox, mail);
     }
 }

@@ -390,38 +390,43 @@ static const struct io_kind limited_listener_kind = {
     .accept_limit = accept_limit,
 };
 
+static void serve_rest(tram_server *server, const struct accepted_socket *accepted) {
+    if (server->limits)
+        admit(server, accepted, false);
+    else if (has_layers(server))
+        serve_secured_here(server, accepted);
+    else
+        serve_here(server, accepted);
+}
+
+/* False: there is nobody more, or the server has closed meanwhile. */
+static bool accept_next(struct listener *listener) {
+    tram_loop *loop = listener->io.loop;
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    int fd = loop->sys->accept4(listener->io.fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        bool goes_on = errno == ECONNABORTED || errno == EINTR;
+        if (!goes_on && errno != EAGAIN && !listener->starved)
+            report_accept(listener, -errno, "accept failed while the server closed", NULL);
+        return goes_on;
+    }
+    stats_add(&loop->stats.accepted, 1);
+    PROBE3(accept, loop, listener->io.fd, fd);
+    struct accepted_socket accepted = {.fd = fd, .peer = &peer, .peer_size = size};
+    serve_rest(listener->server, &accepted);
+    return io_added(&listener->io);
+}
+
 /*
  * Serves here whoever got through to the kernel before a close (V-17). The queue is as long as the backlog; what comes
  * while it is emptied need not be served, so the end is certain.
  */
 static void accept_rest(struct listener *listener) {
-    tram_server *server = listener->server;
-    tram_loop *loop = listener->io.loop;
-    int longest = server->backlog > TRAM_BACKLOG_RUNTIME ? server->backlog : TRAM_BACKLOG_RUNTIME;
-    for (int i = 0; i <= longest; i++) {
-        struct sockaddr_storage peer;
-        socklen_t size = sizeof peer;
-        int fd = loop->sys->accept4(listener->io.fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            stats_add(&loop->stats.accepted, 1);
-            PROBE3(accept, loop, listener->io.fd, fd);
-            struct accepted_socket accepted = {.fd = fd, .peer = &peer, .peer_size = size};
-            if (server->limits)
-                admit(server, &accepted, false);
-            else if (has_layers(server))
-                serve_secured_here(server, &accepted);
-            else
-                serve_here(server, &accepted);
-            if (!io_added(&listener->io))
-                return;
-            continue;
-        }
-        if (errno == ECONNABORTED || errno == EINTR)
-            continue;
-        if (errno != EAGAIN && !listener->starved)
-            report_accept(listener, -errno, "accept failed while the server closed", NULL);
-        return;
-    }
+    int backlog = listener->server->backlog;
+    int left = MAX(backlog, TRAM_BACKLOG_RUNTIME);
+    while (accept_next(listener) && left)
+        left--;
 }
 
 /* ---- As one of several shards ---- */
@@ -587,7 +592,7 @@ int tram__server_alloc(tram_loop *loop, tram_protocol_factory factory, void *arg
     server->backlog = options->backlog ? options->backlog : TRAM_BACKLOG;
     uint32_t waiting = (uint32_t)server->backlog + 1;
     uint32_t budget = options->accept_budget;
-    uint32_t most = waiting < TRAM_ACCEPTS_PER_TICK ? waiting : TRAM_ACCEPTS_PER_TICK;
+    uint32_t most = MIN(waiting, TRAM_ACCEPTS_PER_TICK);
     server->accept_limit = budget && budget < waiting ? budget : most;
     server->exclusive = options->shard == TRAM_SHARD_SHARED;
     server->keep_alive = options->keep_alive;

@@ -73,7 +73,7 @@ static int deal(tram_runtime_server *server, const int *sockets) {
     size_t workers = server->shards.runtime->count;
     int status = 0;
     for (size_t i = 0; i < server->addresses.count; i++) {
-        size_t before = 0, size = group_of(&server->addresses, i, &before), end = size > workers ? size : workers;
+        size_t before = 0, size = group_of(&server->addresses, i, &before), end = MAX(size, workers);
         if (shard == TRAM_SHARD_HANDOFF || shard == TRAM_SHARD_FIXED)
             status = give_to(server, server->options.shard_worker, sockets[i]);
         else

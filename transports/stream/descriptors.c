@@ -110,7 +110,7 @@ static bool refused(ssize_t result) {
 static int send_now(tram_transport *transport, const char *data, size_t size, const int *fds, size_t count,
                     ssize_t *ret_sent) {
     ssize_t sent = io_try_send_descriptors(&transport->io, data, size, fds, count);
-    *ret_sent = sent > 0 ? sent : 0;
+    *ret_sent = MAX(sent, 0);
     if (refused(sent))
         return (int)sent;
     if (sent > 0) {

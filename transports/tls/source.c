@@ -185,13 +185,16 @@ static bool is_end_of_pem(void) {
     return ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
 }
 
+/* NULL: there is none, and OpenSSL knows why. */
+static void *next_object(BIO *bio, const struct object_kind *kind, bool pem) {
+    ERR_clear_error();
+    return pem ? kind->read_pem(bio) : kind->read_der(bio);
+}
+
 static int read_from(BIO *bio, const struct object_kind *kind, bool pem, const char *option,
                      struct tls_objects *objects, struct tls_failure *failure) {
-    for (;;) {
-        ERR_clear_error();
-        void *object = pem ? kind->read_pem(bio) : kind->read_der(bio);
-        if (!object)
-            break;
+    void *object;
+    while ((object = next_object(bio, kind, pem))) {
         int code = add_object(objects, kind, object, option, failure);
         kind->free(object);
         if (code != 0)
