@@ -117,7 +117,7 @@ static inline void send_reply(struct mail *mail, int status, const tram_message 
     envelope->slot = (uint32_t)status;
     envelope->message = *(reply ? reply : &nothing);
     envelope->message.reserved = number;
-    if (likely(own && own->runs_mail && mail->owner_pool != own))
+    if (likely(own && own->running && mail->owner_pool != own))
         send_soon(own, mail);
     else
         send_alone(mail);

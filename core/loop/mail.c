@@ -14,11 +14,11 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
     struct mail_batch used = mailbox->used;
     uint32_t left = count;
-    mailbox->runs_mail = true;
     /* A signal, or a stop, waits for one portion, however much mail there is. */
     while (left) {
         struct mail *mail = mailbox_next(mailbox);
         unsigned flags = mail->kind->flags;
+        mailbox->running = mail;
         if (likely(!flags)) {
             mail->kind->run(loop, mail);
             mail_put_back(mailbox, &used, mail);
@@ -32,7 +32,7 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         if (atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
     }
-    mailbox->runs_mail = false;
+    mailbox->running = NULL;
     mailbox->unplanned += left;
     if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
         tram__mail_batch_send(mailbox, used);

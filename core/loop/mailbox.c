@@ -191,7 +191,11 @@ void tram__mailbox_release(struct mailbox *mailbox) {
  * the nodes that are out still. Until then OWNED keeps the sum above zero.
  */
 void tram__mailbox_abandon(struct mailbox *mailbox) {
-    discard_inbox(mailbox); /* there is something only in a forked child, where nobody closed the loop */
+    /* There is something only in a forked child, where nobody closed the loop. */
+    discard_inbox(mailbox);
+    struct mail *forked_in = mailbox->running;
+    if (forked_in && !(forked_in->kind->flags & MAIL_KEPT) && !forked_in->owner_pool)
+        memory_put(&mailbox->allocator, forked_in, sizeof *forked_in);
     let_go(mailbox, OWNED - mailbox->nodes_out);
 }
 

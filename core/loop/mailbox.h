@@ -89,7 +89,7 @@ struct mailbox {
     ck_stack_entry_t *taken_last;
     uint32_t unplanned; /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
     bool announced;     /* sleep, and not ended it yet */
-    bool runs_mail;
+    struct mail *running; /* NULL: none */
     struct mail_batch used;    /* nodes that were run and go back to their owner together */
     struct mail *nodes;        /* its own, free */
     ck_stack_entry_t *batches; /* more of them, by the first of each batch */
