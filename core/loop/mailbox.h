@@ -87,9 +87,9 @@ struct mailbox {
     /* the owner's */
     _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
     ck_stack_entry_t *taken_last;
-    uint32_t unplanned; /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
-    bool announced;     /* sleep, and not ended it yet */
-    struct mail *running; /* NULL: none */
+    uint32_t unplanned;        /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
+    bool announced;            /* sleep, and not ended it yet */
+    struct mail *running;      /* NULL: none */
     struct mail_batch used;    /* nodes that were run and go back to their owner together */
     struct mail *nodes;        /* its own, free */
     ck_stack_entry_t *batches; /* more of them, by the first of each batch */

@@ -638,6 +638,27 @@ static bool has_some(void *arg) {
     return ((struct recorder *)arg)->received > 0;
 }
 
+/* What a peer sends meanwhile stays in the kernel, where it is told to wait: nothing piles up here. */
+static void test_Y_3_S_21_nothing_is_received_while_records_are_behind(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    tram_stats before, after;
+    ends_open(world, &ends);
+    ends.peer->quiet_data = true;
+    send_tiny(ends.client->base.transport);
+    run_until_true(world, has_some, ends.peer);
+    send_tiny(ends.client->base.transport);
+    tram_loop_stats(world->loop, &before);
+    for (int turn = 0; turn < 3; turn++) {
+        run_ticks(world, 1);
+        assert_true(ends.peer->received < TINY - TRAM_LAYER_READS_PER_TICK);
+        tram_loop_stats(world->loop, &after);
+        assert_int_equal(after.bytes_received, before.bytes_received);
+    }
+    run_until_received(ends.peer, 2 * TINY);
+    ends_close(&ends);
+}
+
 /* What came before a server drains is delivered before the connection is closed for it. */
 static void test_Y_3_G_1_a_drain_waits_for_what_is_behind(void **state) {
     struct world *world = *state;
@@ -1076,6 +1097,7 @@ int main(void) {
         IN_WORLD(test_S_21_a_paused_transport_holds_one_receive_at_most),
         IN_WORLD(test_S_19_S_21_pausing_between_records_of_one_receive),
         IN_WORLD(test_Y_3_S_10_tiny_records_leave_room_between_them),
+        IN_WORLD(test_Y_3_S_21_nothing_is_received_while_records_are_behind),
         IN_WORLD(test_Y_3_G_1_a_drain_waits_for_what_is_behind),
         IN_WORLD(test_Y_3_S_19_pausing_and_closing_while_records_are_behind),
         IN_WORLD(test_S_25_tickets_and_new_keys_call_nobody),
