@@ -127,7 +127,7 @@ int tram_actor_register(tram_actor *actor, tram_runtime *runtime, const char *te
 }
 
 int tram_runtime_lookup(tram_runtime *runtime, const char *text, tram_address *ret_address) {
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     struct names *names = names_present(runtime);
