@@ -22,11 +22,11 @@ void tram__stack_expired(tram_loop *loop, struct deadline *deadline) {
     struct layer *layer = tram__stack_first_not_ready(stack);
     tram__stack_keep_detail(stack->transport, layer ? "it was not ready in time" : "the peer did not answer in time");
     if (layer)
-        tram__transport_fatal(stack->transport,
-                              layer->kind->start_timeout_code ? layer->kind->start_timeout_code : -ETIMEDOUT,
-                              layer->kind->name, NULL);
+        tram__transport_end_by(stack->transport, END_TIMEOUT,
+                               layer->kind->start_timeout_code ? layer->kind->start_timeout_code : -ETIMEDOUT,
+                               layer->kind->name, NULL);
     else
-        tram__transport_fatal(stack->transport, TRAM_ETIMEOUT, "shutdown", NULL);
+        tram__transport_end_by(stack->transport, END_TIMEOUT, TRAM_ETIMEOUT, "shutdown", NULL);
 }
 
 /* Of two the later one counts. */

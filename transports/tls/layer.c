@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/base/probes.h"
 #include "core/loop/stats.h"
+#include "transports/base/types.h"
 
 static struct tls_layer *tls_of(struct layer *layer) {
     return (struct tls_layer *)layer;
@@ -92,6 +93,8 @@ static void started(struct layer *layer, const tram_error *error) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_watcher *watcher = tls->watcher;
     tls->info = NULL;
+    if (error && layer->state == LAYER_STARTING && layer->transport->end.reason == END_TIMEOUT)
+        stats_add(&tls->engine.loop->loop->stats.tls_expired, 1);
     if (watcher)
         watcher->started(watcher, layer->transport, error);
 }
