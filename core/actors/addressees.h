@@ -15,8 +15,13 @@
 #include "core/loop/loop.h"
 #include <tram/message.h>
 
-/* False: there is nobody who could receive it, and the message is as it was. */
-typedef bool (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
+enum delivery {
+    MESSAGE_UNWANTED = 0, /* there is nobody who could receive it, and the message is as it was */
+    MESSAGE_RECEIVED = 1,
+    MESSAGE_KEPT = 2, /* a task will receive it: receive.c */
+};
+
+typedef enum delivery (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
 
 struct addressee {
     deliver_function deliver; /* NULL: the slot is free */
@@ -28,6 +33,8 @@ struct addressee {
     _Atomic uint64_t refused; /* … that were too many */
     uint64_t delivered;
     uint64_t dropped; /* nobody received them */
+    uint32_t queued;  /* kept, and not received yet */
+    bool keeps;       /* this is a task: messages are MESSAGE_KEPT */
 };
 
 #define ADDRESSEES_PER_CHUNK 128u

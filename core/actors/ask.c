@@ -137,12 +137,6 @@ void tram_reply_error(tram_request *request, int code) {
 
 /* ---- There ---- */
 
-/* A request while it is delivered: its node may be on the way back before message_received returns. */
-struct delivered {
-    tram_message message;
-    struct mail *mail; /* NULL: taken */
-};
-
 tram_request *tram_message_take_request(tram_message *message) {
     if (!message->reserved)
         return NULL;
@@ -156,7 +150,10 @@ static void request_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct delivered delivered = {envelope->message, mail};
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (!addressee || !addressee->deliver(loop, addressee->target, &delivered.message)) {
+    enum delivery done = addressee ? addressee->deliver(loop, addressee->target, &delivered.message) : MESSAGE_UNWANTED;
+    if (unlikely(done == MESSAGE_KEPT))
+        return;
+    if (unlikely(done == MESSAGE_UNWANTED)) {
         stats_add(&loop->stats.dropped_messages, 1);
         message_drop(&delivered.message);
         send_reply(mail, -ESRCH, NULL);

@@ -17,34 +17,46 @@ static void drop(tram_loop *loop, tram_message *message) {
 }
 
 /* Counted first: who receives it may end, and another have the slot. */
-ALWAYS_INLINE static bool deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
+ALWAYS_INLINE static enum delivery deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
     addressee->delivered++;
-    if (likely(addressee->deliver(loop, addressee->target, message)))
-        return true;
+    enum delivery done = addressee->deliver(loop, addressee->target, message);
+    if (likely(done == MESSAGE_RECEIVED))
+        return done;
     addressee->delivered--;
-    addressee->dropped++;
-    return false;
+    addressee->dropped += done == MESSAGE_UNWANTED;
+    return done;
 }
 
-ALWAYS_INLINE static void deliver(tram_loop *loop, struct envelope *envelope) {
+/* False: it was kept. */
+ALWAYS_INLINE static bool deliver(tram_loop *loop, struct envelope *envelope) {
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (unlikely(!addressee || !deliver_to(loop, addressee, &envelope->message))) {
+    enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &envelope->message) : MESSAGE_UNWANTED;
+    if (likely(done == MESSAGE_RECEIVED)) {
+        stats_add(&loop->stats.messages, 1);
+        message_destroy(&envelope->message);
+    } else if (done == MESSAGE_UNWANTED) {
         drop(loop, &envelope->message);
-        return;
     }
-    stats_add(&loop->stats.messages, 1);
-    message_destroy(&envelope->message);
+    return done != MESSAGE_KEPT;
 }
 
 static void message_run(tram_loop *loop, struct mail *mail) {
     deliver(loop, envelope_of(mail));
 }
 
+static void uncount(struct addressee *addressee) {
+    atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
+}
+
+/* Before it is received, so that the receiver may post another one to itself. */
 static void bounded_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct addressee *addressee = addressee_at(actors_present(loop)->here, envelope->slot);
-    atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
-    deliver(loop, envelope);
+    bool keeps = addressee->keeps;
+    if (!keeps)
+        uncount(addressee);
+    if (deliver(loop, envelope) && keeps)
+        uncount(addressee);
 }
 
 /* The loop has closed: nobody is left who could count. */
@@ -54,6 +66,11 @@ static void message_discard(struct mail *mail) {
 
 static const struct mail_kind message_mail = {.run = message_run, .discard = message_discard};
 static const struct mail_kind bounded_mail = {.run = bounded_run, .discard = message_discard};
+
+void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slot) {
+    if (mail->kind == &bounded_mail)
+        uncount(addressee_at(actors_present(loop)->here, slot));
+}
 
 /* ---- Posting ---- */
 
