@@ -11,6 +11,7 @@
 
 #include "core/actors/actors.h"
 #include "core/actors/message.h"
+#include "core/actors/sample.h"
 #include "core/base/invalid.h"
 
 /* ---- Back ---- */
@@ -150,7 +151,7 @@ static void request_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct delivered delivered = {envelope->message, mail};
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    enum delivery done = addressee ? addressee->deliver(loop, addressee->target, &delivered.message) : MESSAGE_UNWANTED;
+    enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &delivered.message) : MESSAGE_UNWANTED;
     if (unlikely(done == MESSAGE_KEPT))
         return;
     if (unlikely(done == MESSAGE_UNWANTED)) {
@@ -171,6 +172,14 @@ static void request_discard(struct mail *mail) {
 }
 
 static const struct mail_kind request_mail = {.run = request_run, .discard = request_discard, .flags = MAIL_KEPT};
+
+static void sampled_run(tram_loop *loop, struct mail *mail) {
+    sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    request_run(loop, mail);
+    actors_present(loop)->sampled_ns = 0;
+}
+
+static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = request_discard, .flags = MAIL_KEPT};
 
 /* It has come behind all that this thread had posted before: that is the answer. */
 static void credit_run(tram_loop *loop, struct mail *mail) {
@@ -214,6 +223,8 @@ static inline int post_request(struct mail *mail, tram_address to, const tram_me
     envelope->generation = to.generation;
     envelope->message = *message;
     envelope->message.reserved = number;
+    if (unlikely(number % SAMPLE_EVERY == 1) && mail->kind == &request_mail && sample_begin(there->mailbox))
+        mail->kind = &sampled_mail;
     status = tram__mailbox_post(there->mailbox, mail);
     route_leave(to.loop, pinned);
     return status;

@@ -11,6 +11,7 @@
 
 #include "core/actors/actor.h"
 #include "core/actors/message.h"
+#include "core/actors/sample.h"
 #include "core/base/invalid.h"
 #include "core/tasks/task.h"
 
@@ -19,8 +20,10 @@ struct receiver {
     tram_task *task;  /* held */
     struct future_watch end;
     struct mail *first, *last;
-    struct delivered current; /* what the task has received last */
-    struct task_wait *waiter; /* NULL: the task does not wait in here */
+    struct delivered current;   /* what the task has received last */
+    struct task_wait *waiter;   /* NULL: the task does not wait in here */
+    const struct mail *sampled; /* NULL: none of those that wait */
+    uint64_t sampled_ns;
 };
 
 const tram_message_type tram_ended_message = {.name = "ended"};
@@ -80,6 +83,11 @@ static enum delivery deliver(tram_loop *loop, void *target, tram_message *messag
         tram__report(loop, &exception);
         return MESSAGE_UNWANTED;
     }
+    uint64_t sampled_ns = actors_present(loop)->sampled_ns;
+    if (unlikely(sampled_ns && !receiver->sampled)) {
+        receiver->sampled = mail;
+        receiver->sampled_ns = sampled_ns;
+    }
     addressee_at_slot(receiver, record->slot)->queued++;
     put(receiver, mail);
     return MESSAGE_KEPT;
@@ -114,6 +122,10 @@ static tram_message *take(struct receiver *receiver) {
         struct addressee *addressee = addressee_at_slot(receiver, envelope->slot);
         addressee->queued--;
         addressee->delivered++;
+        if (unlikely(mail == receiver->sampled)) {
+            receiver->sampled = NULL;
+            sample_end(loop, addressee, receiver->sampled_ns);
+        }
         stats_add(&loop->stats.messages, 1);
         tram__message_unkept(loop, mail, envelope->slot);
     }

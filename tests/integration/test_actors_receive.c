@@ -239,6 +239,41 @@ static void test_N_6_N_15_what_a_task_has_not_received_counts_for_the_bound(void
     assert_int_equal(destroyed + dropped, 3);
 }
 
+static tram_future *go_on;
+
+static int receive_later(void *arg) {
+    int status = tram_await(go_on, NULL);
+    return status ? status : receive_all(arg);
+}
+
+static void test_N_10_N_15_the_time_in_the_queue_ends_when_the_task_receives(void **state) {
+    struct world *world = *state;
+    go_on = future_new();
+    tram_task *task = spawn(receive_later, NULL);
+    tram_address to = address_of(task);
+    tram_message_counts counts;
+    for (int i = 0; i < 130; i++)
+        post(to, 1);
+    run_to_rest(world);
+    assert_int_equal(tram_address_message_counts(world->loop, to, &counts), 0);
+    assert_int_equal(counts.queued, 130);
+    assert_int_equal(counts.delivered + counts.measured, 0);
+    for (uint64_t begin = tram_loop_time(world->loop); tram_loop_time(world->loop) - begin < 100000;)
+        ;
+    assert_int_equal(tram_future_set_result(go_on, NULL), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_address_message_counts(world->loop, to, &counts), 0);
+    assert_int_equal(counts.queued, 0);
+    assert_int_equal(counts.delivered, 130);
+    assert_int_equal(counts.measured, 1); /* no two at once */
+    assert_true(counts.waited_ns >= 100000 && counts.longest_wait_ns == counts.waited_ns);
+    post(to, 0);
+    assert_int_equal(run_task(task), 0);
+    tram_future_release(go_on);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
 /* ---- Requests ---- */
 
 static int serve_requests(void *arg) {
@@ -669,6 +704,7 @@ int main(void) {
         CASE(test_N_15_a_cancellation_loses_no_message),
         CASE(test_N_15_what_was_taken_is_the_tasks),
         CASE(test_N_6_N_15_what_a_task_has_not_received_counts_for_the_bound),
+        CASE(test_N_10_N_15_the_time_in_the_queue_ends_when_the_task_receives),
         CASE(test_N_8_N_15_a_task_asks_a_task_which_answers_later),
         CASE(test_N_8_N_16_what_a_task_does_not_receive_is_dropped_by_name),
         CASE(test_N_12_N_16_a_monitor_hears_when_a_task_has_ended_and_why),
