@@ -88,8 +88,7 @@ static void tell_left_out(tram_loop *loop, const struct log_site *site) {
 
 void tram__log_flush(tram_loop *loop) {
     struct log_limiter *limiter = &loop->log_limiter;
-    if (limiter->timed)
-        deadline_cancel(loop, &limiter->deadline);
+    deadline_cancel(loop, &limiter->deadline);
     limiter->timed = false;
     for (size_t i = 0; i < TRAM_LOG_SITES && limiter->sites[i].hash; i++) {
         if (limiter->sites[i].left_out && loop->log)
