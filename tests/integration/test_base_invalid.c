@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "core/base/limits.h"
 #include "public_calls.h"
 #include "support/support.h"
 
@@ -216,10 +217,19 @@ static void *allocate(void *context, size_t size) {
     return malloc(size);
 }
 
+static int no_order(const void *a, const void *b) {
+    (void)a, (void)b;
+    return 0;
+}
+
 static const tram_allocator half_allocator = {.allocate = allocate};
 static const char *const no_hosts[] = {NULL};
 static const int pass_fds[] = {0, -1}, a_socket = 0, twice[] = {0, 0};
 static const tram_server_limits by_source = {.max_per_source = 1}, upside_down = {.write_high = 1, .write_low = 2};
+
+/* The kernel's largest, in its units. */
+#define SECONDS_MAX (32767 * UINT64_C(1000000000))
+#define TIMEOUT_MAX (INT32_MAX * UINT64_C(1000000))
 
 static const struct {
     int (*call)(struct site *site, const union options *options);
@@ -229,6 +239,7 @@ static const struct {
     {new_loop, "backend", {.loop = {.backend = (tram_backend)77}}},
     {new_loop, "allocator", {.loop = {.allocator = &half_allocator}}},
     {new_loop, "mailbox_limit", {.loop = {.mailbox_limit = SIZE_MAX}}},
+    {new_runtime, "workers", {.runtime = {.workers = TRAM_WORKERS_MAX + 1}}},
     {new_runtime, "workers", {.runtime = {.workers = UINT_MAX}}},
     {new_runtime, "stack_size", {.runtime = {.stack_size = 1}}},
     {new_runtime, "mailbox_limit", {.runtime = {.workers = 1, .loop = {.mailbox_limit = SIZE_MAX}}}},
@@ -243,11 +254,23 @@ static const struct {
     {server, "steer", {.server = {.steer = TRAM_STEER_CPU}}},
     {server, "keep_where_accepted", {.server = {.keep_where_accepted = true}}},
     {server, "write_low", {.server = {.limits = &upside_down}}},
+    {server, "keep_alive_idle_ns", {.server = {.tcp = {.keep_alive_idle_ns = SECONDS_MAX + 1}}}},
+    {server, "keep_alive_interval_ns", {.server = {.tcp = {.keep_alive_interval_ns = SECONDS_MAX + 1}}}},
+    {server, "keep_alive_probes", {.server = {.tcp = {.keep_alive_probes = 128}}}},
+    {server, "traffic_class", {.server = {.tcp = {.traffic_class = 256}}}},
+    {server, "user_timeout_ns", {.server = {.tcp = {.user_timeout_ns = TIMEOUT_MAX + 1}}}},
+    {server, "fast_open", {.server = {.tcp = {.fast_open = 65536}}}},
+    {connection, "fast_open", {.connection = {.tcp = {.fast_open = 1}}}},
+    {connection, "retry.limit", {.connection = {.retry = {.delay_ns = 1}}}},
+    {connection, "retry.limit", {.connection = {.retry = {.delay_max_ns = 1}}}},
+    {connection, "retry.delay_max_ns", {.connection = {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 1}}}},
     {limited_server, "source_bits_ipv4", {.limits = {.source_bits_ipv4 = 33}}},
     {limited_server, "source_bits_ipv6", {.limits = {.source_bits_ipv6 = 65}}},
     {runtime_server, "sock", {.server = {.sock = &a_socket}}},
     {runtime_server, "defer_serving", {.server = {.defer_serving = true}}},
     {runtime_server, "shard_worker", {.server = {.shard_worker = 1}}},
+    {runtime_server, "shard", {.server = {.shard = TRAM_SHARD_FIXED + 1}}},
+    {runtime_server, "steer", {.server = {.steer = TRAM_STEER_HASH + 1}}},
     {runtime_server, "steer", {.server = {.steer = TRAM_STEER_CPU, .shard = TRAM_SHARD_FIXED}}},
     {runtime_server, "write_low", {.server = {.limits = &upside_down}}},
     {unix_server, "path", {.unix_server = {.sock = &a_socket}}},
@@ -288,8 +311,40 @@ static const struct {
     {custom, "sendfile_mode", {.custom = {.sendfile_mode = TRAM_SENDFILE_TRY_NATIVE}}},
     {metrics, "sources", {.metrics = {.name = NULL}}},
     {task, "stack_size", {.task = {.stack_size = SIZE_MAX}}},
-    {queue, "order", {.queue = {.order = (tram_queue_order)77}}},
+    {queue, "order", {.queue = {.order = (tram_queue_order)(TRAM_QUEUE_PRIORITY + 1)}}},
     {queue, "compare", {.queue = {.order = TRAM_QUEUE_PRIORITY}}},
+};
+
+/* The largest, or smallest, that have sense: of these only what is reserved has none. */
+static const struct {
+    int (*call)(struct site *site, const union options *options);
+    union options options;
+} edges[] = {
+    {new_runtime, {.runtime = {.workers = TRAM_WORKERS_MAX, .reserved = {1}}}},
+    {server, {.server = {.backlog = INT_MAX - 1, .reserved = {1}}}},
+    {server,
+     {.server = {.tcp = {.keep_alive_idle_ns = SECONDS_MAX,
+                         .keep_alive_interval_ns = SECONDS_MAX,
+                         .keep_alive_probes = 127,
+                         .traffic_class = 255,
+                         .user_timeout_ns = TIMEOUT_MAX,
+                         .fast_open = 65535},
+                 .reserved = {1}}}},
+    {limited_server,
+     {.limits = {.write_high = 1, .write_low = 1, .source_bits_ipv4 = 32, .source_bits_ipv6 = 64, .reserved = {1}}}},
+    {runtime_server, {.server = {.shard = TRAM_SHARD_FIXED, .reserved = {1}}}},
+    {runtime_server, {.server = {.steer = TRAM_STEER_HASH, .reserved = {1}}}},
+    {unix_server, {.unix_server = {.backlog = INT_MAX - 1, .reserved = {1}}}},
+    {connection, {.connection = {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 2}, .reserved = {1}}}},
+    {subprocess,
+     {.subprocess = {.input = {.kind = TRAM_STDIO_FD},
+                     .output = {.kind = TRAM_STDIO_FD},
+                     .error = {.kind = TRAM_STDIO_OUTPUT},
+                     .pass_fds = &a_socket,
+                     .pass_fd_count = 1,
+                     .reserved = {1}}}},
+    {custom, {.custom = {.sendfile_mode = TRAM_SENDFILE_FALLBACK, .reserved = {1}}}},
+    {queue, {.queue = {.order = TRAM_QUEUE_PRIORITY, .compare = no_order, .reserved = {1}}}},
 };
 
 #define RESERVED(call, member, ...)                                                                                    \
@@ -370,6 +425,18 @@ static void test_X_1_every_wrong_option_is_named(void **state) {
         if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), cases[i].wrong) != 0)
             fail_msg("case %zu: %s and %s instead of %s", i, tram_error_name(status), tram_wrong_option(),
                      cases[i].wrong);
+    }
+    site_close(&site);
+}
+
+static void test_X_1_the_largest_value_is_allowed(void **state) {
+    struct world *world = *state;
+    struct site site;
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        int status = edges[i].call(&site, &edges[i].options);
+        if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), "reserved") != 0)
+            fail_msg("case %zu: %s and %s", i, tram_error_name(status), tram_wrong_option());
     }
     site_close(&site);
 }
@@ -509,9 +576,8 @@ static void test_X_1_each_thread_has_its_own_wrong_option(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_X_1_every_wrong_option_is_named),
-        TEST(test_X_1_every_reserved_word_must_be_0),
-        TEST(test_X_1_what_is_missing_is_named),
+        TEST(test_X_1_every_wrong_option_is_named),          TEST(test_X_1_the_largest_value_is_allowed),
+        TEST(test_X_1_every_reserved_word_must_be_0),        TEST(test_X_1_what_is_missing_is_named),
         TEST(test_X_1_each_thread_has_its_own_wrong_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

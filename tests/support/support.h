@@ -79,6 +79,12 @@ void world_use_sys(struct world *world, const struct sys *sys);
  */
 void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world));
 
+/*
+ * The same with what is not the loop's (support/memory.h). What a process keeps for good is made by the first that
+ * needs it: a scenario in which that fails comes before the others of its program.
+ */
+void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(struct world *world));
+
 /* The call is refused, and says which of its arguments or options it does not like. */
 #define assert_wrong(call, name)                                                                                       \
     do {                                                                                                               \
