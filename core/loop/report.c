@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/hash.h"
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/loop.h"
@@ -51,11 +52,9 @@ static void line_add(struct line *line, const char *format, ...) {
 
 /* ---- At most so many lines ---- */
 
+/* Never 0, which is no site. */
 static uint64_t hash_of(const char *text) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
-    return hash | 1;
+    return hash_text(text) | 1;
 }
 
 /* The last place is for all that find none of their own. */
