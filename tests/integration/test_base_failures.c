@@ -988,6 +988,75 @@ static void use_early_data(struct world *world) {
     world->trace[0] = '\0';
 }
 
+/* ---- No memory for a timer ---- */
+
+static int wait_without_timers(void *arg) {
+    tram_future *pending = arg;
+    tram_completions *completions;
+    tram_timeout *timeout;
+    assert_int_equal(tram_sleep(1000), -ENOMEM);
+    assert_int_equal(tram_wait_for(pending, 1000, NULL), -ENOMEM);
+    assert_int_equal(tram_wait(&pending, 1, 1000, TRAM_ALL_COMPLETED), -ENOMEM);
+    assert_int_equal(tram_as_completed(&pending, 1, 1000, &completions), -ENOMEM);
+    assert_int_equal(tram_timeout_begin(1000, &timeout), -ENOMEM);
+    return 7;
+}
+
+static int on_timeout(tram_transport *transport, void *arg) {
+    (void)transport, (void)arg;
+    fail();
+    return 0;
+}
+
+static void test_X_1_without_memory_for_a_timer(void **state) {
+    struct world *world = *state;
+    tram_loop *loop = world->loop;
+    struct stream stream = stream_open(world), other = stream_open(world);
+    const tram_bridge_options idle = {.idle_timeout_ns = 1000};
+    const tram_connection_options limited = {.timeout_ns = 1000};
+    unsigned live = 0;
+    struct codec *codec = codec_new(world, &codec_kind, &live);
+    tram_future *pending, *future = NULL;
+    tram_task *task;
+    tram_handle handle;
+    codec->layer.start_timeout_ns = 1000;
+    assert_int_equal(tram_loop_create_future(loop, &pending), 0);
+    assert_int_equal(tram_loop_create_server(loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(loop, future), 0);
+    tram_server *server = tram_future_server(future);
+    tram_future_release(future);
+    assert_int_equal(tram_transport_begin_work(stream.transport), 0); /* so that it has what timers need besides */
+    assert_int_equal(tram_transport_end_work(stream.transport), 0);
+    world_lacks_timers(world);
+    assert_int_equal(tram_task_spawn(loop, wait_without_timers, pending, NULL, &task), 0);
+    assert_int_equal(tram_loop_call_later(loop, 1000, nothing, NULL, NULL, &handle), -ENOMEM);
+    assert_int_equal(tram_transport_call_later(stream.transport, 1000, on_timeout, NULL), -ENOMEM);
+    assert_int_equal(tram_bridge(stream.transport, other.transport, &idle, &future), -ENOMEM);
+    assert_int_equal(tram_loop_peek(loop, stream.peer, 1, 1000, &future), -ENOMEM);
+    assert_int_equal(tram_loop_create_connection(loop, recorder_factory, world, "127.0.0.1", "1", &limited, &future),
+                     -ENOMEM);
+    assert_int_equal(tram__transport_push_layer(stream.transport, &codec->layer, NULL, 0), -ENOMEM);
+    assert_int_equal(tram__proxy_push(stream.transport, 1000), -ENOMEM);
+    run_ticks(world, 3);
+    assert_int_equal(tram_task_result(task), 7);
+    assert_int_equal(tram_server_drain(server, 1000, &future), 0);
+    run_ticks(world, 2);
+    assert_int_equal(tram_future_result(future, NULL), -ENOMEM);
+    tram_future_release(future);
+    world_has_timers(world);
+    assert_trace(world, ""); /* nobody has heard of it */
+    codec->layer.kind->free(&codec->layer);
+    assert_int_equal(live, 0);
+    tram_task_release(task);
+    tram_future_release(pending);
+    tram_server_close(server);
+    tram_server_release(server);
+    assert_int_equal(write_pattern(stream.transport, 10, 0), 0); /* and it goes on */
+    read_pattern(&stream, 10, 0);
+    stream_close(&stream);
+    stream_close(&other);
+}
+
 static void use_the_rest(struct world *world) {
     use_signals(world);
     use_combined_futures(world);
@@ -1051,6 +1120,7 @@ int main(void) {
         TEST(test_W_2_disarming_that_fails_is_made_good),
         TEST(test_W_26_a_failing_shutdown_is_told_or_left_to_the_peer),
         TEST(test_T_9_T_14_calls_that_only_inform_may_fail),
+        TEST(test_X_1_without_memory_for_a_timer),
         TEST(test_X_1_without_memory_for_what_some_use),
         TEST(test_X_1_when_memory_runs_out_every_call_says_so),
         TEST(test_X_1_when_one_allocation_fails_the_rest_works),

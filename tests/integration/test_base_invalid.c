@@ -2,9 +2,11 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/limits.h"
+#include "core/system/sys.h"
 #include "public_calls.h"
 #include "support/support.h"
 
@@ -572,13 +574,191 @@ static void test_X_1_each_thread_has_its_own_wrong_option(void **state) {
     assert_string_equal(tram_wrong_option(), "callback");
 }
 
+/* ---- What the kernel refuses of what a call looks at, or asks for ---- */
+
+enum refused { NOTHING, FCNTL, GETSOCKOPT, SETSOCKOPT, SOCKET, BIND, FSTAT };
+static enum refused refused;
+
+static bool is_refused(enum refused call) {
+    errno = ENOBUFS;
+    return refused == call;
+}
+
+static int some_fcntl(int fd, int command, int value) {
+    return is_refused(FCNTL) ? -1 : tram__sys.fcntl(fd, command, value);
+}
+
+static int some_getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+    return is_refused(GETSOCKOPT) ? -1 : tram__sys.getsockopt(fd, level, name, value, size);
+}
+
+static int some_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    return is_refused(SETSOCKOPT) ? -1 : tram__sys.setsockopt(fd, level, name, value, size);
+}
+
+static int some_socket(int family, int type, int protocol) {
+    return is_refused(SOCKET) ? -1 : tram__sys.socket(family, type, protocol);
+}
+
+static int some_bind(int fd, const struct sockaddr *address, socklen_t size) {
+    return is_refused(BIND) ? -1 : tram__sys.bind(fd, address, size);
+}
+
+static int some_fstat(int fd, struct stat *ret_status) {
+    return is_refused(FSTAT) ? -1 : tram__sys.fstat(fd, ret_status);
+}
+
+static const struct sys *some_sys(void) {
+    static struct sys sys;
+    sys = tram__sys;
+    sys.fcntl = some_fcntl;
+    sys.getsockopt = some_getsockopt;
+    sys.setsockopt = some_setsockopt;
+    sys.socket = some_socket;
+    sys.bind = some_bind;
+    sys.fstat = some_fstat;
+    return &sys;
+}
+
+#define ASK(name) static int name(struct site *site, tram_future **ret_future)
+
+ASK(ask_read_pipe) {
+    return tram_loop_connect_read_pipe(site->loop, recorder_factory, world_of(site->loop), site->sock, ret_future);
+}
+
+ASK(ask_write_pipe) {
+    return tram_loop_connect_write_pipe(site->loop, recorder_factory, world_of(site->loop), site->sock, ret_future);
+}
+
+ASK(ask_adopt) {
+    return tram_loop_adopt_socket(site->loop, recorder_factory, world_of(site->loop), site->sock, NULL, ret_future);
+}
+
+ASK(ask_peek) {
+    return tram_loop_peek(site->loop, site->sock, 1, TRAM_FOREVER, ret_future);
+}
+
+ASK(ask_connection) {
+    const tram_connection_options options = {.sock = &site->sock};
+    return tram_loop_create_connection(site->loop, recorder_factory, world_of(site->loop), NULL, NULL, &options,
+                                       ret_future);
+}
+
+ASK(ask_server) {
+    const tram_server_options options = {.sock = &site->sock};
+    return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), NULL, NULL, &options,
+                                   ret_future);
+}
+
+ASK(ask_class) {
+    const tram_server_options options = {.tcp = {.traffic_class = 1}};
+    return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), "127.0.0.1", "0", &options,
+                                   ret_future);
+}
+
+ASK(ask_unix_server) {
+    const tram_unix_server_options options = {.sock = &site->sock};
+    return tram_loop_create_unix_server(site->loop, recorder_factory, world_of(site->loop), NULL, 0, &options,
+                                        ret_future);
+}
+
+ASK(ask_unix_name) {
+    char name[64] = "";
+    int length = snprintf(name + 1, sizeof name - 1, "tram-test-refused-%d", (int)getpid());
+    return tram_loop_create_unix_server(site->loop, recorder_factory, world_of(site->loop), name, (size_t)length + 1,
+                                        NULL, ret_future);
+}
+
+ASK(ask_sock_connect) {
+    return tram_loop_sock_connect(site->loop, site->sock, "127.0.0.1", "1", ret_future);
+}
+
+ASK(ask_sock_sendfile) {
+    return tram_loop_sock_sendfile(site->loop, site->sock, site->file, 0, 1, NULL, ret_future);
+}
+
+static int ask_datagram(struct site *site, tram_datagram_options options, tram_future **ret_future) {
+    options.local_host = "127.0.0.1";
+    options.local_port = "0";
+    return tram_loop_create_datagram_endpoint(site->loop, recorder_factory, world_of(site->loop), &options, ret_future);
+}
+
+ASK(ask_plain_datagram) {
+    return ask_datagram(site, (tram_datagram_options){.family = AF_INET}, ret_future);
+}
+
+ASK(ask_broadcast) {
+    return ask_datagram(site, (tram_datagram_options){.allow_broadcast = true}, ret_future);
+}
+
+ASK(ask_reuse_port) {
+    return ask_datagram(site, (tram_datagram_options){.reuse_port = true}, ret_future);
+}
+
+static const struct {
+    enum refused refused;
+    int (*call)(struct site *site, tram_future **ret_future);
+    const char *name;
+    int answer; /* of the call, or of its future */
+} refusals[] = {
+    {FSTAT, ask_read_pipe, "read pipe", -ENOBUFS},
+    {FSTAT, ask_write_pipe, "write pipe", -ENOBUFS},
+    {FCNTL, ask_read_pipe, "read pipe", -ENOBUFS},
+    {FCNTL, ask_write_pipe, "write pipe", -ENOBUFS},
+    {FCNTL, ask_adopt, "adopt", -ENOBUFS},
+    {FCNTL, ask_peek, "peek", -ENOBUFS},
+    {FCNTL, ask_connection, "connection", -ENOBUFS},
+    {FCNTL, ask_server, "server", -ENOBUFS},
+    {GETSOCKOPT, ask_adopt, "adopt", -ENOBUFS},
+    {GETSOCKOPT, ask_peek, "peek", -ENOBUFS},
+    {GETSOCKOPT, ask_connection, "connection", -ENOBUFS},
+    {GETSOCKOPT, ask_server, "server", -ENOBUFS},
+    {GETSOCKOPT, ask_unix_server, "Unix server", -ENOBUFS},
+    {GETSOCKOPT, ask_sock_connect, "sock_connect", -ENOBUFS},
+    {GETSOCKOPT, ask_sock_sendfile, "sock_sendfile", -ENOBUFS},
+    {SETSOCKOPT, ask_class, "traffic class", -ENOBUFS},
+    {SETSOCKOPT, ask_broadcast, "broadcast", -ENOBUFS},
+    {SETSOCKOPT, ask_reuse_port, "reuse_port", TRAM_EVALUE},
+    {SOCKET, ask_unix_name, "Unix name", -ENOBUFS},
+    {SOCKET, ask_plain_datagram, "datagram", -ENOBUFS},
+    {BIND, ask_unix_name, "Unix name", -ENOBUFS},
+    {BIND, ask_plain_datagram, "datagram", -ENOBUFS},
+};
+
+static bool is_done(void *future) {
+    return tram_future_done(future);
+}
+
+static void test_X_1_what_the_kernel_refuses_is_told(void **state) {
+    struct world *world = *state;
+    struct site site;
+    calls_uninterrupted();
+    world_use_sys(world, some_sys());
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        tram_future *future = NULL;
+        refused = refusals[i].refused;
+        int status = refusals[i].call(&site, &future);
+        if (future) {
+            run_until_true(world, is_done, future);
+            status = tram_future_result(future, NULL);
+            tram_future_release(future);
+        }
+        refused = NOTHING;
+        if (status != refusals[i].answer)
+            fail_msg("case %zu, %s: %s", i, refusals[i].name, tram_error_name(status));
+    }
+    run_to_rest(world);
+    site_close(&site); /* its descriptors are its own still */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_X_1_every_wrong_option_is_named),          TEST(test_X_1_the_largest_value_is_allowed),
-        TEST(test_X_1_every_reserved_word_must_be_0),        TEST(test_X_1_what_is_missing_is_named),
-        TEST(test_X_1_each_thread_has_its_own_wrong_option),
+        TEST(test_X_1_every_wrong_option_is_named),     TEST(test_X_1_the_largest_value_is_allowed),
+        TEST(test_X_1_every_reserved_word_must_be_0),   TEST(test_X_1_what_is_missing_is_named),
+        TEST(test_X_1_what_the_kernel_refuses_is_told), TEST(test_X_1_each_thread_has_its_own_wrong_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,6 +61,10 @@ static void *counted_allocate(void *context, size_t size) {
     struct world *world = context;
     if (memory_is_out(world) || size > SIZE_MAX / 2)
         return NULL;
+    if (world->fail_size && size >= world->fail_size) {
+        calls_lack_memory();
+        return NULL;
+    }
     void *memory = memory_of_world(size + MARGIN);
     if (memory) {
         memcpy((char *)memory + size, "no man's bytes.", MARGIN);
@@ -389,6 +393,31 @@ void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct w
 
 void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
     run_out_of(world, OF_ALL_ELSE, once, scenario);
+}
+
+/* The array of timers doubles when it is full, which takes a block larger than others then. */
+enum { TIMERS = 4096 };
+static struct deadline fillers[TIMERS];
+static size_t filler_count;
+
+static void never(tram_loop *loop, struct deadline *deadline) {
+    (void)loop, (void)deadline;
+    fail();
+}
+
+void world_lacks_timers(struct world *world) {
+    struct timers *timers = &world->loop->timers;
+    for (filler_count = 0; timers->count < timers->heap_capacity || timers->heap_capacity < TIMERS; filler_count++) {
+        fillers[filler_count] = (struct deadline){.expire = never};
+        assert_int_equal(tram__deadline_start_after(world->loop, &fillers[filler_count], HOUR_NS), 0);
+    }
+    world->fail_size = TIMERS * sizeof *timers->heap;
+}
+
+void world_has_timers(struct world *world) {
+    world->fail_size = 0;
+    while (filler_count)
+        deadline_cancel(world->loop, &fillers[--filler_count]);
 }
 
 /* Workers may trace at the same time. */
