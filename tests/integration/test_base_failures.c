@@ -951,8 +951,10 @@ static void use_layers(struct world *world) {
                                 : tram__transport_push_layer(transport, &codec->layer, "bytes", 5);
             if (!had_memory(status) && codec)
                 codec->layer.kind->free(&codec->layer);
+            tram_transport_hold(transport);
             run_ticks(world, 2);
             tram_transport_abort(transport);
+            tram_transport_release(transport);
             run_ticks(world, 2);
             assert_true(recorder->was_released);
         } else {
