@@ -240,7 +240,7 @@ static const struct {
 } cases[] = {
     {new_loop, "backend", {.loop = {.backend = (tram_backend)77}}},
     {new_loop, "allocator", {.loop = {.allocator = &half_allocator}}},
-    {new_loop, "mailbox_limit", {.loop = {.mailbox_limit = SIZE_MAX}}},
+    {new_loop, "mailbox_limit", {.loop = {.mailbox_limit = (size_t)INT32_MAX + 1}}},
     {new_runtime, "workers", {.runtime = {.workers = TRAM_WORKERS_MAX + 1}}},
     {new_runtime, "workers", {.runtime = {.workers = UINT_MAX}}},
     {new_runtime, "stack_size", {.runtime = {.stack_size = 1}}},
@@ -441,6 +441,26 @@ static void test_X_1_the_largest_value_is_allowed(void **state) {
             fail_msg("case %zu: %s and %s", i, tram_error_name(status), tram_wrong_option());
     }
     site_close(&site);
+}
+
+/* A size that no memory has is one all the same, up to where sums of it are none. */
+static void test_X_1_sizes_beyond_all_memory(void **state) {
+    struct world *world = *state;
+    const tram_loop_options most = {.mailbox_limit = INT32_MAX};
+    const size_t items = SIZE_MAX / 2 / sizeof(void *);
+    tram_channel *channel;
+    tram_future *future;
+    tram_loop *loop;
+    int pair[2];
+    assert_int_equal(tram_loop_new(&most, &loop), 0);
+    assert_int_equal(tram_loop_free(loop), 0);
+    assert_int_equal(tram_channel_new(world->loop, items, NULL, &channel), -ENOMEM);
+    assert_wrong(tram_channel_new(world->loop, items + 1, NULL, &channel), "capacity");
+    tcp_pair(pair);
+    assert_int_equal(tram_loop_peek(world->loop, pair[0], SIZE_MAX / 2, 1, &future), -ENOMEM);
+    assert_wrong(tram_loop_peek(world->loop, pair[0], SIZE_MAX / 2 + 1, 1, &future), "size");
+    close(pair[0]);
+    close(pair[1]);
 }
 
 static void test_X_1_every_reserved_word_must_be_0(void **state) {
@@ -756,9 +776,13 @@ static void test_X_1_what_the_kernel_refuses_is_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_X_1_every_wrong_option_is_named),     TEST(test_X_1_the_largest_value_is_allowed),
-        TEST(test_X_1_every_reserved_word_must_be_0),   TEST(test_X_1_what_is_missing_is_named),
-        TEST(test_X_1_what_the_kernel_refuses_is_told), TEST(test_X_1_each_thread_has_its_own_wrong_option),
+        TEST(test_X_1_every_wrong_option_is_named),
+        TEST(test_X_1_the_largest_value_is_allowed),
+        TEST(test_X_1_sizes_beyond_all_memory),
+        TEST(test_X_1_every_reserved_word_must_be_0),
+        TEST(test_X_1_what_is_missing_is_named),
+        TEST(test_X_1_what_the_kernel_refuses_is_told),
+        TEST(test_X_1_each_thread_has_its_own_wrong_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/base/limits.h"
 #include "support/datagram.h"
 
 #define BATCH 32 /* messages of one receive */
@@ -323,6 +324,22 @@ static void test_D_12_little_is_held_and_held_is_not_paused(void **state) {
     for (int i = 0; i < 200; i++)
         assert_int_equal(peer_takes(&endpoint, &byte, 1), 1);
     endpoint_close(&endpoint);
+}
+
+/* A cork holds so many back, or so much. */
+static void test_D_12_a_cork_holds_back_up_to_either_limit(void **state) {
+    static const struct { size_t size, held; } cases[] = {{1, TRAM_DATAGRAMS_OUT - 1}, {60000, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct endpoint endpoint = endpoint_open(*state);
+        faults.messages = 0;
+        assert_int_equal(tram_transport_cork(endpoint.transport), 0);
+        for (size_t sent = 0; sent < cases[i].held; sent++)
+            assert_int_equal(send_pattern(&endpoint, cases[i].size, 0), 0);
+        assert_int_equal(faults.messages, 0);
+        assert_int_equal(send_pattern(&endpoint, cases[i].size, 0), 0);
+        assert_true(faults.messages > 0);
+        endpoint_close(&endpoint);
+    }
 }
 
 static int answer_and_limit(struct recorder *recorder, const char *event) {
@@ -734,6 +751,7 @@ int main(void) {
         TEST_FAULTS(test_D_7_a_given_socket_is_not_told_to_join),
         TEST_FAULTS(test_D_12_what_a_batch_sends_goes_out_after_it_with_one_call),
         TEST_FAULTS(test_D_19_a_close_within_a_batch_sends_what_it_held),
+        TEST_FAULTS(test_D_12_a_cork_holds_back_up_to_either_limit),
         TEST_FAULTS(test_D_12_little_is_held_and_held_is_not_paused),
         TEST_FAULTS(test_D_12_a_cork_holds_back_and_joins),
         TEST_FAULTS(test_a_cork_too_many_is_refused),
