@@ -274,8 +274,7 @@ void tram__actor_stop(struct actor_record *record, int reason) {
     record->names = NULL;
     tram__address_close(loop, record->slot);
     record->slot = 0;
-    if (record->timed)
-        deadline_cancel(loop, &record->timer);
+    deadline_cancel(loop, &record->timer);
     list_remove(&record->ready.link); /* `started` may be queued still */
     if (!record->kind || !record->kind->stopping || !record->kind->stopping(record->actor))
         tram__actor_ended(record);
@@ -412,7 +411,6 @@ int tram_actor_address(const tram_actor *actor, tram_address *ret_address) {
 static void expire(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
     struct actor_record *record = container_of(deadline, struct actor_record, timer);
-    record->timed = false;
     call(record, record->actor->ops->timed_out, "timed_out");
 }
 
@@ -421,15 +419,11 @@ int tram_actor_set_timer(tram_actor *actor, uint64_t delay_ns) {
     if (status)
         return status;
     struct actor_record *record = actor->record;
-    if (record->timed)
-        deadline_cancel(actor->loop, &record->timer);
-    record->timed = false;
+    deadline_cancel(actor->loop, &record->timer);
     if (delay_ns == TRAM_FOREVER)
         return 0;
     record->timer.expire = expire;
-    status = tram__deadline_start_after(actor->loop, &record->timer, delay_ns);
-    record->timed = status == 0;
-    return status;
+    return tram__deadline_start_after(actor->loop, &record->timer, delay_ns);
 }
 
 /* Tells the other one, or, if it cannot be reached any more, this one that it has ended. */

@@ -44,7 +44,6 @@ struct actor_record {
     bool told;          /* `closing` was called */
     struct ready ready; /* first for `started`, then for `stopped` */
     struct deadline timer;
-    bool timed;
     struct list links;    /* struct relation */
     struct list watched;  /* whom it monitors */
     struct list watchers; /* who monitors it */

@@ -635,7 +635,7 @@ static void use_actors(struct world *world) {
             continue;
         (void)had_memory(tram_actor_set_timer(&actors[i].actor, 1));
         if (had_memory(tram_actor_monitor(&actors[i].actor, addresses[other])) && i == 0)
-            assert_int_equal(tram_actor_demonitor(&actors[i].actor, addresses[other]), 0);
+            (void)had_memory(tram_actor_demonitor(&actors[i].actor, addresses[other]));
         (void)had_memory(tram_actor_link(&actors[i].actor, addresses[other]));
         (void)had_memory(post(addresses[other], 1));
     }
@@ -648,7 +648,45 @@ static void use_actors(struct world *world) {
         assert_int_equal(actors[i].stopped, begun[i]);
 }
 
+static int work_of_none(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
+/* Names, and work for all of a runtime that does not run. */
+static void use_a_runtime(struct world *world) {
+    const tram_runtime_options options = {.workers = 2, .loop = world->options};
+    struct tested named = {.actor.ops = &simple_ops, .world = world, .name = "x"};
+    tram_runtime *runtime;
+    tram_future *future;
+    tram_address found;
+    if (!had_memory(tram_runtime_new(&options, &runtime)))
+        return;
+    if (had_memory(tram_loop_start_actor(world->loop, &named.actor))) {
+        for (int i = 0; i < 2; i++)
+            if (had_memory(tram_actor_register(&named.actor, runtime, i ? "b" : "a")))
+                assert_int_equal(tram_runtime_lookup(runtime, i ? "b" : "a", &found), 0);
+        assert_int_equal(tram_runtime_lookup(runtime, "c", &found), -ENOENT);
+        assert_int_equal(tram_actor_stop(&named.actor, 0), 0);
+        assert_int_equal(tram_runtime_lookup(runtime, "a", &found), -ENOENT);
+    }
+    if (had_memory(tram_runtime_each(runtime, world->loop, work_of_none, NULL, NULL, &future)))
+        tram_future_release(future);
+    tram_runtime_free(runtime);
+    run_ticks(world, 4);
+    world->trace[0] = '\0';
+}
+
+static void test_X_1_runtimes_that_do_not_run_without_memory(void **state) {
+    for (int once = 0; once < 2; once++) {
+        run_out_of_other_memory(*state, once, use_a_runtime);
+        run_out_of_memory(*state, once, use_a_runtime);
+    }
+}
+
 static void test_X_1_actors_without_memory(void **state) {
+    run_out_of_other_memory(*state, false, use_actors);
+    run_out_of_other_memory(*state, true, use_actors);
     run_out_of_memory(*state, false, use_actors);
     run_out_of_memory(*state, true, use_actors);
 }
@@ -672,6 +710,7 @@ int main(void) {
         CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
         CASE(test_X_1_actors_without_memory),
+        CASE(test_X_1_runtimes_that_do_not_run_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
     };

@@ -79,6 +79,7 @@ static const struct counter counters[] = {
     COUNTER(tls_handshakes, "tls_handshakes_total", "TLS handshakes done, as a client and as a server."),
     COUNTER(tls_resumed, "tls_resumed_handshakes_total", "TLS handshakes that went on with a former session."),
     COUNTER(tls_failed, "tls_failed_handshakes_total", "TLS handshakes that TLS or the peer refused."),
+    COUNTER(tls_expired, "tls_expired_handshakes_total", "TLS handshakes whose time was over."),
     COUNTER(tls_steps, "tls_handshake_steps_total", "Turns of TLS handshakes."),
     COUNTER(tls_postponed, "tls_postponed_steps_total", "Turns of TLS handshakes put off to a later tick."),
     COUNTER(bytes_received, "received_bytes_total", "Bytes received."),
