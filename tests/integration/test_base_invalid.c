@@ -570,6 +570,8 @@ static void test_X_1_what_is_missing_is_named(void **state) {
     ASSERT_NAMED(transport, wire.transport);
     ASSERT_NAMED(future, future);
     ASSERT_NAMED(runtime, runtime);
+    assert_wrong(tram_loop_create_runtime_server(world->loop, runtime, NULL, NULL, "127.0.0.1", "0", NULL, &future),
+                 "factory");
     tram_runtime_free(runtime);
     tram_future_release(future);
     tram_transport_abort(wire.transport);

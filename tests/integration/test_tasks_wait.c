@@ -605,6 +605,75 @@ static void test_X_1_tasks_and_what_they_wait_for_without_memory(void **state) {
     run_out_of_memory(*state, true, use_tasks);
 }
 
+/* ---- Who may not wait, and for what ---- */
+
+static int refuse_strange_futures(void *arg) {
+    tram_future *foreign = arg, *made, *none = NULL;
+    tram_completions *completions;
+    assert_int_equal(tram_await(foreign, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_wait_for(foreign, 1000, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_wait(&foreign, 1, HOUR, TRAM_ALL_COMPLETED), TRAM_ESTATE);
+    assert_int_equal(tram_as_completed(&foreign, 1, HOUR, &completions), TRAM_ESTATE);
+    assert_int_equal(tram_gather(tasks_world->loop, &foreign, 1, 0, &made), TRAM_ESTATE);
+    assert_int_equal(tram_wait_for(tram_task_future(tram_task_current()), 1000, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_wait_for(tram_task_future(tram_task_current()), 0, NULL), TRAM_ESTATE);
+    assert_wrong(tram_wait_for(NULL, 1000, NULL), "future");
+    assert_wrong(tram_wait(&none, 1, HOUR, TRAM_ALL_COMPLETED), "futures");
+    assert_wrong(tram_as_completed(&none, 1, HOUR, &completions), "futures");
+    assert_wrong(tram_shield(NULL, &made), "inner");
+    assert_wrong(tram_timeout_end(NULL, 0), "timeout");
+    assert_wrong(tram_group_end(NULL, 0), "group");
+    return 7;
+}
+
+static void test_A_3_futures_of_other_loops_and_none(void **state) {
+    (void)state;
+    tram_loop *other;
+    tram_future *foreign;
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_loop_create_future(other, &foreign), 0);
+    assert_int_equal(run_function(refuse_strange_futures, foreign), 7);
+    assert_false(tram_future_done(foreign));
+    tram_future_release(foreign);
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
+/* None of them changes anything, either. */
+static void test_A_3_whatever_waits_needs_a_task(void **state) {
+    (void)state;
+    tram_future *pending = future_new();
+    tram_completions *completions;
+    tram_timeout *timeout;
+    tram_group *group;
+    tram_event event = {.set = true};
+    tram_semaphore semaphore;
+    tram_barrier barrier;
+    tram_queue *queue;
+    void *item;
+    tram_semaphore_init(&semaphore, 1, false);
+    assert_int_equal(tram_barrier_init(&barrier, 1), 0);
+    assert_int_equal(tram_queue_new(tasks_world->loop, NULL, &queue), 0);
+    assert_int_equal(tram_sleep(0), TRAM_ESTATE);
+    assert_int_equal(tram_wait_for(pending, 1000, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_wait(&pending, 1, HOUR, TRAM_ALL_COMPLETED), TRAM_ESTATE);
+    assert_int_equal(tram_as_completed(&pending, 1, HOUR, &completions), TRAM_ESTATE);
+    assert_int_equal(tram_timeout_begin(1000, &timeout), TRAM_ESTATE);
+    assert_int_equal(tram_group_begin(&group), TRAM_ESTATE);
+    assert_int_equal(tram_event_wait(&event), TRAM_ESTATE);
+    assert_int_equal(tram_semaphore_acquire(&semaphore), TRAM_ESTATE);
+    assert_false(tram_semaphore_locked(&semaphore));
+    assert_int_equal(tram_barrier_wait(&barrier), TRAM_ESTATE);
+    assert_int_equal(tram_barrier_reset(&barrier), TRAM_ESTATE);
+    assert_int_equal(tram_barrier_abort(&barrier), TRAM_ESTATE);
+    assert_false(tram_barrier_broken(&barrier));
+    assert_int_equal(tram_queue_put(queue, "item"), TRAM_ESTATE);
+    assert_int_equal(tram_queue_size(queue), 0);
+    assert_int_equal(tram_queue_get(queue, &item), TRAM_ESTATE);
+    assert_int_equal(tram_queue_join(queue), TRAM_ESTATE);
+    tram_queue_free(queue);
+    tram_future_release(pending);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_18_a_timeout_cancels_what_takes_too_long),
@@ -629,6 +698,8 @@ int main(void) {
         TASK_TEST(test_A_23_as_completed_ends_with_its_time),
         TASK_TEST(test_A_24_shield_keeps_a_cancellation_from_the_inner_one),
         TASK_TEST(test_A_24_shield_passes_on_how_the_inner_one_ends),
+        TASK_TEST(test_A_3_futures_of_other_loops_and_none),
+        TASK_TEST(test_A_3_whatever_waits_needs_a_task),
         TASK_TEST(test_X_1_tasks_and_what_they_wait_for_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,9 +32,8 @@ static bool is_in_flight(const tram_transport *transport) {
     uint32_t memory[SK_MEMINFO_VARS] = {0};
     socklen_t size = sizeof memory;
     char byte;
-    if (sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_MEMINFO, memory, &size) == 0 && memory[SK_MEMINFO_WMEM_QUEUED])
-        return true;
-    return sys->recv(transport->io.fd, &byte, 1, MSG_PEEK) > 0;
+    bool known = sys->getsockopt(transport->io.fd, SOL_SOCKET, SO_MEMINFO, memory, &size) == 0;
+    return (known && memory[SK_MEMINFO_WMEM_QUEUED]) || sys->recv(transport->io.fd, &byte, 1, MSG_PEEK) > 0;
 }
 
 /* After the end of the peer's stream nothing can come; a lent descriptor is not closed. */
