@@ -104,7 +104,8 @@ typedef struct tram_start_tls_options {
  *
  * At once, and nothing has happened: TRAM_EVALUE for options that make no sense; TRAM_ETYPE: no kind of transport for
  * it, see tram_transport_start_tls_compatible(), or no config; TRAM_ESTATE: closing, after write_eof, while a file is
- * sent, or another handshake is on; -ENOMEM. `ret_future` may be NULL.
+ * sent, or another handshake is on; -ENOMEM. `ret_future` may be NULL: then
+ * connection_lost alone tells of a failure.
  */
 TRAM_API int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protocol *protocol,
                                  const tram_start_tls_options *options, tram_future **ret_future);

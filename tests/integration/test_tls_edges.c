@@ -965,6 +965,35 @@ static void test_S_27_S_29_a_failure_is_told_to_the_new_protocol_once(void **sta
     upgrade_close(&upgrade);
 }
 
+/* Anybody could fill the log else. */
+static void test_S_29_without_a_future_the_protocol_alone_is_told(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    const tram_start_tls_options options = {.tls = servers, .server_side = true};
+    upgrade_open(world, &upgrade);
+    struct recorder *fresh = recorder_new(world, "n");
+    assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[1], &fresh->base, &options, NULL), 0);
+    assert_int_equal(tram_transport_write(upgrade.ends[0], "GET / HTTP/1.1\r\n\r\n", 18), 0);
+    run_until_traced(world, "n.lost:TRAM_ETLS");
+    run_until_traced(world, "n.released");
+    run_to_rest(world);
+    assert_int_equal(world->exceptions, 0);
+    upgrade_close(&upgrade);
+}
+
+static void test_S_5_debug_mode_says_why_a_handshake_failed(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    ends_prepare(world, &ends, servers);
+    tram_loop_set_debug(world->loop, true);
+    ends_begin(world, &ends, &(tram_connection_options){.server_hostname = "elsewhere"});
+    run_until(world, &ends.done);
+    run_until_traced(world, "s.released");
+    assert_non_null(strstr(world->log, "tls_handshake failed: the server's certificate is not for \"elsewhere\""));
+    assert_non_null(strstr(world->log, "tls_handshake failed: TLS handshake: the peer sent the alert"));
+    ends_close(&ends);
+}
+
 static void test_S_28_what_cannot_be_upgraded_is_etype(void **state) {
     struct world *world = *state;
     const tram_start_tls_options options = {.tls = servers, .server_side = true};
@@ -1110,6 +1139,8 @@ int main(void) {
         IN_WORLD(test_S_23_W_6_writes_after_close_are_counted_and_warned_of),
         IN_WORLD(test_S_24_the_carriers_extra_info_is_kept_after_the_end),
         IN_WORLD(test_S_27_S_29_a_failure_is_told_to_the_new_protocol_once),
+        IN_WORLD(test_S_29_without_a_future_the_protocol_alone_is_told),
+        IN_WORLD(test_S_5_debug_mode_says_why_a_handshake_failed),
         IN_WORLD(test_S_28_what_cannot_be_upgraded_is_etype),
         IN_WORLD(test_S_30_meanwhile_nothing_but_its_end_can_be_asked_for),
         IN_WORLD(test_S_30_what_was_corked_goes_out_plain),

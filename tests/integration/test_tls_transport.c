@@ -577,6 +577,27 @@ static void test_S_27_S_30_B_7_start_tls_on_both_sides_of_an_open_connection(voi
     upgrade_close(&upgrade);
 }
 
+static void test_N_1_an_address_survives_start_tls(void **state) {
+    struct world *world = *state;
+    struct upgrade upgrade = {0};
+    tram_address before, after;
+    tram_message_counts counts;
+    upgrade_open(world, &upgrade);
+    struct recorder *server = recorder_new(world, "S");
+    assert_int_equal(tram_transport_address(upgrade.ends[1], &before), 0);
+    assert_int_equal(upgrade_start(&upgrade, 0, NULL, NULL), 0);
+    assert_int_equal(upgrade_start(&upgrade, 1, &server->base, NULL), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[1]), 0);
+    assert_int_equal(tram_transport_address(upgrade.ends[1], &after), 0);
+    assert_true(tram_address_equal(before, after));
+    assert_int_equal(tram_post(before, &(tram_message){.tag = 1}), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_address_message_counts(world->loop, before, &counts), 0);
+    assert_int_equal(counts.dropped, 1); /* it came: a recorder receives no messages */
+    upgrade_close(&upgrade);
+}
+
 static void test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
@@ -868,6 +889,7 @@ int main(void) {
         IN_WORLD(test_a_session_is_resumed),
         IN_WORLD(test_S_32_a_file_goes_by_blocks),
         IN_WORLD(test_S_27_S_30_B_7_start_tls_on_both_sides_of_an_open_connection),
+        IN_WORLD(test_N_1_an_address_survives_start_tls),
         IN_WORLD(test_S_31_plain_bytes_before_it_stay_plain_and_bytes_read_ahead_are_tls),
         IN_WORLD(test_S_29_a_failed_start_tls_ends_the_connection),
         IN_WORLD(test_S_28_start_tls_wants_a_stream_and_a_config),

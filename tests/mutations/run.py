@@ -430,7 +430,7 @@ MUTATIONS = [
      "the end of a task that was stopped is told of before it has ended"),
     ("N-16", "core/actors/receive.c",
      "    while (receiver->first)\n        drop_message(receiver, get(receiver));\n    if (task_is_done",
-     "    if (task_is_done",
+     "    if (false)\n        drop_message(receiver, get(receiver));\n    if (task_is_done",
      "what a task has not received is lost"),
     ("N-14", "core/actors/supervisor.c",
      "        if (!actor_is_ending(actor->record))\n            return false;\n",

@@ -236,9 +236,10 @@ void tram__transport_fatal(tram_transport *transport, int code, const char *oper
 void tram__transport_end_by(tram_transport *transport, enum end_reason reason, int code, const char *operation,
                             void *user) {
     tram_loop *loop = loop_of(transport);
+    const char *detail = transport->more ? transport->more->detail : NULL;
     if (unlikely(loop->debug))
         tram__log(loop, TRAM_LOG_DEBUG, "connection %p: %s failed: %s", (void *)transport, operation,
-                  tram_error_text(code));
+                  detail ? detail : tram_error_text(code));
     if (transport->flags & T_LOST_PENDING)
         return;
     transport->end = (struct transport_end){.code = code, .operation = operation, .user = user};

@@ -87,5 +87,7 @@ int tram_loop_start_tls(tram_loop *loop, tram_transport *transport, tram_protoco
         (void)tram__transport_set_protocol(transport, protocol);
     if (ret_future)
         *ret_future = tram_future_hold(&starting->future);
+    else
+        starting->future.retrieved = true; /* connection_lost tells of a failure */
     return 0;
 }
