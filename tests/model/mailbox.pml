@@ -1,7 +1,7 @@
 /*
  * The protocol of core/loop/mailbox.c between posters and the owner: post, sleep, wake, what exceeds a tick's budget,
  * close, and release. tests/checks/model.sh lets spin look at every interleaving of two posters with three messages
- * each, two of which may be posted as a chain, and an owner that closes whenever it is awake.
+ * each, of which the first two of one are posted as a chain, and an owner that closes whenever it is awake.
  *
  * Proven: no wake-up is lost (an owner that waits for ever has an empty box); every message that was accepted is run or
  * discarded, once, also when the box closes meanwhile; what is run of one poster is run in order; a message is complete
@@ -122,10 +122,7 @@ proctype poster(byte self) {
     mtype seen;
     do
     :: m < ALL ->
-        if
-        :: chain = false
-        :: m + POSTERS < ALL -> chain = true
-        fi;
+        chain = (m == 0);
         /* The first look. */
         atomic { look_at_state() };
         if
