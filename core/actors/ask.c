@@ -12,6 +12,7 @@
 
 #include "core/actors/actors.h"
 #include "core/actors/message.h"
+#include "core/actors/sample.h"
 #include "core/base/invalid.h"
 
 static inline struct mail *next_in_chain(const struct mail *mail) {
@@ -124,12 +125,6 @@ void tram_reply_error(tram_request *request, int code) {
 
 /* ---- There ---- */
 
-/* A request while it is delivered: its node may be on the way back before message_received returns. */
-struct delivered {
-    tram_message message;
-    struct mail *mail; /* NULL: taken */
-};
-
 tram_request *tram_message_take_request(tram_message *message) {
     if (!message->reserved)
         return NULL;
@@ -143,7 +138,10 @@ static void request_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct delivered delivered = {envelope->message, mail};
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (!addressee || !addressee->deliver(loop, addressee->target, &delivered.message)) {
+    enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &delivered.message) : MESSAGE_UNWANTED;
+    if (unlikely(done == MESSAGE_KEPT))
+        return;
+    if (unlikely(done == MESSAGE_UNWANTED)) {
         stats_add(&loop->stats.dropped_messages, 1);
         message_drop(&delivered.message);
         send_reply(mail, -ESRCH, NULL);
@@ -161,6 +159,14 @@ static void request_discard(struct mail *mail) {
 }
 
 static const struct mail_kind request_mail = {.run = request_run, .discard = request_discard, .flags = MAIL_KEPT};
+
+static void sampled_run(tram_loop *loop, struct mail *mail) {
+    sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    request_run(loop, mail);
+    actors_present(loop)->sampled_ns = 0;
+}
+
+static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = request_discard, .flags = MAIL_KEPT};
 
 /* It has come behind all that this thread had posted before: that is the answer. */
 static void credit_run(tram_loop *loop, struct mail *mail) {
@@ -231,7 +237,9 @@ static inline int post_request(tram_loop *loop, struct mail *mail, bool may_wait
     envelope->generation = to.generation;
     envelope->message = *message;
     envelope->message.reserved = number;
-    if (likely(may_wait && loop->in_tick && !pinned && loop->mailbox == tram__mailbox_entered))
+    if (unlikely(number % SAMPLE_EVERY == 1) && may_wait && sample_begin(there->mailbox))
+        mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
+    else if (likely(may_wait && loop->in_tick && !pinned && loop->mailbox == tram__mailbox_entered))
         return send_request(loop->mailbox, there, mail);
     status = tram__mailbox_post(there->mailbox, mail);
     route_leave(to.loop, pinned);

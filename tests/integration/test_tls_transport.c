@@ -56,6 +56,7 @@ static void test_S_10_data_behind_the_handshake_is_delivered(void **state) {
 static void test_S_3_a_handshake_that_takes_too_long_is_aborted(void **state) {
     struct world *world = *state;
     struct ends ends;
+    tram_stats before, after;
     ends_prepare(world, &ends, servers);
     int silent_port_fd;
     uint16_t port;
@@ -67,9 +68,13 @@ static void test_S_3_a_handshake_that_takes_too_long_is_aborted(void **state) {
     assert_int_equal(
         tram_loop_create_connection(world->loop, client_factory, NULL, "127.0.0.1", text, &options, &ends.connecting),
         0);
+    tram_loop_stats(world->loop, &before);
     assert_int_equal(tram_loop_run_until_complete(world->loop, ends.connecting), -ECONNABORTED);
     run_until_traced(world, "c.released");
     assert_trace(world, "c.released");
+    tram_loop_stats(world->loop, &after);
+    assert_int_equal(after.tls_expired - before.tls_expired, 1);
+    assert_int_equal(after.tls_failed - before.tls_failed, 0);
     close(silent_port_fd);
     ends_close(&ends);
 }

@@ -37,25 +37,24 @@ static uint64_t deadline_of(const tram_transport *transport) {
 
 /* A file is being sent, what came is not delivered yet, or the program said that it works for this connection. */
 static bool busy(const tram_transport *transport) {
-    return transport_sends_file(transport) || transport_is_behind(transport) ||
-           (transport->more && transport->more->work);
+    return transport_sends_file(transport) || transport_is_behind(transport) || tram_transport_work(transport);
 }
 
-/* One step towards its end. True: a protocol was called. */
-static bool advance(tram_transport *transport) {
-    if ((transport->flags & (T_ASKED | T_MADE | T_CLOSING)) != (T_ASKED | T_MADE))
-        return false;
-    if (transport->protocol->ops->closing) {
-        if (transport->flags & T_TOLD)
-            return false;
+static bool asked(const tram_transport *transport) {
+    return (transport->flags & (T_ASKED | T_MADE | T_CLOSING)) == (T_ASKED | T_MADE);
+}
+
+/* One step towards its end; counts where a protocol is called. */
+static void advance(tram_transport *transport, unsigned *calls) {
+    if (!transport->protocol->ops->closing) {
+        if (!busy(transport))
+            tram_transport_close(transport);
+    } else if (!(transport->flags & T_TOLD)) {
         transport->flags |= T_TOLD;
+        ++*calls;
         if (tram__protocol_closing(transport, deadline_of(transport)))
             tram_transport_close(transport);
-        return true;
     }
-    if (!busy(transport))
-        tram_transport_close(transport);
-    return false;
 }
 
 static void run_pass(tram_loop *loop, struct ready *ready) {
@@ -63,8 +62,8 @@ static void run_pass(tram_loop *loop, struct ready *ready) {
     unsigned calls = 0;
     while (state->ask_slot < loop->io_slot_count && calls < CALLS_PER_TICK) {
         struct io *io = io_of_slot(loop, state->ask_slot++);
-        if (io && io->kind->transport)
-            calls += advance((tram_transport *)(void *)io);
+        if (io && io->kind->transport && asked((tram_transport *)(void *)io))
+            advance((tram_transport *)(void *)io, &calls);
     }
     state->asking = false;
     if (state->ask_slot < loop->io_slot_count) {
@@ -127,18 +126,30 @@ void tram__transport_ending(tram_transport *transport, enum shutdown_mode ending
 
 /* ---- Work ---- */
 
+/* NULL: out of memory. */
+static struct transport_work *need_work(tram_transport *transport) {
+    if (tram__transport_need_more(transport))
+        return NULL;
+    struct transport_work *work = transport->more->work;
+    if (work)
+        return work;
+    work = memory_get(&loop_of(transport)->allocator, sizeof *work);
+    if (work)
+        *work = (struct transport_work){.transport = transport};
+    return transport->more->work = work;
+}
+
 int tram_transport_begin_work(tram_transport *transport) {
     int status = enter(transport, __func__);
     if (!status && !transport->protocol)
         status = TRAM_ESTATE;
-    if (!status)
-        status = tram__transport_need_more(transport);
     if (status)
         return status;
-    struct transport_more *more = transport->more;
-    if (more->work++ == 0) {
-        list_append(&transport_state(loop_of(transport))->working, &more->working);
-    }
+    struct transport_work *work = need_work(transport);
+    if (!work)
+        return -ENOMEM;
+    if (work->count++ == 0)
+        list_append(&transport_state(loop_of(transport))->working, &work->link);
     loop_of(transport)->awaited++;
     transport->holds++;
     return 0;
@@ -148,18 +159,19 @@ int tram_transport_end_work(tram_transport *transport) {
     int status = enter(transport, __func__);
     if (status)
         return status;
-    if (!transport->more || !transport->more->work)
+    if (!tram_transport_work(transport))
         return TRAM_ESTATE;
-    if (--transport->more->work == 0)
-        list_remove(&transport->more->working);
+    struct transport_work *work = transport->more->work;
+    if (--work->count == 0)
+        list_remove(&work->link);
     loop_of(transport)->awaited--;
-    bool asked = (transport->flags & (T_ASKED | T_MADE | T_CLOSING)) == (T_ASKED | T_MADE);
-    if (asked && !transport->protocol->ops->closing && !busy(transport))
+    if (asked(transport) && !transport->protocol->ops->closing && !busy(transport))
         tram_transport_close(transport);
     tram_transport_release(transport);
     return 0;
 }
 
 size_t tram_transport_work(const tram_transport *transport) {
-    return transport->more ? transport->more->work : 0;
+    const struct transport_work *work = transport->more ? transport->more->work : NULL;
+    return work ? work->count : 0;
 }

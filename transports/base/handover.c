@@ -20,7 +20,7 @@ struct tram_detached {
     uint32_t flags;       /* those of WRITING_ENDED */
     struct write_limits limits;
     struct sockaddr_in6 peer;             /* as the transport knows it */
-    struct transport_addresses addresses; /* the same */
+    struct transport_addresses addresses; /* the same, but the tlvs */
 };
 
 #define WRITING_ENDED ((uint32_t)(T_WRITE_EOF | T_WRITING_ENDED))
@@ -76,6 +76,7 @@ static void keep_settings(tram_detached *detached, const tram_transport *transpo
     detached->peer = transport->peer;
     if (transport->more && transport->more->addresses)
         detached->addresses = *transport->more->addresses;
+    detached->addresses.tlvs = NULL;
 }
 
 /* Copies of what it has. Nothing of the transport's is changed but prefixes made longer. 0 or -ENOMEM. */
@@ -86,8 +87,8 @@ static int keep_bytes(tram_detached *detached, tram_transport *transport) {
         status = transport_stack(transport)->calls->keep_window(transport);
     if (!status && transport->flags & T_HELD)
         status = copy_held(more->held, &detached->unread);
-    if (!status && more && more->tlvs)
-        status = copy_held(more->tlvs, &detached->tlvs);
+    if (!status && more && more->addresses && more->addresses->tlvs)
+        status = copy_held(more->addresses->tlvs, &detached->tlvs);
     return status ? status : carry_prefixes(detached->bottom);
 }
 
@@ -96,7 +97,7 @@ static int detached_new(tram_transport *transport, tram_detached **ret_detached)
     if (!detached)
         return -ENOMEM;
     *detached = (tram_detached){.fd = -1};
-    detached->bottom = transport->flags & T_LAYERED ? transport_stack(transport)->bottom : NULL;
+    detached->bottom = transport->flags & T_LAYERED ? stack_bottom(transport_stack(transport)) : NULL;
     keep_settings(detached, transport);
     int status = keep_bytes(detached, transport);
     if (!status)
@@ -110,7 +111,7 @@ static int may_detach(const tram_transport *transport) {
         return -ENOTSUP;
     if (transport->flags & (T_CLOSING | T_WRITE_FAILED | T_HAS_WRITER | T_EXCLUSIVE) || !(transport->flags & T_MADE))
         return TRAM_ESTATE;
-    if (transport->flags & T_LAYERED && !can_move(transport_stack(transport)->bottom))
+    if (transport->flags & T_LAYERED && !can_move(stack_bottom(transport_stack(transport))))
         return -ENOTSUP;
     return transport_write_size(transport) ? -EAGAIN : 0;
 }
@@ -179,41 +180,55 @@ void tram__detached_empty(tram_detached *detached) {
     detached->fd = -1;
 }
 
+static bool has_addresses(const tram_detached *detached) {
+    return detached->addresses.sock.size || detached->addresses.peer.size || detached->tlvs;
+}
+
+static int give_addresses(const tram_detached *detached, tram_transport *transport) {
+    const tram_buffer *tlvs = detached->tlvs;
+    struct transport_addresses *addresses = tram__transport_addresses(transport);
+    if (!addresses)
+        return -ENOMEM;
+    *addresses = detached->addresses;
+    if (!tlvs)
+        return 0;
+    addresses->tlvs = tram__held_new(transport->io.loop, tram_buffer_data(tlvs), tram_buffer_size(tlvs));
+    return addresses->tlvs ? 0 : -ENOMEM;
+}
+
 static int give_settings(const tram_detached *detached, tram_transport *transport) {
     if (tram__transport_need_more(transport))
         return -ENOMEM;
-    struct transport_more *more = transport->more;
     transport->flags |= detached->flags;
     transport->peer = detached->peer;
     struct write_limits *limits = tram__transport_own_limits(transport);
     if (!limits)
         return -ENOMEM;
     *limits = detached->limits;
-    if (detached->addresses.sock.size || detached->addresses.peer.size) {
-        struct transport_addresses *addresses = tram__transport_addresses(transport);
-        if (!addresses)
+    return has_addresses(detached) ? give_addresses(detached, transport) : 0;
+}
+
+static int arrive_one(tram_transport *transport, struct layer *layer, const tram_buffer *carried) {
+    if (carried) {
+        layer->held = tram__held_new(transport->io.loop, tram_buffer_data(carried), tram_buffer_size(carried));
+        if (!layer->held)
             return -ENOMEM;
-        *addresses = detached->addresses;
     }
-    if (!detached->tlvs)
-        return 0;
-    more->tlvs = tram__held_new(transport->io.loop, tram_buffer_data(detached->tlvs), tram_buffer_size(detached->tlvs));
-    return more->tlvs ? 0 : -ENOMEM;
+    layer->transport = transport;
+    int status = layer->kind->arrive(layer);
+    if (status)
+        layer->transport = NULL;
+    return status;
 }
 
 static int arrive(tram_transport *transport, struct layer *layer) {
     int status = 0;
-    for (; layer && !status; layer = layer->above) {
+    for (; layer; layer = layer->above) {
         tram_buffer *carried = layer->carried;
-        if (carried) {
-            layer->held = tram__held_new(transport->io.loop, tram_buffer_data(carried), tram_buffer_size(carried));
-            if (!layer->held)
-                return -ENOMEM;
-        }
-        layer->transport = transport;
-        status = layer->kind->arrive(layer);
-        if (status)
-            layer->transport = NULL;
+        layer->kept = 0;
+        if (!status)
+            status = arrive_one(transport, layer, carried);
+        tram_buffer_release(carried);
     }
     return status;
 }
@@ -226,7 +241,5 @@ int tram__detached_give(tram_detached *detached, tram_transport *transport) {
     if (status || !bottom)
         return status;
     detached->bottom = NULL;
-    status = arrive(transport, bottom);
-    drop_carried(bottom);
-    return status;
+    return arrive(transport, bottom);
 }

@@ -13,6 +13,11 @@
 
 /* ---- Failing ---- */
 
+/* For good, and not only its sending side. */
+static bool stack_has_failed(const struct layer_stack *stack) {
+    return stack->failed && !stack->send_failed;
+}
+
 void tram__stack_keep_detail(tram_transport *transport, const char *detail) {
     struct transport_more *more = transport->more;
     if (!detail || more->detail)
@@ -26,9 +31,10 @@ void tram__stack_keep_detail(tram_transport *transport, const char *detail) {
 
 void tram__stack_note_failure(tram_transport *transport, int code, const char *operation) {
     struct layer_stack *stack = transport_stack(transport);
-    if (stack->failed || stack_is_lost(transport))
+    if (stack_has_failed(stack) || stack_is_lost(transport))
         return;
     stack->failed = code;
+    stack->send_failed = false;
     stack->failed_operation = operation;
 }
 
@@ -43,7 +49,7 @@ static void fail_now(tram_transport *transport) {
 void tram__layer_fail(struct layer *layer, int code, const char *operation, const char *detail) {
     tram_transport *transport = layer->transport;
     struct layer_stack *stack = transport_stack(transport);
-    if (stack->failed || stack_is_lost(transport))
+    if (stack_has_failed(stack) || stack_is_lost(transport))
         return;
     tram__stack_keep_detail(transport, detail);
     tram__stack_note_failure(transport, code, operation ? operation : layer->kind->name);
@@ -53,8 +59,7 @@ void tram__layer_fail(struct layer *layer, int code, const char *operation, cons
 
 bool tram__layer_failed(const struct layer *layer) {
     const struct layer_stack *stack = transport_stack(layer->transport);
-    return stack_is_lost(layer->transport) || layer->transport->flags & T_WRITE_FAILED || stack->failed ||
-           stack->send_failed;
+    return stack_is_lost(layer->transport) || layer->transport->flags & T_WRITE_FAILED || stack->failed;
 }
 
 /* ---- Calls into layers ---- */
@@ -81,10 +86,12 @@ void tram__stack_free_removed(tram_transport *transport) {
 static void note_send_failure(tram_transport *transport, int code) {
     struct layer_stack *stack = transport_stack(transport);
     transport->flags |= T_RESET;
-    if (code == -ENOMEM)
+    if (code == -ENOMEM) {
         tram__stack_note_failure(transport, code, "write");
-    else if (!stack->send_failed)
-        stack->send_failed = code;
+    } else if (!stack->failed) {
+        stack->failed = code;
+        stack->send_failed = true;
+    }
 }
 
 /* The user's half of the carrier may write, close or abort within: what comes meanwhile stands behind. */
@@ -118,15 +125,16 @@ static void act(tram_transport *transport) {
     }
     if (unlikely(stack->removed))
         tram__stack_free_removed(transport);
-    if (unlikely(stack->failed)) {
+    if (unlikely(stack_has_failed(stack))) {
         if (stack->outbox.size) /* what was said before: an alert, for example */
             send_outbox(transport);
         fail_now(transport);
         return;
     }
     if (unlikely(stack->send_failed)) {
-        int code = stack->send_failed;
-        stack->send_failed = 0;
+        int code = stack->failed;
+        stack->failed = 0;
+        stack->send_failed = false;
         tram__transport_send_failed(transport, code, "send");
     }
     if (stack->outbox.size)
@@ -140,8 +148,7 @@ static void act(tram_transport *transport) {
 }
 
 static bool has_acts(const struct layer_stack *stack) {
-    return stack->grew | stack->unsent | (stack->failed != 0) | (stack->send_failed != 0) | (stack->removed != NULL) |
-           (stack->outbox.size != 0);
+    return stack->grew | stack->unsent | (stack->failed != 0) | (stack->removed != NULL) | (stack->outbox.size != 0);
 }
 
 void tram__stack_leave(struct layer_stack *stack) {
@@ -152,12 +159,13 @@ void tram__stack_leave(struct layer_stack *stack) {
 /* ---- What layers call ---- */
 
 static ssize_t read_carrier(struct layer_stack *stack, void *memory, size_t size) {
-    size_t part = MIN(stack->window_size, size);
-    if (!part)
+    struct layer_window *window = stack->window;
+    if (!window || !window->size)
         return stack->below_ended ? 0 : -EAGAIN;
-    memcpy(memory, stack->window, part);
-    stack->window += part;
-    stack->window_size -= part;
+    size_t part = MIN(window->size, size);
+    memcpy(memory, window->bytes, part);
+    window->bytes += part;
+    window->size -= part;
     return (ssize_t)part;
 }
 
@@ -179,7 +187,7 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
 
 bool tram__layer_may_read(const struct layer *layer) {
     const struct layer_stack *stack = transport_stack(layer->transport);
-    return layer->held || layer->below || stack->window_size || stack->below_ended;
+    return layer->held || layer->below || stack_window_size(stack) || stack->below_ended;
 }
 
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
@@ -260,7 +268,8 @@ int tram__layer_remove(struct layer *layer, const void *rest, size_t size) {
         tram__held_free_later(loop_of(transport), layer->held);
     layer->held = NULL;
     *(layer->above ? &layer->above->below : &stack->top) = layer->below;
-    *(layer->below ? &layer->below->above : &stack->bottom) = layer->above;
+    if (layer->below)
+        layer->below->above = layer->above;
     stack->kept -= layer->kept;
     layer->kept = 0;
     layer->state = LAYER_REMOVED;

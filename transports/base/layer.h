@@ -144,14 +144,16 @@ enum layer_state {
 struct layer {
     const struct layer_kind *kind;
     tram_transport *transport;
-    uint64_t start_timeout_ns;    /* from the push to ready; 0: no limit */
     uint64_t shutdown_timeout_ns; /* for all layers together the longest counts; 0: no limit */
-    /* The transport's: */
-    struct layer *above;  /* NULL: the receiver */
-    struct layer *below;  /* NULL: the carrier */
-    struct held *held;    /* its prefix; NULL: none */
-    tram_buffer *carried; /* … as long as it is on no loop */
-    size_t kept;          /* bytes that it keeps for writing: tram__layer_keep() */
+    union {
+        uint64_t start_timeout_ns; /* before the push: from that to ready; 0: no limit */
+        /* The transport's from then on: */
+        size_t kept;          /* bytes that it keeps for writing: tram__layer_keep() */
+        tram_buffer *carried; /* between two loops, where it keeps none: its prefix; NULL: none */
+    };
+    struct layer *above; /* NULL: the receiver */
+    struct layer *below; /* NULL: the carrier */
+    struct held *held;   /* its prefix; NULL: none */
     enum layer_state state;
     bool told; /* `started` was called */
 };

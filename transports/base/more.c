@@ -44,10 +44,13 @@ void tram__transport_free_more(tram_loop *loop, tram_transport *transport) {
     if (more->stack)
         more->stack->calls->free(transport);
     memory_put(&loop->allocator, more->detail, TRAM_ERROR_TEXT);
+    if (more->addresses)
+        tram__held_free(loop, more->addresses->tlvs);
     memory_put(&loop->allocator, more->addresses, sizeof *more->addresses);
     memory_put(&loop->allocator, more->linger, sizeof *more->linger);
-    memory_put(&loop->allocator, more->limits, sizeof *more->limits);
+    memory_put(&loop->allocator, more->work, sizeof *more->work);
+    if (transport->flags & T_OWN_LIMITS)
+        memory_put(&loop->allocator, (void *)(uintptr_t)transport->limits, sizeof *transport->limits);
     memory_put(&loop->allocator, more->descriptors, sizeof *more->descriptors);
-    tram__held_free(loop, more->tlvs);
     memory_put(&loop->allocator, more, sizeof *more);
 }

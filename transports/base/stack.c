@@ -43,10 +43,9 @@ static bool became_ready(tram_transport *transport) {
 
 static void step_once(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    if (stack_is_starting(transport) &&
-        (transport->flags & T_CLOSING || !tram__stack_start(transport) || !became_ready(transport)))
-        return;
-    if (stack_is_lost(transport))
+    bool waits = stack_is_starting(transport) &&
+                 (transport->flags & T_CLOSING || !tram__stack_start(transport) || !became_ready(transport));
+    if (waits || stack_is_lost(transport))
         return;
     if (!(transport->flags & T_CLOSING) || transport_sends_file(transport))
         tram__stack_deliver(transport);
@@ -75,12 +74,13 @@ static void step(tram_transport *transport) {
 /* What was not read of a receive waits for the lowest reader. */
 static void keep_window(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    size_t size = stack->window_size;
-    stack->window_size = 0;
+    struct layer *lowest = transport->flags & T_LAYERED ? stack_bottom(stack) : NULL;
+    size_t size = stack->window->size;
+    stack->window->size = 0;
     if (!size || stack_is_lost(transport))
         return;
     bool on_carrier = !(transport->flags & (T_LAYERED | T_HELD));
-    int status = tram__stack_hold(transport, transport->flags & T_LAYERED ? stack->bottom : NULL, stack->window, size);
+    int status = tram__stack_hold(transport, lowest, stack->window->bytes, size);
     if (status) {
         tram__transport_fatal(transport, status, "read", NULL);
     } else if (on_carrier) {
@@ -93,12 +93,13 @@ static void keep_window(tram_transport *transport) {
 /* One within another, of a custom carrier: what the other has not read yet comes first. */
 static void take_window(tram_transport *transport, const void *data, size_t size) {
     struct layer_stack *stack = transport_stack(transport);
-    if (stack->stepping)
+    struct layer_window window = {.bytes = data, .size = size}, *outer = stack->window;
+    if (outer)
         keep_window(transport);
-    stack->window = data;
-    stack->window_size = size;
+    stack->window = &window;
     step(transport);
     keep_window(transport);
+    stack->window = outer;
     if (transport->flags & T_LAYERED)
         update_receiving(transport);
 }
@@ -207,28 +208,29 @@ static void stack_lost(tram_transport *transport) {
                         .operation = end->operation ? end->operation : "close",
                         .user = end->user,
                         .detail = transport->more->detail};
-    for (struct layer *layer = transport_stack(transport)->bottom; layer; layer = layer->above)
+    for (struct layer *layer = stack_bottom(transport_stack(transport)); layer; layer = layer->above)
         tram__layer_tell_started(layer, &error);
 }
 
 static int stack_keep_window(tram_transport *transport) {
-    struct layer_stack *stack = transport_stack(transport);
-    int status = tram__stack_hold(transport, stack->bottom, stack->window, stack->window_size);
-    if (!status)
-        stack->window_size = 0;
+    const struct layer_stack *stack = transport_stack(transport);
+    struct layer_window *window = stack->window;
+    int status = window ? tram__stack_hold(transport, stack_bottom(stack), window->bytes, window->size) : 0;
+    if (window && !status)
+        window->size = 0;
     return status;
 }
 
 static void stack_leave(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
     stack_stop(transport);
-    for (struct layer *layer = stack->bottom; layer; layer = layer->above) {
+    for (struct layer *layer = stack->top; layer; layer = layer->below) {
         layer->transport = NULL;
         if (layer->held)
             tram__held_free_later(loop_of(transport), layer->held);
         layer->held = NULL;
     }
-    stack->top = stack->bottom = NULL;
+    stack->top = NULL;
     transport->flags &= ~(uint32_t)T_LAYERED;
 }
 
@@ -330,7 +332,9 @@ int tram__transport_push_layer(tram_transport *transport, struct layer *layer, c
     layer->above = NULL;
     layer->below = stack->top;
     layer->state = LAYER_NEW;
-    *(stack->top ? &stack->top->above : &stack->bottom) = layer;
+    layer->kept = 0;
+    if (stack->top)
+        stack->top->above = layer;
     stack->top = layer;
     list_remove(&transport->more->ready.link);
     transport->more->ready.run = stack_run;
@@ -345,7 +349,6 @@ int tram__transport_take_layers(tram_transport *transport, struct layer *bottom)
     struct layer_stack *stack = open_stack(transport);
     if (!stack)
         return -ENOMEM;
-    stack->bottom = bottom;
     for (struct layer *layer = bottom; layer; layer = layer->above)
         stack->top = layer;
     transport->more->ready.run = stack_run;

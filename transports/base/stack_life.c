@@ -10,7 +10,7 @@
 /* ---- The deadline ---- */
 
 struct layer *tram__stack_first_not_ready(const struct layer_stack *stack) {
-    struct layer *layer = stack->bottom;
+    struct layer *layer = stack_bottom(stack);
     while (layer && layer_is_ready(layer))
         layer = layer->above;
     return layer;
@@ -22,11 +22,11 @@ void tram__stack_expired(tram_loop *loop, struct deadline *deadline) {
     struct layer *layer = tram__stack_first_not_ready(stack);
     tram__stack_keep_detail(stack->transport, layer ? "it was not ready in time" : "the peer did not answer in time");
     if (layer)
-        tram__transport_fatal(stack->transport,
-                              layer->kind->start_timeout_code ? layer->kind->start_timeout_code : -ETIMEDOUT,
-                              layer->kind->name, NULL);
+        tram__transport_end_by(stack->transport, END_TIMEOUT,
+                               layer->kind->start_timeout_code ? layer->kind->start_timeout_code : -ETIMEDOUT,
+                               layer->kind->name, NULL);
     else
-        tram__transport_fatal(stack->transport, TRAM_ETIMEOUT, "shutdown", NULL);
+        tram__transport_end_by(stack->transport, END_TIMEOUT, TRAM_ETIMEOUT, "shutdown", NULL);
 }
 
 /* Of two the later one counts. */
@@ -127,7 +127,7 @@ static bool shut_layer(tram_transport *transport, struct layer *layer) {
  */
 void tram__stack_finish_early(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    bool said = transport->flags & T_SERVER_CLOSE && stack->bottom->state == LAYER_SHUTTING_DOWN;
+    bool said = transport->flags & T_SERVER_CLOSE && stack_bottom(stack)->state == LAYER_SHUTTING_DOWN;
     if (!said || stack->finished || transport_write_size(transport) || !transport_kind_of(transport)->can_write_eof)
         return;
     stack->finished = true;
@@ -135,23 +135,28 @@ void tram__stack_finish_early(tram_transport *transport) {
     (void)transport_kind_of(transport)->end_writing(transport); /* a dead connection is told by reading */
 }
 
+/* A layer has not said its goodbye, or not all of it. */
+static void await_goodbye(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    uint64_t longest = 0;
+    for (const struct layer *layer = stack->top; layer; layer = layer->below)
+        longest = MAX(longest, layer->shutdown_timeout_ns);
+    if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
+        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+    else
+        tram__stack_finish_early(transport);
+}
+
 /* False: not yet, or the transport was lost meanwhile. */
 bool tram__stack_shut(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    uint64_t longest = 0;
-    for (struct layer *layer = stack->top; layer; layer = layer->below) {
-        if (layer->state != LAYER_DONE && !shut_layer(transport, layer)) {
-            if (stack_is_lost(transport))
-                return false;
-            for (const struct layer *each = stack->top; each; each = each->below)
-                longest = MAX(longest, each->shutdown_timeout_ns);
-            if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
-                tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
-            else
-                tram__stack_finish_early(transport);
-            return false;
-        }
-    }
+    struct layer *layer = stack->top;
+    while (layer && (layer->state == LAYER_DONE || shut_layer(transport, layer)))
+        layer = layer->below;
+    if (layer && !stack_is_lost(transport))
+        await_goodbye(transport);
+    if (layer)
+        return false;
     stack->shut = true;
     stack_end_limit(stack);
     tram__io_receive_stop(&transport->io);

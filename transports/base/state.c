@@ -10,9 +10,8 @@
 /* Work whose end the closed loop did not call any more: its hold is not given back. */
 static void free_working(tram_loop *loop, struct transport_state *state) {
     while (!list_empty(&state->working)) {
-        struct transport_more *more = container_of(state->working.next, struct transport_more, working);
-        tram_transport *transport = more->transport;
-        list_remove(&more->working);
+        tram_transport *transport = container_of(state->working.next, struct transport_work, link)->transport;
+        list_remove(&transport->more->work->link);
         tram__transport_free_more(loop, transport);
         if (transport_kind_of(transport)->dispose)
             transport_kind_of(transport)->dispose(transport);

@@ -46,7 +46,7 @@ struct transport_state {
     struct ready release_ready; /* queued while `released` is not empty */
     tram_protocol *released;    /* linked through `reserved` */
     tram_protocol *released_last;
-    struct list working;        /* transports that are held by their work, by struct transport_more */
+    struct list working;        /* transports that are held by their work, by struct transport_work */
     struct ready asks;          /* the pass over connections that were asked to end: graceful.c */
     uint32_t ask_slot;          /* where it goes on */
     struct deadline send_again; /* of those whose send found no memory: failed_send.c */

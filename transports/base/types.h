@@ -89,7 +89,7 @@ enum end_reason {
     END_BY_USER,     /* close, abort, or what the peer did; the default */
     END_BY_ERROR,    /* a system call, a callback or a layer failed */
     END_WRITE_LIMIT, /* more was queued than the hard limit allows */
-    END_TIMEOUT,     /* a deadline of its server, or of a bridge */
+    END_TIMEOUT,     /* a deadline: of its server, a bridge, its layers */
     END_STOP,        /* the end of a grace, of a loop, or abort_clients */
 };
 
@@ -125,6 +125,7 @@ extern const struct write_limits tram__write_limits;
 struct transport_addresses {
     tram_socket_address sock;
     tram_socket_address peer;
+    struct held *tlvs; /* of the header of the PROXY protocol that they are from; NULL: none */
 };
 
 /* Descriptors that come with the bytes: descriptors.c. */
@@ -134,24 +135,28 @@ struct transport_descriptors {
     const int *waiting; /* the first of these */
 };
 
-/* What few transports have; made on the way in, so that no end needs memory. */
+/* That the program has begun for a connection and not ended: graceful.c. */
+struct transport_work {
+    struct list link; /* in the list of its loop, while there is some */
+    tram_transport *transport;
+    size_t count;
+};
+
+/* What few transports have; made on the way in, so that no end needs memory. Each connection of TLS has one. */
 struct transport_more {
     struct transport_timer timer; /* first: it is set anew with every message */
     tram_transport *transport;
-    void *user;                  /* the user's own */
-    struct write_limits *limits; /* that the user set; NULL: none */
-    struct held *held;           /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
-    struct ready ready;          /* … and what delivers them, queued when reading starts */
-    struct layer_stack *stack;   /* T_LAYERED: stack.h; NULL: there never was a layer */
-    char *detail;                /* of the error that ends it; NULL: none */
-    struct lingering *linger;    /* linger.h; NULL: it was never asked to */
-    struct held *tlvs;           /* of a header of the PROXY protocol; NULL: none */
+    void *user;                /* the user's own */
+    struct held *held;         /* T_HELD: bytes that come before all others, see held.h; NULL: only an end */
+    struct ready ready;        /* … and what delivers them, queued when reading starts */
+    struct layer_stack *stack; /* T_LAYERED: stack.h; NULL: there never was a layer */
+    char *detail;              /* of the error that ends it; NULL: none */
+    struct lingering *linger;  /* linger.h; NULL: it was never asked to */
     struct transport_addresses *addresses;
     struct transport_descriptors *descriptors; /* NULL: none may come */
+    struct transport_work *work;               /* graceful.c; NULL: there never was any */
     uint32_t address;                          /* the slot of its address, or 0: address.c */
-    bool held_end;       /* behind what is held comes the end of the stream, which a carrier tells once */
-    size_t work;         /* begun and not ended: graceful.c */
-    struct list working; /* while there is some */
+    bool held_end; /* behind what is held comes the end of the stream, which a carrier tells once */
 };
 
 /* One bit each; the state of a transport is a set of them. */
@@ -185,6 +190,7 @@ enum transport_flag {
     T_SEND_LATER = 1 << 26,    /* the kernel had no memory: failed_send.c tries again */
     T_LINGER = 1 << 27,        /* its close is to linger: linger.h */
     T_LINGERING = 1 << 28,     /* … and does: all was sent, and what comes is dropped */
+    T_OWN_LIMITS = 1 << 29,    /* `limits` is memory of its own */
     T_FLAGS_END,               /* one above the last */
 };
 
@@ -199,7 +205,7 @@ struct tram_transport {
     struct write_queue queue;
     uint32_t holds;           /* one of the open connection, and the user's */
     struct sockaddr_in6 peer; /* who connected: or a sockaddr_in, or a mere AF_UNIX; family 0: ask the kernel */
-    const struct write_limits *limits; /* its server's, its own in `more`, or tram__write_limits */
+    const struct write_limits *limits; /* its server's, with T_OWN_LIMITS its own, or tram__write_limits */
     union {
         struct ready ready;              /* connection_made, later connection_lost */
         struct exclusive_writer *writer; /* between the two, with T_HAS_WRITER */

@@ -64,7 +64,7 @@ static const char *const flag_names[] = {
     "lost",         "write-eof",    "writing-paused", "overrides", "creator",       "exclusive",
     "writer",       "yields",       "server-close",   "held",      "writing-ended", "not-ours",
     "fd-known",     "metered",      "bridged",        "layered",   "reset",         "asked",
-    "told",         "write-failed", "send-later",     "linger",    "lingering",
+    "told",         "write-failed", "send-later",     "linger",    "lingering",     "own-limits",
 };
 _Static_assert(T_FLAGS_END - 1 == 1u << (sizeof flag_names / sizeof flag_names[0] - 1), "each flag has a name");
 

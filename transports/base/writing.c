@@ -602,17 +602,17 @@ int tram_transport_write_eof(tram_transport *transport) {
 /* ---- Limits ---- */
 
 struct write_limits *tram__transport_own_limits(tram_transport *transport) {
-    if (tram__transport_need_more(transport))
+    if (tram__transport_need_more(transport)) /* with which they are freed */
         return NULL;
-    struct transport_more *more = transport->more;
-    if (!more->limits) {
-        more->limits = memory_get(&loop_of(transport)->allocator, sizeof *more->limits);
-        if (!more->limits)
+    if (!(transport->flags & T_OWN_LIMITS)) {
+        struct write_limits *limits = memory_get(&loop_of(transport)->allocator, sizeof *limits);
+        if (!limits)
             return NULL;
-        *more->limits = *transport->limits;
-        transport->limits = more->limits;
+        *limits = *transport->limits;
+        transport->limits = limits;
+        transport->flags |= T_OWN_LIMITS;
     }
-    return more->limits;
+    return (struct write_limits *)(uintptr_t)transport->limits;
 }
 
 /* What stands before the calls about the queue, which not every kind has. */

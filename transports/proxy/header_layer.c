@@ -27,9 +27,8 @@ static int take_over(tram_transport *transport, const struct header_layer *layer
     if (header->local)
         return 0;
     if (header->size > header->tlvs_at) {
-        transport->more->tlvs =
-            tram__held_new(layer->loop, layer->bytes + header->tlvs_at, header->size - header->tlvs_at);
-        if (!transport->more->tlvs)
+        addresses->tlvs = tram__held_new(layer->loop, layer->bytes + header->tlvs_at, header->size - header->tlvs_at);
+        if (!addresses->tlvs)
             return -ENOMEM;
     }
     addresses->sock = header->destination;
@@ -91,7 +90,8 @@ struct held *tram__proxy_bytes(tram_loop *loop, const tram_proxy_header *header)
 }
 
 const void *tram_proxy_value(const tram_transport *transport, uint8_t type, size_t *ret_size) {
-    const struct held *tlvs = transport->more ? transport->more->tlvs : NULL;
+    const struct transport_addresses *addresses = transport->more ? transport->more->addresses : NULL;
+    const struct held *tlvs = addresses ? addresses->tlvs : NULL;
     if (enter(transport, __func__) || !tlvs || !ret_size)
         return NULL;
     return tram__proxy_tlv(tlvs->bytes, tlvs->size, type, ret_size);

@@ -20,7 +20,7 @@ static int read_below(BIO *bio, char *memory, size_t size, size_t *ret_size) {
         }
         engine->below_ended = got != -EAGAIN;
         if (engine->below_ended)
-            engine->below_code = (int)got;
+            engine->below_code = (int16_t)got;
     }
     /* The end, too: OpenSSL would call it fatal and refuse to write, but only the engine knows what it means. */
     BIO_set_retry_read(bio);

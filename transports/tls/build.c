@@ -49,7 +49,28 @@ static STACK_OF(X509) * chain_from(const struct tls_objects *objects, OSSL_LIB_C
 
 /* ---- Parts of an SSL_CTX: each fills `failure` where it is refused ---- */
 
-static int use_identity(SSL_CTX *context, const struct tls_identity *identity, OSSL_LIB_CTX *library,
+/*
+ * What is sent behind a certificate. A chain of its own is looked at, and every connection would have a copy of the
+ * list: that of the only certificate is the context's instead.
+ */
+static bool use_chain(SSL_CTX *context, STACK_OF(X509) * chain, bool only) {
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        if (!SSL_CTX_add1_chain_cert(context, sk_X509_value(chain, i)))
+            return false;
+    if (!only)
+        return true;
+    SSL_CTX_clear_chain_certs(context);
+    X509 *certificate;
+    while ((certificate = sk_X509_shift(chain))) {
+        if (!SSL_CTX_add_extra_chain_cert(context, certificate)) {
+            X509_free(certificate);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int use_identity(SSL_CTX *context, const struct tls_identity *identity, bool only, OSSL_LIB_CTX *library,
                         struct tls_failure *failure) {
     X509 *certificate = certificate_from(&identity->chain.items[0], library);
     EVP_PKEY *key = key_from(&identity->key, library);
@@ -59,7 +80,7 @@ static int use_identity(SSL_CTX *context, const struct tls_identity *identity, O
         code = tram__tls_fail_openssl(failure, TRAM_ETLS, "certificates", "certificates");
     else if (!X509_check_private_key(certificate, key))
         code = tram__tls_fail_openssl(failure, TRAM_ETLS, "key", "key: it does not fit the certificate");
-    else if (!SSL_CTX_use_cert_and_key(context, certificate, key, chain, 0))
+    else if (!SSL_CTX_use_cert_and_key(context, certificate, key, NULL, 0) || !use_chain(context, chain, only))
         code = tram__tls_fail_openssl(failure, TRAM_ETLS, "certificates", "certificates: refused");
     X509_free(certificate);
     EVP_PKEY_free(key);
@@ -70,7 +91,8 @@ static int use_identity(SSL_CTX *context, const struct tls_identity *identity, O
 static int use_identities(SSL_CTX *context, const struct tls_description *description, OSSL_LIB_CTX *library,
                           struct tls_failure *failure) {
     for (size_t i = 0; i < description->identity_count; i++) {
-        int code = use_identity(context, &description->identities[i], library, failure);
+        int code =
+            use_identity(context, &description->identities[i], description->identity_count == 1, library, failure);
         if (code != 0)
             return code;
     }
@@ -158,6 +180,7 @@ SSL_CTX *tram__tls_build(const struct tls_description *description, OSSL_LIB_CTX
         tram__tls_fail_openssl(failure, -ENOMEM, NULL, "SSL_CTX_new");
         return NULL;
     }
+    SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN); /* what is sent is what we were given */
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                      SSL_OP_PRIORITIZE_CHACHA);
     int code = use_protocol(context, description, failure);

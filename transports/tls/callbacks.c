@@ -65,7 +65,7 @@ static void copy_server_name(SSL *ssl, char *name, size_t size) {
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)arg;
     struct tls_engine *engine = engine_of(ssl);
-    if (engine->refusal != 0) {
+    if (engine->refused) {
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }

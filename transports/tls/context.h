@@ -46,7 +46,7 @@ struct tls_loop {
     BIO *bio;
     struct tls_engine *current; /* whose SSL is at work */
     struct list used, resting;  /* engines, by when they were used: idle.h */
-    unsigned idle_round;
+    uint16_t idle_round;
     struct deadline idle_timer;
     uint64_t steps_tick; /* the tick in which `steps` of handshakes were made */
     unsigned steps;
@@ -55,7 +55,9 @@ struct tls_loop {
     int verify_depth;
     char verify_subject[128];
     const char *ocsp_reason; /* NULL: it is not the reason */
-    char hello_name[256];    /* that a client asks for; "": none */
+    /* Of the handshake that is at work: */
+    char hello_name[256]; /* that the client asks for; "": none */
+    int refusal;          /* what the user's function said against it */
 };
 
 /* What a loop has; NULL: out of memory. */

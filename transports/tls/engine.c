@@ -95,11 +95,11 @@ static int fail(struct tls_engine *engine, const char *what, struct tls_failure 
         ERR_clear_error();
         return tram__tls_fail(failure, TRAM_ELIMIT, NULL, "the peer asks for new keys too often");
     }
-    if (engine->refusal != 0) {
+    if (engine->refused) {
         char shown[TEXT_ESCAPED_SIZE(32)];
         const char *name = engine->loop->hello_name;
         ERR_clear_error();
-        return tram__tls_fail(failure, engine->refusal, NULL, "the server name \"%s\" is refused",
+        return tram__tls_fail(failure, engine->loop->refusal, NULL, "the server name \"%s\" is refused",
                               tram__text_escape(shown, sizeof shown, name, strnlen(name, 32)));
     }
     return fail_openssl(engine, what, failure);
@@ -225,8 +225,8 @@ static int choose_by_name(struct tls_engine *engine, struct tls_failure *failure
     tram_tls_config *chosen = NULL;
     engine->hello_seen = true;
     int code = description->server_name(description->server_name_arg, *name ? name : NULL, &chosen);
-    if (code < 0)
-        engine->refusal = code;
+    engine->refused = code < 0;
+    engine->loop->refusal = code;
     return code >= 0 && chosen && chosen != engine->context->config ? switch_config(engine, chosen, failure) : 0;
 }
 

@@ -24,25 +24,29 @@ struct tls_below {
     void (*write)(struct tls_engine *engine, const void *data, size_t size);
 };
 
+/* Each connection has one: the order leaves no gaps. */
 struct tls_engine {
     SSL *ssl; /* NULL: not started */
     const struct tls_below *below;
     struct tls_loop *loop;
     struct tls_context *context;
     struct list idle_link;  /* idle.h */
-    unsigned idle_round;    /* in which it was used last; 0: OpenSSL gives its buffers back after each use */
+    uint64_t key_update_ns; /* when the peer has used up its key updates: see count_key_update() */
+    uint16_t idle_round;    /* in which it was used last; 0: OpenSSL gives its buffers back after each use */
+    int16_t below_code;     /* why reading below ended; 0: in order */
     uint8_t uses;           /* since its buffers were given back, up to TRAM_TLS_BUSY_USES */
-    uint64_t key_update_ns; /* when the peer has used up its key updates: see tls_count_key_update() */
-    int below_code;         /* why reading below ended; 0: in order */
-    int refusal;            /* what the user's function said of the server name; 0: nothing against it */
-    bool server;
-    bool hello_seen;  /* the user's function has chosen, or there is none */
-    bool established; /* the handshake is done */
-    bool below_ended;
-    bool failed; /* OpenSSL will not do anything any more, nor may it be asked to */
-    bool flooded;
-    bool close_sent;     /* close_notify of ours */
-    bool close_received; /* … of the peer's */
+    bool server : 1;
+    bool hello_seen : 1;  /* the user's function has chosen, or there is none */
+    bool established : 1; /* the handshake is done */
+    bool below_ended : 1;
+    bool failed : 1; /* OpenSSL will not do anything any more, nor may it be asked to */
+    bool flooded : 1;
+    bool close_sent : 1;     /* close_notify of ours */
+    bool close_received : 1; /* … of the peer's */
+    bool refused : 1;        /* the user's function has, for the server name */
+    /* The layer's: */
+    bool more : 1;    /* the record that is being written is not the last */
+    bool unclean : 1; /* the stream was cut off: no close_notify came */
 };
 
 struct tls_engine_options {

@@ -73,7 +73,7 @@ const void *tram__tls_info_get(struct tls_info **info, struct tls_engine *engine
         return engine->context->config;
     if (strcmp(name, "server_hostname") == 0)
         return SSL_get_servername(engine->ssl, TLSEXT_NAMETYPE_host_name);
-    if (!engine->established)
+    if (!engine->established || !info)
         return NULL;
     if (strcmp(name, "ssl_object") == 0)
         return engine->ssl;

@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/base/probes.h"
 #include "core/loop/stats.h"
+#include "transports/base/types.h"
 
 static struct tls_layer *tls_of(struct layer *layer) {
     return (struct tls_layer *)layer;
@@ -25,7 +26,7 @@ static bool may_read_below(const struct tls_engine *engine) {
 static void write_below(struct tls_engine *engine, const void *data, size_t size) {
     struct tls_layer *tls = container_of(engine, struct tls_layer, engine);
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    tram__layer_write(&tls->layer, &piece, 1, tls->more);
+    tram__layer_write(&tls->layer, &piece, 1, engine->more);
 }
 
 const struct tls_below tram__tls_layer_below = {.read = read_below, .may_read = may_read_below, .write = write_below};
@@ -71,7 +72,7 @@ static int start(struct layer *layer) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_failure failure;
     if (layer->state == LAYER_NEW)
-        PROBE2(tls_handshake_begin, layer->transport, tls->engine.server);
+        PROBE2(tls_handshake_begin, layer->transport, (bool)tls->engine.server);
     if (over_budget(tls->engine.loop)) {
         tram__layer_again(layer);
         return -EAGAIN;
@@ -91,7 +92,9 @@ static int start(struct layer *layer) {
 static void started(struct layer *layer, const tram_error *error) {
     struct tls_layer *tls = tls_of(layer);
     struct tls_watcher *watcher = tls->watcher;
-    tls->watcher = NULL;
+    tls->info = NULL;
+    if (error && layer->state == LAYER_STARTING && layer->transport->end.reason == END_TIMEOUT)
+        stats_add(&tls->engine.loop->loop->stats.tls_expired, 1);
     if (watcher)
         watcher->started(watcher, layer->transport, error);
 }
@@ -114,15 +117,15 @@ static ssize_t read_layer(struct layer *layer, void *memory, size_t size) {
         return got;
     if (got < 0)
         return fail(tls, "tls_read", &failure);
-    tls->unclean |= !tls->engine.close_received;
+    tls->engine.unclean |= !tls->engine.close_received;
     return 0;
 }
 
 static bool send_record(struct tls_layer *tls, const void *data, size_t size, bool more) {
     struct tls_failure failure;
-    tls->more = more;
+    tls->engine.more = more;
     int code = tram__tls_engine_write(&tls->engine, data, size, &failure);
-    tls->more = false;
+    tls->engine.more = false;
     if (code != 0)
         fail(tls, "tls_write", &failure);
     return code == 0;
@@ -192,10 +195,11 @@ static int shut_down(struct layer *layer) {
 }
 
 static const void *extra_info(struct layer *layer, const char *name) {
+    static const bool flags[] = {false, true};
     struct tls_layer *tls = tls_of(layer);
     if (strcmp(name, "tls_unclean") == 0)
-        return &tls->unclean;
-    return tram__tls_info_get(&tls->info, &tls->engine, name);
+        return &flags[tls->engine.unclean];
+    return tram__tls_info_get(layer->told ? &tls->info : NULL, &tls->engine, name);
 }
 
 static int leave(struct layer *layer) {
@@ -212,7 +216,7 @@ static int arrive(struct layer *layer) {
 
 static void free_layer(struct layer *layer) {
     struct tls_layer *tls = tls_of(layer);
-    tram__tls_info_free(tls->info);
+    tram__tls_info_free(layer->told ? tls->info : NULL);
     tram__tls_engine_free(&tls->engine);
     memory_put(&tram__memory_default, tls, sizeof *tls);
 }

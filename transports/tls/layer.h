@@ -12,10 +12,10 @@
 struct tls_layer {
     struct layer layer; /* first */
     struct tls_engine engine;
-    struct tls_watcher *watcher; /* NULL: nobody */
-    struct tls_info *info;       /* NULL: nothing was asked for */
-    bool more;                   /* the record that is being written is not the last */
-    bool unclean;                /* the stream was cut off: no close_notify came */
+    union {
+        struct tls_watcher *watcher; /* until it was told; NULL: nobody */
+        struct tls_info *info;       /* after that; NULL: nothing was asked for */
+    };
 };
 
 extern const struct layer_kind tram__tls_layer_kind;
