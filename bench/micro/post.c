@@ -137,8 +137,8 @@ static void send_burst(void) {
 static int send_some(struct tram_loop *loop, void *arg) {
     (void)loop;
     send_burst();
-#ifdef ANSWER
-    bool more = over() < way.total; /* who has no futures must be there for the last answer */
+#if defined ANSWER || defined ASK
+    bool more = over() < way.total; /* who asks is there for the last answer */
 #else
     bool more = way.sent < way.total;
 #endif

@@ -3,9 +3,10 @@
  * is the asker's own and is posted back to it as the reply: that needs no memory, cannot be refused while the asker is
  * there, and keeps the asker's mailbox as long as the node is out.
  *
- * Replies that are given while the mailbox runs are posted together, a portion at most, as long as the asker has not
- * taken what it was sent before: one push for all, to a line that two processors would else pull to and fro. The first
- * one carries the others; who takes it from the inbox acquires what was written before the push, so all of them.
+ * What goes to one loop goes together where it can: one push for a chain of nodes, to a line that two processors would
+ * else pull to and fro. Requests to a loop that runs wait for those that follow them in the same tick; replies that are
+ * given while the mailbox runs, for those to the next of its portion, as long as the asker has not taken what it was
+ * sent before.
  */
 #include <errno.h>
 
@@ -13,6 +14,26 @@
 #include "core/actors/message.h"
 #include "core/actors/sample.h"
 #include "core/base/invalid.h"
+
+static inline struct mail *next_in_chain(const struct mail *mail) {
+    return mail->entry.next ? mail_of(mail->entry.next) : NULL;
+}
+
+/* Whom it is for has closed. */
+static void discard_chain(const struct mail_chain *chain) {
+    for (struct mail *mail = chain->first, *next; mail; mail = next) {
+        next = next_in_chain(mail); /* the node itself may be gone after this */
+        mail->kind->discard(mail);
+    }
+}
+
+/* In a child of fork(): they are the parent's to send. */
+static void forget_chain(const struct mail_chain *chain) {
+    for (struct mail *mail = chain->first, *next; mail; mail = next) {
+        next = next_in_chain(mail);
+        tram__mail_drop(mail);
+    }
+}
 
 /* ---- Back ---- */
 
@@ -26,87 +47,53 @@ static void reply_discard(struct mail *mail) {
     tram__mail_drop(mail);
 }
 
-static inline struct mail *next_reply(const struct mail *mail) {
-    return mail->entry.next ? mail_of(mail->entry.next) : NULL;
-}
-
-static void replies_run(tram_loop *loop, struct mail *mail) {
-    struct requests *requests = &actors_present(loop)->requests;
-    struct mail *next = mail->followers;
-    mail->owner_pool = loop->mailbox;
-    while (mail) {
-        __builtin_prefetch(next, 1);
-        tram__request_answered(requests, mail);
-        mail = next;
-        next = mail ? next_reply(mail) : NULL;
-    }
-}
-
-static void replies_discard(struct mail *mail) {
-    struct mail *next = mail->followers;
-    mail->owner_pool = next->owner_pool;
-    while (mail) {
-        reply_discard(mail);
-        mail = next;
-        next = mail ? next_reply(mail) : NULL;
-    }
-}
-
 static const struct mail_kind reply_mail = {.run = reply_run, .discard = reply_discard, .flags = MAIL_KEPT};
-static const struct mail_kind replies_mail = {.run = replies_run, .discard = replies_discard, .flags = MAIL_KEPT};
 
 /*
- * Posts the node to the loop whose it is. Its memory is there as long as the node is out, but within the post the node
- * may be run already: so it takes a route, which is a hold, or, where the loop has ended, a hold for the moment.
+ * Posts nodes to the loop whose they are. Its memory is there as long as they are out, but within the post they may be
+ * run already: so it takes a route, which is a hold, or, where the loop has ended, a hold for the moment.
  */
-static int send_back(struct mailbox *asker, struct mail *mail) {
+static void send_back(struct mailbox *asker, const struct mail_chain *chain) {
     uint32_t number = asker->number;
     bool pinned;
-    int status;
-    if (likely(route_enter(number, asker->number_generation, &pinned, &status) != NULL)) {
-        status = tram__mailbox_post(asker, mail);
+    int status = 0, refused;
+    if (likely(route_enter(number, asker->number_generation, &pinned, &refused) != NULL)) {
+        status = tram__mailbox_post_chain(asker, chain);
         route_leave(number, pinned);
+    } else if (refused == -ECHILD) {
+        forget_chain(chain);
     } else {
         tram__mailbox_hold(asker);
-        status = tram__mailbox_post(asker, mail);
+        status = tram__mailbox_post_chain(asker, chain);
         tram__mailbox_release(asker);
     }
     if (unlikely(status)) /* the asker's loop has closed: nobody waits */
-        mail->kind->discard(mail);
-    return status;
+        discard_chain(chain);
 }
 
 static inline void send_alone(struct mail *mail) {
+    struct mail_chain chain = {0};
     mail->kind = &reply_mail;
-    send_back(mail->owner_pool, mail);
+    mail_chain_append(&chain, mail);
+    send_back(mail->owner_pool, &chain);
 }
 
 static void send_replies(struct mailbox *own) {
-    struct mailbox *asker = own->replies.owner_pool;
-    struct mail *first = own->replies.first;
+    struct mail_chain chain = own->replies;
+    own->replies.count = 0;
     own->send_replies = NULL;
-    if (first == own->replies.last) {
-        first->kind = &reply_mail;
-    } else {
-        first->kind = &replies_mail;
-        first->followers = next_reply(first);
-    }
-    send_back(asker, first);
+    send_back(own->replies_to, &chain);
 }
 
-static void send_soon(struct mailbox *own, struct mail *mail) {
-    struct mail_batch *replies = &own->replies;
+static inline void send_soon(struct mailbox *own, struct mail *mail) {
     struct mailbox *asker = mail->owner_pool;
-    if (own->send_replies && replies->owner_pool != asker)
+    if (own->send_replies && own->replies_to != asker)
         send_replies(own);
-    mail->entry.next = NULL;
-    if (own->send_replies)
-        replies->last->entry.next = &mail->entry;
-    else
-        *replies = (struct mail_batch){.owner_pool = asker, .first = mail};
-    replies->last = mail;
+    mail->kind = &reply_mail;
+    mail_chain_append(&own->replies, mail);
+    own->replies_to = asker;
     own->send_replies = send_replies;
-    if (mailbox_inbox_empty(asker))
+    if (mailbox_inbox_empty(asker) || own->replies.count == TRAM_MAIL_CHAIN)
         send_replies(own);
 }
 
@@ -212,7 +199,34 @@ static inline int end(struct actors *actors, struct request *request, int status
     return status;
 }
 
-static inline int post_request(struct mail *mail, tram_address to, const tram_message *message, uint32_t number) {
+static void send_requests(struct mailbox *own) {
+    struct mail_chain chain = own->requests;
+    struct addressees *there = own->requests_to;
+    own->requests.count = 0;
+    own->send_requests = NULL;
+    if (addressees_forked(there))
+        forget_chain(&chain);
+    else if (unlikely(tram__mailbox_post_chain(there->mailbox, &chain)))
+        discard_chain(&chain);
+}
+
+/* Whoever sleeps has nothing to do but this; for who runs it waits for those that follow. */
+static inline int send_request(struct mailbox *own, struct addressees *there, struct mail *mail) {
+    uint32_t state = atomic_load_explicit(&there->mailbox->state, memory_order_relaxed);
+    if (unlikely(state == MAILBOX_CLOSED))
+        return TRAM_ESTATE;
+    if (unlikely(own->requests_to != there))
+        mailbox_send_requests(own);
+    mail_chain_append(&own->requests, mail);
+    own->requests_to = there;
+    own->send_requests = send_requests;
+    if (state == MAILBOX_SLEEPING || own->requests.count == TRAM_MAIL_CHAIN)
+        send_requests(own);
+    return 0;
+}
+
+static inline int post_request(tram_loop *loop, struct mail *mail, bool may_wait, tram_address to,
+                               const tram_message *message, uint32_t number) {
     bool pinned;
     int status;
     struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
@@ -223,8 +237,10 @@ static inline int post_request(struct mail *mail, tram_address to, const tram_me
     envelope->generation = to.generation;
     envelope->message = *message;
     envelope->message.reserved = number;
-    if (unlikely(number % SAMPLE_EVERY == 1) && mail->kind == &request_mail && sample_begin(there->mailbox))
-        mail->kind = &sampled_mail;
+    if (unlikely(number % SAMPLE_EVERY == 1) && may_wait && sample_begin(there->mailbox))
+        mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
+    else if (likely(may_wait && loop->in_tick && !pinned && loop->mailbox == tram__mailbox_entered))
+        return send_request(loop->mailbox, there, mail);
     status = tram__mailbox_post(there->mailbox, mail);
     route_leave(to.loop, pinned);
     return status;
@@ -239,7 +255,7 @@ static inline int ask(tram_loop *loop, const struct mail_kind *kind, enum reques
     if (unlikely(status))
         return status;
     mail->kind = kind;
-    status = post_request(mail, to, message, request->future.number);
+    status = post_request(loop, mail, kind == &request_mail, to, message, request->future.number);
     return end(actors, request, status, ret_future);
 }
 

@@ -10,8 +10,9 @@ static struct request *request_of(tram_future *future) {
 }
 
 /* Marks of its future. */
-#define OUT   1 /* the node has not come back */
-#define TIMED 2 /* the deadline runs */
+#define OUT       1 /* the node has not come back */
+#define TIMED     2 /* the deadline runs */
+#define ABANDONED 4 /* the node is out, and nobody waits for it any more */
 
 static void stop_deadline(struct request *request) {
     if (likely(!(request->future.marks & TIMED)))
@@ -20,107 +21,84 @@ static void stop_deadline(struct request *request) {
     request->future.marks &= (uint8_t)~TIMED;
 }
 
-/* ---- Those that are free ---- */
+/* ---- Groups ---- */
 
-#define BATCH     64
-#define PER_CHUNK 10 /* 4 KiB */
+#define ALL_ENDED   ((UINT64_C(1) << REQUESTS_PER_GROUP) - 1)
+#define GROUP_BYTES (sizeof(struct request_group) + 63)
 
-struct request_chunk {
-    _Alignas(64) struct request requests[PER_CHUNK];
-    struct request_chunk *next;
-    void *memory;
-};
-
-#define CHUNK_BYTES (sizeof(struct request_chunk) + 63)
-
-static inline struct request *next_of(const struct request *request) {
-    return request->future.user;
+static inline struct request_group *group_of(const struct requests *requests, uint32_t number) {
+    return requests->groups[number / 64];
 }
 
-/* Of the first of a batch: the next batch. */
-static inline struct request **next_batch(struct request *request) {
-    return (struct request **)(void *)&request->future.callbacks.next;
-}
-
-static inline void put(struct requests *requests, struct request *request, struct mail *mail) {
-    request->future.value = mail;
-    request->future.user = NULL;
-    if (requests->ended)
-        requests->ended_last->future.user = request;
-    else
-        requests->ended = request;
-    requests->ended_last = request;
-    if (likely(++requests->ended_count < BATCH))
+static inline void put(struct requests *requests, struct request *request) {
+    uint32_t number = request->future.number;
+    struct request_group *group = group_of(requests, number);
+    uint64_t before = group->ended;
+    group->ended |= UINT64_C(1) << number % 64;
+    if (likely(before && group->ended != ALL_ENDED))
         return;
-    *next_batch(requests->ended) = requests->batches;
-    requests->batches = requests->ended;
-    requests->ended = NULL;
-    requests->ended_count = 0;
+    if (before)
+        list_remove(&group->link);
+    list_append(before ? &requests->whole : &requests->parts, &group->link);
 }
 
-static bool grow_numbers(struct requests *requests) {
+static bool grow_groups(struct requests *requests) {
     const tram_allocator *allocator = &requests->loop->allocator;
-    uint32_t capacity = requests->capacity ? requests->capacity * 2 : 64;
-    struct request **by_number = memory_get(allocator, capacity * sizeof(struct request *));
-    if (!by_number)
+    uint32_t capacity = requests->capacity ? requests->capacity * 2 : 8;
+    struct request_group **groups = memory_get(allocator, capacity * sizeof(struct request_group *));
+    if (!groups)
         return false;
     if (requests->count)
-        memcpy(by_number, requests->by_number, requests->count * sizeof *by_number);
+        memcpy(groups, requests->groups, requests->count * sizeof *groups);
     else
-        requests->count = 1; /* 0 is no request */
-    memory_put(allocator, requests->by_number, requests->capacity * sizeof *by_number);
-    requests->by_number = by_number;
+        requests->count = 1; /* number 0 is no request */
+    memory_put(allocator, requests->groups, requests->capacity * sizeof *groups);
+    requests->groups = groups;
     requests->capacity = capacity;
     return true;
 }
 
-/* A new one, with a number and a node. */
-static bool add(struct requests *requests, struct request *request) {
-    if (requests->count >= requests->capacity && !grow_numbers(requests))
-        return false;
-    struct mail *mail = tram__mail_new_own(requests->loop->mailbox, NULL);
-    if (!mail)
-        return false;
-    request->mail = mail;
-    request->future.marks = 0;
-    request->future.number = requests->count;
-    requests->by_number[requests->count++] = request;
-    put(requests, request, mail);
-    return true;
-}
-
-/* As many as memory is there for. */
-static void grow(struct requests *requests) {
-    void *memory = memory_get(&requests->loop->allocator, CHUNK_BYTES);
+/* NULL: out of memory. */
+static struct request_group *new_group(struct requests *requests) {
+    if (requests->count >= requests->capacity && !grow_groups(requests))
+        return NULL;
+    void *memory = memory_get(&requests->loop->allocator, GROUP_BYTES);
     if (!memory)
-        return;
-    struct request_chunk *chunk = (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    chunk->memory = memory;
-    chunk->next = requests->chunks;
-    requests->chunks = chunk;
-    for (unsigned i = 0; i < PER_CHUNK && add(requests, &chunk->requests[i]); i++)
-        ;
-}
-
-__attribute__((noinline)) static struct request *more(struct requests *requests) {
-    if (!requests->batches && !requests->ended)
-        grow(requests);
-    struct request *first = requests->batches;
-    if (first) {
-        requests->batches = *next_batch(first);
-    } else {
-        first = requests->ended;
-        requests->ended = NULL;
-        requests->ended_count = 0;
+        return NULL;
+    struct request_group *group = (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    group->nodes = tram__mail_new_run(requests->loop->mailbox);
+    if (!group->nodes) {
+        memory_put(&requests->loop->allocator, memory, GROUP_BYTES);
+        return NULL;
     }
-    return first;
+    group->memory = memory;
+    group->index = requests->count++;
+    requests->groups[group->index] = group;
+    group->ended = ALL_ENDED;
+    list_init(&group->link);
+    for (uint32_t i = 0; i < REQUESTS_PER_GROUP; i++) {
+        group->requests[i].future.marks = 0;
+        group->requests[i].future.number = group->index * 64 + i;
+    }
+    return group;
 }
 
-static inline struct request *get(struct requests *requests) {
-    struct request *request = likely(requests->free != NULL) ? requests->free : more(requests);
-    if (likely(request != NULL))
-        requests->free = next_of(request);
-    return request;
+/* A whole group if there is one, the last first, whose memory is in the cache; else what has ended of another. */
+__attribute__((noinline)) static bool next_group(struct requests *requests) {
+    struct request_group *group;
+    if (!list_empty(&requests->whole))
+        group = container_of(requests->whole.previous, struct request_group, link);
+    else if (!list_empty(&requests->parts))
+        group = container_of(requests->parts.next, struct request_group, link);
+    else
+        group = new_group(requests);
+    if (!group)
+        return false;
+    list_remove(&group->link);
+    requests->current = group;
+    requests->unused = group->ended;
+    group->ended = 0;
+    return true;
 }
 
 /* ---- The future ---- */
@@ -132,20 +110,15 @@ static void cancel(tram_future *future) {
 }
 
 static void recycle(tram_future *future) {
-    struct request *request = request_of(future);
-    if (likely(request->mail != NULL))
-        put(&actors_present(future->loop)->requests, request, request->mail);
+    if (likely(!(future->marks & ABANDONED)))
+        put(&actors_present(future->loop)->requests, request_of(future));
 }
 
 static void recycle_with_reply(tram_future *future) {
     tram_message *reply = future->value;
-    if (unlikely(!reply)) {
-        recycle(future);
-        return;
-    }
-    message_destroy(reply);
-    put(&actors_present(future->loop)->requests, request_of(future),
-        mail_of_envelope(container_of(reply, struct envelope, message)));
+    if (likely(reply != NULL))
+        message_destroy(reply);
+    recycle(future);
 }
 
 static const struct future_kind message_kind = {.name = "request", .cancel = cancel, .recycle = recycle_with_reply};
@@ -161,20 +134,23 @@ tram_message *tram_future_message(const tram_future *future) {
 
 void tram__requests_init(struct requests *requests, tram_loop *loop) {
     requests->loop = loop;
+    list_init(&requests->whole);
+    list_init(&requests->parts);
+}
+
+/* Nodes that are out in a forked child are the parent's. */
+static void free_group(tram_loop *loop, struct request_group *group) {
+    for (uint32_t i = 0; i < REQUESTS_PER_GROUP; i++)
+        if (!(group->requests[i].future.marks & (OUT | ABANDONED)))
+            tram__mail_free(loop->mailbox, &group->nodes[i]);
+    memory_put(&loop->allocator, group->memory, GROUP_BYTES);
 }
 
 void tram__requests_fini(struct requests *requests) {
     tram_loop *loop = requests->loop;
-    for (uint32_t number = 1; number < requests->count; number++) {
-        struct request *request = requests->by_number[number];
-        if (request->mail && !(request->future.marks & OUT)) /* out in a forked child: the parent's */
-            tram__mail_free(loop->mailbox, request->mail);
-    }
-    memory_put(&loop->allocator, requests->by_number, requests->capacity * sizeof(struct request *));
-    for (struct request_chunk *chunk = requests->chunks, *next; chunk; chunk = next) {
-        next = chunk->next;
-        memory_put(&loop->allocator, chunk->memory, CHUNK_BYTES);
-    }
+    for (uint32_t index = 1; index < requests->count; index++)
+        free_group(loop, requests->groups[index]);
+    memory_put(&loop->allocator, requests->groups, requests->capacity * sizeof *requests->groups);
 }
 
 static void expire(tram_loop *loop, struct deadline *deadline) {
@@ -194,10 +170,11 @@ static int start_deadline(struct request *request, uint64_t timeout_ns) {
 
 int tram__request_new(struct requests *requests, enum request_value value, uint64_t timeout_ns,
                       struct request **ret_request, struct mail **ret_mail) {
-    struct request *request = get(requests);
-    if (unlikely(!request))
+    if (unlikely(!requests->unused && !next_group(requests)))
         return -ENOMEM;
-    struct mail *mail = request->future.value;
+    unsigned i = (unsigned)__builtin_ctzll(requests->unused);
+    struct request *request = &requests->current->requests[i];
+    requests->unused &= requests->unused - 1;
     tram__future_init(&request->future, requests->loop, value == REQUEST_MESSAGE ? &message_kind : &pointer_kind);
     request->future.references = 2;
     request->future.marks = OUT;
@@ -206,7 +183,7 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
         tram__request_undo(requests, request);
         return status;
     }
-    *ret_mail = mail;
+    *ret_mail = &requests->current->nodes[i];
     *ret_request = request;
     return 0;
 }
@@ -214,7 +191,7 @@ int tram__request_new(struct requests *requests, enum request_value value, uint6
 void tram__request_undo(struct requests *requests, struct request *request) {
     stop_deadline(request);
     request->future.marks = 0;
-    put(requests, request, request->mail);
+    put(requests, request);
 }
 
 static inline void finish(struct request *request, struct envelope *envelope) {
@@ -230,7 +207,8 @@ static inline void finish(struct request *request, struct envelope *envelope) {
 
 void tram__request_answered(struct requests *requests, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
-    struct request *request = requests->by_number[envelope->message.reserved];
+    uint32_t number = envelope->message.reserved;
+    struct request *request = &group_of(requests, number)->requests[number % 64];
     stop_deadline(request);
     request->future.marks = 0;
     if (likely(request->future.state == FUTURE_PENDING))
@@ -240,14 +218,16 @@ void tram__request_answered(struct requests *requests, struct mail *mail) {
     tram__future_drop(&request->future);
 }
 
+static void abandon(struct request *request) {
+    if (!(request->future.marks & OUT))
+        return;
+    cancel(&request->future);
+    request->future.marks = ABANDONED;
+    tram__future_drop(&request->future);
+}
+
 void tram__requests_abandon(struct requests *requests) {
-    for (uint32_t number = 1; number < requests->count; number++) {
-        struct request *request = requests->by_number[number];
-        if (!(request->future.marks & OUT))
-            continue;
-        cancel(&request->future);
-        request->future.marks = 0;
-        request->mail = NULL;
-        tram__future_drop(&request->future);
-    }
+    for (uint32_t index = 1; index < requests->count; index++)
+        for (uint32_t i = 0; i < REQUESTS_PER_GROUP; i++)
+            abandon(&requests->groups[index]->requests[i]);
 }

@@ -16,28 +16,37 @@ enum request_value { REQUEST_MESSAGE, REQUEST_POINTER };
 
 /*
  * What of it a request and its reply touch is two cache lines, and that of the node: the reply stays in there until the
- * future ends. Of the future `number` and `marks` are the request's; of one that is free, `value` is the node, and
- * `user` the next one that is free.
+ * future ends. Of the future `number` and `marks` are the request's.
  */
 struct request {
     _Alignas(64) tram_future future;
-    struct mail *mail; /* NULL: it is out, and nobody waits for it any more */
     struct deadline deadline;
 };
 
-struct request_chunk;
+#define REQUESTS_PER_GROUP MAIL_RUN
+
+/*
+ * Requests and their nodes, next to each other: request i has node i. Those that are used one after the other lie one
+ * behind the other, which is what processors fetch ahead of time, from each other as well.
+ */
+struct request_group {
+    struct request requests[REQUESTS_PER_GROUP];
+    struct mail *nodes;
+    uint64_t ended;   /* by bit: those that may be used again */
+    struct list link; /* in one of the lists of struct requests, where there are any */
+    uint32_t index;
+    void *memory;
+};
 
 struct requests {
     tram_loop *loop;
-    struct request **by_number; /* from number 1 on */
+    struct request_group **groups; /* from 1 on: that of a request is its number / 64 */
     uint32_t count;
     uint32_t capacity;
-    struct request_chunk *chunks;
-    /* Used in the order in which they ended, so that memory is walked through and not jumped about in. */
-    struct request *free;
-    struct request *batches; /* more of them; linked by the first of each */
-    struct request *ended, *ended_last;
-    uint32_t ended_count;
+    struct request_group *current; /* the group that is used up now, … */
+    uint64_t unused;               /* … and by bit what is left of it */
+    struct list whole;             /* groups of which all have ended, and … */
+    struct list parts;             /* … of which some have, those of which one did first come first */
 };
 
 void tram__requests_init(struct requests *requests, tram_loop *loop);

@@ -39,6 +39,7 @@ static bool make_route(tram_loop *loop, struct addressees *there) {
     if (!actors)
         return false;
     struct routes *routes = &actors->routes;
+    mailbox_send_requests(loop->mailbox); /* they are kept by a route */
     drop_closed(routes);
     if (!reserve(loop, routes, there->number))
         return false;

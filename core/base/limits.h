@@ -8,6 +8,7 @@
 #define TRAM_SPIN_POLL_NS          2000u          /* how often a loop that spins looks at its descriptors */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
 #define TRAM_MAIL_PORTION          16             /* … and between two looks for signals and for a stop */
+#define TRAM_MAIL_CHAIN            64             /* nodes that are posted together */
 #define TRAM_MAIL_WHILE_ENDING     32             /* … in one tick once a stop was asked for */
 #define TRAM_MAIL_BATCH            1024           /* nodes that were run and wait to be returned together */
 #define TRAM_MAILBOX_LIMIT         65536          /* try_call_soon_threadsafe calls that may wait, by default */

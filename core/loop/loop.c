@@ -113,6 +113,7 @@ static void run_batch(tram_loop *loop) {
         list_remove(&ready->link);
         ready->run(loop, ready);
     }
+    mailbox_send_requests(loop->mailbox);
 }
 
 __attribute__((noinline)) static void take_signals(tram_loop *loop) {
@@ -200,6 +201,7 @@ static int tick(tram_loop *loop, bool may_block) {
     if (loop->on_wake)
         loop->on_wake(loop, loop->worker);
     run_deferred_frees(loop);
+    mailbox_send_requests(loop->mailbox);
     loop->raised_set = false;
     loop->in_tick = false;
     if (TRAM_CHECKED && loop->stats.ticks % VALIDATE_TICKS == 0)
@@ -320,6 +322,8 @@ static void guard_close(tram_loop *loop) {
 static void forget_mail(struct mailbox *mailbox) {
     struct mail_batch used = mailbox->used;
     mailbox->used = (struct mail_batch){0};
+    mailbox_send_requests(mailbox);
+    mailbox_send_replies(mailbox);
     do {
         while (mailbox->taken)
             mail_put_back(mailbox, &used, mailbox_next(mailbox));

@@ -27,8 +27,8 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         }
         if (--left % TRAM_MAIL_PORTION)
             continue;
-        if (mailbox->send_replies)
-            mailbox->send_replies(mailbox);
+        mailbox_send_requests(mailbox);
+        mailbox_send_replies(mailbox);
         if (atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
     }

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "core/base/compiler.h"
+#include "core/base/limits.h"
 #include "core/base/probes.h"
 #include "core/base/steps.h"
 #include "core/system/fault.h"
@@ -67,6 +68,39 @@ static ck_stack_entry_t *pop_all(ck_stack_t *stack) {
     return entry;
 }
 
+/* ---- Chains ---- */
+
+/*
+ * On its way a chain is its first node, whose entry is the stack's: its kind says how many there are, it points to the
+ * last one, and that to the second. What these fields were is in the last node, too. Who takes the first one from the
+ * inbox acquires what was written before the push, so all of them.
+ */
+static const struct mail_kind chain_of[TRAM_MAIL_CHAIN + 1];
+
+/* How many nodes this one stands for: 0 where it is no chain. */
+static inline uint32_t chain_count(const struct mail *mail) {
+    uintptr_t offset = (uintptr_t)mail->kind - (uintptr_t)chain_of;
+    return unlikely(offset < sizeof chain_of) ? (uint32_t)(offset / sizeof *chain_of) : 0;
+}
+
+static struct mail *close_chain(const struct mail_chain *chain) {
+    struct mail *first = chain->first, *last = chain->last;
+    last->entry.next = first->entry.next;
+    first->chain_last = last;
+    first->kind = &chain_of[chain->count];
+    return first;
+}
+
+/* The nodes again, with `behind` behind them; returns the last. */
+static ck_stack_entry_t *open_chain(struct mail *first, ck_stack_entry_t *behind) {
+    struct mail *last = first->chain_last;
+    first->kind = last->kind;
+    first->owner_pool = last->owner_pool;
+    first->entry.next = last->entry.next;
+    last->entry.next = behind;
+    return &last->entry;
+}
+
 /* Nodes in order of arrival. */
 struct arrivals {
     ck_stack_entry_t *first, *last;
@@ -75,28 +109,32 @@ struct arrivals {
 
 /* What is in the inbox: the stack has the newest first. */
 static struct arrivals pop_inbox(struct mailbox *mailbox) {
-    ck_stack_entry_t *entry = pop_all(&mailbox->inbox), *oldest = NULL, *newest = entry;
-    uint32_t count = 0;
+    ck_stack_entry_t *entry = pop_all(&mailbox->inbox);
+    struct arrivals came = {0};
     while (entry) {
         ORDER_ACQUIRE(entry);
-        ck_stack_entry_t *next = entry->next;
-        entry->next = oldest;
-        oldest = entry;
+        ck_stack_entry_t *next = entry->next, *last = entry;
+        uint32_t count = chain_count(mail_of(entry));
+        if (unlikely(count))
+            last = open_chain(mail_of(entry), came.first);
+        else
+            entry->next = came.first;
+        if (!came.first)
+            came.last = last;
+        came.first = entry;
+        came.count += count ? count : 1;
         entry = next;
-        count++;
     }
-    return (struct arrivals){oldest, newest, count};
+    return came;
 }
 
 /* ---- Life ---- */
-
-#define CELLS_PER_CHUNK 63 /* with the header and the rest that aligns it 4 KiB */
 
 struct mail_chunk {
     struct mail_chunk *next;
 };
 
-#define CHUNK_BYTES ((CELLS_PER_CHUNK + 1) * sizeof(struct mail))
+#define CHUNK_BYTES ((MAIL_RUN + 1) * sizeof(struct mail)) /* with the header and the rest that aligns it 4 KiB */
 
 /* More than nodes ever come back; see tram__mailbox_abandon(). */
 #define OWNED (1ull << 62)
@@ -200,6 +238,7 @@ void tram__mailbox_abandon(struct mailbox *mailbox) {
 }
 
 void tram__mailbox_close(struct mailbox *mailbox) {
+    TRAM_DCHECK(!mailbox->send_requests && !mailbox->send_replies);
     mailbox->announced = false;
     atomic_store_explicit(&mailbox->state, MAILBOX_CLOSED, memory_order_relaxed);
     between_steps();
@@ -222,20 +261,35 @@ void tram__mailbox_enter(struct mailbox *mailbox) {
     tram__mailbox_entered = mailbox;
 }
 
-/* Makes more of the owner's own nodes; next to each other, which is how the other end will read them. */
-static bool grow_nodes(struct mailbox *mailbox) {
+/* More of the owner's own nodes; next to each other, which is how the other end will read them. */
+static struct mail *new_nodes(struct mailbox *mailbox) {
     struct mail_chunk *chunk = memory_get(&mailbox->allocator, CHUNK_BYTES);
     if (!chunk)
-        return false;
+        return NULL;
     chunk->next = mailbox->chunks;
     mailbox->chunks = chunk;
     struct mail *nodes = aligned(chunk + 1);
-    for (size_t i = CELLS_PER_CHUNK; i-- > 0;) {
+    for (size_t i = 0; i < MAIL_RUN; i++)
         nodes[i].owner_pool = mailbox;
+    return nodes;
+}
+
+static bool grow_nodes(struct mailbox *mailbox) {
+    struct mail *nodes = new_nodes(mailbox);
+    if (!nodes)
+        return false;
+    for (size_t i = MAIL_RUN; i-- > 0;) {
         nodes[i].next_free = mailbox->nodes;
         mailbox->nodes = &nodes[i];
     }
     return true;
+}
+
+struct mail *tram__mail_new_run(struct mailbox *own) {
+    struct mail *nodes = new_nodes(own);
+    if (nodes)
+        own->nodes_out += MAIL_RUN;
+    return nodes;
 }
 
 /* No free node is at hand: the next batch that came home, or new ones. False: out of memory. */
@@ -361,11 +415,30 @@ ALWAYS_INLINE static int post(struct mailbox *mailbox, struct mail *mail) {
     return 0;
 }
 
+/* What is held back was posted before. */
+ALWAYS_INLINE static void send_requests_held(void) {
+    struct mailbox *own = tram__mailbox_entered;
+    if (likely(own != NULL))
+        mailbox_send_requests(own);
+}
+
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail) {
+    send_requests_held();
     return post(mailbox, mail);
 }
 
+int tram__mailbox_post_chain(struct mailbox *mailbox, const struct mail_chain *chain) {
+    struct mail *first = chain->first, *last = chain->last;
+    if (first == last)
+        return post(mailbox, first);
+    int status = post(mailbox, close_chain(chain));
+    if (unlikely(status))
+        open_chain(first, NULL);
+    return status;
+}
+
 int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
+    send_requests_held();
     int status = post(mailbox, mail);
     if (unlikely(status))
         tram__mail_free(mailbox, mail);
@@ -375,6 +448,7 @@ int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
 int tram__mailbox_post_all(struct mailbox *mailbox, struct mail *first) {
     if (atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED)
         return TRAM_ESTATE;
+    send_requests_held();
     for (struct mail *mail = first, *next; mail; mail = next) {
         next = mail->entry.next ? mail_of(mail->entry.next) : NULL; /* once it is pushed it is the owner's */
         push(&mailbox->inbox, mail);

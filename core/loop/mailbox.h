@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "core/base/ck.h"
+#include "core/base/compiler.h"
 #include "core/base/memory.h"
 #include "core/system/sys.h"
 #include <tram/loop.h>
@@ -43,13 +44,14 @@ enum mail_flag {
 };
 
 #define MAIL_PAYLOAD 40
+#define MAIL_RUN     63 /* nodes that are allocated together */
 
 struct mail {
     ck_stack_entry_t entry;
     const struct mail_kind *kind;
     union {
         struct mailbox *owner_pool; /* whose node it is; NULL: of the mailbox that it is posted to */
-        struct mail *followers;     /* of the first of several replies, which are all of one pool: core/actors */
+        struct mail *chain_last;    /* of the first of a chain on its way: see tram__mailbox_post_chain() */
     };
     union {
         _Alignas(8) unsigned char payload[MAIL_PAYLOAD];
@@ -64,6 +66,22 @@ struct mail_batch {
     uint32_t count;
 };
 
+/* Nodes of one kind and one pool that are posted together: linked by their entries, the last to none. */
+struct mail_chain {
+    struct mail *first, *last;
+    uint32_t count; /* at most TRAM_MAIL_CHAIN */
+};
+
+static inline void mail_chain_append(struct mail_chain *chain, struct mail *mail) {
+    mail->entry.next = NULL;
+    if (chain->count++)
+        chain->last->entry.next = &mail->entry;
+    else
+        chain->first = mail;
+    chain->last = mail;
+}
+
+struct addressees;
 struct mail_chunk; /* memory of nodes */
 
 /* What the owner does. A poster has nothing to do after its push while the word is less than SLEEPING. */
@@ -98,11 +116,16 @@ struct mailbox {
     ck_stack_entry_t *batches; /* more of them, by the first of each batch */
     uint64_t nodes_out;        /* of its own, in all: those that came back through `back` included */
     struct mail_chunk *chunks;
-    struct mail_batch replies; /* of one pool, linked by their entries: they wait to be posted to it together */
-    void (*send_replies)(struct mailbox *mailbox); /* core/actors; NULL: none wait */
-    struct routes *routes;                         /* how its loop reaches others by address: core/actors */
-    tram_allocator allocator;                      /* one that outlives loops */
-    void *memory;                                  /* what was allocated: this struct is aligned in it */
+    /* What core/actors holds back, to post it together; `send_…` is NULL where that is nothing. */
+    struct mail_chain requests;
+    void (*send_requests)(struct mailbox *mailbox);
+    struct addressees *requests_to; /* kept by a route */
+    struct mail_chain replies;
+    void (*send_replies)(struct mailbox *mailbox);
+    struct mailbox *replies_to; /* kept by its nodes */
+    struct routes *routes;      /* how its loop reaches others by address: core/actors */
+    tram_allocator allocator;   /* one that outlives loops */
+    void *memory;               /* what was allocated: this struct is aligned in it */
 };
 
 /* `allocator` is the loop's, and `sys` its table of system calls; both are asked for the last time here, but for the
@@ -130,6 +153,9 @@ struct mail *tram__mail_new(struct mailbox *mailbox, const struct mail_kind *kin
 /* A node of the owner's own, also where it does not run its loop. It comes back to it. */
 struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kind);
 
+/* MAIL_RUN nodes of the owner's own that lie next to each other, or NULL. Each is given back for itself. */
+struct mail *tram__mail_new_run(struct mailbox *own);
+
 static inline struct mail *mail_new_own(struct mailbox *own, const struct mail_kind *kind) {
     struct mail *mail = own->nodes;
     if (!mail)
@@ -153,7 +179,10 @@ void tram__mail_free(struct mailbox *mailbox, struct mail *mail);
 /* The same where its mailbox may be gone: only the owner whose node it is waits for it. */
 void tram__mail_drop(struct mail *mail);
 
-/* Posts a node of this mailbox. 0, or TRAM_ESTATE after close: the node stays the caller's. Any thread. */
+/*
+ * Posts a node of this mailbox. 0, or TRAM_ESTATE after close: the node stays the caller's. Any thread. The requests
+ * that the thread's own mailbox holds back go first, whomever they are for: what one thread posts stays in order.
+ */
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail);
 
 /* The same, but a node that is refused is given back. */
@@ -164,6 +193,9 @@ int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail);
  * none.
  */
 int tram__mailbox_post_all(struct mailbox *mailbox, struct mail *first);
+
+/* Posts a chain by one push, and runs each of its nodes as if it had been posted alone. TRAM_ESTATE: as it was. */
+int tram__mailbox_post_chain(struct mailbox *mailbox, const struct mail_chain *chain);
 
 /* Takes a place for a counted node: 0, or -EAGAIN at the limit. Give it back by uncount, or post a node of a
  * counted kind. */
@@ -227,7 +259,19 @@ static inline struct mail *mail_of(ck_stack_entry_t *entry) {
 static inline struct mail *mailbox_next(struct mailbox *mailbox) {
     ck_stack_entry_t *entry = mailbox->taken;
     mailbox->taken = entry->next;
+    __builtin_prefetch(entry->next, 1); /* of a chain: it was not looked at yet */
     return mail_of(entry);
+}
+
+/* The owner: no request is held back any more. What is dropped meanwhile may ask anew. */
+static inline void mailbox_send_requests(struct mailbox *mailbox) {
+    while (unlikely(mailbox->send_requests != NULL))
+        mailbox->send_requests(mailbox);
+}
+
+static inline void mailbox_send_replies(struct mailbox *mailbox) {
+    if (unlikely(mailbox->send_replies != NULL))
+        mailbox->send_replies(mailbox);
 }
 
 /* Sends a batch home. Any thread. */

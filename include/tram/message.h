@@ -124,6 +124,10 @@ TRAM_API extern const tram_message_type tram_buffer_message;
  * errors: what tram_reply_error() said; -ESRCH: the addressee has ended; TRAM_ESTATE: its loop has; -ENOTSUP: it does
  * not answer; TRAM_ETIMEOUT after `timeout_ns` (TRAM_FOREVER: never). A request whose time is over, or that is
  * cancelled, is still delivered; its reply is dropped.
+ *
+ * A request to a loop that sleeps leaves at once. One to a loop that runs may wait for those that follow it, and leave
+ * with them: before anything else that this thread posts, and at the latest when this turn of its loop ends. A callback
+ * or a task that asks and then computes for long, or blocks, may keep its own request from leaving meanwhile.
  */
 TRAM_API int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint64_t timeout_ns,
                       tram_future **ret_future);

@@ -898,6 +898,462 @@ static void test_N_8_replies_come_in_order_from_another_worker(void **state) {
     assert_int_equal(tram_loop_free(second.loop), 0);
 }
 
+/* ---- Requests that go together ---- */
+
+/* A loop that asks one that is not run meanwhile: it seems busy. */
+struct together {
+    struct world *world;
+    tram_loop *other;
+    struct ends far;
+    tram_future *futures[300];
+    unsigned count;
+    pid_t forked;
+    bool in_child;
+};
+
+static void together_open(struct together *together, struct world *world) {
+    *together = (struct together){.world = world};
+    assert_int_equal(tram_loop_new(NULL, &together->other), 0);
+    ends_open_on(&together->far, world, together->other);
+}
+
+static void ask_far(struct together *together, const tram_message *message) {
+    tram_future **future = &together->futures[together->count++];
+    assert_int_equal(tram_ask(together->world->loop, together->far.to_a, message, TRAM_FOREVER, future), 0);
+}
+
+static void ask_number(struct together *together, uint32_t tag) {
+    tram_message message = number(tag, 0);
+    ask_far(together, &message);
+}
+
+static void in_a_tick(struct together *together, int (*function)(tram_loop *loop, void *arg)) {
+    assert_int_equal(tram_loop_call_soon(together->world->loop, function, together, NULL, NULL), 0);
+    run_ticks(together->world, 1);
+}
+
+static void run_other(tram_loop *other, int ticks) {
+    for (int i = 0; i < ticks; i++) {
+        assert_int_equal(tram_loop_stop(other), 0);
+        assert_int_equal(tram_loop_run_forever(other), 0);
+    }
+}
+
+/* Each request is answered, with this status. */
+static void assert_answers(struct together *together, int status) {
+    for (unsigned i = 0; i < together->count; i++) {
+        assert_true(tram_future_done(together->futures[i]));
+        assert_int_equal(tram_future_result(together->futures[i], NULL), status);
+        tram_future_release(together->futures[i]);
+    }
+    together->count = 0;
+}
+
+static void together_close(struct together *together) {
+    if (!tram_loop_is_closed(together->other))
+        tram_transport_abort(together->far.first);
+    assert_int_equal(tram_loop_free(together->other), 0);
+    run_to_rest(together->world);
+    together->world->trace[0] = '\0';
+}
+
+static int ask_and_post(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    tram_message messages[2] = {number(5, 0), number(6, 0)};
+    tram_address to = together->far.to_a;
+    tram_future **futures = together->futures;
+    ask_number(together, 1);
+    ask_number(together, 2);
+    assert_int_equal(post(to, 3, 0), 0);
+    ask_number(together, 4);
+    assert_int_equal(tram_post_batch(to, messages, 2), 0);
+    ask_number(together, 7);
+    assert_int_equal(tram_try_post(to, &(tram_message){.tag = 8}), 0);
+    ask_number(together, 9);
+    assert_int_equal(tram_broadcast(&to, 1, &(tram_message){.tag = 10}), 1);
+    ask_number(together, 11);
+    assert_int_equal(tram_post_credit(loop, to, &futures[together->count++]), 0);
+    ask_number(together, 12);
+    return 0;
+}
+
+static void test_N_2_N_8_requests_and_posts_of_one_loop_arrive_in_order(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    in_a_tick(&together, ask_and_post);
+    run_other(together.other, 1);
+    assert_trace(world, "a:1:0 a:2:0 a:3:0 a:4:0 a:5:0 a:6:0 a:7:0 a:8:0 a:9:0 a:10:0 a:11:0 a:12:0");
+    run_ticks(world, 2);
+    tram_future *credit = together.futures[6];
+    assert_int_equal(tram_future_result(credit, NULL), 0);
+    tram_future_release(credit);
+    together.futures[6] = together.futures[--together.count];
+    assert_answers(&together, -ENOTSUP);
+    together_close(&together);
+}
+
+static int submitted(tram_loop *loop, void *arg, void **ret_value) {
+    struct together *together = arg;
+    (void)loop, (void)ret_value;
+    trace(together->world, "submitted");
+    return 0;
+}
+
+static int called(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    trace(together->world, "called");
+    return 0;
+}
+
+static int ask_and_call(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    tram_future *future;
+    ask_number(together, 1);
+    assert_int_equal(tram_loop_submit(loop, together->other, submitted, together, NULL, &future), 0);
+    tram_future_release(future);
+    ask_number(together, 2);
+    assert_int_equal(tram_loop_call_soon_threadsafe(together->other, called, together, NULL), 0);
+    ask_number(together, 3);
+    return 0;
+}
+
+static void test_N_2_N_8_requests_and_calls_of_one_loop_arrive_in_order(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    in_a_tick(&together, ask_and_call);
+    run_other(together.other, 1);
+    assert_trace(world, "a:1:0 submitted a:2:0 called a:3:0");
+    run_ticks(world, 2);
+    assert_answers(&together, -ENOTSUP);
+    together_close(&together);
+}
+
+static int ask_often(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    const struct mailbox *mailbox = together->other->mailbox;
+    assert_true(mailbox_inbox_empty(mailbox));
+    for (unsigned i = 0; i < 200; i++) {
+        tram_message message = number(1, i);
+        ask_far(together, &message);
+        if (i == 0)
+            assert_true(mailbox_inbox_empty(mailbox));
+    }
+    assert_false(mailbox_inbox_empty(mailbox)); /* no chain is as long as that */
+    return 0;
+}
+
+static bool answer_in_order(struct receiver *receiver, tram_message *message) {
+    assert_int_equal(message->words[0], receiver->messages - 1);
+    tram_message reply = number(2, message->words[0]);
+    tram_reply(tram_message_take_request(message), &reply);
+    return true;
+}
+
+/* Those that follow each other go together, and the last ones with the end of the tick. */
+static void test_N_8_requests_of_one_tick_go_together(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    together.far.a.on = answer_in_order;
+    in_a_tick(&together, ask_often);
+    assert_null(world->loop->mailbox->send_requests);
+    run_other(together.other, 1);
+    assert_int_equal(together.far.a.messages, 200);
+    run_ticks(world, 2);
+    for (unsigned i = 0; i < together.count; i++)
+        assert_int_equal(tram_future_message(together.futures[i])->words[0], i);
+    assert_answers(&together, 0);
+    together_close(&together);
+}
+
+static int ask_a_sleeper(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    ask_number(together, 1);
+    assert_false(mailbox_inbox_empty(together->other->mailbox));
+    return 0;
+}
+
+static void test_N_8_a_request_to_a_loop_that_sleeps_goes_at_once(void **state) {
+    struct world *world = *state;
+    struct together together;
+    uint64_t timeout_ns;
+    together_open(&together, world);
+    run_other(together.other, 2);
+    assert_int_equal(tram_loop_prepare(together.other, &timeout_ns), 0);
+    assert_true(timeout_ns > 0);
+    in_a_tick(&together, ask_a_sleeper);
+    assert_int_equal(tram_loop_dispatch(together.other), 0);
+    run_ticks(world, 2);
+    assert_answers(&together, -ENOTSUP);
+    ask_number(&together, 1); /* and so does one that is asked outside of a tick */
+    assert_false(mailbox_inbox_empty(together.other->mailbox));
+    run_other(together.other, 1);
+    run_ticks(world, 2);
+    assert_answers(&together, -ENOTSUP);
+    together_close(&together);
+}
+
+/* One that is kept until they all are there. */
+static tram_request *kept[200];
+
+static bool answer_all_at_once(struct receiver *receiver, tram_message *message) {
+    kept[receiver->messages - 1] = tram_message_take_request(message);
+    for (unsigned i = 0; receiver->messages == 200 && i < 200; i++)
+        tram_reply(kept[i], &(tram_message){.words = {i}});
+    return true;
+}
+
+static void test_N_8_many_replies_of_one_callback_keep_their_order(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    together.far.a.on = answer_all_at_once;
+    in_a_tick(&together, ask_often);
+    run_other(together.other, 1);
+    run_ticks(world, 2);
+    for (unsigned i = 0; i < together.count; i++)
+        assert_int_equal(tram_future_message(together.futures[i])->words[0], i);
+    assert_answers(&together, 0);
+    together_close(&together);
+}
+
+/* Where the asker posts nothing meanwhile: on a thread of its own. */
+static void close_other(void *arg) {
+    assert_int_equal(tram_loop_close(arg), 0);
+}
+
+static void free_other(void *arg) {
+    assert_int_equal(tram_loop_free(arg), 0);
+}
+
+static int ask_who_closes(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    tram_message message = counted_message(1);
+    for (int i = 0; i < 3; i++)
+        ask_far(together, &message);
+    on_thread(close_other, together->other);
+    assert_true(dropped < 3); /* the last one is held back */
+    return 0;
+}
+
+static void test_N_3_N_8_what_is_held_back_for_a_loop_that_closes_is_dropped_once(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    reset_counts();
+    in_a_tick(&together, ask_who_closes);
+    assert_int_equal(dropped, 3);
+    run_ticks(world, 2);
+    assert_answers(&together, TRAM_ESTATE);
+    assert_int_equal(destroyed, 0);
+    assert_int_equal(dropped, 3);
+    together_close(&together);
+}
+
+static struct together *asks_anew;
+static struct ends *third;
+
+static void ask_somebody_else(tram_message *message) {
+    (void)message;
+    dropped++;
+    tram_message again = number(7, 7);
+    tram_future **future = &asks_anew->futures[asks_anew->count++];
+    assert_int_equal(tram_ask(asks_anew->world->loop, third->to_a, &again, TRAM_FOREVER, future), 0);
+}
+
+static const tram_message_type asking = {.name = "asking", .dropped = ask_somebody_else};
+
+static int ask_three(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    tram_message message = {.type = &asking};
+    ask_far(together, &message);
+    on_thread(close_other, together->other);
+    return 0;
+}
+
+/* What is dropped at the end of a tick may ask: that goes before the loop sleeps. */
+static void test_N_8_what_is_dropped_may_ask_others(void **state) {
+    struct world *world = *state;
+    struct together together, else_where;
+    together_open(&together, world);
+    together_open(&else_where, world);
+    asks_anew = &together;
+    third = &else_where.far;
+    reset_counts();
+    in_a_tick(&together, ask_three);
+    assert_int_equal(dropped, 1);
+    assert_null(world->loop->mailbox->send_requests);
+    run_other(else_where.other, 1);
+    assert_trace(world, "a:7:7");
+    run_ticks(world, 2);
+    assert_int_equal(tram_future_result(together.futures[0], NULL), TRAM_ESTATE);
+    assert_int_equal(tram_future_result(together.futures[1], NULL), -ENOTSUP);
+    tram_future_release(together.futures[0]);
+    tram_future_release(together.futures[1]);
+    together_close(&together);
+    together_close(&else_where);
+}
+
+static int ask_the_dead_and_others(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    tram_message message = counted_message(1);
+    ask_far(together, &message);
+    on_thread(free_other, together->other);
+    /* The route to the other loop, which has ended, is given up for the one that is made now. */
+    tram_future **future = &together->futures[together->count++];
+    assert_int_equal(tram_ask(loop, third->to_a, &message, TRAM_FOREVER, future), 0);
+    assert_int_equal(dropped, 1);
+    return 0;
+}
+
+static void test_N_3_N_8_what_is_held_back_outlives_no_route(void **state) {
+    struct world *world = *state;
+    struct together together, else_where;
+    together_open(&together, world);
+    together_open(&else_where, world);
+    third = &else_where.far;
+    reset_counts();
+    in_a_tick(&together, ask_the_dead_and_others);
+    run_other(else_where.other, 1);
+    assert_int_equal(destroyed, 1);
+    run_ticks(world, 2);
+    assert_int_equal(tram_future_result(together.futures[0], NULL), TRAM_ESTATE);
+    assert_int_equal(tram_future_result(together.futures[1], NULL), -ENOTSUP);
+    tram_future_release(together.futures[0]);
+    tram_future_release(together.futures[1]);
+    together_close(&else_where);
+}
+
+static int ask_and_fork(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    tram_message message = counted_message(1);
+    for (int i = 0; i < 3; i++)
+        ask_far(together, &message);
+    together->forked = fork();
+    together->in_child = together->forked == 0;
+    return 0;
+}
+
+static void child_ends(struct together *together) {
+    tram_message message = counted_message(1);
+    tram_future *future;
+    bool good = tram_ask(together->world->loop, together->far.to_a, &message, TRAM_FOREVER, &future) == -ECHILD &&
+                tram_loop_free(together->world->loop) == 0 && tram_loop_free(together->other) == 0;
+    _exit(good && destroyed == 0 && dropped == 0 ? 0 : 1);
+}
+
+static void await_child(pid_t child) {
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* What is held back in the callback that forks is the parent's to send. */
+static void test_N_8_L_41_requests_held_back_are_not_a_forked_childs(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    reset_counts();
+    assert_int_equal(tram_loop_call_soon(world->loop, ask_and_fork, &together, NULL, NULL), 0);
+    tram_loop_stop(world->loop);
+    int status = tram_loop_run_forever(world->loop);
+    if (together.in_child)
+        child_ends(&together);
+    assert_int_equal(status, 0);
+    await_child(together.forked);
+    run_other(together.other, 1);
+    assert_int_equal(destroyed, 3);
+    run_ticks(world, 2);
+    assert_answers(&together, -ENOTSUP);
+    together_close(&together);
+}
+
+static bool answer_and_fork(struct receiver *receiver, tram_message *message) {
+    struct together *together = receiver->arg;
+    tram_message reply = counted_message(2);
+    tram_reply(tram_message_take_request(message), &reply);
+    if (receiver->messages == 3) {
+        together->forked = fork();
+        together->in_child = together->forked == 0;
+    }
+    return true;
+}
+
+/* … and so are replies, those that wait in an inbox as a chain included. */
+static void test_N_8_L_41_replies_held_back_are_not_a_forked_childs(void **state) {
+    struct world *world = *state;
+    struct together together;
+    together_open(&together, world);
+    together.far.a.on = answer_and_fork;
+    together.far.a.arg = &together;
+    reset_counts();
+    for (uint32_t i = 0; i < 6; i++)
+        ask_number(&together, i);
+    tram_loop_stop(together.other);
+    int status = tram_loop_run_forever(together.other);
+    if (together.in_child)
+        child_ends(&together);
+    assert_int_equal(status, 0);
+    await_child(together.forked);
+    pid_t child = fork();
+    if (child == 0)
+        child_ends(&together);
+    await_child(child);
+    run_ticks(world, 2);
+    assert_int_equal(dropped + destroyed, 0);
+    assert_answers(&together, 0);
+    assert_int_equal(destroyed, 6);
+    together_close(&together);
+}
+
+struct asking_task {
+    tram_loop *loop;
+    tram_address to;
+    unsigned answers;
+    bool done;
+};
+
+static int ask_in_turn(void *arg) {
+    struct asking_task *self = arg;
+    for (unsigned i = 0; i < 100; i++) {
+        tram_message message = number(1, i);
+        tram_future *futures[2];
+        for (unsigned j = 0; j < 2; j++)
+            assert_int_equal(tram_ask(self->loop, self->to, &message, TRAM_FOREVER, &futures[j]), 0);
+        for (unsigned j = 0; j < 2; j++) {
+            assert_int_equal(tram_await(futures[j], NULL), 0);
+            self->answers += tram_future_message(futures[j])->words[0] == 2 * i;
+            tram_future_release(futures[j]);
+        }
+    }
+    self->done = true;
+    return 0;
+}
+
+static void test_N_8_a_task_that_awaits_holds_no_request_back(void **state) {
+    struct world *world = *state;
+    struct ends ends;
+    struct second second;
+    assert_int_equal(tram_loop_new(NULL, &second.loop), 0);
+    ends_open_on(&ends, world, second.loop);
+    ends.a.on = answer;
+    struct asking_task self = {.loop = world->loop, .to = ends.to_a};
+    second_start(&second);
+    assert_int_equal(tram_task_spawn(world->loop, ask_in_turn, &self, NULL, NULL), 0);
+    run_until(world, &self.done);
+    second_stop(&second);
+    assert_int_equal(self.answers, 200);
+    assert_int_equal(tram_loop_free(second.loop), 0);
+}
+
 /* ---- Work on another loop ---- */
 
 static int twice(tram_loop *loop, void *arg, void **ret_value) {
@@ -1316,6 +1772,17 @@ int main(void) {
         CASE(test_N_8_a_loop_that_closes_answers_what_is_queued),
         CASE(test_N_8_a_loop_that_closes_waits_for_no_answer),
         CASE(test_N_8_replies_come_in_order_from_another_worker),
+        CASE(test_N_2_N_8_requests_and_posts_of_one_loop_arrive_in_order),
+        CASE(test_N_2_N_8_requests_and_calls_of_one_loop_arrive_in_order),
+        CASE(test_N_8_requests_of_one_tick_go_together),
+        CASE(test_N_8_a_request_to_a_loop_that_sleeps_goes_at_once),
+        CASE(test_N_8_many_replies_of_one_callback_keep_their_order),
+        CASE(test_N_3_N_8_what_is_held_back_for_a_loop_that_closes_is_dropped_once),
+        CASE(test_N_8_what_is_dropped_may_ask_others),
+        CASE(test_N_3_N_8_what_is_held_back_outlives_no_route),
+        CASE(test_N_8_L_41_requests_held_back_are_not_a_forked_childs),
+        CASE(test_N_8_L_41_replies_held_back_are_not_a_forked_childs),
+        CASE(test_N_8_a_task_that_awaits_holds_no_request_back),
         CASE(test_N_9_submitted_work_runs_on_the_other_loop),
         CASE(test_N_9_each_worker_runs_it_and_one_future_has_all_results),
         CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),

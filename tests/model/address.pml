@@ -1,8 +1,9 @@
 /*
  * Posts by address (core/actors): a loop's number with pins, slots that are used again, a bound that is counted, a loop
  * that ends while others post, and the next loop of the same number. tests/checks/model.sh lets spin look at every
- * interleaving of two posters with three messages between them and an owner that ends when it likes. That a push and a
- * close meet well is mailbox.pml's to prove; here they are single steps.
+ * interleaving of two posters with three messages between them and an owner that ends when it likes. The third message
+ * is a request that is held back: it is accepted before it is pushed, and its poster has a route meanwhile. That a push
+ * and a close meet well is mailbox.pml's to prove; here they are single steps.
  *
  * Proven: nobody but the addressee receives a message; each that was accepted is received or dropped, once; what is
  * counted against the bound comes back, so that in the end nothing is; the bound is kept; nothing is touched after the
@@ -19,6 +20,8 @@
  *   NO_UNCOUNT          in bounded_run(): the place of a message whose addressee has ended
  *   NO_UNCOUNT_REFUSED  in try_post_to(): the place of a message that was refused
  *   NO_SECOND_LOOK      in finish_post(): the look whether the box was closed
+ *   NO_ROUTE            in send_request(): the hold of what a request is held back for
+ *   NO_DISCARD          in send_requests(): the end of those whose loop has closed meanwhile
  */
 #define POSTERS  2
 #define MESSAGES 3
@@ -93,7 +96,7 @@ inline discard_all() {
 
 proctype poster(byte self) {
     byte m = self, seen = NOBODY;
-    bool last;
+    bool last, held;
     do
     :: m < MESSAGES ->
         atomic {
@@ -152,7 +155,8 @@ proctype poster(byte self) {
                     fi
                 };
                 if
-                :: fate[m] == UNSENT ->
+                :: fate[m] == UNSENT && !is_bounded[m] -> held = true; fate[m] = ACCEPTED
+                :: fate[m] == UNSENT && is_bounded[m] ->
                     atomic { assert(!freed[seen]); fate[m] = ACCEPTED; inbox[in_count] = m; in_count++;
                              on_the_way = on_the_way + is_bounded[m]; assert(on_the_way <= LIMIT) };
 #ifndef NO_SECOND_LOOK
@@ -178,6 +182,12 @@ proctype poster(byte self) {
             :: else
             fi
         fi;
+#ifndef NO_ROUTE
+        if
+        :: held -> atomic { assert(!freed[seen]); references[seen]++ }
+        :: else
+        fi;
+#endif
 #ifndef NO_PIN
         atomic { pins--; last = (ended && pins == 0) };
 #ifndef NO_LAST_UNPIN
@@ -187,6 +197,38 @@ proctype poster(byte self) {
         fi;
 #endif
 #endif
+        if
+        :: held ->
+            /* At the end of the tick. */
+            atomic {
+                assert(!freed[seen]);
+                if
+                :: closed[seen] -> last = true
+                :: else -> last = false; inbox[in_count] = m; in_count++
+                fi
+            };
+            if
+#ifndef NO_DISCARD
+            :: last -> drop(m)
+#endif
+#ifndef NO_SECOND_LOOK
+            :: !last ->
+                atomic {
+                    assert(!freed[seen]);
+                    if
+                    :: closed[seen] -> discard_all()
+                    :: else
+                    fi
+                }
+#endif
+            :: else
+            fi;
+#ifndef NO_ROUTE
+            atomic { release(seen) };
+#endif
+            held = false
+        :: else
+        fi;
         atomic { m = m + POSTERS; seen = NOBODY; last = false }
     :: else -> break
     od;

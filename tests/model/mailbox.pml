@@ -1,7 +1,7 @@
 /*
  * The protocol of core/loop/mailbox.c between posters and the owner: post, sleep, wake, what exceeds a tick's budget,
  * close, and release. tests/checks/model.sh lets spin look at every interleaving of two posters with three messages
- * each and an owner that closes whenever it is awake.
+ * each, of which the first two of one are posted as a chain, and an owner that closes whenever it is awake.
  *
  * Proven: no wake-up is lost (an owner that waits for ever has an empty box); every message that was accepted is run or
  * discarded, once, also when the box closes meanwhile; what is run of one poster is run in order; a message is complete
@@ -19,6 +19,7 @@
  *   NO_CLOSE_FENCE    in tram__mailbox_close(): CLOSED before the box is emptied
  *   NO_SECOND_LOOK    in finish_post(): the look whether the box was closed
  *   NO_HOLD           a poster's reference
+ *   NO_OPEN           in pop_inbox(): the messages to which the first of a chain leads
  */
 #define POSTERS  2
 #define MESSAGES 3
@@ -35,6 +36,7 @@ mtype state = RUNNING;
 #define DISCARDED 4
 byte fate[ALL];     /* of message m: number m / POSTERS of poster m % POSTERS */
 bool complete[ALL]; /* its content was written */
+bool leads[ALL];    /* to the poster's next message: the two are a chain */
 
 byte inbox[ALL], in_count; /* a stack: the newest on top */
 byte taken[ALL], taken_first, taken_count;
@@ -51,6 +53,11 @@ byte posters_done;
 
 inline there() { assert(!destroyed) }
 
+inline discard(message) {
+    assert(fate[message] == PUSHED && complete[message]);
+    fate[message] = DISCARDED
+}
+
 /* Empties the box and discards what was in it, poster or owner. */
 inline discard_inbox() {
     d_step {
@@ -58,8 +65,13 @@ inline discard_inbox() {
         do
         :: in_count > 0 ->
             in_count--;
-            assert(fate[inbox[in_count]] == PUSHED && complete[inbox[in_count]]);
-            fate[inbox[in_count]] = DISCARDED;
+            discard(inbox[in_count]);
+#ifndef NO_OPEN
+            if
+            :: leads[inbox[in_count]] -> discard(inbox[in_count] + POSTERS)
+            :: else
+            fi;
+#endif
             inbox[in_count] = 0
         :: else -> break
         od
@@ -84,24 +96,45 @@ inline release() {
     }
 }
 
-inline write_content(m) { complete[m] = true }
+/* A chain is two messages that one push publishes; the first of them lies in the box, and leads to the second. */
+inline write_content(m) {
+    complete[m] = true;
+    if
+    :: chain -> complete[m + POSTERS] = true
+    :: else
+    fi
+}
 
 inline publish(m) {
     there();
-    fate[m] = PUSHED; inbox[in_count] = m; in_count++
+    fate[m] = PUSHED; inbox[in_count] = m; in_count++;
+    if
+    :: chain -> fate[m + POSTERS] = PUSHED; leads[m] = true
+    :: else
+    fi
 }
 
 inline look_at_state() { there(); seen = state }
 
 proctype poster(byte self) {
     byte m = self;
+    bool chain;
     mtype seen;
     do
     :: m < ALL ->
+        chain = (m == 0);
         /* The first look. */
         atomic { look_at_state() };
         if
-        :: seen == CLOSED -> atomic { fate[m] = REFUSED; m = m + POSTERS }
+        :: seen == CLOSED ->
+            atomic {
+                fate[m] = REFUSED;
+                if
+                :: chain -> fate[m + POSTERS] = REFUSED
+                :: else
+                fi;
+                m = m + POSTERS * (1 + chain); chain = false
+            }
         :: else ->
 #ifdef NO_RELEASE_FENCE
             if
@@ -143,7 +176,7 @@ proctype poster(byte self) {
 #endif
             :: else
             fi;
-            atomic { m = m + POSTERS; seen = RUNNING }
+            atomic { m = m + POSTERS * (1 + chain); chain = false; seen = RUNNING }
         fi
     :: else -> break
     od;
@@ -160,6 +193,12 @@ inline take() {
         :: in_count > 0 ->
             /* from the bottom of the stack, which is the oldest */
             taken[taken_count] = inbox[0]; taken_count++;
+#ifndef NO_OPEN
+            if
+            :: leads[inbox[0]] -> taken[taken_count] = inbox[0] + POSTERS; taken_count++
+            :: else
+            fi;
+#endif
             i = 0;
             do
             :: i + 1 < in_count -> inbox[i] = inbox[i + 1]; i++

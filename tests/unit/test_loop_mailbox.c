@@ -315,6 +315,94 @@ static void test_L_11_a_refused_node_stays_the_posters(void **state) {
     tram__mailbox_release(refusing);
 }
 
+/* ---- Chains ---- */
+
+static unsigned ran[16], ran_count;
+
+static void number_run(tram_loop *loop, struct mail *mail) {
+    (void)loop;
+    assert_ptr_equal(mail->owner_pool, NULL);
+    ran[ran_count++] = mail->payload[0];
+}
+
+static void number_discard(struct mail *mail) {
+    ran[ran_count++] = 100u + mail->payload[0];
+}
+
+static const struct mail_kind number_kind = {.run = number_run, .discard = number_discard};
+
+static struct mail *numbered(struct mailbox *mailbox, unsigned number) {
+    struct mail *mail = tram__mail_new(mailbox, &number_kind);
+    assert_non_null(mail);
+    mail->payload[0] = (unsigned char)number;
+    return mail;
+}
+
+static struct mail_chain chain_of_numbers(struct mailbox *mailbox, unsigned first, unsigned count) {
+    struct mail_chain chain = {0};
+    for (unsigned i = 0; i < count; i++)
+        mail_chain_append(&chain, numbered(mailbox, first + i));
+    return chain;
+}
+
+/* 0 1 [2 3 4 5] 6 [7 8] [9] [10 11] */
+static void post_numbers(struct mailbox *mailbox) {
+    static const unsigned chains[][2] = {{2, 4}, {7, 2}, {9, 1}, {10, 2}};
+    ran_count = 0;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(tram__mailbox_post(mailbox, numbered(mailbox, i)), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        struct mail_chain chain = chain_of_numbers(mailbox, chains[i][0], chains[i][1]);
+        assert_int_equal(tram__mailbox_post_chain(mailbox, &chain), 0);
+        if (i == 0)
+            assert_int_equal(tram__mailbox_post(mailbox, numbered(mailbox, 6)), 0);
+    }
+}
+
+static void assert_numbers(unsigned count, unsigned offset) {
+    assert_int_equal(ran_count, count);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(ran[i], offset + i);
+}
+
+/* The nodes of a chain run in its place, and each counts against the bound of a tick. */
+static void test_L_11_a_chain_is_as_many_nodes(void **state) {
+    struct world *world = *state;
+    post_numbers(world->loop->mailbox);
+    world->loop->mail_limit = 4;
+    for (unsigned ticks = 1; ticks <= 3; ticks++) {
+        run_ticks(world, 1);
+        assert_numbers(4 * ticks, 0);
+    }
+    tram_stats stats;
+    tram_loop_stats(world->loop, &stats);
+    assert_int_equal(stats.mails, 12);
+}
+
+static void test_L_11_a_chain_is_discarded_or_refused_as_a_whole(void **state) {
+    struct world *world = *state;
+    struct mailbox *mailbox = tram__mailbox_hold(world->loop->mailbox);
+    post_numbers(mailbox);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    assert_int_equal(ran_count, 12);
+    unsigned seen = 0;
+    for (unsigned i = 0; i < ran_count; i++)
+        seen |= 1u << (ran[i] - 100);
+    assert_int_equal(seen, 0xfff);
+    struct mail_chain chain = chain_of_numbers(mailbox, 0, 3);
+    assert_int_equal(tram__mailbox_post_chain(mailbox, &chain), TRAM_ESTATE);
+    assert_int_equal(ran_count, 12);
+    struct mail *mail = chain.first, *next;
+    for (unsigned i = 0; i < 3; i++, mail = next) {
+        next = mail->entry.next ? mail_of(mail->entry.next) : NULL;
+        assert_int_equal(mail->payload[0], i);
+        assert_ptr_equal(mail->kind, &number_kind);
+        tram__mail_free(mailbox, mail);
+    }
+    assert_null(mail);
+    tram__mailbox_release(mailbox);
+}
+
 /* ---- A mailbox that outlives its loop ---- */
 
 /* All that a loop allocated goes with it, as a page does: what touches it later crashes. */
@@ -531,6 +619,8 @@ int main(void) {
         CASE(test_L_11_what_was_accepted_while_the_loop_closed_is_run_or_discarded),
         CASE(test_L_11_a_close_in_the_middle_of_a_post_loses_nothing),
         CASE(test_L_11_a_refused_node_stays_the_posters),
+        CASE(test_L_11_a_chain_is_as_many_nodes),
+        CASE(test_L_11_a_chain_is_discarded_or_refused_as_a_whole),
         CASE(test_a_mailbox_that_outlives_its_loop_uses_nothing_of_it),
         CASE(test_a_mailbox_that_outlives_its_loop_asks_no_fault_plan),
         CASE(test_X_1_a_post_without_memory_says_so),
