@@ -1,4 +1,4 @@
-"""bench/run --against: tram as it is here beside tram of another commit, and that one beside itself.
+"""--against: tram as it is here beside tram of another commit, and that one beside itself.
 
 A round is three windows: the other commit, this tree, the other commit once more. Who begins changes from round to
 round. The first window of the other commit is what the two others are divided by, so both ratios have the same noise,
@@ -24,8 +24,8 @@ def git(*arguments):
     return done.stdout
 
 
-def build(name):
-    """(commit, its server, ours). The other tree is unpacked below build/, without its history."""
+def build_targets(name, targets):
+    """(commit, its build folder). The other tree is unpacked below build/, without its history."""
     commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").decode().strip()[:12]
     folder = harness.ROOT / "build/against" / commit
     tree = folder / "tree"
@@ -37,9 +37,15 @@ def build(name):
             file.extractall(tree)
         archive.unlink()
         (folder / "unpacked").touch()
+    harness.build_targets(lambda _: targets, tree, folder / "build")
+    return commit, folder / "build"
+
+
+def build(name):
+    """(commit, its server, ours)."""
+    commit, folder = build_targets(name, ["bench-server-tram"])
     harness.build(["tram"])
-    harness.build_targets(lambda _: ["bench-server-tram"], tree, folder / "build")
-    return commit, folder / "build/bench/servers/tram", harness.SERVERS / "tram"
+    return commit, folder / "bench/servers/tram", harness.SERVERS / "tram"
 
 
 def figures(window, disturbance):

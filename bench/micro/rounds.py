@@ -22,7 +22,8 @@ PREFIX = []  # what starts each program
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def arguments(description, rounds):
+def arguments(description, rounds, **options):
+    """What all of them take, and options of a program's own: name=(what it takes, what it does)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="3 short rounds: shows that it works, proves nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
@@ -30,6 +31,8 @@ def arguments(description, rounds):
     parser.add_argument("--realtime", action="store_true",
                         help="give the programs real-time priority (as root): for a machine that others use meanwhile")
     parser.add_argument("--only", metavar="SCENARIO", help="a comma-separated list")
+    for name, (takes, text) in options.items():
+        parser.add_argument(f"--{name}", metavar=takes, help=text)
     given = parser.parse_args()
     given.rounds = given.rounds or (3 if given.quick else rounds)
     if given.realtime and len(os.sched_getaffinity(0)) < 2:

@@ -1,6 +1,7 @@
 /*
- * Actors: how one starts, hears and stops. Stopping takes two steps: from the first on nobody reaches it, and who is
- * interested is told; the second is `stopped`, from the ready queue, and frees the record.
+ * Actors: how one starts, hears and stops. Stopping takes two steps: from the first on nobody reaches it; in the second
+ * who is interested is told, and `stopped`, which comes from the ready queue, frees the record. The second follows at
+ * once, but for an actor that waits for others: a task for its function, a supervisor for its children.
  */
 #include "core/actors/actor.h"
 
@@ -42,16 +43,16 @@ static void call(struct actor_record *record, int (*callback)(tram_actor *), con
     judge(record, status, operation);
 }
 
-static bool deliver(tram_loop *loop, void *target, tram_message *message) {
+static enum delivery deliver(tram_loop *loop, void *target, tram_message *message) {
     struct actor_record *record = target;
     tram_actor *actor = record->actor;
     if (unlikely(!actor->ops->message_received))
-        return false;
+        return MESSAGE_UNWANTED;
     uint64_t start = slow_begin(loop);
     int status = actor->ops->message_received(actor, message);
     slow_end(loop, start, (const void *)(uintptr_t)actor->ops->message_received, "message_received");
     judge(record, status, "message_received");
-    return true;
+    return MESSAGE_RECEIVED;
 }
 
 /* ---- Notices ---- */
@@ -92,10 +93,10 @@ static struct relation *find(const struct list *list, tram_address who) {
     return NULL;
 }
 
-static bool add(tram_loop *loop, struct list *list, tram_address who, bool told) {
+static bool add(tram_loop *loop, struct list *list, tram_address who, bool needs_notice) {
     struct relation *relation = memory_get(&loop->allocator, sizeof *relation);
-    struct mail *notice = relation && told ? notice_new(loop) : NULL;
-    if (!relation || (told && !notice)) {
+    struct mail *notice = relation && needs_notice ? notice_new(loop) : NULL;
+    if (!relation || (needs_notice && !notice)) {
         memory_put(&loop->allocator, relation, sizeof *relation);
         return false;
     }
@@ -112,6 +113,11 @@ static void relation_free(tram_loop *loop, struct relation *relation) {
     memory_put(&loop->allocator, relation, sizeof *relation);
 }
 
+/* Ends of those that it monitors are kept for a task; the node is there before, so that this needs no memory. */
+static bool tells_by_node(const struct actor_record *record) {
+    return record->kind && record->kind->ended;
+}
+
 static bool drop(tram_loop *loop, const struct list *list, tram_address who) {
     struct relation *relation = find(list, who);
     if (relation)
@@ -122,9 +128,18 @@ static bool drop(tram_loop *loop, const struct list *list, tram_address who) {
 /* Another has ended, with whom this one is linked, or whom it monitors. */
 static void on_end(struct actor_record *record, tram_address who, int reason, bool linked) {
     tram_actor *actor = record->actor;
-    if (!drop(actor->loop, linked ? &record->links : &record->watched, who))
+    struct relation *relation = find(linked ? &record->links : &record->watched, who);
+    if (!relation)
         return; /* not any more */
-    if (actor->ops->actor_ended)
+    struct mail *mail = NULL;
+    if (tells_by_node(record) && !linked) {
+        mail = relation->notice;
+        relation->notice = NULL;
+    }
+    relation_free(actor->loop, relation);
+    if (mail)
+        record->kind->ended(actor, mail, who, reason);
+    else if (actor->ops->actor_ended)
         judge(record, actor->ops->actor_ended(actor, who, reason), "actor_ended");
     else if (linked && reason)
         tram__actor_stop(record, reason);
@@ -159,7 +174,7 @@ static void on_notice(struct actor_record *record, const struct notice *notice) 
 static void notice_run(tram_loop *loop, struct mail *mail) {
     const struct notice notice = *notice_of(mail);
     struct addressee *addressee = addressee_of(actors_present(loop)->here, notice.to.slot, notice.to.generation);
-    if (addressee && addressee->deliver == deliver)
+    if (addressee && (addressee->deliver == deliver || addressee->keeps))
         on_notice(addressee->target, &notice);
     else
         refuse(loop, &notice);
@@ -203,10 +218,10 @@ static tram_address self_of(const struct actor_record *record) {
 
 /* ---- Stopping ---- */
 
-static void tell_all(struct actor_record *record, struct list *list, tram_address self, enum notice_kind kind) {
+static void tell_all(struct actor_record *record, struct list *list, enum notice_kind kind) {
     while (!list_empty(list)) {
         struct relation *relation = container_of(list->next, struct relation, link);
-        struct notice notice = {relation->who, self, record->reason, kind};
+        struct notice notice = {relation->who, record->self, record->reason, kind};
         struct mail *mail = relation->notice;
         relation->notice = NULL;
         if (mail)
@@ -216,11 +231,11 @@ static void tell_all(struct actor_record *record, struct list *list, tram_addres
 }
 
 /* Those that it monitors need not tell it any more. */
-static void leave_watched(struct actor_record *record, tram_address self) {
+static void leave_watched(struct actor_record *record) {
     tram_loop *loop = record->actor->loop;
     while (!list_empty(&record->watched)) {
         struct relation *relation = container_of(record->watched.next, struct relation, link);
-        struct notice notice = {relation->who, self, 0, NOTICE_DEMONITOR};
+        struct notice notice = {relation->who, record->self, 0, NOTICE_DEMONITOR};
         send_notice(loop, NULL, &notice);
         relation_free(loop, relation);
     }
@@ -230,17 +245,18 @@ static void stopped(struct actor_record *record) {
     tram_actor *actor = record->actor;
     tram_loop *loop = actor->loop;
     int reason = record->reason;
-    void (*ended)(void *, tram_actor *, int) = record->ended;
-    void *ended_arg = record->ended_arg;
+    struct actor_holder *holder = record->holder;
     list_remove(&record->link);
     list_remove(&record->ready.link);
     actor->record = NULL;
     memory_put(&loop->allocator, record, sizeof *record);
     actor->loop = NULL;
+    if (holder)
+        holder->actor = NULL;
     if (actor->ops->stopped)
         actor->ops->stopped(actor, reason);
-    if (ended)
-        ended(ended_arg, actor, reason);
+    if (holder)
+        holder->ended(holder, reason);
 }
 
 static void stopped_run(tram_loop *loop, struct ready *ready) {
@@ -252,22 +268,25 @@ void tram__actor_stop(struct actor_record *record, int reason) {
     tram_loop *loop = record->actor->loop;
     if (!record->slot)
         return;
-    tram_address self = self_of(record);
+    record->self = self_of(record);
     record->reason = reason;
     tram__names_drop(record->names);
     record->names = NULL;
     tram__address_close(loop, record->slot);
     record->slot = 0;
-    if (record->timed)
-        deadline_cancel(loop, &record->timer);
-    if (record->stopping)
-        record->stopping(record->actor);
-    tell_all(record, &record->links, self, NOTICE_LINK_ENDED);
-    tell_all(record, &record->watchers, self, NOTICE_ENDED);
-    leave_watched(record, self);
+    deadline_cancel(loop, &record->timer);
     list_remove(&record->ready.link); /* `started` may be queued still */
+    if (!record->kind || !record->kind->stopping || !record->kind->stopping(record->actor))
+        tram__actor_ended(record);
+}
+
+void tram__actor_ended(struct actor_record *record) {
+    TRAM_DCHECK(!record->slot && list_empty(&record->ready.link));
+    tell_all(record, &record->links, NOTICE_LINK_ENDED);
+    tell_all(record, &record->watchers, NOTICE_ENDED);
+    leave_watched(record);
     record->ready.run = stopped_run;
-    loop_ready(loop, &record->ready);
+    loop_ready(record->actor->loop, &record->ready);
 }
 
 /* ---- Starting ---- */
@@ -298,6 +317,8 @@ static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
     while (!list_empty(&actors->all)) {
         struct actor_record *record = container_of(actors->all.next, struct actor_record, link);
         tram__actor_stop(record, TRAM_ECANCELLED);
+        if (!actor_is_ending(record)) /* what it waits for never ends */
+            tram__actor_ended(record);
         stopped(record);
     }
     list_remove(&hook->link);
@@ -328,23 +349,19 @@ static struct actor_list *actor_list(tram_loop *loop) {
     return actors;
 }
 
-int tram_loop_start_actor(tram_loop *loop, tram_actor *actor) {
-    int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    if (!actor || !actor->ops)
-        return TRAM_ETYPE;
-    if (actor->record)
-        return TRAM_ESTATE;
+int tram__actor_start(tram_loop *loop, tram_actor *actor, const struct actor_kind *kind) {
     struct actor_list *actors = actor_list(loop);
     struct actor_record *record = actors ? tram__memory_get_zero(&loop->allocator, sizeof *record) : NULL;
     if (!record)
         return -ENOMEM;
-    status = tram__address_open(loop, deliver, record, &record->slot);
+    bool keeps = kind && kind->deliver;
+    int status = tram__address_open(loop, keeps ? kind->deliver : deliver, record, &record->slot);
     if (status) {
         memory_put(&loop->allocator, record, sizeof *record);
         return status;
     }
+    addressee_at(actors_present(loop)->here, record->slot)->keeps = keeps;
+    record->kind = kind;
     record->actor = actor;
     actor->record = record;
     actor->loop = loop;
@@ -359,6 +376,15 @@ int tram_loop_start_actor(tram_loop *loop, tram_actor *actor) {
 }
 
 /* ---- The public calls ---- */
+
+int tram_loop_start_actor(tram_loop *loop, tram_actor *actor) {
+    int status = loop_enter_open(loop, __func__);
+    if (status)
+        return status;
+    if (!actor || !actor->ops)
+        return TRAM_ETYPE;
+    return actor->record ? TRAM_ESTATE : tram__actor_start(loop, actor, NULL);
+}
 
 /* The actor is there, and this is its loop's thread. */
 static int enter_actor(const tram_actor *actor, const char *function) {
@@ -385,7 +411,6 @@ int tram_actor_address(const tram_actor *actor, tram_address *ret_address) {
 static void expire(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
     struct actor_record *record = container_of(deadline, struct actor_record, timer);
-    record->timed = false;
     call(record, record->actor->ops->timed_out, "timed_out");
 }
 
@@ -394,21 +419,17 @@ int tram_actor_set_timer(tram_actor *actor, uint64_t delay_ns) {
     if (status)
         return status;
     struct actor_record *record = actor->record;
-    if (record->timed)
-        deadline_cancel(actor->loop, &record->timer);
-    record->timed = false;
+    deadline_cancel(actor->loop, &record->timer);
     if (delay_ns == TRAM_FOREVER)
         return 0;
     record->timer.expire = expire;
-    status = tram__deadline_start_after(actor->loop, &record->timer, delay_ns);
-    record->timed = status == 0;
-    return status;
+    return tram__deadline_start_after(actor->loop, &record->timer, delay_ns);
 }
 
 /* Tells the other one, or, if it cannot be reached any more, this one that it has ended. */
-static int relate(tram_actor *actor, struct list *list, tram_address other, bool told, enum notice_kind kind) {
+static int relate(tram_actor *actor, struct list *list, tram_address other, enum notice_kind kind) {
     tram_address self = self_of(actor->record);
-    if (!add(actor->loop, list, other, told))
+    if (!add(actor->loop, list, other, kind == NOTICE_LINK || tells_by_node(actor->record)))
         return -ENOMEM;
     struct notice notice = {other, self, 0, kind};
     int status = send_notice(actor->loop, NULL, &notice);
@@ -431,7 +452,7 @@ static int unrelate(tram_actor *actor, struct list *list, tram_address other, en
 
 int tram_actor_monitor(tram_actor *actor, tram_address other) {
     int status = enter_actor(actor, __func__);
-    return status ? status : relate(actor, &actor->record->watched, other, false, NOTICE_MONITOR);
+    return status ? status : relate(actor, &actor->record->watched, other, NOTICE_MONITOR);
 }
 
 int tram_actor_demonitor(tram_actor *actor, tram_address other) {
@@ -445,7 +466,7 @@ int tram_actor_link(tram_actor *actor, tram_address other) {
         return status;
     if (tram_address_equal(self_of(actor->record), other) || find(&actor->record->links, other))
         return 0;
-    return relate(actor, &actor->record->links, other, true, NOTICE_LINK);
+    return relate(actor, &actor->record->links, other, NOTICE_LINK);
 }
 
 int tram_actor_unlink(tram_actor *actor, tram_address other) {

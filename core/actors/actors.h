@@ -14,6 +14,7 @@ struct actors {
     tram_loop *loop;
     struct addressees *here; /* NULL: none had an address yet, and the loop no number */
     struct routes routes;
+    uint64_t sampled_ns; /* of the message that is delivered, where it is sampled and kept: sample.h; else 0 */
     struct requests requests;
 };
 

@@ -115,6 +115,9 @@ uint32_t tram__addressee_add(struct addressees *addressees, deliver_function del
     addressee->deliver = deliver;
     addressee->target = target;
     addressee->delivered = addressee->dropped = 0;
+    addressee->measured = addressee->waited_ns = addressee->longest_wait_ns = 0;
+    addressee->queued = 0;
+    addressee->keeps = false;
     atomic_store_explicit(&addressee->refused, 0, memory_order_relaxed);
     atomic_store_explicit(&addressee->limit, TRAM_ADDRESSEE_LIMIT, memory_order_relaxed);
     return slot;

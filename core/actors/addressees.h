@@ -15,8 +15,13 @@
 #include "core/loop/loop.h"
 #include <tram/message.h>
 
-/* False: there is nobody who could receive it, and the message is as it was. */
-typedef bool (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
+enum delivery {
+    MESSAGE_UNWANTED = 0, /* there is nobody who could receive it, and the message is as it was */
+    MESSAGE_RECEIVED = 1,
+    MESSAGE_KEPT = 2, /* a task will receive it: receive.c */
+};
+
+typedef enum delivery (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
 
 struct addressee {
     deliver_function deliver; /* NULL: the slot is free */
@@ -27,7 +32,12 @@ struct addressee {
     _Atomic uint32_t limit;
     _Atomic uint64_t refused; /* … that were too many */
     uint64_t delivered;
-    uint64_t dropped; /* nobody received them */
+    uint64_t dropped;  /* nobody received them */
+    uint32_t queued;   /* kept, and not received yet */
+    bool keeps;        /* this is a task: messages are MESSAGE_KEPT */
+    uint64_t measured; /* messages of which it was measured how long they were in the queue, … */
+    uint64_t waited_ns;
+    uint64_t longest_wait_ns;
 };
 
 #define ADDRESSEES_PER_CHUNK 128u
@@ -71,6 +81,17 @@ static inline struct addressee *addressee_of(const struct addressees *addressees
         return NULL;
     struct addressee *addressee = addressee_at(addressees, slot);
     return likely(addressee->generation == generation && addressee->deliver) ? addressee : NULL;
+}
+
+/* The owner. Counted first: who receives it may end, and another have the slot. */
+static ALWAYS_INLINE enum delivery deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
+    addressee->delivered++;
+    enum delivery done = addressee->deliver(loop, addressee->target, message);
+    if (likely(done == MESSAGE_RECEIVED))
+        return done;
+    addressee->delivered--;
+    addressee->dropped += done == MESSAGE_UNWANTED;
+    return done;
 }
 
 /* The owner: a slot for a target, or 0: out of memory. */

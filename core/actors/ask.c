@@ -11,6 +11,7 @@
 
 #include "core/actors/actors.h"
 #include "core/actors/message.h"
+#include "core/actors/sample.h"
 #include "core/base/invalid.h"
 
 /* ---- Back ---- */
@@ -137,12 +138,6 @@ void tram_reply_error(tram_request *request, int code) {
 
 /* ---- There ---- */
 
-/* A request while it is delivered: its node may be on the way back before message_received returns. */
-struct delivered {
-    tram_message message;
-    struct mail *mail; /* NULL: taken */
-};
-
 tram_request *tram_message_take_request(tram_message *message) {
     if (!message->reserved)
         return NULL;
@@ -156,7 +151,10 @@ static void request_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct delivered delivered = {envelope->message, mail};
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (!addressee || !addressee->deliver(loop, addressee->target, &delivered.message)) {
+    enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &delivered.message) : MESSAGE_UNWANTED;
+    if (unlikely(done == MESSAGE_KEPT))
+        return;
+    if (unlikely(done == MESSAGE_UNWANTED)) {
         stats_add(&loop->stats.dropped_messages, 1);
         message_drop(&delivered.message);
         send_reply(mail, -ESRCH, NULL);
@@ -174,6 +172,14 @@ static void request_discard(struct mail *mail) {
 }
 
 static const struct mail_kind request_mail = {.run = request_run, .discard = request_discard, .flags = MAIL_KEPT};
+
+static void sampled_run(tram_loop *loop, struct mail *mail) {
+    sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    request_run(loop, mail);
+    actors_present(loop)->sampled_ns = 0;
+}
+
+static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = request_discard, .flags = MAIL_KEPT};
 
 /* It has come behind all that this thread had posted before: that is the answer. */
 static void credit_run(tram_loop *loop, struct mail *mail) {
@@ -217,6 +223,8 @@ static inline int post_request(struct mail *mail, tram_address to, const tram_me
     envelope->generation = to.generation;
     envelope->message = *message;
     envelope->message.reserved = number;
+    if (unlikely(number % SAMPLE_EVERY == 1) && mail->kind == &request_mail && sample_begin(there->mailbox))
+        mail->kind = &sampled_mail;
     status = tram__mailbox_post(there->mailbox, mail);
     route_leave(to.loop, pinned);
     return status;

@@ -115,7 +115,7 @@ int tram_runtime_each(tram_runtime *runtime, tram_loop *loop, tram_submit_functi
                       tram_discard discard, tram_future **ret_future) {
     int status = loop_enter_open(loop, __func__);
     if (!status)
-        status = tram__runtime_enter(runtime);
+        status = runtime_enter(runtime);
     if (status)
         return status;
     if (!function)

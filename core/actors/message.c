@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "core/actors/actors.h"
+#include "core/actors/sample.h"
 #include "core/base/invalid.h"
 
 /* ---- Delivering ---- */
@@ -16,35 +17,36 @@ static void drop(tram_loop *loop, tram_message *message) {
     message_drop(message);
 }
 
-/* Counted first: who receives it may end, and another have the slot. */
-ALWAYS_INLINE static bool deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
-    addressee->delivered++;
-    if (likely(addressee->deliver(loop, addressee->target, message)))
-        return true;
-    addressee->delivered--;
-    addressee->dropped++;
-    return false;
-}
-
-ALWAYS_INLINE static void deliver(tram_loop *loop, struct envelope *envelope) {
+/* False: it was kept. */
+ALWAYS_INLINE static bool deliver(tram_loop *loop, struct envelope *envelope) {
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
-    if (unlikely(!addressee || !deliver_to(loop, addressee, &envelope->message))) {
+    enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &envelope->message) : MESSAGE_UNWANTED;
+    if (likely(done == MESSAGE_RECEIVED)) {
+        stats_add(&loop->stats.messages, 1);
+        message_destroy(&envelope->message);
+    } else if (done == MESSAGE_UNWANTED) {
         drop(loop, &envelope->message);
-        return;
     }
-    stats_add(&loop->stats.messages, 1);
-    message_destroy(&envelope->message);
+    return done != MESSAGE_KEPT;
 }
 
 static void message_run(tram_loop *loop, struct mail *mail) {
     deliver(loop, envelope_of(mail));
 }
 
+static void uncount(struct addressee *addressee) {
+    atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
+}
+
+/* Before it is received, so that the receiver may post another one to itself. */
 static void bounded_run(tram_loop *loop, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     struct addressee *addressee = addressee_at(actors_present(loop)->here, envelope->slot);
-    atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
-    deliver(loop, envelope);
+    bool keeps = addressee->keeps;
+    if (!keeps)
+        uncount(addressee);
+    if (deliver(loop, envelope) && keeps)
+        uncount(addressee);
 }
 
 /* The loop has closed: nobody is left who could count. */
@@ -54,6 +56,28 @@ static void message_discard(struct mail *mail) {
 
 static const struct mail_kind message_mail = {.run = message_run, .discard = message_discard};
 static const struct mail_kind bounded_mail = {.run = bounded_run, .discard = message_discard};
+
+/* The same of messages that are sampled. */
+
+static void sampled_run(tram_loop *loop, struct mail *mail) {
+    sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    message_run(loop, mail);
+    actors_present(loop)->sampled_ns = 0;
+}
+
+static void sampled_bounded_run(tram_loop *loop, struct mail *mail) {
+    sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    bounded_run(loop, mail);
+    actors_present(loop)->sampled_ns = 0;
+}
+
+static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = message_discard};
+static const struct mail_kind sampled_bounded_mail = {.run = sampled_bounded_run, .discard = message_discard};
+
+void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slot) {
+    if (mail->kind == &bounded_mail || mail->kind == &sampled_bounded_mail)
+        uncount(addressee_at(actors_present(loop)->here, slot));
+}
 
 /* ---- Posting ---- */
 
@@ -65,11 +89,37 @@ static inline void fill(struct mail *mail, tram_address to, const tram_message *
     envelope->message.reserved = 0;
 }
 
-static inline int post_to(struct addressees *there, const struct mail_kind *kind, tram_address to,
-                          const tram_message *message) {
-    struct mail *mail = mail_new(there->mailbox, kind);
+/* Counts what a thread posts that runs no loop. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) uint32_t until_sample;
+
+static bool sample_is_due(struct mailbox *own) {
+    uint32_t *until = own ? &own->until_sample : &until_sample;
+    if (*until - 1 < SAMPLE_EVERY - 1) {
+        --*until;
+        return false;
+    }
+    *until = SAMPLE_EVERY - 1; /* it was 0, or is below after the fast way */
+    return true;
+}
+
+/* Where no node is at hand, or it is time to sample one. */
+__attribute__((noinline)) static int post_with_care(struct addressees *there, const struct mail_kind *kind,
+                                                    tram_address to, const tram_message *message) {
+    struct mail *mail = tram__mail_new(there->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
+    fill(mail, to, message);
+    if (sample_is_due(tram__mailbox_entered) && sample_begin(there->mailbox))
+        mail->kind = kind == &bounded_mail ? &sampled_bounded_mail : &sampled_mail;
+    return tram__mailbox_send(there->mailbox, mail);
+}
+
+static inline int post_to(struct addressees *there, const struct mail_kind *kind, tram_address to,
+                          const tram_message *message) {
+    struct mailbox *own = tram__mailbox_entered;
+    if (unlikely(!own || !own->nodes || __builtin_sub_overflow(own->until_sample, 1u, &own->until_sample)))
+        return post_with_care(there, kind, to, message);
+    struct mail *mail = mail_new_own(own, kind);
     fill(mail, to, message);
     return tram__mailbox_send(there->mailbox, mail);
 }
@@ -134,6 +184,10 @@ int tram_address_message_counts(tram_loop *loop, tram_address address, tram_mess
         .refused = atomic_load_explicit(&addressee->refused, memory_order_relaxed),
         .waiting = atomic_load_explicit(&addressee->bounded, memory_order_relaxed),
         .limit = atomic_load_explicit(&addressee->limit, memory_order_relaxed),
+        .measured = addressee->measured,
+        .waited_ns = addressee->waited_ns,
+        .longest_wait_ns = addressee->longest_wait_ns,
+        .queued = addressee->queued,
     };
     return 0;
 }

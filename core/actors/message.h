@@ -19,6 +19,12 @@ static inline struct envelope *envelope_of(struct mail *mail) {
     return (struct envelope *)(void *)mail->payload;
 }
 
+/* A request while it is delivered: its node may be on the way back before message_received returns. */
+struct delivered {
+    tram_message message;
+    struct mail *mail; /* NULL: taken */
+};
+
 static inline struct mail *mail_of_envelope(struct envelope *envelope) {
     return container_of((unsigned char *)envelope, struct mail, payload[0]);
 }
@@ -44,5 +50,13 @@ static inline void message_clear(tram_message *message) {
     message->type = NULL;
     message->words[0] = message->words[1] = 0;
 }
+
+/* A message that was posted has come, not a request: its node can be found by it. */
+static inline struct mail *mail_of_message(tram_message *message) {
+    return mail_of_envelope(container_of(message, struct envelope, message));
+}
+
+/* One that a task has kept is received, or dropped: it counts no more for the bound, if it did. The loop's thread. */
+void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slot);
 
 #endif

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "core/base/hash.h"
 #include "core/base/invalid.h"
 #include "core/runtime/runtime.h"
 
@@ -66,10 +67,7 @@ static int names_open(tram_runtime *runtime, struct names **ret_names) {
 }
 
 static struct name **link_of(struct names *names, const char *text) {
-    uint32_t hash = 2166136261u;
-    for (const char *at = text; *at; at++)
-        hash = (hash ^ (unsigned char)*at) * 16777619u;
-    struct name **link = &names->buckets[hash % NAME_BUCKETS];
+    struct name **link = &names->buckets[hash_text(text) % NAME_BUCKETS];
     while (*link && strcmp((*link)->text, text) != 0)
         link = &(*link)->next;
     return link;
@@ -127,7 +125,7 @@ int tram_actor_register(tram_actor *actor, tram_runtime *runtime, const char *te
 }
 
 int tram_runtime_lookup(tram_runtime *runtime, const char *text, tram_address *ret_address) {
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     struct names *names = names_present(runtime);

@@ -14,11 +14,11 @@
 #define DEFAULT_PERIOD_NS UINT64_C(5000000000)
 
 struct child {
+    struct actor_holder holder; /* its actor; NULL: it does not run */
     struct supervisor *supervisor;
     tram_child as_given;
-    tram_actor *actor; /* NULL: it does not run */
-    bool over;         /* a temporary one that has ended */
-    bool due;          /* its start failed, and is to be tried again */
+    bool over; /* a temporary one that has ended */
+    bool due;  /* its start failed, and is to be tried again */
 };
 
 enum supervisor_state {
@@ -34,6 +34,7 @@ struct supervisor {
     struct ready again;
     enum supervisor_state state;
     bool closing;
+    bool starting; /* a child, by a call of the user's */
     tram_supervisor_strategy strategy;
     uint64_t period_ns;
     uint64_t *restarts; /* a ring of their times, behind the children */
@@ -55,50 +56,70 @@ static void report(const struct supervisor *supervisor, int code, const char *me
 
 /* ---- Starting children ---- */
 
-static void child_ended(void *arg, tram_actor *actor, int reason);
+static void child_ended(struct actor_holder *holder, int reason);
 
 static bool can_be_child(const struct supervisor *supervisor, const tram_actor *actor) {
-    return actor && actor->loop == supervisor->loop && actor_alive(actor) && !actor->record->ended;
+    return actor && actor->loop == supervisor->loop && actor_alive(actor) && !actor->record->holder;
 }
 
-static int start_child(struct child *child) {
+/*
+ * Stops the last first, so that their ends come in this order: whose end takes its time, a task's or a supervisor's, is
+ * awaited before the next one is stopped. True: no more need be awaited than what the ready queue has.
+ */
+static bool stop_children(struct supervisor *supervisor) {
+    for (size_t i = supervisor->child_count; i-- > 0;) {
+        const tram_actor *actor = supervisor->children[i].holder.actor;
+        if (!actor)
+            continue;
+        tram__actor_stop(actor->record, TRAM_ECANCELLED);
+        if (!actor_is_ending(actor->record))
+            return false;
+    }
+    return true;
+}
+
+/* It was stopped: its own end follows that of its children. */
+static void go_on_ending(struct supervisor *supervisor) {
+    struct actor_record *record = supervisor->actor.record;
+    if (!supervisor->starting && !actor_is_ending(record) && stop_children(supervisor))
+        tram__actor_ended(record);
+}
+
+static int call_start(struct child *child) {
     struct supervisor *supervisor = child->supervisor;
     tram_actor *actor = NULL;
-    TRAM_DCHECK(!child->actor);
-    child->due = false;
+    supervisor->starting = true;
     int status = child->as_given.start(supervisor->loop, child->as_given.arg, &actor);
+    supervisor->starting = false;
     if (status < 0)
         return status;
     if (!can_be_child(supervisor, actor))
         return TRAM_ETYPE;
-    child->actor = actor;
-    actor->record->ended = child_ended;
-    actor->record->ended_arg = child;
-    if (supervisor->state == SUPERVISOR_ENDS) /* the start has ended it */
-        tram__actor_stop(actor->record, TRAM_ECANCELLED);
+    child->holder.actor = actor;
+    actor->record->holder = &child->holder;
     return 0;
+}
+
+static int start_child(struct child *child) {
+    TRAM_DCHECK(!child->holder.actor);
+    child->due = false;
+    int status = call_start(child);
+    if (child->supervisor->state == SUPERVISOR_ENDS) /* the start has ended it */
+        go_on_ending(child->supervisor);
+    return status;
 }
 
 /* All that do not run, in order, up to one that fails: *ret_failed. */
 static int start_all(struct supervisor *supervisor, struct child **ret_failed) {
     for (size_t i = 0; i < supervisor->child_count && supervisor->state != SUPERVISOR_ENDS; i++) {
         struct child *child = &supervisor->children[i];
-        int status = child->over || child->actor ? 0 : start_child(child);
+        int status = child->over || child->holder.actor ? 0 : start_child(child);
         if (status) {
             *ret_failed = child;
             return status;
         }
     }
     return 0;
-}
-
-/* The last first: their ends come in this order. */
-static void stop_all(struct supervisor *supervisor) {
-    for (size_t i = supervisor->child_count; i-- > 0;) {
-        struct child *child = &supervisor->children[i];
-        if (child->actor)
-            tram__actor_stop(child->actor->record, TRAM_ECANCELLED);
-    }
 }
 
 /* ---- Restarts ---- */
@@ -154,14 +175,14 @@ static void restart_all(struct supervisor *supervisor) {
         struct child *child = &supervisor->children[i];
         child->over |= child->as_given.restart == TRAM_RESTART_TEMPORARY;
         child->due = false;
-        supervisor->awaited += child->actor != NULL;
+        supervisor->awaited += child->holder.actor != NULL;
     }
     if (!supervisor->awaited) {
         restart_cleared(supervisor);
         return;
     }
     supervisor->state = SUPERVISOR_CLEARS;
-    stop_all(supervisor);
+    stop_children(supervisor);
 }
 
 static void restart(struct child *child) {
@@ -192,16 +213,18 @@ static void again_run(tram_loop *loop, struct ready *ready) {
 
 /* ---- Ends ---- */
 
-static void child_ended(void *arg, tram_actor *actor, int reason) {
-    struct child *child = arg;
+static void child_ended(struct actor_holder *holder, int reason) {
+    struct child *child = container_of(holder, struct child, holder);
     struct supervisor *supervisor = child->supervisor;
     tram_restart when = child->as_given.restart;
-    (void)actor;
-    child->actor = NULL;
-    if (supervisor->state == SUPERVISOR_CLEARS) {
+    if (supervisor->state == SUPERVISOR_ENDS) {
+        go_on_ending(supervisor);
+    } else if (supervisor->state == SUPERVISOR_CLEARS) {
         if (--supervisor->awaited == 0)
             restart_cleared(supervisor);
-    } else if (supervisor->state == SUPERVISOR_RUNS) {
+        else
+            stop_children(supervisor);
+    } else {
         if (when == TRAM_RESTART_TEMPORARY)
             child->over = true;
         else if (when == TRAM_RESTART_PERMANENT || (reason && reason != TRAM_ECANCELLED))
@@ -215,11 +238,11 @@ static struct supervisor *supervisor_of(tram_actor *actor) {
     return (struct supervisor *)actor;
 }
 
-static void stopping(tram_actor *actor) {
+static bool stopping(tram_actor *actor) {
     struct supervisor *supervisor = supervisor_of(actor);
     supervisor->state = SUPERVISOR_ENDS;
     list_remove(&supervisor->again.link);
-    stop_all(supervisor);
+    return supervisor->starting || !stop_children(supervisor);
 }
 
 static int closing(tram_actor *actor) {
@@ -232,12 +255,13 @@ static void stopped(tram_actor *actor, int reason) {
     struct supervisor *supervisor = supervisor_of(actor);
     (void)reason;
     for (size_t i = 0; i < supervisor->child_count; i++)
-        if (supervisor->children[i].actor)
-            supervisor->children[i].actor->record->ended = NULL;
+        if (supervisor->children[i].holder.actor)
+            supervisor->children[i].holder.actor->record->holder = NULL;
     memory_put(&supervisor->loop->allocator, supervisor, supervisor->size);
 }
 
 static const tram_actor_ops supervisor_ops = {.closing = closing, .stopped = stopped};
+static const struct actor_kind supervisor_kind = {.stopping = stopping};
 
 static const char *invalid_option(const tram_supervisor_options *options) {
     if ((unsigned)options->strategy > TRAM_ONE_FOR_ALL)
@@ -277,7 +301,8 @@ static struct supervisor *supervisor_new(tram_loop *loop, const tram_supervisor_
     supervisor->restarts = (uint64_t *)(void *)&supervisor->children[count];
     supervisor->child_count = count;
     for (size_t i = 0; i < count; i++)
-        supervisor->children[i] = (struct child){.supervisor = supervisor, .as_given = options->children[i]};
+        supervisor->children[i] =
+            (struct child){.holder.ended = child_ended, .supervisor = supervisor, .as_given = options->children[i]};
     return supervisor;
 }
 
@@ -291,12 +316,11 @@ int tram_supervisor_start(tram_loop *loop, const tram_supervisor_options *option
     struct supervisor *supervisor = supervisor_new(loop, options);
     if (!supervisor)
         return -ENOMEM;
-    status = tram_loop_start_actor(loop, &supervisor->actor);
+    status = tram__actor_start(loop, &supervisor->actor, &supervisor_kind);
     if (status) {
         memory_put(&loop->allocator, supervisor, supervisor->size);
         return status;
     }
-    supervisor->actor.record->stopping = stopping;
     struct child *failed;
     status = start_all(supervisor, &failed);
     if (!status && supervisor->state == SUPERVISOR_ENDS)
@@ -314,6 +338,6 @@ tram_actor *tram_supervisor_child(const tram_actor *actor, size_t number) {
     const struct supervisor *supervisor = (const struct supervisor *)actor;
     if (number >= supervisor->child_count)
         return NULL;
-    tram_actor *child = supervisor->children[number].actor;
+    tram_actor *child = supervisor->children[number].holder.actor;
     return child && actor_alive(child) ? child : NULL;
 }

@@ -35,17 +35,16 @@ static const struct error_entry *find(int code) {
     return NULL;
 }
 
-/* Of an errno value, or -1: -INT_MIN must not be computed. */
+/* INT_MIN has no opposite, and stays what it is. */
 static int errno_of(int code) {
-    return code < 0 && code >= -4095 ? -code : -1;
+    return (int)-(unsigned)code;
 }
 
 const char *tram_error_name(int code) {
     const struct error_entry *entry = find(code);
     if (entry)
         return entry->name;
-    int number = errno_of(code);
-    const char *name = number > 0 ? strerrorname_np(number) : NULL;
+    const char *name = strerrorname_np(errno_of(code));
     return name ? name : "UNKNOWN";
 }
 
@@ -53,9 +52,8 @@ const char *tram_error_text(int code) {
     const struct error_entry *entry = find(code);
     if (entry)
         return entry->text;
-    int number = errno_of(code);
     /* Unlike strerror() this is the same in every locale and safe in every thread. */
-    const char *text = number > 0 ? strerrordesc_np(number) : NULL;
+    const char *text = strerrordesc_np(errno_of(code));
     return text ? text : "Unknown error";
 }
 

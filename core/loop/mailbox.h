@@ -83,12 +83,15 @@ struct mailbox {
     _Alignas(64) _Atomic uint32_t bounded_pending; /* counted nodes on the way */
     uint32_t limit;
     _Atomic uint64_t signals; /* bit n - 1: signal n came; MAILBOX_CONTROL */
+    uint64_t sampled_ns;      /* when the message was posted that is sampled: core/actors/sample.h */
+    _Atomic bool sampling;    /* … one is */
 
     /* the owner's */
     _Alignas(64) ck_stack_entry_t *taken; /* nodes taken from the inbox in order, not run yet */
     ck_stack_entry_t *taken_last;
     uint32_t unplanned;        /* how many of them no tick has on its list yet: see tram__mailbox_plan() */
     bool announced;            /* sleep, and not ended it yet */
+    uint32_t until_sample;     /* messages that this thread posts before it samples one */
     struct mail *running;      /* NULL: none */
     struct mail_batch used;    /* nodes that were run and go back to their owner together */
     struct mail *nodes;        /* its own, free */

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/hash.h"
 #include "core/base/invalid.h"
 #include "core/base/probes.h"
 #include "core/loop/loop.h"
@@ -51,11 +52,9 @@ static void line_add(struct line *line, const char *format, ...) {
 
 /* ---- At most so many lines ---- */
 
+/* Never 0, which is no site. */
 static uint64_t hash_of(const char *text) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
-    return hash | 1;
+    return hash_text(text) | 1;
 }
 
 /* The last place is for all that find none of their own. */
@@ -88,8 +87,7 @@ static void tell_left_out(tram_loop *loop, const struct log_site *site) {
 
 void tram__log_flush(tram_loop *loop) {
     struct log_limiter *limiter = &loop->log_limiter;
-    if (limiter->timed)
-        deadline_cancel(loop, &limiter->deadline);
+    deadline_cancel(loop, &limiter->deadline);
     limiter->timed = false;
     for (size_t i = 0; i < TRAM_LOG_SITES && limiter->sites[i].hash; i++) {
         if (limiter->sites[i].left_out && loop->log)

@@ -56,6 +56,7 @@ struct loop_owned {
 
 struct task_loop;
 struct task_locals;
+struct receiver;
 struct tram_group;
 
 #define TASK_NAME 32
@@ -84,6 +85,7 @@ struct tram_task {
     struct tram_group *group; /* group.c */
     struct list group_link;
     struct future_watch group_watch;
+    struct receiver *receiver; /* core/actors/receive.c; NULL: it is no actor */
     uint64_t number;
     char name[TASK_NAME]; /* empty: by its number */
 };

@@ -83,7 +83,7 @@ TRAM_API int tram_actor_set_timer(tram_actor *actor, uint64_t delay_ns);
  */
 TRAM_API int tram_actor_monitor(tram_actor *actor, tram_address other);
 
-/* Not any more. What is on its way may still come. */
+/* Not any more. What is on its way may still come. -ENOMEM: not here any more, but the other one has not heard it. */
 TRAM_API int tram_actor_demonitor(tram_actor *actor, tram_address other);
 
 /* The same in both directions: each hears of the other's end, or ends with it. Linking twice is linking once. */

@@ -36,16 +36,18 @@ typedef struct tram_stats {
     uint64_t expired_idle;
     uint64_t expired_first_byte;
     uint64_t expired_total;
-    uint64_t over_write_limit; /* any transport's: tram_transport_set_write_hard_limit() */
-    uint64_t expired_grace;    /* reset when the grace of a stop, or the time of a drain, was over */
-    uint64_t messages;         /* delivered to protocols and actors (tram/message.h) */
-    uint64_t dropped_messages; /* accepted, and their addressee had ended */
-    uint64_t tls_handshakes;   /* TLS handshakes done, as a client and as a server (tram/tls.h) */
-    uint64_t tls_resumed;      /* … of these, those that went on with a former session */
-    uint64_t tls_failed;       /* handshakes that TLS or the peer refused; not those whose time was over, … */
-    uint64_t tls_expired;      /* … which are these */
-    uint64_t tls_steps;        /* turns of handshakes, each of which may cost as much as hundreds of messages */
-    uint64_t tls_postponed;    /* turns put off, since a tick has but so many: handshakes that begin together wait */
+    uint64_t over_write_limit;  /* any transport's: tram_transport_set_write_hard_limit() */
+    uint64_t expired_grace;     /* reset when the grace of a stop, or the time of a drain, was over */
+    uint64_t messages;          /* delivered to protocols and actors (tram/message.h) */
+    uint64_t dropped_messages;  /* accepted, and their addressee had ended */
+    uint64_t tls_handshakes;    /* TLS handshakes done, as a client and as a server (tram/tls.h) */
+    uint64_t tls_resumed;       /* … of these, those that went on with a former session */
+    uint64_t tls_failed;        /* handshakes that TLS or the peer refused; not those whose time was over, … */
+    uint64_t tls_expired;       /* … which are these */
+    uint64_t tls_steps;         /* turns of handshakes, each of which may cost as much as hundreds of messages */
+    uint64_t tls_postponed;     /* turns put off, since a tick has but so many: handshakes that begin together wait */
+    uint64_t measured_messages; /* those of which the time in the queue was measured: tram_message_counts */
+    uint64_t message_wait_ns;   /* … their times, together: the mean is message_wait_ns / measured_messages */
     uint64_t reserved[8];
 } tram_stats;
 

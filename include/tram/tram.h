@@ -29,6 +29,7 @@
 #include <tram/protocol.h>
 #include <tram/proxy.h>
 #include <tram/queue.h>
+#include <tram/receive.h>
 #include <tram/resolver.h>
 #include <tram/retry.h>
 #include <tram/run.h>

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/hash.h"
 #include "core/base/invalid.h"
 
 #define NOWHERE  UINT64_MAX
@@ -98,13 +99,13 @@ int tram_input_line(tram_input *input, tram_bytes *ret_line) {
     return take_message(input, line_end - at, (size_t)(found + 1 - line_end), ret_line);
 }
 
-/* Tells searches apart (FNV-1a); no peer chooses separators. */
+/* Tells searches apart; no peer chooses separators. */
 static uint64_t key_of(const tram_bytes *separators, size_t count) {
-    uint64_t key = 0xcbf29ce484222325u;
+    uint64_t key = HASH_BEGIN;
     for (size_t i = 0; i < count; i++) {
-        key = (key ^ separators[i].size) * 0x100000001b3u;
+        key = hash_add(key, separators[i].size);
         for (size_t k = 0; k < separators[i].size; k++)
-            key = (key ^ (unsigned char)separators[i].data[k]) * 0x100000001b3u;
+            key = hash_add(key, (unsigned char)separators[i].data[k]);
     }
     return key;
 }

@@ -424,6 +424,119 @@ static void test_N_11_who_has_no_message_received_drops_what_comes(void **state)
     assert_trace(world, "a.stopped:0");
 }
 
+/* ---- The time in the queue ---- */
+
+#define PAUSE_NS 20000
+
+static void pause_for(const struct world *world, uint64_t duration_ns) {
+    for (uint64_t begin = tram_loop_time(world->loop); tram_loop_time(world->loop) - begin < duration_ns;)
+        ;
+}
+
+static tram_message_counts counts_of(const struct world *world, tram_address address) {
+    tram_message_counts counts;
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
+    return counts;
+}
+
+static void test_N_10_the_time_in_the_queue_of_one_message_in_64_is_measured(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
+    tram_address address = start(world, &a, "a", &simple_ops);
+    uint64_t began = tram_loop_time(world->loop);
+    for (int i = 0; i < 200; i++) {
+        tram_message message = {0};
+        assert_int_equal(i % 2 ? tram_try_post(address, &message) : post(address, 0), 0);
+        pause_for(world, PAUSE_NS);
+        run_ticks(world, 1);
+        world->trace[0] = '\0';
+    }
+    uint64_t most = tram_loop_time(world->loop) - began;
+    tram_message_counts counts = counts_of(world, address);
+    assert_int_equal(counts.delivered, 200);
+    assert_in_range(counts.measured, 3, 4);
+    assert_in_range(counts.waited_ns, counts.measured * PAUSE_NS, most);
+    assert_in_range(counts.longest_wait_ns, PAUSE_NS, counts.waited_ns - (counts.measured - 1) * PAUSE_NS);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(now.measured_messages - before.measured_messages, counts.measured);
+    assert_int_equal(now.message_wait_ns - before.message_wait_ns, counts.waited_ns);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    address = start(world, &a, "a", &simple_ops); /* whoever has the slot next begins anew */
+    assert_int_equal(counts_of(world, address).measured + counts_of(world, address).waited_ns, 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static unsigned own_posts;
+static tram_address own_address;
+
+static int post_to_itself(tram_actor *actor, tram_message *message) {
+    (void)message;
+    return --own_posts ? post(own_address, 0) : tram_actor_stop(actor, 0);
+}
+
+static void test_N_10_what_a_loop_posts_to_itself_is_measured_too(void **state) {
+    static const tram_actor_ops posting_ops = {.message_received = post_to_itself};
+    struct world *world = *state;
+    struct tested a;
+    tram_stats before, now;
+    tram_loop_stats(world->loop, &before);
+    own_posts = 200;
+    own_address = start(world, &a, "a", &posting_ops);
+    assert_int_equal(post(own_address, 0), 0);
+    run_to_rest(world);
+    tram_loop_stats(world->loop, &now);
+    assert_int_equal(now.messages - before.messages, 200);
+    assert_in_range(now.measured_messages - before.measured_messages, 3, 5); /* the first one is another thread's */
+}
+
+static int answer_at_once(tram_actor *actor, tram_message *message) {
+    (void)actor;
+    tram_reply(tram_message_take_request(message), NULL);
+    return 0;
+}
+
+static void test_N_8_N_10_requests_count_for_their_address(void **state) {
+    static const tram_actor_ops answering_ops = {.message_received = answer_at_once};
+    struct world *world = *state;
+    struct tested a, deaf;
+    static const tram_actor_ops deaf_ops = {.stopped = stopped};
+    tram_address address = start(world, &a, "a", &answering_ops), to_deaf = start(world, &deaf, "d", &deaf_ops);
+    tram_message message = {0};
+    tram_future *futures[200];
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(tram_ask(world->loop, i ? address : to_deaf, &message, TRAM_FOREVER, &futures[i]), 0);
+    pause_for(world, PAUSE_NS);
+    run_to_rest(world);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(tram_future_result(futures[i], NULL), i ? 0 : -ESRCH);
+        tram_future_release(futures[i]);
+    }
+    tram_message_counts counts = counts_of(world, address);
+    assert_int_equal(counts.delivered, 199);
+    assert_int_equal(counts.dropped, 0);
+    assert_int_equal(counts_of(world, to_deaf).dropped, 1);
+    assert_int_equal(counts_of(world, to_deaf).delivered, 0);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(tram_ask(world->loop, address, &message, TRAM_FOREVER, &futures[i]), 0);
+        pause_for(world, 1000);
+        run_to_rest(world);
+        tram_future_release(futures[i]);
+    }
+    counts = counts_of(world, address);
+    assert_int_equal(counts.delivered, 399);
+    assert_in_range(counts.measured, 1, 399);
+    assert_true(counts.longest_wait_ns >= 1000);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    assert_int_equal(tram_actor_stop(&deaf.actor, 0), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 /* ---- Links and monitors at the same time ---- */
@@ -522,7 +635,7 @@ static void use_actors(struct world *world) {
             continue;
         (void)had_memory(tram_actor_set_timer(&actors[i].actor, 1));
         if (had_memory(tram_actor_monitor(&actors[i].actor, addresses[other])) && i == 0)
-            assert_int_equal(tram_actor_demonitor(&actors[i].actor, addresses[other]), 0);
+            (void)had_memory(tram_actor_demonitor(&actors[i].actor, addresses[other]));
         (void)had_memory(tram_actor_link(&actors[i].actor, addresses[other]));
         (void)had_memory(post(addresses[other], 1));
     }
@@ -535,7 +648,45 @@ static void use_actors(struct world *world) {
         assert_int_equal(actors[i].stopped, begun[i]);
 }
 
+static int work_of_none(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
+/* Names, and work for all of a runtime that does not run. */
+static void use_a_runtime(struct world *world) {
+    const tram_runtime_options options = {.workers = 2, .loop = world->options};
+    struct tested named = {.actor.ops = &simple_ops, .world = world, .name = "x"};
+    tram_runtime *runtime;
+    tram_future *future;
+    tram_address found;
+    if (!had_memory(tram_runtime_new(&options, &runtime)))
+        return;
+    if (had_memory(tram_loop_start_actor(world->loop, &named.actor))) {
+        for (int i = 0; i < 2; i++)
+            if (had_memory(tram_actor_register(&named.actor, runtime, i ? "b" : "a")))
+                assert_int_equal(tram_runtime_lookup(runtime, i ? "b" : "a", &found), 0);
+        assert_int_equal(tram_runtime_lookup(runtime, "c", &found), -ENOENT);
+        assert_int_equal(tram_actor_stop(&named.actor, 0), 0);
+        assert_int_equal(tram_runtime_lookup(runtime, "a", &found), -ENOENT);
+    }
+    if (had_memory(tram_runtime_each(runtime, world->loop, work_of_none, NULL, NULL, &future)))
+        tram_future_release(future);
+    tram_runtime_free(runtime);
+    run_ticks(world, 4);
+    world->trace[0] = '\0';
+}
+
+static void test_X_1_runtimes_that_do_not_run_without_memory(void **state) {
+    for (int once = 0; once < 2; once++) {
+        run_out_of_other_memory(*state, once, use_a_runtime);
+        run_out_of_memory(*state, once, use_a_runtime);
+    }
+}
+
 static void test_X_1_actors_without_memory(void **state) {
+    run_out_of_other_memory(*state, false, use_actors);
+    run_out_of_other_memory(*state, true, use_actors);
     run_out_of_memory(*state, false, use_actors);
     run_out_of_memory(*state, true, use_actors);
 }
@@ -552,10 +703,14 @@ int main(void) {
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
         CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
         CASE(test_N_11_who_has_no_message_received_drops_what_comes),
+        CASE(test_N_10_the_time_in_the_queue_of_one_message_in_64_is_measured),
+        CASE(test_N_10_what_a_loop_posts_to_itself_is_measured_too),
+        CASE(test_N_8_N_10_requests_count_for_their_address),
         CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
         CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
         CASE(test_X_1_actors_without_memory),
+        CASE(test_X_1_runtimes_that_do_not_run_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
     };

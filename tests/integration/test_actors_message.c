@@ -1213,6 +1213,38 @@ static void test_X_1_N_3_whoever_posts_hears_that_memory_is_out(void **state) {
     world->trace[0] = '\0';
 }
 
+static int post_one(tram_loop *loop, void *arg) {
+    (void)loop;
+    return post(*(tram_address *)arg, 1, 1);
+}
+
+static struct addressees *route_to(const struct world *world, tram_address to) {
+    return tram__actors(world->loop)->routes.to[to.loop];
+}
+
+/* A loop that is gone is not kept by those that posted to it, as soon as they post to yet another. */
+static void test_N_2_routes_to_loops_that_closed_are_given_up(void **state) {
+    struct world *world = *state;
+    tram_loop *loops[3];
+    struct ends ends[3];
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tram_loop_new(NULL, &loops[i]), 0);
+        ends_open_on(&ends[i], world, loops[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tram_loop_call_soon(world->loop, post_one, &ends[i].to_a, NULL, NULL), 0);
+        run_ticks(world, 1);
+        assert_non_null(route_to(world, ends[i].to_a));
+        if (i == 1) /* the first of two */
+            assert_int_equal(tram_loop_free(loops[0]), 0);
+    }
+    assert_null(route_to(world, ends[0].to_a));
+    assert_non_null(route_to(world, ends[1].to_a));
+    for (int i = 1; i < 3; i++)
+        assert_int_equal(tram_loop_free(loops[i]), 0);
+    world->trace[0] = '\0';
+}
+
 /* Whichever of the allocations fails by which requests grow, the one that needs it is none. */
 static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
     enum { MOST = 2000 };
@@ -1252,6 +1284,7 @@ static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        CASE(test_N_2_routes_to_loops_that_closed_are_given_up),
         CASE(test_N_2_N_10_a_message_reaches_the_protocol_in_order),
         CASE(test_N_2_a_message_of_a_thread_without_a_loop),
         CASE(test_N_2_messages_of_another_loop),

@@ -383,6 +383,8 @@ static void use_supervisor(struct world *world) {
 }
 
 static void test_X_1_supervisors_without_memory(void **state) {
+    run_out_of_other_memory(*state, false, use_supervisor);
+    run_out_of_other_memory(*state, true, use_supervisor);
     run_out_of_memory(*state, false, use_supervisor);
     run_out_of_memory(*state, true, use_supervisor);
 }

@@ -16,8 +16,10 @@
 
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
+#include "support/layers.h"
 #include "support/stream.h"
 #include "transports/base/state.h"
+#include "transports/proxy/header_layer.h"
 #include "transports/stream/stream.h"
 
 /* One tick that blocks for at most so long; false if nothing happened. For where no timer can be had. */
@@ -814,8 +816,10 @@ static void use_stream(struct world *world, bool tcp) {
         if (status)
             break;
     }
-    if (!status)
+    if (!status && buffer)
         status = tram_transport_write_buffer(stream.transport, buffer);
+    else if (!status)
+        status = tram_transport_write(stream.transport, bytes + SIZE - 100, 100);
     assert_true(ok_or_no_memory(status));
     tram_buffer_release(buffer);
     if (status) {
@@ -892,6 +896,184 @@ static void use_connection(struct world *world) {
     world->trace[0] = '\0';
 }
 
+/* ---- The same of what only some programs use ---- */
+
+static int nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+static void use_signals(struct world *world) {
+    if (had_memory(tram_loop_add_signal_handler(world->loop, SIGUSR2, nothing, NULL)))
+        assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGUSR2), 1);
+}
+
+/* Without any task. */
+static void use_combined_futures(struct world *world) {
+    tram_future *inner, *outer;
+    if (!had_memory(tram_loop_create_future(world->loop, &inner)))
+        return;
+    if (had_memory(tram_shield(inner, &outer)))
+        tram_future_release(outer);
+    if (had_memory(tram_gather(world->loop, &inner, 1, 0, &outer)))
+        tram_future_release(outer);
+    assert_int_equal(tram_future_set_result(inner, NULL), 0);
+    tram_future_release(inner);
+    run_ticks(world, 2);
+}
+
+static void use_a_reader(struct world *world) {
+    tram_stream_reader *reader;
+    if (!had_memory(tram_stream_reader_new(world->loop, 10, &reader)))
+        return;
+    if (had_memory(tram_stream_reader_feed_data(reader, "some", 4)))
+        assert_int_equal(tram_stream_reader_feed_eof(reader), 0);
+    assert_int_equal(tram_stream_reader_free(reader), 0);
+    tram_stream_writer *writer;
+    tram_protocol *protocol;
+    if (!had_memory(tram_stream_new(world->loop, 0, &protocol, &reader, &writer)))
+        return;
+    protocol->ops->released(protocol); /* no transport took it */
+    tram_stream_writer_release(writer);
+}
+
+/* A layer with bytes that came before it, and one for a header that never comes. */
+static void use_layers(struct world *world) {
+    unsigned live = 0;
+    for (int header = 0; header < 2; header++) {
+        int fds[2];
+        unix_pair(fds);
+        struct recorder *recorder = recorder_new(world, NULL);
+        tram_transport *transport;
+        if (had_memory(transport_try_new(world, fds[0], &recorder->base, NULL, &transport))) {
+            struct codec *codec = header ? NULL : codec_new(world, &codec_kind, &live);
+            int status = header ? tram__proxy_push(transport, 1000000000)
+                                : tram__transport_push_layer(transport, &codec->layer, "bytes", 5);
+            if (!had_memory(status) && codec)
+                codec->layer.kind->free(&codec->layer);
+            tram_transport_hold(transport);
+            run_ticks(world, 2);
+            tram_transport_abort(transport);
+            tram_transport_release(transport);
+            run_ticks(world, 2);
+            assert_true(recorder->was_released);
+        } else {
+            close(fds[0]);
+        }
+        close(fds[1]);
+    }
+    assert_int_equal(live, 0);
+    world->trace[0] = '\0';
+}
+
+static void use_early_data(struct world *world) {
+    uint16_t port;
+    int listener = tcp_listener(4, &port);
+    char number[8];
+    snprintf(number, sizeof number, "%u", port);
+    const tram_proxy_header header = {.version = 2};
+    const tram_connection_options options = {
+        .proxy_header = &header, .early_data = "early", .early_size = 5, .interleave = 1, .local_host = "127.0.0.1"};
+    tram_future *future = NULL;
+    int status =
+        tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", number, &options, &future);
+    if (had_memory(status)) {
+        void *transport = NULL;
+        tram_future_hold(future);
+        finish(world, status, future);
+        if (tram_future_result(future, &transport) == 0)
+            tram_transport_reset(transport);
+        tram_future_release(future);
+        run_ticks(world, 2);
+    }
+    close(listener);
+    world->trace[0] = '\0';
+}
+
+/* ---- No memory for a timer ---- */
+
+static int wait_without_timers(void *arg) {
+    tram_future *pending = arg;
+    tram_completions *completions;
+    tram_timeout *timeout;
+    assert_int_equal(tram_sleep(1000), -ENOMEM);
+    assert_int_equal(tram_wait_for(pending, 1000, NULL), -ENOMEM);
+    assert_int_equal(tram_wait(&pending, 1, 1000, TRAM_ALL_COMPLETED), -ENOMEM);
+    assert_int_equal(tram_as_completed(&pending, 1, 1000, &completions), -ENOMEM);
+    assert_int_equal(tram_timeout_begin(1000, &timeout), -ENOMEM);
+    return 7;
+}
+
+static int on_timeout(tram_transport *transport, void *arg) {
+    (void)transport, (void)arg;
+    fail();
+    return 0;
+}
+
+static void test_X_1_without_memory_for_a_timer(void **state) {
+    struct world *world = *state;
+    tram_loop *loop = world->loop;
+    struct stream stream = stream_open(world), other = stream_open(world);
+    const tram_bridge_options idle = {.idle_timeout_ns = 1000};
+    const tram_connection_options limited = {.timeout_ns = 1000};
+    unsigned live = 0;
+    struct codec *codec = codec_new(world, &codec_kind, &live);
+    tram_future *pending, *future = NULL;
+    tram_task *task;
+    tram_handle handle;
+    codec->layer.start_timeout_ns = 1000;
+    assert_int_equal(tram_loop_create_future(loop, &pending), 0);
+    assert_int_equal(tram_loop_create_server(loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(loop, future), 0);
+    tram_server *server = tram_future_server(future);
+    tram_future_release(future);
+    assert_int_equal(tram_transport_begin_work(stream.transport), 0); /* so that it has what timers need besides */
+    assert_int_equal(tram_transport_end_work(stream.transport), 0);
+    world_lacks_timers(world);
+    assert_int_equal(tram_task_spawn(loop, wait_without_timers, pending, NULL, &task), 0);
+    assert_int_equal(tram_loop_call_later(loop, 1000, nothing, NULL, NULL, &handle), -ENOMEM);
+    assert_int_equal(tram_transport_call_later(stream.transport, 1000, on_timeout, NULL), -ENOMEM);
+    assert_int_equal(tram_bridge(stream.transport, other.transport, &idle, &future), -ENOMEM);
+    assert_int_equal(tram_loop_peek(loop, stream.peer, 1, 1000, &future), -ENOMEM);
+    assert_int_equal(tram_loop_create_connection(loop, recorder_factory, world, "127.0.0.1", "1", &limited, &future),
+                     -ENOMEM);
+    assert_int_equal(tram__transport_push_layer(stream.transport, &codec->layer, NULL, 0), -ENOMEM);
+    assert_int_equal(tram__proxy_push(stream.transport, 1000), -ENOMEM);
+    run_ticks(world, 3);
+    assert_int_equal(tram_task_result(task), 7);
+    assert_int_equal(tram_server_drain(server, 1000, &future), 0);
+    run_ticks(world, 2);
+    assert_int_equal(tram_future_result(future, NULL), -ENOMEM);
+    tram_future_release(future);
+    world_has_timers(world);
+    assert_trace(world, ""); /* nobody has heard of it */
+    codec->layer.kind->free(&codec->layer);
+    assert_int_equal(live, 0);
+    tram_task_release(task);
+    tram_future_release(pending);
+    tram_server_close(server);
+    tram_server_release(server);
+    assert_int_equal(write_pattern(stream.transport, 10, 0), 0); /* and it goes on */
+    read_pattern(&stream, 10, 0);
+    stream_close(&stream);
+    stream_close(&other);
+}
+
+static void use_the_rest(struct world *world) {
+    use_signals(world);
+    use_combined_futures(world);
+    use_a_reader(world);
+    use_layers(world);
+    use_early_data(world);
+}
+
+static void test_X_1_without_memory_for_what_some_use(void **state) {
+    for (int once = 0; once < 2; once++) {
+        run_out_of_other_memory(*state, once, use_the_rest);
+        run_out_of_memory(*state, once, use_the_rest);
+    }
+}
+
 static void use_everything(struct world *world) {
     use_callbacks(world);
     use_descriptors(world);
@@ -940,6 +1122,8 @@ int main(void) {
         TEST(test_W_2_disarming_that_fails_is_made_good),
         TEST(test_W_26_a_failing_shutdown_is_told_or_left_to_the_peer),
         TEST(test_T_9_T_14_calls_that_only_inform_may_fail),
+        TEST(test_X_1_without_memory_for_a_timer),
+        TEST(test_X_1_without_memory_for_what_some_use),
         TEST(test_X_1_when_memory_runs_out_every_call_says_so),
         TEST(test_X_1_when_one_allocation_fails_the_rest_works),
     };

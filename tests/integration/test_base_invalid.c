@@ -2,8 +2,11 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/limits.h"
+#include "core/system/sys.h"
 #include "public_calls.h"
 #include "support/support.h"
 
@@ -216,10 +219,19 @@ static void *allocate(void *context, size_t size) {
     return malloc(size);
 }
 
+static int no_order(const void *a, const void *b) {
+    (void)a, (void)b;
+    return 0;
+}
+
 static const tram_allocator half_allocator = {.allocate = allocate};
 static const char *const no_hosts[] = {NULL};
 static const int pass_fds[] = {0, -1}, a_socket = 0, twice[] = {0, 0};
 static const tram_server_limits by_source = {.max_per_source = 1}, upside_down = {.write_high = 1, .write_low = 2};
+
+/* The kernel's largest, in its units. */
+#define SECONDS_MAX (32767 * UINT64_C(1000000000))
+#define TIMEOUT_MAX (INT32_MAX * UINT64_C(1000000))
 
 static const struct {
     int (*call)(struct site *site, const union options *options);
@@ -229,6 +241,7 @@ static const struct {
     {new_loop, "backend", {.loop = {.backend = (tram_backend)77}}},
     {new_loop, "allocator", {.loop = {.allocator = &half_allocator}}},
     {new_loop, "mailbox_limit", {.loop = {.mailbox_limit = SIZE_MAX}}},
+    {new_runtime, "workers", {.runtime = {.workers = TRAM_WORKERS_MAX + 1}}},
     {new_runtime, "workers", {.runtime = {.workers = UINT_MAX}}},
     {new_runtime, "stack_size", {.runtime = {.stack_size = 1}}},
     {new_runtime, "mailbox_limit", {.runtime = {.workers = 1, .loop = {.mailbox_limit = SIZE_MAX}}}},
@@ -243,11 +256,23 @@ static const struct {
     {server, "steer", {.server = {.steer = TRAM_STEER_CPU}}},
     {server, "keep_where_accepted", {.server = {.keep_where_accepted = true}}},
     {server, "write_low", {.server = {.limits = &upside_down}}},
+    {server, "keep_alive_idle_ns", {.server = {.tcp = {.keep_alive_idle_ns = SECONDS_MAX + 1}}}},
+    {server, "keep_alive_interval_ns", {.server = {.tcp = {.keep_alive_interval_ns = SECONDS_MAX + 1}}}},
+    {server, "keep_alive_probes", {.server = {.tcp = {.keep_alive_probes = 128}}}},
+    {server, "traffic_class", {.server = {.tcp = {.traffic_class = 256}}}},
+    {server, "user_timeout_ns", {.server = {.tcp = {.user_timeout_ns = TIMEOUT_MAX + 1}}}},
+    {server, "fast_open", {.server = {.tcp = {.fast_open = 65536}}}},
+    {connection, "fast_open", {.connection = {.tcp = {.fast_open = 1}}}},
+    {connection, "retry.limit", {.connection = {.retry = {.delay_ns = 1}}}},
+    {connection, "retry.limit", {.connection = {.retry = {.delay_max_ns = 1}}}},
+    {connection, "retry.delay_max_ns", {.connection = {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 1}}}},
     {limited_server, "source_bits_ipv4", {.limits = {.source_bits_ipv4 = 33}}},
     {limited_server, "source_bits_ipv6", {.limits = {.source_bits_ipv6 = 65}}},
     {runtime_server, "sock", {.server = {.sock = &a_socket}}},
     {runtime_server, "defer_serving", {.server = {.defer_serving = true}}},
     {runtime_server, "shard_worker", {.server = {.shard_worker = 1}}},
+    {runtime_server, "shard", {.server = {.shard = TRAM_SHARD_FIXED + 1}}},
+    {runtime_server, "steer", {.server = {.steer = TRAM_STEER_HASH + 1}}},
     {runtime_server, "steer", {.server = {.steer = TRAM_STEER_CPU, .shard = TRAM_SHARD_FIXED}}},
     {runtime_server, "write_low", {.server = {.limits = &upside_down}}},
     {unix_server, "path", {.unix_server = {.sock = &a_socket}}},
@@ -288,8 +313,40 @@ static const struct {
     {custom, "sendfile_mode", {.custom = {.sendfile_mode = TRAM_SENDFILE_TRY_NATIVE}}},
     {metrics, "sources", {.metrics = {.name = NULL}}},
     {task, "stack_size", {.task = {.stack_size = SIZE_MAX}}},
-    {queue, "order", {.queue = {.order = (tram_queue_order)77}}},
+    {queue, "order", {.queue = {.order = (tram_queue_order)(TRAM_QUEUE_PRIORITY + 1)}}},
     {queue, "compare", {.queue = {.order = TRAM_QUEUE_PRIORITY}}},
+};
+
+/* The largest, or smallest, that have sense: of these only what is reserved has none. */
+static const struct {
+    int (*call)(struct site *site, const union options *options);
+    union options options;
+} edges[] = {
+    {new_runtime, {.runtime = {.workers = TRAM_WORKERS_MAX, .reserved = {1}}}},
+    {server, {.server = {.backlog = INT_MAX - 1, .reserved = {1}}}},
+    {server,
+     {.server = {.tcp = {.keep_alive_idle_ns = SECONDS_MAX,
+                         .keep_alive_interval_ns = SECONDS_MAX,
+                         .keep_alive_probes = 127,
+                         .traffic_class = 255,
+                         .user_timeout_ns = TIMEOUT_MAX,
+                         .fast_open = 65535},
+                 .reserved = {1}}}},
+    {limited_server,
+     {.limits = {.write_high = 1, .write_low = 1, .source_bits_ipv4 = 32, .source_bits_ipv6 = 64, .reserved = {1}}}},
+    {runtime_server, {.server = {.shard = TRAM_SHARD_FIXED, .reserved = {1}}}},
+    {runtime_server, {.server = {.steer = TRAM_STEER_HASH, .reserved = {1}}}},
+    {unix_server, {.unix_server = {.backlog = INT_MAX - 1, .reserved = {1}}}},
+    {connection, {.connection = {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 2}, .reserved = {1}}}},
+    {subprocess,
+     {.subprocess = {.input = {.kind = TRAM_STDIO_FD},
+                     .output = {.kind = TRAM_STDIO_FD},
+                     .error = {.kind = TRAM_STDIO_OUTPUT},
+                     .pass_fds = &a_socket,
+                     .pass_fd_count = 1,
+                     .reserved = {1}}}},
+    {custom, {.custom = {.sendfile_mode = TRAM_SENDFILE_FALLBACK, .reserved = {1}}}},
+    {queue, {.queue = {.order = TRAM_QUEUE_PRIORITY, .compare = no_order, .reserved = {1}}}},
 };
 
 #define RESERVED(call, member, ...)                                                                                    \
@@ -370,6 +427,18 @@ static void test_X_1_every_wrong_option_is_named(void **state) {
         if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), cases[i].wrong) != 0)
             fail_msg("case %zu: %s and %s instead of %s", i, tram_error_name(status), tram_wrong_option(),
                      cases[i].wrong);
+    }
+    site_close(&site);
+}
+
+static void test_X_1_the_largest_value_is_allowed(void **state) {
+    struct world *world = *state;
+    struct site site;
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        int status = edges[i].call(&site, &edges[i].options);
+        if (status != TRAM_EVALUE || strcmp(tram_wrong_option(), "reserved") != 0)
+            fail_msg("case %zu: %s and %s", i, tram_error_name(status), tram_wrong_option());
     }
     site_close(&site);
 }
@@ -505,14 +574,191 @@ static void test_X_1_each_thread_has_its_own_wrong_option(void **state) {
     assert_string_equal(tram_wrong_option(), "callback");
 }
 
+/* ---- What the kernel refuses of what a call looks at, or asks for ---- */
+
+enum refused { NOTHING, FCNTL, GETSOCKOPT, SETSOCKOPT, SOCKET, BIND, FSTAT };
+static enum refused refused;
+
+static bool is_refused(enum refused call) {
+    errno = ENOBUFS;
+    return refused == call;
+}
+
+static int some_fcntl(int fd, int command, int value) {
+    return is_refused(FCNTL) ? -1 : tram__sys.fcntl(fd, command, value);
+}
+
+static int some_getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+    return is_refused(GETSOCKOPT) ? -1 : tram__sys.getsockopt(fd, level, name, value, size);
+}
+
+static int some_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    return is_refused(SETSOCKOPT) ? -1 : tram__sys.setsockopt(fd, level, name, value, size);
+}
+
+static int some_socket(int family, int type, int protocol) {
+    return is_refused(SOCKET) ? -1 : tram__sys.socket(family, type, protocol);
+}
+
+static int some_bind(int fd, const struct sockaddr *address, socklen_t size) {
+    return is_refused(BIND) ? -1 : tram__sys.bind(fd, address, size);
+}
+
+static int some_fstat(int fd, struct stat *ret_status) {
+    return is_refused(FSTAT) ? -1 : tram__sys.fstat(fd, ret_status);
+}
+
+static const struct sys *some_sys(void) {
+    static struct sys sys;
+    sys = tram__sys;
+    sys.fcntl = some_fcntl;
+    sys.getsockopt = some_getsockopt;
+    sys.setsockopt = some_setsockopt;
+    sys.socket = some_socket;
+    sys.bind = some_bind;
+    sys.fstat = some_fstat;
+    return &sys;
+}
+
+#define ASK(name) static int name(struct site *site, tram_future **ret_future)
+
+ASK(ask_read_pipe) {
+    return tram_loop_connect_read_pipe(site->loop, recorder_factory, world_of(site->loop), site->sock, ret_future);
+}
+
+ASK(ask_write_pipe) {
+    return tram_loop_connect_write_pipe(site->loop, recorder_factory, world_of(site->loop), site->sock, ret_future);
+}
+
+ASK(ask_adopt) {
+    return tram_loop_adopt_socket(site->loop, recorder_factory, world_of(site->loop), site->sock, NULL, ret_future);
+}
+
+ASK(ask_peek) {
+    return tram_loop_peek(site->loop, site->sock, 1, TRAM_FOREVER, ret_future);
+}
+
+ASK(ask_connection) {
+    const tram_connection_options options = {.sock = &site->sock};
+    return tram_loop_create_connection(site->loop, recorder_factory, world_of(site->loop), NULL, NULL, &options,
+                                       ret_future);
+}
+
+ASK(ask_server) {
+    const tram_server_options options = {.sock = &site->sock};
+    return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), NULL, NULL, &options,
+                                   ret_future);
+}
+
+ASK(ask_class) {
+    const tram_server_options options = {.tcp = {.traffic_class = 1}};
+    return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), "127.0.0.1", "0", &options,
+                                   ret_future);
+}
+
+ASK(ask_unix_server) {
+    const tram_unix_server_options options = {.sock = &site->sock};
+    return tram_loop_create_unix_server(site->loop, recorder_factory, world_of(site->loop), NULL, 0, &options,
+                                        ret_future);
+}
+
+ASK(ask_unix_name) {
+    char name[64] = "";
+    int length = snprintf(name + 1, sizeof name - 1, "tram-test-refused-%d", (int)getpid());
+    return tram_loop_create_unix_server(site->loop, recorder_factory, world_of(site->loop), name, (size_t)length + 1,
+                                        NULL, ret_future);
+}
+
+ASK(ask_sock_connect) {
+    return tram_loop_sock_connect(site->loop, site->sock, "127.0.0.1", "1", ret_future);
+}
+
+ASK(ask_sock_sendfile) {
+    return tram_loop_sock_sendfile(site->loop, site->sock, site->file, 0, 1, NULL, ret_future);
+}
+
+static int ask_datagram(struct site *site, tram_datagram_options options, tram_future **ret_future) {
+    options.local_host = "127.0.0.1";
+    options.local_port = "0";
+    return tram_loop_create_datagram_endpoint(site->loop, recorder_factory, world_of(site->loop), &options, ret_future);
+}
+
+ASK(ask_plain_datagram) {
+    return ask_datagram(site, (tram_datagram_options){.family = AF_INET}, ret_future);
+}
+
+ASK(ask_broadcast) {
+    return ask_datagram(site, (tram_datagram_options){.allow_broadcast = true}, ret_future);
+}
+
+ASK(ask_reuse_port) {
+    return ask_datagram(site, (tram_datagram_options){.reuse_port = true}, ret_future);
+}
+
+static const struct {
+    enum refused refused;
+    int (*call)(struct site *site, tram_future **ret_future);
+    const char *name;
+    int answer; /* of the call, or of its future */
+} refusals[] = {
+    {FSTAT, ask_read_pipe, "read pipe", -ENOBUFS},
+    {FSTAT, ask_write_pipe, "write pipe", -ENOBUFS},
+    {FCNTL, ask_read_pipe, "read pipe", -ENOBUFS},
+    {FCNTL, ask_write_pipe, "write pipe", -ENOBUFS},
+    {FCNTL, ask_adopt, "adopt", -ENOBUFS},
+    {FCNTL, ask_peek, "peek", -ENOBUFS},
+    {FCNTL, ask_connection, "connection", -ENOBUFS},
+    {FCNTL, ask_server, "server", -ENOBUFS},
+    {GETSOCKOPT, ask_adopt, "adopt", -ENOBUFS},
+    {GETSOCKOPT, ask_peek, "peek", -ENOBUFS},
+    {GETSOCKOPT, ask_connection, "connection", -ENOBUFS},
+    {GETSOCKOPT, ask_server, "server", -ENOBUFS},
+    {GETSOCKOPT, ask_unix_server, "Unix server", -ENOBUFS},
+    {GETSOCKOPT, ask_sock_connect, "sock_connect", -ENOBUFS},
+    {GETSOCKOPT, ask_sock_sendfile, "sock_sendfile", -ENOBUFS},
+    {SETSOCKOPT, ask_class, "traffic class", -ENOBUFS},
+    {SETSOCKOPT, ask_broadcast, "broadcast", -ENOBUFS},
+    {SETSOCKOPT, ask_reuse_port, "reuse_port", TRAM_EVALUE},
+    {SOCKET, ask_unix_name, "Unix name", -ENOBUFS},
+    {SOCKET, ask_plain_datagram, "datagram", -ENOBUFS},
+    {BIND, ask_unix_name, "Unix name", -ENOBUFS},
+    {BIND, ask_plain_datagram, "datagram", -ENOBUFS},
+};
+
+static bool is_done(void *future) {
+    return tram_future_done(future);
+}
+
+static void test_X_1_what_the_kernel_refuses_is_told(void **state) {
+    struct world *world = *state;
+    struct site site;
+    calls_uninterrupted();
+    world_use_sys(world, some_sys());
+    site_open(world, &site);
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        tram_future *future = NULL;
+        refused = refusals[i].refused;
+        int status = refusals[i].call(&site, &future);
+        if (future) {
+            run_until_true(world, is_done, future);
+            status = tram_future_result(future, NULL);
+            tram_future_release(future);
+        }
+        refused = NOTHING;
+        if (status != refusals[i].answer)
+            fail_msg("case %zu, %s: %s", i, refusals[i].name, tram_error_name(status));
+    }
+    run_to_rest(world);
+    site_close(&site); /* its descriptors are its own still */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_X_1_every_wrong_option_is_named),
-        TEST(test_X_1_every_reserved_word_must_be_0),
-        TEST(test_X_1_what_is_missing_is_named),
-        TEST(test_X_1_each_thread_has_its_own_wrong_option),
+        TEST(test_X_1_every_wrong_option_is_named),     TEST(test_X_1_the_largest_value_is_allowed),
+        TEST(test_X_1_every_reserved_word_must_be_0),   TEST(test_X_1_what_is_missing_is_named),
+        TEST(test_X_1_what_the_kernel_refuses_is_told), TEST(test_X_1_each_thread_has_its_own_wrong_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

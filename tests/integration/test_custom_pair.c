@@ -724,7 +724,7 @@ static void use_pair(struct world *world) {
     tram_buffer *buffer = tram_buffer_copy("fgh", 3);
     bool all = had_memory(tram_transport_write(first, "text", 4)) &&
                had_memory(tram_transport_writelines(first, pieces, 2)) &&
-               had_memory(tram_transport_write_buffer(first, buffer));
+               had_memory(buffer ? tram_transport_write_buffer(first, buffer) : tram_transport_write(first, "fgh", 3));
     tram_buffer_release(buffer);
     run_ticks(world, 3);
     if (all)
@@ -776,6 +776,10 @@ static void use_pair_across(struct world *world) {
 }
 
 static void test_X_1_pairs_without_memory(void **state) {
+    run_out_of_other_memory(*state, false, use_pair);
+    run_out_of_other_memory(*state, true, use_pair);
+    run_out_of_other_memory(*state, false, use_pair_across);
+    run_out_of_other_memory(*state, true, use_pair_across);
     run_out_of_memory(*state, false, use_pair);
     run_out_of_memory(*state, true, use_pair);
     run_out_of_memory(*state, false, use_pair_across);

@@ -433,7 +433,7 @@ static void test_D_3_only_a_socket_is_removed(void **state) {
     const char *folder = scratch();
     char path[128];
     snprintf(path, sizeof path, "%s/file", folder);
-    close(open(path, O_CREAT | O_WRONLY, 0600));
+    close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     tram_datagram_options options = {.local_path = path};
     assert_int_equal(endpoint_error(world, &options), -EADDRINUSE);
     assert_int_equal(unlink(path), 0);

@@ -418,6 +418,17 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
     tram_threadsafe_handle *handle;
     tram_stream_reader *reader;
     int number = 0;
+    tram_stream_reader *streams_reader;
+    tram_stream_writer *writer;
+    tram_protocol *protocol;
+    tram_transport *transport;
+    tram_queue *queue;
+    int fds[2];
+    unix_pair(fds);
+    assert_int_equal(tram_stream_new(world->loop, 0, &protocol, &streams_reader, &writer), 0);
+    assert_int_equal(transport_try_new(world, fds[0], protocol, NULL, &transport), 0);
+    run_to_rest(world);
+    assert_int_equal(tram_queue_new(world->loop, NULL, &queue), 0);
     assert_int_equal(tram_stream_reader_new(world->loop, 0, &reader), 0);
     assert_int_equal(tram_loop_create_server(world->loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
@@ -429,7 +440,9 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
          " tram_loop_dump_tasks"},
         {calls_of_tram_transport, wire.transport, " tram_transport_datagram_ttl tram_transport_datagram_tos"},
         {calls_of_tram_stream_reader, reader, ""},
+        {calls_of_tram_stream_writer, writer, ""},
         {calls_of_tram_server, server, " tram_server_limit_counts"},
+        {calls_of_tram_queue, queue, " tram_queue_put tram_queue_get tram_queue_task_done tram_queue_join"},
         {calls_of_tram_future, plain, " tram_wait_for"},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -445,6 +458,10 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
         _exit(0);
     }
     assert_child(child, 0);
+    tram_stream_writer_close(writer);
+    tram_stream_writer_release(writer);
+    close(fds[1]);
+    tram_queue_free(queue);
     tram_stream_reader_free(reader);
     tram_future_release(plain);
     tram_future_release(future);
@@ -479,6 +496,11 @@ static int job(void *arg, void **ret_result) {
     return 0;
 }
 
+static int submitted(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
 static void test_L_41_an_executor_of_the_parents(void **state) {
     struct world *world = *state;
     skip_where_a_child_may_begin_no_thread();
@@ -494,6 +516,8 @@ static void test_L_41_an_executor_of_the_parents(void **state) {
         CHECK(tram_loop_new(NULL, &loop) == 0);
         CHECK(tram_loop_run_in_executor(loop, executor, job, NULL, NULL, &future) == -ECHILD);
         CHECK(tram_loop_set_default_executor(loop, executor) == -ECHILD);
+        CHECK(tram_executor_set_limit(executor, 1) == -ECHILD);
+        CHECK(tram_loop_submit(loop, world->loop, submitted, NULL, NULL, &future) == -ECHILD);
         tram_executor_free(executor);
         CHECK(tram_loop_run_in_executor(loop, NULL, job, NULL, NULL, &future) == 0);
         CHECK(tram_loop_run_until_complete(loop, future) == 0);

@@ -281,7 +281,7 @@ static void test_Z_18_no_descriptor_but_those_passed_on_purpose(void **state) {
     struct world *world = *state;
     int open_ones[6]; /* inheritable all of them */
     for (int i = 0; i < 6; i++) {
-        int fd = open("/dev/null", O_RDONLY);
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         open_ones[i] = fcntl(fd, F_DUPFD, 20 + 7 * i);
         close(fd);
     }

@@ -322,7 +322,8 @@ static void test_V_45_a_refused_option_is_told_with_its_address(void **state) {
 static void test_V_45_bad_sockets_stay_the_callers(void **state) {
     struct world *world = *state;
     tram_runtime *runtime = runtime_new(world, 2);
-    int fds[2], datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), none = open("/dev/null", O_RDONLY);
+    int fds[2], datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+                none = open("/dev/null", O_RDONLY | O_CLOEXEC);
     listeners(fds, 1, true);
     int fds_twice[] = {fds[0], fds[0]};
     int with_datagram[] = {fds[0], datagram}, with_none[] = {fds[0], none}, with_closed[] = {fds[0], -1};

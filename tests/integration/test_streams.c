@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/stream.h"
 #include "support/tasks.h"
 
@@ -632,6 +633,62 @@ static void test_K_3_M_11_a_pair_without_descriptors(void **state) {
     run_to_rest(world);
 }
 
+/* What was prepared for a server that is none goes, and what the caller gave stays his. rules: X-1 */
+static void test_K_1_a_server_of_a_runtime_that_cannot_be(void **state) {
+    (void)state;
+    char name[] = "/tram-test-no-such-folder/name";
+    tram_runtime *runtime;
+    tram_runtime_server *server = NULL;
+    tram_runtime_options options = {.workers = 1};
+    tram_stream_service service = {.handler = echo};
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    memory_fail(1, 1);
+    assert_int_equal(tram_runtime_start_server(runtime, &service, "127.0.0.1", NULL, NULL, &server, NULL), -ENOMEM);
+    memory_fail(1, 1);
+    assert_int_equal(tram_runtime_start_unix_server(runtime, &service, name, sizeof name - 1, NULL, &server, NULL),
+                     -ENOMEM);
+    memory_fail(0, 0);
+    assert_int_equal(tram_runtime_start_server(runtime, &service, "127.0.0.1", "no port", NULL, &server, NULL),
+                     TRAM_ERESOLVE);
+    assert_int_equal(tram_runtime_start_unix_server(runtime, &service, name, sizeof name - 1, NULL, &server, NULL),
+                     -ENOENT);
+    assert_null(server);
+    tram_runtime_free(runtime);
+    tram_server *own = NULL;
+    assert_int_equal(tram_start_server(&service, "127.0.0.1", NULL, NULL, &own), TRAM_ESTATE); /* no task */
+    assert_int_equal(tram_start_unix_server(&service, name, sizeof name - 1, NULL, &own), TRAM_ESTATE);
+}
+
+/* In a task, with options that have no sense: what was prepared goes. */
+static int start_wrong_servers(void *arg) {
+    (void)arg;
+    tram_stream_service service = {.handler = echo}, wrong = {.handler = echo, .reserved = {1}};
+    tram_server *server = NULL;
+    const tram_server_options backlog = {.backlog = -1};
+    const tram_unix_server_options unix_backlog = {.backlog = -1};
+    tram_stream_reader *reader;
+    tram_stream_writer *writer;
+    const tram_connection_options discards = {.discard = count_discard};
+    const tram_unix_connection_options unix_discards = {.discard = count_discard};
+    assert_wrong(tram_start_server(&wrong, "127.0.0.1", NULL, NULL, &server), "reserved");
+    assert_wrong(tram_start_unix_server(&wrong, "/x", 2, NULL, &server), "reserved");
+    assert_wrong(tram_start_server(&service, "127.0.0.1", NULL, &backlog, &server), "backlog");
+    assert_wrong(tram_start_unix_server(&service, "/x", 2, &unix_backlog, &server), "backlog");
+    assert_wrong(tram_open_connection("127.0.0.1", "1", 0, &discards, &reader, &writer), "discard");
+    assert_wrong(tram_open_unix_connection("/x", 2, 0, &unix_discards, &reader, &writer), "discard");
+    assert_null(server);
+    return 0;
+}
+
+static void test_K_1_servers_with_wrong_options(void **state) {
+    (void)state;
+    tram_stream_reader *reader;
+    tram_stream_writer *writer;
+    assert_int_equal(run_function(start_wrong_servers, NULL), 0);
+    assert_int_equal(tram_open_connection("127.0.0.1", "1", 0, NULL, &reader, &writer), TRAM_ESTATE);
+    assert_int_equal(tram_open_unix_connection("/x", 2, 0, NULL, &reader, &writer), TRAM_ESTATE);
+}
+
 static int ask_many(void *arg) {
     tram_runtime_server *server = arg;
     tram_socket_address address;
@@ -962,6 +1019,8 @@ int main(void) {
         DEBUG_TEST(test_K_2_connections_are_taken_from_a_queue),
         DEBUG_TEST(test_K_1_unix_sockets),
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
+        PLAIN_TEST(test_K_1_a_server_of_a_runtime_that_cannot_be),
+        PLAIN_TEST(test_K_1_servers_with_wrong_options),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),
         DEBUG_TEST(test_G_2_handlers_finish_their_request),
         DEBUG_TEST(test_G_2_under_load_no_request_that_was_read_is_lost),

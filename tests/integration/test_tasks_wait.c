@@ -599,6 +599,8 @@ static void use_tasks(struct world *world) {
 }
 
 static void test_X_1_tasks_and_what_they_wait_for_without_memory(void **state) {
+    run_out_of_other_memory(*state, false, use_tasks);
+    run_out_of_other_memory(*state, true, use_tasks);
     run_out_of_memory(*state, false, use_tasks);
     run_out_of_memory(*state, true, use_tasks);
 }

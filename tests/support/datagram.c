@@ -117,7 +117,7 @@ static bool has_name(const tram_socket_address *address) {
 }
 
 int send_pattern(struct endpoint *endpoint, size_t size, size_t offset) {
-    char *bytes = malloc(size ? size : 1);
+    char *bytes = calloc(1, size ? size : 1);
     pattern(bytes, size, offset);
     const tram_socket_address *peer = has_name(&endpoint->peer_address) ? &endpoint->peer_address : NULL;
     int status = tram_transport_sendto(endpoint->transport, bytes, size, peer);
@@ -140,7 +140,7 @@ void expect_pattern(struct endpoint *endpoint, size_t size, size_t offset) {
 }
 
 void peer_sends(struct endpoint *endpoint, size_t size, size_t offset) {
-    char *bytes = malloc(size ? size : 1);
+    char *bytes = calloc(1, size ? size : 1);
     pattern(bytes, size, offset);
     const tram_socket_address *to = &endpoint->address;
     bool named = has_name(to);

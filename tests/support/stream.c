@@ -66,7 +66,7 @@ void assert_pattern(const void *bytes, size_t size, size_t offset) {
 }
 
 int write_pattern(tram_transport *transport, size_t size, size_t offset) {
-    char *bytes = malloc(size ? size : 1);
+    char *bytes = calloc(1, size ? size : 1);
     pattern(bytes, size, offset);
     int status = tram_transport_write(transport, bytes, size);
     memset(bytes, 0xee, size); /* the caller's memory is free for reuse */

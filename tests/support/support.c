@@ -61,7 +61,11 @@ static void *counted_allocate(void *context, size_t size) {
     struct world *world = context;
     if (memory_is_out(world) || size > SIZE_MAX / 2)
         return NULL;
-    void *memory = malloc(size + MARGIN);
+    if (world->fail_size && size >= world->fail_size) {
+        calls_lack_memory();
+        return NULL;
+    }
+    void *memory = memory_of_world(size + MARGIN);
     if (memory) {
         memcpy((char *)memory + size, "no man's bytes.", MARGIN);
         __atomic_add_fetch(&world->live_blocks, 1, __ATOMIC_RELAXED);
@@ -177,7 +181,7 @@ static void give_up_input(void) {
 /* Until the next test. */
 static void take_input(void) {
     if (fcntl(0, F_GETFD) < 0)
-        (void)!open("/dev/null", O_RDONLY);
+        (void)!open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static unsigned worlds; /* one may begin within another */
@@ -292,6 +296,7 @@ int world_teardown(void **state) {
     may_close_twice = false; /* and so close.c is linked to each */
     sigset_t blocked = world->blocked, pending = world->pending;
     world->fail_after = SIZE_MAX;
+    memory_fail(0, 0);
     int status = world->loop ? tram_loop_close(world->loop) : 0;
     bool balanced = is_balanced(world->loop);
     if (!status || status == -ECHILD)
@@ -327,38 +332,92 @@ bool had_memory(int status) {
     return status >= 0;
 }
 
-void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
+/* What a scenario is short of: the loop's memory, or all other that the library asks for. */
+enum shortage { OF_THE_LOOP, OF_ALL_ELSE };
+
+static void begin_shortage(struct world *world, enum shortage shortage, size_t allocations, bool once) {
+    world->failures = 0;
+    world->fail_once = once;
+    if (shortage == OF_THE_LOOP)
+        world->fail_after = allocations;
+    else
+        memory_fail_others(allocations + 1, once ? 1 : UINT64_MAX);
+}
+
+/* How often it was felt. */
+static uint64_t end_shortage(struct world *world) {
+    uint64_t failures = world->failures + memory_failed();
+    world->fail_after = SIZE_MAX;
+    memory_fail(0, 0);
+    return failures;
+}
+
+/* Was anything refused? */
+static bool run_short(struct world *world, enum shortage shortage, size_t allocations, bool once,
+                      void (*scenario)(struct world *world)) {
+    int descriptors = open_descriptors();
+    world->log[0] = world->trace[0] = '\0';
+    begin_shortage(world, shortage, allocations, once);
+    tram_loop *loop = NULL;
+    int status = tram__loop_new(&world->options, &tram__sys, &loop);
+    if (status) {
+        assert_int_equal(status, -ENOMEM);
+        assert_null(loop);
+    } else {
+        world->loop = loop;
+        scenario(world);
+        assert_int_equal(tram_loop_close(loop), 0);
+        assert_true(is_balanced(loop));
+        assert_int_equal(tram_loop_free(loop), 0);
+        world->loop = NULL;
+    }
+    bool felt = end_shortage(world) > 0;
+    assert_int_equal(world->live_blocks, 0);
+    assert_int_equal(world->live_bytes, 0);
+    assert_int_equal(open_descriptors(), descriptors);
+    return felt;
+}
+
+static void run_out_of(struct world *world, enum shortage shortage, bool once, void (*scenario)(struct world *world)) {
     assert_int_equal(tram_loop_free(world->loop), 0);
     world->loop = NULL;
-    int descriptors = open_descriptors();
-    for (size_t allocations = 0;; allocations++) {
-        assert_true(allocations < 100000);
-        world->fail_after = allocations;
-        world->fail_once = once;
-        world->failures = 0;
-        world->log[0] = world->trace[0] = '\0';
-        tram_loop *loop = NULL;
-        int status = tram__loop_new(&world->options, &tram__sys, &loop);
-        if (status) {
-            assert_int_equal(status, -ENOMEM);
-            assert_null(loop);
-        } else {
-            world->loop = loop;
-            scenario(world);
-            assert_int_equal(tram_loop_close(loop), 0);
-            assert_true(is_balanced(loop));
-            assert_int_equal(tram_loop_free(loop), 0);
-            world->loop = NULL;
-        }
-        bool untouched = world->failures == 0;
-        world->fail_after = SIZE_MAX;
-        assert_int_equal(world->live_blocks, 0);
-        assert_int_equal(world->live_bytes, 0);
-        assert_int_equal(open_descriptors(), descriptors);
-        if (untouched)
-            break;
-    }
+    size_t allocations = 0;
+    while (run_short(world, shortage, allocations, once, scenario))
+        assert_true(++allocations < 100000);
     world_reopen(world);
+}
+
+void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
+    run_out_of(world, OF_THE_LOOP, once, scenario);
+}
+
+void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(struct world *world)) {
+    run_out_of(world, OF_ALL_ELSE, once, scenario);
+}
+
+/* The array of timers doubles when it is full, which takes a block larger than others then. */
+enum { TIMERS = 4096 };
+static struct deadline fillers[TIMERS];
+static size_t filler_count;
+
+static void never(tram_loop *loop, struct deadline *deadline) {
+    (void)loop, (void)deadline;
+    fail();
+}
+
+void world_lacks_timers(struct world *world) {
+    struct timers *timers = &world->loop->timers;
+    for (filler_count = 0; timers->count < timers->heap_capacity || timers->heap_capacity < TIMERS; filler_count++) {
+        fillers[filler_count] = (struct deadline){.expire = never};
+        assert_int_equal(tram__deadline_start_after(world->loop, &fillers[filler_count], HOUR_NS), 0);
+    }
+    world->fail_size = TIMERS * sizeof *timers->heap;
+}
+
+void world_has_timers(struct world *world) {
+    world->fail_size = 0;
+    while (filler_count)
+        deadline_cancel(world->loop, &fillers[--filler_count]);
 }
 
 /* Workers may trace at the same time. */

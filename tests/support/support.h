@@ -31,6 +31,7 @@ struct world {
     size_t fail_after;  /* allocations that still succeed; SIZE_MAX: all */
     bool fail_once;     /* only one fails then, and not all that follow */
     size_t failures;    /* allocations that failed so */
+    size_t fail_size;   /* those of at least so much fail; 0: none */
     int descriptors;    /* open when the test began */
     sigset_t blocked;   /* signals, then */
     sigset_t pending;
@@ -78,6 +79,18 @@ void world_use_sys(struct world *world, const struct sys *sys);
  * until one comes through untouched. Whatever failed, nothing is left behind once the loop is freed.
  */
 void run_out_of_memory(struct world *world, bool once, void (*scenario)(struct world *world));
+
+/*
+ * The same with what is not the loop's (support/memory.h). What a process keeps for good is made by the first that
+ * needs it: a scenario in which that fails comes before the others of its program.
+ */
+void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(struct world *world));
+
+/*
+ * From now on, until world_has_timers(), no timer can be started for want of memory; for little else it is short.
+ */
+void world_lacks_timers(struct world *world);
+void world_has_timers(struct world *world);
 
 /* The call is refused, and says which of its arguments or options it does not like. */
 #define assert_wrong(call, name)                                                                                       \

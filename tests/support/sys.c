@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -204,6 +205,19 @@ static int checked_setsockopt(int fd, int level, int name, const void *value, so
 static int checked_shutdown(int fd, int how) {
     must(how == SHUT_WR, "shutdown", fd, "of more than the writing side");
     return (int)done(real.shutdown(fd, how));
+}
+
+/* What the library opens by itself, as the tests do: files of the system's, and of TLS. */
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    must(flags & O_CLOEXEC, "open", -1, "not closed on exec");
+    return __real_open(path, flags, mode);
 }
 
 /* ---- What sends ---- */

@@ -23,6 +23,9 @@ static struct {
     ssize_t results[8]; /* of the next calls that receive or accept: a result, or -errno */
     unsigned result;
     bool no_pwait2;
+    int wait_error; /* of the next wait; 0: none */
+    int poller;     /* the descriptor whose closes are counted; -1: none */
+    unsigned poller_closes;
     uint64_t now_ns;
     uint64_t asked_ns; /* for how long the last wait was to be; UINT64_MAX: for ever */
     unsigned pwaits2;
@@ -49,6 +52,8 @@ static int own_ctl(int epoll, int operation, int fd, struct epoll_event *event) 
 }
 
 static int collect(struct epoll_event *events) {
+    if (kernel.wait_error)
+        return answer(-kernel.wait_error);
     int count = kernel.event_count;
     memcpy(events, kernel.events, (size_t)count * sizeof *events);
     kernel.event_count = 0;
@@ -75,6 +80,11 @@ static int own_pwait2(int epoll, struct epoll_event *events, int count, const st
     assert_in_range(timeout->tv_nsec, 0, 999999999);
     kernel.now_ns += kernel.asked_ns;
     return collect(events);
+}
+
+static int own_close(int fd) {
+    kernel.poller_closes += fd == kernel.poller;
+    return tram__sys.close(fd);
 }
 
 static int own_clock(clockid_t clock, struct timespec *ret_time) {
@@ -150,18 +160,21 @@ static int own_accept4(int fd, struct sockaddr *address, socklen_t *size, int fl
     return (int)next_result("accept");
 }
 
+static struct sys sys;
+
 static int setup(void **state) {
-    static struct sys sys;
     int status = world_setup(state);
     world = *state;
     memset(&kernel, 0, sizeof kernel);
     kernel.domain = AF_UNIX;
+    kernel.poller = -1;
     kernel.now_ns = 1000000000000;
     sys = tram__sys;
     sys.epoll_ctl = own_ctl;
     sys.epoll_wait = own_wait;
     sys.epoll_pwait2 = own_pwait2;
     sys.clock_gettime = own_clock;
+    sys.close = own_close;
     sys.getsockopt = own_getsockopt;
     sys.recvmsg = own_recvmsg;
     sys.recv = own_recv;
@@ -837,6 +850,51 @@ static void test_L_6_where_the_kernel_counts_milliseconds_they_are_rounded_up(vo
     assert_waits(0, 0);
 }
 
+/* Whose number the poller's is, nobody knows, once the kernel says that it is none. */
+static void test_L_44_a_poller_that_was_lost_is_not_closed(void **state) {
+    (void)state;
+    static const struct {
+        int error;
+        unsigned closes;
+    } cases[] = {{EBADF, 0}, {EINVAL, 0}, {ENOMEM, 1}, {EINTR, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int poller = tram_loop_backend_fd(world->loop);
+        kernel.poller = poller;
+        kernel.poller_closes = 0;
+        kernel.wait_error = cases[i].error;
+        tram_loop_stop(world->loop);
+        assert_int_equal(tram_loop_run_forever(world->loop), cases[i].error == EINTR ? 0 : -cases[i].error);
+        kernel.wait_error = 0;
+        world_use_sys(world, &sys);
+        assert_int_equal(kernel.poller_closes, cases[i].closes);
+        if (!cases[i].closes)
+            tram__sys.close(poller);
+    }
+    kernel.poller = -1;
+}
+
+static void end_once(struct io *io, unsigned events) {
+    trace(world, "%s", events ? "ready" : "nothing");
+    tram__io_remove(io);
+}
+
+/* Nothing more is asked of a descriptor that its owner has given up within. */
+static void test_who_ends_within_an_event_is_not_looked_at_any_more(void **state) {
+    (void)state;
+    static const struct io_kind ending = {.name = "ending", .ready = end_once};
+    static const uint32_t events[] = {EPOLLERR, EPOLLIN | EPOLLERR, EPOLLHUP, EPOLLIN | EPOLLRDHUP};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        OWN(io);
+        add(io, &ending, FIRST_FD);
+        assert_int_equal(tram__io_watch(io, IO_READ | IO_ONCE), 0);
+        assert_asked("add:in:once");
+        kernel.domain = AF_INET;
+        kernel.records = 5;
+        tick_with(io, events[i], "ready del");
+        assert_int_equal(kernel.records_read, 0);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 
 int main(void) {
@@ -858,6 +916,8 @@ int main(void) {
         TEST(test_who_gives_no_memory_does_not_receive_now),
         TEST(test_V_9_a_batch_ends_where_it_should),
         TEST(test_V_12_a_listener_that_gives_nothing_becomes_edge_triggered),
+        TEST(test_L_44_a_poller_that_was_lost_is_not_closed),
+        TEST(test_who_ends_within_an_event_is_not_looked_at_any_more),
         TEST(test_L_6_the_wait_is_as_long_as_the_next_timer_is_away),
         TEST(test_L_6_where_the_kernel_counts_milliseconds_they_are_rounded_up),
     };

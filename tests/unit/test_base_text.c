@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "core/base/hash.h"
 #include "core/base/text.h"
 
 static void assert_escaped(const char *bytes, size_t length, const char *expected) {
@@ -114,6 +115,15 @@ static void test_a_cut_is_between_two_characters(void **state) {
     assert_string_equal(tram__text_escape(text, 4, "a\xc3\xbc", 3), "a\xc3\xbc");
 }
 
+/* Known answers of FNV-1a. */
+static void test_texts_have_the_hashes_of_others(void **state) {
+    (void)state;
+    assert_true(hash_text("") == UINT64_C(0xcbf29ce484222325));
+    assert_true(hash_text("a") == UINT64_C(0xaf63dc4c8601ec8c));
+    assert_true(hash_text("foobar") == UINT64_C(0x85944171f73967e8));
+    assert_true(hash_text("\xff") == hash_add(HASH_BEGIN, 255));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_printable_stays),
@@ -122,6 +132,7 @@ int main(void) {
         cmocka_unit_test(test_every_byte_is_one_line_of_what_may_be_shown),
         cmocka_unit_test(test_what_is_shown_ends_where_it_should),
         cmocka_unit_test(test_a_cut_is_between_two_characters),
+        cmocka_unit_test(test_texts_have_the_hashes_of_others),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }

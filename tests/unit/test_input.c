@@ -691,6 +691,60 @@ static void test_a_parser_that_resumes_itself_loses_nothing(void **state) {
     tram_input_fini(&input);
 }
 
+static unsigned parses;
+
+static int counting_parser(tram_protocol *protocol, tram_input *input) {
+    parses++;
+    return line_parser(protocol, input);
+}
+
+static void test_a_parser_is_called_for_what_is_new(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned parses;
+    } feeds[] = {{"ab", 1}, {"", 1}, {"c", 2}, {"", 2}, {"\nd", 3}, {"", 3}, {"\n", 4}, {"", 4}};
+    tram_input input;
+    assert_int_equal(tram_input_init(&input, &(tram_input_options){.parse = counting_parser}), 0);
+    seen = parses = 0;
+    for (size_t i = 0; i < sizeof feeds / sizeof *feeds; i++) {
+        feed(&input, feeds[i].text);
+        assert_int_equal(parses, feeds[i].parses);
+    }
+    assert_int_equal(seen, 2);
+    assert_int_equal(tram_input_feed(&input, NULL, 1), TRAM_EVALUE);
+    assert_int_equal(tram_input_feed(&input, NULL, 0), 0);
+    assert_int_equal(parses, 4);
+    tram_input_fini(&input);
+}
+
+static int rewinding_parser(tram_protocol *protocol, tram_input *input) {
+    (void)protocol;
+    int status = tram_input_consume(input, 1);
+    tram_input_rewind(input); /* to nowhere: nothing was marked in this call */
+    parses++;
+    return status;
+}
+
+/* A mark is one of the call that set it. */
+static void test_a_mark_does_not_outlive_its_parse(void **state) {
+    (void)state;
+    tram_input input;
+    assert_int_equal(tram_input_init(&input, &(tram_input_options){.parse = rewinding_parser}), 0);
+    parses = 0;
+    tram_input_pause(&input);
+    feed(&input, "abc");
+    tram_input_mark(&input);
+    assert_int_equal(tram_input_resume(&input), 0);
+    assert_int_equal(parses, 1);
+    assert_int_equal(tram_input_size(&input), 2);
+    tram_input_mark(&input);
+    feed(&input, "d");
+    assert_int_equal(parses, 2);
+    assert_int_equal(tram_input_size(&input), 2);
+    tram_input_fini(&input);
+}
+
 static int failing_parser(tram_protocol *protocol, tram_input *input) {
     (void)protocol;
     assert_int_equal(tram_input_feed(input, "x", 1), TRAM_ESTATE);
@@ -725,6 +779,8 @@ int main(void) {
         cmocka_unit_test(test_a_paused_input_keeps_what_comes_and_says_not_now),
         cmocka_unit_test(test_pauses_count),
         cmocka_unit_test(test_a_parser_that_resumes_itself_loses_nothing),
+        cmocka_unit_test(test_a_parser_is_called_for_what_is_new),
+        cmocka_unit_test(test_a_mark_does_not_outlive_its_parse),
         cmocka_unit_test(test_the_failure_of_a_parser_is_that_of_the_feed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

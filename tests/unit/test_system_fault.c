@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 
 #include "core/base/memory.h"
@@ -174,6 +175,9 @@ static void test_bad_orders_are_refused(void **state) {
     tram_allocator none = {0};
     assert_int_equal(tram_faults_new(NULL, &second), TRAM_ESTATE);
     assert_int_equal(tram_faults_new(&none, &second), TRAM_EVALUE);
+    memory_fail(1, 1);
+    assert_int_equal(tram_faults_new(NULL, &second), -ENOMEM);
+    memory_fail(0, 0);
     assert_null(second);
     assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_RECV, 0, 1, EIO), TRAM_EVALUE);
     assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_RECV, 1, 1, 0), TRAM_EVALUE);

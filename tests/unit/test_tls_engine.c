@@ -18,6 +18,7 @@
 #include "transports/base/state.h"
 #include "transports/tls/engine.h"
 #include "transports/tls/idle.h"
+#include "transports/tls/name.h"
 
 /* One end: what it has not read yet, and what is read of that at once. */
 struct side {
@@ -334,6 +335,30 @@ static void test_names_and_addresses_are_those_of_the_certificate(void **state) 
         assert_refused(*state, clients, authority.server, wrong[i], "hostname mismatch");
 }
 
+/* A subject names no host, and a part of a label is no wildcard. rules: S-7 */
+static void test_only_whole_labels_of_alternative_names_count(void **state) {
+    struct certificate *subject =
+        certificate_make(&(struct certificate_options){.issuer = authority.ca, .name = "localhost"});
+    struct certificate *partial =
+        certificate_make(&(struct certificate_options){.issuer = authority.ca, .alternative = "DNS:f*.example.com"});
+    assert_refused(*state, clients, subject, "localhost", "hostname mismatch");
+    assert_refused(*state, clients, partial, "foo.example.com", "hostname mismatch");
+    static const struct {
+        const char *name;
+        bool fits;
+    } list[] = {{NULL, true},         {"localhost", true},        {"foo.example.com", true}, {"127.0.0.1", true},
+                {"127.0.0.2", false}, {"foo.example.org", false}, {"server", false}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct tls_name name;
+        struct tls_failure failure;
+        assert_int_equal(tram__tls_name_parse(list[i].name, &name, &failure), 0);
+        assert_int_equal(tram__tls_name_fits(&name, authority.server->x509), list[i].fits);
+        assert_int_equal(tram__tls_name_fits(&name, partial->x509), list[i].name == NULL);
+    }
+    certificate_free(subject);
+    certificate_free(partial);
+}
+
 static void test_a_name_that_is_none_is_refused_at_once(void **state) {
     struct world *world = *state;
     static const struct {
@@ -482,6 +507,37 @@ static void test_a_stapled_answer_is_judged(void **state) {
     tram_tls_config_release(revoked);
     OPENSSL_free(good);
     OPENSSL_free(bad);
+}
+
+/* What a server staples that is no good answer. */
+static void test_a_stapled_answer_of_another_kind(void **state) {
+    static const unsigned char try_later[] = {0x30, 3, 0x0a, 1, 3}, empty[] = {0x30, 3, 0x0a, 1, 0};
+    size_t size;
+    unsigned char *others = ocsp_make(authority.ca, authority.ca, false, &size);
+    const struct {
+        tram_tls_source answer;
+        const char *text;
+    } list[] = {
+        {{.data = try_later, .size = sizeof try_later}, "the OCSP answer is an error"},
+        {{.data = empty, .size = sizeof empty}, "the OCSP answer cannot be read"},
+        {{.data = "text", .size = 4}, "the OCSP answer cannot be read"},
+        {{.data = others, .size = size}, "the OCSP answer is about another certificate"},
+    };
+    tram_tls_config *verifying =
+        config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .ocsp = TRAM_TLS_OCSP_VERIFY});
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        tram_tls_certificate identity = identity_of(authority.server);
+        identity.ocsp_response = list[i].answer;
+        tram_tls_config *server = config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1});
+        struct link link;
+        link_start(*state, &link, verifying, server, "localhost", NULL);
+        assert_int_equal(shake_hands(&link), TRAM_ETLS_CERTIFICATE);
+        assert_failure(&link.client, TRAM_ETLS_CERTIFICATE, list[i].text);
+        link_free(&link);
+        tram_tls_config_release(server);
+    }
+    tram_tls_config_release(verifying);
+    OPENSSL_free(others);
 }
 
 /* ---- Server name, ALPN ---- */
@@ -1308,7 +1364,9 @@ int main(void) {
         IN_WORLD(test_revoked_certificates_are_refused),
         IN_WORLD(test_a_client_can_be_asked_for_its_certificate),
         IN_WORLD(test_a_role_must_be_possible),
+        IN_WORLD(test_only_whole_labels_of_alternative_names_count),
         IN_WORLD(test_a_stapled_answer_is_judged),
+        IN_WORLD(test_a_stapled_answer_of_another_kind),
         IN_WORLD(test_a_server_chooses_by_the_name),
         IN_WORLD(test_protocols_are_negotiated_or_refused),
         IN_WORLD(test_close_notify_ends_both_ways),

@@ -4,15 +4,15 @@
 #include "transports/base/protocol_adapter.h"
 #include "transports/base/transport.h"
 
-static bool deliver(tram_loop *loop, void *target, tram_message *message) {
+static enum delivery deliver(tram_loop *loop, void *target, tram_message *message) {
     (void)loop;
     tram_transport *transport = target;
     const tram_protocol *protocol = transport->protocol;
     if (unlikely(!protocol || !(transport->flags & T_MADE) || transport->flags & T_LOST ||
                  !protocol->ops->message_received))
-        return false;
+        return MESSAGE_UNWANTED;
     tram__protocol_message_received(transport, message);
-    return true;
+    return MESSAGE_RECEIVED;
 }
 
 static int open_address(tram_transport *transport) {

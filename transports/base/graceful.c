@@ -40,21 +40,21 @@ static bool busy(const tram_transport *transport) {
     return transport_sends_file(transport) || transport_is_behind(transport) || tram_transport_work(transport);
 }
 
-/* One step towards its end. True: a protocol was called. */
-static bool advance(tram_transport *transport) {
-    if ((transport->flags & (T_ASKED | T_MADE | T_CLOSING)) != (T_ASKED | T_MADE))
-        return false;
-    if (transport->protocol->ops->closing) {
-        if (transport->flags & T_TOLD)
-            return false;
+static bool asked(const tram_transport *transport) {
+    return (transport->flags & (T_ASKED | T_MADE | T_CLOSING)) == (T_ASKED | T_MADE);
+}
+
+/* One step towards its end; counts where a protocol is called. */
+static void advance(tram_transport *transport, unsigned *calls) {
+    if (!transport->protocol->ops->closing) {
+        if (!busy(transport))
+            tram_transport_close(transport);
+    } else if (!(transport->flags & T_TOLD)) {
         transport->flags |= T_TOLD;
+        ++*calls;
         if (tram__protocol_closing(transport, deadline_of(transport)))
             tram_transport_close(transport);
-        return true;
     }
-    if (!busy(transport))
-        tram_transport_close(transport);
-    return false;
 }
 
 static void run_pass(tram_loop *loop, struct ready *ready) {
@@ -62,8 +62,8 @@ static void run_pass(tram_loop *loop, struct ready *ready) {
     unsigned calls = 0;
     while (state->ask_slot < loop->io_slot_count && calls < CALLS_PER_TICK) {
         struct io *io = io_of_slot(loop, state->ask_slot++);
-        if (io && io->kind->transport)
-            calls += advance((tram_transport *)(void *)io);
+        if (io && io->kind->transport && asked((tram_transport *)(void *)io))
+            advance((tram_transport *)(void *)io, &calls);
     }
     state->asking = false;
     if (state->ask_slot < loop->io_slot_count) {
@@ -165,8 +165,7 @@ int tram_transport_end_work(tram_transport *transport) {
     if (--work->count == 0)
         list_remove(&work->link);
     loop_of(transport)->awaited--;
-    bool asked = (transport->flags & (T_ASKED | T_MADE | T_CLOSING)) == (T_ASKED | T_MADE);
-    if (asked && !transport->protocol->ops->closing && !busy(transport))
+    if (asked(transport) && !transport->protocol->ops->closing && !busy(transport))
         tram_transport_close(transport);
     tram_transport_release(transport);
     return 0;

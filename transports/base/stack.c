@@ -43,10 +43,9 @@ static bool became_ready(tram_transport *transport) {
 
 static void step_once(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    if (stack_is_starting(transport) &&
-        (transport->flags & T_CLOSING || !tram__stack_start(transport) || !became_ready(transport)))
-        return;
-    if (stack_is_lost(transport))
+    bool waits = stack_is_starting(transport) &&
+                 (transport->flags & T_CLOSING || !tram__stack_start(transport) || !became_ready(transport));
+    if (waits || stack_is_lost(transport))
         return;
     if (!(transport->flags & T_CLOSING) || transport_sends_file(transport))
         tram__stack_deliver(transport);

@@ -135,23 +135,28 @@ void tram__stack_finish_early(tram_transport *transport) {
     (void)transport_kind_of(transport)->end_writing(transport); /* a dead connection is told by reading */
 }
 
+/* A layer has not said its goodbye, or not all of it. */
+static void await_goodbye(tram_transport *transport) {
+    struct layer_stack *stack = transport_stack(transport);
+    uint64_t longest = 0;
+    for (const struct layer *layer = stack->top; layer; layer = layer->below)
+        longest = MAX(longest, layer->shutdown_timeout_ns);
+    if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
+        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+    else
+        tram__stack_finish_early(transport);
+}
+
 /* False: not yet, or the transport was lost meanwhile. */
 bool tram__stack_shut(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    uint64_t longest = 0;
-    for (struct layer *layer = stack->top; layer; layer = layer->below) {
-        if (layer->state != LAYER_DONE && !shut_layer(transport, layer)) {
-            if (stack_is_lost(transport))
-                return false;
-            for (const struct layer *each = stack->top; each; each = each->below)
-                longest = MAX(longest, each->shutdown_timeout_ns);
-            if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
-                tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
-            else
-                tram__stack_finish_early(transport);
-            return false;
-        }
-    }
+    struct layer *layer = stack->top;
+    while (layer && (layer->state == LAYER_DONE || shut_layer(transport, layer)))
+        layer = layer->below;
+    if (layer && !stack_is_lost(transport))
+        await_goodbye(transport);
+    if (layer)
+        return false;
     stack->shut = true;
     stack_end_limit(stack);
     tram__io_receive_stop(&transport->io);

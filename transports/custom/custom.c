@@ -295,11 +295,10 @@ size_t tram_custom_received(tram_transport *transport, const void *data, size_t 
 bool tram_custom_eof(tram_transport *transport) {
     if (loop_enter(transport->io.loop, __func__) || !reading(transport))
         return false;
-    if (unlikely(transport->flags & T_LAYERED)) {
+    if (unlikely(transport->flags & T_LAYERED))
         transport_stack(transport)->calls->eof(transport);
-        return true;
-    }
-    eof(transport);
+    else
+        eof(transport);
     return true;
 }
 

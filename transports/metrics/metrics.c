@@ -156,6 +156,25 @@ static void write_lag(struct metrics_text *text, const tram_metrics_source *sour
     }
 }
 
+/* ---- Messages ---- */
+
+#define WAIT "tram_message_wait_seconds"
+
+static void write_waits(struct metrics_text *text, const tram_metrics_source *sources, size_t count) {
+    struct loop_cursor cursor = {0};
+    while (next_loop(sources, count, &cursor)) {
+        const tram_stats *stats = &cursor.loop->stats;
+        tram__metrics_family(text, WAIT, "summary",
+                             "Time of messages in the queue, measured of about one in 64: sum / count is the mean.");
+        tram__metrics_name(text, WAIT, "_sum");
+        label_loop(text, &cursor);
+        tram__metrics_seconds(text, stats_read(&stats->message_wait_ns));
+        tram__metrics_name(text, WAIT, "_count");
+        label_loop(text, &cursor);
+        tram__metrics_count(text, stats_read(&stats->measured_messages));
+    }
+}
+
 /* ---- Slow callbacks ---- */
 
 #define SLOW       "tram_slow_callback_seconds"
@@ -274,6 +293,7 @@ int tram_metrics_write(const tram_metrics_source *sources, size_t count, tram_me
     write_build(&text);
     write_counters(&text, sources, count);
     write_lag(&text, sources, count);
+    write_waits(&text, sources, count);
     write_sites(&text, sources, count, false);
     write_sites(&text, sources, count, true);
     write_servers(&text, sources, count, "tram_server_info", "Servers; the value is always 1.", write_server_info);

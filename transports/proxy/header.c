@@ -63,47 +63,43 @@ static char *take_word(char **at, char ends) {
     return word;
 }
 
-static int parse_port(const char *text, uint16_t *ret_port) {
+/* Whether it is one; so the two below. */
+static bool parse_port(const char *text, uint16_t *ret_port) {
     unsigned port = 0;
-    size_t length = strlen(text);
-    if (length > 5 || (text[0] == '0' && length > 1))
-        return -EPROTO;
-    for (; *text; text++) {
-        if (*text < '0' || *text > '9')
-            return -EPROTO;
+    size_t length = strlen(text), digits = strspn(text, "0123456789");
+    if (digits < length || length > 5 || (text[0] == '0' && length > 1))
+        return false;
+    for (; *text; text++)
         port = port * 10 + (unsigned)(*text - '0');
-    }
     *ret_port = (uint16_t)port;
-    return port > UINT16_MAX ? -EPROTO : 0;
+    return port <= UINT16_MAX;
 }
 
-static int parse_text_address(int family, const char *host, const char *port_text, tram_socket_address *ret_address) {
+static bool parse_text_address(int family, const char *host, const char *port_text, tram_socket_address *ret_address) {
     unsigned char bytes[16];
     uint16_t port;
-    if (inet_pton(family, host, bytes) != 1 || parse_port(port_text, &port))
-        return -EPROTO;
+    if (inet_pton(family, host, bytes) != 1 || !parse_port(port_text, &port))
+        return false;
     if (family == AF_INET)
         set_in(ret_address, bytes, port);
     else
         set_in6(ret_address, bytes, port);
-    return 0;
+    return true;
 }
 
 /* What comes behind "PROXY ", without the end of the line. */
-static int parse_words(char *line, struct proxy_header *header) {
-    if (strcmp(line, "UNKNOWN") == 0 || strncmp(line, "UNKNOWN ", 8) == 0) {
-        header->local = true;
-        return 0;
-    }
+static bool parse_words(char *line, struct proxy_header *header) {
+    header->local = strcmp(line, "UNKNOWN") == 0 || strncmp(line, "UNKNOWN ", 8) == 0;
+    if (header->local)
+        return true;
     const char *family_name = take_word(&line, ' '), *source = family_name ? take_word(&line, ' ') : NULL;
     const char *destination = source ? take_word(&line, ' ') : NULL;
     const char *source_port = destination ? take_word(&line, ' ') : NULL;
     if (!source_port || !*line)
-        return -EPROTO;
+        return false;
     int family = strcmp(family_name, "TCP4") == 0 ? AF_INET : strcmp(family_name, "TCP6") == 0 ? AF_INET6 : 0;
-    if (!family || parse_text_address(family, source, source_port, &header->source))
-        return -EPROTO;
-    return parse_text_address(family, destination, line, &header->destination);
+    return family && parse_text_address(family, source, source_port, &header->source) &&
+           parse_text_address(family, destination, line, &header->destination);
 }
 
 static int parse_v1(const char *data, size_t size, struct proxy_header *header) {
@@ -118,8 +114,7 @@ static int parse_v1(const char *data, size_t size, struct proxy_header *header) 
     memcpy(line, data, length - 1);
     line[length - 1] = '\0';
     header->size = header->tlvs_at = length + 1;
-    int status = parse_words(line + sizeof v1_begin - 1, header);
-    return status ? status : 1;
+    return parse_words(line + sizeof v1_begin - 1, header) ? 1 : -EPROTO;
 }
 
 /* ---- Version 2: binary ---- */

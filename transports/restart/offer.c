@@ -343,7 +343,7 @@ static void offer_shut(tram_offer *offer) {
     const struct sys *sys = runtime_sys(offer->runtime);
     if (offer->fd < 0)
         return;
-    if (tram__runtime_enter(offer->runtime) == 0)
+    if (runtime_enter(offer->runtime) == 0)
         tram__socket_file_unlink(sys, &offer->address, &offer->file);
     sys->close(offer->fd);
     offer->fd = -1;
@@ -403,7 +403,7 @@ static int close_call(tram_loop *loop, void *arg) {
 }
 
 int tram_offer_close(tram_offer *offer) {
-    int status = tram__runtime_enter(offer->runtime);
+    int status = runtime_enter(offer->runtime);
     if (!status)
         status = tram_loop_call_soon_threadsafe(loop_of(offer), close_call, offer, NULL);
     return status == TRAM_ESTATE ? 0 : status; /* the worker has ended, and the offer with it */
@@ -424,7 +424,7 @@ static int release_call(tram_loop *loop, void *arg) {
 int tram_offer_release(tram_offer *offer) {
     if (!offer)
         return 0;
-    int status = tram__runtime_enter(offer->runtime);
+    int status = runtime_enter(offer->runtime);
     if (!status)
         status = tram_loop_call_soon_threadsafe(loop_of(offer), release_call, offer, release_discard);
     return status == TRAM_ESTATE ? 0 : status; /* freed with the runtime, whose workers have ended */
@@ -517,7 +517,7 @@ int tram_runtime_offer_listeners(tram_runtime *runtime, const void *path, size_t
                                  size_t count, const tram_offer_options *options, tram_offer **ret_offer,
                                  tram_error *ret_error) {
     static const tram_offer_options defaults;
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     if (!options)

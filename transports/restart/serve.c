@@ -153,7 +153,7 @@ static int hand_on(tram_runtime *runtime, tram_runtime_server *server, int link,
 static void announce(const tram_runtime_server *server) {
     tram_socket_address address;
     char text[TRAM_ADDRESS_TEXT_SIZE];
-    for (size_t i = 0; i < ADDRESSES_MAX && !tram_runtime_server_sockname(server, i, &address); i++)
+    for (size_t i = 0; !tram_runtime_server_sockname(server, i, &address); i++)
         printf("listening on %s\n", tram_socket_address_text(&address, text, sizeof text));
     fflush(stdout);
 }

@@ -130,7 +130,7 @@ int tram_loop_create_runtime_server(tram_loop *loop, tram_runtime *runtime, tram
     static const tram_server_options defaults;
     int status = loop_enter_open(loop, __func__);
     if (!status)
-        status = tram__runtime_enter(runtime);
+        status = runtime_enter(runtime);
     if (status)
         return status;
     if (!factory)

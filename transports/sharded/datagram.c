@@ -186,7 +186,7 @@ static int create(tram_runtime *runtime, tram_protocol_factory factory, void *ar
 int tram_runtime_create_datagram_endpoint(tram_runtime *runtime, tram_protocol_factory factory, void *arg,
                                           const tram_datagram_options *options,
                                           tram_runtime_datagram_endpoint **ret_endpoint, tram_error *ret_error) {
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     status = check_option(wrong_option(factory, options));

@@ -53,7 +53,7 @@ static int drain_shard(tram_loop *loop, void *arg) {
 
 int tram_runtime_server_drain(tram_runtime_server *server, uint64_t timeout_ns) {
     struct shards *shards = &server->shards;
-    int status = tram__runtime_enter(shards->runtime);
+    int status = runtime_enter(shards->runtime);
     if (status)
         return status;
     if (tram__runtime_is_worker(shards->runtime))

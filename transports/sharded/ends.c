@@ -47,12 +47,12 @@ static int abort_clients(tram_loop *loop, void *arg) {
 }
 
 int tram_runtime_server_close_clients(tram_runtime_server *server) {
-    int status = tram__runtime_enter(server->shards.runtime);
+    int status = runtime_enter(server->shards.runtime);
     return status ? status : tram__shards_call(&server->shards, close_clients);
 }
 
 int tram_runtime_server_abort_clients(tram_runtime_server *server) {
-    int status = tram__runtime_enter(server->shards.runtime);
+    int status = runtime_enter(server->shards.runtime);
     return status ? status : tram__shards_call(&server->shards, abort_clients);
 }
 
@@ -102,7 +102,7 @@ static bool runs(tram_runtime *runtime) {
 int tram_runtime_server_each_client(tram_runtime_server *server, tram_client_function visit, void *arg) {
     struct shards *shards = &server->shards;
     tram_runtime *runtime = shards->runtime;
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     if (tram__runtime_is_worker(runtime))

@@ -86,7 +86,7 @@ static void remove_file(tram_runtime_server *server) {
 
 static void server_free(tram_runtime_server *server) {
     tram_runtime *runtime = server->shards.runtime;
-    if (tram__runtime_enter(runtime) == 0)
+    if (runtime_enter(runtime) == 0)
         remove_file(server);
     tram__shards_fini(&server->shards);
     tram__balance_fini(&server->balance);
@@ -119,7 +119,7 @@ static const struct shard_ops server_shard_ops = {
 };
 
 int tram_runtime_server_close(tram_runtime_server *server) {
-    int status = tram__runtime_enter(server->shards.runtime);
+    int status = runtime_enter(server->shards.runtime);
     if (status)
         return status;
     remove_file(server);
@@ -129,7 +129,7 @@ int tram_runtime_server_close(tram_runtime_server *server) {
 int tram_runtime_server_release(tram_runtime_server *server) {
     if (!server)
         return 0;
-    int status = tram__runtime_enter(server->shards.runtime);
+    int status = runtime_enter(server->shards.runtime);
     if (status)
         return status;
     remove_file(server);
@@ -421,7 +421,7 @@ int tram_runtime_create_server(tram_runtime *runtime, tram_protocol_factory fact
                                const char *port, const tram_server_options *options, tram_runtime_server **ret_server,
                                tram_error *ret_error) {
     static const tram_server_options defaults;
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     if (!options)
@@ -441,7 +441,7 @@ int tram_runtime_create_unix_server(tram_runtime *runtime, tram_protocol_factory
                                     size_t path_size, const tram_unix_server_options *options,
                                     tram_runtime_server **ret_server, tram_error *ret_error) {
     static const tram_unix_server_options defaults;
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     if (!options)

@@ -158,7 +158,7 @@ int tram__shards_call(struct shards *shards, tram_callback function) {
 
 int tram__shards_close(struct shards *shards) {
     tram_runtime *runtime = shards->runtime;
-    int status = tram__runtime_enter(runtime);
+    int status = runtime_enter(runtime);
     if (status)
         return status;
     pthread_mutex_lock(&shards->lock);
@@ -227,7 +227,7 @@ void tram__shards_fini(struct shards *shards) {
     for (unsigned i = 0; i < shards->runtime->count; i++)
         close_bound(&shards->shard[i]);
     memory_put(&shards->runtime->allocator, shards->fds, shards->fds_capacity * sizeof *shards->fds);
-    if (tram__runtime_enter(shards->runtime) == 0) {
+    if (runtime_enter(shards->runtime) == 0) {
         pthread_cond_destroy(&shards->changed);
         pthread_mutex_destroy(&shards->lock);
     }

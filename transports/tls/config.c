@@ -22,7 +22,7 @@ static int show(const struct tls_failure *failure, tram_error *ret_error) {
 
 /* What OpenSSL would do when the process ends is left to the host. */
 static bool start_openssl(void) {
-    return OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL) == 1;
+    return OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) == 1;
 }
 
 /* A description of which an SSL_CTX can be made. */
