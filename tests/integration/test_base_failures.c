@@ -996,11 +996,11 @@ static int wait_without_timers(void *arg) {
     tram_future *pending = arg;
     tram_completions *completions;
     tram_timeout *timeout;
-    assert_int_equal(tram_sleep(1000), -ENOMEM);
-    assert_int_equal(tram_wait_for(pending, 1000, NULL), -ENOMEM);
-    assert_int_equal(tram_wait(&pending, 1, 1000, TRAM_ALL_COMPLETED), -ENOMEM);
-    assert_int_equal(tram_as_completed(&pending, 1, 1000, &completions), -ENOMEM);
-    assert_int_equal(tram_timeout_begin(1000, &timeout), -ENOMEM);
+    assert_int_equal(tram_sleep(HOUR_NS), -ENOMEM);
+    assert_int_equal(tram_wait_for(pending, HOUR_NS, NULL), -ENOMEM);
+    assert_int_equal(tram_wait(&pending, 1, HOUR_NS, TRAM_ALL_COMPLETED), -ENOMEM);
+    assert_int_equal(tram_as_completed(&pending, 1, HOUR_NS, &completions), -ENOMEM);
+    assert_int_equal(tram_timeout_begin(HOUR_NS, &timeout), -ENOMEM);
     return 7;
 }
 
@@ -1014,14 +1014,14 @@ static void test_X_1_without_memory_for_a_timer(void **state) {
     struct world *world = *state;
     tram_loop *loop = world->loop;
     struct stream stream = stream_open(world), other = stream_open(world);
-    const tram_bridge_options idle = {.idle_timeout_ns = 1000};
-    const tram_connection_options limited = {.timeout_ns = 1000};
+    const tram_bridge_options idle = {.idle_timeout_ns = HOUR_NS};
+    const tram_connection_options limited = {.timeout_ns = HOUR_NS};
     unsigned live = 0;
     struct codec *codec = codec_new(world, &codec_kind, &live);
     tram_future *pending, *future = NULL;
     tram_task *task;
     tram_handle handle;
-    codec->layer.start_timeout_ns = 1000;
+    codec->layer.start_timeout_ns = HOUR_NS;
     assert_int_equal(tram_loop_create_future(loop, &pending), 0);
     assert_int_equal(tram_loop_create_server(loop, recorder_factory, world, "127.0.0.1", "0", NULL, &future), 0);
     assert_int_equal(tram_loop_run_until_complete(loop, future), 0);
@@ -1031,17 +1031,17 @@ static void test_X_1_without_memory_for_a_timer(void **state) {
     assert_int_equal(tram_transport_end_work(stream.transport), 0);
     world_lacks_timers(world);
     assert_int_equal(tram_task_spawn(loop, wait_without_timers, pending, NULL, &task), 0);
-    assert_int_equal(tram_loop_call_later(loop, 1000, nothing, NULL, NULL, &handle), -ENOMEM);
-    assert_int_equal(tram_transport_call_later(stream.transport, 1000, on_timeout, NULL), -ENOMEM);
+    assert_int_equal(tram_loop_call_later(loop, HOUR_NS, nothing, NULL, NULL, &handle), -ENOMEM);
+    assert_int_equal(tram_transport_call_later(stream.transport, HOUR_NS, on_timeout, NULL), -ENOMEM);
     assert_int_equal(tram_bridge(stream.transport, other.transport, &idle, &future), -ENOMEM);
-    assert_int_equal(tram_loop_peek(loop, stream.peer, 1, 1000, &future), -ENOMEM);
+    assert_int_equal(tram_loop_peek(loop, stream.peer, 1, HOUR_NS, &future), -ENOMEM);
     assert_int_equal(tram_loop_create_connection(loop, recorder_factory, world, "127.0.0.1", "1", &limited, &future),
                      -ENOMEM);
     assert_int_equal(tram__transport_push_layer(stream.transport, &codec->layer, NULL, 0), -ENOMEM);
-    assert_int_equal(tram__proxy_push(stream.transport, 1000), -ENOMEM);
+    assert_int_equal(tram__proxy_push(stream.transport, HOUR_NS), -ENOMEM);
     run_ticks(world, 3);
     assert_int_equal(tram_task_result(task), 7);
-    assert_int_equal(tram_server_drain(server, 1000, &future), 0);
+    assert_int_equal(tram_server_drain(server, HOUR_NS, &future), 0);
     run_ticks(world, 2);
     assert_int_equal(tram_future_result(future, NULL), -ENOMEM);
     tram_future_release(future);

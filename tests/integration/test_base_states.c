@@ -23,7 +23,6 @@
 #include "transports/datagram/datagram.h"
 #include "transports/process/pipe.h"
 
-#define HOUR_NS   3600000000000u
 #define MUCH      15000 /* more than a kernel takes at once of who asks it to take little, less than the high mark */
 #define LINE_SIZE 1500
 

@@ -905,8 +905,6 @@ static int failing_factory(tram_loop *loop, void *arg, tram_protocol **ret_proto
     return tram_loop_raise(loop, TRAM_EUSER, arg, "no protocol today");
 }
 
-#define HOUR_NS UINT64_C(3600000000000)
-
 static bool connected_often(void *arg) {
     (void)arg;
     return connect_count > 12;

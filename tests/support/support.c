@@ -21,7 +21,6 @@
 #include "transports/stream/stream.h"
 
 #define PATIENCE_NS 20000000000ull
-#define HOUR_NS     3600000000000ull
 
 /* ---- A watched loop ---- */
 

@@ -92,6 +92,8 @@ void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(st
 void world_lacks_timers(struct world *world);
 void world_has_timers(struct world *world);
 
+#define HOUR_NS UINT64_C(3600000000000) /* a time that does not come */
+
 /* The call is refused, and says which of its arguments or options it does not like. */
 #define assert_wrong(call, name)                                                                                       \
     do {                                                                                                               \
