@@ -159,13 +159,12 @@ void tram__stack_leave(struct layer_stack *stack) {
 /* ---- What layers call ---- */
 
 static ssize_t read_carrier(struct layer_stack *stack, void *memory, size_t size) {
-    struct layer_window *window = stack->window;
-    if (!window || !window->size)
+    size_t part = MIN(stack->window_size, size);
+    if (!part)
         return stack->below_ended ? 0 : -EAGAIN;
-    size_t part = MIN(window->size, size);
-    memcpy(memory, window->bytes, part);
-    window->bytes += part;
-    window->size -= part;
+    memcpy(memory, stack->window, part);
+    stack->window += part;
+    stack->window_size -= part;
     return (ssize_t)part;
 }
 
@@ -187,7 +186,7 @@ ssize_t tram__layer_read(struct layer *layer, void *memory, size_t size) {
 
 bool tram__layer_may_read(const struct layer *layer) {
     const struct layer_stack *stack = transport_stack(layer->transport);
-    return layer->held || layer->below || stack_window_size(stack) || stack->below_ended;
+    return layer->held || layer->below || stack->window_size || stack->below_ended;
 }
 
 static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {

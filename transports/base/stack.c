@@ -74,13 +74,13 @@ static void step(tram_transport *transport) {
 /* What was not read of a receive waits for the lowest reader. */
 static void keep_window(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
-    struct layer *lowest = transport->flags & T_LAYERED ? stack_bottom(stack) : NULL;
-    size_t size = stack->window->size;
-    stack->window->size = 0;
+    size_t size = stack->window_size;
+    stack->window_size = 0;
     if (!size || stack_is_lost(transport))
         return;
+    struct layer *lowest = transport->flags & T_LAYERED ? stack_bottom(stack) : NULL;
     bool on_carrier = !(transport->flags & (T_LAYERED | T_HELD));
-    int status = tram__stack_hold(transport, lowest, stack->window->bytes, size);
+    int status = tram__stack_hold(transport, lowest, stack->window, size);
     if (status) {
         tram__transport_fatal(transport, status, "read", NULL);
     } else if (on_carrier) {
@@ -93,13 +93,12 @@ static void keep_window(tram_transport *transport) {
 /* One within another, of a custom carrier: what the other has not read yet comes first. */
 static void take_window(tram_transport *transport, const void *data, size_t size) {
     struct layer_stack *stack = transport_stack(transport);
-    struct layer_window window = {.bytes = data, .size = size}, *outer = stack->window;
-    if (outer)
+    if (stack->stepping)
         keep_window(transport);
-    stack->window = &window;
+    stack->window = data;
+    stack->window_size = size;
     step(transport);
     keep_window(transport);
-    stack->window = outer;
     if (transport->flags & T_LAYERED)
         update_receiving(transport);
 }
@@ -213,11 +212,10 @@ static void stack_lost(tram_transport *transport) {
 }
 
 static int stack_keep_window(tram_transport *transport) {
-    const struct layer_stack *stack = transport_stack(transport);
-    struct layer_window *window = stack->window;
-    int status = window ? tram__stack_hold(transport, stack_bottom(stack), window->bytes, window->size) : 0;
-    if (window && !status)
-        window->size = 0;
+    struct layer_stack *stack = transport_stack(transport);
+    int status = tram__stack_hold(transport, stack_bottom(stack), stack->window, stack->window_size);
+    if (!status)
+        stack->window_size = 0;
     return status;
 }
 

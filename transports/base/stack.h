@@ -41,30 +41,25 @@ struct stack_calls {
     void (*eof)(tram_transport *transport);
 };
 
-/* What the carrier received and layers have not read yet. */
-struct layer_window {
-    const char *bytes;
-    size_t size;
-};
-
-/* Each connection of TLS has one: the order leaves no gaps. */
+/* Each connection of TLS has one: the order leaves no gaps. What is looked at for each record has a byte of its own. */
 struct layer_stack {
     const struct stack_calls *calls;
-    struct layer *top;           /* NULL: none is left */
-    struct layer *removed;       /* linked by `below`; freed when no layer is on the stack */
-    struct layer_window *window; /* of the event that is under way; NULL: none is */
-    size_t kept;                 /* bytes that layers keep for writing */
-    struct write_queue outbox;   /* for a carrier that is the user's code: sent when no layer is on the stack */
-    struct deadline deadline;    /* of the starts, later of the shutdowns */
+    struct layer *top;         /* NULL: none is left */
+    struct layer *removed;     /* linked by `below`; freed when no layer is on the stack */
+    const char *window;        /* what the carrier received, within that event */
+    size_t window_size;        /* of it not read yet */
+    size_t kept;               /* bytes that layers keep for writing */
+    struct write_queue outbox; /* for a carrier that is the user's code: sent when no layer is on the stack */
+    struct deadline deadline;  /* of the starts, later of the shutdowns */
     tram_transport *transport;
     const char *failed_operation;
-    int failed;           /* tram__layer_fail() was called while a layer was on the stack, or … */
-    uint16_t depth;       /* of calls into layers */
+    int failed;     /* tram__layer_fail() was called while a layer was on the stack, or … */
+    uint16_t depth; /* of calls into layers */
+    bool stepping;
+    bool again;           /* step once more */
+    bool grew;            /* something was written since the water marks were looked at */
+    bool unsent;          /* the carrier has bytes that wait for the outermost call to return */
     bool send_failed : 1; /* … the carrier could not send: that is all that failed (W-5) */
-    bool stepping : 1;
-    bool again : 1;       /* step once more */
-    bool grew : 1;        /* something was written since the water marks were looked at */
-    bool unsent : 1;      /* the carrier has bytes that wait for the outermost call to return */
     bool flushing : 1;    /* the outbox is being sent */
     bool below_ended : 1; /* the carrier's stream has ended */
     bool behind : 1;      /* a receive brought more than is delivered in a tick: the next goes on with it */
@@ -77,11 +72,6 @@ static inline struct layer *stack_bottom(const struct layer_stack *stack) {
     while (layer && layer->below)
         layer = layer->below;
     return layer;
-}
-
-/* Of the event that is under way: what layers have not read yet. */
-static inline size_t stack_window_size(const struct layer_stack *stack) {
-    return stack->window ? stack->window->size : 0;
 }
 
 static inline struct layer_stack *transport_stack(const tram_transport *transport) {

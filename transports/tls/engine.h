@@ -34,6 +34,7 @@ struct tls_engine {
     uint64_t key_update_ns; /* when the peer has used up its key updates: see count_key_update() */
     uint16_t idle_round;    /* in which it was used last; 0: OpenSSL gives its buffers back after each use */
     int16_t below_code;     /* why reading below ended; 0: in order */
+    bool more;              /* the layer's: the record that is being written is not the last */
     uint8_t uses;           /* since its buffers were given back, up to TRAM_TLS_BUSY_USES */
     bool server : 1;
     bool hello_seen : 1;  /* the user's function has chosen, or there is none */
@@ -44,9 +45,7 @@ struct tls_engine {
     bool close_sent : 1;     /* close_notify of ours */
     bool close_received : 1; /* … of the peer's */
     bool refused : 1;        /* the user's function has, for the server name */
-    /* The layer's: */
-    bool more : 1;    /* the record that is being written is not the last */
-    bool unclean : 1; /* the stream was cut off: no close_notify came */
+    bool unclean : 1;        /* the layer's: the stream was cut off, no close_notify came */
 };
 
 struct tls_engine_options {
