@@ -109,7 +109,7 @@ MUTATIONS = [
      "    if (--stack->depth <= 1 && has_acts(stack))\n",
      "user code under a layer"),
     ("Y-3", "transports/base/stack.c",
-     "    int status = window ? tram__stack_hold(transport, stack_bottom(stack), window->bytes, window->size) : 0;\n",
+     "    int status = tram__stack_hold(transport, stack_bottom(stack), stack->window, stack->window_size);\n",
      "    int status = 0;\n",
      "what a receive brought and nobody has read is lost with a detach"),
     ("Y-3", "transports/base/stack.h",
