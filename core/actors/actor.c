@@ -16,6 +16,7 @@ struct actor_list {
     struct loop_state state;
     struct close_hook hook;
     struct list all;
+    bool closing; /* each is told, or will be once it has begun */
 };
 
 /* ---- Callbacks ---- */
@@ -291,27 +292,33 @@ void tram__actor_ended(struct actor_record *record) {
 
 /* ---- Starting ---- */
 
+/* Nobody hears it before `started`, or after it was stopped. */
+static void tell_closing(struct actor_record *record) {
+    if (!record->slot || !record->begun || record->told)
+        return;
+    record->told = true;
+    call(record, record->actor->ops->closing, "closing");
+}
+
+static void tell_all_closing(struct actor_list *actors) {
+    actors->closing = true;
+    for (struct list *link = actors->all.next; link != &actors->all; link = link->next)
+        tell_closing(container_of(link, struct actor_record, link));
+}
+
 static void started_run(tram_loop *loop, struct ready *ready) {
-    (void)loop;
+    const struct actor_list *actors = loop_slot(loop, ACTOR_LIST_SLOT);
     struct actor_record *record = container_of(ready, struct actor_record, ready);
     record->begun = true;
     call(record, record->actor->ops->started, "started");
-}
-
-static void tell_closing(struct actor_list *actors) {
-    for (struct list *link = actors->all.next; link != &actors->all; link = link->next) {
-        struct actor_record *record = container_of(link, struct actor_record, link);
-        if (!record->slot || record->told)
-            continue;
-        record->told = true;
-        call(record, record->actor->ops->closing, "closing");
-    }
+    if (unlikely(actors->closing))
+        tell_closing(record);
 }
 
 static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
     struct actor_list *actors = container_of(hook, struct actor_list, hook);
     if (ending == IO_SHUTDOWN_CLOSE)
-        tell_closing(actors);
+        tell_all_closing(actors);
     if (ending != IO_SHUTDOWN_NOW)
         return;
     while (!list_empty(&actors->all)) {

@@ -36,7 +36,8 @@ typedef struct tram_actor_ops {
      */
     int (*actor_ended)(tram_actor *actor, tram_address who, int reason);
 
-    /* Its loop, or the runtime, is about to end. It may stop now, or serve until then. */
+    /* Its loop, or the runtime, is about to end; one that is started by then hears it after `started`. It may stop now,
+     * or serve until then. */
     int (*closing)(tram_actor *actor);
 
     /*
@@ -51,7 +52,7 @@ typedef struct tram_actor_ops {
 /* The first member of your struct. Set `ops`, zero the rest. */
 struct tram_actor {
     const tram_actor_ops *ops;
-    tram_loop *loop;             /* kept by the library: its loop, from the start until `stopped` has returned */
+    tram_loop *loop;             /* kept by the library: its loop, from the start on; NULL when `stopped` is called */
     struct actor_record *record; /* the library's */
     uintptr_t reserved[2];       /* must be 0 */
 };

@@ -392,6 +392,41 @@ static void test_N_11_who_was_stopped_meanwhile_does_not_hear_it(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* Started with the first one, and by its `closing`: of both `started` comes first. */
+static struct {
+    struct tested first, late;
+    struct world world;
+} late_ones;
+
+static int start_late_one(struct tested *tested, const char *event) {
+    if (strcmp(event, "closing") == 0)
+        assert_int_equal(tram_loop_start_actor(tested->actor.loop, &late_ones.late.actor), 0);
+    return 0;
+}
+
+static int start_and_stop(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)worker, (void)state, (void)arg;
+    struct world *world = &late_ones.world;
+    late_ones.first = (struct tested){.actor.ops = &whole_ops, .world = world, .name = "first", .on = start_late_one};
+    late_ones.late = (struct tested){.actor.ops = &whole_ops, .world = world, .name = "late"};
+    int status = tram_loop_start_actor(loop, &late_ones.first.actor);
+    return status ? status : tram_runtime_stop(runtime);
+}
+
+static void test_N_11_who_starts_while_the_runtime_ends_hears_it_after_started(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 1, .start = start_and_stop};
+    tram_runtime *runtime;
+    memset(&late_ones, 0, sizeof late_ones);
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_string_equal(late_ones.world.trace,
+                        "first.started first.closing late.started late.closing first.stopped:TRAM_ECANCELLED "
+                        "late.stopped:TRAM_ECANCELLED");
+    tram_runtime_free(runtime);
+}
+
 static int dropped_messages;
 
 static void count_dropped(tram_message *message) {
@@ -702,6 +737,7 @@ int main(void) {
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
         CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
+        CASE(test_N_11_who_starts_while_the_runtime_ends_hears_it_after_started),
         CASE(test_N_11_who_has_no_message_received_drops_what_comes),
         CASE(test_N_10_the_time_in_the_queue_of_one_message_in_64_is_measured),
         CASE(test_N_10_what_a_loop_posts_to_itself_is_measured_too),
