@@ -40,7 +40,7 @@ static tram_tls_config *const servers = NULL, *const clients = NULL;
 #define MOST_HANDLES   16
 #define MOST_FDS       16
 #define NESTING        5
-#define CALLS_OF_SEED  220
+#define CALLS_OF_SEED  280
 #define LOG_LINES      4096
 
 /* ---- What is there ---- */
@@ -343,11 +343,13 @@ static void on_released(tram_protocol *base) {
     end_callback();
 }
 
+static int on_message(tram_protocol *base, tram_message *message);
+
 #define COMMON_OPS                                                                                                     \
     .connection_made = on_made, .eof_received = on_eof, .connection_lost = on_lost, .pause_writing = on_pause,         \
     .resume_writing = on_resume, .released = on_released, .datagram_received = on_datagram,                            \
     .error_received = on_error, .pipe_data_received = on_pipe_data, .pipe_connection_lost = on_pipe_lost,              \
-    .process_exited = on_exited
+    .process_exited = on_exited, .message_received = on_message
 static const tram_protocol_ops plain_ops = {COMMON_OPS, .data_received = on_data};
 static const tram_protocol_ops buffered_ops = {COMMON_OPS, .get_buffer = on_get_buffer, .buffer_updated = on_updated};
 
@@ -1434,6 +1436,10 @@ static void call_close_fd(void) {
         close(fd);
 }
 
+/* ---- Messages and actors ---- */
+
+#include "stress/random_actors.h"
+
 /* ---- Faults ---- */
 
 static const struct {
@@ -1502,7 +1508,7 @@ static const struct choice kinds[] = {
     CHOICE(make_unix_server, 2),   CHOICE(make_connection, 6), CHOICE(make_udp, 3),
     CHOICE(make_unix_datagram, 3), CHOICE(make_pipe, 4),       CHOICE(make_subprocess, 2),
     CHOICE(make_memory_pair, 5),   CHOICE(make_custom, 5),     CHOICE(make_descriptors, 3),
-    CHOICE(make_future, 2),        CHOICE(make_layered, 5),
+    CHOICE(make_future, 2),        CHOICE(make_layered, 5),    CHOICE(make_actor, 4),
 };
 
 static const struct choice calls[] = {
@@ -1555,6 +1561,17 @@ static const struct choice calls[] = {
     CHOICE(call_peek, 1),
     CHOICE(call_push_layer, 2),
     CHOICE(call_close_fd, 1),
+    CHOICE(call_transport_address, 6),
+    CHOICE(call_post, 8),
+    CHOICE(call_post_batch, 2),
+    CHOICE(call_broadcast, 2),
+    CHOICE(call_ask, 6),
+    CHOICE(call_credit, 1),
+    CHOICE(call_reply, 5),
+    CHOICE(call_take_reply, 2),
+    CHOICE(call_submit, 1),
+    CHOICE(call_address_settings, 1),
+    CHOICE(call_actor, 6),
     CHOICE(call_fault, 4),
 };
 
@@ -1634,6 +1651,7 @@ static void give_back(void) {
 static void play(uint64_t seed) {
     int descriptors = descriptors_now();
     memset(&g, 0, sizeof g);
+    memset(&a, 0, sizeof a);
     g.seed = shared->seed = seed;
     g.random = seed * 2654435761u + 12345;
     g.calls_left = CALLS_OF_SEED;
@@ -1657,8 +1675,10 @@ static void play(uint64_t seed) {
         tram_faults_reset(g.faults);
         g.ending = true;
     }
-    if (!holding)
+    if (!holding) {
         give_back();
+        answer_all();
+    }
     if (gently) {
         for (size_t i = 0; i < g.link_count; i++)
             tram_transport_abort(g.links[i].transport);
@@ -1668,7 +1688,13 @@ static void play(uint64_t seed) {
     g.ending = true;
     CHECK(g.live_protocols == 0);
     give_back();
+    if (one_in(2))
+        answer_all();
     CHECK(tram_loop_free(g.loop) == 0);
+    answer_all();
+    CHECK(a.live_parcels == 0);
+    CHECK(a.live_actors == 0);
+    CHECK(a.live_work == 0);
     CHECK(g.link_count == 0);
     CHECK(g.live_buffers == 0);
     CHECK(g.live_layers == 0);
