@@ -28,9 +28,12 @@ void tram__transport_maybe_pause(tram_transport *transport) {
 }
 
 void tram__transport_maybe_resume(tram_transport *transport) {
-    /* Not after a failure (W-23): a file's writer may have had the pause, of which the protocol knows nothing. */
-    if ((transport->flags & (T_WRITING_PAUSED | T_WRITE_FAILED)) != T_WRITING_PAUSED ||
-        transport_write_size(transport) > transport->limits->low)
+    /*
+     * Not after an abort or a failure (W-23), after which a queue is dropped and not drained: a file's writer may have
+     * had the pause, of which the protocol knows nothing.
+     */
+    const uint32_t state = T_WRITING_PAUSED | T_WRITE_FAILED | T_LOST_PENDING;
+    if ((transport->flags & state) != T_WRITING_PAUSED || transport_write_size(transport) > transport->limits->low)
         return;
     transport->flags &= ~(uint32_t)T_WRITING_PAUSED;
     tram__protocol_resume_writing(transport);
