@@ -1495,11 +1495,14 @@ static void test_L_8_loop_closes_meanwhile(void **state) {
 static void test_X_1_out_of_memory_at_every_place(void **state) {
     struct world *world = *state;
     uint16_t port;
-    int listener = listener_on("127.0.0.1", 0, 64, &port);
+    int listener = listener_on("127.0.0.2", 0, 64, &port);
+    char local_port[8];
+    snprintf(local_port, sizeof local_port, "%u", free_port());
     for (size_t n = 0; n < 60; n++) {
         world->fail_after = SIZE_MAX;
         world_reopen(world);
         tram_connection_options options = {.local_host = "127.0.0.9",
+                                           .local_port = local_port,
                                            .timeout_ns = 3600000000000,
                                            .interleave = 1,
                                            .early_data = "early",
@@ -1507,7 +1510,7 @@ static void test_X_1_out_of_memory_at_every_place(void **state) {
                                            .retry = {.limit = 1}};
         world->fail_after = n;
         tram_future *future = NULL;
-        int status = tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", text_of(port),
+        int status = tram_loop_create_connection(world->loop, recorder_factory, world, "twice.test", text_of(port),
                                                  &options, &future);
         if (status) {
             assert_int_equal(status, -ENOMEM);

@@ -319,12 +319,15 @@ int tram__transport_push_layer(tram_transport *transport, struct layer *layer, c
     if (status)
         return status;
     struct layer_stack *stack = open_stack(transport);
-    if (!stack || tram__stack_limit_time(stack, layer->start_timeout_ns))
+    if (!stack)
         return -ENOMEM;
-    if (take_prefix(transport, ahead, ahead_size, &layer->held)) {
+    status = tram__stack_limit_time(stack, layer->start_timeout_ns);
+    if (!status)
+        status = take_prefix(transport, ahead, ahead_size, &layer->held);
+    if (status) {
         if (!tram__stack_first_not_ready(stack))
             stack_end_limit(stack);
-        return -ENOMEM;
+        return status;
     }
     layer->transport = transport;
     layer->above = NULL;

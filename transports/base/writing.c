@@ -184,9 +184,10 @@ static int queue_rest(tram_transport *transport, const struct iovec *pieces, siz
     for (size_t i = 0; i < count; i++) {
         size_t skip = MIN(sent, pieces[i].iov_len);
         sent -= skip;
-        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
-                                   pieces[i].iov_len - skip) < 0)
-            return -ENOMEM;
+        int status = tram__write_queue_copy(loop_of(transport), &transport->queue,
+                                            (const char *)pieces[i].iov_base + skip, pieces[i].iov_len - skip);
+        if (status)
+            return status;
     }
     return 0;
 }

@@ -294,8 +294,9 @@ static void reached(struct attempts *attempts, int fd, const tram_socket_address
 }
 
 static void begin_connecting(struct connector *connector) {
-    if (tram__attempts_begin(&connector->attempts))
-        fail_code(connector, -ENOMEM, "create_connection", NULL);
+    int status = tram__attempts_begin(&connector->attempts);
+    if (status)
+        fail_code(connector, status, "create_connection", NULL);
 }
 
 /* ---- Beginning ---- */

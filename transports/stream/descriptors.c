@@ -63,8 +63,9 @@ static int prepare(tram_transport *transport) {
         return 0;
     if (!transport->io.kind->descriptors || transport->flags & T_LAYERED || !is_unix(transport))
         return -ENOTSUP;
-    if (tram__transport_need_more(transport))
-        return -ENOMEM;
+    int status = tram__transport_need_more(transport);
+    if (status)
+        return status;
     struct transport_more *more = transport->more;
     if (!more->descriptors)
         more->descriptors = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *more->descriptors);

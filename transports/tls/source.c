@@ -36,18 +36,18 @@ void tram__tls_objects_free(struct tls_objects *objects) {
 }
 
 /* Takes the bytes. */
-static int objects_add(struct tls_objects *objects, struct tls_bytes *bytes) {
+static bool objects_add(struct tls_objects *objects, struct tls_bytes *bytes) {
     size_t size = objects->count * sizeof *objects->items;
     struct tls_bytes *items = memory_get(&tram__memory_default, size + sizeof *items);
     if (!items)
-        return -ENOMEM;
+        return false;
     if (size)
         memcpy(items, objects->items, size);
     memory_put(&tram__memory_default, objects->items, size);
     items[objects->count++] = *bytes;
     objects->items = items;
     *bytes = (struct tls_bytes){0};
-    return 0;
+    return true;
 }
 
 /* ---- Sources ---- */
@@ -173,7 +173,7 @@ static int add_object(struct tls_objects *objects, const struct object_kind *kin
     int size = kind->write_der(object, &der);
     struct tls_bytes bytes = {0};
     int code = take_der(der, size, option, &bytes, failure);
-    if (code == 0 && objects_add(objects, &bytes) != 0)
+    if (code == 0 && !objects_add(objects, &bytes))
         code = tram__tls_fail(failure, -ENOMEM, option, "%s: out of memory", option);
     tram__tls_bytes_free(&bytes);
     return code;
