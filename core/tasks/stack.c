@@ -91,7 +91,7 @@ static int map(struct stack *stack) {
 
 static unsigned class_of(size_t size) {
     unsigned class_ = 64u - (unsigned)__builtin_clzll(size - 1);
-    return class_ < STACK_CLASS_LEAST ? STACK_CLASS_LEAST : class_;
+    return MAX(class_, STACK_CLASS_LEAST);
 }
 
 int tram__stack_get(struct stack_pool *pool, size_t size, struct stack *ret_stack) {

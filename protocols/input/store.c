@@ -23,8 +23,7 @@ static struct tram_input_block *block_new(tram_input *input, size_t live, size_t
     size_t capacity = live;
     if (!size_add(&capacity, added) || !size_add(&capacity, capacity))
         return NULL;
-    if (capacity < BLOCK_MIN)
-        capacity = BLOCK_MIN;
+    capacity = MAX(capacity, BLOCK_MIN);
     struct tram_input_block *block = memory_get_with(&input->allocator, sizeof *block, capacity);
     if (block)
         block->capacity = capacity;

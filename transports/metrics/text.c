@@ -13,8 +13,7 @@ int tram__metrics_flush(struct metrics_text *text) {
     if (text->used && text->status >= 0)
         text->status = text->append(text->arg, text->piece, text->used);
     text->used = 0;
-    if (text->status > 0)
-        text->status = 0;
+    text->status = MIN(text->status, 0);
     return text->status;
 }
 

@@ -93,8 +93,7 @@ size_t tram_transport_take_fds(tram_transport *transport, int *ret_fds, size_t c
     if (loop_enter(transport->io.loop, __func__) || !transport->more || !transport->more->descriptors)
         return 0;
     struct transport_descriptors *descriptors = transport->more->descriptors;
-    if (count > descriptors->left)
-        count = descriptors->left;
+    count = MIN(count, descriptors->left);
     for (size_t i = 0; i < count; i++)
         ret_fds[i] = descriptors->waiting[i];
     descriptors->waiting += count;
