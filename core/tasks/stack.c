@@ -73,8 +73,7 @@ static void unmap(struct stack stack) {
 
 static int map(struct stack *stack) {
     size_t size = (size_t)1 << stack->class_;
-    void *base =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return -ENOMEM;
     stack->base = base;

@@ -239,7 +239,6 @@ int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, cons
     task->number = ++tasks->number;
     task->ready.run = run_ready;
     list_init(&task->scopes);
-    list_init(&task->group_link);
     list_append(&tasks->all, &task->link);
     loop->unfinished++;
     if (tram__task_current)

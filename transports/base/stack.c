@@ -289,7 +289,7 @@ static int may_push(tram_transport *transport) {
         return -ENOTSUP;
     transport_flush_writer(transport);
     tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
-    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EOF | T_HAS_WRITER;
+    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EOF;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;
     return transport->flags & T_EXCLUSIVE && transport->flags & T_MADE ? TRAM_ESTATE : 0;

@@ -482,10 +482,8 @@ void tram__transport_write_alone(tram_transport *transport, const void *data, si
         else if (!died(transport))
             tram__transport_queue_grew(transport);
     }
-    if (died(transport) || transport_writer(transport) != writer)
-        return false;
-    transport->corked = corked;
-    return true;
+    if (!died(transport) && transport_writer(transport) == writer)
+        transport->corked = corked;
 }
 
 /* The write event that calls resume_writing goes on with the close (W-23). */
