@@ -245,7 +245,7 @@ struct password {
     int code; /* of the user's function, if it failed */
 };
 
-/* For OpenSSL: -1 is a failure. Without this it would ask on the terminal. */
+/* For OpenSSL: what is negative is a failure. Without this it would ask on the terminal. */
 static int give_password(char *buffer, int size, int writing, void *arg) {
     (void)writing;
     struct password *password = arg;
@@ -255,7 +255,7 @@ static int give_password(char *buffer, int size, int writing, void *arg) {
         int length = certificate->get_password(certificate->password_arg, buffer, (size_t)size);
         if (length < 0)
             password->code = length;
-        return length < 0 || length > size ? -1 : length;
+        return length > size ? -1 : length;
     }
     size_t length = certificate->password ? strlen(certificate->password) : 0;
     if (!certificate->password || length > (size_t)size)
