@@ -38,8 +38,7 @@ static inline void sample_end(tram_loop *loop, struct addressee *addressee, uint
     uint64_t waited_ns = sample_clock() - posted_ns;
     addressee->measured++;
     addressee->waited_ns += waited_ns;
-    if (waited_ns > addressee->longest_wait_ns)
-        addressee->longest_wait_ns = waited_ns;
+    addressee->longest_wait_ns = MAX(addressee->longest_wait_ns, waited_ns);
     stats_add(&loop->stats.measured_messages, 1);
     stats_add(&loop->stats.message_wait_ns, waited_ns);
 }

@@ -183,7 +183,7 @@ static bool still_receives(const struct io *io, const tram_loop *loop, uint32_t 
 static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_t index, uint32_t generation) {
     tram_loop *loop = io->loop;
     struct msghdr *header = &message->msg_hdr;
-    size_t left = message->msg_len < slot ? message->msg_len : slot;
+    size_t left = MIN(message->msg_len, slot);
     struct io_ancillary told;
     struct io_datagram datagram = {
         .data = header->msg_iov->iov_base,
@@ -200,7 +200,7 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
         joined = (size_t)result;
     }
     do {
-        datagram.size = joined && joined < left ? joined : left;
+        datagram.size = joined ? MIN(joined, left) : left;
         datagram.full_size = joined ? datagram.size : message->msg_len;
         io->kind->datagrams->received(io, &datagram);
         if (!still_receives(io, loop, index, generation))
@@ -278,8 +278,7 @@ static size_t joinable(struct datagram_area *area, const struct io *io, const st
     size_t size = datagrams->size, total = size, joined = 1;
     if (!size || !(io->flags & IO_JOINS) || too_large_for_path(area, io, datagrams))
         return 1;
-    if (count > TRAM_SEGMENTS)
-        count = TRAM_SEGMENTS;
+    count = MIN(count, TRAM_SEGMENTS);
     for (; joined < count; joined++) {
         const struct io_datagram *next = &datagrams[joined];
         if (next->size > size || !next->size || total + next->size > TRAM_SEGMENTS_SIZE || !same_ends(datagrams, next))

@@ -271,7 +271,7 @@ static int epoll_wait_collect(tram_loop *loop, struct poller *poller, int64_t ti
     } else {
         count = wait_rounded_up(poller, timeout_ns);
     }
-    poller->collected = count > 0 ? count : 0;
+    poller->collected = MAX(count, 0);
     if (likely(count >= 0) || errno == EINTR)
         return poller->collected; /* an interrupted wait is an empty one: the loop comes again */
     poller->lost = errno == EBADF || errno == EINVAL;

@@ -111,9 +111,12 @@ static void give_back(tram_future *future) {
 }
 
 void tram__future_end(tram_future *future) {
-    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved && !future->kind->reports_itself)) {
-        report_unread(future);
-        return;
+    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved)) {
+        if (!future->kind->report) {
+            report_unread(future);
+            return;
+        }
+        future->kind->report(future);
     }
     if (unlikely(!list_empty(&future->callbacks)))
         drop_callbacks(&future->callbacks);

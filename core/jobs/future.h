@@ -27,9 +27,10 @@ struct future_kind {
     /* Instead of `cancel`, for what counts requests: called for each one while the future is pending; 1 or 0, as
      * tram_future_cancel() returns. */
     int (*request)(tram_future *future);
+    /* Tells of an error that nobody read, which is whole still. NULL: the loop does it, later. */
+    void (*report)(tram_future *future);
     /* The last reference went: free what the operation and the value need, not the future itself. */
     void (*destroy)(tram_future *future);
-    bool reports_itself; /* `destroy` tells of an error that nobody read */
     /* Gives its memory back, which is not the allocator's; NULL: it is. */
     void (*recycle)(tram_future *future);
 };

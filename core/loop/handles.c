@@ -236,9 +236,10 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
         return -ENOMEM;
     call->on.deadline.expire = deadline_run;
     call->on.deadline.timer.place = TIMER_IDLE;
-    if (unlikely(tram__timers_start(&loop->timers, &call->on.deadline.timer, when_ns) < 0)) {
+    status = tram__timers_start(&loop->timers, &call->on.deadline.timer, when_ns);
+    if (unlikely(status)) {
         call_end(loop, call, false);
-        return -ENOMEM;
+        return status;
     }
     notify_handle(call, ret_handle);
     return 0;

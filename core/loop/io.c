@@ -29,8 +29,9 @@ static inline void put_slot(tram_loop *loop, uint32_t slot) {
 /* Slots are touched when they are about to be used, so that half of a doubled array costs no memory. */
 static int add_slots(tram_loop *loop) {
     uint32_t first = loop->io_slot_count;
-    if (first == loop->io_slot_capacity && grow_slots(loop) < 0)
-        return -ENOMEM;
+    int status = first == loop->io_slot_capacity ? grow_slots(loop) : 0;
+    if (status)
+        return status;
     loop->io_slot_count = first + SLOTS_AT_ONCE;
     for (uint32_t slot = loop->io_slot_count; slot-- > first;)
         put_slot(loop, slot);

@@ -209,7 +209,7 @@ static int tick(tram_loop *loop, bool may_block) {
     if (unlikely(measures))
         end_tick(loop, began);
     PROBE1(tick_end, loop);
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
 void tram__loop_validate(const tram_loop *loop) {

@@ -506,7 +506,7 @@ static void take(struct mailbox *mailbox) {
 uint32_t tram__mailbox_plan(struct mailbox *mailbox, uint32_t limit) {
     if (!mailbox->unplanned) /* else that is older than what is in the box */
         take(mailbox);
-    uint32_t count = mailbox->unplanned < limit ? mailbox->unplanned : limit;
+    uint32_t count = MIN(mailbox->unplanned, limit);
     mailbox->unplanned -= count;
     return count;
 }

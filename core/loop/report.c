@@ -153,7 +153,6 @@ void tram__log(tram_loop *loop, tram_log_level level, const char *format, ...) {
         return;
     struct line line;
     line.used = 0;
-    line.text[0] = '\0';
     va_list list;
     va_start(list, format);
     line_add_list(&line, format, list);
@@ -193,8 +192,9 @@ void tram_log_to_stderr(void *arg, tram_log_level level, const char *line) {
 }
 
 const char *tram_function_name(const void *function, char *text, size_t size) {
-    Dl_info info;
-    if (dladdr(function, &info) && info.dli_fname) {
+    Dl_info info = {0};
+    dladdr(function, &info);
+    if (info.dli_fname) {
         /* The nearest symbol may be another function than a static one; only an exact match is its name. */
         if (info.dli_sname && info.dli_saddr == function)
             return info.dli_sname;

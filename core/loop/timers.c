@@ -351,8 +351,7 @@ uint64_t tram__timers_next(const struct timers *timers) {
             if (++seen > SCAN_LIMIT)
                 return begins << TICK_SHIFT;
             uint64_t deadline = ((const struct timer *)(const void *)link)->deadline;
-            if (deadline < nearest)
-                nearest = deadline;
+            nearest = MIN(nearest, deadline);
         }
     }
     return nearest;

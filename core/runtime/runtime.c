@@ -156,8 +156,7 @@ int tram_runtime_new(const tram_runtime_options *options, tram_runtime **ret_run
     if (status)
         return status;
     unsigned count = options->workers ? options->workers : tram_available_cpus().count;
-    if (count > TRAM_WORKERS_MAX)
-        count = TRAM_WORKERS_MAX;
+    count = MIN(count, TRAM_WORKERS_MAX);
     tram_runtime *runtime = tram__memory_get_zero(&allocator, runtime_size(count));
     if (!runtime)
         return -ENOMEM;

@@ -41,7 +41,7 @@ static int stop_on_signal(tram_loop *loop, void *arg) {
     (void)loop;
     tram_runtime *runtime = arg;
     uint64_t term_ns = tram__signal_came_ns(SIGTERM), int_ns = tram__signal_came_ns(SIGINT);
-    uint64_t came_ns = term_ns > int_ns ? term_ns : int_ns;
+    uint64_t came_ns = MAX(term_ns, int_ns);
     uint64_t before_ns = atomic_load_explicit(&runtime->signalled_ns, memory_order_relaxed);
     if (before_ns && came_ns - before_ns < TRAM_SIGNALS_MERGE_NS)
         return 0;

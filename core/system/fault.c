@@ -207,8 +207,7 @@ static int cut_pieces(tram_fault_kind kind, const struct iovec *pieces, size_t c
         return -1;
     for (; used < count && used < IOV_MAX && size; used++) {
         ret_pieces[used] = pieces[used];
-        if (ret_pieces[used].iov_len > size)
-            ret_pieces[used].iov_len = size;
+        ret_pieces[used].iov_len = MIN(ret_pieces[used].iov_len, size);
         size -= ret_pieces[used].iov_len;
     }
     return (int)used;

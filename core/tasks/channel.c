@@ -234,14 +234,10 @@ static struct request *answered(struct mail *mail) {
 static void answer_arrives(tram_loop *loop, struct mail *mail) {
     (void)loop;
     struct request *request = answered(mail);
-    struct send_wait *sender = request->sender;
-    if (sender) {
-        sender->answer = request->answer;
-        sender->request = NULL;
-        task_wake(&sender->wait);
-    } else if (request->answer == ANSWER_CREDIT) {
-        give_credit_back(request->channel);
-    }
+    struct send_wait *sender = request->sender; /* it waits: only a loop that closes abandons it, and discards this */
+    sender->answer = request->answer;
+    sender->request = NULL;
+    task_wake(&sender->wait);
     free_request(request);
 }
 

@@ -61,7 +61,6 @@ static void task_done(tram_loop *loop, struct ready *ready) {
     (void)loop;
     tram_task *task = container_of(ready, tram_task, group_watch.ready);
     struct tram_group *group = task->group;
-    task->group = NULL;
     list_remove(&task->group_link);
     if (group->wait && list_empty(&group->tasks))
         task_wake(group->wait);
@@ -82,7 +81,6 @@ static void abandon_scope(struct task_scope *scope) {
         tram_task *task = container_of(group->tasks.next, tram_task, group_link);
         list_remove(&task->group_link);
         future_unwatch(&task->group_watch);
-        task->group = NULL;
         tram__future_drop(&task->future);
     }
     free_group(group);

@@ -73,8 +73,7 @@ static void unmap(struct stack stack) {
 
 static int map(struct stack *stack) {
     size_t size = (size_t)1 << stack->class_;
-    void *base =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return -ENOMEM;
     stack->base = base;
@@ -91,7 +90,7 @@ static int map(struct stack *stack) {
 
 static unsigned class_of(size_t size) {
     unsigned class_ = 64u - (unsigned)__builtin_clzll(size - 1);
-    return class_ < STACK_CLASS_LEAST ? STACK_CLASS_LEAST : class_;
+    return MAX(class_, STACK_CLASS_LEAST);
 }
 
 int tram__stack_get(struct stack_pool *pool, size_t size, struct stack *ret_stack) {

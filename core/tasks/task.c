@@ -139,8 +139,9 @@ static int request(tram_future *future) {
 
 /* ---- Beginning and end ---- */
 
-static void report_unretrieved(tram_task *task) {
-    tram_error error = task->future.error;
+static void report(tram_future *future) {
+    tram_task *task = task_of(future);
+    tram_error error = future->error;
     char detail[TRAM_ERROR_TEXT];
     snprintf(detail, sizeof detail, "%s%s%s", tram_task_name(task), error.detail ? ": " : "",
              error.detail ? error.detail : "");
@@ -150,23 +151,17 @@ static void report_unretrieved(tram_task *task) {
         .message = "Task exception was never retrieved",
         .error = &error,
         .callback = tram_function_name((const void *)(uintptr_t)task->function, function, sizeof function),
-        .future = &task->future,
+        .future = future,
         .fd = -1,
     };
-    tram__report(task->future.loop, &exception);
-}
-
-static void destroy(tram_future *future) {
-    if (unlikely(future->state == FUTURE_ERROR && !future->retrieved))
-        report_unretrieved(task_of(future));
+    tram__report(future->loop, &exception);
 }
 
 static void recycle(tram_future *future) {
     pool_put(&task_of(future)->tasks->pool, future);
 }
 
-const struct future_kind tram__task_kind = {
-    .name = "task", .request = request, .destroy = destroy, .reports_itself = true, .recycle = recycle};
+const struct future_kind tram__task_kind = {.name = "task", .request = request, .report = report, .recycle = recycle};
 
 /* Gives back what only a task that has not ended needs. */
 static void release_parts(tram_task *task) {
@@ -244,7 +239,6 @@ int tram__task_new(tram_loop *loop, tram_task_function function, void *arg, cons
     task->number = ++tasks->number;
     task->ready.run = run_ready;
     list_init(&task->scopes);
-    list_init(&task->group_link);
     list_append(&tasks->all, &task->link);
     loop->unfinished++;
     if (tram__task_current)

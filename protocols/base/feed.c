@@ -33,5 +33,5 @@ int tram_protocol_feed(tram_protocol *protocol, const void *data, size_t size) {
     if (protocol->ops->get_buffer)
         return feed_buffers(protocol, data, size);
     int status = size && protocol->ops->data_received ? protocol->ops->data_received(protocol, data, size) : 0;
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }

@@ -52,8 +52,7 @@ int tram_input_some(tram_input *input, size_t most, tram_bytes *ret_bytes) {
     if (!tram_input_size(input))
         return tram__input_lacks(input, 1);
     *ret_bytes = tram__input_piece(input, input->at);
-    if (ret_bytes->size > most)
-        ret_bytes->size = most;
+    ret_bytes->size = MIN(ret_bytes->size, most);
     tram__input_advance(input, ret_bytes->size);
     return 0;
 }

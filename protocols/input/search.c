@@ -115,8 +115,7 @@ size_t tram__input_longest(const tram_bytes *separators, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!separators[i].size)
             return 0;
-        if (separators[i].size > most)
-            most = separators[i].size;
+        most = MAX(most, separators[i].size);
     }
     return most;
 }

@@ -23,8 +23,7 @@ static struct tram_input_block *block_new(tram_input *input, size_t live, size_t
     size_t capacity = live;
     if (!size_add(&capacity, added) || !size_add(&capacity, capacity))
         return NULL;
-    if (capacity < BLOCK_MIN)
-        capacity = BLOCK_MIN;
+    capacity = MAX(capacity, BLOCK_MIN);
     struct tram_input_block *block = memory_get_with(&input->allocator, sizeof *block, capacity);
     if (block)
         block->capacity = capacity;
@@ -74,8 +73,9 @@ static int make_room(tram_input *input, size_t added) {
 
 /* Appends borrowed bytes to the block. */
 static int move_borrowed(tram_input *input, size_t size) {
-    if (unlikely(make_room(input, size)))
-        return -ENOMEM;
+    int status = make_room(input, size);
+    if (unlikely(status))
+        return status;
     memcpy(input->block->bytes + input->size, input->borrowed, size);
     input->size += size;
     input->borrowed += size;
@@ -94,8 +94,9 @@ int tram__input_view(tram_input *input, uint64_t from, size_t size, const char *
         return 0;
     }
     uint64_t present = kept_end - from;
-    if (size > present && unlikely(move_borrowed(input, size - (size_t)present)))
-        return -ENOMEM;
+    int status = size > present ? move_borrowed(input, size - (size_t)present) : 0;
+    if (unlikely(status))
+        return status;
     *ret_bytes = input->block->bytes + (from - input->base);
     return 0;
 }

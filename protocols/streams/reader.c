@@ -326,8 +326,7 @@ static ptrdiff_t take_or_fill(tram_stream_reader *reader, void *buffer, size_t s
             return filled;
     }
     size_t present = tram_input_size(&reader->input);
-    if (present < size)
-        size = present;
+    size = MIN(size, present);
     take_copy(reader, buffer, size);
     return (ptrdiff_t)size;
 }

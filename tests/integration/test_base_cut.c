@@ -39,6 +39,13 @@ static void by_failing_protocol(struct world *world, struct wire *wire) {
     send_exactly(world, wire->peer, "x", 1);
 }
 
+static void by_want_of_memory(struct world *world, struct wire *wire) {
+    static const char bytes[100000];
+    world->fail_after = 0;
+    assert_int_equal(tram_transport_write(wire->transport, bytes, sizeof bytes), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+}
+
 static void by_stop(struct world *world, struct wire *wire) {
     (void)world;
     tram__transport_ending(wire->transport, IO_SHUTDOWN_ABORT);
@@ -80,6 +87,7 @@ static void test_W_30_whoever_cuts_the_peer_is_not_told_an_orderly_end(void **st
     static const struct cut cuts[] = {
         {"hard limit", by_hard_limit, SEEN_RESET, TRAM_ELIMIT},
         {"failing protocol", by_failing_protocol, SEEN_RESET, TRAM_EUSER},
+        {"no memory", by_want_of_memory, SEEN_RESET, -ENOMEM},
         {"stop", by_stop, SEEN_RESET, TRAM_ETIMEOUT},
         {"stop of one that closes", by_close_and_stop, SEEN_RESET, TRAM_ETIMEOUT},
         {"loop close", by_loop_close, SEEN_RESET, TRAM_ECANCELLED},
@@ -97,6 +105,32 @@ static void test_W_30_whoever_cuts_the_peer_is_not_told_an_orderly_end(void **st
             fail_msg("%s: lost with %d", cuts[i].name, wire.recorder->lost_code);
         if (seen_by(wire.peer) != cuts[i].peer)
             fail_msg("%s: the peer saw something else", cuts[i].name);
+        close(wire.peer);
+        world->trace[0] = '\0';
+    }
+}
+
+/* Nothing is queued: the kernel took what it could, and nobody can keep the rest. */
+static void test_W_30_a_write_that_was_sent_in_part_is_cut(void **state) {
+    static const char bytes[32 << 20];
+    struct iovec pieces[] = {{(void *)(uintptr_t)bytes, sizeof bytes / 2},
+                             {(void *)(uintptr_t)bytes, sizeof bytes / 2}};
+    struct world *world = *state;
+    for (int several = 0; several < 2; several++) {
+        struct wire wire = wire_new_made(world, recorder_new(world, "a"));
+        tram_stats before, now;
+        tram_loop_stats(world->loop, &before);
+        world->fail_after = 0;
+        int status = several ? tram_transport_writelines(wire.transport, pieces, 2)
+                             : tram_transport_write(wire.transport, bytes, sizeof bytes);
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(status, -ENOMEM);
+        tram_loop_stats(world->loop, &now);
+        assert_true(now.bytes_sent > before.bytes_sent);
+        run_until(world, &wire.recorder->lost);
+        run_to_rest(world);
+        assert_int_equal(wire.recorder->lost_code, -ENOMEM);
+        assert_int_equal(seen_by(wire.peer), SEEN_RESET);
         close(wire.peer);
         world->trace[0] = '\0';
     }
@@ -342,6 +376,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_W_30_whoever_cuts_the_peer_is_not_told_an_orderly_end, world_setup,
                                         world_teardown),
+        cmocka_unit_test_setup_teardown(test_W_30_a_write_that_was_sent_in_part_is_cut, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_W_30_an_end_without_loss_is_orderly, world_setup, world_teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -204,6 +204,52 @@ static void test_Y_6_a_layer_has_a_time_to_be_ready(void **state) {
     close(peer);
 }
 
+/* It may learn of the end only later. */
+static void test_Y_7_a_layer_of_a_lost_connection_changes_nothing(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    uint64_t timeout_ns;
+    channel_open_made(&channel, world, CARRIER_UNIX, 1);
+    tram_transport *transport = tram_transport_hold(channel.first);
+    tram_transport_abort(transport);
+    run_until(world, &channel.a->was_released);
+    run_to_rest(world);
+    tram__layer_keep(&channel.first_codec->layer, 100);
+    tram__layer_again(&channel.first_codec->layer);
+    assert_int_equal(tram_transport_get_write_buffer_size(transport), 0);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_not_equal(timeout_ns, 0);
+    tram_transport_release(transport);
+    run_ticks(world, 1);
+    channel_close(&channel);
+}
+
+static void test_Y_6_of_two_times_the_later_counts(void **state) {
+    struct world *world = *state;
+    for (int short_first = 0; short_first < 2; short_first++) {
+        struct channel channel;
+        tram_future *future;
+        uint64_t timeout_ns;
+        int peer;
+        open_with_creator(world, &channel, &future, &peer);
+        struct codec *second = codec_new(world, &codec_kind, &channel.live);
+        channel.first_codec->layer.start_timeout_ns = short_first ? HOUR_NS : 2 * HOUR_NS;
+        second->layer.start_timeout_ns = short_first ? 2 * HOUR_NS : HOUR_NS;
+        assert_int_equal(tram__transport_push_layer(channel.first, &channel.first_codec->layer, NULL, 0), 0);
+        assert_int_equal(tram__transport_push_layer(channel.first, &second->layer, NULL, 0), 0);
+        run_to_rest(world);
+        assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+        assert_true(timeout_ns > HOUR_NS);
+        tram_transport_abort(channel.first);
+        run_until(world, &channel.a->was_released);
+        run_to_rest(world);
+        assert_int_equal(channel.live, 0);
+        world->trace[0] = '\0';
+        tram_future_release(future);
+        close(peer);
+    }
+}
+
 static void test_Y_6_a_peer_that_leaves_or_talks_nonsense(void **state) {
     struct world *world = *state;
     for (int nonsense = 0; nonsense < 2; nonsense++) {
@@ -669,6 +715,21 @@ static void test_W_5_Y_1_an_answer_through_layers_before_a_reset_is_not_lost(voi
         assert_int_equal(channel.a->lost_code, -ECONNRESET);
         channel_close(&channel);
     }
+}
+
+/* Also where the peer's stream just ends. */
+static void test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream(void **state) {
+    struct world *world = *state;
+    struct channel channel;
+    channel_open_made(&channel, world, CARRIER_UNIX, 1);
+    tram_transport_write(channel.second, "hello", 5);
+    fail_next(&faults.send, EPIPE, 1);
+    tram_transport_write(channel.first, "x", 1);
+    tram_transport_abort(channel.second);
+    run_until(world, &channel.a->was_released);
+    assert_int_equal(channel.a->received, 5);
+    assert_int_equal(channel.a->lost_code, -EPIPE);
+    channel_close(&channel);
 }
 
 static void test_Y_8_a_peer_that_vanishes_ends_it(void **state) {
@@ -1315,6 +1376,8 @@ int main(void) {
         TEST(test_Y_6_T_3_the_log_function_may_end_one_that_is_not_ready),
         TEST(test_Y_6_a_failure_is_the_creators_error),
         TEST(test_Y_6_a_layer_has_a_time_to_be_ready),
+        TEST(test_Y_7_a_layer_of_a_lost_connection_changes_nothing),
+        TEST(test_Y_6_of_two_times_the_later_counts),
         TEST(test_Y_6_a_peer_that_leaves_or_talks_nonsense),
         TEST(test_Y_3_Y_7_the_end_of_the_stream_is_held_behind_the_bytes),
         TEST(test_Y_3_Y_4_a_layer_that_waits_for_the_peer_hears_it_while_reading_is_paused),
@@ -1328,6 +1391,8 @@ int main(void) {
         TEST(test_Y_1_some_transports_have_no_layers),
         cmocka_unit_test_setup_teardown(test_Y_8_W_16_a_goodbye_behind_a_file_pauses_once, world_setup_faults,
                                         world_teardown),
+        cmocka_unit_test_setup_teardown(test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream,
+                                        world_setup_faults, world_teardown),
         TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
         TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),
         TEST(test_Y_9_T_2_a_carrier_that_ends_while_it_is_given_bytes),

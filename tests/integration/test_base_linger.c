@@ -9,7 +9,9 @@
 #include "support/support.h"
 #include "transports/base/transport.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -263,6 +265,17 @@ static void test_W_31_without_memory_nothing_happens(void **state) {
     }
 }
 
+/* What has ended needs none. */
+static void test_W_31_behind_the_end_nothing_is_wanted(void **state) {
+    struct world *world = *state;
+    struct wire wire = open_wire(world, true);
+    assert_int_equal(tram_transport_abort(wire.transport), 0);
+    world->fail_after = 0;
+    assert_int_equal(tram_transport_close_lingering(wire.transport, 0), 0);
+    world->fail_after = SIZE_MAX;
+    end_peer(world, &wire);
+}
+
 /* ---- Where a server makes the end ---- */
 
 static void test_W_31_V_42_who_is_closed_by_a_server_has_all(void **state) {
@@ -280,6 +293,25 @@ static void test_W_31_V_42_who_is_closed_by_a_server_has_all(void **state) {
             assert_true(reads_all(world, wire.peer, size, true));
             end_peer(world, &wire);
         }
+}
+
+/* Nothing is queued here, and nothing came; but the peer's kernel has no room for the rest. */
+static void test_W_31_V_42_what_is_not_acknowledged_is_under_way(void **state) {
+    struct world *world = *state;
+    struct wire wire = open_wire(world, true);
+    int under_way = 0;
+    size_t size = 0;
+    for (; under_way < 5000; size += 1000) {
+        assert_int_equal(write_pattern(wire.transport, 1000, size), 0);
+        assert_int_equal(tram_transport_get_write_buffer_size(wire.transport), 0);
+        run_to_rest(world);
+        assert_int_equal(ioctl(wire.transport->io.fd, SIOCOUTQ, &under_way), 0);
+    }
+    tram__transport_close_gracefully(wire.transport);
+    run_ticks(world, 3);
+    assert_false(wire.recorder->lost);
+    assert_true(reads_all(world, wire.peer, size, true));
+    end_peer(world, &wire);
 }
 
 /* Nothing is under way: a peer that does not see the end holds up no server. */
@@ -387,7 +419,9 @@ int main(void) {
         TEST(test_W_31_whoever_changes_the_protocol_changes_nothing),
         TEST(test_W_31_W_30_all_was_sent_so_nothing_cuts_it),
         TEST(test_W_31_without_memory_nothing_happens),
+        TEST(test_W_31_behind_the_end_nothing_is_wanted),
         TEST(test_W_31_V_42_who_is_closed_by_a_server_has_all),
+        TEST(test_W_31_V_42_what_is_not_acknowledged_is_under_way),
         TEST(test_W_31_V_42_an_idle_connection_is_closed_at_once),
         TEST(test_W_31_V_42_an_end_by_a_server_needs_no_memory),
         FAULTY(test_W_31_who_cannot_end_its_side_does_not_linger),

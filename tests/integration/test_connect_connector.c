@@ -590,6 +590,23 @@ static void test_C_6_local_addresses(void **state) {
     close(listener);
 }
 
+static void test_keep_alive_is_asked_for(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    int listener = listener_on("127.0.0.1", 0, 5, &port);
+    for (int wanted = 0; wanted < 2; wanted++) {
+        tram_connection_options options = {.keep_alive = wanted};
+        tram_transport *transport = connect_with(world, "127.0.0.1", port, &options);
+        const tram_socket *sock = tram_transport_get_extra_info(transport, "socket", NULL);
+        int on = -1;
+        socklen_t size = sizeof on;
+        assert_int_equal(getsockopt(sock->fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
+        assert_int_equal(on, wanted);
+        end(world, transport);
+    }
+    close(listener);
+}
+
 static void test_C_6_failures_of_bind(void **state) {
     struct world *world = *state;
     use_fake(world);
@@ -699,6 +716,30 @@ static void test_C_7_only_the_failure_of_the_latest_starts_the_next(void **state
     black_hole_close(holes[0]);
     black_hole_close(holes[1]);
     close(listener);
+}
+
+/* Behind the last address nothing is timed any more. */
+static void test_C_7_no_delay_after_the_last(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    struct black_hole hole = black_hole_on("127.0.0.2", 0);
+    tram_connection_options options = {.happy_eyeballs_delay_ns = 3600000000000};
+    tram_future *future = create(world, "twice.test", own_port, &options);
+    uint64_t timeout_ns;
+    run_until_true(world, first_began, NULL);
+    run_to_rest(world);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_not_equal(timeout_ns, TRAM_FOREVER);
+    clock_ahead += 3600000000001;
+    run_ticks(world, 1);
+    assert_string_equal(connects, "127.0.0.2 127.0.0.2");
+    run_to_rest(world);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, TRAM_FOREVER);
+    tram_future_cancel(future);
+    run_until_done(world, future);
+    tram_future_release(future);
+    black_hole_close(hole);
 }
 
 static void test_C_7_all_fail_in_a_race(void **state) {
@@ -1495,11 +1536,14 @@ static void test_L_8_loop_closes_meanwhile(void **state) {
 static void test_X_1_out_of_memory_at_every_place(void **state) {
     struct world *world = *state;
     uint16_t port;
-    int listener = listener_on("127.0.0.1", 0, 64, &port);
+    int listener = listener_on("127.0.0.2", 0, 64, &port);
+    char local_port[8];
+    snprintf(local_port, sizeof local_port, "%u", free_port());
     for (size_t n = 0; n < 60; n++) {
         world->fail_after = SIZE_MAX;
         world_reopen(world);
         tram_connection_options options = {.local_host = "127.0.0.9",
+                                           .local_port = local_port,
                                            .timeout_ns = 3600000000000,
                                            .interleave = 1,
                                            .early_data = "early",
@@ -1507,7 +1551,7 @@ static void test_X_1_out_of_memory_at_every_place(void **state) {
                                            .retry = {.limit = 1}};
         world->fail_after = n;
         tram_future *future = NULL;
-        int status = tram_loop_create_connection(world->loop, recorder_factory, world, "127.0.0.1", text_of(port),
+        int status = tram_loop_create_connection(world->loop, recorder_factory, world, "twice.test", text_of(port),
                                                  &options, &future);
         if (status) {
             assert_int_equal(status, -ENOMEM);
@@ -1573,11 +1617,13 @@ int main(void) {
         TEST(C_5_addresses_are_tried_in_order),
         TEST(C_6_who_wants_no_local_address_looks_for_none),
         TEST(C_6_local_addresses),
+        TEST(keep_alive_is_asked_for),
         TEST(C_6_failures_of_bind),
         TEST(C_7_next_attempt_after_the_delay),
         TEST(C_7_next_attempt_when_the_previous_failed),
         TEST(C_7_first_success_wins),
         TEST(C_7_only_the_failure_of_the_latest_starts_the_next),
+        TEST(C_7_no_delay_after_the_last),
         TEST(C_7_all_fail_in_a_race),
         TEST(C_8_interleave),
         TEST(C_9_one_error_or_all_the_same),

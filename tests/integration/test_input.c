@@ -136,6 +136,24 @@ static void test_resume_parses_from_the_loop_and_not_within(void **state) {
     session_close(&session);
 }
 
+static void test_a_resume_with_nothing_to_parse_wakes_nobody(void **state) {
+    struct session session;
+    uint64_t timeout_ns;
+    session_open(&session, *state, 0);
+    run_to_rest(session.world);
+    tram_input_pause(&session.client.input);
+    assert_int_equal(tram_input_resume(&session.client.input), 0);
+    assert_int_equal(tram_loop_prepare(session.world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, TRAM_FOREVER);
+    tram_input_pause(&session.client.input);
+    assert_int_equal(tram_input_end(&session.client.input), 0); /* which waits for this */
+    assert_int_equal(tram_input_resume(&session.client.input), 0);
+    assert_int_equal(tram_loop_prepare(session.world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 0);
+    run_until(session.world, &session.client.lost);
+    session_close(&session);
+}
+
 static void test_nothing_is_taken_behind_a_close(void **state) {
     struct session session;
     session_open(&session, *state, 0);
@@ -358,6 +376,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         TEST(test_lines_reach_the_parser_and_a_rest_is_kept_by_the_loops_allocator),
         TEST(test_resume_parses_from_the_loop_and_not_within),
+        TEST(test_a_resume_with_nothing_to_parse_wakes_nobody),
         TEST(test_nothing_is_taken_behind_a_close),
         TEST(test_a_paused_input_stops_reading_above_twice_the_limit_and_goes_on),
         TEST(test_an_end_while_paused_waits_for_the_parser),

@@ -456,9 +456,14 @@ static void test_idle_bridges_end(void **state) {
 
 static struct sys shifted;
 static uint64_t clock_ahead;
+static bool clock_stands;
 
 static int shifted_clock(clockid_t clock, struct timespec *ret_time) {
-    int status = tram__sys.clock_gettime(clock, ret_time);
+    int status = 0;
+    if (clock_stands)
+        *ret_time = (struct timespec){.tv_sec = 1000};
+    else
+        status = tram__sys.clock_gettime(clock, ret_time);
     uint64_t ns = (uint64_t)ret_time->tv_nsec + clock_ahead;
     ret_time->tv_sec += (time_t)(ns / 1000000000u);
     ret_time->tv_nsec = (long)(ns % 1000000000u);
@@ -469,10 +474,28 @@ static void shift_clock(struct world *world) {
     shifted = tram__sys;
     shifted.clock_gettime = shifted_clock;
     clock_ahead = 0;
+    clock_stands = false;
     world_use_sys(world, &shifted);
 }
 
 #define IDLE 1000000000000u /* far longer than the test takes by itself */
+
+/* To the nanosecond, by a clock that stands. */
+static void test_an_idle_time_is_over_when_it_is_over(void **state) {
+    struct world *world = *state;
+    shift_clock(world);
+    clock_stands = true;
+    struct coupling coupling = sockets_between(world, tcp_pair);
+    couple(&coupling, IDLE);
+    clock_ahead += IDLE - 1;
+    run_ticks(world, 3);
+    assert_false(tram_future_done(coupling.future));
+    clock_ahead++;
+    run_ticks(world, 3);
+    assert_true(tram_future_done(coupling.future));
+    assert_ended(&coupling, TRAM_BRIDGE_IDLE, -1, 0, 0, 0);
+    end(&coupling);
+}
 
 /* For three idle times, in either direction alone. */
 static void test_steady_traffic_is_no_idleness(void **state) {
@@ -777,6 +800,7 @@ int main(void) {
         TEST(W_5_an_answer_before_a_reset_goes_over),
         TEST(P_10_a_reset_after_the_end_of_a_stream_goes_over),
         TEST(idle_bridges_end),
+        TEST(an_idle_time_is_over_when_it_is_over),
         TEST(steady_traffic_is_no_idleness),
         TEST(a_slow_reader_is_no_idleness),
         TEST(what_idleness_throws_away_was_not_handed_over),

@@ -8,6 +8,7 @@
 
 #include "core/base/limits.h"
 #include "core/system/sys.h"
+#include "support/layers.h"
 #include "support/stream.h"
 #include "support/support.h"
 
@@ -17,6 +18,7 @@ static struct sys watched;
 static unsigned ins, outs;                   /* into a pipe, and out of it */
 static int in_error, out_error, interrupted; /* errno of the next one; how many are */
 static ssize_t in_pipes;                     /* bytes, unless they were taken out otherwise */
+static unsigned single_bytes;                /* so many calls take one byte out of a pipe */
 static unsigned pipes_made;
 static bool no_pipes, no_large_pipes;
 
@@ -40,7 +42,9 @@ static ssize_t watched_splice(int in, off_t *in_offset, int out, off_t *out_offs
     *(from_pipe ? &outs : &ins) += 1;
     if (fails(from_pipe ? &out_error : &in_error))
         return -1;
-    ssize_t moved = tram__sys.splice(in, in_offset, out, out_offset, size, flags);
+    bool single = from_pipe && single_bytes;
+    single_bytes -= single;
+    ssize_t moved = tram__sys.splice(in, in_offset, out, out_offset, single ? 1 : size, flags);
     in_pipes += moved < 0 ? 0 : from_pipe ? -moved : moved;
     return moved;
 }
@@ -92,6 +96,7 @@ static int setup(void **state) {
     in_pipes = 0;
     pipes_made = 0;
     in_error = out_error = interrupted = 0;
+    single_bytes = 0;
     no_pipes = no_large_pipes = false;
     world_use_sys(*state, &watched);
     return 0;
@@ -290,6 +295,23 @@ static void test_L_43_urgent_data_does_not_stop_what_follows(void **state) {
         assert_ended(&coupling, TRAM_BRIDGE_EOF, -1, 0);
         end(&coupling);
     }
+}
+
+static void test_a_pipe_may_be_emptied_byte_by_byte(void **state) {
+    struct coupling coupling = coupled(*state);
+    warm_up(&coupling);
+    unsigned before = outs;
+    single_bytes = 20;
+    while (single_bytes || coupling.got < coupling.sent) {
+        if (single_bytes)
+            push(&coupling);
+        run_ticks(*state, 1);
+        pull(&coupling, SIZE_MAX);
+        assert_false(tram_future_done(coupling.future));
+    }
+    assert_true(outs > before + 20); /* and goes on so */
+    warm_up(&coupling);
+    end(&coupling);
 }
 
 static void test_both_ways_at_once(void **state) {
@@ -643,6 +665,82 @@ static void test_errors_are_those_of_their_side(void **state) {
     }
 }
 
+static void corked(tram_transport *to) {
+    assert_int_equal(tram_transport_cork(to), 0);
+}
+
+static void limited(tram_transport *to) {
+    assert_int_equal(tram_transport_set_write_hard_limit(to, (size_t)1 << 30), 0);
+}
+
+static void half_closed(tram_transport *to) {
+    assert_int_equal(tram_transport_write_eof(to), 0);
+}
+
+static void closed(tram_transport *to) {
+    assert_int_equal(tram_transport_close(to), 0);
+}
+
+static void lingering(tram_transport *to) {
+    assert_int_equal(tram_transport_close_lingering(to, HOUR_NS), 0);
+}
+
+static void behind_a_write(tram_transport *to) {
+    fill(to, 1);
+}
+
+static void broken(tram_transport *to) {
+    const tram_socket *view = tram_transport_get_extra_info(to, "socket", NULL);
+    assert_int_equal(shutdown(view->fd, SHUT_WR), 0);
+    assert_int_equal(tram_transport_write(to, "x", 1), 0);
+}
+
+static unsigned layers;
+
+static void layered(tram_transport *to) {
+    struct codec *codec = codec_new(world_of(tram_transport_get_loop(to)), &codec_kind, &layers);
+    assert_int_equal(tram__transport_push_layer(to, &codec->layer, NULL, 0), 0);
+}
+
+/* What the other side does not take as it comes is not moved past what stands before it. */
+static void test_nothing_is_moved_where_something_stands_before_it(void **state) {
+    static void (*const obstacles[])(tram_transport * to) = {corked,    limited,        half_closed, closed,
+                                                             lingering, behind_a_write, broken,      layered};
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof obstacles / sizeof *obstacles; i++) {
+        struct coupling coupling = coupled(world);
+        warm_up(&coupling);
+        while (coupling.got < coupling.sent) {
+            run_ticks(world, 1);
+            pull(&coupling, SIZE_MAX);
+        }
+        run_to_rest(world);
+        ins = 0;
+        obstacles[i](coupling.b);
+        for (int pushes = 0; pushes < 5; pushes++) {
+            push(&coupling);
+            run_ticks(world, 1);
+        }
+        if (ins)
+            fail_msg("%zu: %u splices", i, ins);
+        end(&coupling);
+    }
+}
+
+/* Nor past what a pipe holds, where somebody reads on all the same. */
+static void test_bytes_behind_a_pipe_stay_behind_it(void **state) {
+    struct coupling coupling = choked(*state);
+    ins = 0;
+    assert_int_equal(tram_transport_resume_reading(coupling.a), 0);
+    push(&coupling);
+    run_ticks(*state, 2);
+    assert_int_equal(ins, 0);
+    shutdown(coupling.left, SHUT_WR);
+    pull_to_the_end(&coupling);
+    assert_int_equal(coupling.got, coupling.sent);
+    end(&coupling);
+}
+
 static void test_without_pipes_bytes_are_copied(void **state) {
     for (int large = 0; large < 2; large++) {
         no_pipes = !large;
@@ -727,6 +825,7 @@ int main(void) {
         TEST(bulk_goes_through_a_pipe_and_arrives_whole),
         TEST(L_43_urgent_data_does_not_stop_what_follows),
         TEST(W_12_a_splice_to_nobody_is_EPIPE_and_no_signal),
+        TEST(a_pipe_may_be_emptied_byte_by_byte),
         TEST(both_ways_at_once),
         TEST(a_slow_reader_costs_a_pipe_and_no_memory),
         TEST(small_messages_are_copied_again),
@@ -745,6 +844,8 @@ int main(void) {
         TEST(interrupted_and_empty),
         TEST(a_kernel_that_refuses_gets_no_more_to_do),
         TEST(errors_are_those_of_their_side),
+        TEST(nothing_is_moved_where_something_stands_before_it),
+        TEST(bytes_behind_a_pipe_stay_behind_it),
         TEST(without_pipes_bytes_are_copied),
         TEST(without_memory_for_what_a_pipe_holds),
         TEST(what_a_pipe_holds_is_read_in_pieces),

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/limits.h"
 #include "support/support.h"
 
 /* ---- Sockets ---- */
@@ -1015,6 +1016,40 @@ static void test_V_48_any_failure_of_the_old_process(void **state) {
     assert_true(whole > 0 && failed > 0);
 }
 
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Without descriptors nobody is asked again at once, but after a while. */
+static void test_V_48_V_11_a_successor_waits_for_descriptors(void **state) {
+    (void)state;
+    const tram_server_options plain = {0};
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    tram_runtime_options options = {.workers = 1, .loop = {.faults = faults}};
+    struct old old = {.path = in_folder("offer")};
+    const tram_offer_options offer_options = {.taken = taken, .arg = &old};
+    assert_int_equal(tram_runtime_new(&options, &old.runtime), 0);
+    old.servers[0] = serve(old.runtime, &old_name, &plain);
+    assert_int_equal(tram_runtime_start(old.runtime), 0);
+    offer(&old, &offer_options);
+    assert_still_offered(&old, 1);
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ACCEPT4, 1, 1, EMFILE), 0);
+    uint64_t begin = now_ns();
+    tram_listener found[8];
+    int link;
+    assert_int_equal(inherit(&old, found, 8, &link), 1);
+    assert_true(now_ns() - begin >= TRAM_ACCEPT_RETRY_NS);
+    tram_faults_reset(faults);
+    tram_listeners_close(found, 1);
+    assert_int_equal(tram_listeners_ready(link, 0), 0);
+    await(&old.taken, 1);
+    tram_runtime_free(old.runtime);
+    tram_faults_free(faults);
+}
+
 /* Whoever died after it was asked does not accept any more. */
 static void test_V_48_ready_when_the_old_one_is_gone(void **state) {
     const tram_server_options plain = {0};
@@ -1198,6 +1233,7 @@ int main(void) {
         CASE(test_V_48_one_at_a_time),
         CASE(test_V_48_who_stalls_is_turned_away),
         CASE(test_V_48_any_failure_of_the_old_process),
+        CASE(test_V_48_V_11_a_successor_waits_for_descriptors),
         CASE(test_V_48_ready_when_the_old_one_is_gone),
         CASE(test_V_48_other_users_are_refused),
         CASE(test_V_50_the_path_goes_with_the_offer),

@@ -239,6 +239,142 @@ static void test_a_channel_without_memory_says_so(void **state) {
     tram_channel_release(made);
 }
 
+/* Whatever fails, nobody waits for ever, and nothing is left. */
+static void use_channel(struct world *world) {
+    tram_task *tasks[5] = {NULL};
+    if (!had_memory(tram_channel_new(world->loop, 1, count_discard, &channel)))
+        return;
+    for (size_t i = 0; i < 5; i++) {
+        (void)had_memory(tram_task_spawn(world->loop, i < 3 ? send_item : receive, "1", NULL, &tasks[i]));
+        run_ticks(world, 3);
+    }
+    if (tasks[2])
+        tram_task_cancel(tasks[2]);
+    assert_int_equal(tram_channel_close(channel), 0);
+    run_to_rest(world);
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(!tasks[i] || tram_future_done(tram_task_future(tasks[i])));
+        (void)(tasks[i] && tram_task_result(tasks[i]));
+        tram_task_release(tasks[i]);
+    }
+    tram_channel_release(channel);
+}
+
+static void test_X_1_channels_without_memory(void **state) {
+    for (int once = 0; once < 2; once++) {
+        run_out_of_other_memory(*state, once, use_channel);
+        run_out_of_memory(*state, once, use_channel);
+    }
+}
+
+static int nothing(tram_loop *loop, void *arg) {
+    (void)loop, (void)arg;
+    return 0;
+}
+
+/* Until memory_fail(0, 0) nothing can be posted to the loop, either. */
+static void lack_mail(void) {
+    memory_fail_others(1, UINT64_MAX);
+    while (had_memory(tram_loop_call_soon_threadsafe(tasks_world->loop, nothing, NULL, NULL)))
+        ;
+}
+
+/* Without memory to take it back the answer is waited for. */
+static void test_A_39_a_cancel_without_memory_waits_for_the_credit(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    tram_task *task = spawn(send_item, "2");
+    run_to_rest(tasks_world);
+    lack_mail();
+    tram_task_cancel(task);
+    memory_fail(0, 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "");
+    assert_int_equal(run_function(receive, "a"), 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:1 sent2:TRAM_ECANCELLED");
+    assert_int_equal(tram_channel_try_send(channel, "3"), 0);
+    assert_int_equal(run_function(receive, "b"), 0);
+    assert_trace(tasks_world, "b:3");
+    tram_task_release(task);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 0);
+}
+
+/* ---- Loops of senders that close ---- */
+
+/* It runs on this thread as well, and has one sender that waits for room. */
+static tram_loop *other_loop_with_a_sender(void) {
+    tram_loop *other;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_loop_new(&tasks_world->options, &other), 0);
+    assert_int_equal(tram_task_spawn(other, send_item, "2", NULL, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        assert_true(tram_loop_dispatch(other) >= 0);
+    return other;
+}
+
+/* It could answer, but not ask. */
+static void test_A_39_a_sender_of_another_loop_without_mail_says_so(void **state) {
+    (void)state;
+    tram_loop *other;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_loop_new(&tasks_world->options, &other), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(other, nothing, NULL, NULL), 0); /* which has some then */
+    assert_true(tram_loop_dispatch(other) >= 0);
+    assert_int_equal(tram_task_spawn(other, send_item, "2", NULL, NULL), 0);
+    lack_mail();
+    assert_true(tram_loop_dispatch(other) >= 0);
+    memory_fail(0, 0);
+    assert_trace(tasks_world, "sent2:ENOMEM");
+    assert_int_equal(tram_loop_free(other), 0);
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+    run_to_rest(tasks_world);
+}
+
+/* The room that it did not take is there. */
+static void assert_room_for_one(void) {
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_channel_try_send(channel, "3"), 0);
+    assert_int_equal(tram_channel_try_send(channel, "4"), -EAGAIN);
+    assert_int_equal(run_function(receive, "b"), 0);
+    assert_trace(tasks_world, "a:1 b:3");
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+    run_to_rest(tasks_world);
+    assert_int_equal(discarded, 0);
+}
+
+static void test_A_39_a_sender_that_is_gone_takes_no_room(void **state) {
+    (void)state;
+    tram_loop *other = other_loop_with_a_sender();
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_int_equal(run_function(receive, "a"), 0);
+    assert_room_for_one();
+}
+
+static void test_A_39_a_sender_that_goes_before_its_credit_arrives_gives_it_back(void **state) {
+    (void)state;
+    for (int memory = 0; memory < 2; memory++) {
+        tram_loop *other = other_loop_with_a_sender();
+        run_to_rest(tasks_world);
+        assert_int_equal(run_function(receive, "a"), 0);
+        if (!memory)
+            lack_mail();
+        assert_int_equal(tram_loop_close(other), 0);
+        memory_fail(0, 0);
+        assert_int_equal(tram_loop_free(other), 0);
+        assert_room_for_one();
+    }
+}
+
 /* ---- Between threads ---- */
 
 #define SENDERS 3
@@ -343,6 +479,11 @@ int main(void) {
         TASK_TEST(test_A_39_a_request_on_its_way_to_a_closed_channel_is_answered),
         TASK_TEST(test_A_39_a_loop_closes_with_senders_receivers_and_items),
         TASK_TEST(test_a_channel_without_memory_says_so),
+        TASK_TEST(test_X_1_channels_without_memory),
+        TASK_TEST(test_A_39_a_cancel_without_memory_waits_for_the_credit),
+        TASK_TEST(test_A_39_a_sender_of_another_loop_without_mail_says_so),
+        TASK_TEST(test_A_39_a_sender_that_is_gone_takes_no_room),
+        TASK_TEST(test_A_39_a_sender_that_goes_before_its_credit_arrives_gives_it_back),
         TASK_TEST(test_A_39_items_on_their_way_to_a_closed_channel_are_discarded),
         TASK_TEST(test_A_39_a_loop_closes_with_mail_of_a_channel),
         TASK_TEST(test_A_39_a_receiver_that_is_cancelled_passes_the_item_on),

@@ -110,6 +110,17 @@ static void test_A_11_L_28_a_failure_that_nobody_looks_at_is_reported(void **sta
     assert_int_equal(world->exceptions, 2);
 }
 
+/* Whoever hears of it hears all: nothing of the error has been given back. */
+static void test_A_11_a_failure_that_is_reported_has_its_texts(void **state) {
+    (void)state;
+    assert_int_equal(tram_loop_set_exception_handler(world->loop, NULL, NULL), 0); /* the log */
+    assert_int_equal(tram_task_spawn(world->loop, fail_with_text, world, &(tram_task_options){.name = "seeker"}, NULL),
+                     0);
+    run_ticks(world, 1);
+    assert_non_null(strstr(world->log, "Task exception was never retrieved"));
+    assert_non_null(strstr(world->log, " in task: seeker: no such thing"));
+}
+
 static void test_spawn_refuses_what_cannot_be(void **state) {
     (void)state;
     tram_task *task;
@@ -741,6 +752,7 @@ int main(void) {
         TASK_TEST(test_A_2_a_result_is_what_the_function_returns),
         TASK_TEST(test_A_2_a_failure_has_a_text),
         TASK_TEST(test_A_11_L_28_a_failure_that_nobody_looks_at_is_reported),
+        TASK_TEST(test_A_11_a_failure_that_is_reported_has_its_texts),
         TASK_TEST(test_spawn_refuses_what_cannot_be),
         TASK_TEST(test_spawn_without_memory_leaves_nothing_behind),
         TASK_TEST(test_A_3_X_2_a_task_waits_for_a_future),

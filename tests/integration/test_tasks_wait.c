@@ -106,6 +106,24 @@ static void test_A_18_a_timeout_is_rescheduled(void **state) {
     assert_int_equal(run_function(rescheduled, NULL), TRAM_ETIMEOUT);
 }
 
+/* What was due, or was to be, is not any more. */
+static int put_off(void *arg) {
+    const uint64_t *delay_ns = arg;
+    tram_timeout *timeout;
+    assert_int_equal(tram_timeout_begin(*delay_ns, &timeout), 0);
+    assert_int_equal(tram_timeout_reschedule(timeout, TRAM_FOREVER), 0);
+    int status = tram_sleep(2 * MS);
+    assert_false(tram_timeout_expired(timeout));
+    return tram_timeout_end(timeout, status);
+}
+
+static void test_A_18_a_timeout_is_put_off(void **state) {
+    (void)state;
+    uint64_t delays_ns[] = {MS, 0};
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(run_function(put_off, &delays_ns[i]), 0);
+}
+
 static int leave_open(void *arg) {
     (void)arg;
     tram_timeout *timeout;
@@ -680,6 +698,7 @@ int main(void) {
         TASK_TEST(test_A_18_a_cancellation_by_others_stays_one),
         TASK_TEST(test_A_18_the_timeout_whose_time_is_over_answers),
         TASK_TEST(test_A_18_a_timeout_is_rescheduled),
+        TASK_TEST(test_A_18_a_timeout_is_put_off),
         TASK_TEST(test_A_18_a_timeout_that_is_left_open_ends_with_its_task),
         TASK_TEST(test_A_19_wait_for_cancels_what_is_late_and_waits_for_its_end),
         TASK_TEST(test_A_19_without_time_only_what_is_done_counts),

@@ -16,6 +16,7 @@
 #include "core/backend/backend.h"
 #include "core/loop/loop.h"
 #include "support/codes.h"
+#include "support/locks.h"
 #include "support/memory.h"
 #include "transports/base/state.h"
 #include "transports/stream/stream.h"
@@ -200,8 +201,10 @@ static int setup(void **state, bool debug) {
     the_world = world;
     *state = world;
     calls_begin();
-    if (worlds++ == 0)
+    if (worlds++ == 0) {
         give_up_input();
+        locks_begin();
+    }
     world->descriptors = open_descriptors();
     if (worlds == 1)
         take_input(); /* the loop gets others */
@@ -310,10 +313,12 @@ int world_teardown(void **state) {
     }
     if (--worlds == 0)
         take_input();
+    bool locks = worlds || locks_are_destroyed();
     world_forget_recorders(world);
     free(world);
     the_world = NULL;
-    bool clean = !status && balanced && !leaked && !leaked_bytes && !descriptors && signals_are_as(&blocked, &pending);
+    bool clean =
+        !status && balanced && !leaked && !leaked_bytes && !descriptors && locks && signals_are_as(&blocked, &pending);
     if (!clean)
         print_error("left behind: loop %d, %zu blocks, %zd bytes, %d descriptors\n", status, leaked,
                     (ssize_t)leaked_bytes, descriptors);

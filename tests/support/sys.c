@@ -22,7 +22,9 @@
 
 #include "core/base/compiler.h"
 #include "core/system/sys.h"
+#include "support/files.h"
 #include "support/support.h"
+#include "support/waits.h"
 
 extern const struct sys __real_tram__sys;
 extern struct sys __wrap_tram__sys;
@@ -143,10 +145,6 @@ PLAIN(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
 PLAIN(int, pidfd_send_signal, (int pidfd, int number, siginfo_t *info, unsigned flags), (pidfd, number, info, flags))
 PLAIN(int, kill, (pid_t pid, int number), (pid, number))
 PLAIN(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *event), (epoll, operation, fd, event))
-PLAIN(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int timeout_ms),
-      (epoll, events, count, timeout_ms))
-PLAIN(int, epoll_pwait2, (int epoll, struct epoll_event *events, int count, const struct timespec *timeout),
-      (epoll, events, count, timeout))
 
 /* ---- What makes descriptors ---- */
 
@@ -211,12 +209,16 @@ static int checked_shutdown(int fd, int how) {
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 
+const char *file_asked_for, *file_in_its_place;
+
 int __wrap_open(const char *path, int flags, ...) {
     va_list arguments;
     va_start(arguments, flags);
     mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
     must(flags & O_CLOEXEC, "open", -1, "not closed on exec");
+    if (file_asked_for && strcmp(path, file_asked_for) == 0)
+        path = file_in_its_place;
     return __real_open(path, flags, mode);
 }
 
@@ -302,6 +304,16 @@ static ssize_t checked_read(int fd, void *data, size_t size) {
 
 /* ---- What waits ---- */
 
+static int checked_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms) {
+    waits_check();
+    return (int)done(real.epoll_wait(epoll, events, count, timeout_ms));
+}
+
+static int checked_epoll_pwait2(int epoll, struct epoll_event *events, int count, const struct timespec *timeout) {
+    waits_check();
+    return (int)done(real.epoll_pwait2(epoll, events, count, timeout));
+}
+
 static int checked_poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
     return count && INTERRUPTED ? -1 : (int)done(real.poll(fds, count, timeout_ms));
 }
@@ -355,6 +367,6 @@ __attribute__((constructor(101))) static void make_table(void) {
     table->pidfd_send_signal = plain_pidfd_send_signal;
     table->kill = plain_kill;
     table->epoll_ctl = plain_epoll_ctl;
-    table->epoll_wait = plain_epoll_wait;
-    table->epoll_pwait2 = plain_epoll_pwait2;
+    table->epoll_wait = checked_epoll_wait;
+    table->epoll_pwait2 = checked_epoll_pwait2;
 }

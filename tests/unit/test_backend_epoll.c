@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "core/backend/backend.h"
+#include "core/backend/datagrams.h"
 #include "core/loop/loop.h"
 #include "support/support.h"
 
@@ -95,7 +96,9 @@ static int own_clock(clockid_t clock, struct timespec *ret_time) {
 }
 
 static int own_getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
-    assert_true(fd >= FIRST_FD && level == SOL_SOCKET && *size == sizeof(int));
+    assert_true(fd >= FIRST_FD && *size == sizeof(int));
+    if (level != SOL_SOCKET)
+        return answer(-ENOPROTOOPT);
     *(int *)value = name == SO_DOMAIN ? kernel.domain : name == SO_ERROR ? kernel.socket_error : -1;
     return 0;
 }
@@ -133,6 +136,21 @@ static ssize_t own_send(int fd, const void *data, size_t size, int flags) {
     (void)fd;
     assert_true(data && size == 1 && flags == MSG_NOSIGNAL);
     return next_result("send");
+}
+
+static ssize_t own_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
+                          socklen_t address_size) {
+    (void)fd;
+    assert_true(data && size == 1 && flags == MSG_NOSIGNAL && !address && !address_size);
+    return next_result("sendto");
+}
+
+static int own_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
+    (void)fd;
+    assert_true(messages && count && flags == MSG_TRUNC && !timeout);
+    messages[0].msg_len = 1;
+    messages[0].msg_hdr.msg_controllen = 0;
+    return (int)next_result("recvmmsg");
 }
 
 static ssize_t own_sendfile(int fd, int file, off_t *offset, size_t size) {
@@ -179,6 +197,8 @@ static int setup(void **state) {
     sys.recvmsg = own_recvmsg;
     sys.recv = own_recv;
     sys.send = own_send;
+    sys.sendto = own_sendto;
+    sys.recvmmsg = own_recvmmsg;
     sys.sendfile = own_sendfile;
     sys.read = own_read;
     sys.accept4 = own_accept4;
@@ -668,6 +688,70 @@ static void test_L_43_trouble_and_nothing_to_do_is_no_work(void **state) {
     }
 }
 
+static size_t gather_a_datagram(struct io *io, struct io_datagram *datagrams, size_t count) {
+    (void)io;
+    assert_true(count >= 1);
+    datagrams[0] = (struct io_datagram){.data = "x", .size = 1};
+    return 1;
+}
+
+static void on_datagram(struct io *io, const struct io_datagram *datagram) {
+    (void)io;
+    assert_int_equal(datagram->size, 1);
+    trace(world, "datagram");
+}
+
+static void on_all(struct io *io) {
+    (void)io;
+}
+
+static void on_failed(struct io *io, int code) {
+    (void)io;
+    trace(world, "failed:%s", tram_error_name(code));
+}
+
+static const struct io_datagram_kind datagram_kind = {.received = on_datagram,
+                                                      .received_all = on_all,
+                                                      .receive_failed = on_failed,
+                                                      .gather = gather_a_datagram,
+                                                      .sent = on_sent};
+
+/* A failure is told, and is work as well; what the kernel refuses behind some that it took is none. */
+static void test_L_43_trouble_of_datagrams_and_nothing_to_do_is_no_work(void **state) {
+    (void)state;
+    static const struct io_kind datagrams = {.name = "datagrams", .datagrams = &datagram_kind};
+    static const struct {
+        unsigned wanted;
+        ssize_t first; /* of each tick; -EAGAIN follows */
+        const char *told;
+        ssize_t nothing;
+        const char *call, *edge;
+    } cases[] = {
+        {IO_READ, 1, "recvmmsg datagram", -EAGAIN, "recvmmsg", "recvmmsg mod:in:edge"},
+        {IO_READ, -ECONNREFUSED, "recvmmsg failed:ECONNREFUSED", 0, "recvmmsg", "recvmmsg mod:in:edge"},
+        {IO_WRITE, 1, "sendto sent:1 sendto", -EAGAIN, "sendto sent:-11", "sendto sent:-11 mod:out:edge"},
+        {IO_WRITE, -ECONNREFUSED, "sendto sent:-111", -EAGAIN, "sendto sent:-11", "sendto sent:-11 mod:out:edge"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        OWN(io);
+        add(io, &datagrams, FIRST_FD);
+        assert_int_equal(tram__datagrams_prepare(io, false), 0);
+        assert_int_equal(tram__io_watch(io, cases[i].wanted), 0);
+        assert_asked(cases[i].wanted == IO_READ ? "add:in" : "add:out");
+        for (int ticks = 0; ticks < 3; ticks++) {
+            kernel.results[kernel.result % 8] = cases[i].first;
+            kernel.results[(kernel.result + 1) % 8] = -EAGAIN;
+            tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].told);
+        }
+        for (size_t k = 0; k < 8; k++)
+            kernel.results[k] = cases[i].nothing;
+        tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].call);
+        tick_with(io, EPOLLIN | EPOLLOUT | EPOLLHUP, cases[i].edge);
+        tram__io_remove(io);
+        assert_asked("del");
+    }
+}
+
 /* ---- Receiving ---- */
 
 static void test_what_a_receive_gives_is_told_and_counted(void **state) {
@@ -912,6 +996,7 @@ int main(void) {
         TEST(test_P_10_an_error_is_told_to_who_hears_it),
         TEST(test_D_25_an_error_queue_is_emptied_up_to_what_a_call_tells),
         TEST(test_L_43_trouble_and_nothing_to_do_is_no_work),
+        TEST(test_L_43_trouble_of_datagrams_and_nothing_to_do_is_no_work),
         TEST(test_what_a_receive_gives_is_told_and_counted),
         TEST(test_who_gives_no_memory_does_not_receive_now),
         TEST(test_V_9_a_batch_ends_where_it_should),

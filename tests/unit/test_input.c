@@ -539,6 +539,24 @@ static void test_a_rest_that_is_consumed_byte_by_byte_is_moved_seldom(void **sta
     tram_input_fini(&input);
 }
 
+/* As many bytes are dead as there are to be moved, and what comes just fits then; with one less it does not. */
+static void test_a_rest_is_moved_in_place_where_that_is_paid_for(void **state) {
+    (void)state;
+    static const char bytes[1000];
+    for (size_t missing = 0; missing < 2; missing++) {
+        struct meter meter = {0};
+        tram_input input = metered_input(&meter, 0, NULL);
+        for (int i = 0; i < 2; i++) /* room for twice the first */
+            assert_int_equal(tram_input_feed(&input, bytes, sizeof bytes), 0);
+        assert_int_equal(meter.allocations, 1);
+        assert_int_equal(tram_input_consume(&input, sizeof bytes - missing), 0);
+        assert_int_equal(tram_input_feed(&input, bytes, sizeof bytes - missing), 0);
+        assert_int_equal(meter.allocations, 1 + missing);
+        tram_input_fini(&input);
+        assert_int_equal(meter.live, 0);
+    }
+}
+
 static void test_a_length_takes_no_memory_before_its_bytes_come(void **state) {
     (void)state;
     struct meter meter = {0};
@@ -772,6 +790,7 @@ int main(void) {
         cmocka_unit_test(test_only_the_message_that_came_in_pieces_is_copied),
         cmocka_unit_test(test_what_is_kept_grows_by_doubling_and_is_searched_once),
         cmocka_unit_test(test_a_rest_that_is_consumed_byte_by_byte_is_moved_seldom),
+        cmocka_unit_test(test_a_rest_is_moved_in_place_where_that_is_paid_for),
         cmocka_unit_test(test_a_length_takes_no_memory_before_its_bytes_come),
         cmocka_unit_test(test_bytes_that_cannot_be_kept_end_the_input),
         cmocka_unit_test(test_the_parser_is_not_called_before_there_can_be_a_message),

@@ -104,6 +104,21 @@ static void test_L_35_numbers_resolve_to_themselves(void **state) {
     tram_future_release(future);
 }
 
+/* Larger ones would be others, cut to 16 bits. */
+static void test_L_35_a_port_has_16_bits(void **state) {
+    struct world *world = *state;
+    static const struct {
+        const char *port;
+        bool known;
+    } cases[] = {{"0", true}, {"65535", true}, {"65536", false}, {"65537", false}};
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tram_future *future = ask(world, "127.0.0.1", cases[i].port, &hints);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), cases[i].known ? 0 : TRAM_ERESOLVE);
+        tram_future_release(future);
+    }
+}
+
 static void test_L_35_answers_keep_the_resolvers_order_and_live_with_the_future(void **state) {
     struct world *world = *state;
     tram_future *future = ask(world, "two.test", NULL, NULL);
@@ -331,6 +346,7 @@ static void test_L_8_a_closed_loop_resolves_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_L_35_numbers_resolve_to_themselves),
+        TEST(test_L_35_a_port_has_16_bits),
         TEST(test_L_35_answers_keep_the_resolvers_order_and_live_with_the_future),
         TEST(test_X_1_failures_carry_the_resolvers_text),
         TEST(test_L_37_an_empty_answer_is_an_error),

@@ -197,6 +197,50 @@ static void test_help_is_escaped_without_quotes(void **state) {
     assert_memory_equal(out.piece, "# HELP a one \\\\ \"two\"\\nthree\n# TYPE a gauge\n", out.used);
 }
 
+/* By the definition: so many bytes, as few as can be, no surrogate, at most U+10FFFF; 0: none. */
+static size_t character_size(const unsigned char *at) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t size = at[0] < 0xc0 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf8 ? 4 : 0;
+    uint32_t value = at[0] & (0x7fu >> size);
+    if (at[0] < 0x80)
+        return 1;
+    for (size_t i = 1; i < size; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+        value = value << 6 | (at[i] & 0x3f);
+    }
+    return value < least[size] || value > 0x10ffff || (value >= 0xd800 && value < 0xe000) ? 0 : size;
+}
+
+static void assert_escaped(const char *help) {
+    struct metrics_text out = {.append = append_nothing, .family = ""};
+    char expected[64] = "# HELP a ";
+    for (const char *at = help; *at;) {
+        size_t size = character_size((const unsigned char *)at);
+        if (*at == '\n' || *at == '\\')
+            strcat(expected, *at == '\n' ? "\\n" : "\\\\");
+        else if (size)
+            strncat(expected, at, size);
+        else
+            strcat(expected, "\xef\xbf\xbd");
+        at += size ? size : 1;
+    }
+    strcat(expected, "\n# TYPE a gauge\n");
+    tram__metrics_family(&out, "a", "gauge", help);
+    assert_int_equal(out.used, strlen(expected));
+    assert_memory_equal(out.piece, expected, out.used);
+}
+
+static void test_every_character_is_known(void **state) {
+    (void)state;
+    for (int first = 1; first < 256; first++)
+        for (int other = 1; other < 256; other++) {
+            assert_escaped((const char[]){(char)first, (char)other, '\x80', '\x80', 'x', 0});
+            assert_escaped((const char[]){(char)first, '\x90', (char)other, '\x80', 'x', 0});
+            assert_escaped((const char[]){(char)first, '\x90', '\x80', (char)other, 'x', 0});
+        }
+}
+
 static void test_workers_and_servers_are_labelled(void **state) {
     struct world *world = *state;
     tram_runtime_options options = {.workers = 2, .loop = world->options};
@@ -341,6 +385,7 @@ int main(void) {
         cmocka_unit_test(test_seconds_are_exact),
         TEST(test_labels_are_escaped),
         cmocka_unit_test(test_help_is_escaped_without_quotes),
+        cmocka_unit_test(test_every_character_is_known),
         TEST(test_workers_and_servers_are_labelled),
         TEST(test_a_text_that_does_not_fit_is_cut_and_its_size_told),
         TEST(test_pieces_are_the_same_text),

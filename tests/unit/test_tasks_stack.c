@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <netdb.h>
 #include <signal.h>
@@ -99,6 +101,58 @@ static void test_below_a_stack_is_a_guard_by_mprotect_too(void **state) {
     tram__stack_guard_method = GUARD_BEST;
 }
 
+/* Whether the kernel's flags of the mapping with this address have this one. */
+static bool has_flag(const char *address, const char *flag) {
+    char line[512], wanted[8];
+    bool there = false, found = false;
+    FILE *file = fopen("/proc/self/smaps", "re");
+    assert_non_null(file);
+    snprintf(wanted, sizeof wanted, " %s ", flag);
+    while (fgets(line, sizeof line, file)) {
+        uintptr_t begin, end;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2)
+            there = (uintptr_t)address >= begin && (uintptr_t)address < end;
+        else if (there && strncmp(line, "VmFlags:", 8) == 0)
+            found = strstr(line, wanted) != NULL;
+    }
+    fclose(file);
+    return found;
+}
+
+static char first_byte_of(const char *path) {
+    char byte = '\0';
+    FILE *file = fopen(path, "re");
+    if (file && fread(&byte, 1, 1, file) != 1)
+        byte = '\0';
+    if (file)
+        fclose(file);
+    return byte;
+}
+
+/* Many stacks are mostly untouched: nothing is set aside for what they might use, and no huge page stands for some. */
+static void test_A_16_an_untouched_stack_costs_nothing(void **state) {
+    (void)state;
+    struct stack_pool pool = {.live = 0};
+    struct stack stack;
+    skip_where_emulated("valgrind maps in its own way");
+    assert_int_equal(tram__stack_get(&pool, 0, &stack), 0);
+    if (first_byte_of("/proc/sys/vm/overcommit_memory") != '2') /* which counts everything */
+        assert_true(has_flag(stack_bottom(&stack), "nr"));
+    if (first_byte_of("/sys/kernel/mm/transparent_hugepage/enabled"))
+        assert_true(has_flag(stack_bottom(&stack), "nh"));
+    tram__stack_put(&pool, stack);
+    tram__stack_pool_fini(&pool);
+}
+
+/* Of memory that this process has mapped. */
+static long mapped_pages(void) {
+    char text[64] = "";
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    return strtol(text, NULL, 10);
+}
+
 /* Where every guard is a mapping of its own, the kernel's limit of mappings is one of stacks. */
 static void test_A_16_at_the_limit_of_mappings_there_is_no_further_stack(void **state) {
     (void)state;
@@ -112,6 +166,7 @@ static void test_A_16_at_the_limit_of_mappings_there_is_no_further_stack(void **
     int status = 0;
     skip_where_emulated("valgrind does not count mappings as the kernel does");
     tram__stack_guard_method = GUARD_MPROTECT;
+    long pages = mapped_pages();
     while (count < MOST && !(status = tram__stack_get(&pool, 1, &stacks[count])))
         count++;
     tram__stack_guard_method = GUARD_BEST;
@@ -123,6 +178,7 @@ static void test_A_16_at_the_limit_of_mappings_there_is_no_further_stack(void **
         skip(); /* vm.max_map_count is larger here */
     assert_int_equal(status, -ENOMEM);
     assert_true(count > 1000);
+    assert_int_equal(mapped_pages(), pages); /* the one that could not be guarded is gone, too */
 }
 
 /* ---- Contexts ---- */
@@ -225,6 +281,7 @@ int main(void) {
         cmocka_unit_test(test_more_stacks_than_are_kept_are_unmapped),
         cmocka_unit_test(test_below_a_stack_is_a_guard),
         cmocka_unit_test(test_below_a_stack_is_a_guard_by_mprotect_too),
+        cmocka_unit_test(test_A_16_an_untouched_stack_costs_nothing),
         cmocka_unit_test(test_A_16_at_the_limit_of_mappings_there_is_no_further_stack),
         cmocka_unit_test(test_a_context_goes_on_where_it_left),
         cmocka_unit_test(test_A_16_the_default_stack_has_room_for_the_deepest_calls_of_libc),

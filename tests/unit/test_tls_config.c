@@ -140,6 +140,37 @@ static void test_encrypted_keys_want_their_password(void **state) {
     free(encrypted);
 }
 
+/* A password of the length that `arg` points to, though it may be longer than there is room for. */
+static int letters(void *arg, char *buffer, size_t size) {
+    size_t length = *(const size_t *)arg;
+    memset(buffer, 'a', length < size ? length : size);
+    return (int)length;
+}
+
+/* None at all, as long as OpenSSL lets them be, and longer; the last one is not taken for none. */
+static void test_a_password_may_be_empty_and_as_long_as_there_is_room(void **state) {
+    (void)state;
+    enum { ROOM = 1024 }; /* PEM_BUFSIZE */
+    char password[ROOM + 2];
+    for (size_t length = 0; length <= ROOM + 1; length += length ? 1 : ROOM) {
+        memset(password, 'a', length);
+        password[length] = '\0';
+        char *encrypted = key_encrypt(authority.server, length > ROOM ? "" : password);
+        tram_tls_certificate identity = {.chain = source_of(authority.server->chain_pem), .key = source_of(encrypted)};
+        const tram_tls_options options = {.certificates = &identity, .certificate_count = 1};
+        for (int asked = 0; asked < 2; asked++) {
+            identity.password = asked ? NULL : password;
+            identity.get_password = asked ? letters : NULL;
+            identity.password_arg = &length;
+            if (length > ROOM)
+                assert_refused(&options, TRAM_ETLS, "key", "wrong password");
+            else
+                tram_tls_config_release(config_make(&options));
+        }
+        free(encrypted);
+    }
+}
+
 /* Stands in front of the C library's: a read of certificates that comes in pieces, or not. */
 static enum { READ_PLAIN, READ_IN_PIECES, READ_ENDS, READ_FAILS } reading;
 
@@ -366,6 +397,7 @@ int main(void) {
         cmocka_unit_test(test_der_is_read_as_well),
         cmocka_unit_test(test_keys_of_two_kinds_are_one_config),
         cmocka_unit_test(test_encrypted_keys_want_their_password),
+        cmocka_unit_test(test_a_password_may_be_empty_and_as_long_as_there_is_room),
         cmocka_unit_test(test_a_file_is_read_whole_or_not_at_all),
         cmocka_unit_test(test_files_that_are_none_are_refused_by_name),
         cmocka_unit_test(test_a_terminal_that_is_opened_as_a_file_signals_nobody),

@@ -48,10 +48,10 @@ static void drop_carried(struct layer *layer) {
 }
 
 static int carry_prefixes(struct layer *bottom) {
-    for (struct layer *layer = bottom; layer; layer = layer->above)
-        if (copy_held(layer->held, &layer->carried))
-            return -ENOMEM;
-    return 0;
+    int status = 0;
+    for (struct layer *layer = bottom; layer && !status; layer = layer->above)
+        status = copy_held(layer->held, &layer->carried);
+    return status;
 }
 
 /* All of them or none: if one refuses, those below it come back, and where they cannot, the connection has failed. */
@@ -197,8 +197,9 @@ static int give_addresses(const tram_detached *detached, tram_transport *transpo
 }
 
 static int give_settings(const tram_detached *detached, tram_transport *transport) {
-    if (tram__transport_need_more(transport))
-        return -ENOMEM;
+    int status = tram__transport_need_more(transport);
+    if (status)
+        return status;
     transport->flags |= detached->flags;
     transport->peer = detached->peer;
     struct write_limits *limits = tram__transport_own_limits(transport);

@@ -427,7 +427,7 @@ void tram__transport_begin(tram_transport *transport, tram_protocol *protocol, t
  */
 static inline void keep_peer(tram_transport *transport, const struct sockaddr_storage *peer, socklen_t size) {
     bool inet = peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
-    if (likely(inet && size <= sizeof transport->peer))
+    if (likely(inet))
         memcpy(&transport->peer, peer, sizeof transport->peer); /* of a constant size: no call */
     else if (size == sizeof(sa_family_t) && peer->ss_family == AF_UNIX)
         transport->peer.sin6_family = AF_UNIX;

@@ -173,7 +173,7 @@ int tram__protocol_closing(tram_transport *transport, uint64_t deadline_ns) {
     slow_end(loop, start, FUNCTION(ops->closing), "closing");
     if (unlikely(status < 0))
         report_failure(transport, status, "closing");
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
 void tram__protocol_datagram_received(tram_transport *transport, const void *data, size_t size,

@@ -289,7 +289,7 @@ static int may_push(tram_transport *transport) {
         return -ENOTSUP;
     transport_flush_writer(transport);
     tram__transport_end_corking(transport); /* a handshake could wait for its end for ever */
-    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EOF | T_HAS_WRITER;
+    const uint32_t against = T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_EOF;
     if (transport->flags & against || !(transport->flags & (T_MADE | T_MADE_PENDING)))
         return TRAM_ESTATE;
     return transport->flags & T_EXCLUSIVE && transport->flags & T_MADE ? TRAM_ESTATE : 0;
@@ -319,12 +319,15 @@ int tram__transport_push_layer(tram_transport *transport, struct layer *layer, c
     if (status)
         return status;
     struct layer_stack *stack = open_stack(transport);
-    if (!stack || tram__stack_limit_time(stack, layer->start_timeout_ns))
+    if (!stack)
         return -ENOMEM;
-    if (take_prefix(transport, ahead, ahead_size, &layer->held)) {
+    status = tram__stack_limit_time(stack, layer->start_timeout_ns);
+    if (!status)
+        status = take_prefix(transport, ahead, ahead_size, &layer->held);
+    if (status) {
         if (!tram__stack_first_not_ready(stack))
             stack_end_limit(stack);
-        return -ENOMEM;
+        return status;
     }
     layer->transport = transport;
     layer->above = NULL;

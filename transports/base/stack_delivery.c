@@ -68,8 +68,9 @@ static void deliver_held(tram_transport *transport) {
 static void deliver_read(tram_transport *transport, const tram_protocol *buffered, void *memory, size_t size) {
     int status;
     if (!stack_may_deliver(transport) || (buffered && transport->protocol != buffered)) {
-        if (!(transport->flags & T_CLOSING) && tram__stack_hold(transport, NULL, memory, size))
-            tram__transport_fatal(transport, -ENOMEM, "read", NULL);
+        status = transport->flags & T_CLOSING ? 0 : tram__stack_hold(transport, NULL, memory, size);
+        if (status)
+            tram__transport_fatal(transport, status, "read", NULL);
         return;
     }
     if (buffered)

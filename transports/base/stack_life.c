@@ -55,8 +55,9 @@ void tram__stack_hurry(tram_transport *transport) {
             return;
         deadline_cancel(loop, &stack->deadline);
     }
-    if (tram__deadline_start(loop, &stack->deadline, when))
-        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+    int status = tram__deadline_start(loop, &stack->deadline, when);
+    if (status)
+        tram__transport_fatal(transport, status, "timer", NULL);
 }
 
 /* ---- Beginning: each layer gets ready, from the bottom upwards ---- */
@@ -141,8 +142,9 @@ static void await_goodbye(tram_transport *transport) {
     uint64_t longest = 0;
     for (const struct layer *layer = stack->top; layer; layer = layer->below)
         longest = MAX(longest, layer->shutdown_timeout_ns);
-    if (stack->deadline.timer.place == TIMER_IDLE && tram__stack_limit_time(stack, longest))
-        tram__transport_fatal(transport, -ENOMEM, "timer", NULL);
+    int status = stack->deadline.timer.place == TIMER_IDLE ? tram__stack_limit_time(stack, longest) : 0;
+    if (status)
+        tram__transport_fatal(transport, status, "timer", NULL);
     else
         tram__stack_finish_early(transport);
 }

@@ -42,10 +42,13 @@ static void call(tram_loop *loop, struct transport_timer *timer) {
 static void expired(tram_loop *loop, struct deadline *deadline) {
     struct transport_timer *timer = container_of(deadline, struct transport_timer, deadline);
     timer->armed = TIMER_NOT_ARMED;
-    if (clock_time(timer->when) <= loop->timers.now)
+    if (clock_time(timer->when) <= loop->timers.now) {
         call(loop, timer);
-    else if (unlikely(arm(loop, timer)))
-        tram__transport_fatal(transport_of(timer), -ENOMEM, "timer", NULL);
+        return;
+    }
+    int status = arm(loop, timer);
+    if (unlikely(status))
+        tram__transport_fatal(transport_of(timer), status, "timer", NULL);
 }
 
 /* The first time, an earlier time, none at all, and whatever comes outside of a tick. */

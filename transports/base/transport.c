@@ -76,7 +76,7 @@ int tram_transport_close(tram_transport *transport) {
 
 int tram_transport_close_lingering(tram_transport *transport, uint64_t linger_ns) {
     int status = enter(transport, __func__);
-    if (likely(!status) && !(transport->flags & (T_LINGERING | T_LOST_PENDING)))
+    if (likely(!status) && !(transport->flags & T_LOST_PENDING))
         status = tram__transport_ask_linger(transport, linger_ns);
     return status ? status : tram_transport_close(transport);
 }

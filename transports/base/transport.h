@@ -91,9 +91,9 @@ void tram__transport_clear_writer(tram_transport *transport);
 
 /*
  * The bytes of the writer that has the writing side to itself, corked or not: as a write, of which it is told nothing
- * but by its own functions. False: the connection is lost, and the writer with it.
+ * but by its own functions. The connection may be lost, and the writer with it.
  */
-bool tram__transport_write_alone(tram_transport *transport, const void *data, size_t size);
+void tram__transport_write_alone(tram_transport *transport, const void *data, size_t size);
 
 /*
  * Has a writer's ranges sent, for which nothing may be queued, while all else goes on: reading, and whoever writes,

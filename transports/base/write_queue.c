@@ -34,8 +34,7 @@ static struct chunk *chunk_in_one_piece(tram_loop *loop, size_t wanted, size_t l
     if (wanted > UINT32_MAX - size)
         return NULL;
     size += wanted;
-    if (size < least)
-        size = least;
+    size = MAX(size, least);
     struct chunk *chunk = tram__chunk_get(loop, &size);
     if (chunk)
         *chunk = (struct chunk){.data = chunk->bytes, .capacity = (uint32_t)(size - sizeof *chunk)};

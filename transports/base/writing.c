@@ -187,9 +187,10 @@ static int queue_rest(tram_transport *transport, const struct iovec *pieces, siz
     for (size_t i = 0; i < count; i++) {
         size_t skip = MIN(sent, pieces[i].iov_len);
         sent -= skip;
-        if (tram__write_queue_copy(loop_of(transport), &transport->queue, (const char *)pieces[i].iov_base + skip,
-                                   pieces[i].iov_len - skip) < 0)
-            return -ENOMEM;
+        int status = tram__write_queue_copy(loop_of(transport), &transport->queue,
+                                            (const char *)pieces[i].iov_base + skip, pieces[i].iov_len - skip);
+        if (status)
+            return status;
     }
     return 0;
 }
@@ -267,7 +268,7 @@ int tram__transport_write_chain(tram_transport *transport, struct write_queue *c
         tram__write_queue_consume(loop_of(transport), chain, send_chain(transport, chain));
     if (unlikely(status <= 0 || died(transport)) || likely(!chain->size)) {
         tram__write_queue_clear(loop_of(transport), chain);
-        return status < 0 ? status : 0;
+        return MIN(status, 0);
     }
     tram__write_queue_join(&transport->queue, chain);
     tram__transport_queued(transport);
@@ -463,10 +464,10 @@ static int put(tram_transport *transport, const struct iovec *piece) {
     if (transport_kind_of(transport)->carry)
         return transport_kind_of(transport)->carry(transport, piece, 1, piece->iov_len);
     int status = tram__transport_carry(transport, piece, 1, false);
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
-bool tram__transport_write_alone(tram_transport *transport, const void *data, size_t size) {
+void tram__transport_write_alone(tram_transport *transport, const void *data, size_t size) {
     struct exclusive_writer *writer = transport_writer(transport);
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     uint16_t corked = transport->corked;
@@ -484,10 +485,8 @@ bool tram__transport_write_alone(tram_transport *transport, const void *data, si
         else if (!died(transport))
             tram__transport_queue_grew(transport);
     }
-    if (died(transport) || transport_writer(transport) != writer)
-        return false;
-    transport->corked = corked;
-    return true;
+    if (!died(transport) && transport_writer(transport) == writer)
+        transport->corked = corked;
 }
 
 /* The write event that calls resume_writing goes on with the close (W-23). */

@@ -164,12 +164,12 @@ static bool bind_local(struct attempts *attempts, size_t index, int fd, int fami
  * A Unix socket whose listener's queue is full: the kernel would let a blocking caller wait and tells nobody else when
  * there is room, so the attempt is made again and again until then (L-38). False: no memory for the timer.
  */
-static bool attempt_later(struct attempts *attempts) {
+static int attempt_later(struct attempts *attempts) {
     tram_loop *loop = loop_of(attempts);
-    if (tram__deadline_start_after(loop, &attempts->stagger, TRAM_CONNECT_RETRY_NS))
-        return false;
-    attempts->started--;
-    return true;
+    int status = tram__deadline_start_after(loop, &attempts->stagger, TRAM_CONNECT_RETRY_NS);
+    if (!status)
+        attempts->started--;
+    return status;
 }
 
 /*
@@ -237,9 +237,9 @@ static bool begin_attempt(struct attempts *attempts, size_t index) {
     }
     sys->close(io_added(&attempt->io) ? attempt_leave(attempt) : fd);
     if (status == -EAGAIN && family == AF_UNIX) {
-        if (attempt_later(attempts))
+        status = attempt_later(attempts);
+        if (!status)
             return true;
-        status = -ENOMEM;
     }
     tram__failures_add_address(&attempts->failures, index, status, "connect", &candidate->address);
     return false;
@@ -275,8 +275,9 @@ void tram__attempts_init(struct attempts *attempts, tram_future *operation) {
 int tram__attempts_begin(struct attempts *attempts) {
     struct address_list *remote = attempts->remote;
     size_t first_count = attempts->interleave ? (size_t)attempts->interleave : attempts->race;
-    if (first_count && tram__addresses_interleave(remote, first_count))
-        return -ENOMEM;
+    int status = first_count ? tram__addresses_interleave(remote, first_count) : 0;
+    if (status)
+        return status;
     size_t size = sizeof(struct attempt_list) + remote->count * sizeof(struct attempt);
     attempts->list = tram__memory_get_zero(&loop_of(attempts)->allocator, size);
     if (!attempts->list)

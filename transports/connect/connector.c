@@ -294,8 +294,9 @@ static void reached(struct attempts *attempts, int fd, const tram_socket_address
 }
 
 static void begin_connecting(struct connector *connector) {
-    if (tram__attempts_begin(&connector->attempts))
-        fail_code(connector, -ENOMEM, "create_connection", NULL);
+    int status = tram__attempts_begin(&connector->attempts);
+    if (status)
+        fail_code(connector, status, "create_connection", NULL);
 }
 
 /* ---- Beginning ---- */
@@ -322,7 +323,7 @@ static int start_lookup(struct connector *connector, struct lookup *lookup, cons
                         void (*done)(struct lookup *lookup, const tram_error *error)) {
     int status = tram__lookup_start(lookup, loop_of(connector), query, done);
     connector->lookups += status == 0;
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
 /* Asks for all names; what needs no asking is there at once. 0 or a negative code. */

@@ -177,7 +177,7 @@ static int look_up_one(struct creator *creator, struct lookup *lookup, const str
         return 0;
     int status = tram__lookup_start(lookup, loop_of(creator), query, found);
     creator->lookups += status == 0;
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
 /* Asks for all names; what needs no asking is there at once. */

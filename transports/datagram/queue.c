@@ -41,8 +41,7 @@ static struct datagram_block *block_with_room(tram_loop *loop, struct datagram_q
     if (block && block->size - sizeof *block - block->end >= wanted)
         return block;
     size_t size = sizeof *block + wanted;
-    if (size < CHUNK_LARGE)
-        size = CHUNK_LARGE; /* one rarely comes alone */
+    size = MAX(size, CHUNK_LARGE); /* one rarely comes alone */
     block = tram__chunk_get(loop, &size);
     if (!block)
         return NULL;

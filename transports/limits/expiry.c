@@ -52,10 +52,13 @@ static void expired(tram_loop *loop, struct deadline *deadline) {
     struct expiry *expiry = container_of(deadline, struct expiry, deadline);
     uint64_t when;
     enum limit limit = next_deadline(expiry, &when);
-    if (when <= tram__clock(loop))
+    if (when <= tram__clock(loop)) {
         end(expiry, limit);
-    else if (tram__deadline_start(loop, deadline, when))
-        tram__transport_fatal(expiry->transport, -ENOMEM, "timer", NULL);
+        return;
+    }
+    int status = tram__deadline_start(loop, deadline, when);
+    if (status)
+        tram__transport_fatal(expiry->transport, status, "timer", NULL);
 }
 
 /* ---- As the owner of a transport ---- */

@@ -182,8 +182,7 @@ static void go_on(const struct sources *sources, struct stripe *stripe) {
     uint32_t work = stripe->next.capacity ? clear_some(stripe) : 0;
     if (stripe->former.capacity)
         work += move_some(sources, stripe);
-    if (work > stripe->most_work)
-        stripe->most_work = work;
+    stripe->most_work = MAX(stripe->most_work, work);
 }
 
 static int resize(const struct sources *sources, struct stripe *stripe, uint32_t capacity) {

@@ -13,8 +13,7 @@ int tram__metrics_flush(struct metrics_text *text) {
     if (text->used && text->status >= 0)
         text->status = text->append(text->arg, text->piece, text->used);
     text->used = 0;
-    if (text->status > 0)
-        text->status = 0;
+    text->status = MIN(text->status, 0);
     return text->status;
 }
 
@@ -39,18 +38,19 @@ static void put_text(struct metrics_text *text, const char *string) {
 /* The bytes of the character that `at` begins with; 0: it is not UTF-8. Overlong forms and surrogates are not. */
 static size_t utf8_size(const unsigned char *at) {
     static const struct {
-        unsigned char first_low, first_high; /* of the first byte */
+        unsigned char last; /* first byte of this form; the others are below */
         unsigned char second_low, second_high;
         size_t size;
     } forms[] = {
-        {0x00, 0x7f, 0x00, 0x00, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+        {0xdf, 0x80, 0xbf, 2}, {0xe0, 0xa0, 0xbf, 3}, {0xec, 0x80, 0xbf, 3}, {0xed, 0x80, 0x9f, 3},
+        {0xef, 0x80, 0xbf, 3}, {0xf0, 0x90, 0xbf, 4}, {0xf3, 0x80, 0xbf, 4}, {0xf4, 0x80, 0x8f, 4},
     };
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (*at < forms[i].first_low || *at > forms[i].first_high)
+    if (*at < 0x80)
+        return 1;
+    for (size_t i = 0; *at >= 0xc2 && i < sizeof forms / sizeof *forms; i++) {
+        if (*at > forms[i].last)
             continue;
-        if (forms[i].size > 1 && (at[1] < forms[i].second_low || at[1] > forms[i].second_high))
+        if (at[1] < forms[i].second_low || at[1] > forms[i].second_high)
             return 0;
         for (size_t j = 2; j < forms[i].size; j++)
             if ((at[j] & 0xc0) != 0x80)

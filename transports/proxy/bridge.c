@@ -301,9 +301,10 @@ int tram_bridge(tram_transport *a, tram_transport *b, const tram_bridge_options 
     bridge->idle_ns = options->idle_timeout_ns;
     bridge->active_ns = tram__clock(loop);
     bridge->result.side = -1;
-    if (bridge->idle_ns && tram__deadline_start(loop, &bridge->idle, idle_end(bridge))) {
+    status = bridge->idle_ns ? tram__deadline_start(loop, &bridge->idle, idle_end(bridge)) : 0;
+    if (status) {
         tram__future_drop(&bridge->future);
-        return -ENOMEM;
+        return status;
     }
     for (size_t i = 0; i < 2; i++) {
         struct side *side = &bridge->sides[i];

@@ -224,8 +224,7 @@ bool tram__splice_update_estimate(struct splice *splice, size_t size) {
 
 /* Nothing stands before what would come out of a pipe, and no limit is set that it would pass by. */
 static bool is_free(const tram_transport *to) {
-    const uint32_t state =
-        T_MADE | T_LAYERED | T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_HAS_WRITER | T_WRITING_PAUSED;
+    const uint32_t state = T_MADE | T_LAYERED | T_CLOSING | T_WRITE_EOF | T_WRITE_FAILED | T_HAS_WRITER;
     return to && write_queue_empty(&to->queue) && !to->corked && !to->limits->hard && (to->flags & state) == T_MADE;
 }
 

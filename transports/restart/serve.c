@@ -1,4 +1,5 @@
 /* A server's main function: the only place in the library that writes to standard output and standard error. */
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -34,11 +35,9 @@ int tram_raise_file_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return -errno;
-    if (limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            return -errno;
-    }
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -errno;
     return limit.rlim_cur > INT_MAX ? INT_MAX : (int)limit.rlim_cur;
 }
 
@@ -253,7 +252,7 @@ static bool set_workers(tram_serve_options *options, const char *value) {
     errno = 0;
     unsigned long number = strtoul(value, &end, 10);
     options->workers = (unsigned)number;
-    return *value >= '0' && *value <= '9' && !*end && !errno && number <= TRAM_WORKERS_MAX;
+    return isdigit((unsigned char)*value) && !*end && !errno && number <= TRAM_WORKERS_MAX;
 }
 
 /* False: there is no such option, or it has no such value. `name` has `size` bytes. */

@@ -95,14 +95,18 @@ static uint32_t imbalance_threshold(uint32_t load) {
     return 2 + load / 16;
 }
 
+static uint32_t index_after(const struct balance *balance, uint32_t index) {
+    return index + 1 == balance->count ? 0 : index + 1;
+}
+
 /* Another worker, each in its turn: reading its load costs one cache miss. NULL: it has not clearly fewer. */
 static struct worker_load *less_loaded(struct worker_load *load) {
     const struct balance *balance = load->balance;
     struct worker_load *other = &balance->workers[load->next];
-    load->next = load->next + 1 < balance->count ? load->next + 1 : 0;
+    load->next = index_after(balance, load->next);
     if (other == load) {
         other = &balance->workers[load->next];
-        load->next = load->next + 1 < balance->count ? load->next + 1 : 0;
+        load->next = index_after(balance, load->next);
     }
     uint32_t mine = balance_load(load);
     if (likely(mine < balance_load(other) + imbalance_threshold(mine)))

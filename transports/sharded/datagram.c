@@ -111,7 +111,7 @@ static int open_sockets(tram_runtime_datagram_endpoint *endpoint, const tram_dat
         int fd = tram__datagram_open(sys, &plan, &none, ret_error);
         if (fd >= 0)
             *shard_fds(&endpoint->shards, i) = fd;
-        int status = fd < 0 ? fd : 0;
+        int status = MIN(fd, 0);
         bound->size = sizeof bound->address;
         if (!status && !i && sys->getsockname(fd, (struct sockaddr *)&bound->address, &bound->size) < 0)
             status = plain_error(ret_error, -errno);

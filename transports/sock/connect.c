@@ -94,10 +94,10 @@ int tram_loop_sock_connect(tram_loop *loop, int fd, const char *host, const char
     status = tram__sock_op_new(loop, fd, &connect_kind, sizeof *connect, ret_future, &connect);
     if (status)
         return status;
-    status = internet_family(loop, fd);
-    if (status < 0)
-        return abort_creation(connect, status, ret_future);
-    struct lookup_query query = {.host = host, .port = port, .family = status};
+    int family = internet_family(loop, fd);
+    if (family < 0)
+        return abort_creation(connect, family, ret_future);
+    struct lookup_query query = {.host = host, .port = port, .family = family};
     status = tram__lookup_start(&connect->lookup, loop, &query, found);
     if (status < 0)
         return abort_creation(connect, status, ret_future);

@@ -94,7 +94,7 @@ static int receive_begin(tram_loop *loop, int fd, const struct sock_op_kind *kin
     if (status)
         return status;
     receive->into = into;
-    receive->wanted = into || wanted <= TRAM_RECEIVE_SIZE ? wanted : TRAM_RECEIVE_SIZE;
+    receive->wanted = into ? wanted : MIN(wanted, TRAM_RECEIVE_SIZE);
     receive->capacity = receive->wanted ? receive->wanted : 1;
     receive->addressed = kind == &recvfrom_kind || kind == &recvfrom_into_kind;
     tram__sock_op_go(&receive->op);

@@ -175,8 +175,7 @@ static void unix_text(const tram_socket_address *address, char *text, size_t siz
     size_t begin = offsetof(struct sockaddr_un, sun_path);
     size_t length = address->size > begin ? address->size - begin : 0;
     char name[TEXT_ESCAPED_SIZE(sizeof local->sun_path)];
-    if (length > sizeof local->sun_path)
-        length = sizeof local->sun_path;
+    length = MIN(length, sizeof local->sun_path);
     /* The name space without files: its names begin with a NUL, and are shown with a @. */
     bool abstract = length && !local->sun_path[0];
     if (abstract)

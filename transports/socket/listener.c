@@ -137,7 +137,7 @@ int tram__listeners_open(const struct sys *sys, const struct address_list *list,
     *ret_count = count;
     if (status >= 0 && !count)
         status = ret_error->error.code; /* why the last one was skipped */
-    return status < 0 ? status : 0;
+    return MIN(status, 0);
 }
 
 int tram__listener_listen(const struct sys *sys, int fd, int backlog, struct kept_error *ret_error) {

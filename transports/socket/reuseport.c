@@ -28,7 +28,8 @@ bool tram__reuseport_migrates(void) {
     int fd = open("/proc/sys/net/ipv4/tcp_migrate_req", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    ssize_t count = read(fd, &digit, 1);
+    if (read(fd, &digit, 1) != 1)
+        digit = '0';
     close(fd);
-    return count == 1 && digit != '0';
+    return digit != '0';
 }

@@ -63,8 +63,9 @@ static int prepare(tram_transport *transport) {
         return 0;
     if (!transport->io.kind->descriptors || transport->flags & T_LAYERED || !is_unix(transport))
         return -ENOTSUP;
-    if (tram__transport_need_more(transport))
-        return -ENOMEM;
+    int status = tram__transport_need_more(transport);
+    if (status)
+        return status;
     struct transport_more *more = transport->more;
     if (!more->descriptors)
         more->descriptors = tram__memory_get_zero(&transport->io.loop->allocator, sizeof *more->descriptors);
@@ -92,8 +93,7 @@ size_t tram_transport_take_fds(tram_transport *transport, int *ret_fds, size_t c
     if (loop_enter(transport->io.loop, __func__) || !transport->more || !transport->more->descriptors)
         return 0;
     struct transport_descriptors *descriptors = transport->more->descriptors;
-    if (count > descriptors->left)
-        count = descriptors->left;
+    count = MIN(count, descriptors->left);
     for (size_t i = 0; i < count; i++)
         ret_fds[i] = descriptors->waiting[i];
     descriptors->waiting += count;

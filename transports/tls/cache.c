@@ -114,8 +114,6 @@ void tram__tls_cache_remove(struct tls_cache *cache, const SSL_SESSION *session)
     unsigned size;
     const unsigned char *id = SSL_SESSION_get_id(session, &size);
     tram_buffer *gone = NULL;
-    if (!remembers(cache))
-        return;
     pthread_mutex_lock(&cache->lock);
     struct tls_cached *place = find_place(cache, id, size);
     if (is_at(place, id, size)) {

@@ -131,7 +131,7 @@ static void on_secret(const SSL *ssl, const char *line) {
  */
 static void count_key_update(struct tls_engine *engine) {
     uint64_t now_ns = time_now();
-    uint64_t from = engine->key_update_ns > now_ns ? engine->key_update_ns : now_ns;
+    uint64_t from = MAX(engine->key_update_ns, now_ns);
     engine->key_update_ns = time_after(from, TRAM_TLS_KEY_UPDATE_NS);
     engine->flooded |= engine->key_update_ns - now_ns > TRAM_TLS_KEY_UPDATES * TRAM_TLS_KEY_UPDATE_NS;
 }

@@ -167,7 +167,7 @@ static void write_layer(struct layer *layer, const struct iovec *pieces, size_t 
         left += pieces[i].iov_len;
     struct iovec piece = {0};
     while (left > 0) {
-        size_t size = left < TLS_RECORD_SIZE ? left : TLS_RECORD_SIZE;
+        size_t size = MIN(left, TLS_RECORD_SIZE);
         const void *data = next_record(tls->engine.loop, &piece, &pieces, &size);
         left -= size;
         if (!send_record(tls, data, size, left > 0))

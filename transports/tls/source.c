@@ -36,18 +36,18 @@ void tram__tls_objects_free(struct tls_objects *objects) {
 }
 
 /* Takes the bytes. */
-static int objects_add(struct tls_objects *objects, struct tls_bytes *bytes) {
+static bool objects_add(struct tls_objects *objects, struct tls_bytes *bytes) {
     size_t size = objects->count * sizeof *objects->items;
     struct tls_bytes *items = memory_get(&tram__memory_default, size + sizeof *items);
     if (!items)
-        return -ENOMEM;
+        return false;
     if (size)
         memcpy(items, objects->items, size);
     memory_put(&tram__memory_default, objects->items, size);
     items[objects->count++] = *bytes;
     objects->items = items;
     *bytes = (struct tls_bytes){0};
-    return 0;
+    return true;
 }
 
 /* ---- Sources ---- */
@@ -173,7 +173,7 @@ static int add_object(struct tls_objects *objects, const struct object_kind *kin
     int size = kind->write_der(object, &der);
     struct tls_bytes bytes = {0};
     int code = take_der(der, size, option, &bytes, failure);
-    if (code == 0 && objects_add(objects, &bytes) != 0)
+    if (code == 0 && !objects_add(objects, &bytes))
         code = tram__tls_fail(failure, -ENOMEM, option, "%s: out of memory", option);
     tram__tls_bytes_free(&bytes);
     return code;
@@ -245,7 +245,7 @@ struct password {
     int code; /* of the user's function, if it failed */
 };
 
-/* For OpenSSL: -1 is a failure. Without this it would ask on the terminal. */
+/* For OpenSSL: what is negative is a failure. Without this it would ask on the terminal. */
 static int give_password(char *buffer, int size, int writing, void *arg) {
     (void)writing;
     struct password *password = arg;
@@ -255,7 +255,7 @@ static int give_password(char *buffer, int size, int writing, void *arg) {
         int length = certificate->get_password(certificate->password_arg, buffer, (size_t)size);
         if (length < 0)
             password->code = length;
-        return length < 0 || length > size ? -1 : length;
+        return length > size ? -1 : length;
     }
     size_t length = certificate->password ? strlen(certificate->password) : 0;
     if (!certificate->password || length > (size_t)size)
