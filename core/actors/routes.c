@@ -53,19 +53,20 @@ static bool make_route(tram_loop *loop, struct addressees *there) {
 
 struct addressees *tram__route_find(uint32_t number, uint32_t generation, bool *ret_pinned, int *ret_status) {
     struct addressees *there = tram__directory_pin(number, generation);
-    *ret_pinned = false;
     *ret_status = TRAM_ESTATE;
     if (!there)
         return NULL;
     tram_loop *loop = tram_loop_running();
     between_steps();
-    bool forked = addressees_forked(there), routed = !forked && loop && make_route(loop, there);
-    if (forked)
+    if (addressees_forked(there)) {
         *ret_status = -ECHILD;
-    if (forked || routed)
+        there = NULL;
+    } else {
+        *ret_pinned = !loop || !make_route(loop, there);
+    }
+    if (!*ret_pinned)
         tram__directory_unpin(number);
-    *ret_pinned = !forked && !routed;
-    return forked ? NULL : there;
+    return there;
 }
 
 void tram__route_unpin(uint32_t number) {

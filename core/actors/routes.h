@@ -34,7 +34,7 @@ static inline struct addressees *route_present(uint32_t number, uint32_t generat
     return likely(there && there->generation == generation) ? there : NULL;
 }
 
-/* The addressees, until route_leave(). *ret_status: TRAM_ESTATE, -ECHILD where it is NULL. */
+/* The addressees, until route_leave(). NULL: nothing is pinned, and *ret_status says TRAM_ESTATE or -ECHILD. */
 struct addressees *tram__route_find(uint32_t number, uint32_t generation, bool *ret_pinned, int *ret_status);
 
 static inline bool addressees_forked(const struct addressees *addressees) {

@@ -25,7 +25,7 @@ TRAM_BEGIN_DECLS
 
 /* What a receiving operation brings; lives as long as its future. */
 typedef struct tram_sock_data {
-    const void *data; /* the future's own memory, or the caller's */
+    const void *data; /* the future's own memory, or the caller's; never NULL */
     size_t size;
     tram_socket_address address; /* of the sender; size 0 if it has none, and for sock_recv */
     uintptr_t reserved[4];

@@ -18,12 +18,11 @@
 
 /* ---- Life ---- */
 
-int tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit) {
+void tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit) {
     const tram_input_options options = {.limit = limit};
     *reader = (tram_stream_reader){.loop = loop};
-    int status = tram_input_init(&reader->input, &options);
+    tram_input_init(&reader->input, &options); /* there is nothing wrong with these */
     reader->input.allocator = tram__streams_blocks(loop);
-    return status;
 }
 
 static void forget_error(tram_stream_reader *reader) {
@@ -502,10 +501,10 @@ int tram_stream_reader_new(tram_loop *loop, size_t limit, tram_stream_reader **r
     tram_stream_reader *reader = memory_get(&loop->allocator, sizeof *reader);
     if (!reader)
         return -ENOMEM;
-    status = tram__reader_init(reader, loop, limit);
+    tram__reader_init(reader, loop, limit);
     reader->alone = true;
     *ret_reader = reader;
-    return status;
+    return 0;
 }
 
 int tram_stream_reader_free(tram_stream_reader *reader) {

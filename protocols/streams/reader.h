@@ -38,7 +38,7 @@ struct tram_stream_reader {
 };
 
 /* `limit` 0: the default one. -ENOMEM. */
-int tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit);
+void tram__reader_init(tram_stream_reader *reader, tram_loop *loop, size_t limit);
 void tram__reader_fini(tram_stream_reader *reader);
 
 /*

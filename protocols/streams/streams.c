@@ -161,11 +161,7 @@ int tram__streams_new(tram_loop *loop, size_t limit, struct stream **ret_stream)
     if (unlikely(!stream))
         return -ENOMEM;
     *stream = (struct stream){.protocol.ops = &stream_ops, .owned.kind = &stream_kind, .holds = 1};
-    int status = tram__reader_init(&stream->reader, loop, limit);
-    if (unlikely(status)) {
-        pool_put(&streams->streams, stream);
-        return status;
-    }
+    tram__reader_init(&stream->reader, loop, limit);
     list_init(&stream->writer.drainers);
     list_init(&stream->writer.closers);
     list_append(&streams->all, &stream->owned.link);

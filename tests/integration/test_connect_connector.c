@@ -691,6 +691,29 @@ static bool second_began(void *arg) {
     return strcmp(connects, "127.0.0.3 127.0.0.2") == 0;
 }
 
+static bool only_began(void *arg) {
+    (void)arg;
+    return strcmp(connects, "127.0.0.2") == 0;
+}
+
+/* Nobody wakes for an attempt that there is not. */
+static void test_C_7_no_delay_is_waited_for_behind_the_last(void **state) {
+    struct world *world = *state;
+    use_fake(world);
+    struct black_hole hole = black_hole_on("127.0.0.2", own_port);
+    tram_connection_options options = {.happy_eyeballs_delay_ns = HOUR_NS};
+    tram_future *future = create(world, "127.0.0.2", own_port, &options);
+    run_until_true(world, only_began, NULL);
+    run_ticks(world, 2);
+    uint64_t timeout_ns;
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, TRAM_FOREVER);
+    run_ticks(world, 1);
+    tram_future_cancel(future);
+    tram_future_release(future);
+    black_hole_close(hole);
+}
+
 /* The failure of an older attempt starts none: the latest has its own delay. */
 static void test_C_7_only_the_failure_of_the_latest_starts_the_next(void **state) {
     struct world *world = *state;
@@ -1622,6 +1645,7 @@ int main(void) {
         TEST(C_7_next_attempt_after_the_delay),
         TEST(C_7_next_attempt_when_the_previous_failed),
         TEST(C_7_first_success_wins),
+        TEST(C_7_no_delay_is_waited_for_behind_the_last),
         TEST(C_7_only_the_failure_of_the_latest_starts_the_next),
         TEST(C_7_no_delay_after_the_last),
         TEST(C_7_all_fail_in_a_race),

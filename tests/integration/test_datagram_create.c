@@ -540,6 +540,30 @@ static void test_D_5_a_remote_address_connects(void **state) {
     tram_transport_release(held);
 }
 
+/* Where 0 is free the first that is opened gets it: it is a descriptor as others are. */
+static void test_D_5_descriptor_0_has_a_destination_too(void **state) {
+    struct world *world = *state;
+    tram_socket_address address;
+    int low = udp_socket(&address), fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
+    bool met = false;
+    close(low);
+    for (int i = 0; i < 3; i++) {
+        calls_begin(); /* another one of the library's sockets gets it than before */
+        tram_datagram_options options = {
+            .remote_host = "127.0.0.1", .remote_port = port_text(&address), .allow_broadcast = true};
+        tram_transport *transport = endpoint_new(world, recorder_new(world, NULL), &options);
+        met |= fd_of(transport) == 0;
+        char bytes[8];
+        assert_int_equal(tram_transport_sendto(transport, "one", 3, NULL), 0);
+        assert_int_equal(recv(fd, bytes, sizeof bytes, 0), 3);
+        tram_transport_abort(transport);
+        run_until_traced(world, "released");
+        world->trace[0] = '\0';
+    }
+    assert_true(met);
+    close(fd);
+}
+
 static void test_D_5_with_broadcast_it_is_the_default_destination_only(void **state) {
     struct world *world = *state;
     tram_socket_address address, stranger_address;
@@ -710,6 +734,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_D_4_the_next_pair_is_tried_and_else_the_first_error_told, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_D_5_a_remote_address_connects, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_D_5_descriptor_0_has_a_destination_too, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_5_with_broadcast_it_is_the_default_destination_only, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_D_6_made_then_creator_then_datagrams, world_setup, world_teardown),

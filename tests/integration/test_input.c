@@ -58,6 +58,12 @@ static void on_released(tram_protocol *protocol) {
     client->released = true;
 }
 
+/* What waits for memory, or for another's answer, may be told late. */
+static void on_released_resume(tram_protocol *protocol) {
+    assert_int_equal(tram_input_resume(&((struct client *)(void *)protocol)->input), 0);
+    on_released(protocol);
+}
+
 static const tram_protocol_ops client_ops = {
     .data_received = on_data,
     .eof_received = on_eof,
@@ -205,6 +211,18 @@ static void test_an_end_while_paused_waits_for_the_parser(void **state) {
     run_until(session.world, &session.client.lost);
     assert_int_equal(session.client.lost_code, 0);
     session_close(&session);
+}
+
+static void test_a_parser_is_not_called_after_the_end(void **state) {
+    static const tram_protocol_ops ops = {
+        .data_received = on_data, .connection_lost = on_lost, .released = on_released_resume};
+    struct session session;
+    session_open_with(&session, *state, 0, &ops);
+    session.client.pauses = true;
+    say(&session, "a\nb\n");
+    run_until_traced(session.world, "a");
+    session_close(&session);
+    assert_trace(session.world, "a");
 }
 
 static void test_an_end_within_a_message_is_an_error(void **state) {
@@ -371,6 +389,23 @@ static void test_an_input_that_has_nothing_to_parse_ends_at_once(void **state) {
     session_close(&session);
 }
 
+/* rules: G-2 */
+static void test_a_table_of_callbacks_ends_behind_a_message(void **state) {
+    static const tram_protocol_ops ops = {
+        .data_received = on_data, .connection_lost = on_lost, .released = on_released, .closing = tram_input_closing};
+    struct session session;
+    session_open_with(&session, *state, 0, &ops);
+    say(&session, "a\nb");
+    run_until_traced(session.world, "a");
+    assert_int_equal(ops.closing(&session.client.base, TRAM_FOREVER), 0);
+    run_to_rest(session.world);
+    assert_false(session.client.lost); /* there is a message in part */
+    say(&session, "c\n");
+    run_until(session.world, &session.client.lost);
+    assert_trace(session.world, "a bc");
+    session_close(&session);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -380,11 +415,13 @@ int main(void) {
         TEST(test_nothing_is_taken_behind_a_close),
         TEST(test_a_paused_input_stops_reading_above_twice_the_limit_and_goes_on),
         TEST(test_an_end_while_paused_waits_for_the_parser),
+        TEST(test_a_parser_is_not_called_after_the_end),
         TEST(test_an_end_within_a_message_is_an_error),
         TEST(test_a_message_over_the_limit_ends_the_connection),
         TEST(test_a_parser_that_fails_when_it_was_resumed_ends_the_connection),
         TEST(test_an_input_that_is_freed_is_not_parsed_any_more),
         TEST(test_a_table_of_callbacks_feeds_and_pauses),
+        TEST(test_a_table_of_callbacks_ends_behind_a_message),
         TEST(test_a_loop_that_closes_forgets_the_parser),
         TEST(test_an_input_that_is_to_end_parses_what_came_first),
         TEST(test_an_input_that_has_nothing_to_parse_ends_at_once),

@@ -805,6 +805,11 @@ static void test_bad_options_are_refused(void **state) {
     unsetenv("TRAM_BACKEND");
     assert_null(loop);
     assert_int_equal(tram_loop_free(NULL), 0);
+    setenv("TRAM_BACKEND", "epoll", 1);
+    assert_int_equal(tram_loop_new(NULL, &loop), 0);
+    unsetenv("TRAM_BACKEND");
+    assert_string_equal(tram_loop_backend_name(loop), "epoll");
+    assert_int_equal(tram_loop_free(loop), 0);
 }
 
 int main(void) {

@@ -411,6 +411,21 @@ struct parents {
     const char *but; /* what a child may do with it, or what needs no loop */
 };
 
+static int submitted(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop, (void)arg, (void)ret_value;
+    return 0;
+}
+
+static int serve_nobody(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    (void)reader, (void)writer, (void)arg;
+    return -EPERM;
+}
+
+static int no_protocol(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    (void)loop, (void)arg, (void)ret_protocol;
+    return -EPERM;
+}
+
 static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state) {
     struct world *world = *state;
     struct wire wire = wire_new_made(world, recorder_new(world, NULL));
@@ -476,6 +491,49 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
     close(wire.peer);
 }
 
+static void test_L_41_every_call_on_a_runtime_of_the_parents_is_refused(void **state) {
+    (void)state;
+    tram_runtime_options options = {.workers = 2};
+    tram_datagram_options local = {.local_host = "127.0.0.1"};
+    tram_runtime *runtime;
+    tram_runtime_server *server;
+    tram_runtime_datagram_endpoint *endpoint;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_create_server(runtime, no_protocol, NULL, "127.0.0.1", "0", NULL, &server, NULL), 0);
+    assert_int_equal(tram_runtime_create_datagram_endpoint(runtime, no_protocol, NULL, &local, &endpoint, NULL), 0);
+    const struct parents all[] = {
+        {calls_of_tram_runtime, runtime,
+         " tram_runtime_run_task tram_runtime_each tram_runtime_stats tram_runtime_start_server"
+         " tram_runtime_start_unix_server"},
+        {calls_of_tram_runtime_server, server,
+         " tram_runtime_server_sockname tram_runtime_server_limit_counts tram_runtime_server_sharding"},
+        {calls_of_tram_runtime_datagram_endpoint, endpoint, " tram_runtime_datagram_endpoint_sockname"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        pid_t child = fork_timed();
+        if (child == 0)
+            _exit(!all_answer(all[i].calls, all[i].object, -ECHILD, all[i].but));
+        assert_child(child, 0);
+    }
+    pid_t child = fork_timed();
+    if (child == 0) {
+        const tram_stream_service service = {.handler = serve_nobody};
+        tram_future *future;
+        tram_loop *own;
+        CHECK(tram_loop_new(NULL, &own) == 0);
+        CHECK(tram_runtime_run_task(runtime, sleep_for_ever, NULL) == -ECHILD);
+        CHECK(tram_runtime_each(runtime, own, submitted, NULL, NULL, &future) == -ECHILD);
+        CHECK(tram_runtime_start_server(runtime, &service, "127.0.0.1", "0", NULL, &server, NULL) == -ECHILD);
+        CHECK(tram_runtime_start_unix_server(runtime, &service, "@x", 2, NULL, &server, NULL) == -ECHILD);
+        CHECK(tram_loop_free(own) == 0);
+        _exit(0);
+    }
+    assert_child(child, 0);
+    assert_int_equal(tram_runtime_server_release(server), 0);
+    assert_int_equal(tram_runtime_datagram_endpoint_release(endpoint), 0);
+    tram_runtime_free(runtime);
+}
+
 static void test_L_41_a_channel_of_the_parents(void **state) {
     struct world *world = *state;
     tram_channel *channel;
@@ -493,11 +551,6 @@ static void test_L_41_a_channel_of_the_parents(void **state) {
 
 static int job(void *arg, void **ret_result) {
     *ret_result = arg;
-    return 0;
-}
-
-static int submitted(tram_loop *loop, void *arg, void **ret_value) {
-    (void)loop, (void)arg, (void)ret_value;
     return 0;
 }
 
@@ -545,6 +598,7 @@ int main(void) {
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_a_signal_of_the_parents_writes_nowhere, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_no_lock_is_inherited, world_setup, world_teardown),
+        cmocka_unit_test(test_L_41_every_call_on_a_runtime_of_the_parents_is_refused),
         cmocka_unit_test_setup_teardown(test_L_41_every_call_on_what_the_parent_has_is_refused, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_a_channel_of_the_parents, world_setup, world_teardown),

@@ -102,6 +102,29 @@ static void test_long_outputs_are_whole_and_in_order(void **state) {
     stream_close(&stream);
 }
 
+static void note_release(const void *data, size_t size, void *arg) {
+    (void)data, (void)size;
+    ++*(int *)arg;
+}
+
+static void test_shared_buffers_up_to_1_KiB_are_copied(void **state) {
+    struct stream stream = stream_open(*state);
+    static char bytes[1025], received[1024 + 1025];
+    for (size_t size = 1024; size <= 1025; size++) {
+        int released = 0;
+        tram_buffer *buffer = tram_buffer_wrap(bytes, size, note_release, &released);
+        tram_output output = output_of(&stream);
+        tram_output_buffer(&output, buffer);
+        tram_buffer_release(buffer);
+        assert_int_equal(released, size == 1024);
+        assert_int_equal(tram_output_send(&output), 0);
+        receive_exactly(stream.world, stream.peer, received, size);
+        run_ticks(stream.world, 1);
+        assert_int_equal(released, 1);
+    }
+    stream_close(&stream);
+}
+
 static void test_a_long_printf_is_one_piece(void **state) {
     struct stream stream = stream_open(*state);
     static char received[50002];
@@ -280,6 +303,7 @@ int main(void) {
         TEST(test_text_and_numbers_are_formatted),
         TEST(test_numbers_are_binary),
         TEST(test_long_outputs_are_whole_and_in_order),
+        TEST(test_shared_buffers_up_to_1_KiB_are_copied),
         TEST(test_a_long_printf_is_one_piece),
         TEST(test_an_answer_is_one_system_call_and_no_allocation),
         TEST(test_what_the_kernel_does_not_take_waits_in_order),

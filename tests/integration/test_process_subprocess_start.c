@@ -210,6 +210,19 @@ static void test_Z_2_directory_and_environment(void **state) {
     unsetenv("TRAM_TEST_VARIABLE");
 }
 
+/* Where 0 is free the directory gets it while the child is started, and no longer. */
+static void test_Z_2_a_directory_that_is_descriptor_0(void **state) {
+    struct world *world = *state;
+    int before = put_in_place(0, -1);
+    tram_subprocess_options options = {
+        .cwd = "/usr", .input = NO_PIPE, .output = {.kind = TRAM_STDIO_NULL}, .error = {.kind = TRAM_STDIO_NULL}};
+    struct process *process = run(world, "true", &options);
+    assert_int_equal(process->returncode, 0);
+    process_free(process);
+    assert_int_equal(fcntl(0, F_GETFD), -1);
+    put_back(0, before);
+}
+
 static void write_script(const char *path, const char *text, mode_t mode) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
@@ -757,6 +770,7 @@ int main(void) {
         TEST(test_Z_1_big_data_through_a_filter),
         TEST(test_Z_2_options_without_sense),
         TEST(test_Z_2_directory_and_environment),
+        TEST(test_Z_2_a_directory_that_is_descriptor_0),
         TEST(test_Z_2_the_program_is_looked_for_in_the_childs_PATH),
         TEST(test_Z_2_executable_stands_for_argv_0_and_the_shell),
         TEST(test_Z_2_new_session),

@@ -670,6 +670,7 @@ static void test_what_comes_for_a_side_that_is_gone_goes_to_nobody(void **state)
         run_ticks(world, 1);
         struct wire other = wire_new(world, recorder_new(world, "other"));
         tram_custom_received(coupling.b, "to a", 4);
+        tram_custom_eof(coupling.b);
         run_ticks(world, 3);
         char byte;
         assert_int_equal(recv(other.peer, &byte, 1, MSG_DONTWAIT), -1);

@@ -189,6 +189,24 @@ static void test_stop_before_start(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* A drain is the end without a stop: it may come first, and of a runtime that stops it changes nothing. */
+static void test_a_drain_ends_it_as_well(void **state) {
+    tram_runtime_options options = options_for(*state, 2);
+    for (int when = 0; when < 3; when++) {
+        tram_runtime *runtime = runtime_new(&options);
+        serve(runtime, echo_factory);
+        if (when == 0)
+            assert_int_equal(tram_runtime_drain(runtime), 0); /* before it starts */
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        if (when == 2)
+            assert_int_equal(tram_runtime_stop(runtime), 0);
+        if (when)
+            assert_int_equal(tram_runtime_drain(runtime), 0);
+        assert_int_equal(tram_runtime_join(runtime), 0);
+        tram_runtime_free(runtime);
+    }
+}
+
 static void test_bad_options(void **state) {
     tram_runtime *runtime = NULL;
     tram_runtime_options options = options_for(*state, 2);
@@ -1042,6 +1060,7 @@ int main(void) {
         TEST(runs_and_stops),
         TEST(free_in_every_state),
         TEST(stop_before_start),
+        TEST(a_drain_ends_it_as_well),
         TEST(bad_options),
         TEST(default_workers_are_the_cpus),
         TEST(threads_of_the_workers),

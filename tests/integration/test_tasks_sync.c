@@ -191,6 +191,26 @@ static void test_A_32_a_condition_wakes_as_many_as_it_is_told(void **state) {
     release_all(tasks, 3);
 }
 
+static int notify_all(void *arg) {
+    (void)arg;
+    assert_int_equal(tram_condition_notify_all(&condition), TRAM_ESTATE); /* not locked */
+    assert_int_equal(tram_lock_acquire(&lock), 0);
+    ready = true;
+    assert_int_equal(tram_condition_notify_all(&condition), 0);
+    return tram_lock_release(&lock);
+}
+
+static void test_A_32_a_condition_wakes_all(void **state) {
+    (void)state;
+    ready = false;
+    tram_task *tasks[] = {spawn(await_condition, "a"), spawn(await_condition, "b"), spawn(await_condition, "c")};
+    run_ticks(tasks_world, 4);
+    assert_int_equal(run_function(notify_all, NULL), 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:ok b:ok c:ok");
+    release_all(tasks, 3);
+}
+
 static void test_A_32_a_cancelled_waiter_has_the_lock_and_notifies_another(void **state) {
     (void)state;
     ready = false;
@@ -311,6 +331,7 @@ int main(void) {
         TEST(test_A_31_a_cancelled_waiter_gives_back_what_it_was_given),
         TEST(test_A_31_a_bounded_semaphore_is_not_released_too_often),
         TEST(test_A_32_a_condition_wakes_as_many_as_it_is_told),
+        TEST(test_A_32_a_condition_wakes_all),
         TEST(test_A_32_a_cancelled_waiter_has_the_lock_and_notifies_another),
         TEST(test_A_33_a_barrier_lets_all_go_when_all_are_there),
         TEST(test_A_33_a_barrier_breaks_and_is_reset),

@@ -244,6 +244,35 @@ static void test_C_19_early_data_would_go_before_tls(void **state) {
                  "early_data");
 }
 
+/* The kernel takes none of the header at first: what is left of it goes before all of TLS. */
+static void test_C_19_S_1_a_header_that_waits_goes_before_tls(void **state) {
+    static const char text[] = "PROXY UNKNOWN\r\n";
+    struct world *world = *state;
+    int pair[2];
+    unix_pair(pair);
+    char filler[4096] = "", bytes[sizeof text];
+    size_t filled = 0;
+    for (ssize_t sent; (sent = send(pair[0], filler, sizeof filler, 0)) > 0;)
+        filled += (size_t)sent;
+    const tram_proxy_header header = {.version = 1};
+    const tram_connection_options options = {
+        .tls = clients, .server_hostname = "localhost", .proxy_header = &header, .sock = &pair[0]};
+    tram_future *connecting;
+    assert_int_equal(
+        tram_loop_create_connection(world->loop, recorder_factory, world, NULL, NULL, &options, &connecting), 0);
+    run_ticks(world, 5);
+    assert_false(tram_future_done(connecting)); /* it waits for the handshake */
+    for (; filled; filled -= sizeof filler)
+        receive_exactly(world, pair[1], filler, sizeof filler);
+    receive_exactly(world, pair[1], bytes, sizeof bytes);
+    assert_memory_equal(bytes, text, sizeof text - 1);
+    assert_int_equal(bytes[sizeof text - 1], 22); /* a record of the handshake */
+    tram_future_cancel(connecting);
+    tram_future_release(connecting);
+    run_until_traced(world, "released");
+    close(pair[1]);
+}
+
 static void test_S_8_a_servers_side_has_no_server_hostname(void **state) {
     struct world *world = *state;
     struct upgrade upgrade = {0};
@@ -1116,6 +1145,7 @@ int main(void) {
         IN_WORLD(test_S_7_a_config_without_options_trusts_whom_the_system_does),
         IN_WORLD(test_S_8_a_servers_side_has_no_server_hostname),
         IN_WORLD(test_C_19_early_data_would_go_before_tls),
+        IN_WORLD(test_C_19_S_1_a_header_that_waits_goes_before_tls),
         IN_WORLD(test_S_9_alpn_is_among_the_extra_info_or_refused),
         IN_WORLD(test_handshakes_that_begin_together_leave_room_between_them),
         IN_WORLD(test_V_33_handshakes_of_each_source),

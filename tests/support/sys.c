@@ -7,7 +7,7 @@
  * - It closes nothing twice (support/close.c sees the C library's close only).
  * - It ends only the writing side of a connection, and switches options on, not off.
  * - It asks errno about failures only: after a call that succeeded it names one of the two that are believed most
- * readily.
+ * readily, and after one that received nothing that it was interrupted, as if to be asked again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -124,6 +124,14 @@ static ssize_t done(ssize_t result) {
     return result;
 }
 
+/* What receives 0 bytes has met an end, which nobody may take for a failure. */
+static ssize_t received(ssize_t result) {
+    done(result);
+    if (result == 0)
+        errno = EINTR;
+    return result;
+}
+
 /* Calls of which nothing is asked. */
 #define PLAIN(result, name, parameters, arguments)                                                                     \
     static result plain_##name parameters {                                                                            \
@@ -222,6 +230,20 @@ int __wrap_open(const char *path, int flags, ...) {
     return __real_open(path, flags, mode);
 }
 
+/* … and reads, on threads for what may block. */
+ssize_t __real_read(int fd, void *data, size_t size);
+ssize_t __wrap_read(int fd, void *data, size_t size);
+ssize_t __real_pread(int fd, void *data, size_t size, off_t offset);
+ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset);
+
+ssize_t __wrap_read(int fd, void *data, size_t size) {
+    return received(__real_read(fd, data, size));
+}
+
+ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset) {
+    return received(__real_pread(fd, data, size, offset));
+}
+
 /* ---- What sends ---- */
 
 static ssize_t checked_send(int fd, const void *data, size_t size, int flags) {
@@ -247,14 +269,14 @@ static int checked_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, in
 
 static ssize_t checked_sendfile(int fd, int file, off_t *offset, size_t size) {
     must_not_block("sendfile", fd, false);
-    return INTERRUPTED ? -1 : done(real.sendfile(fd, file, offset, size));
+    return INTERRUPTED ? -1 : received(real.sendfile(fd, file, offset, size));
 }
 
 static ssize_t checked_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
     must(flags & SPLICE_F_NONBLOCK, "splice", in, "may block at its pipe");
     must_not_block("splice", in, false);
     must_not_block("splice", out, false);
-    return INTERRUPTED ? -1 : done(real.splice(in, in_offset, out, out_offset, size, flags));
+    return INTERRUPTED ? -1 : received(real.splice(in, in_offset, out, out_offset, size, flags));
 }
 
 static ssize_t checked_write(int fd, const void *data, size_t size) {
@@ -276,20 +298,20 @@ static ssize_t checked_pwritev2(int fd, const struct iovec *pieces, int count, o
 
 static ssize_t checked_recv(int fd, void *data, size_t size, int flags) {
     must_not_block("recv", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : done(real.recv(fd, data, size, flags));
+    return INTERRUPTED ? -1 : received(real.recv(fd, data, size, flags));
 }
 
 static ssize_t checked_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
                                 socklen_t *address_size) {
     must_not_block("recvfrom", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : done(real.recvfrom(fd, data, size, flags, address, address_size));
+    return INTERRUPTED ? -1 : received(real.recvfrom(fd, data, size, flags, address, address_size));
 }
 
 static ssize_t checked_recvmsg(int fd, struct msghdr *message, int flags) {
     must_not_block("recvmsg", fd, flags & (MSG_DONTWAIT | MSG_ERRQUEUE));
     must(!message->msg_control || flags & (MSG_CMSG_CLOEXEC | MSG_ERRQUEUE), "recvmsg", fd,
          "what is passed is not closed on exec");
-    return INTERRUPTED ? -1 : done(real.recvmsg(fd, message, flags));
+    return INTERRUPTED ? -1 : received(real.recvmsg(fd, message, flags));
 }
 
 static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
@@ -299,7 +321,7 @@ static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, in
 
 static ssize_t checked_read(int fd, void *data, size_t size) {
     must_not_block("read", fd, false);
-    return INTERRUPTED ? -1 : done(real.read(fd, data, size));
+    return INTERRUPTED ? -1 : received(real.read(fd, data, size));
 }
 
 /* ---- What waits ---- */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "public_calls.h"
 #include <tram/input.h>
 
 #define assert_bytes(view, text)                                                                                       \
@@ -736,6 +737,29 @@ static void test_a_parser_is_called_for_what_is_new(void **state) {
     tram_input_fini(&input);
 }
 
+/* Nothing is taken, looked at or judged of an input that is paused. */
+static void test_every_call_on_a_paused_input_is_to_wait(void **state) {
+    (void)state;
+    static const char but[] = " tram_input_init tram_input_feed tram_input_feed_eof tram_input_resume tram_input_end"
+                              " tram_input_until tram_input_until_any";
+    tram_input input = new_input(4);
+    feed(&input, "ab\n");
+    tram_input_pause(&input);
+    assert_true(all_answer(calls_of_tram_input, &input, -EAGAIN, but));
+    tram_bytes bytes, end = {"\n", 1};
+    assert_int_equal(tram_input_until(&input, "\n", 1, &bytes), -EAGAIN);
+    assert_int_equal(tram_input_until_any(&input, &end, 1, &bytes, NULL), -EAGAIN);
+    assert_int_equal(tram_input_consume(&input, 5), -EAGAIN); /* more than there ever is */
+    assert_int_equal(tram_input_size(&input), 3);
+    assert_int_equal(tram_input_resume(&input), 0);
+    assert_int_equal(tram_input_consume(&input, 5), TRAM_ELIMIT);
+    assert_int_equal(tram_input_some(&input, 0, &bytes), TRAM_EVALUE);
+    assert_string_equal(tram_wrong_option(), "most");
+    assert_int_equal(tram_input_take(&input, 3, &bytes), 0);
+    assert_bytes(bytes, "ab\n");
+    tram_input_fini(&input);
+}
+
 static int rewinding_parser(tram_protocol *protocol, tram_input *input) {
     (void)protocol;
     int status = tram_input_consume(input, 1);
@@ -799,6 +823,7 @@ int main(void) {
         cmocka_unit_test(test_pauses_count),
         cmocka_unit_test(test_a_parser_that_resumes_itself_loses_nothing),
         cmocka_unit_test(test_a_parser_is_called_for_what_is_new),
+        cmocka_unit_test(test_every_call_on_a_paused_input_is_to_wait),
         cmocka_unit_test(test_a_mark_does_not_outlive_its_parse),
         cmocka_unit_test(test_the_failure_of_a_parser_is_that_of_the_feed),
     };

@@ -456,6 +456,7 @@ static void test_L_32_L_34_shutdown_waits_for_the_pool_and_lets_nothing_in(void 
     assert_int_equal(gate.discards, 0);
     run_ticks(world, 3); /* the loop is not blocked */
     assert_false(tram_future_done(shutdown));
+    assert_false(tram_future_done(again)); /* the second one waits as well */
     sem_post(&gate.open);
     finish(world, shutdown);
     finish(world, again);
@@ -463,6 +464,7 @@ static void test_L_32_L_34_shutdown_waits_for_the_pool_and_lets_nothing_in(void 
     await_no_threads("tram-executor");
     finish(world, job);
     assert_int_equal(tram_loop_shutdown_default_executor(world->loop, 0, &again), 0);
+    assert_true(tram_future_done(again));
     finish(world, again);
     gate_fini(&gate);
 }

@@ -317,6 +317,9 @@ static void test_functions_are_named_or_placed(void **state) {
     assert_string_equal(name, "0x10");
     name = tram_function_name(dlsym(RTLD_DEFAULT, "getppid"), text, sizeof text);
     assert_string_equal(name, "getppid");
+    name =
+        tram_function_name((const char *)dlsym(RTLD_DEFAULT, "getppid") + 1, text, sizeof text); /* none of its own */
+    assert_non_null(strstr(name, "+0x"));
 }
 
 static void test_nothing_is_written_without_a_log_function(void **state) {

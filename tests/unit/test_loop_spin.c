@@ -13,13 +13,14 @@
 static uint64_t clock_ns;
 static uint64_t event_at; /* when something comes */
 static void (*event)(void);
+static uint64_t step_ns; /* what a reading takes */
+static unsigned looks;   /* at the descriptors, without sleeping */
 static bool slept;
 static int64_t sleep_ns; /* how long it was to be */
 
-/* Every reading takes a tenth of a microsecond. */
 static int own_clock(clockid_t clock, struct timespec *ret_time) {
     (void)clock;
-    clock_ns += 100;
+    clock_ns += step_ns;
     if (event && clock_ns >= event_at) {
         void (*happens)(void) = event;
         event = NULL;
@@ -34,6 +35,8 @@ static int own_wait(int epoll, struct epoll_event *events, int count, int timeou
         slept = true;
         sleep_ns = -1;
         timeout_ms = 1000;
+    } else if (!slept) {
+        looks++;
     }
     return tram__sys.epoll_wait(epoll, events, count, timeout_ms);
 }
@@ -58,6 +61,8 @@ static void set_up(void **state) {
     sys.epoll_wait = own_wait;
     sys.epoll_pwait2 = own_pwait2;
     clock_ns = 1000000;
+    step_ns = 100;
+    looks = 0;
     event = NULL;
     slept = false;
     seen_at = 0;
@@ -144,12 +149,29 @@ static void test_after_spinning_it_sleeps_for_the_rest(void **state) {
     assert_true(seen_at >= when && seen_at - when <= LATE_NS);
 }
 
+/* When the time is over it looks no more: here that is so at the first reading after the beginning. */
+static void test_spinning_is_over_to_the_nanosecond(void **state) {
+    for (unsigned early = 0; early < 2; early++) {
+        set_up(state);
+        unix_pair(pair);
+        assert_int_equal(tram_loop_add_reader(world->loop, pair[0], see, &pair[0]), 0);
+        write_byte();
+        step_ns = SPIN_NS - early;
+        assert_int_equal(tram_loop_run_forever(world->loop), 0);
+        assert_int_equal(looks, early);
+        assert_int_equal(slept, !early);
+        tram_loop_remove_reader(world->loop, pair[0]);
+        close(pair[0]);
+        close(pair[1]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         CASE(test_spinning_sees_a_descriptor_at_once),    CASE(test_spinning_ends_with_the_next_timer),
         CASE(test_spinning_sees_a_post_at_once),          CASE(test_spinning_sees_a_signal_at_once),
-        CASE(test_after_spinning_it_sleeps_for_the_rest),
+        CASE(test_after_spinning_it_sleeps_for_the_rest), CASE(test_spinning_is_over_to_the_nanosecond),
     };
     return cmocka_run_group_tests_name("spin", tests, NULL, NULL);
 }

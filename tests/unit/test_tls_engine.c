@@ -361,6 +361,8 @@ static void test_only_whole_labels_of_alternative_names_count(void **state) {
 
 static void test_a_name_that_is_none_is_refused_at_once(void **state) {
     struct world *world = *state;
+    static char long_name[257];
+    memset(long_name, 'a', sizeof long_name - 1);
     static const struct {
         const char *name, *text;
     } list[] = {
@@ -368,6 +370,8 @@ static void test_a_name_that_is_none_is_refused_at_once(void **state) {
          "cher.example",
          "is not ASCII: give its A-labels"},
         {"two words", "is no host name"},
+        {"a\x7f", "is no host name"}, /* the last one of ASCII */
+        {long_name, "is too long"},
         {"..", "is no host name"},
         {".", "is no host name"},
         {"host%eth0", "is no host name"},

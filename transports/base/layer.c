@@ -189,11 +189,11 @@ bool tram__layer_may_read(const struct layer *layer) {
     return layer->held || layer->below || stack->window_size || stack->below_ended;
 }
 
-static bool carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
+static void carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
     struct layer_stack *stack = transport_stack(transport);
     int status = 0;
     if (stack->finished)
-        return true;
+        return;
     stack->grew = true;
     if (transport_kind_of(transport)->carry) {
         for (size_t i = 0; i < count && !status; i++)
@@ -204,25 +204,22 @@ static bool carry(tram_transport *transport, const struct iovec *pieces, size_t 
     }
     if (status < 0)
         note_send_failure(transport, status);
-    return status > 0;
 }
 
-bool tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more) {
+void tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more) {
     tram_transport *transport = layer->transport;
     struct layer_stack *stack = transport_stack(transport);
     struct layer *below = layer->below;
-    bool all = false;
     if (tram__layer_failed(layer))
-        return false;
+        return;
     stack_enter(stack);
     if (!below)
-        all = carry(transport, pieces, count, more);
+        carry(transport, pieces, count, more);
     else if (below->kind->write)
         below->kind->write(below, pieces, count);
     else
-        all = tram__layer_write(below, pieces, count, more);
+        tram__layer_write(below, pieces, count, more);
     tram__stack_leave(stack);
-    return all;
 }
 
 void tram__layer_keep(struct layer *layer, size_t bytes) {

@@ -178,16 +178,14 @@ TRAM_PRIVATE_API bool tram__layer_may_read(const struct layer *layer);
 /*
  * Writes to what is below, by copy or at once: the memory is the layer's again when it returns. `more`: the layer will
  * write again before its function returns, and the bytes may wait for that, so that one system call takes all; false:
- * they go at once if they can. True: all of the bytes are out of the library's hands; false: some wait in the write
- * queue, or the connection has failed, which tram__layer_failed() tells. Also from elsewhere, for a layer that is
- * ready: a timer of the layer's, for example.
+ * they go at once if they can. Also from elsewhere, for a layer that is ready: a timer of the layer's, for example.
  */
-TRAM_PRIVATE_API bool tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more);
+TRAM_PRIVATE_API void tram__layer_write(struct layer *layer, const struct iovec *pieces, size_t count, bool more);
 
 /* The one piece that most write. */
-static inline bool layer_write(struct layer *layer, const void *data, size_t size) {
+static inline void layer_write(struct layer *layer, const void *data, size_t size) {
     struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    return tram__layer_write(layer, &piece, 1, false);
+    tram__layer_write(layer, &piece, 1, false);
 }
 
 /* Keeps so many bytes for writing now: they count as the write buffer of the transport. Also from elsewhere. */

@@ -61,8 +61,8 @@ int tram__transport_water_marks(size_t *high, size_t *low);
 
 /*
  * Bytes of layers for a carrier with a write queue, sent at once where nothing is queued unless `more` come soon, which
- * ends with tram__transport_carry_rest(). Positive: the kernel has all of them; 0: some are queued; or a negative code,
- * of a connection that is to fail. The protocol hears nothing yet.
+ * ends with tram__transport_carry_rest(). 0, or a negative code, of a connection that is to fail. The protocol hears
+ * nothing yet.
  */
 int tram__transport_carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more);
 int tram__transport_carry_rest(tram_transport *transport);

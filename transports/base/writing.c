@@ -341,7 +341,7 @@ void tram__transport_sent(tram_transport *transport, ssize_t result) {
 int tram__transport_carry_rest(tram_transport *transport) {
     struct iovec pieces[TRAM_WRITE_PIECES];
     if (write_queue_empty(&transport->queue) || transport->corked || transport->io.wanted & IO_WRITE)
-        return write_queue_empty(&transport->queue);
+        return 0;
     size_t count = tram__write_queue_gather(&transport->queue, pieces, TRAM_WRITE_PIECES);
     ssize_t sent = io_try_send_pieces(&transport->io, pieces, count);
     if (sent < 0 && sent != -EAGAIN && !send_is_starved(sent))
@@ -350,9 +350,7 @@ int tram__transport_carry_rest(tram_transport *transport) {
         tram__transport_count_sent(transport, (size_t)sent);
         tram__write_queue_consume(loop_of(transport), &transport->queue, (size_t)sent);
     }
-    if (write_queue_empty(&transport->queue))
-        return 1;
-    return tram__io_send_start(&transport->io);
+    return write_queue_empty(&transport->queue) ? 0 : tram__io_send_start(&transport->io);
 }
 
 int tram__transport_carry(tram_transport *transport, const struct iovec *pieces, size_t count, bool more) {
@@ -370,7 +368,7 @@ int tram__transport_carry(tram_transport *transport, const struct iovec *pieces,
         }
     }
     if (taken_now == size)
-        return 1;
+        return 0;
     int status = queue_rest(transport, pieces, count, taken_now);
     if (status || more || transport->corked)
         return status;
@@ -463,8 +461,7 @@ void tram__transport_set_writer(tram_transport *transport, struct exclusive_writ
 static int put(tram_transport *transport, const struct iovec *piece) {
     if (transport_kind_of(transport)->carry)
         return transport_kind_of(transport)->carry(transport, piece, 1, piece->iov_len);
-    int status = tram__transport_carry(transport, piece, 1, false);
-    return MIN(status, 0);
+    return tram__transport_carry(transport, piece, 1, false);
 }
 
 void tram__transport_write_alone(tram_transport *transport, const void *data, size_t size) {

@@ -232,10 +232,10 @@ static bool send_first(struct connector *connector) {
         tram__transport_count_sent(connector->transport, first->taken);
     struct iovec piece = {.iov_base = first->bytes + first->taken, .iov_len = held_left(first)};
     int status = tram__transport_carry(connector->transport, &piece, 1, false);
-    if (status < 0)
+    if (status)
         undo(connector,
              &(tram_error){.code = status, .operation = connector->attempts.fast_open ? "early_data" : "proxy_header"});
-    return status >= 0;
+    return !status;
 }
 
 /* TLS before connection_made, or undone. */
