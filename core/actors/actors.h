@@ -31,7 +31,7 @@ int tram__actors_open(tram_loop *loop, struct actors **ret_actors);
 /* The address that somebody has on this loop. */
 static inline tram_address address_here(const struct actors *actors, uint32_t slot) {
     const struct addressees *here = actors->here;
-    return (tram_address){here->number, here->generation, slot, addressee_at(here, slot)->generation};
+    return (tram_address){here->number, here->generation, slot, addressee_at(here, slot)->slot.generation};
 }
 
 static inline int actors_open(tram_loop *loop, struct actors **ret_actors) {

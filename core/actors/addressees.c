@@ -3,15 +3,6 @@
 #include "core/base/steps.h"
 #include "core/system/wiped.h"
 
-/* A directory of chunks that was too small: somebody may be reading it, so it stays as long as the addressees. */
-struct outgrown {
-    struct outgrown *next;
-    struct addressee **chunks;
-    uint32_t capacity;
-};
-
-#define CHUNK_BYTES (ADDRESSEES_PER_CHUNK * sizeof(struct addressee))
-
 /* They may outlive their loop, so they are of the default memory, as buffers are. */
 static void *get_zero(size_t size) {
     return tram__memory_get_zero(&tram__memory_default, size);
@@ -37,16 +28,7 @@ struct addressees *tram__addressees_new(struct mailbox *mailbox) {
 }
 
 static void destroy(struct addressees *addressees) {
-    struct addressee **chunks = atomic_load_explicit(&addressees->chunks, memory_order_relaxed);
-    uint32_t count = atomic_load_explicit(&addressees->slot_count, memory_order_relaxed) / ADDRESSEES_PER_CHUNK;
-    for (uint32_t i = 0; i < count; i++)
-        put(chunks[i], CHUNK_BYTES);
-    put(chunks, addressees->chunk_capacity * sizeof *chunks);
-    for (struct outgrown *outgrown = addressees->outgrown, *next; outgrown; outgrown = next) {
-        next = outgrown->next;
-        put(outgrown->chunks, outgrown->capacity * sizeof *outgrown->chunks);
-        put(outgrown, sizeof *outgrown);
-    }
+    tram__slots_fini(&addressees->slots, &addressees_layout, &tram__memory_default);
     tram__wiped_free((void *)(uintptr_t)addressees->wiped, 1);
     tram__mailbox_release(addressees->mailbox);
     put(addressees, sizeof *addressees);
@@ -60,58 +42,11 @@ void tram__addressees_release(struct addressees *addressees) {
 
 /* ---- Slots ---- */
 
-static bool grow_directory(struct addressees *addressees) {
-    uint32_t old = addressees->chunk_capacity, capacity = old ? old * 2 : 8;
-    struct addressee **before = atomic_load_explicit(&addressees->chunks, memory_order_relaxed);
-    struct addressee **chunks = get_zero(capacity * sizeof *chunks);
-    struct outgrown *outgrown = old ? get_zero(sizeof *outgrown) : NULL;
-    if (!chunks || (old && !outgrown)) {
-        put(chunks, capacity * sizeof *chunks);
-        put(outgrown, sizeof *outgrown);
-        return false;
-    }
-    for (uint32_t i = 0; i < old; i++)
-        chunks[i] = before[i];
-    if (outgrown) {
-        *outgrown = (struct outgrown){addressees->outgrown, before, old};
-        addressees->outgrown = outgrown;
-    }
-    addressees->chunk_capacity = capacity;
-    atomic_store_explicit(&addressees->chunks, chunks, memory_order_release);
-    return true;
-}
-
-static bool grow(struct addressees *addressees) {
-    uint32_t first = atomic_load_explicit(&addressees->slot_count, memory_order_relaxed);
-    uint32_t index = first / ADDRESSEES_PER_CHUNK;
-    if (first > UINT32_MAX - ADDRESSEES_PER_CHUNK)
-        return false;
-    if (index == addressees->chunk_capacity && !grow_directory(addressees))
-        return false;
-    struct addressee *chunk = get_zero(CHUNK_BYTES);
-    if (!chunk)
-        return false;
-    for (uint32_t i = ADDRESSEES_PER_CHUNK; i-- > 0;) {
-        chunk[i].generation = 1;
-        if (first + i == 0)
-            continue; /* all zero names nobody */
-        chunk[i].next_free = addressees->free;
-        addressees->free = first + i;
-    }
-    atomic_load_explicit(&addressees->chunks, memory_order_relaxed)[index] = chunk;
-    between_steps();
-    /* Who sees the number sees the chunk. */
-    atomic_store_explicit(&addressees->slot_count, first + ADDRESSEES_PER_CHUNK, memory_order_release);
-    return true;
-}
-
 uint32_t tram__addressee_add(struct addressees *addressees, deliver_function deliver, void *target) {
-    if (!addressees->free && !grow(addressees))
+    struct slots *slots = &addressees->slots;
+    if (!slots->free && tram__slots_grow(slots, &addressees_layout, &tram__memory_default) < 0)
         return 0;
-    uint32_t slot = addressees->free;
-    struct addressee *addressee = addressee_at(addressees, slot);
-    TRAM_DCHECK(!addressee->deliver);
-    addressees->free = addressee->next_free;
+    struct addressee *addressee = slots_take(slots, &addressees_layout);
     addressee->deliver = deliver;
     addressee->target = target;
     addressee->delivered = addressee->dropped = 0;
@@ -120,33 +55,23 @@ uint32_t tram__addressee_add(struct addressees *addressees, deliver_function del
     addressee->keeps = false;
     atomic_store_explicit(&addressee->refused, 0, memory_order_relaxed);
     atomic_store_explicit(&addressee->limit, TRAM_ADDRESSEE_LIMIT, memory_order_relaxed);
-    return slot;
+    return addressee->slot.number;
 }
 
-/* Ends the generation; a slot that had all of them is not used again: an address of old would name anew. */
 void tram__addressee_remove(struct addressees *addressees, uint32_t slot) {
     struct addressee *addressee = addressee_at(addressees, slot);
-    TRAM_DCHECK(addressee->deliver);
     addressee->deliver = NULL;
     addressee->target = NULL;
-    if (unlikely(++addressee->generation == UINT32_MAX))
-        return;
-    addressee->next_free = addressees->free;
-    addressees->free = slot;
+    slots_put(&addressees->slots, &addressees_layout, addressee, addressee->slot);
 }
 
 /* ---- Checked builds ---- */
 
 void tram__addressees_validate(const struct addressees *addressees) {
-    uint32_t count = atomic_load_explicit(&addressees->slot_count, memory_order_relaxed), free_count = 0, listed = 0;
-    for (uint32_t slot = 1; slot < count; slot++) {
+    tram__slots_validate(&addressees->slots, &addressees_layout);
+    for (uint32_t slot = 1; slot < slots_count(&addressees->slots); slot++) {
         const struct addressee *addressee = addressee_at(addressees, slot);
-        TRAM_ASSERT(addressee->generation);
-        free_count += !addressee->deliver && addressee->generation != UINT32_MAX;
+        bool is_free = generation_is_free(addressee->slot.generation);
+        TRAM_ASSERT(is_free ? !addressee->deliver : addressee->deliver && addressee->slot.number == slot);
     }
-    for (uint32_t slot = addressees->free; slot; slot = addressee_at(addressees, slot)->next_free) {
-        TRAM_ASSERT(slot < count && !addressee_at(addressees, slot)->deliver);
-        TRAM_ASSERT(++listed <= free_count);
-    }
-    TRAM_ASSERT(listed == free_count);
 }

@@ -3,9 +3,8 @@
  * that; transports bind theirs to protocols.
  *
  * The struct is counted and outlives its loop while somebody may still post: it holds the mailbox. Slots are filled,
- * emptied and delivered to by the loop's thread. Posters read what is constant, and the bound of a slot, which
- * therefore never moves. A slot that is given back ends its generation, so that what is still on its way to it finds
- * nobody.
+ * emptied and delivered to by the loop's thread. Posters read what is constant, and the bound of a slot. What is still
+ * on its way to a slot that was given back finds nobody (slots.h).
  */
 #ifndef TRAM_CORE_ACTORS_ADDRESSEES_H
 #define TRAM_CORE_ACTORS_ADDRESSEES_H
@@ -26,8 +25,7 @@ typedef enum delivery (*deliver_function)(tram_loop *loop, void *target, tram_me
 struct addressee {
     deliver_function deliver; /* NULL: the slot is free */
     void *target;
-    uint32_t generation;
-    uint32_t next_free;
+    struct slot slot;
     _Atomic uint32_t bounded; /* messages of tram_try_post() that are on their way */
     _Atomic uint32_t limit;
     _Atomic uint64_t refused; /* … that were too many */
@@ -40,21 +38,17 @@ struct addressee {
     uint64_t longest_wait_ns;
 };
 
-#define ADDRESSEES_PER_CHUNK 128u
-
 struct addressees {
     struct mailbox *mailbox;      /* held */
     _Atomic unsigned char *wiped; /* 1; a page that fork() wipes: 0 in the child, whose mail would go nowhere */
     uint32_t number;              /* of the loop, and … */
     uint32_t generation;          /* … which of those that had the number */
-    _Atomic uint32_t slot_count;  /* slots that exist, in whole chunks */
-    _Atomic(struct addressee **) chunks;
-    /* the owner's */
-    uint32_t chunk_capacity;
-    uint32_t free;             /* slot, or 0 */
-    struct outgrown *outgrown; /* directories of chunks that posters may still read */
+    struct slots slots;
     _Atomic uint32_t references;
 };
+
+static const struct slots_layout addressees_layout = {
+    .size = sizeof(struct addressee), .slot = offsetof(struct addressee, slot), .per_chunk = 128};
 
 /* For the mailbox of a loop that is about to have a number. NULL: out of memory. */
 struct addressees *tram__addressees_new(struct mailbox *mailbox);
@@ -67,20 +61,16 @@ static inline struct addressees *addressees_hold(struct addressees *addressees) 
 
 /* The slot, which must exist. Any thread. */
 static inline struct addressee *addressee_at(const struct addressees *addressees, uint32_t slot) {
-    struct addressee **chunks = atomic_load_explicit(&addressees->chunks, memory_order_acquire);
-    return &chunks[slot / ADDRESSEES_PER_CHUNK][slot % ADDRESSEES_PER_CHUNK];
+    return slots_at_shared(&addressees->slots, &addressees_layout, slot);
 }
 
 static inline bool addressee_exists(const struct addressees *addressees, uint32_t slot) {
-    return slot < atomic_load_explicit(&addressees->slot_count, memory_order_acquire);
+    return slot < slots_count(&addressees->slots);
 }
 
 /* Who has the slot in this generation, or NULL. The owner. */
 static inline struct addressee *addressee_of(const struct addressees *addressees, uint32_t slot, uint32_t generation) {
-    if (unlikely(!addressee_exists(addressees, slot)))
-        return NULL;
-    struct addressee *addressee = addressee_at(addressees, slot);
-    return likely(addressee->generation == generation && addressee->deliver) ? addressee : NULL;
+    return slots_find(&addressees->slots, &addressees_layout, slot, generation);
 }
 
 /* The owner. Counted first: who receives it may end, and another have the slot. */

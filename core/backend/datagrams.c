@@ -175,13 +175,13 @@ __attribute__((noinline)) static ssize_t read_control(const struct io *io, struc
     return boundaries_cut(io, message, datagram) ? -1 : 0;
 }
 
-static bool still_receives(const struct io *io, const tram_loop *loop, uint32_t index, uint32_t generation) {
-    return likely(io_still_there(loop, index, generation)) && likely(io->wanted & IO_READ);
+static bool still_receives(const struct io *io, const union io_slot *there, uint32_t generation) {
+    return likely(io_still_there(there, generation)) && likely(io->wanted & IO_READ);
 }
 
 /* One message, whole or cut. False: the owner does not receive any more. */
-static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_t index, uint32_t generation) {
-    tram_loop *loop = io->loop;
+static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, const union io_slot *there,
+                    uint32_t generation) {
     struct msghdr *header = &message->msg_hdr;
     size_t left = MIN(message->msg_len, slot);
     struct io_ancillary told;
@@ -195,7 +195,7 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
         ssize_t result = read_control(io, header, &told, &datagram);
         if (unlikely(result < 0)) {
             io->kind->datagrams->receive_failed(io, -ENOBUFS);
-            return still_receives(io, loop, index, generation);
+            return still_receives(io, there, generation);
         }
         joined = (size_t)result;
     }
@@ -203,7 +203,7 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
         datagram.size = joined ? MIN(joined, left) : left;
         datagram.full_size = joined ? datagram.size : message->msg_len;
         io->kind->datagrams->received(io, &datagram);
-        if (!still_receives(io, loop, index, generation))
+        if (!still_receives(io, there, generation))
             return false;
         datagram.data = (char *)datagram.data + datagram.size;
         left -= datagram.size;
@@ -214,18 +214,19 @@ static bool deliver(struct io *io, struct mmsghdr *message, size_t slot, uint32_
 void tram__datagrams_deliver(struct io *io, unsigned count) {
     tram_loop *loop = io->loop;
     struct datagram_area *area = loop->datagrams;
-    uint32_t index = io->slot, generation = io->generation;
+    const union io_slot *there = io_slot_of(io);
+    uint32_t generation = io->generation;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++)
         bytes += area->in[i].msg_len;
     stats_add(&loop->stats.reads, 1);
     stats_add(&loop->stats.bytes_received, bytes);
     for (unsigned i = 0; i < count; i++)
-        if (!deliver(io, &area->in[i], area->in_slot, index, generation))
+        if (!deliver(io, &area->in[i], area->in_slot, there, generation))
             break;
     for (unsigned i = 0; i < count; i++)
         reset(area, i);
-    if (likely(io_still_there(loop, index, generation)))
+    if (likely(io_still_there(there, generation)))
         io->kind->datagrams->received_all(io);
 }
 
@@ -247,7 +248,7 @@ static bool same_ends(const struct io_datagram *a, const struct io_datagram *b) 
  */
 static uint64_t path_key(const struct io *io, const struct io_datagram *datagram) {
     if (!datagram->address_size)
-        return io->generation;
+        return (uint64_t)io->generation << 32 | io->slot;
     union {
         unsigned char address[16];
         uint64_t halves[2];

@@ -35,10 +35,10 @@ static inline uint64_t event_name(uint32_t slot, uint32_t generation) {
 }
 
 /*
- * In the generation of an event of an edge-triggered io. Generations never have this bit, so it is taken for one of an
- * io that is gone, and is looked at apart: what is level-triggered pays nothing for the difference.
+ * In the generation of an event of an edge-triggered io, which makes it that of a free slot. So it is taken for one of
+ * an io that is gone, and is looked at apart: what is level-triggered pays nothing for the difference.
  */
-#define EDGE_MARK (IO_GENERATION_LAST + 1u)
+#define EDGE_MARK 1u
 
 /* What is reported without having been asked for. */
 #define TROUBLE ((uint32_t)(EPOLLERR | EPOLLHUP))
@@ -442,7 +442,8 @@ static bool receive_datagrams(tram_loop *loop, const struct sys *sys, struct io 
 /* Until the kernel refuses, or one fails (D-15, D-18). */
 static bool flush_datagrams(tram_loop *loop, struct io *io) {
     struct datagram_area *area = loop->datagrams;
-    uint32_t slot = io->slot, generation = io->generation;
+    const union io_slot *slot = io_slot_of(io);
+    uint32_t generation = io->generation;
     bool some = false;
     ssize_t sent;
     do {
@@ -452,13 +453,14 @@ static bool flush_datagrams(tram_loop *loop, struct io *io) {
             return true;
         some = sent != -EAGAIN;
         io->kind->datagrams->sent(io, sent);
-    } while (sent > 0 && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE));
+    } while (sent > 0 && io_still_there(slot, generation) && (io->wanted & IO_WRITE));
     return some;
 }
 
 /* A batch of connections (V-9, V-10). */
 static bool accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) {
-    uint32_t slot = io->slot, generation = io->generation, limit = io->kind->accept_limit(io);
+    const union io_slot *slot = io_slot_of(io);
+    uint32_t generation = io->generation, limit = io->kind->accept_limit(io);
     bool told = false;
     for (uint32_t i = 0; i < limit; i++) {
         struct sockaddr_storage peer;
@@ -477,7 +479,7 @@ static bool accept_batch(tram_loop *loop, const struct sys *sys, struct io *io) 
         stats_add(&loop->stats.accepted, 1);
         PROBE3(accept, loop, io->fd, fd);
         io->kind->accepted(io, fd, &peer, size);
-        if (!io_still_there(loop, slot, generation) || !(io->wanted & IO_READ))
+        if (!io_still_there(slot, generation) || !(io->wanted & IO_READ))
             return true;
     }
     return told;
@@ -524,7 +526,8 @@ static bool flush_kind(tram_loop *loop, struct io *io) {
 
 static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io, uint32_t events) {
     const struct io_kind *kind = io->kind;
-    uint32_t slot = io->slot, generation = io->generation;
+    const union io_slot *slot = io_slot_of(io);
+    uint32_t generation = io->generation;
     unsigned happened = events_of(events) & io->wanted;
     if (kind->accepted)
         return accept_batch(loop, poller->sys, io);
@@ -535,7 +538,7 @@ static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io
         return true;
     }
     bool told = happened & IO_READ && receive_kind(loop, poller, io);
-    if (happened & IO_WRITE && io_still_there(loop, slot, generation) && (io->wanted & IO_WRITE))
+    if (happened & IO_WRITE && io_still_there(slot, generation) && (io->wanted & IO_WRITE))
         told |= flush_kind(loop, io);
     return told;
 }
@@ -543,7 +546,8 @@ static bool serve_happened(tram_loop *loop, struct poller *poller, struct io *io
 /* An event that is not just "readable", or of an edge-triggered io. */
 __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct poller *poller, struct io *io,
                                                       uint32_t events) {
-    uint32_t slot = io->slot, generation = io->generation;
+    const union io_slot *slot = io_slot_of(io);
+    uint32_t generation = io->generation;
     uint8_t wanted = io->wanted;
     bool trouble = events & TROUBLE, told;
     if (events_of(events) & wanted)
@@ -555,7 +559,7 @@ __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct po
             epoll_change(poller, io);
         return;
     }
-    if (!io_still_there(loop, slot, generation))
+    if (!io_still_there(slot, generation))
         return;
     bool taken = events & EPOLLERR && (!told || io->kind->datagrams) && tram__error_queue_take(io);
     if (told || taken || io->wanted != wanted) {
@@ -570,25 +574,40 @@ __attribute__((noinline)) static void serve_with_care(tram_loop *loop, struct po
     }
 }
 
-/* No io has this slot in this generation. */
-__attribute__((noinline)) static void serve_stale(tram_loop *loop, struct poller *poller, uint32_t slot,
-                                                  uint32_t generation, uint32_t events) {
-    struct io *io = io_at(loop, slot, generation ^ EDGE_MARK);
-    if (io)
-        serve_with_care(loop, poller, io, events);
-    /* else a callback of this tick ended it */
+static inline uint32_t slot_of(const struct epoll_event *event) {
+    return (uint32_t)event->data.u64;
+}
+
+static inline uint32_t generation_of(const struct epoll_event *event) {
+    return (uint32_t)(event->data.u64 >> 32);
+}
+
+/* Nobody has the slot: it is the mailbox's, or a callback of this tick has ended the io. */
+__attribute__((noinline)) static void serve_nobody(tram_loop *loop, const struct poller *poller,
+                                                   const struct epoll_event *event) {
+    if (slot_of(event))
+        return;
+    tram__mailbox_drain_wakeup(loop->mailbox, poller->sys);
+    stats_add(&loop->stats.wakeups, 1);
+}
+
+/* The io has not the generation of the event. */
+__attribute__((noinline)) static void serve_marked(tram_loop *loop, struct poller *poller, struct io *io,
+                                                   const struct epoll_event *event) {
+    if (io->generation == (generation_of(event) ^ EDGE_MARK))
+        serve_with_care(loop, poller, io, event->events);
+    /* else a callback of this tick has ended the one that was meant */
 }
 
 static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll_event *event) {
-    uint32_t slot = (uint32_t)event->data.u64, generation = (uint32_t)(event->data.u64 >> 32);
-    if (unlikely(slot == 0)) {
-        tram__mailbox_drain_wakeup(loop->mailbox, poller->sys);
-        stats_add(&loop->stats.wakeups, 1);
+    const union io_slot *slot = io_slot_at(loop, slot_of(event));
+    if (unlikely(generation_is_free(slot->slot.generation))) {
+        serve_nobody(loop, poller, event);
         return;
     }
-    struct io *io = io_at(loop, slot, generation);
-    if (unlikely(!io)) {
-        serve_stale(loop, poller, slot, generation, event->events);
+    struct io *io = slot->io;
+    if (unlikely(io->generation != generation_of(event))) {
+        serve_marked(loop, poller, io, event);
         return;
     }
     if (unlikely(event->events != EPOLLIN || !(io->wanted & IO_READ))) {
@@ -605,22 +624,10 @@ static void serve_one(tram_loop *loop, struct poller *poller, const struct epoll
         call_ready(io, IO_READ);
 }
 
-/*
- * With many connections nothing of the next ones is in a near cache. What they need is brought while this one is
- * served: the slot of the next but one, by which in the next step its io is found. See receive(), too.
- */
-static inline void prefetch(const tram_loop *loop, const struct epoll_event *events, int left) {
-    if (likely(left > 2))
-        __builtin_prefetch(&loop->io_slots[(uint32_t)events[2].data.u64]);
-    if (likely(left > 1))
-        __builtin_prefetch(loop->io_slots[(uint32_t)events[1].data.u64].io);
-}
-
 static void epoll_serve(tram_loop *loop, struct poller *poller) {
-    for (int i = 0; i < poller->collected; i++) {
-        prefetch(loop, &poller->events[i], poller->collected - i);
-        serve_one(loop, poller, &poller->events[i]);
-    }
+    const struct epoll_event *end = poller->events + poller->collected;
+    for (const struct epoll_event *event = poller->events; event != end; event++)
+        serve_one(loop, poller, event);
     poller->collected = 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * What call_soon, call_later and call_at make: a record in a slot, named from outside by slot and generation. The
- * generation ends when the callback runs or is cancelled, so a handle kept too long names nothing.
+ * What call_soon, call_later and call_at make: a record in a slot (slots.h), which is given back when the callback runs
+ * or is cancelled, so a handle kept too long names nothing.
  */
 #include <errno.h>
 
@@ -8,106 +8,65 @@
 
 #include "core/base/invalid.h"
 
-#define STATE_MASK    3u
-#define WAS_CANCELLED 4u /* how the generation before this one ended */
-#define HAS_DISCARD   8u /* see call_discard() */
+/* Marks. */
+#define IS_TIMER      1u
+#define HAS_DISCARD   2u /* see call_discard() */
+#define WAS_CANCELLED 4u /* how the call before this one ended */
 
-static inline unsigned call_state(const struct call *call) {
-    return call->on.deadline.timer.mark & STATE_MASK;
+static inline bool is_timer(const struct call *call) {
+    return call->on.deadline.timer.mark & IS_TIMER;
 }
 
 static inline void call_mark(struct call *call, unsigned mark) {
     call->on.deadline.timer.mark = mark & 63u;
 }
 
-static inline tram_discard *call_discard(const struct call_slots *calls, const struct call *call) {
-    return &calls->chunks[call->slot / CALLS_PER_CHUNK]->discards[call->slot % CALLS_PER_CHUNK];
+static inline tram_discard *call_discard(const tram_loop *loop, uint32_t slot) {
+    return slots_beside(&loop->calls, &calls_layout, slot);
 }
 
-#define CHUNK_BYTES (sizeof(struct call_chunk) + 63)
+static inline tram_handle handle_of(const struct call *call) {
+    return (tram_handle){call->slot.number, call->slot.generation};
+}
 
 static void calls_ending(struct close_hook *hook, enum shutdown_mode ending);
 
-/* What a loop knows of calls, made when the first comes. */
-static struct call_slots *calls_of(tram_loop *loop) {
-    if (likely(loop->calls != NULL))
-        return loop->calls;
-    loop->calls = tram__memory_get_zero(&loop->allocator, sizeof *loop->calls);
-    if (loop->calls) {
-        loop->calls->loop = loop;
-        loop_add_close_hook(loop, &loop->calls->hook, calls_ending);
-    }
-    return loop->calls;
-}
-
 static int grow_calls(tram_loop *loop) {
-    struct call_slots *calls = loop->calls;
-    if (calls->chunk_count == calls->chunk_capacity) {
-        uint32_t capacity = calls->chunk_capacity ? calls->chunk_capacity * 2 : 8;
-        struct call_chunk **chunks = memory_get(&loop->allocator, capacity * sizeof *chunks);
-        if (!chunks)
-            return -ENOMEM;
-        for (uint32_t i = 0; i < calls->chunk_count; i++)
-            chunks[i] = calls->chunks[i];
-        memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *chunks);
-        calls->chunks = chunks;
-        calls->chunk_capacity = capacity;
-    }
-    void *memory = tram__memory_get_zero(&loop->allocator, CHUNK_BYTES);
-    if (!memory)
-        return -ENOMEM;
-    struct call_chunk *chunk = (void *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    chunk->memory = memory;
-    uint32_t first = calls->chunk_count * CALLS_PER_CHUNK;
-    calls->chunks[calls->chunk_count++] = chunk;
-    for (uint32_t i = CALLS_PER_CHUNK; i-- > 0;) {
-        struct call *call = &chunk->calls[i];
-        call->slot = first + i;
-        call->generation = 1;
-        if (first + i == 0)
-            continue; /* all zero names nothing */
-        call->on.next_free = calls->free;
-        calls->free = first + i;
-    }
-    return 0;
+    bool first = !slots_count(&loop->calls);
+    int status = tram__slots_grow(&loop->calls, &calls_layout, &loop->allocator);
+    if (!status && first)
+        loop_add_close_hook(loop, &loop->calls_hook, calls_ending);
+    return status;
 }
 
-/* A call of this state; the caller sets what `on` holds besides. */
-static struct call *call_new(tram_loop *loop, enum call_state state, tram_callback callback, void *arg,
-                             tram_discard discard) {
+/* A call with these marks; the caller sets what `on` holds besides. */
+static struct call *call_new(tram_loop *loop, unsigned mark, tram_callback callback, void *arg, tram_discard discard) {
     _Static_assert(sizeof(struct call) == 64, "a call is a cache line");
-    struct call_slots *calls = calls_of(loop);
-    if (unlikely(!calls) || (unlikely(!calls->free) && grow_calls(loop) < 0))
+    if (unlikely(!loop->calls.free) && grow_calls(loop) < 0)
         return NULL;
-    struct call *call = call_at_slot(calls, calls->free);
-    TRAM_DCHECK(call_state(call) == CALL_FREE);
-    calls->free = call->on.next_free;
+    struct call *call = slots_take(&loop->calls, &calls_layout);
     call->callback = callback;
     call->arg = arg;
-    call_mark(call, (call->on.deadline.timer.mark & WAS_CANCELLED) | state | (discard ? HAS_DISCARD : 0));
+    call_mark(call, (call->on.deadline.timer.mark & WAS_CANCELLED) | mark | (discard ? HAS_DISCARD : 0));
     if (unlikely(discard != NULL))
-        *call_discard(calls, call) = discard;
+        *call_discard(loop, call->slot.number) = discard;
     return call;
 }
 
-/* Ends the generation; the slot may be used again at once, unless it had all: then a handle of old would name anew. */
 static void call_end(tram_loop *loop, struct call *call, bool cancelled) {
-    call_mark(call, cancelled ? CALL_FREE | WAS_CANCELLED : CALL_FREE);
-    if (unlikely(++call->generation == UINT32_MAX))
-        return;
-    call->on.next_free = loop->calls->free;
-    loop->calls->free = call->slot;
+    call_mark(call, cancelled ? WAS_CANCELLED : 0);
+    slots_put(&loop->calls, &calls_layout, call, call->slot);
 }
 
 static void call_run(tram_loop *loop, struct call *call) {
-    tram_handle handle = {call->slot, call->generation};
+    tram_handle handle = handle_of(call);
     tram_callback callback = call->callback;
     bool has_discard = call->on.deadline.timer.mark & HAS_DISCARD;
     void *arg = call->arg;
     call_end(loop, call, false);
     if (unlikely(loop->closing)) {
         if (has_discard)
-            (*call_discard(loop->calls, call))(arg);
+            (*call_discard(loop, handle.slot))(arg);
         return;
     }
     uint64_t start = slow_begin(loop);
@@ -130,17 +89,16 @@ static void deadline_run(tram_loop *loop, struct deadline *deadline) {
 static void tried_ready_run(tram_loop *loop, struct ready *ready);
 
 static void discard_all(tram_loop *loop) {
-    struct call_slots *calls = loop->calls;
-    for (uint32_t slot = 1; slot < calls->chunk_count * CALLS_PER_CHUNK; slot++) {
-        struct call *call = call_at_slot(calls, slot);
-        if (call_state(call) == CALL_TIMER) {
+    for (uint32_t slot = 1; slot < slots_count(&loop->calls); slot++) {
+        struct call *call = call_at(loop, slot);
+        if (generation_is_free(call->slot.generation))
+            continue;
+        if (is_timer(call)) {
             tram__timers_cancel(&loop->timers, &call->on.deadline.timer);
-        } else if (call_state(call) == CALL_READY) {
+        } else {
             list_remove(&call->on.ready.link);
             if (call->on.ready.run == tried_ready_run)
                 tram__mailbox_uncount(loop->mailbox);
-        } else {
-            continue;
         }
         call_run(loop, call);
     }
@@ -150,62 +108,34 @@ static void discard_all(tram_loop *loop) {
 static void calls_ending(struct close_hook *hook, enum shutdown_mode ending) {
     if (ending != IO_SHUTDOWN_NOW)
         return;
-    struct call_slots *calls = container_of(hook, struct call_slots, hook);
-    tram_loop *loop = calls->loop;
+    tram_loop *loop = container_of(hook, tram_loop, calls_hook);
     discard_all(loop);
     list_remove(&hook->link);
     tram__calls_free(loop);
 }
 
 void tram__calls_free(tram_loop *loop) {
-    struct call_slots *calls = loop->calls;
-    if (!calls)
-        return;
-    loop->calls = NULL;
-    for (uint32_t i = 0; i < calls->chunk_count; i++)
-        memory_put(&loop->allocator, calls->chunks[i]->memory, CHUNK_BYTES);
-    memory_put(&loop->allocator, calls->chunks, calls->chunk_capacity * sizeof *calls->chunks);
-    memory_put(&loop->allocator, calls, sizeof *calls);
+    tram__slots_fini(&loop->calls, &calls_layout, &loop->allocator);
 }
 
 /* ---- Checked builds ---- */
 
-static void call_validate(const struct call *call, uint32_t slot) {
-    TRAM_ASSERT(call->slot == slot && call->generation);
-    switch ((enum call_state)call_state(call)) {
-    case CALL_FREE:
-        break;
-    case CALL_READY:
-        TRAM_ASSERT(list_linked(&call->on.ready.link) && call->callback);
-        break;
-    case CALL_TIMER:
-        TRAM_ASSERT(call->on.deadline.timer.place != TIMER_IDLE && call->callback);
-        break;
-    }
-}
-
 void tram__loop_validate_calls(const tram_loop *loop) {
-    const struct call_slots *calls = loop->calls;
-    if (!calls)
-        return;
-    uint32_t slots = calls->chunk_count * CALLS_PER_CHUNK, free_count = 0, listed = 0;
-    for (uint32_t slot = 1; slot < slots; slot++) {
-        const struct call *call = call_at_slot(calls, slot);
-        free_count += call_state(call) == CALL_FREE && call->generation != UINT32_MAX; /* else it has retired */
-        call_validate(call, slot);
+    tram__slots_validate(&loop->calls, &calls_layout);
+    for (uint32_t slot = 1; slot < slots_count(&loop->calls); slot++) {
+        const struct call *call = call_at(loop, slot);
+        if (generation_is_free(call->slot.generation))
+            continue;
+        TRAM_ASSERT(call->slot.number == slot && call->callback);
+        TRAM_ASSERT(is_timer(call) ? call->on.deadline.timer.place != TIMER_IDLE : list_linked(&call->on.ready.link));
     }
-    for (uint32_t slot = calls->free; slot; slot = call_at_slot(calls, slot)->on.next_free) {
-        TRAM_ASSERT(slot < slots && call_state(call_at_slot(calls, slot)) == CALL_FREE);
-        TRAM_ASSERT(++listed <= free_count);
-    }
-    TRAM_ASSERT(listed == free_count);
 }
 
 /* ---- The public calls ---- */
 
 static void notify_handle(const struct call *call, tram_handle *ret_handle) {
     if (ret_handle)
-        *ret_handle = (tram_handle){call->slot, call->generation};
+        *ret_handle = handle_of(call);
 }
 
 int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram_discard discard,
@@ -215,7 +145,7 @@ int tram_loop_call_soon(tram_loop *loop, tram_callback callback, void *arg, tram
         return status;
     if (unlikely(!callback))
         return tram__invalid("callback");
-    struct call *call = call_new(loop, CALL_READY, callback, arg, discard);
+    struct call *call = call_new(loop, 0, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
     call->on.ready.run = ready_run;
@@ -231,7 +161,7 @@ int tram_loop_call_at(tram_loop *loop, uint64_t when_ns, tram_callback callback,
         return status;
     if (unlikely(!callback))
         return tram__invalid("callback");
-    struct call *call = call_new(loop, CALL_TIMER, callback, arg, discard);
+    struct call *call = call_new(loop, IS_TIMER, callback, arg, discard);
     if (unlikely(!call))
         return -ENOMEM;
     call->on.deadline.expire = deadline_run;
@@ -253,12 +183,9 @@ int tram_loop_call_later(tram_loop *loop, uint64_t delay_ns, tram_callback callb
     return tram_loop_call_at(loop, time_after(tram__clock(loop), delay_ns), callback, arg, discard, ret_handle);
 }
 
-/* The record that the handle names now or named last; NULL if it names something else by now. */
+/* NULL: it has run, or was cancelled. */
 static struct call *call_of(const tram_loop *loop, tram_handle handle) {
-    const struct call_slots *calls = loop->calls;
-    if (!calls || handle.slot == 0 || handle.slot >= calls->chunk_count * CALLS_PER_CHUNK)
-        return NULL;
-    return call_at_slot(calls, handle.slot);
+    return slots_find(&loop->calls, &calls_layout, handle.slot, handle.generation);
 }
 
 int tram_handle_cancel(tram_loop *loop, tram_handle handle) {
@@ -266,9 +193,9 @@ int tram_handle_cancel(tram_loop *loop, tram_handle handle) {
     if (unlikely(status))
         return status;
     struct call *call = call_of(loop, handle);
-    if (!call || call->generation != handle.generation || call_state(call) == CALL_FREE)
+    if (!call)
         return 0;
-    if (call_state(call) == CALL_TIMER)
+    if (is_timer(call))
         tram__timers_cancel(&loop->timers, &call->on.deadline.timer);
     else
         list_remove(&call->on.ready.link);
@@ -280,12 +207,13 @@ int tram_handle_cancelled(const tram_loop *loop, tram_handle handle) {
     int status = loop_enter(loop, __func__);
     if (unlikely(status))
         return status;
-    const struct call *call = call_of(loop, handle);
-    if (!call)
+    if (call_of(loop, handle))
+        return 0;
+    if (handle.slot >= slots_count(&loop->calls))
         return -ESRCH;
-    if (call->generation == handle.generation)
-        return call_state(call) == CALL_FREE ? -ESRCH : 0;
-    return call->generation == handle.generation + 1 ? (call->on.deadline.timer.mark & WAS_CANCELLED) != 0 : -ESRCH;
+    const struct call *call = call_at(loop, handle.slot); /* remembers how the last one ended */
+    uint32_t since = call->slot.generation - handle.generation;
+    return since == 1 || since == 2 ? (call->on.deadline.timer.mark & WAS_CANCELLED) != 0 : -ESRCH;
 }
 
 int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_t *ret_when_ns) {
@@ -293,7 +221,7 @@ int tram_handle_when(const tram_loop *loop, tram_handle handle, uint64_t *ret_wh
     if (unlikely(status))
         return status;
     const struct call *call = call_of(loop, handle);
-    if (!call || call->generation != handle.generation || call_state(call) != CALL_TIMER)
+    if (!call || !is_timer(call))
         return -ESRCH;
     *ret_when_ns = call->on.deadline.timer.deadline;
     return 0;
@@ -345,7 +273,7 @@ __attribute__((noinline)) static int post_to_itself(tram_loop *loop, const struc
         tram__mailbox_append(loop->mailbox, mail);
         return 0;
     }
-    struct call *call = call_new(loop, CALL_READY, posted.callback, posted.arg, posted.discard);
+    struct call *call = call_new(loop, 0, posted.callback, posted.arg, posted.discard);
     if (!call)
         return -ENOMEM;
     call->on.ready.run = kind->flags & MAIL_COUNTED ? tried_ready_run : ready_run;

@@ -6,40 +6,6 @@
 #include "core/loop/loop.h"
 #include "core/system/sigpipe.h"
 
-#define SLOTS_AT_ONCE 64 /* of which every capacity is a multiple */
-
-static int grow_slots(tram_loop *loop) {
-    uint32_t count = loop->io_slot_capacity, new_count = count ? count * 2 : SLOTS_AT_ONCE;
-    union io_slot *slots = memory_get(&loop->allocator, new_count * sizeof *slots);
-    if (!slots)
-        return -ENOMEM;
-    if (count)
-        memcpy(slots, loop->io_slots, count * sizeof *slots);
-    memory_put(&loop->allocator, loop->io_slots, count * sizeof *slots);
-    loop->io_slots = slots;
-    loop->io_slot_capacity = new_count;
-    return 0;
-}
-
-static inline void put_slot(tram_loop *loop, uint32_t slot) {
-    loop->io_slots[slot].free = (uintptr_t)loop->io_slot_free << 1 | 1;
-    loop->io_slot_free = slot;
-}
-
-/* Slots are touched when they are about to be used, so that half of a doubled array costs no memory. */
-static int add_slots(tram_loop *loop) {
-    uint32_t first = loop->io_slot_count;
-    int status = first == loop->io_slot_capacity ? grow_slots(loop) : 0;
-    if (status)
-        return status;
-    loop->io_slot_count = first + SLOTS_AT_ONCE;
-    for (uint32_t slot = loop->io_slot_count; slot-- > first;)
-        put_slot(loop, slot);
-    if (!first) /* slot 0 is nobody's: it stands for the mailbox, and for "no slot" */
-        loop->io_slot_free = io_slot_next_free(loop, 0);
-    return 0;
-}
-
 /* ---- Descriptors ---- */
 
 /*
@@ -105,14 +71,13 @@ static int free_descriptor_entry(tram_loop *loop, int fd) {
 
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
     int status = free_descriptor_entry(loop, fd);
-    if (!status && !loop->io_slot_free)
-        status = add_slots(loop);
+    if (!status && !loop->io_slots.free)
+        status = tram__slots_grow(&loop->io_slots, &io_slots_layout, &loop->allocator);
     if (status)
         return status;
-    uint32_t slot = loop->io_slot_free;
     if (fd >= 0)
-        *io_entry(loop, fd) = slot;
-    io_take_slot(io, loop, kind, fd, slot);
+        *io_entry(loop, fd) = loop->io_slots.free;
+    io_take_slot(io, loop, kind, fd);
     return 0;
 }
 
@@ -120,8 +85,9 @@ void tram__io_remove(struct io *io) {
     tram_loop *loop = io->loop;
     if (!io_added(io))
         return;
-    TRAM_DCHECK(loop->io_slots[io->slot].io == io);
-    put_slot(loop, io->slot);
+    union io_slot *record = io_slot_at(loop, io->slot);
+    TRAM_DCHECK(record->io == io);
+    slots_put(&loop->io_slots, &io_slots_layout, record, (struct slot){io->generation, io->slot});
     if (io->fd >= 0)
         *io_entry(loop, io->fd) = 0;
     io->slot = 0;
@@ -221,7 +187,7 @@ ssize_t tram__io_write(struct io *io, const struct iovec *pieces, size_t count) 
 /* ---- Ending ---- */
 
 void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
-    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+    for (uint32_t slot = 1; slot < slots_count(&loop->io_slots); slot++) {
         struct io *io = io_of_slot(loop, slot);
         if (io && io->kind->ending)
             io->kind->ending(io, ending);
@@ -241,28 +207,21 @@ void tram__loop_end_all(tram_loop *loop, enum shutdown_mode ending) {
 /* ---- Checked builds ---- */
 
 static void io_validate(const tram_loop *loop, const struct io *io, uint32_t slot) {
-    TRAM_ASSERT(io && io->slot == slot && io->loop == loop && io->kind);
-    TRAM_ASSERT(io->generation <= IO_GENERATION_LAST);
+    TRAM_ASSERT(io->slot == slot && io->loop == loop && io->kind && !generation_is_free(io->generation));
     TRAM_ASSERT(io->fd < 0 || ((uint32_t)io->fd < loop->descriptor_count && *io_entry(loop, io->fd) == slot));
 }
 
 void tram__loop_validate_ios(const tram_loop *loop) {
-    uint32_t present = 0, free_count = 0;
-    TRAM_ASSERT(loop->io_slot_count <= loop->io_slot_capacity);
-    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
-        if (io_slot_is_free(loop, slot))
-            continue;
-        present++;
-        io_validate(loop, loop->io_slots[slot].io, slot);
+    uint32_t count = slots_count(&loop->io_slots);
+    tram__slots_validate(&loop->io_slots, &io_slots_layout);
+    for (uint32_t slot = 1; slot < count; slot++) {
+        TRAM_ASSERT(io_slot_at(loop, slot)->io);
+        if (io_of_slot(loop, slot))
+            io_validate(loop, io_of_slot(loop, slot), slot);
     }
-    for (uint32_t slot = loop->io_slot_free; slot; slot = io_slot_next_free(loop, slot)) {
-        TRAM_ASSERT(slot < loop->io_slot_count && io_slot_is_free(loop, slot));
-        TRAM_ASSERT(++free_count < loop->io_slot_count);
-    }
-    TRAM_ASSERT(present + free_count == (loop->io_slot_count ? loop->io_slot_count - 1 : 0));
     for (uint32_t fd = 0; fd < loop->descriptor_count; fd++) {
         uint32_t slot = *io_entry(loop, (int)fd);
         TRAM_ASSERT(!slot || slot == UINT32_MAX ||
-                    (slot < loop->io_slot_count && io_of_slot(loop, slot) && io_of_slot(loop, slot)->fd == (int)fd));
+                    (slot < count && io_of_slot(loop, slot) && io_of_slot(loop, slot)->fd == (int)fd));
     }
 }

@@ -6,10 +6,9 @@
  * ready), the backend does the system call when the time has come and reports the outcome to the owner's
  * table. The owner never learns which backend runs it.
  *
- * An event names its io by slot and generation, which a loop counts: each io that is added gets the next. So an event
- * that was collected before can never reach a later owner of the slot or of the descriptor's number; it would have to
- * be served after two thousand million others were added. The memory of an io must stay until the end of the tick in
- * which it was removed: tram__loop_free_later().
+ * An event names its io by slot and generation (slots.h), so that one that was collected before can never reach a later
+ * owner of the slot or of the descriptor's number. The memory of an io must stay until the end of the tick in which it
+ * was removed: tram__loop_free_later().
  */
 #ifndef TRAM_CORE_LOOP_IO_H
 #define TRAM_CORE_LOOP_IO_H
@@ -191,7 +190,7 @@ struct io {
     const struct io_receiver *receiver; /* NULL: nothing is received, or it is datagrams, connections, readiness */
     tram_loop *loop;
     uint32_t slot;       /* with the next: the name of its events */
-    uint32_t generation; /* at most IO_GENERATION_LAST */
+    uint32_t generation; /* even */
     int fd;
     uint8_t wanted; /* enum io_event: what the owner asked for */
     uint8_t armed;  /* what the kernel was asked for */
@@ -215,9 +214,6 @@ enum io_flag {
  * -ENOMEM; -EBADF; TRAM_ESTATE: another io of this loop has the descriptor (T-18).
  */
 int tram__io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd);
-
-/* Generations begin again after this one. */
-#define IO_GENERATION_LAST 0x7fffffffu
 
 /* Ends all interest, tells the kernel (before any close of the descriptor), frees the slot. Idempotent. */
 void tram__io_remove(struct io *io);

@@ -365,7 +365,7 @@ static void free_parts(tram_loop *loop) {
     tram__calls_free(loop); /* in a forked child, where nothing was closed */
     tram__timers_fini(&loop->timers);
     const tram_allocator *allocator = &loop->allocator;
-    memory_put(allocator, loop->io_slots, loop->io_slot_capacity * sizeof *loop->io_slots);
+    tram__slots_fini(&loop->io_slots, &io_slots_layout, allocator);
     tram__loop_free_descriptors(loop);
     memory_put(allocator, loop->receive_buffer, TRAM_RECEIVE_SIZE);
     if (loop->mailbox)
@@ -388,6 +388,9 @@ static int open_parts(tram_loop *loop, const tram_loop_options *options) {
     loop->receive_buffer = memory_get(&loop->allocator, TRAM_RECEIVE_SIZE);
     if (!loop->receive_buffer)
         return -ENOMEM;
+    status = tram__slots_grow(&loop->io_slots, &io_slots_layout, &loop->allocator); /* slot 0 is the mailbox's */
+    if (status)
+        return status;
     return loop->poller_ops->open(loop, &loop->poller);
 }
 

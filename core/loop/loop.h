@@ -69,24 +69,23 @@ static inline ssize_t io_try_send_descriptors(struct io *io, const void *data, s
     return io->loop->poller_ops->try_send_descriptors(io, data, size, fds, count);
 }
 
-static inline bool io_slot_is_free(const tram_loop *loop, uint32_t slot) {
-    return loop->io_slots[slot].free & 1;
+static inline union io_slot *io_slot_at(const tram_loop *loop, uint32_t slot) {
+    return slots_at(&loop->io_slots, &io_slots_layout, slot);
 }
 
 /* NULL: the slot is free. */
 static inline struct io *io_of_slot(const tram_loop *loop, uint32_t slot) {
-    return io_slot_is_free(loop, slot) ? NULL : loop->io_slots[slot].io;
+    const union io_slot *record = io_slot_at(loop, slot);
+    return generation_is_free(record->slot.generation) ? NULL : record->io;
 }
 
-/* The io that an event names; NULL: it has ended. */
-static inline struct io *io_at(const tram_loop *loop, uint32_t slot, uint32_t generation) {
-    struct io *io = io_of_slot(loop, slot);
-    return likely(io && io->generation == generation) ? io : NULL;
+static inline const union io_slot *io_slot_of(const struct io *io) {
+    return io_slot_at(io->loop, io->slot);
 }
 
 /* Is the io still there that had the slot? For whoever called its owner, which may have ended it. */
-static inline bool io_still_there(const tram_loop *loop, uint32_t slot, uint32_t generation) {
-    return io_at(loop, slot, generation) != NULL;
+static inline bool io_still_there(const union io_slot *slot, uint32_t generation) {
+    return likely(!generation_is_free(slot->slot.generation)) && likely(slot->io->generation == generation);
 }
 
 /* The slot of the io that has the descriptor, or 0; the descriptor must be below descriptor_count. */
@@ -94,26 +93,26 @@ static inline uint32_t *io_entry(const tram_loop *loop, int fd) {
     return &loop->descriptors[(uint32_t)fd / TRAM_DESCRIPTOR_PAGE][(uint32_t)fd % TRAM_DESCRIPTOR_PAGE];
 }
 
-static inline uint32_t io_slot_next_free(const tram_loop *loop, uint32_t slot) {
-    return (uint32_t)(loop->io_slots[slot].free >> 1);
-}
-
 /* The first free slot is the io's from now on. */
-static inline void io_take_slot(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd, uint32_t slot) {
-    uint32_t generation = loop->io_generation = (loop->io_generation + 1) & IO_GENERATION_LAST;
-    loop->io_slot_free = io_slot_next_free(loop, slot);
-    loop->io_slots[slot].io = io;
-    *io = (struct io){
-        .kind = kind, .receiver = kind->receiver, .loop = loop, .slot = slot, .generation = generation, .fd = fd};
+static inline void io_take_slot(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
+    union io_slot *record = slots_take(&loop->io_slots, &io_slots_layout);
+    struct slot slot = record->slot;
+    record->io = io;
+    *io = (struct io){.kind = kind,
+                      .receiver = kind->receiver,
+                      .loop = loop,
+                      .slot = slot.number,
+                      .generation = slot.generation,
+                      .fd = fd};
 }
 
 /* tram__io_add(), which does what is not common: no slot is free, the descriptor has no page, or has an io. */
 static inline int io_add(struct io *io, tram_loop *loop, const struct io_kind *kind, int fd) {
-    uint32_t slot = loop->io_slot_free;
+    uint32_t slot = loop->io_slots.free;
     if (unlikely(!slot || (uint32_t)fd >= loop->descriptor_count || *io_entry(loop, fd)))
         return tram__io_add(io, loop, kind, fd);
     *io_entry(loop, fd) = slot;
-    io_take_slot(io, loop, kind, fd, slot);
+    io_take_slot(io, loop, kind, fd);
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "core/base/list.h"
 #include "core/base/memory.h"
 #include "core/base/pool.h"
+#include "core/base/slots.h"
 #include "core/base/time.h"
 #include "core/loop/io.h"
 #include "core/loop/mailbox.h"
@@ -58,11 +59,18 @@ struct kept_error {
     char detail[TRAM_ERROR_TEXT];
 };
 
-/* What an event names: the io of a slot; see io_at(). */
+/*
+ * What an event names: the io that has a slot; see io_at(). One word each, which an io takes all of: the generation is
+ * in the io meanwhile. Of a free slot the word is odd, as its generation is, and an address never.
+ */
 union io_slot {
-    struct io *io;
-    uintptr_t free; /* the next free slot, twice, and one: an address is never odd */
+    struct slot slot;
+    struct io *__attribute__((may_alias)) io;
 };
+_Static_assert(sizeof(union io_slot) == 8 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "the lowest bit is the generation's");
+
+static const struct slots_layout io_slots_layout = {.size = sizeof(union io_slot), .per_chunk = 512};
 
 /*
  * Slots for what upper floors keep per loop: each floor has a few, which it numbers itself. The loop knows no more of
@@ -142,15 +150,12 @@ struct tram_loop {
     tram_allocator allocator;
 
     /* slots */
-    union io_slot *io_slots;
-    uint32_t io_slot_count; /* used so far, slot 0 included */
-    uint32_t io_slot_capacity;
-    uint32_t io_slot_free;
-    uint32_t io_generation; /* of the io that was added last */
+    struct slots io_slots;
     uint32_t **descriptors; /* by page and descriptor: the slot of its io, or 0 */
     uint32_t descriptor_count;
     struct list close_hooks;
-    struct call_slots *calls; /* handles.c */
+    struct slots calls; /* handles.c, as is: */
+    struct close_hook calls_hook;
 
     struct loop_state *slots[LOOP_SLOT_COUNT];
 

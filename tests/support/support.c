@@ -281,8 +281,8 @@ static bool is_balanced(const tram_loop *loop) {
     size_t open = 0, timers = loop->timers.count;
     if (timers && loop->slots[TRANSPORT_SLOT_TLS])
         timers--;
-    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++)
-        open += !io_slot_is_free(loop, slot);
+    for (uint32_t slot = 1; slot < slots_count(&loop->io_slots); slot++)
+        open += io_of_slot(loop, slot) != NULL;
     if (!loop->stats.connections_now && !loop->unfinished && !loop->awaited && !timers && !queued && !open &&
         !loop->mailbox->unplanned && !loop->mailbox->bounded_pending)
         return true;

@@ -224,7 +224,7 @@ static void happens(const struct io *io, uint32_t events) {
 /* The same, of an io that is edge-triggered. */
 static void happens_newly(const struct io *io, uint32_t events) {
     happens(io, events);
-    kernel.events[kernel.event_count - 1].data.u64 |= (uint64_t)(IO_GENERATION_LAST + 1u) << 32;
+    kernel.events[kernel.event_count - 1].data.u64 |= (uint64_t)1 << 32;
 }
 
 static void on_ready(struct io *io, unsigned events) {

@@ -164,39 +164,48 @@ static void heap_count_is_wrong(struct scene *scene) {
     scene->loop->timers.heap_count--;
 }
 
+static union io_slot *io_slot(struct scene *scene, uint32_t slot) {
+    return io_slot_at(scene->loop, slot);
+}
+
 static void io_slot_is_empty(struct scene *scene) {
-    scene->loop->io_slots[some_transport(scene)->io.slot].io = NULL;
+    io_slot(scene, some_transport(scene)->io.slot)->io = NULL;
 }
 
 static void io_slot_says_free(struct scene *scene) {
-    scene->loop->io_slots[some_transport(scene)->io.slot].free = 1;
+    io_slot(scene, some_transport(scene)->io.slot)->slot = (struct slot){1, 0};
 }
 
 static void io_slot_is_anothers(struct scene *scene) {
     uint32_t slot = some_transport(scene)->io.slot;
-    scene->loop->io_slots[slot].io = &scene->streams[(pick(scene, STREAMS) + 1) % STREAMS].transport->io;
+    io_slot(scene, slot)->io = &scene->streams[(pick(scene, STREAMS) + 1) % STREAMS].transport->io;
 }
 
 static void io_says_another_slot(struct scene *scene) {
     some_transport(scene)->io.slot++;
 }
 
+static void io_has_the_generation_of_nobody(struct scene *scene) {
+    some_transport(scene)->io.generation++;
+}
+
 static void io_free_list_has_a_circle(struct scene *scene) {
-    uint32_t slot = scene->loop->io_slot_free;
+    uint32_t slot = scene->loop->io_slots.free;
     assert_true(slot);
-    scene->loop->io_slots[slot].free = (uintptr_t)slot << 1 | 1;
+    io_slot(scene, slot)->slot.number = slot;
 }
 
 static void io_free_list_is_cut(struct scene *scene) {
-    scene->loop->io_slot_free = 0;
+    scene->loop->io_slots.free = 0;
 }
 
 static void io_free_list_leads_to_a_used_one(struct scene *scene) {
-    scene->loop->io_slot_free = some_transport(scene)->io.slot;
+    scene->loop->io_slots.free = some_transport(scene)->io.slot;
 }
 
 static void io_count_is_wrong(struct scene *scene) {
-    scene->loop->io_slot_count = scene->loop->io_slot_capacity + 1;
+    uint32_t chunks = atomic_load(&scene->loop->io_slots.directory)->capacity + 1;
+    atomic_store(&scene->loop->io_slots.count, chunks * io_slots_layout.per_chunk);
 }
 
 static void descriptor_leads_nowhere(struct scene *scene) {
@@ -285,22 +294,22 @@ static void released_list_has_no_end(struct scene *scene) {
     transport_state(scene->loop)->released_last = NULL;
 }
 
-static struct call_slots *call_slots(struct scene *scene) {
-    return scene->loop->calls;
+static struct slot *call_slot(struct scene *scene, uint32_t slot) {
+    return &call_at(scene->loop, slot)->slot;
 }
 
 static void call_says_another_slot(struct scene *scene) {
-    call_at_slot(call_slots(scene), scene->timers[pick(scene, TIMERS)].slot)->slot++;
+    call_slot(scene, scene->timers[pick(scene, TIMERS)].slot)->number++;
 }
 
 static void call_free_list_has_a_circle(struct scene *scene) {
-    uint32_t slot = call_slots(scene)->free;
+    uint32_t slot = scene->loop->calls.free;
     assert_true(slot);
-    call_at_slot(call_slots(scene), slot)->on.next_free = slot;
+    call_slot(scene, slot)->number = slot;
 }
 
 static void call_free_list_leads_to_a_used_one(struct scene *scene) {
-    call_slots(scene)->free = scene->timers[pick(scene, TIMERS)].slot;
+    scene->loop->calls.free = scene->timers[pick(scene, TIMERS)].slot;
 }
 
 static void call_in_the_queue_is_unlinked(struct scene *scene) {
@@ -322,17 +331,17 @@ static void addressee_is_free_but_in_no_list(struct scene *scene) {
 }
 
 static void addressee_generation_is_lost(struct scene *scene) {
-    addressee_at(addressees(scene), actor_slot(scene))->generation = 0;
+    addressee_at(addressees(scene), actor_slot(scene))->slot.generation++;
 }
 
 static void addressee_free_list_leads_to_a_used_one(struct scene *scene) {
-    addressees(scene)->free = actor_slot(scene);
+    addressees(scene)->slots.free = actor_slot(scene);
 }
 
 static void addressee_free_list_has_a_circle(struct scene *scene) {
-    uint32_t slot = addressees(scene)->free;
+    uint32_t slot = addressees(scene)->slots.free;
     assert_true(slot);
-    addressee_at(addressees(scene), slot)->next_free = slot;
+    addressee_at(addressees(scene), slot)->slot.number = slot;
 }
 
 static void actor_has_anothers_record(struct scene *scene) {
@@ -390,6 +399,7 @@ static const struct corruption corruptions[] = {
     CORRUPTION(io_slot_says_free),
     CORRUPTION(io_slot_is_anothers),
     CORRUPTION(io_says_another_slot),
+    CORRUPTION(io_has_the_generation_of_nobody),
     CORRUPTION(io_free_list_has_a_circle),
     CORRUPTION(io_free_list_is_cut),
     CORRUPTION(io_free_list_leads_to_a_used_one),

@@ -79,7 +79,7 @@ void tram__transport_send_failed(tram_transport *transport, int code, const char
 /* Those that waited ask for writability again. */
 static void send_again(tram_loop *loop, struct deadline *deadline) {
     (void)deadline;
-    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+    for (uint32_t slot = 1; slot < slots_count(&loop->io_slots); slot++) {
         struct io *io = io_of_slot(loop, slot);
         tram_transport *transport = (tram_transport *)(void *)io;
         if (!io || !io->kind->transport || !(transport->flags & T_SEND_LATER))

@@ -60,13 +60,13 @@ static void advance(tram_transport *transport, unsigned *calls) {
 static void run_pass(tram_loop *loop, struct ready *ready) {
     struct transport_state *state = container_of(ready, struct transport_state, asks);
     unsigned calls = 0;
-    while (state->ask_slot < loop->io_slot_count && calls < CALLS_PER_TICK) {
+    while (state->ask_slot < slots_count(&loop->io_slots) && calls < CALLS_PER_TICK) {
         struct io *io = io_of_slot(loop, state->ask_slot++);
         if (io && io->kind->transport && asked((tram_transport *)(void *)io))
             advance((tram_transport *)(void *)io, &calls);
     }
     state->asking = false;
-    if (state->ask_slot < loop->io_slot_count) {
+    if (state->ask_slot < slots_count(&loop->io_slots)) {
         state->asking = true;
         loop_ready(loop, ready);
     } else if (state->ask_again) {

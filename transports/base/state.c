@@ -32,7 +32,7 @@ static void state_validate(const struct loop_state *base) {
     tram__chunks_validate(&state->chunk_cache[1]);
     tram__released_validate(state);
     list_validate(&state->working);
-    for (uint32_t slot = 1; slot < state->loop->io_slot_count; slot++) {
+    for (uint32_t slot = 1; slot < slots_count(&state->loop->io_slots); slot++) {
         const struct io *io = io_of_slot(state->loop, slot);
         if (io && io->kind->transport)
             tram__transport_validate((const tram_transport *)(const void *)io);

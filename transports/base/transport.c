@@ -61,7 +61,7 @@ void tram__transport_close_gracefully(tram_transport *transport) {
 
 void tram__transport_each(tram_loop *loop, const struct transport_owner *root,
                           void (*visit)(tram_transport *transport, void *arg), void *arg) {
-    for (uint32_t slot = 1; slot < loop->io_slot_count; slot++) {
+    for (uint32_t slot = 1; slot < slots_count(&loop->io_slots); slot++) {
         struct io *io = io_of_slot(loop, slot);
         if (io && io->kind->transport && belongs_to((tram_transport *)(void *)io, root))
             visit((tram_transport *)(void *)io, arg);
