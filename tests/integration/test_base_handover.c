@@ -505,6 +505,22 @@ static void test_Y_1_marks_limits_and_the_end_of_writing_move_along(void **state
     }
 }
 
+static void test_Y_1_N_17_the_address_moves_along(void **state) {
+    for (unsigned depth = 0; depth <= 2; depth++) {
+        struct move move;
+        tram_address before, after;
+        move_open(&move, *state, CARRIER_TCP, depth);
+        assert_int_equal(tram_transport_address(move.channel.second, &before), 0);
+        leave_now(&move);
+        arrive(&move);
+        await(&move, &move.there->made);
+        assert_int_equal(tram_transport_address(move.there->base.transport, &after), 0);
+        assert_true(tram_address_equal(before, after));
+        tram_transport_close(move.channel.first);
+        move_close(&move);
+    }
+}
+
 static void test_Y_1_a_hard_limit_holds_where_the_connection_went(void **state) {
     struct move move;
     move_open(&move, *state, CARRIER_TCP, 1);
@@ -814,6 +830,7 @@ int main(void) {
         TEST(Y_1_Y_3_Y_7_a_connection_moves_with_its_layers),
         TEST(Y_1_Y_3_what_is_held_moves_along),
         TEST(Y_1_marks_limits_and_the_end_of_writing_move_along),
+        TEST(Y_1_N_17_the_address_moves_along),
         TEST(Y_1_a_hard_limit_holds_where_the_connection_went),
         TEST(Y_7_what_layers_refuse_leaves_the_connection_as_it_was),
         TEST(Y_7_a_layer_that_does_not_arrive_is_the_creators_error),
