@@ -196,6 +196,15 @@ static tram_message_counts counts(struct scene *scene) {
     return counts;
 }
 
+/* How many slots of a loop have a target. */
+static unsigned slots_in_use(struct scene *scene, unsigned loop) {
+    const struct addressees *here = actors_present(scene->loops[loop])->here;
+    unsigned count = 0;
+    for (uint32_t slot = 1; here && addressee_exists(here, slot); slot++)
+        count += addressee_at(here, slot)->deliver != NULL;
+    return count;
+}
+
 static bool forwards(struct scene *scene) {
     const struct addressees *here = actors_present(scene->loops[HOME])->here;
     const struct addressee *addressee = addressee_of(here, scene->address.slot, scene->address.generation);
@@ -447,6 +456,14 @@ static void test_N_17_requests_follow_over_several_moves(void **state) {
     for (unsigned i = 0; i < MANY; i++)
         assert_answer(futures[i], 0);
     assert_int_equal(counts(&scene).delivered, MANY);
+    /* The time of one that is sent on is measured once, at home. */
+    assert_true(counts(&scene).measured > 0);
+    for (unsigned loop = 0; loop < LOOPS; loop++) {
+        tram_stats stats;
+        tram_loop_stats(scene.loops[loop], &stats);
+        assert_int_equal(stats.measured_messages, loop == HOME ? counts(&scene).measured : 0);
+        assert_int_equal(slots_in_use(&scene, loop), loop == HOME);
+    }
     scene_close(&scene);
 }
 
@@ -900,6 +917,7 @@ static void test_N_20_a_home_that_closes_in_the_midst_of_a_move(void **state) {
         assert_int_equal(destroyed + dropped, 1);
         assert_no_home(&scene);
         world->trace[0] = '\0';
+        assert_int_equal(slots_in_use(&scene, 1), 0);
         assert_new_address(&scene, 2);
         scene_close(&scene);
     }
