@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "core/actors/forwarding.h"
 #include "core/actors/message.h"
 
 #define ACTOR_LIST_SLOT (LOOP_SLOT_CORE + 2)
@@ -175,7 +176,7 @@ static void on_notice(struct actor_record *record, const struct notice *notice) 
 static void notice_run(tram_loop *loop, struct mail *mail) {
     const struct notice notice = *notice_of(mail);
     struct addressee *addressee = addressee_of(actors_present(loop)->here, notice.to.slot, notice.to.generation);
-    if (addressee && (addressee->deliver == deliver || addressee->keeps))
+    if (addressee && (addressee->deliver == deliver || (addressee->keeps && !tram__address_moved(addressee))))
         on_notice(addressee->target, &notice);
     else
         refuse(loop, &notice);

@@ -6,7 +6,6 @@
 
 /* Nobody finds the loop any more, and it posts no more by its own routes. */
 static void leave(struct actors *actors) {
-    list_remove(&actors->hook.link);
     if (actors->here)
         tram__directory_remove(actors->here);
     routes_fini(actors->loop, &actors->routes);
@@ -17,6 +16,7 @@ static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
     struct actors *actors = container_of(hook, struct actors, hook);
     if (ending != IO_SHUTDOWN_NOW)
         return;
+    list_remove(&hook->link);
     leave(actors);
     tram__requests_abandon(&actors->requests);
 }
@@ -24,7 +24,7 @@ static void actors_ending(struct close_hook *hook, enum shutdown_mode ending) {
 static void free_actors(tram_loop *loop, struct loop_state *state) {
     struct actors *actors = container_of(state, struct actors, state);
     (void)loop;
-    if (!list_empty(&actors->hook.link)) /* nobody closed the loop: this is a forked child */
+    if (!list_empty(&actors->hook.link)) /* nobody closed the loop: this is a forked child, and other hooks are freed */
         leave(actors);
     tram__requests_fini(&actors->requests);
     if (actors->here)

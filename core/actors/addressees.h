@@ -17,7 +17,7 @@
 enum delivery {
     MESSAGE_UNWANTED = 0, /* there is nobody who could receive it, and the message is as it was */
     MESSAGE_RECEIVED = 1,
-    MESSAGE_KEPT = 2, /* a task will receive it: receive.c */
+    MESSAGE_KEPT = 2, /* a task will receive it: receive.c; or it is for who has moved: forwarding.c */
 };
 
 typedef enum delivery (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
@@ -31,8 +31,8 @@ struct addressee {
     _Atomic uint64_t refused; /* … that were too many */
     uint64_t delivered;
     uint64_t dropped;  /* nobody received them */
-    uint32_t queued;   /* kept, and not received yet */
-    bool keeps;        /* this is a task: messages are MESSAGE_KEPT */
+    uint32_t queued;   /* kept, and not received, or sent on, yet */
+    bool keeps;        /* messages are MESSAGE_KEPT */
     uint64_t measured; /* messages of which it was measured how long they were in the queue, … */
     uint64_t waited_ns;
     uint64_t longest_wait_ns;

@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "core/actors/actors.h"
+#include "core/actors/forwarding.h"
 #include "core/actors/message.h"
 #include "core/actors/sample.h"
 #include "core/base/invalid.h"
@@ -126,12 +127,7 @@ void tram_reply_error(tram_request *request, int code) {
 /* ---- There ---- */
 
 tram_request *tram_message_take_request(tram_message *message) {
-    if (!message->reserved)
-        return NULL;
-    struct delivered *delivered = container_of(message, struct delivered, message);
-    struct mail *mail = delivered->mail;
-    delivered->mail = NULL;
-    return (tram_request *)(void *)mail;
+    return message->reserved ? (tram_request *)(void *)take_delivered(message) : NULL;
 }
 
 static void request_run(tram_loop *loop, struct mail *mail) {
@@ -162,6 +158,7 @@ static const struct mail_kind request_mail = {.run = request_run, .discard = req
 
 static void sampled_run(tram_loop *loop, struct mail *mail) {
     sample_deliver(loop, envelope_of(mail)->slot, envelope_of(mail)->generation);
+    mail->kind = &request_mail; /* it may be kept, or sent on */
     request_run(loop, mail);
     actors_present(loop)->sampled_ns = 0;
 }
@@ -170,8 +167,10 @@ static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = req
 
 /* It has come behind all that this thread had posted before: that is the answer. */
 static void credit_run(tram_loop *loop, struct mail *mail) {
-    (void)loop;
-    send_reply(mail, 0, NULL);
+    const struct envelope *envelope = envelope_of(mail);
+    struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
+    if (likely(!addressee || !tram__forward_credit(addressee, mail)))
+        send_reply(mail, 0, NULL);
 }
 
 static void credit_discard(struct mail *mail) {

@@ -34,6 +34,10 @@ static void message_run(tram_loop *loop, struct mail *mail) {
     deliver(loop, envelope_of(mail));
 }
 
+bool tram__message_run(tram_loop *loop, struct mail *mail) {
+    return deliver(loop, envelope_of(mail));
+}
+
 static void uncount(struct addressee *addressee) {
     atomic_fetch_sub_explicit(&addressee->bounded, 1, memory_order_relaxed);
 }
@@ -74,8 +78,12 @@ static void sampled_bounded_run(tram_loop *loop, struct mail *mail) {
 static const struct mail_kind sampled_mail = {.run = sampled_run, .discard = message_discard};
 static const struct mail_kind sampled_bounded_mail = {.run = sampled_bounded_run, .discard = message_discard};
 
+bool tram__message_is_bounded(const struct mail *mail) {
+    return mail->kind == &bounded_mail || mail->kind == &sampled_bounded_mail;
+}
+
 void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slot) {
-    if (mail->kind == &bounded_mail || mail->kind == &sampled_bounded_mail)
+    if (tram__message_is_bounded(mail))
         uncount(addressee_at(actors_present(loop)->here, slot));
 }
 

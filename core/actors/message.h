@@ -25,6 +25,13 @@ struct delivered {
     struct mail *mail; /* NULL: taken */
 };
 
+static inline struct mail *take_delivered(tram_message *message) {
+    struct delivered *delivered = container_of(message, struct delivered, message);
+    struct mail *mail = delivered->mail;
+    delivered->mail = NULL;
+    return mail;
+}
+
 static inline struct mail *mail_of_envelope(struct envelope *envelope) {
     return container_of((unsigned char *)envelope, struct mail, payload[0]);
 }
@@ -55,6 +62,12 @@ static inline void message_clear(tram_message *message) {
 static inline struct mail *mail_of_message(tram_message *message) {
     return mail_of_envelope(container_of(message, struct envelope, message));
 }
+
+/* Delivers a message, or drops it, and leaves the node to the caller. False: it was kept. */
+bool tram__message_run(tram_loop *loop, struct mail *mail);
+
+/* Does it count for the bound of its address? */
+bool tram__message_is_bounded(const struct mail *mail);
 
 /* One that a task has kept is received, or dropped: it counts no more for the bound, if it did. The loop's thread. */
 void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slot);

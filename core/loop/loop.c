@@ -325,8 +325,13 @@ static void forget_mail(struct mailbox *mailbox) {
     mailbox_send_requests(mailbox);
     mailbox_send_replies(mailbox);
     do {
-        while (mailbox->taken)
-            mail_put_back(mailbox, &used, mailbox_next(mailbox));
+        while (mailbox->taken) {
+            struct mail *mail = mailbox_next(mailbox);
+            if (mail->kind->flags & MAIL_PART)
+                mail->kind->discard(mail);
+            else
+                mail_put_back(mailbox, &used, mail);
+        }
         mailbox->unplanned = 0;
         tram__mailbox_plan(mailbox, 0); /* takes what is in the inbox */
     } while (mailbox->taken);

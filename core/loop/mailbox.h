@@ -41,6 +41,7 @@ struct mail_kind {
 enum mail_flag {
     MAIL_COUNTED = 1, /* counts against the limit of try posts */
     MAIL_KEPT = 2,    /* `run` and `discard` see to the node: it is posted again, or freed, by them or later */
+    MAIL_PART = 4,    /* with MAIL_KEPT: a part of something else, of no pool; `discard` lets go of it */
 };
 
 #define MAIL_PAYLOAD 40

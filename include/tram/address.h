@@ -3,7 +3,14 @@
  *
  * An address is a value. Copy it, compare it, send it in a message, keep it for ever: once its protocol has ended it
  * names nobody, and never somebody else. It is of the connection, not of the object: it stays the same through
- * tram_transport_set_protocol() and a change to TLS. It names its loop by number, so it may also outlive that.
+ * tram_transport_set_protocol(), a change to TLS, and tram_transport_detach() with tram_loop_adopt_detached(), on
+ * whatever loop. It names its loop by number, so it may also outlive that.
+ *
+ * That loop is the one that gave it, its home. Where the connection is on another one now, the home sends on what is
+ * posted: one hop, however often the connection has moved, and none once it is back; replies to requests take none.
+ * Order, bounds and counts are as if it had never moved. What comes between detach and adopt waits at home. When the
+ * home closes, posts are TRAM_ESTATE and what waits there is dropped; the connection goes on, and
+ * tram_transport_address() gives it a new address of the loop where it is.
  */
 #ifndef TRAM_ADDRESS_H
 #define TRAM_ADDRESS_H

@@ -141,7 +141,8 @@ TRAM_API int tram_loop_adopt_socket(tram_loop *loop, tram_protocol_factory facto
 
 /*
  * What a transport leaves behind: its socket, what was received and not delivered yet, and what else it was: its layers
- * (TLS), water marks and hard limit, its addresses, and whether its writing side has ended.
+ * (TLS), water marks and hard limit, its addresses, also that for messages (tram/address.h), and whether its writing
+ * side has ended.
  */
 typedef struct tram_detached tram_detached;
 
@@ -149,7 +150,7 @@ typedef struct tram_detached tram_detached;
  * Takes the socket away from its transport, for another loop by tram_loop_adopt_detached(), or for another process or
  * library, which get the bare socket by tram_detached_take_fd(). The connection goes on, so there is no
  * connection_lost: the protocol gets `released` soon, as after tram_transport_set_protocol(), and the transport is
- * inert, as after connection_lost. A server does not count it any more.
+ * inert, as after connection_lost. A server does not count it any more. Messages to it wait until it is adopted.
  *
  * -ENOTSUP: not a socket's stream transport; TRAM_ESTATE: before connection_made, closing, or TLS on it is not ready;
  * -EAGAIN: something is queued for writing, come again when the write buffer is empty; -ENOMEM. Nothing happened then,
@@ -163,20 +164,25 @@ TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached **re
  * delivered. Where writing had ended, writes are TRAM_ESTATE. What was set by the server that had it (deadlines,
  * counting, its share of the drain) stays behind, but for the water marks. `detached` stays the caller's to free, and
  * is empty; where the call itself fails it is as before. TRAM_EVALUE; TRAM_ESTATE: it is empty; -ENOMEM.
+ *
+ * Its address for messages stays the same, and messages come behind connection_made, first those that have waited. As
+ * long as it is on another loop than the one that gave the address, they come by that.
  */
 TRAM_API int tram_loop_adopt_detached(tram_loop *loop, tram_protocol_factory factory, void *arg,
                                       tram_detached *detached, tram_future **ret_future);
 
 /*
- * Takes the socket, non-blocking, out of it: the caller's from now on. TRAM_ESTATE: it was taken; -ENOTSUP: there are
- * layers, TLS, without which it is of no use. Any thread.
+ * Takes the socket, non-blocking, out of it: the caller's from now on. Its address for messages names nobody any more,
+ * and what waits is dropped. TRAM_ESTATE: it was taken; -ENOTSUP: there are layers, TLS, without which it is of no use.
+ * Any thread.
  */
 TRAM_API int tram_detached_take_fd(tram_detached *detached);
 
 /* The bytes that were not delivered, for tram_loop_adopt(); NULL: none. Borrowed, until it is freed. Any thread. */
 TRAM_API tram_buffer *tram_detached_unread(const tram_detached *detached);
 
-/* Frees it, and closes the socket if nobody took it. NULL is allowed. Any thread. */
+/* Frees it, and closes the socket if nobody took it; messages that wait are dropped then. NULL is allowed. Any thread.
+ */
 TRAM_API void tram_detached_free(tram_detached *detached);
 
 /* What was there to be seen. */

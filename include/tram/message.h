@@ -28,8 +28,10 @@ typedef struct tram_message_type {
     /* Frees what the message refers to, after message_received has returned without taking it. NULL: nothing. */
     void (*destroy)(tram_message *message);
     /*
-     * Called instead, where the message was accepted and can not be delivered: the addressee or its loop has ended. On
-     * the loop's thread or, when that is closed, on the closing one or within the post. It frees, too. NULL: `destroy`.
+     * Called instead, where the message was accepted and can not be delivered: the addressee or its loop has ended; or
+     * the addressee has moved on (tram/address.h), and there was no memory to keep the message for it, or a loop closed
+     * by which it came. On the loop's thread or, when that is closed, on the closing one or within the post. It frees,
+     * too. NULL: `destroy`.
      */
     void (*dropped)(tram_message *message);
     /* One more message of the same content is made, for tram_broadcast(): counts a reference, or replaces what is
@@ -68,33 +70,35 @@ TRAM_API int tram_try_post(tram_address to, const tram_message *message);
  * first. To wait in a task: tram_await(). */
 TRAM_API int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future);
 
-/* The bound of tram_try_post() for this address, from now on; 0: the default. The thread of its loop. -ESRCH: it has
- * ended. */
+/* The bound of tram_try_post() for this address, from now on; 0: the default. The thread of its loop, the one that gave
+ * it. -ESRCH: it has ended. */
 TRAM_API int tram_address_set_limit(tram_loop *loop, tram_address address, uint32_t limit);
 
 /* What has come to one address. */
 typedef struct tram_message_counts {
-    uint64_t delivered;
-    uint64_t dropped; /* nobody received them: its protocol has no message_received */
-    uint64_t refused; /* posts of tram_try_post() that were too many */
-    uint32_t waiting; /* messages of tram_try_post() that are on their way: the length of its queue */
-    uint32_t limit;   /* … and how many may be: tram_address_set_limit() */
+    uint64_t delivered; /* or sent on to the loop where the connection is now */
+    uint64_t dropped;   /* nobody received them: its protocol has no message_received */
+    uint64_t refused;   /* posts of tram_try_post() that were too many */
+    uint32_t waiting;   /* messages of tram_try_post() that are on their way: the length of its queue */
+    uint32_t limit;     /* … and how many may be: tram_address_set_limit() */
     /*
      * The time in the queue, from the post until message_received is called, or until a task has received it. It is
      * measured of about one message in 64 that a thread posts, and of one request in 64 or more, but of no two of the
      * same loop at once, so of fewer where they wait for long. waited_ns / measured estimates the mean of all; each
-     * single time is exact but for the reading of the clock.
+     * single time is exact but for the reading of the clock. Of what is sent on to another loop it is the time until
+     * then.
      */
     uint64_t measured;
     uint64_t waited_ns;       /* … of all that were measured, together */
     uint64_t longest_wait_ns; /* … the longest of them */
-    uint32_t queued;          /* messages that have come for a task, and that it has not received yet */
+    uint32_t queued;          /* messages that have come for a task, and that it has not received yet; or for a
+                                 connection that was detached, until it is adopted */
     uint32_t reserved_word;   /* 0 */
     uintptr_t reserved[4];
 } tram_message_counts;
 
-/* Reads the counts; those of a loop are in tram_loop_stats(). The thread of its loop; tram_loop_submit() asks from
- * elsewhere. -ESRCH: it has ended, or is of another loop. */
+/* Reads the counts; those of a loop are in tram_loop_stats(). The thread of its loop, the one that gave it;
+ * tram_loop_submit() asks from elsewhere. -ESRCH: it has ended, or is of another loop. */
 TRAM_API int tram_address_message_counts(tram_loop *loop, tram_address address, tram_message_counts *ret_counts);
 
 /*

@@ -150,7 +150,8 @@ TRAM_API int tram_protocol_feed(tram_protocol *protocol, const void *data, size_
 
 /*
  * The address by which any thread reaches message_received of the transport's protocol (tram/message.h), made at the
- * first call. It stays the transport's until connection_lost has returned, whatever protocol it has. -ENOMEM;
+ * first call. It stays the transport's until connection_lost has returned, whatever protocol it has, and goes with the
+ * connection where that is detached and adopted; a new one is made once the loop that gave it has closed. -ENOMEM;
  * TRAM_ELIMIT: more than 4,096 loops have addresses; TRAM_ESTATE: the connection is lost, or, by its protocol, not made
  * yet.
  */

@@ -1,6 +1,8 @@
 /* Actors without a connection: life, messages, timers, monitors, links and names. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/actors/actors.h"
 #include "support/support.h"
@@ -712,6 +714,24 @@ static void use_a_runtime(struct world *world) {
     world->trace[0] = '\0';
 }
 
+/* Which touches nothing that it has freed before: a sanitizer looks. */
+static void test_N_11_L_41_a_forked_child_frees_a_loop_with_actors(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    int status;
+    start(world, &a, "a", &whole_ops);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(tram_loop_free(world->loop) == 0 && !a.stopped ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    run_to_rest(world);
+    assert_trace(world, "a.started");
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_true(a.stopped);
+}
+
 static void test_X_1_runtimes_that_do_not_run_without_memory(void **state) {
     for (int once = 0; once < 2; once++) {
         run_out_of_other_memory(*state, once, use_a_runtime);
@@ -749,6 +769,7 @@ int main(void) {
         CASE(test_X_1_runtimes_that_do_not_run_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
+        CASE(test_N_11_L_41_a_forked_child_frees_a_loop_with_actors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

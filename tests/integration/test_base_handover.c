@@ -505,6 +505,30 @@ static void test_Y_1_marks_limits_and_the_end_of_writing_move_along(void **state
     }
 }
 
+static void test_Y_1_N_17_N_19_the_address_moves_along(void **state) {
+    for (unsigned depth = 0; depth <= 2; depth++) {
+        struct move move;
+        tram_address before, after;
+        move_open(&move, *state, CARRIER_TCP, depth);
+        assert_int_equal(tram_transport_address(move.channel.second, &before), 0);
+        leave_now(&move);
+        arrive(&move);
+        await(&move, &move.there->made);
+        assert_int_equal(tram_transport_address(move.there->base.transport, &after), 0);
+        assert_true(tram_address_equal(before, after));
+        if (depth) {
+            tram_message_counts counts;
+            move.channel.second_codec->refuses = -EAGAIN;
+            assert_int_equal(tram_transport_detach(move.there->base.transport, &move.detached), -EAGAIN);
+            for (unsigned i = 0; i < 4; i++)
+                turn(&move);
+            assert_int_equal(tram_address_message_counts(move.channel.world->loop, before, &counts), 0);
+        }
+        tram_transport_close(move.channel.first);
+        move_close(&move);
+    }
+}
+
 static void test_Y_1_a_hard_limit_holds_where_the_connection_went(void **state) {
     struct move move;
     move_open(&move, *state, CARRIER_TCP, 1);
@@ -521,15 +545,20 @@ static void test_Y_1_a_hard_limit_holds_where_the_connection_went(void **state) 
     move_close(&move);
 }
 
-static void test_Y_7_what_layers_refuse_leaves_the_connection_as_it_was(void **state) {
+static void test_Y_7_N_19_what_layers_refuse_leaves_the_connection_as_it_was(void **state) {
     struct world *world = *state;
     struct move move;
     move_open(&move, world, CARRIER_TCP, 2);
     tram_transport *transport = move.channel.second;
     struct codec *top = move.channel.second_codec, *bottom = (struct codec *)top->layer.below;
+    tram_address address;
+    tram_message_counts counts;
+    assert_int_equal(tram_transport_address(transport, &address), 0);
     top->refuses = -EAGAIN;
     assert_int_equal(tram_transport_detach(transport, &move.detached), -EAGAIN);
     assert_null(move.detached);
+    run_ticks(world, 2);
+    assert_int_equal(tram_address_message_counts(world->loop, address, &counts), 0);
     assert_int_equal(bottom->left, 1);
     assert_int_equal(bottom->arrived, 1);
     assert_int_equal(top->left + top->arrived, 0);
@@ -814,8 +843,9 @@ int main(void) {
         TEST(Y_1_Y_3_Y_7_a_connection_moves_with_its_layers),
         TEST(Y_1_Y_3_what_is_held_moves_along),
         TEST(Y_1_marks_limits_and_the_end_of_writing_move_along),
+        TEST(Y_1_N_17_N_19_the_address_moves_along),
         TEST(Y_1_a_hard_limit_holds_where_the_connection_went),
-        TEST(Y_7_what_layers_refuse_leaves_the_connection_as_it_was),
+        TEST(Y_7_N_19_what_layers_refuse_leaves_the_connection_as_it_was),
         TEST(Y_7_a_layer_that_does_not_arrive_is_the_creators_error),
         TEST(Y_7_whom_nobody_adopts_ends_with_its_layers),
         TEST(Y_6_Y_7_an_abort_before_connection_made_is_heard_as_released_alone),

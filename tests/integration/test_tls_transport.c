@@ -809,8 +809,17 @@ static int echo_lost(tram_protocol *protocol, const tram_error *error) {
     return tram_loop_stop(tram_transport_get_loop(protocol->transport));
 }
 
-static const tram_protocol_ops echo_ops = {
-    .connection_made = echo_made, .data_received = echo_data, .connection_lost = echo_lost};
+static int echo_message(tram_protocol *protocol, tram_message *message) {
+    tram_request *request = tram_message_take_request(message);
+    const tram_message reply = {.words = {((struct echo *)protocol)->made_with_tls}};
+    tram_reply(request, &reply);
+    return 0;
+}
+
+static const tram_protocol_ops echo_ops = {.connection_made = echo_made,
+                                           .data_received = echo_data,
+                                           .message_received = echo_message,
+                                           .connection_lost = echo_lost};
 
 static int echo_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
     (void)loop;
@@ -829,18 +838,22 @@ static void *run_echo(void *arg) {
     return NULL;
 }
 
-static void test_Y_1_Y_7_tls_moves_to_another_thread(void **state) {
+static void test_Y_1_Y_7_N_17_tls_moves_to_another_thread(void **state) {
     struct world *world = *state;
     struct ends ends;
     struct echo echo = {.base.ops = &echo_ops};
+    tram_address address;
+    tram_future *asked;
     pthread_t thread;
     ends_open(world, &ends);
     assert_int_equal(tram_transport_set_write_buffer_limits(ends.peer->base.transport, 7777, 100), 0);
     tram_transport_pause_reading(ends.peer->base.transport);
     write_pattern(ends.client->base.transport, 20000, 0);
     run_to_rest(world);
+    assert_int_equal(tram_transport_address(ends.peer->base.transport, &address), 0);
     assert_int_equal(tram_transport_detach(ends.peer->base.transport, &echo.detached), 0);
     assert_int_equal(tram_detached_take_fd(echo.detached), -ENOTSUP);
+    assert_int_equal(tram_ask(world->loop, address, &(tram_message){0}, TRAM_FOREVER, &asked), 0);
     run_until_traced(world, "s.released");
     ends.peer->base.transport = NULL;
     assert_int_equal(tram_server_connection_count(ends.server), 0);
@@ -848,6 +861,9 @@ static void test_Y_1_Y_7_tls_moves_to_another_thread(void **state) {
     ends.client->quiet_data = true;
     run_until_received(ends.client, 20000);
     assert_pattern(ends.client->bytes, 20000, 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, asked), 0);
+    assert_int_equal(tram_future_message(asked)->words[0], true);
+    tram_future_release(asked);
     tram_transport_hold(ends.client->base.transport);
     tram_transport *client = ends.client->base.transport;
     tram_transport_close(client);
@@ -899,7 +915,7 @@ int main(void) {
         IN_WORLD(test_server_closes_its_clients_with_close_notify),
         IN_WORLD(test_tls_goes_over_unix_sockets),
         IN_WORLD(test_C_14_an_adopted_socket_is_the_servers_side),
-        IN_WORLD(test_Y_1_Y_7_tls_moves_to_another_thread),
+        IN_WORLD(test_Y_1_Y_7_N_17_tls_moves_to_another_thread),
     };
     return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "transports/base/address.h"
 #include "transports/base/entering.h"
 #include "transports/base/held.h"
 #include "transports/base/stack.h"
@@ -21,6 +22,7 @@ struct tram_detached {
     struct write_limits limits;
     struct sockaddr_in6 peer;             /* as the transport knows it */
     struct transport_addresses addresses; /* the same, but the tlvs */
+    struct move *move;                    /* of its address for messages; NULL: none */
 };
 
 #define WRITING_ENDED ((uint32_t)(T_WRITE_EOF | T_WRITING_ENDED))
@@ -101,9 +103,18 @@ static int detached_new(tram_transport *transport, tram_detached **ret_detached)
     keep_settings(detached, transport);
     int status = keep_bytes(detached, transport);
     if (!status)
+        status = tram__transport_prepare_move(transport, &detached->move);
+    if (!status)
         status = leave(transport, detached->bottom);
     *ret_detached = detached;
     return status;
+}
+
+/* The address stays, too. */
+static void undo_move(tram_detached *detached) {
+    if (detached->move)
+        tram__move_undo(detached->move);
+    detached->move = NULL;
 }
 
 static int may_detach(const tram_transport *transport) {
@@ -128,6 +139,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
         if (detached) { /* the layers are the transport's still */
             drop_carried(detached->bottom);
             detached->bottom = NULL;
+            undo_move(detached);
         }
         tram_detached_free(detached);
         return status;
@@ -135,6 +147,7 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
     if (transport->flags & T_LAYERED)
         transport_stack(transport)->calls->leave(transport);
     detached->fd = transport->io.fd;
+    tram__transport_leave_address(transport, detached->move);
     tram__transport_detach_io(transport);
     *ret_detached = detached;
     return 0;
@@ -142,10 +155,18 @@ int tram_transport_detach(tram_transport *transport, tram_detached **ret_detache
 
 /* ---- What is left behind ---- */
 
+/* The connection goes on without it, or not at all. */
+static void end_address(tram_detached *detached) {
+    if (detached->move)
+        tram__move_end(detached->move);
+    detached->move = NULL;
+}
+
 int tram_detached_take_fd(tram_detached *detached) {
     int fd = detached->fd;
     if (fd >= 0 && detached->bottom)
         return -ENOTSUP;
+    end_address(detached);
     detached->fd = -1;
     return fd < 0 ? TRAM_ESTATE : fd;
 }
@@ -165,6 +186,7 @@ void tram_detached_free(tram_detached *detached) {
         detached->bottom = layer->above;
         layer->kind->free(layer);
     }
+    end_address(detached);
     tram_buffer_release(detached->unread);
     tram_buffer_release(detached->tlvs);
     memory_put(&tram__memory_default, detached, sizeof *detached);
@@ -177,6 +199,7 @@ int tram__detached_fd(const tram_detached *detached) {
 }
 
 void tram__detached_empty(tram_detached *detached) {
+    end_address(detached); /* where the transport did not come to take it */
     detached->fd = -1;
 }
 
@@ -234,13 +257,27 @@ static int arrive(tram_transport *transport, struct layer *layer) {
     return status;
 }
 
-int tram__detached_give(tram_detached *detached, tram_transport *transport) {
+static int give_layers(tram_detached *detached, tram_transport *transport) {
     struct layer *bottom = detached->bottom;
-    int status = give_settings(detached, transport);
-    if (!status && bottom)
-        status = tram__transport_take_layers(transport, bottom);
-    if (status || !bottom)
+    int status = tram__transport_take_layers(transport, bottom);
+    if (status)
         return status;
     detached->bottom = NULL;
     return arrive(transport, bottom);
+}
+
+static int give_address(tram_detached *detached, tram_transport *transport) {
+    int status = tram__transport_take_address(transport, detached->move);
+    if (!status)
+        detached->move = NULL;
+    return status;
+}
+
+int tram__detached_give(tram_detached *detached, tram_transport *transport) {
+    int status = give_settings(detached, transport);
+    if (!status && detached->bottom)
+        status = give_layers(detached, transport);
+    if (!status && detached->move)
+        status = give_address(detached, transport);
+    return status;
 }
