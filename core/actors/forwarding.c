@@ -187,7 +187,7 @@ static void come_home(tram_loop *loop, struct forwarding *forwarding) {
     give_back(move);
     release(move);
     forwarding_free(forwarding);
-    run_as(loop, &kept, slot, addressee->generation);
+    run_as(loop, &kept, slot, addressee->slot.generation);
 }
 
 static void send_all_on(tram_loop *loop, struct forwarding *forwarding) {
@@ -419,7 +419,7 @@ int tram__move_new(tram_loop *loop, uint32_t slot, struct move **ret_move) {
     atomic_init(&move->references, 1);
     move->home = addressees_hold(moved ? before->home : here(loop));
     move->home_slot = moved ? before->home_slot : slot;
-    move->home_generation = moved ? before->home_generation : addressee->generation;
+    move->home_generation = moved ? before->home_generation : addressee->slot.generation;
     move->forwarding = forwarding;
     if (forwarding)
         forwarding->slot = slot;
@@ -465,7 +465,7 @@ int tram__address_arrive(tram_loop *loop, struct move *move, deliver_function de
     if (status)
         return status;
     move->where = addressees_hold(here(loop));
-    move->generation = addressee_at(move->where, move->slot)->generation;
+    move->generation = addressee_at(move->where, move->slot)->slot.generation;
     move->deliver = deliver;
     move->target = target;
     move->target_slot = slot;

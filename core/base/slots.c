@@ -75,7 +75,7 @@ void tram__slots_fini(struct slots *slots, const struct slots_layout *layout, co
         outgrown = directory->outgrown;
         memory_put(allocator, directory, directory_bytes(directory->capacity));
     }
-    *slots = (struct slots){0};
+    *slots = (struct slots){.free = 0};
 }
 
 /* ---- Checked builds ---- */

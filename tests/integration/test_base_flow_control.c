@@ -582,25 +582,6 @@ static void test_W_23_no_resume_after_an_abort(void **state) {
     stream_close(&stream);
 }
 
-static void abort_at_release(const void *data, size_t size, void *arg) {
-    (void)data;
-    (void)size;
-    assert_int_equal(tram_transport_abort(arg), 0);
-}
-
-static void test_W_23_no_resume_after_an_abort_by_what_a_flush_lets_go_of(void **state) {
-    static const char bytes[300];
-    struct stream stream = open_with_marks(*state, 100, 40);
-    tram_buffer *buffer = tram_buffer_wrap((void *)(uintptr_t)bytes, sizeof bytes, abort_at_release, stream.transport);
-    assert_int_equal(tram_transport_write_buffer(stream.transport, buffer), 0);
-    tram_buffer_release(buffer);
-    assert_trace(stream.world, "pause");
-    faults.send_budget = SIZE_MAX;
-    run_until(stream.world, &stream.recorder->was_released);
-    assert_trace(stream.world, "lost:0 released");
-    stream_close(&stream);
-}
-
 static void test_W_23_no_resume_after_a_fatal_error(void **state) {
     struct stream stream = open_with_marks(*state, 100, 40);
     write_bytes(&stream, 200);
@@ -653,7 +634,6 @@ int main(void) {
         TEST(test_W_23_resume_comes_during_the_flush_of_a_close),
         TEST(test_W_23_resume_comes_before_lost_when_a_close_flushes_in_one_event),
         TEST(test_W_23_no_resume_after_an_abort),
-        TEST(test_W_23_no_resume_after_an_abort_by_what_a_flush_lets_go_of),
         TEST(test_W_23_no_resume_after_a_fatal_error),
         TEST(test_W_16_W_23_limits_of_an_ended_transport_call_nothing),
     };

@@ -226,7 +226,7 @@ static tram_address some_address(void) {
     if (one_in(12))
         address.slot += 1000000;
     else if (one_in(12))
-        address.generation -= below(3);
+        address.generation -= 2 * below(3);
     else if (one_in(20))
         address.loop += 1 + below(3);
     return address;

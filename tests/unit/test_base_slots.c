@@ -62,7 +62,7 @@ static struct slots slots;
 static int begin(void **state) {
     (void)state;
     source = (struct source){.left = SIZE_MAX};
-    slots = (struct slots){0};
+    slots = (struct slots){.free = 0};
     return 0;
 }
 
@@ -222,7 +222,7 @@ union word {
 static void test_who_has_a_slot_may_use_its_place(void **state) {
     (void)state;
     static const struct slots_layout words = {.size = sizeof(union word), .per_chunk = 64};
-    struct slots table = {0};
+    struct slots table = {.free = 0};
     struct slot had[3];
     union word *taken[3];
     assert_int_equal(tram__slots_grow(&table, &words, &allocator), 0);
