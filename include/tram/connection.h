@@ -166,7 +166,8 @@ TRAM_API int tram_transport_detach(tram_transport *transport, tram_detached **re
  * is empty; where the call itself fails it is as before. TRAM_EVALUE; TRAM_ESTATE: it is empty; -ENOMEM.
  *
  * Its address for messages stays the same, and messages come behind connection_made, first those that have waited. As
- * long as it is on another loop than the one that gave the address, they come by that.
+ * long as it is on another loop than the one that gave the address, they come by that. Where this loop can have no
+ * addresses (TRAM_ELIMIT of tram_transport_address()) the future fails with that.
  */
 TRAM_API int tram_loop_adopt_detached(tram_loop *loop, tram_protocol_factory factory, void *arg,
                                       tram_detached *detached, tram_future **ret_future);

@@ -115,7 +115,8 @@ static struct traveller *take_waiting(struct house *house) {
 /* ---- What becomes of messages ---- */
 
 static bool ends_happen;
-static _Atomic uint64_t accepted, received, dropped, refused, replied, identities, moves, ended, closed, credits;
+static _Atomic uint64_t accepted, received, dropped, refused, replied, identities, moves, ended, closed, credits,
+    awaited_credits;
 static _Atomic uint64_t strangers, disorder;
 static uint64_t budget;
 
@@ -153,6 +154,7 @@ static int credit_came(tram_future *future, void *arg) {
     if (credit->traveller->last[credit->sender] < credit->number)
         atomic_fetch_add(&disorder, 1);
     atomic_fetch_add(&credits, 1);
+    atomic_fetch_sub(&awaited_credits, 1);
     free(credit);
     tram_future_release(future);
     return 0;
@@ -175,6 +177,8 @@ static void post_one(struct sender *sender, tram_loop *asker) {
     tram_future *future;
     int status, count = 1;
     uint32_t way = dice(asker ? 9 : 5);
+    bool with_credit = asker && !ends_happen && dice(16) == 0;
+    atomic_fetch_add(&awaited_credits, with_credit); /* before the message counts as sent */
     switch (way) {
     case 0:
     case 1:
@@ -200,8 +204,10 @@ static void post_one(struct sender *sender, tram_loop *asker) {
     }
     crash_if(status && status != TRAM_ESTATE && status != -EAGAIN);
     atomic_fetch_add(status ? &refused : &accepted, (uint64_t)count);
-    if (!status && asker && !ends_happen && dice(16) == 0)
+    if (with_credit && !status)
         ask_for_credit(sender, asker, &to, sender->next);
+    else
+        atomic_fetch_sub(&awaited_credits, with_credit);
 }
 
 static bool send_burst(struct sender *sender, tram_loop *asker) {
@@ -354,7 +360,7 @@ static void adopt_waiting(struct house *house) {
 static _Thread_local struct sender own_sender;
 
 static bool all_is_over(void) {
-    return accepted >= budget && (ends_happen || accepted + replied == received + dropped);
+    return accepted >= budget && (ends_happen || (accepted + replied == received + dropped && !awaited_credits));
 }
 
 static int turn(tram_loop *loop, void *arg) {
@@ -413,7 +419,8 @@ static void *post_only(void *arg) {
 
 static void stress(uint64_t messages) {
     pthread_t threads[SENDERS];
-    accepted = received = dropped = refused = replied = moves = ended = closed = credits = strangers = disorder = 0;
+    accepted = received = dropped = refused = replied = moves = ended = closed = credits = awaited_credits = strangers =
+        disorder = 0;
     delivered = left_over = 0;
     budget = messages;
     pthread_barrier_init(&all_stopped, NULL, LOOPS);
