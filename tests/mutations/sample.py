@@ -50,6 +50,7 @@ TREE, RELEASE, COVERAGE, ASAN = (WORK / name for name in ("tree", "release", "co
 REACHED = WORK / "reached.so"
 EQUIVALENTS = pathlib.Path(__file__).resolve().parent / "equivalents.txt"
 FOLDERS = ("core", "transports", "protocols")
+LABEL = re.compile(r"\s*(case\b|default:)")
 FAILED = re.compile(rb"\[  (?:FAILED|ERROR) +\] (?:[\w ]+: )?(test_\w+)")
 REPEATS = 3        # of a failure, of which one must fail again
 QUICK = "SURVIVED those that run it"  # with --quick
@@ -305,6 +306,11 @@ class Coverage:
             # A jump is often no block of its own, and what comes before it in memory may be another branch.
             places = [(target, passed) for target, blocks in tables
                       for line in range(mutation.line - 3, mutation.line + 1) for passed in blocks.get(line, ())]
+            if places:
+                return self.who(places)
+        if LABEL.match(mutation.old):  # whose code stands below
+            places = [(target, passed) for target, blocks in tables
+                      for line in range(mutation.line, mutation.line + 4) for passed in blocks.get(line, ())]
             if places:
                 return self.who(places)
         for line in range(mutation.line, max(mutation.line - 4, 0), -1):  # a statement may have several lines

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/compiler.h"
 #include "core/base/memory.h"
 
 /* ---- Bytes ---- */
@@ -253,8 +254,7 @@ static int give_password(char *buffer, int size, int writing, void *arg) {
     password->asked = true;
     if (certificate->get_password) {
         int length = certificate->get_password(certificate->password_arg, buffer, (size_t)size);
-        if (length < 0)
-            password->code = length;
+        password->code = MIN(length, 0);
         return length > size ? -1 : length;
     }
     size_t length = certificate->password ? strlen(certificate->password) : 0;
