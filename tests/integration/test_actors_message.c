@@ -1701,6 +1701,50 @@ static void test_N_2_routes_to_loops_that_closed_are_given_up(void **state) {
     world->trace[0] = '\0';
 }
 
+struct first_post {
+    struct world *world;
+    tram_address to;
+    size_t allowed;
+    int answer;
+};
+
+static int post_with_little(tram_loop *loop, void *arg) {
+    struct first_post *self = arg;
+    (void)loop;
+    self->world->fail_after = self->allowed;
+    self->answer = post(self->to, 1, 1);
+    self->world->fail_after = SIZE_MAX;
+    return 0;
+}
+
+/* Without memory for a route a post goes all the same, or says that it does not. */
+static void test_X_1_N_3_a_first_post_with_ever_more_memory(void **state) {
+    struct world *world = *state;
+    unsigned posted = 0;
+    for (size_t allowed = 0; allowed < 6; allowed++) {
+        struct first_post self = {.world = world, .allowed = allowed, .answer = TRAM_ESTATE};
+        struct ends ends;
+        tram_loop *other;
+        world_reopen(world);
+        assert_int_equal(tram_loop_new(NULL, &other), 0);
+        ends_open_on(&ends, world, other);
+        tram_loop_stop(other);
+        tram_loop_run_forever(other);
+        self.to = ends.to_a;
+        assert_int_equal(tram_loop_call_soon(world->loop, post_with_little, &self, NULL, NULL), 0);
+        run_ticks(world, 2);
+        assert_true(had_memory(self.answer) || self.answer == -ENOMEM);
+        unsigned before = ends.a.messages;
+        tram_loop_stop(other);
+        tram_loop_run_forever(other);
+        assert_int_equal(ends.a.messages - before, self.answer == 0);
+        posted += self.answer == 0;
+        assert_int_equal(tram_loop_free(other), 0); /* nobody pins it any more */
+        world->trace[0] = '\0';
+    }
+    assert_true(posted > 2);
+}
+
 /* Whichever of the allocations fails by which requests grow, the one that needs it is none. */
 static void test_N_8_X_1_requests_grow_as_far_as_there_is_memory(void **state) {
     enum { MOST = 2000 };
@@ -1790,6 +1834,7 @@ int main(void) {
         CASE(test_N_3_nothing_is_lost_without_memory),
         CASE(test_N_8_X_1_requests_grow_as_far_as_there_is_memory),
         CASE(test_X_1_N_3_whoever_posts_hears_that_memory_is_out),
+        CASE(test_X_1_N_3_a_first_post_with_ever_more_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,6 @@
 /* What all transports have in common: ending, names, switching the protocol (docs/rules.md, group T). */
+#include "support/faults.h"
+#include "support/stream.h"
 #include "support/support.h"
 
 #include <arpa/inet.h>
@@ -335,6 +337,25 @@ struct names {
     tram_socket_address sockname;
     tram_socket_address peername;
 };
+
+/* Who cannot ask later costs no system call. */
+static void test_T_10_names_are_fetched_at_the_end_for_who_holds(void **state) {
+    struct world *world = *state;
+    for (unsigned held = 0; held < 2; held++) {
+        struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+        if (held)
+            tram_transport_hold(wire.transport);
+        unsigned before = faults.getsockname.calls;
+        tram_transport_abort(wire.transport);
+        run_until_traced(world, "lost:0");
+        run_to_rest(world);
+        assert_int_equal(faults.getsockname.calls - before, held);
+        if (held)
+            tram_transport_release(wire.transport);
+        world->trace[0] = '\0';
+        close(wire.peer);
+    }
+}
 
 static int look_at_names_when_lost(struct recorder *recorder, const char *event) {
     struct names *names = recorder->arg;
@@ -1320,6 +1341,8 @@ int main(void) {
         CASE(test_T_5_connection_lost_is_never_called_inside_write),
         CASE(test_T_6_P_16_the_descriptor_is_closed_after_connection_lost_whatever_it_returned),
         CASE(test_T_7_T_10_names_are_there_in_connection_lost_and_after_it),
+        cmocka_unit_test_setup_teardown(test_T_10_names_are_fetched_at_the_end_for_who_holds, world_setup_faults,
+                                        world_teardown),
         CASE(test_T_8_unread_input_at_a_close_is_left_to_the_kernel),
         CASE(test_T_9_an_unknown_key_gives_the_default),
         CASE(test_T_9_without_memory_it_gives_the_default_too),

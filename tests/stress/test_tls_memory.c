@@ -14,6 +14,7 @@
 
 #include "support/tls/ends.h"
 #include "support/tls/visit.h"
+#include "transports/tls/build.h"
 
 /* ---- OpenSSL's memory ---- */
 
@@ -35,7 +36,35 @@ static bool is_there(const struct place *place, const char *file, int line) {
     return !place->file || (place->line == line && strcmp(place->file, file) == 0);
 }
 
+/* All places, while somebody looks. */
+enum { PLACES = 1000 };
+static struct {
+    bool looks;
+    unsigned count;
+    uint64_t calls;
+    struct place places[PLACES];
+    uint64_t times[PLACES]; /* that it was asked for there */
+    uint64_t first[PLACES]; /* … the first of all calls */
+} seen;
+
+static void see(const char *file, int line) {
+    unsigned i = 0;
+    seen.calls++;
+    while (i < seen.count && !is_there(&seen.places[i], file, line))
+        i++;
+    if (i == PLACES)
+        return;
+    if (i == seen.count) {
+        seen.places[seen.count++] = (struct place){file, line};
+        seen.times[i] = 0;
+        seen.first[i] = seen.calls;
+    }
+    seen.times[i]++;
+}
+
 static bool fails(const char *file, int line) {
+    if (seen.looks)
+        see(file, line);
     if (memory.first == 0 || !is_there(&memory.place, file, line))
         return false;
     memory.calls++;
@@ -232,6 +261,84 @@ static void test_X_1_S_4_no_allocation_of_openssls_succeeds_any_more(void **stat
     sweep(UINT32_MAX, step_of(97));
 }
 
+/* ---- Configs ---- */
+
+/* What is in an SSL_CTX. */
+struct parts {
+    int chain, trusted, asked_for, oldest;
+};
+
+static bool same_parts(SSL_CTX *context, const struct parts *expected) {
+    STACK_OF(X509) *chain = NULL;
+    SSL_CTX_get_extra_chain_certs_only(context, &chain);
+    const struct parts parts = {
+        .chain = sk_X509_num(chain),
+        .trusted = sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(context))),
+        .asked_for = sk_X509_NAME_num(SSL_CTX_get_client_CA_list(context)),
+        .oldest = (int)SSL_CTX_get_min_proto_version(context),
+    };
+    return memcmp(&parts, expected, sizeof parts) == 0;
+}
+
+/* What an allocation is lacking for is refused by name, and what is not refused is whole. Whether one failed. */
+static bool build_without(const struct tls_description *description, struct place place, uint64_t nth, uint64_t count) {
+    const struct parts whole = {.chain = 1, .trusted = 2, .asked_for = 1, .oldest = TLS1_3_VERSION};
+    struct tls_failure failure = {0};
+    fail_at(place, nth, count);
+    SSL_CTX *context = tram__tls_build(description, NULL, &failure);
+    fail_no_more();
+    if (context ? !same_parts(context, &whole) : !failure.code || !failure.text[0])
+        fail_msg("without OpenSSL's allocation %llu at %s:%d a config is %s", (unsigned long long)nth,
+                 memory.failed_at.file, memory.failed_at.line, context ? "made in part" : "refused without a reason");
+    assert_int_equal(ERR_peek_error(), 0);
+    assert_true(context || memory.failed);
+    SSL_CTX_free(context);
+    return memory.failed;
+}
+
+/* Wherever OpenSSL asks for memory, the first times and the last time, and from then on. */
+static void build_without_each(const struct tls_description *description) {
+    seen.count = 0;
+    seen.calls = 0;
+    seen.looks = true;
+    assert_false(build_without(description, (struct place){0}, UINT64_MAX, 1));
+    seen.looks = false;
+    assert_true(seen.count > 20 && seen.count < PLACES);
+    for (unsigned i = 0; i < seen.count; i++) {
+        const uint64_t times[] = {1, 2, 3, seen.times[i]};
+        for (unsigned j = 0; j < 4; j++) {
+            build_without(description, seen.places[i], times[j], 1);
+            build_without(description, seen.places[i], times[j], UINT32_MAX);
+        }
+        assert_true(build_without(description, (struct place){0}, seen.first[i], UINT32_MAX));
+    }
+}
+
+static void test_X_1_S_7_a_config_is_whole_or_refused(void **state) {
+    (void)state;
+    static const char *const names[] = {"a/1", "b/1", NULL};
+    struct certificate *server = certificate_make(
+        &(struct certificate_options){.issuer = authority.ca, .name = "server", .issuer_in_chain = true});
+    char *crl = crl_make(authority.ca, server);
+    tram_tls_certificate identity = identity_of(server);
+    const tram_tls_options options = {
+        .certificates = &identity,
+        .certificate_count = 1,
+        .ca = source_of(authority.ca->chain_pem),
+        .crl = source_of(crl),
+        .alpn = names,
+        .min_version = TRAM_TLS_1_3,
+        .verify = TRAM_TLS_VERIFY_REQUIRED,
+    };
+    struct tls_description *description;
+    struct tls_failure failure;
+    assert_int_equal(tram__tls_description_new(&options, &description, &failure), 0);
+    build_without_each(description);
+    tram__tls_description_release(description);
+    certificate_free(server);
+    free(crl);
+}
+
 static int setup(void **state) {
     tls_setup(state);
     server_x509.size = i2d_X509(authority.server->x509, &server_x509.bytes);
@@ -255,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_X_1_S_4_an_allocation_of_openssls_fails),
         cmocka_unit_test(test_X_1_S_4_no_allocation_of_openssls_succeeds_any_more),
+        cmocka_unit_test(test_X_1_S_7_a_config_is_whole_or_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -57,6 +57,8 @@ struct description {
 };
 
 #define CLIENTS_NAMED 4
+#define MORE          " and %zu more"
+#define MORE_SIZE     sizeof " and 18446744073709551615 more"
 
 static void describe_client(const tram_client *client, void *arg) {
     struct description *description = arg;
@@ -64,13 +66,13 @@ static void describe_client(const tram_client *client, void *arg) {
     if (client->transport->flags & T_LOST_PENDING)
         return; /* it ends anyway */
     tram_client_text(client, text, sizeof text);
-    size_t length = strlen(text), room = description->size - description->used;
+    const char *gap = description->named ? ", " : "";
+    size_t room = description->size - description->used;
     description->all++;
-    if (description->named == CLIENTS_NAMED || length + sizeof ", and 18446744073709551615 more" > room)
+    if (description->named == CLIENTS_NAMED || strlen(gap) + strlen(text) + MORE_SIZE > room)
         return;
     description->named++;
-    description->used +=
-        (size_t)snprintf(description->text + description->used, room, "%s%s", description->named > 1 ? ", " : "", text);
+    description->used += (size_t)snprintf(description->text + description->used, room, "%s%s", gap, text);
 }
 
 void tram__server_describe(tram_server *server, char *text, size_t size) {
@@ -78,6 +80,5 @@ void tram__server_describe(tram_server *server, char *text, size_t size) {
     text[0] = '\0';
     tram_server_each_client(server, describe_client, &description);
     if (description.named && description.named < description.all)
-        snprintf(text + description.used, size - description.used, " and %zu more",
-                 description.all - description.named);
+        snprintf(text + description.used, size - description.used, MORE, description.all - description.named);
 }

@@ -190,9 +190,10 @@ SSL_CTX *tram__tls_build(const struct tls_description *description, OSSL_LIB_CTX
         code = use_trust(context, description, library, failure);
     if (code == 0)
         code = use_sessions(context, description, failure);
+    if (code != 0) {
+        SSL_CTX_free(context); /* without memory it complains, too */
+        context = NULL;
+    }
     ERR_clear_error();
-    if (code == 0)
-        return context;
-    SSL_CTX_free(context);
-    return NULL;
+    return context;
 }
