@@ -23,6 +23,7 @@ struct tram_queue {
 
 static const struct wait_kind get_kind = WAIT_KIND("queue get");
 static const struct wait_kind put_kind = WAIT_KIND("queue put");
+static const struct wait_kind join_kind = WAIT_KIND("queue join");
 
 /* ---- Items ---- */
 
@@ -188,9 +189,10 @@ int tram_queue_task_done(tram_queue *queue) {
 
 int tram_queue_join(tram_queue *queue) {
     int status = task_check(queue->loop);
-    if (status)
+    if (status || queue->unfinished == 0)
         return status;
-    return queue->unfinished > 0 ? tram_event_wait(&queue->finished) : 0;
+    bool woken;
+    return tram__waiters_park(&queue->finished.waiters, &join_kind, __builtin_return_address(0), &woken);
 }
 
 static void empty(tram_queue *queue, tram_discard discard) {
