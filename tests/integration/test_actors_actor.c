@@ -722,7 +722,7 @@ static void test_N_13_many_names_are_each_found_and_dropped(void **state) {
     tram_runtime *runtime;
     struct tested actors[2];
     tram_address addresses[2], found;
-    char name[16];
+    char name[32];
     assert_int_equal(tram_runtime_new(&options, &runtime), 0);
     for (int i = 0; i < 2; i++)
         addresses[i] = start(world, &actors[i], "x", &simple_ops);
