@@ -5,6 +5,10 @@
 #include <unistd.h>
 
 #include "core/actors/actors.h"
+#include "core/actors/directory.h"
+#include "core/base/limits.h"
+#include "core/loop/types.h"
+#include "public_calls.h"
 #include "support/support.h"
 
 struct tested {
@@ -654,6 +658,155 @@ static void test_N_12_a_link_that_ends_leaves_the_monitor(void **state) {
     run_ticks(world, 2);
 }
 
+/* ---- What is refused ---- */
+
+static void test_N_11_every_call_on_an_actor_that_has_ended_is_refused(void **state) {
+    struct world *world = *state;
+    struct tested a, b;
+    start(world, &a, "a", &simple_ops);
+    tram_address to_b = start(world, &b, "b", &whole_ops);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    assert_int_equal(tram_actor_demonitor(&a.actor, to_b), 0); /* whom it never monitored */
+    assert_int_equal(tram_actor_unlink(&a.actor, to_b), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    assert_non_null(a.actor.loop);
+    assert_true(all_answer(calls_of_tram_actor, &a.actor, TRAM_ESTATE, ""));
+    run_to_rest(world);
+    assert_trace(world, "a.stopped:0");
+    assert_null(a.actor.loop);
+    assert_true(all_answer(calls_of_tram_actor, &a.actor, TRAM_ESTATE, ""));
+    int status;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(!all_answer(calls_of_tram_actor, &b.actor, -ECHILD, ""));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(tram_actor_stop(&b.actor, 0), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+}
+
+static void *call_from_elsewhere(void *arg) {
+    return all_answer(calls_of_tram_actor, arg, TRAM_ESTATE, "") ? arg : NULL;
+}
+
+static int let_a_stranger_call(tram_loop *loop, void *arg) {
+    pthread_t thread;
+    void *result;
+    (void)loop;
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, arg);
+    return 0;
+}
+
+static void test_L_10_L_31_debug_mode_catches_every_call_on_an_actor_of_another_thread(void **state) {
+    struct world *world = *state;
+    struct tested a;
+    start(world, &a, "a", &simple_ops);
+    assert_int_equal(tram_loop_call_soon(world->loop, let_a_stranger_call, &a.actor, NULL, NULL), 0);
+    run_to_rest(world);
+    assert_int_equal(world->exceptions, 8);
+    assert_int_equal(world->exception_code, TRAM_ESTATE);
+    assert_false(a.stopped);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+}
+
+/* More than there are lists for them: names meet in some. */
+static void test_N_13_many_names_are_each_found_and_dropped(void **state) {
+    struct world *world = *state;
+    enum { NAMES = 600 };
+    const tram_runtime_options options = {.workers = 1};
+    tram_runtime *runtime;
+    struct tested actors[2];
+    tram_address addresses[2], found;
+    char name[32];
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    for (int i = 0; i < 2; i++)
+        addresses[i] = start(world, &actors[i], "x", &simple_ops);
+    for (int i = 0; i < NAMES; i++) {
+        snprintf(name, sizeof name, "name %d", i);
+        assert_int_equal(tram_actor_register(&actors[i % 2].actor, runtime, name), 0);
+    }
+    for (int ended = 0; ended <= 2; ended++) {
+        for (int i = 0; i < NAMES; i++) {
+            snprintf(name, sizeof name, "name %d", i);
+            int status = tram_runtime_lookup(runtime, name, &found);
+            assert_int_equal(status, i % 2 < ended ? -ENOENT : 0);
+            if (!status)
+                assert_true(tram_address_equal(found, addresses[i % 2]));
+        }
+        if (ended < 2)
+            assert_int_equal(tram_actor_stop(&actors[ended].actor, 0), 0);
+    }
+    run_to_rest(world);
+    tram_runtime_free(runtime);
+}
+
+static int post_to_all(tram_loop *loop, void *arg) {
+    (void)loop;
+    const tram_address *addresses = arg;
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(post(addresses[i], i), 0);
+    return 0;
+}
+
+/* A loop that posts to others keeps how to reach each, of any number of them. */
+static void test_N_2_a_loop_posts_to_many_others(void **state) {
+    struct world *world = *state;
+    struct tested actors[20];
+    tram_address addresses[20];
+    tram_loop *loops[20];
+    for (int i = 0; i < 20; i++) {
+        actors[i] = (struct tested){.actor.ops = &simple_ops, .world = world, .name = "x"};
+        assert_int_equal(tram_loop_new(NULL, &loops[i]), 0);
+        assert_int_equal(tram_loop_start_actor(loops[i], &actors[i].actor), 0);
+        assert_int_equal(tram_actor_address(&actors[i].actor, &addresses[i]), 0);
+    }
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(tram_loop_call_soon(world->loop, post_to_all, addresses, NULL, NULL), 0);
+        run_ticks(world, 1);
+        for (int i = 0; i < 20; i++) {
+            char expected[32];
+            snprintf(expected, sizeof expected, "x.message:%d", i);
+            assert_int_equal(tram_loop_dispatch(loops[i]), 0);
+            assert_trace(world, expected);
+        }
+    }
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(tram_loop_free(loops[i]), 0);
+    world->trace[0] = '\0';
+}
+
+/* Of more loops than there are numbers, the last ones have no addresses, and have them once others end. */
+static void test_N_1_loops_without_a_number_have_no_address(void **state) {
+    struct world *world = *state;
+    static struct addressees *taken[TRAM_LOOPS_MAX + 1];
+    struct tested a = {.actor.ops = &simple_ops, .world = world, .name = "a"};
+    size_t count = 0;
+    int status = 0;
+    while (!status) {
+        assert_true(count <= TRAM_LOOPS_MAX);
+        assert_non_null(taken[count] = tram__addressees_new(world->loop->mailbox));
+        status = tram__directory_add(taken[count]);
+        count++;
+    }
+    assert_int_equal(status, TRAM_ELIMIT);
+    tram__addressees_release(taken[--count]);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(tram_loop_start_actor(world->loop, &a.actor), TRAM_ELIMIT);
+    while (count-- > 0) {
+        tram__directory_remove(taken[count]);
+        tram__addressees_release(taken[count]);
+    }
+    assert_int_equal(tram_loop_start_actor(world->loop, &a.actor), 0);
+    assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+    run_to_rest(world);
+    assert_true(a.stopped);
+}
+
 /* ---- Without memory ---- */
 
 static void use_actors(struct world *world) {
@@ -765,6 +918,12 @@ int main(void) {
         CASE(test_N_12_a_monitor_beside_a_link_leaves_it),
         CASE(test_N_12_links_that_ended_take_no_memory),
         CASE(test_N_12_a_link_that_ends_leaves_the_monitor),
+        CASE(test_N_11_every_call_on_an_actor_that_has_ended_is_refused),
+        cmocka_unit_test_setup_teardown(test_L_10_L_31_debug_mode_catches_every_call_on_an_actor_of_another_thread,
+                                        world_setup_debug, world_teardown),
+        CASE(test_N_13_many_names_are_each_found_and_dropped),
+        CASE(test_N_2_a_loop_posts_to_many_others),
+        CASE(test_N_1_loops_without_a_number_have_no_address),
         CASE(test_X_1_actors_without_memory),
         CASE(test_X_1_runtimes_that_do_not_run_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),

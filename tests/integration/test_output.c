@@ -241,6 +241,61 @@ static void test_a_lack_of_memory_sends_nothing_and_ends_the_connection(void **s
     stream_close(&stream);
 }
 
+static void write_byte(tram_output *output) {
+    tram_output_byte(output, 'a');
+}
+
+static void write_text(tram_output *output) {
+    tram_output_text(output, "abc");
+}
+
+static void write_decimal(tram_output *output) {
+    tram_output_decimal(output, 12345);
+}
+
+static void write_be(tram_output *output) {
+    tram_output_be(output, 1, 4);
+}
+
+static void write_printf(tram_output *output) {
+    tram_output_printf(output, "%d", 1);
+}
+
+static void reserve(tram_output *output) {
+    (void)tram_output_reserve(output, 8);
+}
+
+static void write_buffer(tram_output *output) {
+    static char bytes[5000];
+    int released = 0;
+    tram_buffer *buffer = tram_buffer_wrap(bytes, sizeof bytes, note_release, &released);
+    assert_non_null(buffer);
+    tram_output_buffer(output, buffer);
+    assert_int_equal(released, 0);
+    tram_buffer_release(buffer);
+    assert_int_equal(released, 1); /* nothing that failed keeps it */
+}
+
+/* Whichever call it is that finds no memory, the output has failed then, and takes nothing more. */
+static void test_the_first_lack_of_memory_is_what_counts(void **state) {
+    static void (*const writes[])(tram_output *) = {write_byte,   write_text, write_decimal, write_be,
+                                                    write_printf, reserve,    write_buffer};
+    for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) {
+        struct stream stream = stream_open(*state);
+        tram_output output = output_of(&stream);
+        stream.world->fail_after = 0;
+        writes[i](&output);
+        stream.world->fail_after = SIZE_MAX;
+        for (size_t k = 0; k < sizeof writes / sizeof *writes; k++)
+            writes[k](&output);
+        assert_int_equal(tram_output_size(&output), 0);
+        assert_int_equal(tram_output_send(&output), -ENOMEM);
+        run_until(stream.world, &stream.recorder->lost);
+        assert_int_equal(stream.recorder->lost_code, -ENOMEM);
+        stream_close(&stream);
+    }
+}
+
 static void test_a_format_that_fails_is_told(void **state) {
     struct stream stream = stream_open(*state);
     tram_output output = output_of(&stream);
@@ -312,6 +367,7 @@ int main(void) {
         TEST(test_outputs_pause_writing_above_the_mark),
         TEST(test_a_dropped_or_late_output_sends_nothing),
         TEST(test_a_lack_of_memory_sends_nothing_and_ends_the_connection),
+        TEST(test_the_first_lack_of_memory_is_what_counts),
         TEST(test_a_format_that_fails_is_told),
         TEST(test_pairs_take_outputs_too),
         TEST(test_layers_take_outputs_too),

@@ -1,8 +1,10 @@
 /* Streams of connections: opened, served, drained, ended. */
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "public_calls.h"
 #include "support/memory.h"
 #include "support/stream.h"
 #include "support/tasks.h"
@@ -995,6 +997,110 @@ static void test_K_2_a_handler_that_finds_no_memory(void **state) {
     assert_true(succeeded);
 }
 
+/* ---- What is refused ---- */
+
+static int open_without_memory(void *arg) {
+    (void)arg;
+    tram_stream_reader *reader = NULL;
+    tram_stream_writer *writer = NULL;
+    world->fail_after = 0;
+    int plain = tram_open_connection("127.0.0.1", "1", 0, NULL, &reader, &writer);
+    int local = tram_open_unix_connection("nowhere", 7, 0, NULL, &reader, &writer);
+    world->fail_after = SIZE_MAX;
+    assert_int_equal(plain, -ENOMEM);
+    assert_int_equal(local, -ENOMEM);
+    assert_true(!reader && !writer);
+    return 0;
+}
+
+static void test_K_1_nothing_is_opened_without_memory(void **state) {
+    (void)state;
+    assert_int_equal(run_function(open_without_memory, NULL), 0);
+}
+
+static void test_K_2_a_service_of_a_later_version(void **state) {
+    (void)state;
+    tram_stream_service service = {.handler = echo, .reserved = {0, 0, 0, 1}};
+    tram_protocol *protocol = NULL;
+    assert_wrong(tram_stream_factory(world->loop, &service, &protocol), "reserved");
+    service.handler = NULL;
+    assert_wrong(tram_stream_factory(world->loop, &service, &protocol), "handler");
+    assert_wrong(tram_stream_factory(world->loop, NULL, &protocol), "handler");
+    assert_null(protocol);
+}
+
+static void test_K_28_who_is_no_task_does_not_wait_for_the_end(void **state) {
+    (void)state;
+    struct end end;
+    end_open(&end, 0);
+    assert_int_equal(tram_stream_writer_wait_closed(end.writer), TRAM_ESTATE);
+    tram_stream_writer_hold(end.writer);
+    tram_stream_writer *writer = end.writer;
+    end_close(&end);
+    assert_int_equal(tram_stream_writer_wait_closed(writer), 0); /* it has ended */
+    tram_stream_writer_release(writer);
+}
+
+static void *call_from_elsewhere(void *arg) {
+    const struct end *end = arg;
+    bool refused = all_answer(calls_of_tram_stream_writer, end->writer, TRAM_ESTATE, "");
+    tram_stream_writer_release(end->writer);
+    return refused ? arg : NULL;
+}
+
+static int let_a_stranger_call(tram_loop *loop, void *arg) {
+    pthread_t thread;
+    void *result;
+    (void)loop;
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, arg);
+    return 0;
+}
+
+static void test_L_10_L_31_debug_mode_catches_every_call_on_a_writer_of_another_thread(void **state) {
+    (void)state;
+    struct end end;
+    end_open(&end, 0);
+    unsigned before = world->exceptions;
+    assert_int_equal(tram_loop_call_soon(world->loop, let_a_stranger_call, &end, NULL, NULL), 0);
+    run_to_rest(world);
+    assert_true(world->exceptions > before + 5);
+    assert_false(tram_stream_writer_is_closing(end.writer));
+    end_close(&end);
+}
+
+static void cancel_handler(const tram_task_info *info, void *arg) {
+    if (strcmp(info->name, "stream handler") == 0) {
+        assert_int_equal(tram_task_cancel(info->task), 1);
+        *(bool *)arg = true;
+    }
+}
+
+/* Its handler was never called, and nobody else has the stream. */
+static void test_K_2_a_handler_that_is_cancelled_before_it_begins(void **state) {
+    (void)state;
+    tram_stream_service service = {.handler = echo};
+    tram_future *future;
+    bool cancelled = false;
+    int fds[2];
+    char byte;
+    unix_pair(fds);
+    set_blocking(fds[1], false);
+    send_exactly(NULL, fds[1], "abc", 3);
+    assert_int_equal(tram_loop_connect_accepted_socket(world->loop, tram_stream_factory, &service, fds[0], &future), 0);
+    for (int i = 0; i < 100 && !cancelled; i++) {
+        run_ticks(world, 1);
+        assert_int_equal(tram_loop_each_task(world->loop, cancel_handler, &cancelled), 0);
+    }
+    assert_true(cancelled);
+    run_to_rest(world);
+    ssize_t count = recv(fds[1], &byte, 1, MSG_DONTWAIT);
+    assert_true(count == 0 || errno == ECONNRESET); /* no echo, and no connection */
+    tram_future_release(future);
+    close(fds[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STREAM_TEST(test_K_24_the_writer_is_the_transport),
@@ -1028,6 +1134,11 @@ int main(void) {
         DEBUG_TEST(test_K_1_what_fails_leaves_nothing),
         DEBUG_TEST(test_C_18_a_task_waits_for_a_server),
         DEBUG_TEST(test_K_1_a_task_that_is_cancelled_while_it_connects),
+        PLAIN_TEST(test_K_1_nothing_is_opened_without_memory),
+        PLAIN_TEST(test_K_2_a_service_of_a_later_version),
+        PLAIN_TEST(test_K_28_who_is_no_task_does_not_wait_for_the_end),
+        DEBUG_TEST(test_L_10_L_31_debug_mode_catches_every_call_on_a_writer_of_another_thread),
+        PLAIN_TEST(test_K_2_a_handler_that_is_cancelled_before_it_begins),
         PLAIN_TEST(test_K_2_a_handler_that_finds_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

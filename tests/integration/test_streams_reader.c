@@ -518,6 +518,15 @@ static void test_K_32_refused_memory_is_an_error_of_the_reader(void **state) {
     reader_end(reader);
 }
 
+static void test_K_5_who_reads_says_where_to(void **state) {
+    (void)state;
+    tram_stream_reader *reader = reader_with(0, "abc", false);
+    assert_wrong((int)tram_stream_reader_read(reader, NULL, 1), "buffer");
+    assert_wrong(tram_stream_reader_readexactly(reader, NULL, 1, NULL), "buffer");
+    assert_int_equal(tram_stream_reader_free(NULL), 0);
+    assert_rest(reader, "abc");
+}
+
 static void test_K_23_without_a_transport_to_pause_there_is_no_bound(void **state) {
     (void)state;
     static char bytes[100000];
@@ -580,6 +589,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_K_5_read_gives_what_is_there),
         TASK_TEST(test_K_5_all_until_the_end),
+        TASK_TEST(test_K_5_who_reads_says_where_to),
         TASK_TEST(test_K_6_readexactly),
         TASK_TEST(test_K_6_the_end_within),
         TASK_TEST(test_K_7_readuntil),

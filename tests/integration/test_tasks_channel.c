@@ -41,6 +41,30 @@ static void end_with_one_left(tram_task *const tasks[2]) {
     assert_int_equal(discarded, 1);
 }
 
+static int receive_elsewhere(void *arg) {
+    void *item = arg;
+    return tram_channel_receive(channel, &item);
+}
+
+static void test_A_39_only_tasks_of_its_loop_receive(void **state) {
+    (void)state;
+    tram_loop *other;
+    tram_task *task;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "x"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_loop_new(NULL, &other), 0);
+    assert_int_equal(tram_task_spawn(other, receive_elsewhere, NULL, NULL, &task), 0);
+    (void)tram_loop_run_until_complete(other, tram_task_future(task));
+    assert_int_equal(tram_task_result(task), TRAM_ESTATE);
+    tram_task_release(task);
+    assert_int_equal(tram_loop_free(other), 0);
+    assert_int_equal(run_function(receive, "a"), 0);
+    assert_trace(tasks_world, "a:x");
+    tram_channel_close(channel);
+    tram_channel_release(channel);
+}
+
 static void test_A_39_a_full_channel_makes_who_sends_wait(void **state) {
     (void)state;
     channel_new(1);
@@ -472,6 +496,7 @@ static void test_A_39_senders_of_other_loops_learn_of_the_end(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TASK_TEST(test_A_39_only_tasks_of_its_loop_receive),
         TASK_TEST(test_A_39_a_full_channel_makes_who_sends_wait),
         TASK_TEST(test_A_39_a_send_that_is_cancelled_twice_ends_once),
         TASK_TEST(test_A_39_a_cancel_that_races_the_credit_gives_it_back),

@@ -247,6 +247,42 @@ static void test_A_15_a_group_ends_with_its_loop(void **state) {
     tram_task_release(task);
 }
 
+static int end_the_outer_one_first(void *arg) {
+    (void)arg;
+    tram_group *outer, *inner;
+    assert_int_equal(tram_group_begin(&outer), 0);
+    assert_int_equal(tram_group_begin(&inner), 0);
+    assert_int_equal(tram_group_end(outer, 0), TRAM_ESTATE);
+    assert_int_equal(tram_group_end(inner, 0), 0);
+    return tram_group_end(outer, 3);
+}
+
+static void test_A_26_a_group_ends_after_those_in_it(void **state) {
+    (void)state;
+    assert_int_equal(run_function(end_the_outer_one_first, NULL), 3);
+}
+
+static int spawn_without_memory(void *arg) {
+    struct job *job = arg;
+    tram_task_options options = {.name = "a name that is copied"};
+    tram_group *group;
+    tram_task *task = NULL;
+    assert_int_equal(tram_group_begin(&group), 0);
+    tasks_world->fail_after = 0;
+    int status = 0;
+    for (int i = 0; i < 1000 && !status; i++) /* some have a place already */
+        status = tram_group_spawn(group, work, job, &options, &task);
+    tasks_world->fail_after = SIZE_MAX;
+    assert_int_equal(status, -ENOMEM);
+    return tram_group_end(group, 0);
+}
+
+static void test_A_25_a_task_that_finds_no_memory_is_none_of_the_group(void **state) {
+    (void)state;
+    struct job job = {"a", 0, 0, false};
+    assert_int_equal(run_function(spawn_without_memory, &job), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_25_a_group_waits_for_all_its_tasks),
@@ -259,6 +295,8 @@ int main(void) {
         TASK_TEST(test_A_28_tasks_of_a_group_may_spawn_more_until_it_aborts),
         TASK_TEST(test_A_25_nothing_outlives_a_group_that_is_left_open),
         TASK_TEST(test_A_26_groups_nest),
+        TASK_TEST(test_A_26_a_group_ends_after_those_in_it),
+        TASK_TEST(test_A_25_a_task_that_finds_no_memory_is_none_of_the_group),
         TASK_TEST(test_A_27_a_timeout_ends_a_group),
         TASK_TEST(test_A_15_a_group_ends_with_its_loop),
     };

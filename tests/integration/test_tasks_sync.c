@@ -226,6 +226,49 @@ static void test_A_32_a_cancelled_waiter_has_the_lock_and_notifies_another(void 
     release_all(tasks, 2);
 }
 
+static int wait_without_the_lock(void *arg) {
+    tram_condition *with = arg;
+    return tram_condition_wait(with);
+}
+
+static void test_A_32_who_waits_has_the_lock(void **state) {
+    (void)state;
+    tram_condition none;
+    tram_condition_init(&none, NULL);
+    assert_int_equal(run_function(wait_without_the_lock, &condition), TRAM_ESTATE);
+    assert_int_equal(run_function(wait_without_the_lock, &none), TRAM_ESTATE);
+    assert_int_equal(tram_condition_notify(&none, 1), TRAM_ESTATE);
+}
+
+static int keep_the_lock(void *arg) {
+    assert_int_equal(tram_lock_acquire(&lock), 0);
+    ready = true;
+    assert_int_equal(tram_condition_notify_all(&condition), 0);
+    assert_int_equal(tram_await(arg, NULL), 0);
+    return tram_lock_release(&lock);
+}
+
+/* It was notified, and is cancelled while it waits for the lock, again and again. */
+static void test_A_32_who_is_cancelled_while_it_waits_for_the_lock_gets_it_first(void **state) {
+    struct world *world = *state;
+    ready = false;
+    tram_future *over = future_new();
+    tram_task *waiter = spawn(await_condition, "a");
+    run_to_rest(world);
+    tram_task *keeper = spawn(keep_the_lock, over);
+    run_to_rest(world);
+    for (int i = 0; i < 3; i++) {
+        tram_task_cancel(waiter);
+        run_to_rest(world);
+        assert_false(tram_task_done(waiter));
+    }
+    assert_int_equal(tram_future_set_result(over, NULL), 0);
+    assert_int_equal(run_task(waiter), TRAM_ECANCELLED);
+    assert_int_equal(run_task(keeper), 0);
+    assert_trace(world, "a:TRAM_ECANCELLED");
+    tram_future_release(over);
+}
+
 /* ---- Barrier ---- */
 
 static int await_barrier(void *arg) {
@@ -332,6 +375,8 @@ int main(void) {
         TEST(test_A_31_a_bounded_semaphore_is_not_released_too_often),
         TEST(test_A_32_a_condition_wakes_as_many_as_it_is_told),
         TEST(test_A_32_a_condition_wakes_all),
+        TEST(test_A_32_who_waits_has_the_lock),
+        TEST(test_A_32_who_is_cancelled_while_it_waits_for_the_lock_gets_it_first),
         TEST(test_A_32_a_cancelled_waiter_has_the_lock_and_notifies_another),
         TEST(test_A_33_a_barrier_lets_all_go_when_all_are_there),
         TEST(test_A_33_a_barrier_breaks_and_is_reset),

@@ -1,4 +1,6 @@
 /* Timeouts, and waiting for several. */
+#include <pthread.h>
+
 #include "support/tasks.h"
 
 struct job {
@@ -182,6 +184,30 @@ static void test_A_19_without_time_only_what_is_done_counts(void **state) {
     tram_future_set_result(future, NULL);
     assert_int_equal(run_function(no_time, future), 0);
     tram_future_release(future);
+}
+
+static int catch_a_cancellation(void *arg) {
+    (void)arg;
+    assert_int_equal(tram_sleep(HOUR), TRAM_ECANCELLED);
+    return tram_sleep(HOUR);
+}
+
+static int no_time_for_a_task(void *arg) {
+    return no_time(tram_task_future(arg));
+}
+
+/* Its time is over all the same, but that is not what ended it. */
+static void test_A_19_without_time_a_cancellation_by_others_stays_one(void **state) {
+    struct world *world = *state;
+    tram_task *slow = spawn(catch_a_cancellation, NULL);
+    run_to_rest(world);
+    tram_task *task = spawn(no_time_for_a_task, slow);
+    run_to_rest(world);
+    assert_false(tram_task_done(slow) || tram_task_done(task));
+    tram_task_cancel(task);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    tram_task_cancel(slow);
+    assert_int_equal(run_task(slow), TRAM_ECANCELLED);
 }
 
 /* ---- gather ---- */
@@ -629,6 +655,7 @@ static int refuse_strange_futures(void *arg) {
     tram_future *foreign = arg, *made, *none = NULL;
     tram_completions *completions;
     assert_int_equal(tram_await(foreign, NULL), TRAM_ESTATE);
+    assert_int_equal(tram_task_join(tram_task_current()), TRAM_ESTATE);
     assert_int_equal(tram_wait_for(foreign, 1000, NULL), TRAM_ESTATE);
     assert_int_equal(tram_wait(&foreign, 1, HOUR, TRAM_ALL_COMPLETED), TRAM_ESTATE);
     assert_int_equal(tram_as_completed(&foreign, 1, HOUR, &completions), TRAM_ESTATE);
@@ -692,6 +719,70 @@ static void test_A_3_whatever_waits_needs_a_task(void **state) {
     tram_future_release(pending);
 }
 
+/* ---- Wrong threads ---- */
+
+struct stranger {
+    tram_queue *queue;
+    tram_completions *completions;
+    tram_timeout *timeout;
+    tram_task *task;
+    int rescheduled, uncancelled;
+};
+
+static void *call_from_elsewhere(void *arg) {
+    struct stranger *stranger = arg;
+    stranger->rescheduled = tram_timeout_reschedule(stranger->timeout, 0);
+    stranger->uncancelled = tram_task_uncancel(stranger->task);
+    tram_queue_free(stranger->queue);
+    tram_completions_free(stranger->completions);
+    return NULL;
+}
+
+static int meet_a_stranger(void *arg) {
+    tram_future *future = arg;
+    struct stranger stranger = {.task = tram_task_current()};
+    pthread_t thread;
+    assert_int_equal(tram_queue_new(tasks_world->loop, NULL, &stranger.queue), 0);
+    assert_int_equal(tram_as_completed(&future, 1, TRAM_FOREVER, &stranger.completions), 0);
+    assert_int_equal(tram_timeout_begin(HOUR, &stranger.timeout), 0);
+    tram_task_cancel(stranger.task);
+    uint64_t when = tram_timeout_when(stranger.timeout);
+    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, &stranger), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(stranger.rescheduled, TRAM_ESTATE);
+    assert_int_equal(stranger.uncancelled, TRAM_ESTATE);
+    assert_true(tram_timeout_when(stranger.timeout) == when);
+    assert_int_equal(tram_task_cancelling(stranger.task), 1);
+    assert_int_equal(tram_task_uncancel(stranger.task), 0);
+    assert_int_equal(tram_timeout_end(stranger.timeout, 0), 0);
+    tram_queue_free(stranger.queue); /* they are there still */
+    tram_completions_free(stranger.completions);
+    return 0;
+}
+
+static void test_L_10_L_31_debug_mode_lets_no_other_thread_end_what_tasks_wait_with(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new();
+    assert_int_equal(run_function(meet_a_stranger, future), 0);
+    assert_int_equal(world->exceptions, 4);
+    assert_int_equal(world->exception_code, TRAM_ESTATE);
+    tram_future_release(future);
+}
+
+/* Who ends what it never had does nothing. */
+static void test_ends_of_nothing(void **state) {
+    struct world *world = *state;
+    tram_queue_free(NULL);
+    tram_completions_free(NULL);
+    assert_int_equal(world->exceptions, 0);
+}
+
+static int debug_setup(void **state) {
+    int status = world_setup_debug(state);
+    tasks_world = *state;
+    return status;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_18_a_timeout_cancels_what_takes_too_long),
@@ -702,6 +793,10 @@ int main(void) {
         TASK_TEST(test_A_18_a_timeout_that_is_left_open_ends_with_its_task),
         TASK_TEST(test_A_19_wait_for_cancels_what_is_late_and_waits_for_its_end),
         TASK_TEST(test_A_19_without_time_only_what_is_done_counts),
+        TASK_TEST(test_A_19_without_time_a_cancellation_by_others_stays_one),
+        TASK_TEST(test_ends_of_nothing),
+        cmocka_unit_test_setup_teardown(test_L_10_L_31_debug_mode_lets_no_other_thread_end_what_tasks_wait_with,
+                                        debug_setup, world_teardown),
         TASK_TEST(test_A_20_gather_waits_for_all),
         TASK_TEST(test_A_20_gather_fails_with_the_first_and_others_go_on),
         TASK_TEST(test_A_20_gather_keeps_errors_where_asked),

@@ -585,7 +585,73 @@ static void test_bytes_that_cannot_be_kept_end_the_input(void **state) {
     meter.fails = false;
     assert_int_equal(tram_input_feed(&input, "c\n", 2), -ENOMEM); /* never "c" for "bc" */
     assert_int_equal(tram_input_line(&input, &line), -ENOMEM);
+    assert_int_equal(tram_input_feed_eof(&input), -ENOMEM);
+    assert_int_equal(seen, 1);
     tram_input_fini(&input);
+}
+
+static int take_frame(tram_input *input, tram_bytes *ret_bytes) {
+    return tram_input_frame(input, TRAM_LENGTH_U16_BE, ret_bytes);
+}
+
+static int take_bytes(tram_input *input, tram_bytes *ret_bytes) {
+    return tram_input_take(input, 5000, ret_bytes);
+}
+
+static int peek_bytes(tram_input *input, tram_bytes *ret_bytes) {
+    return tram_input_peek(input, 5000, ret_bytes);
+}
+
+static int take_line(tram_input *input, tram_bytes *ret_bytes) {
+    return tram_input_line(input, ret_bytes);
+}
+
+static int take_until(tram_input *input, tram_bytes *ret_bytes) {
+    return tram_input_until(input, "\n", 1, ret_bytes);
+}
+
+static int take_until_any(tram_input *input, tram_bytes *ret_bytes) {
+    const tram_bytes end = {"\n", 1};
+    return tram_input_until_any(input, &end, 1, ret_bytes, NULL);
+}
+
+static int (*taking)(tram_input *input, tram_bytes *ret_bytes);
+static int taken;
+
+static int taking_parser(tram_protocol *protocol, tram_input *input) {
+    (void)protocol;
+    tram_bytes bytes = {NULL, 17};
+    struct meter *meter = input->allocator.context;
+    taken = taking(input, &bytes);
+    if (taken == -EAGAIN)
+        return taken;
+    assert_true(taken || bytes.size > 4000);
+    if (taken)
+        assert_null(bytes.data); /* and nothing is given */
+    meter->fails = false;
+    return taken;
+}
+
+/* A message that came in two pieces is joined in memory; where there is none, no byte of it is lost or taken. */
+static void test_a_message_in_pieces_that_finds_no_memory_stays(void **state) {
+    (void)state;
+    static int (*const all[])(tram_input *, tram_bytes *) = {take_frame, take_bytes, peek_bytes,
+                                                             take_line,  take_until, take_until_any};
+    static char text[6000];
+    memset(text, 16, sizeof text); /* a frame of 0x1010 bytes */
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct meter meter = {.fails = false};
+        tram_input input = metered_input(&meter, 0, taking_parser);
+        taking = all[i];
+        text[5000] = '\n';
+        assert_int_equal(tram_input_feed(&input, text, 10), 0);
+        assert_int_equal(taken, -EAGAIN);
+        meter.fails = true;
+        assert_int_equal(tram_input_feed(&input, text + 10, sizeof text - 10), -ENOMEM);
+        assert_int_equal(taken, -ENOMEM);
+        tram_input_fini(&input);
+        assert_int_equal(meter.live, 0);
+    }
 }
 
 /* ---- The parser ---- */
@@ -817,6 +883,7 @@ int main(void) {
         cmocka_unit_test(test_a_rest_is_moved_in_place_where_that_is_paid_for),
         cmocka_unit_test(test_a_length_takes_no_memory_before_its_bytes_come),
         cmocka_unit_test(test_bytes_that_cannot_be_kept_end_the_input),
+        cmocka_unit_test(test_a_message_in_pieces_that_finds_no_memory_stays),
         cmocka_unit_test(test_the_parser_is_not_called_before_there_can_be_a_message),
         cmocka_unit_test(test_a_mark_ends_with_the_call_of_the_parser),
         cmocka_unit_test(test_a_paused_input_keeps_what_comes_and_says_not_now),
