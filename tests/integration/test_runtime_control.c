@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 
 /* ---- Helpers ---- */
@@ -691,6 +692,71 @@ static void test_V_52_a_worker_makes_and_releases_servers(void **state) {
     assert_int_equal(maker.discarded, 20);
 }
 
+static void test_V_52_there_need_be_nothing_to_release(void **state) {
+    (void)state;
+    assert_int_equal(tram_runtime_server_release(NULL), 0);
+    assert_int_equal(tram_offer_release(NULL), 0);
+}
+
+static void release_server(tram_future *future) {
+    void *server;
+    assert_int_equal(tram_future_result(future, &server), 0);
+    tram_future_release(future);
+    assert_int_equal(tram_runtime_server_release(server), 0);
+}
+
+/* Memory of the loop, or what is nobody's. Nothing is left, and the runtime does not wait for what never began. */
+static void test_V_52_X_1_without_memory_none_is_begun(void **state) {
+    struct world *world = *state;
+    tram_runtime_options options = {.workers = 2};
+    for (int own = 0; own < 2; own++) {
+        tram_runtime *runtime = runtime_new(&options);
+        tram_future *future = NULL;
+        unsigned refused = 0;
+        for (unsigned n = 1; !future; n++) {
+            assert_true(n < 100);
+            size_t failures = world->failures;
+            world->fail_once = own;
+            world->fail_after = own ? n - 1 : SIZE_MAX;
+            memory_fail_others(own ? 0 : n, !own);
+            int status = tram_loop_create_runtime_server(world->loop, runtime, quiet_factory, NULL, "127.0.0.1", "0",
+                                                         NULL, &future);
+            bool untouched = memory_failed() == 0 && world->failures == failures;
+            memory_fail_others(0, 0);
+            world->fail_after = SIZE_MAX;
+            assert_int_equal(status, untouched ? 0 : -ENOMEM);
+            assert_int_equal(status == 0, future != NULL);
+            refused += status != 0;
+        }
+        assert_true(refused > 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        release_server(future);
+        tram_runtime_free(runtime);
+    }
+}
+
+/* The caller's array may be gone when the work begins; the sockets are the server's then. */
+static void test_V_52_V_45_the_sockets_are_copied(void **state) {
+    struct world *world = *state;
+    tram_runtime_options options = {.workers = 2};
+    tram_runtime *runtime = runtime_new(&options);
+    uint16_t port;
+    int sockets[] = {tcp_listener(5, &port)};
+    tram_future *future;
+    const tram_server_options given = {.sockets = sockets, .socket_count = 1, .shard = TRAM_SHARD_SHARED};
+    assert_int_equal(
+        tram_loop_create_runtime_server(world->loop, runtime, quiet_factory, NULL, NULL, NULL, &given, &future), 0);
+    sockets[0] = -1;
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    void *server;
+    tram_socket_address address;
+    assert_int_equal(tram_future_result(future, &server), 0);
+    assert_int_equal(tram_runtime_server_sockname(server, 0, &address), 0);
+    assert_int_equal(((struct sockaddr_in *)&address.address)->sin_port, htons(port));
+    release_server(future);
+    tram_runtime_free(runtime);
+}
+
 static void test_V_52_what_options_refer_to_is_copied(void **state) {
     (void)state;
     struct maker maker = {.host = "127.0.0.1", .rounds = 1, .by_options = true};
@@ -796,6 +862,9 @@ int main(void) {
         cmocka_unit_test(test_V_51_a_state_is_seen_when_start_has_returned),
         cmocka_unit_test(test_V_51_V_42_who_waits_to_be_accepted_at_a_stop_is_served),
         cmocka_unit_test(test_V_52_a_worker_makes_and_releases_servers),
+        cmocka_unit_test(test_V_52_there_need_be_nothing_to_release),
+        cmocka_unit_test_setup_teardown(test_V_52_X_1_without_memory_none_is_begun, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_V_52_V_45_the_sockets_are_copied, world_setup, world_teardown),
         cmocka_unit_test(test_V_52_what_options_refer_to_is_copied),
         cmocka_unit_test(test_V_52_a_server_that_cannot_be_made_fails_the_future),
         cmocka_unit_test(test_V_52_a_cancelled_creation_leaves_nothing),

@@ -53,6 +53,8 @@ struct program {
     char line[512];
 };
 
+static uintptr_t reserved_word;
+
 static struct program start(char **argv) {
     int pipes[2], argc = 0;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
@@ -73,7 +75,8 @@ static struct program start(char **argv) {
                                       .workers = 2,
                                       .arguments = arguments,
                                       .prepare = prepare,
-                                      .runtime = &runtime_options};
+                                      .runtime = &runtime_options,
+                                      .reserved = {reserved_word}};
         int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
         if (prepared)
             printf("root %s\n", prepared);
@@ -325,6 +328,12 @@ static void test_an_option_without_sense_is_named(void **state) {
     assert_non_null(strstr(next_line(&program), "cannot make the workers: Invalid value: stack_size"));
     assert_int_equal(finish(&program, 0), 2);
     runtime_options.stack_size = 0;
+    reserved_word = 1; /* nothing is begun, not even what the program prepares */
+    program = start((char *[]){"x", "--root", "/", NULL});
+    assert_string_equal(next_line(&program), "serve-test: cannot serve: Invalid value: reserved\n");
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 2);
+    reserved_word = 0;
 }
 
 static void test_an_address_of_nobody_is_told(void **state) {

@@ -1033,6 +1033,8 @@ static void test_S_28_what_cannot_be_upgraded_is_etype(void **state) {
     run_until(world, &custom->made);
     assert_false(tram_transport_start_tls_compatible(transport));
     assert_int_equal(tram_loop_start_tls(world->loop, transport, NULL, &options, NULL), TRAM_ETYPE);
+    tram_buffer *session = NULL;
+    assert_int_equal(tram_tls_session(transport, &session), -ENOTSUP);
     tram_transport_abort(transport);
 
     int fds[2];

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -323,6 +324,18 @@ static void test_what_is_spoken_must_exist(void **state) {
                    "min_version", "above max_version");
 }
 
+/* An extension has two bytes for their size: 256 names of 255 bytes with the byte before each are one too many. */
+static void test_protocols_that_no_hello_has_room_for_are_refused(void **state) {
+    (void)state;
+    char name[256];
+    const char *names[257] = {0};
+    memset(name, 'a', 255);
+    name[255] = '\0';
+    for (size_t i = 0; i < 256; i++)
+        names[i] = name;
+    assert_refused(&(tram_tls_options){.alpn = names}, TRAM_EVALUE, "alpn", "too many names");
+}
+
 static void test_choices_out_of_range_are_refused(void **state) {
     (void)state;
     assert_refused(&(tram_tls_options){.verify = (tram_tls_verify)9}, TRAM_EVALUE, "verify", "9");
@@ -347,6 +360,31 @@ static void test_a_reload_that_is_refused_changes_nothing(void **state) {
     assert_int_equal(tram_tls_config_reload(config, &(tram_tls_options){.ciphers = "NOTHING"}, NULL), TRAM_ETLS);
     assert_int_equal(tram_tls_config_reload(config, NULL, NULL), 0);
     assert_int_not_equal(tls_config_generation(config), generation);
+    tram_tls_config_release(config);
+}
+
+static void test_X_1_a_reload_without_memory_changes_nothing(void **state) {
+    (void)state;
+    tram_tls_config *config = server_config(authority.server);
+    unsigned generation = tls_config_generation(config);
+    const tram_tls_options options = {.session_cache = 100};
+    uint64_t n = 1;
+    for (;; n++) {
+        tram_error error = {0};
+        memory_fail(n, 1);
+        int status = tram_tls_config_reload(config, &options, &error);
+        bool untouched = !memory_failed();
+        memory_fail(0, 0);
+        if (untouched)
+            break;
+        assert_int_equal(status, -ENOMEM);
+        assert_int_equal(error.code, -ENOMEM);
+        assert_string_equal(error.operation, "tls_config");
+        assert_string_equal(error.detail, "out of memory");
+        assert_int_equal(tls_config_generation(config), generation);
+    }
+    assert_int_equal(n, 3); /* the description and the places for sessions */
+    assert_int_equal(tls_config_generation(config), generation + 1);
     tram_tls_config_release(config);
 }
 
@@ -390,6 +428,21 @@ static void test_a_new_ticket_key_leaves_two_old_ones(void **state) {
     tram__tls_tickets_fini(&tickets);
 }
 
+/* A loop without keys has the generation 0, and must see that there are some. */
+static void test_generations_of_ticket_keys_pass_by_0(void **state) {
+    (void)state;
+    struct tls_tickets tickets;
+    struct tls_ticket_table copy = {0};
+    tram__tls_tickets_init(&tickets);
+    assert_true(tram__tls_tickets_rotate(&tickets));
+    tickets.table.generation = UINT_MAX;
+    assert_true(tram__tls_tickets_rotate(&tickets));
+    assert_true(tram__tls_tickets_refresh(&tickets, &copy, UINT64_MAX));
+    assert_int_equal(copy.generation, 1);
+    assert_int_equal(atomic_load(&tickets.generation), 1);
+    tram__tls_tickets_fini(&tickets);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_options_are_those_of_a_client),
@@ -404,10 +457,13 @@ int main(void) {
         cmocka_unit_test(test_bytes_that_are_something_else_are_refused),
         cmocka_unit_test(test_X_1_without_memory_every_allocation_is_told),
         cmocka_unit_test(test_what_is_spoken_must_exist),
+        cmocka_unit_test(test_protocols_that_no_hello_has_room_for_are_refused),
         cmocka_unit_test(test_choices_out_of_range_are_refused),
         cmocka_unit_test(test_a_reload_that_is_refused_changes_nothing),
+        cmocka_unit_test(test_X_1_a_reload_without_memory_changes_nothing),
         cmocka_unit_test(test_ticket_keys_are_one_to_three),
         cmocka_unit_test(test_a_new_ticket_key_leaves_two_old_ones),
+        cmocka_unit_test(test_generations_of_ticket_keys_pass_by_0),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1351,6 +1351,40 @@ static void test_buffers_are_given_back_in_several_ticks(void **state) {
     free(links);
 }
 
+/* An engine that is in none has the round 0. */
+static void test_rounds_of_idle_buffers_pass_by_0(void **state) {
+    struct link link;
+    connect_ends(*state, &link);
+    struct tls_loop *loop = link.client.engine.loop;
+    loop->idle_round = UINT16_MAX;
+    assert_false(tram__tls_idle_end_round(loop));
+    assert_int_equal(loop->idle_round, 1);
+    link_free(&link);
+}
+
+/* An id comes from the peer, who may make it as short as it likes; ours are longer than what is hashed of them. */
+static void test_ids_of_another_length_are_nowhere(void **state) {
+    static const unsigned char id[SSL_MAX_SSL_SESSION_ID_LENGTH + 1];
+    struct tls_cache cache;
+    tram__tls_cache_init(&cache);
+    assert_true(tram__tls_cache_resize(&cache, 4));
+    for (size_t size = 0; size <= sizeof id; size++)
+        assert_null(tram__tls_cache_get(&cache, id, size));
+    struct link link;
+    connect_ends(*state, &link);
+    SSL_SESSION *session = SSL_SESSION_dup(SSL_get0_session(link.server.engine.ssl)), *known;
+    link_free(&link);
+    for (unsigned size = 4; size <= 32; size += 4) {
+        assert_int_equal(SSL_SESSION_set1_id(session, id, size), 1);
+        tram__tls_cache_put(&cache, session);
+        known = tram__tls_cache_get(&cache, id, size);
+        assert_int_equal(known != NULL, size >= sizeof(uint64_t));
+        SSL_SESSION_free(known);
+    }
+    SSL_SESSION_free(session);
+    tram__tls_cache_fini(&cache);
+}
+
 int main(void) {
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
@@ -1399,6 +1433,8 @@ int main(void) {
         IN_WORLD(test_who_says_little_has_no_buffers),
         IN_WORLD(test_idle_buffers_are_given_back),
         IN_WORLD(test_buffers_are_given_back_in_several_ticks),
+        IN_WORLD(test_rounds_of_idle_buffers_pass_by_0),
+        IN_WORLD(test_ids_of_another_length_are_nowhere),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
