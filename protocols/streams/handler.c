@@ -5,22 +5,27 @@
 #include "protocols/streams/streams.h"
 #include <tram/transport.h>
 
+/* A loop that closes may have let the transport go. */
+static void close_transport(const struct stream *stream) {
+    if (stream->writer.transport)
+        tram_transport_close(stream->writer.transport);
+}
+
 /* Reported, and the connection closed (K-2). */
 static void handler_failed(struct stream *stream, int status) {
     tram_loop *loop = stream->reader.loop;
-    tram_transport *transport = stream->writer.transport;
     char function[128];
     tram_exception exception = {
         .message = "a stream handler failed",
         .error = tram__raised(loop, status, "stream handler"),
         .callback = tram_function_name((const void *)(uintptr_t)stream->handler, function, sizeof function),
-        .transport = transport,
+        .transport = stream->writer.transport,
         .protocol = &stream->protocol,
         .fd = -1,
     };
     if (status != TRAM_ECANCELLED)
         tram__report(loop, &exception);
-    tram_transport_close(transport);
+    close_transport(stream);
 }
 
 static int run_handler(void *arg) {
@@ -35,7 +40,7 @@ static int run_handler(void *arg) {
 /* The task was cancelled before it began. */
 static void never_handled(void *arg) {
     struct stream *stream = arg;
-    tram_transport_close(stream->writer.transport);
+    close_transport(stream);
     tram__streams_drop(stream);
 }
 

@@ -1101,6 +1101,53 @@ static void test_K_2_a_handler_that_is_cancelled_before_it_begins(void **state) 
     close(fds[1]);
 }
 
+static void find_handler(const tram_task_info *info, void *arg) {
+    if (strcmp(info->name, "stream handler") == 0)
+        *(bool *)arg = true;
+}
+
+static void test_K_31_the_loop_closes_before_a_handler_begins(void **state) {
+    (void)state;
+    tram_stream_service service = {.handler = echo};
+    tram_future *future;
+    bool found = false;
+    int fds[2];
+    unix_pair(fds);
+    assert_int_equal(tram_loop_connect_accepted_socket(world->loop, tram_stream_factory, &service, fds[0], &future), 0);
+    for (int i = 0; i < 100 && !found; i++) {
+        run_ticks(world, 1);
+        assert_int_equal(tram_loop_each_task(world->loop, find_handler, &found), 0);
+    }
+    assert_true(found);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    tram_future_release(future);
+    close(fds[1]);
+}
+
+static int failing_handler(tram_stream_reader *reader, tram_stream_writer *writer, void *arg) {
+    (void)reader, (void)writer;
+    *(bool *)arg = true;
+    return tram_sleep(1000000000);
+}
+
+static void test_K_31_the_loop_closes_while_a_handler_has_no_connection_any_more(void **state) {
+    (void)state;
+    bool began = false;
+    tram_stream_service service = {.handler = failing_handler, .arg = &began};
+    tram_future *future;
+    int fds[2];
+    unix_pair(fds);
+    assert_int_equal(tram_loop_connect_accepted_socket(world->loop, tram_stream_factory, &service, fds[0], &future), 0);
+    run_until(world, &began);
+    void *transport;
+    assert_int_equal(tram_future_result(future, &transport), 0);
+    assert_int_equal(tram_transport_abort(transport), 0);
+    run_ticks(world, 3);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    tram_future_release(future);
+    close(fds[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STREAM_TEST(test_K_24_the_writer_is_the_transport),
@@ -1127,6 +1174,8 @@ int main(void) {
         DEBUG_TEST(test_K_1_unix_sockets),
         DEBUG_TEST(test_K_3_M_11_a_pair_without_descriptors),
         PLAIN_TEST(test_K_1_a_server_of_a_runtime_that_cannot_be),
+        PLAIN_TEST(test_K_31_the_loop_closes_before_a_handler_begins),
+        PLAIN_TEST(test_K_31_the_loop_closes_while_a_handler_has_no_connection_any_more),
         PLAIN_TEST(test_K_1_servers_with_wrong_options),
         DEBUG_TEST(test_K_1_sharded_over_a_runtime),
         DEBUG_TEST(test_G_2_handlers_finish_their_request),
