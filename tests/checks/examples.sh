@@ -535,8 +535,9 @@ def ends(sock):
 def sends_until_the_end(sock, reads):
     try:
         while True:
-            sock.sendall(bytes(65536))
-            if reads and not sock.recv(65536, socket.MSG_WAITALL):
+            # Who reads never has so much on the way that it could be too much, however little the kernel takes at once.
+            sock.sendall(bytes(4096 if reads else 65536))
+            if reads and not sock.recv(4096, socket.MSG_WAITALL):
                 return
     except (ConnectionResetError, BrokenPipeError):
         pass
