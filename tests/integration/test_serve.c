@@ -199,14 +199,18 @@ static void test_sockets_that_were_passed_are_served(void **state) {
 
 /* ---- What systemd is told ---- */
 
-/* The next datagram. */
-static const char *next_told(int fd) {
+/* The next datagram, and what it should be, for the message. */
+static const char *next_told(int fd, const char *awaited) {
     static char text[200];
     ssize_t size = recv(fd, text, sizeof text - 1, 0);
     if (size < 0)
-        fail_msg("nothing was told in time");
+        fail_msg("not told in time: %s", awaited);
     text[size] = '\0';
     return text;
+}
+
+static void assert_told(int fd, const char *expected) {
+    assert_string_equal(next_told(fd, expected), expected);
 }
 
 static int notify_socket(void) {
@@ -230,18 +234,18 @@ static void test_systemd_is_told_of_a_service_and_its_next_process(void **state)
     char path[40], expected[60];
     snprintf(path, sizeof path, "@tram-serve-%d", (int)getpid());
     struct program first = start((char *[]){"x", "--inherit", path, NULL});
-    assert_string_equal(next_told(fd), "READY=1");
+    assert_told(fd, "READY=1");
     (void)port_of(next_line(&first));
     assert_closed_on_exec(&first);
     struct program next = start((char *[]){"x", "--inherit", path, NULL});
     unsigned long long microseconds;
-    assert_int_equal(sscanf(next_told(fd), "RELOADING=1\nMONOTONIC_USEC=%llu", &microseconds), 1);
+    assert_int_equal(sscanf(next_told(fd, "RELOADING"), "RELOADING=1\nMONOTONIC_USEC=%llu", &microseconds), 1);
     snprintf(expected, sizeof expected, "READY=1\nMAINPID=%d", (int)next.pid);
-    assert_string_equal(next_told(fd), expected); /* and no word of the one that ends */
+    assert_told(fd, expected); /* and no word of the one that ends */
     assert_int_equal(finish(&first, 0), 0);
     (void)port_of(next_line(&next));
     kill(next.pid, SIGTERM);
-    assert_string_equal(next_told(fd), "STOPPING=1");
+    assert_told(fd, "STOPPING=1");
     assert_int_equal(finish(&next, 0), 0);
     unsetenv("NOTIFY_SOCKET");
     close(fd);
@@ -252,9 +256,9 @@ static void test_systemd_is_told_that_all_workers_are_alive(void **state) {
     int fd = notify_socket(), told = 0, status;
     setenv("WATCHDOG_USEC", "8000", 1);
     struct program program = start((char *[]){"x", NULL});
-    assert_string_equal(next_told(fd), "READY=1");
+    assert_told(fd, "READY=1");
     for (int i = 0; i < 3; i++)
-        assert_string_equal(next_told(fd), "WATCHDOG=1");
+        assert_told(fd, "WATCHDOG=1");
     int client = tcp_connect(port_of(next_line(&program)));
     assert_int_equal(write(client, "h", 1), 1); /* a worker hangs */
     assert_string_equal(next_line(&program), "hangs\n");

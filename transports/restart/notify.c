@@ -106,18 +106,27 @@ static int watch(tram_loop *loop, void *arg) {
 
 /* ---- What is told ---- */
 
+static void tell_stopping(const struct notifier *notifier) {
+    if (!notifier->handed_on)
+        tell(notifier, "STOPPING=1");
+}
+
 /* On the first worker, as what follows: before it stops accepting or just after. */
 static void worker_ending(struct close_hook *hook, enum shutdown_mode ending) {
-    const struct notifier *notifier = container_of(hook, struct notifier, hook);
-    if (ending == IO_SHUTDOWN_STOP && !notifier->handed_on)
-        tell(notifier, "STOPPING=1");
+    if (ending == IO_SHUTDOWN_STOP)
+        tell_stopping(container_of(hook, struct notifier, hook));
+}
+
+/* It stopped before it came to `begin`. */
+static void never_begun(void *arg) {
+    tell_stopping(arg);
 }
 
 static int begin(tram_loop *loop, void *arg) {
     struct notifier *notifier = arg;
     loop_add_close_hook(loop, &notifier->hook, worker_ending);
     if (tram__runtime_ends(notifier->runtime))
-        worker_ending(&notifier->hook, IO_SHUTDOWN_STOP); /* it did not hear */
+        tell_stopping(notifier); /* it did not hear */
     return notifier->watchdog_ns ? watch(loop, notifier) : 0;
 }
 
@@ -136,6 +145,6 @@ void tram__notifier_ready(struct notifier *notifier, bool main_pid) {
         return;
     snprintf(text, sizeof text, "READY=1\nMAINPID=%ld", (long)getpid());
     tell(notifier, main_pid ? text : "READY=1");
-    if (tram_loop_call_soon_threadsafe(tram_runtime_loop(notifier->runtime, 0), begin, notifier, NULL))
-        tell(notifier, "STOPPING=1"); /* it stops already */
+    if (tram_loop_call_soon_threadsafe(tram_runtime_loop(notifier->runtime, 0), begin, notifier, never_begun))
+        tell_stopping(notifier); /* it stops already */
 }
