@@ -692,12 +692,8 @@ static void *call_from_elsewhere(void *arg) {
 }
 
 static int let_a_stranger_call(tram_loop *loop, void *arg) {
-    pthread_t thread;
-    void *result;
     (void)loop;
-    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
-    assert_ptr_equal(result, arg);
+    assert_ptr_equal(on_another_thread(call_from_elsewhere, arg), arg);
     return 0;
 }
 

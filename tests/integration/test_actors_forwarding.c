@@ -123,6 +123,13 @@ static void move(struct scene *scene, unsigned loop) {
     arrive(scene, loop);
 }
 
+/* A scene whose connection has moved there, with its address. */
+static void scene_open_at(struct scene *scene, struct world *world, unsigned loop) {
+    scene_open(scene, world);
+    move(scene, loop);
+    settle(scene);
+}
+
 static void assert_same_address(struct scene *scene) {
     tram_address address;
     assert_int_equal(tram_transport_address(scene->now->base.transport, &address), 0);
@@ -672,10 +679,8 @@ static void test_N_19_an_end_may_come_before_what_it_ends(void **state) {
     struct world *world = *state;
     for (unsigned loop = 0; loop < LOOPS; loop++) {
         struct scene scene;
-        scene_open(&scene, world);
+        scene_open_at(&scene, world, 1);
         destroyed = dropped = 0;
-        move(&scene, 1);
-        settle(&scene);
         post(&scene, 1);
         turn(&scene, HOME); /* sent on to loop 1, which has not looked yet */
         move(&scene, loop);
@@ -693,9 +698,7 @@ static void test_N_19_an_end_may_come_before_what_it_ends(void **state) {
 
 static void test_N_19_who_holds_a_lost_transport_keeps_no_address(void **state) {
     struct scene scene;
-    scene_open(&scene, *state);
-    move(&scene, 1);
-    settle(&scene);
+    scene_open_at(&scene, *state, 1);
     tram_transport *transport = tram_transport_hold(scene.now->base.transport);
     tram_transport_abort(transport);
     settle(&scene);
@@ -849,9 +852,7 @@ static void assert_new_address(struct scene *scene, unsigned loop) {
 
 static void test_N_20_a_home_that_closes_while_its_connection_is_elsewhere(void **state) {
     struct scene scene;
-    scene_open(&scene, *state);
-    move(&scene, 1);
-    settle(&scene);
+    scene_open_at(&scene, *state, 1);
     post(&scene, 1);
     assert_int_equal(try_post(&scene, 2), 0);
     turn(&scene, HOME); /* sent on */
@@ -893,10 +894,8 @@ static void test_N_20_a_home_that_closes_in_the_midst_of_a_move(void **state) {
     struct world *world = *state;
     for (unsigned pattern = 0; pattern < 32; pattern++) {
         struct scene scene;
-        scene_open(&scene, world);
+        scene_open_at(&scene, world, 1);
         destroyed = dropped = 0;
-        move(&scene, 1);
-        settle(&scene);
         post(&scene, 1);
         turn(&scene, HOME); /* sent on to loop 1 … */
         leave(&scene);      /* … which has not looked */
@@ -925,9 +924,7 @@ static void test_N_20_a_home_that_closes_in_the_midst_of_a_move(void **state) {
 
 static void test_N_20_a_detached_whose_home_has_closed_is_freed(void **state) {
     struct scene scene;
-    scene_open(&scene, *state);
-    move(&scene, 1);
-    settle(&scene);
+    scene_open_at(&scene, *state, 1);
     free_loop(&scene, HOME);
     leave(&scene);
     tram_detached_free(scene.detached);
@@ -939,9 +936,7 @@ static void test_N_20_a_detached_whose_home_has_closed_is_freed(void **state) {
 /* The loop where it is closes, with what was sent on. */
 static void test_N_20_a_place_that_closes_ends_its_connections(void **state) {
     struct scene scene;
-    scene_open(&scene, *state);
-    move(&scene, 1);
-    settle(&scene);
+    scene_open_at(&scene, *state, 1);
     post(&scene, 1);
     tram_future *future = ask_from(&scene, 2, 2);
     turn(&scene, 2);
@@ -961,10 +956,8 @@ static void test_N_20_a_place_that_closes_after_a_connection_has_left_it(void **
     struct world *world = *state;
     for (unsigned pattern = 0; pattern < 32; pattern++) {
         struct scene scene;
-        scene_open(&scene, world);
+        scene_open_at(&scene, world, 1);
         destroyed = dropped = 0;
-        move(&scene, 1);
-        settle(&scene);
         assert_int_equal(try_post(&scene, 1), 0);
         tram_future *future = ask_from(&scene, HOME, 2);
         turn(&scene, HOME); /* sent on to loop 1 … */

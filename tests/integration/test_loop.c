@@ -503,11 +503,8 @@ static void *call_from_elsewhere(void *arg) {
 }
 
 static int let_a_stranger_call(tram_loop *loop, void *arg) {
-    struct stranger *stranger = arg;
-    pthread_t thread;
     (void)loop;
-    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, stranger), 0);
-    pthread_join(thread, NULL);
+    on_another_thread(call_from_elsewhere, arg);
     return 0;
 }
 

@@ -411,6 +411,15 @@ struct parents {
     const char *but; /* what a child may do with it, or what needs no loop */
 };
 
+static void refused_in_children(const struct parents *all, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        pid_t child = fork_timed();
+        if (child == 0)
+            _exit(!all_answer(all[i].calls, all[i].object, -ECHILD, all[i].but));
+        assert_child(child, 0);
+    }
+}
+
 static int submitted(tram_loop *loop, void *arg, void **ret_value) {
     (void)loop, (void)arg, (void)ret_value;
     return 0;
@@ -460,12 +469,7 @@ static void test_L_41_every_call_on_what_the_parent_has_is_refused(void **state)
         {calls_of_tram_queue, queue, " tram_queue_put tram_queue_get tram_queue_task_done tram_queue_join"},
         {calls_of_tram_future, plain, " tram_wait_for"},
     };
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        pid_t child = fork_timed();
-        if (child == 0)
-            _exit(!all_answer(all[i].calls, all[i].object, -ECHILD, all[i].but));
-        assert_child(child, 0);
-    }
+    refused_in_children(all, sizeof all / sizeof *all);
     pid_t child = fork_timed();
     if (child == 0) {
         CHECK(tram_loop_call_soon_threadsafe_handle(world->loop, count_call, &number, NULL, &handle) == -ECHILD);
@@ -509,12 +513,7 @@ static void test_L_41_every_call_on_a_runtime_of_the_parents_is_refused(void **s
          " tram_runtime_server_sockname tram_runtime_server_limit_counts tram_runtime_server_sharding"},
         {calls_of_tram_runtime_datagram_endpoint, endpoint, " tram_runtime_datagram_endpoint_sockname"},
     };
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        pid_t child = fork_timed();
-        if (child == 0)
-            _exit(!all_answer(all[i].calls, all[i].object, -ECHILD, all[i].but));
-        assert_child(child, 0);
-    }
+    refused_in_children(all, sizeof all / sizeof *all);
     pid_t child = fork_timed();
     if (child == 0) {
         const tram_stream_service service = {.handler = serve_nobody};

@@ -741,14 +741,12 @@ static void *call_from_elsewhere(void *arg) {
 static int meet_a_stranger(void *arg) {
     tram_future *future = arg;
     struct stranger stranger = {.task = tram_task_current()};
-    pthread_t thread;
     assert_int_equal(tram_queue_new(tasks_world->loop, NULL, &stranger.queue), 0);
     assert_int_equal(tram_as_completed(&future, 1, TRAM_FOREVER, &stranger.completions), 0);
     assert_int_equal(tram_timeout_begin(HOUR, &stranger.timeout), 0);
     tram_task_cancel(stranger.task);
     uint64_t when = tram_timeout_when(stranger.timeout);
-    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, &stranger), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
+    on_another_thread(call_from_elsewhere, &stranger);
     assert_int_equal(stranger.rescheduled, TRAM_ESTATE);
     assert_int_equal(stranger.uncancelled, TRAM_ESTATE);
     assert_true(tram_timeout_when(stranger.timeout) == when);

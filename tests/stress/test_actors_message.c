@@ -6,36 +6,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "core/base/steps.h"
+#include "support/chance.h"
 #include "support/support.h"
 
 enum { LOOPS = 3, FOREIGN = 2, PLACES = 24, BURST = 32, IN_FLIGHT = 20000 };
-
-/* ---- Chance ---- */
-
-static _Thread_local uint64_t dice_state;
-
-static uint32_t dice(uint32_t sides) {
-    dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(dice_state >> 33) % sides;
-}
-
-#if TRAM_CHECKED
-static void hold_up(void) {
-    switch (dice(64)) {
-    case 0:
-        sched_yield();
-        break;
-    case 1:
-        nanosleep(&(struct timespec){.tv_nsec = dice(20000)}, NULL);
-        break;
-    default:
-        break;
-    }
-}
-#endif
 
 /* ---- Who can be posted to ---- */
 

@@ -518,6 +518,14 @@ void run_until_traced(struct world *world, const char *word) {
     run_until_true(world, word_is_traced, &wanted);
 }
 
+void *on_another_thread(void *(*function)(void *arg), void *arg) {
+    pthread_t thread;
+    void *result;
+    assert_int_equal(pthread_create(&thread, NULL, function, arg), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    return result;
+}
+
 /* ---- A protocol that writes down what happens ---- */
 
 static struct recorder *of(tram_protocol *protocol) {

@@ -124,6 +124,9 @@ void run_until(struct world *world, const bool *flag);
 /* Runs until the trace contains `word`. */
 void run_until_traced(struct world *world, const char *word);
 
+/* Calls it on another thread and waits for that: what it returned. */
+void *on_another_thread(void *(*function)(void *arg), void *arg);
+
 /* Runs until the condition holds; fails the test after 20 seconds. */
 void run_until_true(struct world *world, bool (*condition)(void *arg), void *arg);
 

@@ -562,11 +562,7 @@ static void *call_from_elsewhere(void *arg) {
 
 static int start_elsewhere(tram_loop *loop, void *arg) {
     (void)loop;
-    pthread_t thread;
-    void *result;
-    assert_int_equal(pthread_create(&thread, NULL, call_from_elsewhere, arg), 0);
-    assert_int_equal(pthread_join(thread, &result), 0);
-    assert_ptr_equal(result, arg);
+    assert_ptr_equal(on_another_thread(call_from_elsewhere, arg), arg);
     return 0;
 }
 
