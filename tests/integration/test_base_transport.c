@@ -78,7 +78,7 @@ static void test_T_1_close_sends_all_that_was_written(void **state) {
     size_t total = accepted(world, wire.transport);
     assert_int_equal(tram_transport_close(wire.transport), 0);
     assert_int_equal(drain(world, wire.peer), total);
-    assert_true(recorder->was_released);
+    run_until(world, &recorder->was_released);
     assert_trace(world, "lost:0 released");
     close(wire.peer);
 }
@@ -1129,6 +1129,7 @@ static void test_X_10_a_transport_that_is_released_while_open_is_closed_and_repo
     assert_true(tram_transport_is_closing(wire.transport));
     assert_int_equal(world->warnings, 1);
     assert_int_equal(drain(world, wire.peer), total);
+    run_until(world, &recorder->was_released);
     assert_trace(world, "lost:0 released");
     close(wire.peer);
 }
