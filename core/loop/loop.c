@@ -18,7 +18,7 @@
 /* How often a checked build looks at every link. */
 #define VALIDATE_TICKS 256
 
-static _Thread_local tram_loop *running_loop;
+static _Thread_local __attribute__((tls_model("initial-exec"))) tram_loop *running_loop;
 
 /*
  * A child that was forked in a callback inherits what its thread was doing: it runs no loop. This is found out where a
@@ -320,8 +320,6 @@ static void guard_close(tram_loop *loop) {
 
 /* In a forked child: what was posted is its parent's to run or to discard, and only the nodes are given back. */
 static void forget_mail(struct mailbox *mailbox) {
-    struct mail_batch used = mailbox->used;
-    mailbox->used = (struct mail_batch){0};
     mailbox_send_requests(mailbox);
     mailbox_send_replies(mailbox);
     do {
@@ -330,12 +328,12 @@ static void forget_mail(struct mailbox *mailbox) {
             if (mail->kind->flags & MAIL_PART)
                 mail->kind->discard(mail);
             else
-                mail_put_back(mailbox, &used, mail);
+                mail_put_back(mailbox, &mailbox->used, mail);
         }
         mailbox->unplanned = 0;
         tram__mailbox_plan(mailbox, 0); /* takes what is in the inbox */
     } while (mailbox->taken);
-    tram__mail_batch_send(mailbox, used);
+    tram__mail_batch_send(mailbox, &mailbox->used);
 }
 
 void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,
