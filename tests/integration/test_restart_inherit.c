@@ -517,8 +517,9 @@ static int activate(const struct activation *activation) {
             return __LINE__;
         if (!(fcntl(3 + i, F_GETFD) & FD_CLOEXEC))
             return __LINE__;
-        const char *name = !activation->names ? "unknown" : i ? "" : "one";
-        if (strcmp(found[i].name, name) != 0)
+        const char *names = activation->names ? activation->names : "unknown:unknown";
+        const char *name = i ? strchr(names, ':') + 1 : names;
+        if (strlen(found[i].name) != strcspn(name, ":") || strncmp(found[i].name, name, strlen(found[i].name)) != 0)
             return __LINE__;
     }
     return 0;
@@ -526,9 +527,9 @@ static int activate(const struct activation *activation) {
 
 static void test_V_46_sockets_of_systemd(void **state) {
     (void)state;
-    char long_name[400];
-    memset(long_name, 'x', sizeof long_name - 1);
-    long_name[sizeof long_name - 1] = '\0';
+    char longest_name[TRAM_LISTENER_NAME_SIZE], too_long_name[TRAM_LISTENER_NAME_SIZE + 1];
+    snprintf(longest_name, sizeof longest_name, "%0*d", TRAM_LISTENER_NAME_SIZE - 1, 1);
+    snprintf(too_long_name, sizeof too_long_name, "%0*d", TRAM_LISTENER_NAME_SIZE, 1);
     const struct activation cases[] = {
         {NULL, "2", NULL, 2, 8},
         {NULL, "2", "one:", 2, 8},
@@ -540,7 +541,8 @@ static void test_V_46_sockets_of_systemd(void **state) {
         {NULL, "4", NULL, -EBADF, 8},
         {NULL, "2", "one", TRAM_EVALUE, 8},
         {NULL, "2", "one:two:three", TRAM_EVALUE, 8},
-        {NULL, "1", long_name, TRAM_EVALUE, 8},
+        {NULL, "1", longest_name, 1, 8},
+        {NULL, "1", too_long_name, TRAM_EVALUE, 8},
         {NULL, "0", NULL, TRAM_EVALUE, 8},
         {NULL, "-1", NULL, TRAM_EVALUE, 8},
         {NULL, "two", NULL, TRAM_EVALUE, 8},

@@ -604,6 +604,67 @@ static void test_a_server_chooses_by_the_name(void **state) {
     certificate_free(b);
 }
 
+/* What the config by name asks of clients is asked, and the first one's no more. rules: S-8 */
+static void test_the_config_by_name_says_who_is_verified(void **state) {
+    struct names names = {0};
+    struct certificate *b = certificate_make(
+        &(struct certificate_options){.issuer = authority.ca, .name = "b", .alternative = "DNS:b.example.com"});
+    tram_tls_certificate identities[] = {identity_of(authority.server), identity_of(b)};
+    tram_tls_config *client = config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem)});
+    for (int second = 0; second < 2; second++) {
+        for (int which = 0; which < 2; which++) { /* of the two asks for certificates */
+            tram_tls_options options[2];
+            for (int i = 0; i < 2; i++)
+                options[i] = (tram_tls_options){.certificates = &identities[i],
+                                                .certificate_count = 1,
+                                                .ca = source_of(authority.ca->chain_pem),
+                                                .verify = i == which ? TRAM_TLS_VERIFY_REQUIRED : TRAM_TLS_VERIFY_NONE,
+                                                .server_name = i ? NULL : choose,
+                                                .server_name_arg = &names};
+            names.b = config_make(&options[1]);
+            names.a = config_make(&options[0]);
+            struct link link;
+            link_start(*state, &link, client, names.a, second ? "b.example.com" : "a.example.com", NULL);
+            assert_int_equal(shake_hands(&link), second == which ? TRAM_ETLS_CERTIFICATE : 0);
+            link_free(&link);
+            tram_tls_config_release(names.a);
+            tram_tls_config_release(names.b);
+        }
+    }
+    tram_tls_config_release(client);
+    certificate_free(b);
+}
+
+/* Of what both know the server's order decides, but for who puts ChaCha first, having no AES in hardware. */
+static void test_the_servers_order_of_ciphers_decides(void **state) {
+#define AES_128 "ECDHE-ECDSA-AES128-GCM-SHA256"
+#define AES_256 "ECDHE-ECDSA-AES256-GCM-SHA384"
+#define CHACHA  "ECDHE-ECDSA-CHACHA20-POLY1305"
+    static const struct {
+        const char *client, *server, *chosen;
+    } list[] = {
+        {AES_128 ":" AES_256, AES_256 ":" AES_128, AES_256},
+        {AES_256 ":" AES_128, AES_128 ":" AES_256, AES_128},
+        {CHACHA ":" AES_256, AES_256 ":" CHACHA, CHACHA},
+        {AES_128 ":" CHACHA, AES_256 ":" CHACHA ":" AES_128, CHACHA},
+        {AES_128 ":" CHACHA ":" AES_256, AES_256 ":" CHACHA ":" AES_128, AES_256},
+    };
+    const tram_tls_certificate identity = identity_of(authority.server);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        tram_tls_config *client = config_make(&(tram_tls_options){
+            .ca = source_of(authority.ca->chain_pem), .max_version = TRAM_TLS_1_2, .ciphers = list[i].client});
+        tram_tls_config *server = config_make(
+            &(tram_tls_options){.certificates = &identity, .certificate_count = 1, .ciphers = list[i].server});
+        struct link link;
+        link_start(*state, &link, client, server, "localhost", NULL);
+        assert_int_equal(shake_hands(&link), 0);
+        assert_string_equal(SSL_get_cipher_name(link.client.engine.ssl), list[i].chosen);
+        link_free(&link);
+        tram_tls_config_release(client);
+        tram_tls_config_release(server);
+    }
+}
+
 /* rules: S-9 */
 static void test_protocols_are_negotiated_or_refused(void **state) {
     static const char *const ours[] = {"h2", "http/1.1", NULL}, *const theirs[] = {"http/1.1", "h2", NULL},
@@ -1406,6 +1467,8 @@ int main(void) {
         IN_WORLD(test_a_stapled_answer_is_judged),
         IN_WORLD(test_a_stapled_answer_of_another_kind),
         IN_WORLD(test_a_server_chooses_by_the_name),
+        IN_WORLD(test_the_config_by_name_says_who_is_verified),
+        IN_WORLD(test_the_servers_order_of_ciphers_decides),
         IN_WORLD(test_protocols_are_negotiated_or_refused),
         IN_WORLD(test_close_notify_ends_both_ways),
         IN_WORLD(test_an_end_without_close_notify_is_told_apart),
