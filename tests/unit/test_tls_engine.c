@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 #include "support/tls/certificates.h"
 #include "transports/base/state.h"
@@ -662,6 +663,32 @@ static void test_the_servers_order_of_ciphers_decides(void **state) {
         link_free(&link);
         tram_tls_config_release(client);
         tram_tls_config_release(server);
+    }
+}
+
+/* What the library needs itself for a config that is new to a loop; with OpenSSL's own: stress/tls_memory. rules: X-1
+ */
+static void test_without_memory_no_engine_starts(void **state) {
+    struct world *world = *state;
+    const tram_tls_certificate identity = identity_of(authority.server);
+    uint64_t failed = 1;
+    for (uint64_t n = 1; failed; n++) {
+        assert_true(n < 100);
+        world_reopen(world);
+        tram_tls_config *config = config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1});
+        struct side side = {.piece = SIZE_MAX};
+        memory_fail_others(n, 1);
+        int code =
+            tram__tls_engine_start(&side.engine, world->loop, &below,
+                                   &(struct tls_engine_options){.config = config, .server = true}, &side.failure);
+        failed = memory_failed();
+        memory_fail_others(0, 0);
+        assert_int_equal(code, failed ? -ENOMEM : 0);
+        if (failed)
+            assert_failure(&side, -ENOMEM, "out of memory");
+        side.started = !code;
+        side_free(&side);
+        tram_tls_config_release(config);
     }
 }
 
@@ -1469,6 +1496,7 @@ int main(void) {
         IN_WORLD(test_a_server_chooses_by_the_name),
         IN_WORLD(test_the_config_by_name_says_who_is_verified),
         IN_WORLD(test_the_servers_order_of_ciphers_decides),
+        IN_WORLD(test_without_memory_no_engine_starts),
         IN_WORLD(test_protocols_are_negotiated_or_refused),
         IN_WORLD(test_close_notify_ends_both_ways),
         IN_WORLD(test_an_end_without_close_notify_is_told_apart),
