@@ -19,6 +19,7 @@
 #include "transports/base/state.h"
 #include "transports/tls/engine.h"
 #include "transports/tls/idle.h"
+#include "transports/tls/info.h"
 #include "transports/tls/name.h"
 
 /* One end: what it has not read yet, and what is read of that at once. */
@@ -543,6 +544,74 @@ static void test_a_stapled_answer_of_another_kind(void **state) {
     }
     tram_tls_config_release(verifying);
     OPENSSL_free(others);
+}
+
+/* What is no name: an address of neither kind, a text with a NUL in it, and kinds that nobody asks for. rules: S-24 */
+static void test_names_that_are_none_are_left_out(void **state) {
+    (void)state;
+    static const struct {
+        const char *der; /* of one GeneralName */
+        tram_tls_name_kind kind;
+        const char *value; /* NULL: it is left out */
+    } cases[] = {
+        {"82:03:61:2e:62", TRAM_TLS_NAME_DNS, "a.b"},
+        {"82:00", TRAM_TLS_NAME_DNS, ""},
+        {"82:03:61:00:62", 0, NULL},
+        {"82:02:61:00", 0, NULL},
+        {"81:03:61:40:62", TRAM_TLS_NAME_EMAIL, "a@b"},
+        {"81:03:00:40:62", 0, NULL},
+        {"86:03:61:3a:62", TRAM_TLS_NAME_URI, "a:b"},
+        {"86:01:00", 0, NULL},
+        {"87:00", 0, NULL},
+        {"87:03:01:02:03", 0, NULL},
+        {"87:04:01:02:03:04", TRAM_TLS_NAME_ADDRESS, "1.2.3.4"},
+        {"87:05:01:02:03:04:05", 0, NULL},
+        {"87:0f:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00", 0, NULL},
+        {"87:10:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00:01", TRAM_TLS_NAME_ADDRESS, "2001:db8::1"},
+        {"87:11:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00:01:00", 0, NULL},
+        {"88:03:2a:03:04", 0, NULL}, /* a registered identifier */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char alternative[128];
+        size_t size;
+        /* With another one behind it, which is there in any case. */
+        snprintf(alternative, sizeof alternative, "DER:30:%02zx:%s:82:01:7a", (strlen(cases[i].der) + 1) / 3 + 3,
+                 cases[i].der);
+        struct certificate *certificate = certificate_make(&(struct certificate_options){.alternative = alternative});
+        tram_tls_peer_certificate *parsed = tram__tls_certificate_parse(certificate->x509, false, &size);
+        assert_non_null(parsed);
+        size_t found = cases[i].value ? 1 : 0;
+        if (parsed->alternative_count != found + 1)
+            fail_msg("%s: %zu names", cases[i].der, parsed->alternative_count);
+        if (found) {
+            assert_int_equal(parsed->alternative_names[0].kind, cases[i].kind);
+            assert_string_equal(parsed->alternative_names[0].value, cases[i].value);
+        }
+        assert_int_equal(parsed->alternative_names[found].kind, TRAM_TLS_NAME_DNS);
+        assert_string_equal(parsed->alternative_names[found].value, "z");
+        assert_false(parsed->verified);
+        memory_put(&tram__memory_default, parsed, size);
+        certificate_free(certificate);
+    }
+}
+
+/* However many a certificate has. */
+static void test_so_many_names_are_told(void **state) {
+    (void)state;
+    enum { MOST = 256 };
+    for (unsigned count = MOST - 1; count <= MOST + 1; count++) {
+        char alternative[32 + 6 * (MOST + 1)];
+        size_t size, used = (size_t)snprintf(alternative, sizeof alternative, "DER:30:82:%02x:%02x", 2 * count >> 8,
+                                             2 * count & 0xff);
+        for (unsigned i = 0; i < count; i++)
+            used += (size_t)snprintf(alternative + used, sizeof alternative - used, ":82:00");
+        struct certificate *certificate = certificate_make(&(struct certificate_options){.alternative = alternative});
+        tram_tls_peer_certificate *parsed = tram__tls_certificate_parse(certificate->x509, true, &size);
+        assert_non_null(parsed);
+        assert_int_equal(parsed->alternative_count, count < MOST ? count : MOST);
+        memory_put(&tram__memory_default, parsed, size);
+        certificate_free(certificate);
+    }
 }
 
 /* ---- Server name, ALPN ---- */
@@ -1493,6 +1562,8 @@ int main(void) {
         IN_WORLD(test_only_whole_labels_of_alternative_names_count),
         IN_WORLD(test_a_stapled_answer_is_judged),
         IN_WORLD(test_a_stapled_answer_of_another_kind),
+        IN_WORLD(test_names_that_are_none_are_left_out),
+        IN_WORLD(test_so_many_names_are_told),
         IN_WORLD(test_a_server_chooses_by_the_name),
         IN_WORLD(test_the_config_by_name_says_who_is_verified),
         IN_WORLD(test_the_servers_order_of_ciphers_decides),
