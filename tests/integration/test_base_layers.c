@@ -717,19 +717,23 @@ static void test_W_5_Y_1_an_answer_through_layers_before_a_reset_is_not_lost(voi
     }
 }
 
-/* Also where the peer's stream just ends. */
+/* Also where the peer's stream just ends, and where what it sent comes byte by byte. */
 static void test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream(void **state) {
     struct world *world = *state;
-    struct channel channel;
-    channel_open_made(&channel, world, CARRIER_UNIX, 1);
-    tram_transport_write(channel.second, "hello", 5);
-    fail_next(&faults.send, EPIPE, 1);
-    tram_transport_write(channel.first, "x", 1);
-    tram_transport_abort(channel.second);
-    run_until(world, &channel.a->was_released);
-    assert_int_equal(channel.a->received, 5);
-    assert_int_equal(channel.a->lost_code, -EPIPE);
-    channel_close(&channel);
+    for (size_t size = 0; size <= 5; size++) {
+        struct channel channel;
+        channel_open_made(&channel, world, CARRIER_UNIX, 1);
+        tram_transport_write(channel.second, "hello", size);
+        fail_next(&faults.send, EPIPE, 1);
+        faults.recv_at_most = 1;
+        tram_transport_write(channel.first, "x", 1);
+        tram_transport_abort(channel.second);
+        run_until(world, &channel.a->was_released);
+        assert_int_equal(channel.a->received, size);
+        assert_int_equal(channel.a->lost_code, -EPIPE);
+        assert_null(strstr(world->trace, "a.eof"));
+        channel_close(&channel);
+    }
 }
 
 static void test_Y_8_a_peer_that_vanishes_ends_it(void **state) {

@@ -752,6 +752,8 @@ static void test_Z_2_the_search_goes_on_behind_bad_directories(void **state) {
     const char *const nowhere[] = {"tram-no-such-program", NULL};
     snprintf(variable, sizeof variable, "PATH=%s:/tmp/%s:/bin", path, component);
     assert_fails(world, nowhere, &options, -ELOOP, "tram-no-such-program");
+    snprintf(variable, sizeof variable, "PATH=/etc/passwd:/bin"); /* what is no directory has no program */
+    assert_fails(world, nowhere, &options, -ENOENT, "tram-no-such-program");
     snprintf(variable, sizeof variable, "PATH=/bin:/%s:%s", rest, path);
     assert_fails(world, nowhere, &options, -ENAMETOOLONG, "tram-no-such-program");
     unlink(path);

@@ -189,6 +189,30 @@ static void test_O_13_a_connection_that_nobody_took_is_closed_with_its_future(vo
     close(listener);
 }
 
+/* The number 0 is free, and one of the first sockets that the library opens gets it: here they are all accepted. */
+static void test_O_13_an_accepted_socket_may_be_descriptor_0(void **state) {
+    calls_uninterrupted();
+    struct world *world = *state;
+    uint16_t port;
+    int first = tcp_listener(5, &port), listener = fcntl(first, F_DUPFD_CLOEXEC, 3), accepted = -1;
+    close(first);
+    set_blocking(listener, false);
+    for (int i = 0; i < 3 && accepted; i++) {
+        int connected = tcp_connect(port), client = fcntl(connected, F_DUPFD_CLOEXEC, 3);
+        tram_future *future;
+        close(connected);
+        assert_int_equal(tram_loop_sock_accept(world->loop, listener, &future), 0);
+        assert_int_equal(outcome(world, future, NULL), 0);
+        accepted = tram_future_fd(future);
+        tram_future_release(future);
+        assert_true(accepted >= 0);
+        close(accepted);
+        close(client);
+    }
+    assert_int_equal(accepted, 0);
+    close(listener);
+}
+
 static void test_O_2_L_31_debug_mode_refuses_blocking_sockets(void **state) {
     struct world *world = *state;
     int pair[2];
@@ -942,6 +966,7 @@ int main(void) {
                                         world_teardown),
         CASE(test_O_1_O_13_a_conversation_on_sockets_of_the_user),
         CASE(test_O_13_a_connection_that_nobody_took_is_closed_with_its_future),
+        CASE(test_O_13_an_accepted_socket_may_be_descriptor_0),
         cmocka_unit_test_setup_teardown(test_O_2_L_31_debug_mode_refuses_blocking_sockets, world_setup_debug,
                                         world_teardown),
         CASE(test_O_2_a_blocking_socket_does_not_hold_the_loop),

@@ -230,18 +230,23 @@ int __wrap_open(const char *path, int flags, ...) {
     return __real_open(path, flags, mode);
 }
 
-/* … and reads, on threads for what may block. */
+/* … and reads: files on other threads, whose reading may be interrupted as any other. */
 ssize_t __real_read(int fd, void *data, size_t size);
 ssize_t __wrap_read(int fd, void *data, size_t size);
 ssize_t __real_pread(int fd, void *data, size_t size, off_t offset);
 ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset);
 
+static bool is_file_elsewhere(int fd) {
+    struct stat about;
+    return gettid() != getpid() && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 ssize_t __wrap_read(int fd, void *data, size_t size) {
-    return received(__real_read(fd, data, size));
+    return is_file_elsewhere(fd) && INTERRUPTED ? -1 : received(__real_read(fd, data, size));
 }
 
 ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset) {
-    return received(__real_pread(fd, data, size, offset));
+    return is_file_elsewhere(fd) && INTERRUPTED ? -1 : received(__real_pread(fd, data, size, offset));
 }
 
 /* ---- What sends ---- */

@@ -276,7 +276,7 @@ static int successor_begin(struct successor *successor, tram_loop *loop, int fd)
 
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     tram_offer *offer = container_of(deadline, tram_offer, retry);
-    if (tram__io_watch(&offer->io, IO_READ) < 0)
+    if (tram__io_watch(&offer->io, IO_READ))
         tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
