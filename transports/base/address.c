@@ -65,8 +65,5 @@ void tram__transport_leave_address(tram_transport *transport, struct move *move)
 }
 
 int tram__transport_take_address(tram_transport *transport, struct move *move) {
-    int status = tram__transport_need_more(transport);
-    if (status)
-        return status;
     return tram__address_arrive(loop_of(transport), move, deliver, transport, &transport->more->address);
 }

@@ -61,9 +61,6 @@ int tram_transport_abort_with_error(tram_transport *transport, const tram_error 
         return status;
     if (!error || error->code >= 0)
         return tram__invalid("error");
-    const struct transport_overrides *calls = transport_kind_of(transport)->calls;
-    if (transport->flags & T_HAS_OVERRIDES && !calls->abort)
-        return -ENOTSUP;
     /* The abort of the kind follows, and finds the reason of the end there already. */
     if (!(transport->flags & T_LOST_PENDING)) {
         transport->end = (struct transport_end){

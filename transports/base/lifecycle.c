@@ -347,8 +347,6 @@ static void value_let_go(void *value) {
 /* The connection may be lost before a done callback runs: what it gets is inert then, not gone. */
 __attribute__((noinline)) static void notify_creator(tram_transport *transport) {
     tram_future *creator = take_creator(transport);
-    if (!creator)
-        return;
     if (creator->state == FUTURE_PENDING) {
         transport->holds++;
         tram__future_holds_value(creator, value_let_go);

@@ -170,4 +170,5 @@ void tram__transport_give_held(tram_transport *transport, struct held *held, boo
     transport->more->held_end = end;
     transport->more->ready.run = held_run;
     transport->flags |= T_HELD;
+    tram__io_receive_stop(&transport->io); /* they come first */
 }

@@ -45,8 +45,8 @@ static void step_once(tram_transport *transport) {
     struct layer_stack *stack = transport_stack(transport);
     bool waits = stack_is_starting(transport) &&
                  (transport->flags & T_CLOSING || !tram__stack_start(transport) || !became_ready(transport));
-    if (waits || stack_is_lost(transport))
-        return;
+    if (waits || stack_is_lost(transport) || !(transport->flags & T_LAYERED))
+        return; /* what is held for a protocol on the carrier is the carrier's to deliver */
     if (!(transport->flags & T_CLOSING) || transport_sends_file(transport))
         tram__stack_deliver(transport);
     else if (!stack->shut && tram__stack_shut(transport))
@@ -85,7 +85,6 @@ static void keep_window(tram_transport *transport) {
         tram__transport_fatal(transport, status, "read", NULL);
     } else if (on_carrier) {
         tram__transport_give_held(transport, transport->more->held, false);
-        tram__io_receive_stop(&transport->io); /* they come first */
         tram__transport_start_reading(transport);
     }
 }
