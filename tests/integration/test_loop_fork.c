@@ -216,6 +216,8 @@ static void check_waits(struct waiting *self) {
     tram_completions *completions;
     tram_timeout *timeout;
     tram_group *group;
+    tram_actor *actor;
+    tram_message *message;
     void *item;
     tram_semaphore_init(&semaphore, 1, false);
     tram_condition_init(&condition, &lock);
@@ -228,6 +230,8 @@ static void check_waits(struct waiting *self) {
     CHECK(tram_completions_next(self->completions, &self->future) == -ECHILD);
     CHECK(tram_timeout_begin(1, &timeout) == -ECHILD);
     CHECK(tram_group_begin(&group) == -ECHILD && tram_group_end(self->group, 0) == -ECHILD);
+    CHECK(tram_group_spawn(self->group, sleep_for_ever, NULL, NULL, NULL) == -ECHILD);
+    CHECK(tram_task_actor(NULL, &actor) == -ECHILD && tram_task_receive(0, &message) == -ECHILD);
     CHECK(tram_lock_acquire(&lock) == -ECHILD && tram_event_wait(&event) == -ECHILD);
     CHECK(tram_semaphore_acquire(&semaphore) == -ECHILD && tram_condition_wait(&condition) == -ECHILD);
     CHECK(tram_barrier_wait(&barrier) == -ECHILD);
