@@ -331,7 +331,8 @@ static void test_A_33_a_barrier_breaks_and_is_reset(void **state) {
     release_all(tasks, 2);
 }
 
-/* Who comes while those of the round before leave waits for that, and may be cancelled there: it counts for no round. */
+/* Who comes while those of the round before leave waits for that, and may be cancelled there: it counts for no round.
+ */
 static void test_A_33_who_is_cancelled_before_its_round_begins_is_not_in_it(void **state) {
     (void)state;
     assert_int_equal(tram_barrier_init(&barrier, 2), 0);
