@@ -330,6 +330,28 @@ static void test_N_14_a_start_may_end_the_supervisor(void **state) {
     }
 }
 
+/* … and fail: it is not tried again. */
+static void test_N_14_a_start_may_end_the_supervisor_and_fail(void **state) {
+    struct world *world = *state;
+    for (tram_supervisor_strategy strategy = TRAM_ONE_FOR_ONE; strategy <= TRAM_ONE_FOR_ALL; strategy++) {
+        struct three *three = prepare(world, strategy, 5);
+        three->children[0].start = end_supervisor;
+        three->kept[0].fails_at = 2;
+        three->kept[0].fails = 1;
+        start(world, three);
+        doomed = three->supervisor;
+        assert_int_equal(tram_actor_stop(three->kept[0].actor, -EIO), 0);
+        run_to_rest(world);
+        assert_int_equal(three->kept[0].starts, 2);
+        for (size_t i = 0; i < 3; i++)
+            assert_null(three->kept[i].actor);
+        assert_int_equal(world->exceptions, 1);
+        assert_int_equal(world->exception_code, -EIO);
+        world->exceptions = 0;
+        world->trace[0] = '\0';
+    }
+}
+
 /* ---- The end of the loop ---- */
 
 static void test_N_14_a_loop_that_closes_ends_trees(void **state) {
@@ -401,6 +423,7 @@ int main(void) {
         CASE(test_N_14_a_supervisor_starts_with_all_its_children_or_not),
         CASE(test_N_14_a_supervisor_that_gives_up_is_started_again_by_its_own),
         CASE(test_N_14_a_start_may_end_the_supervisor),
+        CASE(test_N_14_a_start_may_end_the_supervisor_and_fail),
         CASE(test_N_14_a_loop_that_closes_ends_trees),
         CASE(test_N_14_who_stops_as_the_runtime_ends_is_not_started_again),
         CASE(test_X_1_supervisors_without_memory),
