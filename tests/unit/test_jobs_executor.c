@@ -760,6 +760,65 @@ static void test_without_memory_for_a_thread_a_job_waits_for_another(void **stat
     gate_fini(&gate);
 }
 
+/* No thread gets a stack of that size. */
+static void let_threads_begin(bool may) {
+    static pthread_attr_t usual;
+    static bool kept;
+    pthread_attr_t attributes;
+    if (!kept)
+        assert_int_equal(pthread_getattr_default_np(&usual), 0);
+    kept = true;
+    assert_int_equal(pthread_getattr_default_np(&attributes), 0);
+    if (!may)
+        assert_int_equal(pthread_attr_setstacksize(&attributes, (size_t)1 << 46), 0);
+    assert_int_equal(pthread_setattr_default_np(may ? &usual : &attributes), 0);
+    pthread_attr_destroy(&attributes);
+}
+
+/* The first one is refused, and the next as if that had not been; beside another thread a job waits for that. */
+static void test_without_a_thread_a_job_is_refused_or_waits(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    tram_executor *executor;
+    tram_future *future = NULL;
+    gate_init(&gate);
+    assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
+    let_threads_begin(false);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tram_loop_run_in_executor(world->loop, executor, count_run, &gate, count_discard, &future),
+                         -EAGAIN);
+    assert_null(future);
+    let_threads_begin(true);
+    future = submit(world, executor, pass_gate, &gate);
+    await(&gate.entered);
+    let_threads_begin(false);
+    tram_future *second = submit(world, executor, count_run, &gate);
+    let_threads_begin(true);
+    sem_post(&gate.open);
+    finish(world, future);
+    finish(world, second);
+    assert_int_equal(gate.runs, 2);
+    assert_int_equal(gate.discards, 0);
+    tram_executor_free(executor);
+    gate_fini(&gate);
+}
+
+/* It is the loop's still, which cannot know. */
+static void test_an_executor_that_was_freed_takes_no_more(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    tram_executor *executor;
+    tram_future *future;
+    gate_init(&gate);
+    assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
+    assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
+    tram_executor_free(executor);
+    assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, count_run, &gate, count_discard, &future),
+                     TRAM_ESTATE);
+    assert_int_equal(gate.runs + gate.discards, 0);
+    gate_fini(&gate);
+}
+
 static void test_without_memory_there_is_no_executor(void **state) {
     (void)state;
     tram_executor *executor = NULL;
@@ -840,6 +899,8 @@ int main(void) {
         TEST(test_without_memory_the_argument_stays_the_callers),
         TEST(test_without_memory_for_a_thread_a_job_waits_for_another),
         TEST(test_without_memory_there_is_no_executor),
+        TEST(test_without_a_thread_a_job_is_refused_or_waits),
+        TEST(test_an_executor_that_was_freed_takes_no_more),
         TEST(test_without_memory_a_shutdown_has_not_begun),
         TEST(test_the_pool_takes_no_signals),
     };
