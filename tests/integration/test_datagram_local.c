@@ -343,8 +343,9 @@ static int refuse_level(int fd, int level, int name, const void *value, socklen_
 static void test_D_24_a_refusal_of_either_family_is_told(void **state) {
     struct world *world = *state;
     static const int levels[] = {IPPROTO_IP, IPPROTO_IPV6};
+    static struct sys sys;
     close(bound_socket("::1"));
-    struct sys sys = tram__sys;
+    sys = tram__sys;
     sys.setsockopt = refuse_level;
     world_use_sys(world, &sys);
     for (size_t i = 0; i < 2; i++) {

@@ -426,11 +426,11 @@ static int run_on_a_worker(tram_faults *faults) {
 }
 
 /* Each allocation fails once: whoever runs hears of it, or did not need it, and nothing is left behind. */
-static void run_without_memory(int (*run)(tram_faults *faults)) {
+static uint64_t run_without_memory(int (*run)(tram_faults *faults), void (*on_interrupt)(int)) {
     tram_faults *faults;
     int descriptors = open_descriptors();
     uint64_t failures = 0, injected = 1;
-    void (*handler)(int) = signal(SIGINT, SIG_DFL); /* a program started in the background may ignore it */
+    void (*handler)(int) = signal(SIGINT, on_interrupt);
     assert_int_equal(tram_faults_new(NULL, &faults), 0);
     for (uint64_t nth = 1; injected; nth++) {
         size_t blocks;
@@ -448,16 +448,19 @@ static void run_without_memory(int (*run)(tram_faults *faults)) {
     assert_in_range(failures, 8, 100);
     tram_faults_free(faults);
     signal(SIGINT, handler);
+    return failures;
 }
 
 static void test_A_36_X_1_without_memory_there_is_no_run(void **state) {
     (void)state;
-    run_without_memory(run_alone);
+    uint64_t failures = run_without_memory(run_alone, SIG_DFL);
+    assert_true(failures > run_without_memory(run_alone, SIG_IGN)); /* which it does not handle then */
 }
 
 static void test_A_38_X_1_without_memory_a_runtime_runs_no_main_task(void **state) {
     (void)state;
-    run_without_memory(run_on_a_worker);
+    run_without_memory(run_on_a_worker, SIG_DFL);
+    run_without_memory(run_on_a_worker, SIG_IGN);
 }
 
 int main(void) {
