@@ -321,8 +321,6 @@ int tram_supervisor_start(tram_loop *loop, const tram_supervisor_options *option
     }
     struct child *failed;
     status = start_all(supervisor, &failed);
-    if (!status && supervisor->state == SUPERVISOR_ENDS)
-        status = TRAM_ECANCELLED;
     if (status) /* it frees itself when the children have ended */
         stop_supervisor(supervisor, status);
     else

@@ -142,6 +142,10 @@ static void test_N_11_a_timer_comes_once_and_the_last_one_counts(void **state) {
     start(world, &a, "a", &whole_ops);
     assert_int_equal(tram_actor_set_timer(&a.actor, 1000), 0);
     assert_int_equal(tram_actor_set_timer(&a.actor, TRAM_FOREVER), 0);
+    world_lacks_timers(world);
+    assert_int_equal(tram_actor_set_timer(&a.actor, TRAM_FOREVER), 0); /* it needs none */
+    assert_int_equal(tram_actor_set_timer(&a.actor, HOUR_NS), -ENOMEM);
+    world_has_timers(world);
     assert_int_equal(tram_actor_set_timer(&a.actor, 1), 0);
     assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
     run_to_rest(world);

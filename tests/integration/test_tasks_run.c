@@ -375,6 +375,25 @@ static void test_A_37_A_38_an_interrupt_behind_main_takes_the_default_action(voi
     assert_int_equal(WTERMSIG(status), SIGINT);
 }
 
+/* Who is cancelled leaves another behind, which is cancelled before it begins. */
+static int sleep_in_turn(void *arg) {
+    int status = tram_sleep(HOUR);
+    note(tram_error_name(status));
+    return tram_task_spawn(NULL, sleep_in_turn, arg, NULL, NULL);
+}
+
+static int leave_others_behind(void *arg) {
+    return tram_task_spawn(NULL, sleep_in_turn, arg, NULL, NULL);
+}
+
+static void test_A_38_what_begins_while_a_runtime_ends_is_cancelled_too(void **state) {
+    (void)state;
+    text[0] = '\0';
+    assert_int_equal(tram_runtime_run_task(runtime_new(), leave_others_behind, NULL), 0);
+    assert_string_equal(text, "TRAM_ECANCELLED");
+    tram_runtime_free(runtime);
+}
+
 static int stop_the_loop(void *arg) {
     assert_int_equal(tram_loop_stop(tram_loop_running()), 0);
     return tram_sleep(*(uint64_t *)arg);
@@ -477,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_A_38_a_runtime_runs_a_main_task_and_ends_with_it),
         cmocka_unit_test(test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told),
         cmocka_unit_test(test_A_38_a_runtime_that_is_stopped_cancels_the_main_task),
+        cmocka_unit_test(test_A_38_what_begins_while_a_runtime_ends_is_cancelled_too),
         cmocka_unit_test(test_A_37_A_38_an_interrupt_behind_main_takes_the_default_action),
         cmocka_unit_test(test_A_38_a_main_task_whose_loop_was_stopped_is_cancelled),
         cmocka_unit_test(test_A_36_X_1_without_memory_there_is_no_run),

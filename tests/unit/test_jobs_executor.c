@@ -225,6 +225,42 @@ static void test_L_32_the_default_pool_grows_on_demand_to_its_limit(void **state
     gate_fini(&gate);
 }
 
+static int tell_thread(void *arg, void **ret_result) {
+    (void)ret_result;
+    *(pid_t *)arg = gettid();
+    return 0;
+}
+
+/* The kernel says that it sleeps: nobody holds a lock that it could want. */
+static void await_sleep(pid_t thread) {
+    char path[64], line[256], state = ' ';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    while (state != 'S') {
+        FILE *file = fopen(path, "re");
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof line, file));
+        fclose(file);
+        state = strrchr(line, ')')[2];
+    }
+}
+
+static void test_a_thread_that_waits_for_work_gets_it(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    tram_future *future;
+    pid_t thread = 0, first = 0;
+    assert_int_equal(tram_executor_new(4, "idle", &executor), 0);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(tram_loop_run_in_executor(world->loop, executor, tell_thread, &thread, NULL, &future), 0);
+        finish(world, future);
+        await_sleep(thread);
+        first = first ? first : thread;
+        assert_int_equal(thread, first);
+        assert_int_equal(threads_named("idle"), 1);
+    }
+    tram_executor_free(executor);
+}
+
 static void test_jobs_of_one_thread_run_in_order(void **state) {
     struct world *world = *state;
     tram_executor *executor;
@@ -877,6 +913,7 @@ int main(void) {
         TEST(test_L_32_a_failing_job_fails_its_future),
         TEST(test_L_32_the_default_pool_grows_on_demand_to_its_limit),
         TEST(test_jobs_of_one_thread_run_in_order),
+        TEST(test_a_thread_that_waits_for_work_gets_it),
         TEST(test_L_45_a_job_beyond_the_limit_is_refused),
         TEST(test_a_job_may_go_without_a_future),
         TEST(test_freeing_an_executor_runs_what_is_queued),

@@ -187,16 +187,9 @@ static void test_a_long_path_is_no_cgroup(void **state) {
     }
 }
 
-/* What a function does not set is then an empty text. */
-__attribute__((noinline)) static void clear_the_stack(void) {
-    volatile char bytes[16384];
-    memset((void *)(uintptr_t)bytes, 0, sizeof bytes);
-}
-
 static void test_without_a_mount_a_cgroup_is_no_quota(void **state) {
     put(*state, "/proc/self/cgroup", "0::/\n");
     put(*state, "/cpu.max", "200000 100000\n"); /* where a mount without a name would have it */
-    clear_the_stack();
     assert_int_equal(tram__cpus_quota(*state), 0);
 }
 
