@@ -55,8 +55,6 @@ int tram_runtime_start(tram_runtime *runtime) {
     int status = runtime_enter(runtime);
     if (status)
         return status;
-    if (tram__runtime_is_worker(runtime))
-        return TRAM_ESTATE;
     pthread_mutex_lock(&runtime->lock);
     bool first = runtime->state == RUNTIME_NEW;
     if (first)

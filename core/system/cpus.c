@@ -206,7 +206,7 @@ static unsigned lesser(unsigned a, unsigned b) {
 
 static unsigned quota_of(const char *root, int version) {
     char cgroup[PATH_SIZE], path[2 * PATH_SIZE];
-    struct mount mount;
+    struct mount mount = {0};
     if (!find_cgroup(root, version, cgroup, sizeof cgroup) || !find_mount(root, version, &mount))
         return 0;
     snprintf(path, sizeof path, "%s%s", mount.point, below(cgroup, mount.top));

@@ -179,8 +179,6 @@ static void completions_time_out(tram_loop *loop, struct deadline *deadline) {
 
 static struct tram_completions *completions_new(tram_loop *loop, size_t count) {
     size_t per_future = sizeof(struct completion_child) + sizeof(tram_future *);
-    if (count > SIZE_MAX / 2 / per_future)
-        return NULL;
     size_t size = sizeof(struct tram_completions) + count * per_future;
     struct tram_completions *self = tram__memory_get_zero(&loop->allocator, size);
     if (!self)

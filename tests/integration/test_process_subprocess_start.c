@@ -1,6 +1,7 @@
 /* How children are started: what they find, and what goes wrong (docs/rules.md, Z-1 to Z-3 and Z-18). */
 #include "support/process.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -599,6 +600,68 @@ static void test_Z_3_without_processes_pipes_or_descriptors(void **state) {
     assert_true(no_children());
 }
 
+/* ---- What the C library prepares ---- */
+
+static const char *unprepared; /* the next call of this name finds no memory */
+
+static bool lacks(const char *call) {
+    bool due = unprepared && strcmp(unprepared, call) == 0;
+    if (due)
+        unprepared = NULL;
+    return due;
+}
+
+int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions) {
+    static int (*next)(posix_spawn_file_actions_t * actions);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawn_file_actions_init");
+    return lacks("actions") ? ENOMEM : next(actions);
+}
+
+int posix_spawnattr_init(posix_spawnattr_t *attributes) {
+    static int (*next)(posix_spawnattr_t * attributes);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawnattr_init");
+    return lacks("attributes") ? ENOMEM : next(attributes);
+}
+
+int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from) {
+    static int (*next)(posix_spawn_file_actions_t * actions, int from);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawn_file_actions_addclosefrom_np");
+    return lacks("closing") ? ENOMEM : next(actions, from);
+}
+
+int posix_spawnattr_setflags(posix_spawnattr_t *attributes, short flags) {
+    static int (*next)(posix_spawnattr_t * attributes, short flags);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawnattr_setflags");
+    return lacks("flags") ? ENOMEM : next(attributes, flags);
+}
+
+static int no_lifting(int fd, int command, int from) {
+    if (command != F_DUPFD_CLOEXEC)
+        return tram__sys.fcntl(fd, command, from);
+    errno = EMFILE;
+    return -1;
+}
+
+static void test_Z_3_a_child_that_cannot_be_prepared_is_not_started(void **state) {
+    struct world *world = *state;
+    static const char *const calls[] = {"actions", "attributes", "closing", "flags"};
+    const char *const argv[] = {"true", NULL};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        unprepared = calls[i];
+        assert_fails(world, argv, NULL, -ENOMEM, "true");
+        assert_null(unprepared);
+    }
+    const tram_subprocess_options options = {.output = {.kind = TRAM_STDIO_FD, .fd = 2}};
+    faulty = tram__sys;
+    faulty.fcntl = no_lifting;
+    world_use_sys(world, &faulty);
+    assert_fails(world, argv, &options, -EMFILE, "true");
+}
+
 static void test_Z_16_a_child_that_is_reaped_before_it_could_be_watched(void **state) {
     struct world *world = *state;
     faulty = tram__sys;
@@ -788,6 +851,7 @@ int main(void) {
         TEST(test_C_13_the_error_of_a_factory_reaches_the_creator),
         TEST(test_Z_3_without_processes_pipes_or_descriptors),
         TEST(test_Z_16_a_child_that_is_reaped_before_it_could_be_watched),
+        TEST(test_Z_3_a_child_that_cannot_be_prepared_is_not_started),
         TEST(test_Z_15_Z_10_what_cannot_be_watched_comes_to_an_end),
         TEST(test_Z_3_without_memory),
         TEST(test_asyncio_echoes_through_pipes),

@@ -479,6 +479,28 @@ static void test_A_23_as_completed_ends_with_its_time(void **state) {
     waiting_release(&waiting);
 }
 
+/* What comes behind that time is not given any more. */
+static int complete_too_late(void *arg) {
+    const struct waiting *waiting = arg;
+    tram_completions *completions;
+    tram_future *future = NULL;
+    assert_int_equal(tram_as_completed(waiting->futures, 2, MS, &completions), 0);
+    assert_int_equal(tram_completions_next(completions, &future), TRAM_ETIMEOUT);
+    assert_int_equal(tram_future_set_result(waiting->futures[1], NULL), 0);
+    assert_int_equal(tram_yield(), 0);
+    assert_int_equal(tram_completions_next(completions, &future), TRAM_ETIMEOUT);
+    assert_null(future);
+    tram_completions_free(completions);
+    return 0;
+}
+
+static void test_A_23_what_is_late_is_not_among_the_completed(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(2, 0);
+    assert_int_equal(run_function(complete_too_late, &waiting), 0);
+    waiting_release(&waiting);
+}
+
 /* ---- shield ---- */
 
 static int await_shielded(void *arg) {
@@ -808,6 +830,7 @@ int main(void) {
         TASK_TEST(test_wait_refuses_what_has_no_sense),
         TASK_TEST(test_A_23_as_completed_gives_them_in_order_of_their_end),
         TASK_TEST(test_A_23_as_completed_ends_with_its_time),
+        TASK_TEST(test_A_23_what_is_late_is_not_among_the_completed),
         TASK_TEST(test_A_24_shield_keeps_a_cancellation_from_the_inner_one),
         TASK_TEST(test_A_24_shield_passes_on_how_the_inner_one_ends),
         TASK_TEST(test_A_3_futures_of_other_loops_and_none),
