@@ -46,7 +46,7 @@ static int64_t wait_time(const tram_loop *loop) {
     uint64_t now = loop->tick_ended ? loop->tick_ended : tram__clock(loop);
     if (next <= now)
         return 0;
-    return (int64_t)(next - now < TRAM_POLL_LIMIT_NS ? next - now : TRAM_POLL_LIMIT_NS);
+    return (int64_t)MIN(next - now, TRAM_POLL_LIMIT_NS);
 }
 
 /* Mail or a signal that no tick has seen. */
@@ -62,7 +62,7 @@ static bool mail_or_signal(const tram_loop *loop) {
  */
 static int spin(tram_loop *loop, int64_t *timeout_ns) {
     uint64_t begin = tram__clock(loop), now = begin, polled = begin;
-    uint64_t limit = *timeout_ns < 0 || (uint64_t)*timeout_ns > loop->spin_ns ? loop->spin_ns : (uint64_t)*timeout_ns;
+    uint64_t limit = MIN((uint64_t)*timeout_ns, loop->spin_ns); /* what is less than 0 is much */
     while (now - begin < limit) {
         if (mail_or_signal(loop)) {
             *timeout_ns = 0;
@@ -78,7 +78,7 @@ static int spin(tram_loop *loop, int64_t *timeout_ns) {
         now = tram__clock(loop);
     }
     if (*timeout_ns > 0)
-        *timeout_ns = (uint64_t)*timeout_ns > now - begin ? *timeout_ns - (int64_t)(now - begin) : 0;
+        *timeout_ns -= MIN(*timeout_ns, (int64_t)(now - begin));
     return 0;
 }
 

@@ -79,5 +79,5 @@ void tram__loop_ready_all_outside(tram_loop *loop, struct list *list) {
 uint32_t tram__loop_plan_mail(tram_loop *loop) {
     uint32_t placed = loop->mail_placed;
     loop->mail_placed = 0;
-    return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
+    return tram__mailbox_plan(loop->mailbox, loop->mail_limit - MIN(placed, loop->mail_limit));
 }

@@ -76,7 +76,7 @@ int tram_runtime_join(tram_runtime *runtime) {
     uint64_t aborted = 0;
     for (unsigned i = 0; i < runtime->count; i++)
         aborted += runtime->workers[i].loop->cut;
-    return aborted < INT_MAX ? (int)aborted : INT_MAX;
+    return (int)MIN(aborted, INT_MAX);
 }
 
 int tram_runtime_run(tram_runtime *runtime) {

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/compiler.h"
+
 /* Small, since this may run on a small stack. A cgroup with a longer path counts as not found. */
 #define PATH_SIZE 1024
 
@@ -233,7 +235,7 @@ static unsigned affinity_count(void) {
     if (count > 0)
         return (unsigned)count;
     long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (unsigned)online : 1;
+    return (unsigned)MAX(online, 1);
 }
 
 tram_cpu_count tram__cpus_available(const char *root) {

@@ -546,6 +546,8 @@ static void test_V_46_sockets_of_systemd(void **state) {
         {NULL, "0", NULL, TRAM_EVALUE, 8},
         {NULL, "-1", NULL, TRAM_EVALUE, 8},
         {NULL, "two", NULL, TRAM_EVALUE, 8},
+        {NULL, "2147483644", NULL, -EBADF, 8}, /* the last would be INT_MAX - 1 + 3 */
+        {NULL, "2147483645", NULL, TRAM_EVALUE, 8},
         {NULL, "99999999999999999999", NULL, TRAM_EVALUE, 8},
         {"", "2", NULL, TRAM_EVALUE, 8},
         {"1x", "2", NULL, TRAM_EVALUE, 8},

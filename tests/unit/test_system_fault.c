@@ -204,6 +204,10 @@ static void test_bad_orders_are_refused(void **state) {
     assert_int_equal(tram_faults_fail(faults, (tram_fault_kind)1000, 1, 1, EIO), TRAM_EVALUE);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_BIND, 1, 1, 1), TRAM_EVALUE);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_RECV, 1, 1, 0), TRAM_EVALUE);
+    for (unsigned kind = TRAM_FAULT_EVENTFD + 1; kind < TRAM_FAULT_EVENTFD + 3; kind++) { /* behind the last */
+        assert_int_equal(tram_faults_fail(faults, (tram_fault_kind)kind, 1, 1, EIO), TRAM_EVALUE);
+        assert_int_equal(tram_faults_calls(faults, (tram_fault_kind)kind), 0);
+    }
     assert_int_equal(tram_faults_calls(faults, (tram_fault_kind)1000), 0);
     tram_loop_options options = {.faults = faults, .allocator = &tram__memory_default};
     tram_loop *loop = NULL;
