@@ -186,6 +186,7 @@ void tram__request_answered(struct requests *requests, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     uint32_t number = envelope->message.reserved;
     struct request *request = &group_of(requests, number)->requests[number % 64];
+    KEEP_POINTER(request);
     stop_deadline(request);
     request->future.marks = 0;
     if (likely(request->future.state == FUTURE_PENDING))

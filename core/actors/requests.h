@@ -76,6 +76,7 @@ static ALWAYS_INLINE struct request *request_new(struct requests *requests, cons
     struct request_group *group = requests->current;
     unsigned i = (unsigned)__builtin_ctzll(requests->unused);
     struct request *request = &group->requests[i];
+    KEEP_POINTER(request);
     requests->unused &= requests->unused - 1;
     tram__future_init(&request->future, requests->loop, kind);
     request->future.references = 2;

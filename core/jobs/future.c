@@ -40,16 +40,20 @@ static inline struct done_callback *new_callback(tram_future *future) {
     return &future->first;
 }
 
+__attribute__((noinline)) static void put_callback(struct done_callback *record) {
+    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
+}
+
 static inline void free_callback(struct done_callback *record) {
     tram_future *future = record->watch.future;
     if (likely(record == &future->first))
         future->first_used = false;
     else
-        memory_put(&future->loop->allocator, record, sizeof *record);
+        put_callback(record);
 }
 
 /* It will never run. */
-static void discard_callback(struct done_callback *record) {
+__attribute__((noinline)) static void discard_callback(struct done_callback *record) {
     tram_discard discard = record->discard;
     void *arg = record->arg;
     free_callback(record);
@@ -58,7 +62,7 @@ static void discard_callback(struct done_callback *record) {
 }
 
 /* Gives up the callbacks that wait in this list. */
-static void drop_callbacks(struct list *callbacks) {
+__attribute__((noinline)) static void drop_callbacks(struct list *callbacks) {
     while (!list_empty(callbacks)) {
         struct future_watch *watch = watch_of(callbacks->next);
         list_remove(&watch->ready.link);
@@ -76,7 +80,7 @@ static void report_run(tram_loop *loop, struct ready *ready) {
 }
 
 /* Nobody read the error, and nobody will: the handler hears of it, but not within what let go of the future. */
-static void report_unread(tram_future *future) {
+__attribute__((noinline)) static void report_unread(tram_future *future) {
     tram_loop *loop = future->loop;
     future->retrieved = true;
     future->references = 1;
@@ -103,7 +107,7 @@ void tram__future_holds_value(tram_future *future, void (*let_go)(void *value)) 
     future->let_go = let_go;
 }
 
-static void give_back(tram_future *future) {
+__attribute__((noinline)) static void give_back(tram_future *future) {
     if (future->let_go)
         future->let_go(future->value);
     raised_drop(future->loop, future->error.user);
