@@ -216,21 +216,24 @@ static inline int send_request(struct mailbox *own, struct addressees *there, st
     return 0;
 }
 
-/* Posts a request to whom a route leads, or a pin. `may_wait`: for those that follow in this tick. */
-static ALWAYS_INLINE int ask_there(struct actors *actors, struct addressees *there, bool may_wait, tram_address to,
-                                   const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
+/* To whom a route leads, or a pin. `may_wait`: for those that follow in this tick. */
+static ALWAYS_INLINE int ask_there(struct actors *actors, struct addressees *there, bool may_wait,
+                                   const struct mail_kind *kind, tram_address to, const tram_message *message,
+                                   uint64_t timeout_ns, tram_future **ret_future) {
     struct mailbox *own = actors->loop->mailbox;
+    bool is_request = kind == &request_mail;
     struct mail *mail;
-    struct request *request = request_new(&actors->requests, &tram__request_of_message, &mail);
+    struct request *request =
+        request_new(&actors->requests, is_request ? &tram__request_of_message : &tram__request_of_pointer, &mail);
     if (unlikely(!request))
         return -ENOMEM;
     int status = timeout_ns == TRAM_FOREVER ? 0 : tram__request_start_deadline(request, timeout_ns);
     if (unlikely(status))
         return end(actors, request, status, ret_future);
     uint32_t number = request->future.number;
-    mail->kind = &request_mail;
+    mail->kind = kind;
     envelope_fill(mail, to, message, number);
-    if (unlikely(number % SAMPLE_EVERY == 1) && sample_begin(there->mailbox)) {
+    if (is_request && unlikely(number % SAMPLE_EVERY == 1) && sample_begin(there->mailbox)) {
         mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
         may_wait = false;
     }
@@ -242,8 +245,9 @@ static bool in_tick_here(const tram_loop *loop) {
     return likely(loop->in_tick && loop->mailbox == tram__mailbox_entered);
 }
 
-__attribute__((noinline)) static int ask_slowly(tram_loop *loop, tram_address to, const tram_message *message,
-                                                uint64_t timeout_ns, tram_future **ret_future) {
+__attribute__((noinline)) static int ask_slowly(tram_loop *loop, const struct mail_kind *kind, tram_address to,
+                                                const tram_message *message, uint64_t timeout_ns,
+                                                tram_future **ret_future) {
     struct actors *actors;
     int status = actors_open(loop, &actors);
     if (status)
@@ -252,7 +256,8 @@ __attribute__((noinline)) static int ask_slowly(tram_loop *loop, tram_address to
     struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
     if (!there)
         return status;
-    status = ask_there(actors, there, in_tick_here(loop) && !pinned, to, message, timeout_ns, ret_future);
+    bool may_wait = kind == &request_mail && in_tick_here(loop) && !pinned;
+    status = ask_there(actors, there, may_wait, kind, to, message, timeout_ns, ret_future);
     route_leave(to.loop, pinned);
     return status;
 }
@@ -267,34 +272,14 @@ int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint
                                    ? routes_find(&actors->routes, to.loop, to.loop_generation)
                                    : NULL;
     if (unlikely(!there || addressees_forked(there)))
-        return ask_slowly(loop, to, message, timeout_ns, ret_future);
-    return ask_there(actors, there, true, to, message, timeout_ns, ret_future);
+        return ask_slowly(loop, &request_mail, to, message, timeout_ns, ret_future);
+    return ask_there(actors, there, true, &request_mail, to, message, timeout_ns, ret_future);
 }
 
 int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future) {
     static const tram_message nothing;
     int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    struct actors *actors;
-    status = actors_open(loop, &actors);
-    if (status)
-        return status;
-    bool pinned;
-    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
-    if (!there)
-        return status;
-    struct mail *mail;
-    struct request *request = request_new(&actors->requests, &tram__request_of_pointer, &mail);
-    if (request) {
-        mail->kind = &credit_mail;
-        envelope_fill(mail, to, &nothing, request->future.number);
-        status = end(actors, request, tram__mailbox_post(there->mailbox, mail), ret_future);
-    } else {
-        status = -ENOMEM;
-    }
-    route_leave(to.loop, pinned);
-    return status;
+    return status ? status : ask_slowly(loop, &credit_mail, to, &nothing, TRAM_FOREVER, ret_future);
 }
 
 /* ---- Work on another loop ---- */
