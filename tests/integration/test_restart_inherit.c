@@ -1198,6 +1198,41 @@ static void test_V_50_the_path_goes_with_the_offer(void **state) {
     assert_false(exists(old.path));
 }
 
+/* Whether the offer was descriptor 0. */
+static bool offered_as_0(struct world *world, bool started) {
+    const tram_server_options plain = {0};
+    struct old old = {.runtime = runtime_new(world, 1)};
+    int zero = open("/dev/null", O_RDONLY | O_CLOEXEC); /* so that no other socket is it */
+    assert_int_equal(zero, 0);
+    old.servers[0] = serve(old.runtime, &old_name, &plain);
+    assert_int_equal(started ? tram_runtime_start(old.runtime) : 0, 0);
+    close(zero);
+    offer(&old, NULL);
+    bool is_0 = is_open(0);
+    if (started) {
+        assert_still_offered(&old, 1);
+        assert_int_equal(tram_offer_release(old.offer), 0);
+        for (int i = 0; exists(old.path); i++) {
+            assert_true(i < 20000);
+            poll(NULL, 0, 1);
+        }
+    }
+    tram_runtime_free(old.runtime);
+    assert_false(is_open(0));
+    assert_false(exists(old.path));
+    return is_0;
+}
+
+/* As any descriptor, in a process that has closed its standard input. */
+static void test_V_50_an_offer_may_be_descriptor_0(void **state) {
+    for (int started = 0; started < 2; started++) {
+        bool is_0 = false;
+        for (int i = 0; i < 3 && !is_0; i++) /* support/sys.c may spare the first two */
+            is_0 = offered_as_0(*state, started);
+        assert_true(is_0);
+    }
+}
+
 static void test_V_50_nobody_offers(void **state) {
     (void)state;
     tram_listener found[1];
@@ -1288,6 +1323,7 @@ int main(void) {
         CASE(test_V_48_ready_when_the_old_one_is_gone),
         CASE(test_V_48_other_users_are_refused),
         CASE(test_V_50_the_path_goes_with_the_offer),
+        CASE(test_V_50_an_offer_may_be_descriptor_0),
         CASE(test_V_50_nobody_offers),
         CASE(test_V_50_bad_offers),
     };
