@@ -638,6 +638,29 @@ static void test_T_16_a_loop_that_cannot_arm_writing_ends_the_connection(void **
     }
 }
 
+/* A kernel without memory is asked again after a while, if that can be. */
+static void test_W_5_T_16_a_send_that_cannot_be_tried_again_ends_the_connection(void **state) {
+    struct world *world = *state;
+    struct stream stream = stream_open(world);
+    fail_next(&faults.send, ENOBUFS, 2); /* within the write, and when the poller says that there is room */
+    fail_next(&faults.arm_write, ENOSPC, FAULT_ALWAYS);
+    faults.arm_write.skip = 1;
+    assert_int_equal(tram_transport_write(stream.transport, "x", 1), 0);
+    run_until(world, &stream.recorder->was_released);
+    assert_trace(world, "lost:ENOSPC released");
+    fail_next(&faults.arm_write, 0, 0);
+    stream_close(&stream);
+
+    stream = stream_open(world);
+    world_lacks_timers(world);
+    fail_next(&faults.send, ENOBUFS, 2);
+    assert_int_equal(tram_transport_write(stream.transport, "x", 1), 0);
+    run_ticks(world, 5);
+    world_has_timers(world);
+    assert_trace(world, "lost:ENOBUFS released");
+    stream_close(&stream);
+}
+
 static void test_W_2_disarming_that_fails_is_made_good(void **state) {
     struct stream stream = stream_open(*state);
     faults.send_budget = 10;
@@ -1119,6 +1142,7 @@ int main(void) {
         TEST(test_R_11_L_38_errors_of_recv),
         TEST(test_T_16_a_loop_that_cannot_arm_reading_ends_the_connection),
         TEST(test_T_16_a_loop_that_cannot_arm_writing_ends_the_connection),
+        TEST(test_W_5_T_16_a_send_that_cannot_be_tried_again_ends_the_connection),
         TEST(test_W_2_disarming_that_fails_is_made_good),
         TEST(test_W_26_a_failing_shutdown_is_told_or_left_to_the_peer),
         TEST(test_T_9_T_14_calls_that_only_inform_may_fail),

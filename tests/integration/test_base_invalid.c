@@ -43,6 +43,7 @@ struct site {
     tram_transport *ends[2];
     int sock;
     int file;
+    int listener, own; /* of one call; -1: none */
     tram_error error;
 };
 
@@ -112,6 +113,12 @@ CALL(runtime_unix_server) {
 
 CALL(connection) {
     return tram_loop_create_connection(site->loop, no_protocol, NULL, "127.0.0.1", "1", &options->connection, NULL);
+}
+
+CALL(connection_of_socket) {
+    union options with = *options;
+    with.connection.sock = &site->sock;
+    return tram_loop_create_connection(site->loop, no_protocol, NULL, NULL, NULL, &with.connection, NULL);
 }
 
 CALL(unix_connection) {
@@ -284,6 +291,8 @@ static const struct {
     {runtime_unix_server, "defer_serving", {.unix_server = {.defer_serving = true}}},
     {runtime_unix_server, "max_per_source", {.unix_server = {.limits = &by_source}}},
     {connection, "sock", {.connection = {.sock = &a_socket}}},
+    {connection_of_socket, "local_host", {.connection = {.local_host = "127.0.0.1"}}},
+    {connection_of_socket, "local_host", {.connection = {.local_port = "1"}}},
     {connection, "family", {.connection = {.family = 12345}}},
     {connection, "interleave", {.connection = {.interleave = -1}}},
     {connection, "not_ours", {.connection = {.not_ours = true}}},
@@ -397,7 +406,7 @@ static void site_open(struct world *world, struct site *ret_site) {
     const tram_runtime_options options = {.workers = 1, .loop = world->options};
     struct recorder *first = recorder_new(world, NULL), *second = recorder_new(world, NULL);
     int pair[2];
-    *ret_site = (struct site){.loop = world->loop};
+    *ret_site = (struct site){.loop = world->loop, .listener = -1, .own = -1};
     assert_int_equal(tram_runtime_new(&options, &ret_site->runtime), 0);
     assert_int_equal(tram_runtime_create_server(ret_site->runtime, no_protocol, NULL, "127.0.0.1", "0", NULL,
                                                 &ret_site->server, NULL),
@@ -599,12 +608,31 @@ static void test_X_1_each_thread_has_its_own_wrong_option(void **state) {
 
 /* ---- What the kernel refuses of what a call looks at, or asks for ---- */
 
-enum refused { NOTHING, FCNTL, GETSOCKOPT, SETSOCKOPT, SOCKET, BIND, FSTAT };
+enum refused {
+    NOTHING,
+    FCNTL,
+    GETSOCKOPT,
+    SETSOCKOPT,
+    SOCKET,
+    BIND,
+    FSTAT,
+    LISTEN,
+    GETPEERNAME,
+    ONCE = 16,
+    SECOND = 32
+};
 static enum refused refused;
+static bool once, second; /* only one is refused; it is the second of them */
 
 static bool is_refused(enum refused call) {
     errno = ENOBUFS;
-    return refused == call;
+    if (refused != call)
+        return false;
+    bool allowed = second;
+    second = false;
+    if (once && !allowed)
+        refused = NOTHING;
+    return !allowed;
 }
 
 static int some_fcntl(int fd, int command, int value) {
@@ -627,6 +655,19 @@ static int some_bind(int fd, const struct sockaddr *address, socklen_t size) {
     return is_refused(BIND) ? -1 : tram__sys.bind(fd, address, size);
 }
 
+static int some_listen(int fd, int backlog) {
+    return is_refused(LISTEN) ? -1 : tram__sys.listen(fd, backlog);
+}
+
+static int some_getpeername(int fd, struct sockaddr *address, socklen_t *size) {
+    return is_refused(GETPEERNAME) ? -1 : tram__sys.getpeername(fd, address, size);
+}
+
+/* Where it is refused to listen, the address cannot be told either. */
+static int some_getsockname(int fd, struct sockaddr *address, socklen_t *size) {
+    return is_refused(LISTEN) ? -1 : tram__sys.getsockname(fd, address, size);
+}
+
 static int some_fstat(int fd, struct stat *ret_status) {
     return is_refused(FSTAT) ? -1 : tram__sys.fstat(fd, ret_status);
 }
@@ -640,6 +681,9 @@ static const struct sys *some_sys(void) {
     sys.socket = some_socket;
     sys.bind = some_bind;
     sys.fstat = some_fstat;
+    sys.listen = some_listen;
+    sys.getsockname = some_getsockname;
+    sys.getpeername = some_getpeername;
     return &sys;
 }
 
@@ -677,6 +721,38 @@ ASK(ask_class) {
     const tram_server_options options = {.tcp = {.traffic_class = 1}};
     return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), "127.0.0.1", "0", &options,
                                    ret_future);
+}
+
+ASK(ask_IPv6_server) {
+    return tram_loop_create_server(site->loop, recorder_factory, world_of(site->loop), "::1", "0", NULL, ret_future);
+}
+
+/* To a listener of its own. */
+static int ask_at(struct site *site, const char *host, tram_future **ret_future) {
+    uint16_t port;
+    char text[8];
+    site->listener = tcp_listener(1, &port);
+    snprintf(text, sizeof text, "%u", port);
+    return tram_loop_create_connection(site->loop, recorder_factory, world_of(site->loop), host, text, NULL,
+                                       ret_future);
+}
+
+ASK(ask_host) {
+    return ask_at(site, "127.0.0.1", ret_future);
+}
+
+/* The kernel knows which address of this machine it takes. */
+ASK(ask_any_host) {
+    return ask_at(site, "0.0.0.0", ret_future);
+}
+
+ASK(ask_sock_host) {
+    uint16_t port;
+    char text[8];
+    site->listener = tcp_listener(1, &port);
+    site->own = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    snprintf(text, sizeof text, "%u", port);
+    return tram_loop_sock_connect(site->loop, site->own, "127.0.0.1", text, ret_future);
 }
 
 ASK(ask_unix_server) {
@@ -719,7 +795,7 @@ ASK(ask_reuse_port) {
 }
 
 static const struct {
-    enum refused refused;
+    unsigned refused; /* which calls; | ONCE, SECOND: not all of them */
     int (*call)(struct site *site, tram_future **ret_future);
     const char *name;
     int answer; /* of the call, or of its future */
@@ -739,6 +815,12 @@ static const struct {
     {GETSOCKOPT, ask_unix_server, "Unix server", -ENOBUFS},
     {GETSOCKOPT, ask_sock_connect, "sock_connect", -ENOBUFS},
     {GETSOCKOPT, ask_sock_sendfile, "sock_sendfile", -ENOBUFS},
+    {GETSOCKOPT | SECOND, ask_sock_host, "sock_connect that has begun", -ENOBUFS},
+    {GETSOCKOPT | ONCE, ask_host, "connection that has begun", -ENOBUFS},
+    {GETPEERNAME | ONCE, ask_any_host, "connection to this machine", -ENOBUFS},
+    {GETSOCKOPT, ask_class, "traffic class", -ENOBUFS},
+    {SETSOCKOPT | SECOND, ask_IPv6_server, "IPv6 server", -ENOBUFS},
+    {LISTEN, ask_class, "listen", -ENOBUFS},
     {SETSOCKOPT, ask_class, "traffic class", -ENOBUFS},
     {SETSOCKOPT, ask_broadcast, "broadcast", -ENOBUFS},
     {SETSOCKOPT, ask_reuse_port, "reuse_port", TRAM_EVALUE},
@@ -752,6 +834,14 @@ static bool is_done(void *future) {
     return tram_future_done(future);
 }
 
+static void site_close_own(struct site *site) {
+    if (site->listener >= 0)
+        close(site->listener);
+    if (site->own >= 0)
+        close(site->own);
+    site->listener = site->own = -1;
+}
+
 static void test_X_1_what_the_kernel_refuses_is_told(void **state) {
     struct world *world = *state;
     struct site site;
@@ -760,14 +850,19 @@ static void test_X_1_what_the_kernel_refuses_is_told(void **state) {
     site_open(world, &site);
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         tram_future *future = NULL;
-        refused = refusals[i].refused;
+        refused = refusals[i].refused & ~(unsigned)(ONCE | SECOND);
+        once = refusals[i].refused & ONCE;
+        second = refusals[i].refused & SECOND;
         int status = refusals[i].call(&site, &future);
         if (future) {
             run_until_true(world, is_done, future);
             status = tram_future_result(future, NULL);
+            if (refused == LISTEN)
+                assert_string_equal(tram_future_error(future)->detail, "listen : No buffer space available");
             tram_future_release(future);
         }
         refused = NOTHING;
+        site_close_own(&site);
         if (status != refusals[i].answer)
             fail_msg("case %zu, %s: %s", i, refusals[i].name, tram_error_name(status));
     }

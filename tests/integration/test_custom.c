@@ -1,4 +1,7 @@
 /* Rules M-1 and M-11: transports that a user wrote. */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "support/support.h"
 
 /* A transport that keeps what is written until the test says how much of it went, and delivers what the test says. */
@@ -318,6 +321,58 @@ static void test_M_1_failures_end_the_connection(void **state) {
     assert_trace(world, "writelines:1 abort lost:ENOMEM ended released");
 }
 
+static int failing_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    (void)transport, (void)pieces, (void)count;
+    return *(int *)state;
+}
+
+static void test_M_1_F_8_a_file_that_cannot_be_written_ends_the_connection(void **state) {
+    static const tram_custom_ops ops = {.writelines = failing_writelines, .sendfile_mode = TRAM_SENDFILE_FALLBACK};
+    static int codes[] = {-EIO, -ENOMEM};
+    struct world *world = *state;
+    int file = memfd_create("tram-test", MFD_CLOEXEC);
+    assert_int_equal(write(file, "a file", 6), 6);
+    for (size_t i = 0; i < 2; i++) {
+        struct recorder *recorder = recorder_new(world, NULL);
+        tram_transport *transport;
+        tram_future *future;
+        assert_int_equal(tram_loop_create_custom(world->loop, &ops, &codes[i], &recorder->base, &transport), 0);
+        run_until(world, &recorder->made);
+        assert_int_equal(tram_loop_sendfile(world->loop, transport, file, 0, 6, NULL, &future), 0);
+        run_until(world, &recorder->was_released);
+        assert_int_equal(recorder->lost_code, codes[i]);
+        assert_true(tram_future_done(future));
+        assert_true(tram_future_result(future, NULL) < 0);
+        tram_future_release(future);
+    }
+    close(file);
+    world->trace[0] = '\0';
+}
+
+/* Whatever memory lacks for: the object, or the table of all that the loop has. */
+static void test_X_1_no_memory_for_one_more(void **state) {
+    static const tram_custom_ops ops = {.writelines = failing_writelines};
+    struct world *world = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport = NULL;
+    int status = tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport);
+    assert_int_equal(status, 0); /* what the first one needs beside is there */
+    while (!status) {            /* until the table is full */
+        recorder = recorder_new(world, NULL);
+        world->fail_after = 1;
+        status = tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport);
+        world->fail_after = SIZE_MAX;
+    }
+    assert_int_equal(status, -ENOMEM);
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport), 0);
+    recorder = recorder_new(world, NULL);
+    world->fail_after = 0;
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    run_ticks(world, 2);
+    world->trace[0] = '\0';
+}
+
 static void test_M_1_a_farewell_puts_off_the_end(void **state) {
     struct world *world = *state;
     struct mine mine;
@@ -413,6 +468,8 @@ int main(void) {
         TEST(M_1_reading),
         TEST(M_1_what_moves_is_counted),
         TEST(M_1_failures_end_the_connection),
+        TEST(M_1_F_8_a_file_that_cannot_be_written_ends_the_connection),
+        TEST(X_1_no_memory_for_one_more),
         TEST(M_1_a_farewell_puts_off_the_end),
         TEST(M_1_calls_that_it_does_not_have),
         TEST(M_1_extra_info_and_state),

@@ -495,6 +495,20 @@ static void test_D_18_an_error_while_flushing_drops_that_one(void **state) {
     endpoint_close(&endpoint);
 }
 
+static void test_T_16_a_loop_that_cannot_arm_writing_ends_it(void **state) {
+    struct endpoint endpoint = endpoint_open(*state);
+    struct world *world = endpoint.world;
+    faults.datagram_budget = 0;
+    fail_next(&faults.arm_write, ENOSPC, FAULT_ALWAYS);
+    assert_int_equal(send_pattern(&endpoint, 10, 0), 0);
+    assert_true(tram_transport_is_closing(endpoint.transport));
+    run_until(world, &endpoint.recorder->was_released);
+    assert_trace(world, "lost:ENOSPC released");
+    fail_next(&faults.arm_write, 0, 0);
+    faults.datagram_budget = SIZE_MAX;
+    endpoint_close(&endpoint);
+}
+
 /* ---- Ending ---- */
 
 static void test_D_19_closing_flushes(void **state) {
@@ -670,6 +684,7 @@ int main(void) {
         TEST_FAULTS(test_D_16_errors_of_receiving_are_told),
         TEST_FAULTS(test_error_received_may_abort),
         TEST_FAULTS(test_D_18_an_error_while_flushing_drops_that_one),
+        TEST_FAULTS(test_T_16_a_loop_that_cannot_arm_writing_ends_it),
         TEST_FAULTS(test_D_19_closing_flushes),
         TEST_FAULTS(test_D_19_aborting_drops),
         TEST(test_D_20_after_the_end_it_is_dropped_and_counted),

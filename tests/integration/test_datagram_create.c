@@ -49,7 +49,7 @@ static struct answer *answer_new(in_port_t port) {
 
 /*
  * both.test: ::1, then 127.0.0.1; four.test: 127.0.0.1; two.test: 127.0.0.1 and 127.0.0.2; odd.test: 192.0.2.1, which
- * is nobody's, and ::1.
+ * is nobody's, and ::1; alien.test: what is no address of the internet.
  */
 int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_result) {
     if (!host || !strstr(host, ".test")) {
@@ -71,6 +71,8 @@ int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints
     } else if (strcmp(host, "odd.test") == 0) {
         answer->four[0].sin_addr.s_addr = inet_addr("192.0.2.1");
         answer->infos[0].ai_next = &answer->infos[2];
+    } else if (strcmp(host, "alien.test") == 0) {
+        answer->infos[0].ai_family = AF_UNIX;
     }
     return 0;
 }
@@ -265,6 +267,53 @@ static int cancel_when_made(struct recorder *recorder, const char *event) {
         assert_true(tram_transport_is_closing(recorder->base.transport));
     }
     return 0;
+}
+
+struct canceller {
+    struct recorder *recorder;
+    tram_future *future;
+    int returns;
+};
+
+static int cancelling_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    struct canceller *canceller = arg;
+    (void)loop;
+    assert_int_equal(tram_future_cancel(canceller->future), 1);
+    *ret_protocol = canceller->returns ? NULL : &canceller->recorder->base;
+    return canceller->returns;
+}
+
+/* The name is looked up, so that the factory is called by the loop. */
+static void test_C_11_X_3_cancelled_in_the_factory(void **state) {
+    struct world *world = *state;
+    for (int fails = 0; fails < 2; fails++) {
+        struct canceller canceller = {.recorder = recorder_new(world, NULL), .returns = fails ? -EIO : 0};
+        tram_datagram_options options = {.local_host = "four.test"};
+        assert_int_equal(tram_loop_create_datagram_endpoint(world->loop, cancelling_factory, &canceller, &options,
+                                                            &canceller.future),
+                         0);
+        run_until_true(world, done, canceller.future);
+        run_to_rest(world);
+        assert_true(tram_future_cancelled(canceller.future));
+        assert_int_equal(canceller.recorder->was_released, !fails);
+        assert_trace(world, fails ? "" : "released");
+        tram_future_release(canceller.future);
+    }
+}
+
+static void test_L_37_a_name_that_stands_for_no_address(void **state) {
+    struct world *world = *state;
+    tram_datagram_options options = {.local_host = "alien.test"};
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_future *future;
+    assert_int_equal(endpoint_try(world, recorder, &options, &future), 0);
+    run_until_true(world, done, future);
+    const tram_error *error = tram_future_error(future);
+    assert_non_null(error);
+    assert_int_equal(error->code, TRAM_ERESOLVE);
+    assert_string_equal(error->detail, "the name stands for no address");
+    tram_future_release(future);
+    assert_trace(world, "");
 }
 
 /* rules: D-1, C-11 */
@@ -718,6 +767,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_D_1_bad_options_are_refused_at_once, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_a_factory_that_fails_fails_it, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_cancelling_leaves_nothing, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_C_11_X_3_cancelled_in_the_factory, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_37_a_name_that_stands_for_no_address, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_C_11_cancelled_in_connection_made, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_1_out_of_memory_is_an_error_at_every_step, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_D_2_a_socket_excludes_everything_else, world_setup, world_teardown),

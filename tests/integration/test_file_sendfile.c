@@ -439,6 +439,18 @@ static void test_W_5_a_file_waits_for_memory_of_the_kernel(void **state) {
     close(file);
 }
 
+/* The kernel takes no more, and does not tell when it will. */
+static void test_T_16_F_8_a_loop_that_cannot_arm_writing_fails_a_file(void **state) {
+    struct world *world = *state;
+    int file = pattern_file(8000000);
+    struct stream stream = stream_open(world);
+    fail_next(&faults.arm_write, ENOSPC, FAULT_ALWAYS);
+    expect_error(world, send_file(&stream, file, 0, 8000000), -ENOSPC);
+    fail_next(&faults.arm_write, 0, 0);
+    stream_close(&stream);
+    close(file);
+}
+
 /* Reading would go on, for what the peer said before, but the poller refuses: the connection ends in the middle of it.
  */
 static void test_W_5_a_file_fails_and_nothing_can_be_read(void **state) {
@@ -891,6 +903,7 @@ int main(void) {
         CASE(test_T_1_F_10_F_12_such_a_close_is_cut_short),
         CASE(test_F_8_each_error_of_a_connection_ends_it),
         CASE(test_W_5_a_file_waits_for_memory_of_the_kernel),
+        CASE(test_T_16_F_8_a_loop_that_cannot_arm_writing_fails_a_file),
         CASE(test_W_5_a_file_fails_and_nothing_can_be_read),
         CASE(test_F_8_files_that_cannot_be_read),
         CASE(test_F_9_blocks_heed_the_water_marks_and_the_protocol_rests),

@@ -432,6 +432,21 @@ static void test_V_35_the_reason_is_the_deadline_that_came_first(void **state) {
     close_shop(&shop);
 }
 
+/* All was sent, and it only waits for the peer: nothing is cut. */
+static void test_V_35_W_31_the_total_ends_a_close_that_lingers(void **state) {
+    const tram_server_limits limits = {.total_timeout_ns = 10 * SECOND};
+    struct shop shop = open_shop(*state, &limits);
+    int fd = visit(&shop);
+    assert_int_equal(tram_transport_close_lingering(transport_of_last(&shop), HOUR_NS), 0);
+    pass(shop.world, 10 * SECOND - 1);
+    assert_trace(shop.world, "made");
+    pass(shop.world, 1);
+    assert_trace(shop.world, "lost:0 released");
+    assert_int_equal(counts_of(&shop).expired_total, 0);
+    close(fd);
+    close_shop(&shop);
+}
+
 static void test_V_35_buffered_protocols_too(void **state) {
     const tram_server_limits limits = {.first_byte_timeout_ns = 5 * SECOND, .idle_timeout_ns = 5 * SECOND};
     struct shop shop = open_shop(*state, &limits);
@@ -928,6 +943,7 @@ int main(void) {
         TEST(V_35_total),
         TEST(V_35_a_slow_loris_lives_as_long_as_the_total_and_no_longer),
         TEST(V_35_the_reason_is_the_deadline_that_came_first),
+        TEST(V_35_W_31_the_total_ends_a_close_that_lingers),
         TEST(V_35_buffered_protocols_too),
         TEST(V_35_before_connection_made),
         TEST(V_36_who_does_not_read_is_idle),

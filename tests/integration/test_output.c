@@ -277,6 +277,36 @@ static void write_buffer(tram_output *output) {
 }
 
 /* Whichever call it is that finds no memory, the output has failed then, and takes nothing more. */
+/* Whatever of it there is to be found, an output without bytes leaves nothing behind. */
+static void test_room_that_nothing_came_to_is_given_back(void **state) {
+    struct stream stream = stream_open(*state);
+    for (int sent = 0; sent < 2; sent++) {
+        tram_output output = output_of(&stream);
+        assert_non_null(tram_output_reserve(&output, 0));
+        assert_int_equal(tram_output_size(&output), 0);
+        if (sent)
+            assert_int_equal(tram_output_send(&output), 0);
+        else
+            tram_output_drop(&output);
+    }
+    stream_close(&stream);
+}
+
+static void test_no_piece_is_larger_than_can_be_counted(void **state) {
+    static const size_t sizes[] = {UINT32_MAX - 16, UINT32_MAX, SIZE_MAX};
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct stream stream = stream_open(world);
+        tram_output output = output_of(&stream);
+        tram_output_text(&output, "some");
+        assert_null(tram_output_reserve(&output, sizes[i]));
+        assert_int_equal(tram_output_send(&output), -ENOMEM);
+        run_until(world, &stream.recorder->was_released);
+        assert_int_equal(stream.recorder->lost_code, -ENOMEM);
+        stream_close(&stream);
+    }
+}
+
 static void test_the_first_lack_of_memory_is_what_counts(void **state) {
     static void (*const writes[])(tram_output *) = {write_byte,   write_text, write_decimal, write_be,
                                                     write_printf, reserve,    write_buffer};
@@ -367,6 +397,8 @@ int main(void) {
         TEST(test_outputs_pause_writing_above_the_mark),
         TEST(test_a_dropped_or_late_output_sends_nothing),
         TEST(test_a_lack_of_memory_sends_nothing_and_ends_the_connection),
+        TEST(test_room_that_nothing_came_to_is_given_back),
+        TEST(test_no_piece_is_larger_than_can_be_counted),
         TEST(test_the_first_lack_of_memory_is_what_counts),
         TEST(test_a_format_that_fails_is_told),
         TEST(test_pairs_take_outputs_too),

@@ -81,6 +81,22 @@ static void test_a_filter_from_beginning_to_end(void **state) {
     process_free(process);
 }
 
+/* Who does not listen to pipes hears of the exit all the same. */
+static void test_Z_7_a_protocol_without_a_callback_for_data(void **state) {
+    struct world *world = *state;
+    struct process *process = process_new(world);
+    tram_protocol_ops ops = *process->base.ops;
+    ops.pipe_data_received = NULL;
+    process->base.ops = &ops;
+    process_shell(process, "echo nobody hears this", NULL);
+    process_wait(process);
+    assert_int_equal(process->received[1], 0);
+    assert_true(process->exited);
+    assert_int_equal(process->returncode, 0);
+    process_free(process);
+    world->trace[0] = '\0';
+}
+
 static void test_Z_4_a_child_that_is_gone_at_once_is_made_first_and_the_creator_goes_on(void **state) {
     struct world *world = *state;
     struct process *process = process_new(world);
@@ -776,6 +792,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_a_filter_from_beginning_to_end),
+        TEST(test_Z_7_a_protocol_without_a_callback_for_data),
         TEST(test_Z_4_a_child_that_is_gone_at_once_is_made_first_and_the_creator_goes_on),
         TEST(test_Z_5_pid_and_returncode),
         TEST(test_Z_6_I_7_the_pipes_are_transports_of_their_direction),

@@ -738,6 +738,29 @@ static void test_Z_3_without_memory(void **state) {
     process_free(process);
 }
 
+/* The child runs when it turns out that it cannot be watched. */
+static void test_Z_3_without_room_for_one_more(void **state) {
+    struct world *world = *state;
+    struct process *process = process_new(world);
+    const tram_subprocess_options options = {.input = NO_PIPE, .output = NO_PIPE, .error = NO_PIPE};
+    int descriptors = open_descriptors();
+    tram_future *future = NULL;
+    world_lacks_slots(world, 0);
+    int status = tram_loop_subprocess_exec(world->loop, process_factory, process,
+                                           (const char *const[]){"sleep", "1000", NULL}, &options, &future);
+    if (!status)
+        status = tram_loop_run_until_complete(world->loop, future);
+    if (future)
+        tram_future_release(future);
+    run_ticks(world, 2);
+    world_has_slots(world);
+    assert_int_equal(status, -ENOMEM);
+    assert_true(no_children());
+    assert_int_equal(open_descriptors(), descriptors);
+    process_free(process);
+    world->trace[0] = '\0';
+}
+
 /* ---- With real asyncio at the other end ---- */
 
 static const char asyncio_echo[] =
@@ -854,6 +877,7 @@ int main(void) {
         TEST(test_Z_3_a_child_that_cannot_be_prepared_is_not_started),
         TEST(test_Z_15_Z_10_what_cannot_be_watched_comes_to_an_end),
         TEST(test_Z_3_without_memory),
+        TEST(test_Z_3_without_room_for_one_more),
         TEST(test_asyncio_echoes_through_pipes),
     };
     if (is_emulated())

@@ -19,8 +19,8 @@ static unsigned ins, outs;                   /* into a pipe, and out of it */
 static int in_error, out_error, interrupted; /* errno of the next one; how many are */
 static ssize_t in_pipes;                     /* bytes, unless they were taken out otherwise */
 static unsigned single_bytes;                /* so many calls take one byte out of a pipe */
-static unsigned pipes_made;
-static bool no_pipes, no_large_pipes;
+static unsigned pipes_made, starved;         /* … so many calls out of a pipe find no memory */
+static bool no_pipes, no_large_pipes, no_arming;
 
 static bool fails(int *error) {
     if (interrupted) {
@@ -42,6 +42,11 @@ static ssize_t watched_splice(int in, off_t *in_offset, int out, off_t *out_offs
     *(from_pipe ? &outs : &ins) += 1;
     if (fails(from_pipe ? &out_error : &in_error))
         return -1;
+    if (from_pipe && starved) {
+        starved--;
+        errno = ENOBUFS;
+        return -1;
+    }
     bool single = from_pipe && single_bytes;
     single_bytes -= single;
     ssize_t moved = tram__sys.splice(in, in_offset, out, out_offset, single ? 1 : size, flags);
@@ -73,6 +78,13 @@ static int watched_fcntl(int fd, int command, int value) {
     return no_large_pipes && command == F_SETPIPE_SZ ? -1 : tram__sys.fcntl(fd, command, value);
 }
 
+/* Once a pipe holds something. */
+static int watched_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    errno = ENOSPC;
+    bool refused = no_arming && in_pipes > 0 && operation != EPOLL_CTL_DEL && event->events & EPOLLOUT;
+    return refused ? -1 : tram__sys.epoll_ctl(epoll, operation, fd, event);
+}
+
 /* An unprivileged user who has many pipes may have no large one. */
 static bool large_pipes(void) {
     int fds[2];
@@ -89,6 +101,7 @@ static int setup(void **state) {
     watched.splice = watched_splice;
     watched.pipe2 = watched_pipe2;
     watched.read = watched_read;
+    watched.epoll_ctl = watched_epoll_ctl;
     read_at_most = 0;
     read_end = false;
     watched.fcntl = watched_fcntl;
@@ -97,7 +110,8 @@ static int setup(void **state) {
     pipes_made = 0;
     in_error = out_error = interrupted = 0;
     single_bytes = 0;
-    no_pipes = no_large_pipes = false;
+    no_pipes = no_large_pipes = no_arming = false;
+    starved = 0;
     world_use_sys(*state, &watched);
     return 0;
 }
@@ -759,6 +773,62 @@ static void test_without_pipes_bytes_are_copied(void **state) {
     }
 }
 
+/* What is found missing when the first pipe is wanted: there is none then, and bytes are copied. */
+static void test_without_memory_for_pipes_bytes_are_copied(void **state) {
+    struct world *world = *state;
+    for (size_t after = 0; after < 2; after++) {
+        world_use_sys(world, &watched);
+        struct coupling coupling = coupled(world);
+        pipes_made = 0;
+        while (!world->failures) {
+            push(&coupling);
+            world->fail_once = true;
+            world->fail_after = after;
+            run_ticks(world, 1);
+            world->fail_after = SIZE_MAX;
+            if (world->failures)
+                assert_int_equal(pipes_made, 0);
+            pull(&coupling, SIZE_MAX);
+            assert_true(coupling.sent < (size_t)1 << 28);
+        }
+        world->failures = 0;
+        shutdown(coupling.left, SHUT_WR);
+        pull_to_the_end(&coupling);
+        assert_int_equal(coupling.got, coupling.sent);
+        end(&coupling);
+    }
+}
+
+/* It is asked again after a while, and not all the time. */
+static void test_W_5_a_pipe_waits_for_memory_of_the_kernel(void **state) {
+    struct coupling coupling = choked(*state);
+    starved = UINT_MAX;
+    while (pull(&coupling, SIZE_MAX) > 0)
+        ;
+    run_to_rest(coupling.world);
+    assert_true(held(&coupling) > 0);
+    starved = 2;
+    shutdown(coupling.left, SHUT_WR);
+    pull_to_the_end(&coupling);
+    assert_int_equal(coupling.got, coupling.sent);
+    end(&coupling);
+}
+
+static void test_T_16_a_pipe_whose_reader_cannot_be_awaited(void **state) {
+    struct coupling coupling = coupled(*state);
+    no_arming = true;
+    for (int i = 0; !tram_future_done(coupling.future); i++) {
+        assert_true(i < 1000);
+        push(&coupling);
+        run_ticks(coupling.world, 1);
+        if (in_pipes <= 0 && i % 20 == 19)
+            while (pull(&coupling, SIZE_MAX) > 0)
+                ;
+    }
+    assert_ended(&coupling, TRAM_BRIDGE_FAILED, 1, -ENOSPC);
+    end(&coupling);
+}
+
 static void test_without_memory_for_what_a_pipe_holds(void **state) {
     struct world *world = *state;
     struct coupling coupling = choked(world);
@@ -847,6 +917,9 @@ int main(void) {
         TEST(nothing_is_moved_where_something_stands_before_it),
         TEST(bytes_behind_a_pipe_stay_behind_it),
         TEST(without_pipes_bytes_are_copied),
+        TEST(without_memory_for_pipes_bytes_are_copied),
+        TEST(W_5_a_pipe_waits_for_memory_of_the_kernel),
+        TEST(T_16_a_pipe_whose_reader_cannot_be_awaited),
         TEST(without_memory_for_what_a_pipe_holds),
         TEST(what_a_pipe_holds_is_read_in_pieces),
         TEST(a_pipe_that_cannot_be_read_ends_the_bridge),

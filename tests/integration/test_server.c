@@ -1552,6 +1552,44 @@ static void test_X_1_out_of_memory_at_every_place(void **state) {
     fail_msg("never had enough memory");
 }
 
+static void test_X_1_without_room_for_all_listeners(void **state) {
+    static const char *const hosts[] = {"127.0.0.1", "127.0.0.2", "127.0.0.3", NULL};
+    const tram_server_options options = {.hosts = hosts};
+    struct world *world = *state;
+    server_end(world, server_new(world, &options)); /* what the first one needs beside is there */
+    for (size_t left = 0; left <= 3; left++) {
+        tram_future *future = NULL;
+        world_lacks_slots(world, left);
+        int status = tram_loop_create_server(world->loop, recorder_factory, world, NULL, "0", &options, &future);
+        if (!status)
+            status = tram_loop_run_until_complete(world->loop, future);
+        void *server = NULL;
+        if (!status)
+            assert_int_equal(tram_future_result(future, &server), 0);
+        if (future)
+            tram_future_release(future);
+        run_ticks(world, 2);
+        world_has_slots(world);
+        assert_int_equal(status, left < 3 ? -ENOMEM : 0);
+        if (server)
+            server_end(world, server);
+    }
+}
+
+static void test_X_1_no_memory_for_what_a_server_is_asked(void **state) {
+    struct world *world = *state;
+    tram_server *server = server_new(world, NULL);
+    tram_future *future = NULL;
+    world->fail_after = 0;
+    assert_int_equal(tram_server_start_serving(server, &future), -ENOMEM);
+    assert_int_equal(tram_server_drain(server, HOUR_NS, &future), -ENOMEM);
+    world->fail_after = SIZE_MAX;
+    assert_true(tram_server_is_serving(server));
+    run_ticks(world, 3);
+    assert_trace(world, "");
+    server_end(world, server);
+}
+
 /* ---- Options of TCP ---- */
 
 #define MS     UINT64_C(1000000)
@@ -1758,6 +1796,8 @@ int main(void) {
         TEST(X_9_server_nobody_holds_serves_until_the_loop_closes),
         TEST(L_8_loop_closes_with_all_kinds_of_futures_pending),
         TEST(X_1_out_of_memory_at_every_place),
+        TEST(X_1_without_room_for_all_listeners),
+        TEST(X_1_no_memory_for_what_a_server_is_asked),
     };
     return cmocka_run_group_tests_name("server", tests, NULL, NULL);
 }

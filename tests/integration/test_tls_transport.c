@@ -661,6 +661,9 @@ static void test_S_27_C_4_a_client_says_whose_certificate_it_must_be(void **stat
     assert_int_equal(tram_transport_write(upgrade.ends[0], "plain", 5), 0);
     run_until_received(upgrade.server, 5);
     options.server_hostname = "";
+    options.ahead_size = 1;
+    assert_wrong(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, &options, NULL), "ahead");
+    options.ahead_size = 0;
     assert_int_equal(tram_loop_start_tls(world->loop, upgrade.ends[0], NULL, &options, &upgrade.starting[0]), 0);
     assert_int_equal(upgrade_start(&upgrade, 1, NULL, NULL), 0);
     assert_int_equal(tram_loop_run_until_complete(world->loop, upgrade.starting[0]), 0);

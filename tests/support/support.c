@@ -424,6 +424,34 @@ void world_has_timers(struct world *world) {
         deadline_cancel(world->loop, &fillers[--filler_count]);
 }
 
+/* The table of what a loop has grows by a block larger than others are. */
+enum { SLOTS = 1024, SLOTS_BLOCK = 4096 };
+static tram_protocol slot_fillers[SLOTS];
+static size_t slot_filler_count;
+
+void world_lacks_slots(struct world *world, size_t left) {
+    static const tram_protocol_ops protocol_ops;
+    static const tram_custom_ops custom_ops;
+    do {
+        assert_true(slot_filler_count < SLOTS);
+        tram_protocol *filler = &slot_fillers[slot_filler_count++];
+        *filler = (tram_protocol){.ops = &protocol_ops};
+        assert_int_equal(tram_loop_create_custom(world->loop, &custom_ops, NULL, filler, NULL), 0);
+    } while (world->loop->io_slots.free);
+    run_ticks(world, 1);
+    for (; left; left--)
+        assert_int_equal(tram_transport_abort(slot_fillers[--slot_filler_count].transport), 0);
+    run_ticks(world, 2);
+    world->fail_size = SLOTS_BLOCK;
+}
+
+void world_has_slots(struct world *world) {
+    world->fail_size = 0;
+    while (slot_filler_count)
+        assert_int_equal(tram_transport_abort(slot_fillers[--slot_filler_count].transport), 0);
+    run_ticks(world, 2);
+}
+
 /* Workers may trace at the same time. */
 void trace(struct world *world, const char *format, ...) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

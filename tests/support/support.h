@@ -92,6 +92,13 @@ void run_out_of_other_memory(struct world *world, bool once, void (*scenario)(st
 void world_lacks_timers(struct world *world);
 void world_has_timers(struct world *world);
 
+/*
+ * From now on, until world_has_slots(), the loop has room for only so many descriptors and transports more, and no
+ * memory for others.
+ */
+void world_lacks_slots(struct world *world, size_t left);
+void world_has_slots(struct world *world);
+
 #define HOUR_NS UINT64_C(3600000000000) /* a time that does not come */
 
 /* The call is refused, and says which of its arguments or options it does not like. */

@@ -8,9 +8,20 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/base/limits.h"
 #include "transports/connect/retry.h"
+
+/* Stands in for that of the system. */
+static bool no_chance;
+
+ssize_t getrandom(void *bytes, size_t size, unsigned flags) {
+    errno = EAGAIN;
+    return no_chance ? -1 : syscall(SYS_getrandom, bytes, size, flags);
+}
 
 static const tram_error refused = {.code = -ECONNREFUSED};
 
@@ -106,8 +117,23 @@ static void test_C_18_what_time_does_not_mend(void **state) {
     assert_int_equal(retry.left, 95);
 }
 
+static void test_C_18_without_chance_it_waits_all_of_it(void **state) {
+    (void)state;
+    no_chance = true;
+    for (int i = 0; i < 100; i++) {
+        const tram_retry_options options = {.limit = 1, .delay_ns = 1000000};
+        struct retry retry;
+        uint64_t delay_ns = 0;
+        tram__retry_init(&retry, &options);
+        assert_true(tram__retry_next(&retry, &refused, &delay_ns));
+        assert_int_equal(delay_ns, 1000000);
+    }
+    no_chance = false;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_C_18_without_chance_it_waits_all_of_it),
         cmocka_unit_test(test_C_18_waits_double_up_to_the_longest),
         cmocka_unit_test(test_C_18_so_many_tries_and_no_more),
         cmocka_unit_test(test_C_18_what_time_does_not_mend),

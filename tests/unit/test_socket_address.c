@@ -223,8 +223,22 @@ static void test_an_answer_of_another_family_is_left_out(void **state) {
     tram__addresses_free(&list);
 }
 
+static void test_text_without_room_or_of_nothing(void **state) {
+    (void)state;
+    tram_socket_address address = unix_name("/run/x", 6), nothing = {.size = 0};
+    char text[8] = "before";
+    assert_ptr_equal(tram_socket_address_text(&address, text, 0), text);
+    assert_string_equal(text, "before");
+    assert_string_equal(tram_socket_address_text(&address, text, sizeof text), "unix:/r");
+    assert_string_equal(tram_socket_address_text(&address, text, 1), "");
+    assert_text(NULL, "");
+    nothing.address.ss_family = AF_UNIX;
+    assert_text(&nothing, "");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text_without_room_or_of_nothing),
         cmocka_unit_test(test_text_of_a_path_with_and_without_a_NUL),
         cmocka_unit_test(test_text_of_an_abstract_name_has_all_of_its_bytes),
         cmocka_unit_test(test_text_of_a_name_that_its_owner_chose_to_hurt),

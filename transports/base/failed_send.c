@@ -97,8 +97,8 @@ void tram__transport_send_later(tram_transport *transport, int code) {
     deadline->expire = send_again;
     if (deadline->timer.place == TIMER_IDLE && tram__deadline_start_after(loop, deadline, AGAIN_AFTER_NS)) {
         tram__transport_send_failed(transport, code, "send");
-        return;
+    } else {
+        transport->flags |= T_SEND_LATER;
+        tram__io_send_stop(&transport->io); /* else the poller would say at once that there is room */
     }
-    transport->flags |= T_SEND_LATER;
-    tram__io_send_stop(&transport->io); /* else the poller would say at once that there is room */
 }

@@ -222,9 +222,6 @@ char *tram__write_queue_room(const struct write_queue *queue, size_t *ret_room) 
 }
 
 char *tram__write_queue_reserve(tram_loop *loop, struct write_queue *queue, size_t size, size_t *ret_room) {
-    char *at = tram__write_queue_room(queue, ret_room);
-    if (at && *ret_room >= size)
-        return at;
     struct chunk *chunk = chunk_in_one_piece(loop, size, queue->last ? CHUNK_LARGE : 0);
     if (!chunk)
         return NULL;

@@ -53,7 +53,7 @@ int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, cons
                                 const int *fds, size_t count);
 
 /*
- * Room for at least `size` bytes in one piece, behind the last byte; it counts as queued only when
+ * New room for at least `size` bytes in one piece, behind the last byte; it counts as queued only when
  * tram__write_queue_filled() says how much of it is. NULL: out of memory.
  */
 char *tram__write_queue_reserve(tram_loop *loop, struct write_queue *queue, size_t size, size_t *ret_room);

@@ -173,9 +173,6 @@ static int parse_addresses(const unsigned char *data, struct proxy_header *heade
             set_unix(&header->source, at);
             set_unix(&header->destination, at + V2_PATH);
         }
-        break;
-    default:
-        header->local = true;
     }
     header->tlvs_at = V2_FIXED + needed;
     return there < needed ? -EPROTO : 0;

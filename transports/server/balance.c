@@ -127,9 +127,8 @@ static struct worker_load *least_loaded(struct worker_load *load) {
             fewest = count;
         }
     }
-    if (!best)
-        return NULL;
-    load->next = (unsigned)(best - balance->workers + 1) % balance->count;
+    if (best)
+        load->next = (unsigned)(best - balance->workers + 1) % balance->count;
     return best != load ? best : NULL;
 }
 

@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 int tram__reuseport_steer(const struct sys *sys, int fd, tram_steer steer, unsigned count) {
-    if (steer == TRAM_STEER_KERNEL)
-        return 0;
     unsigned from = (unsigned)(SKF_AD_OFF + (steer == TRAM_STEER_CPU ? SKF_AD_CPU : SKF_AD_RXHASH));
     /* The result counts the sockets in the order in which they began to listen. */
     struct sock_filter code[] = {
