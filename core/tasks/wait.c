@@ -88,9 +88,7 @@ static int begin_several(struct several *self, tram_loop *loop, uint64_t timeout
     self->deadline = (struct deadline){.timer.place = TIMER_IDLE, .expire = time_is_over};
     self->children = self->few;
     if (self->count > FEW) {
-        self->children = self->count <= SIZE_MAX / sizeof *self->children
-                             ? memory_get(&loop->allocator, self->count * sizeof *self->children)
-                             : NULL;
+        self->children = memory_get(&loop->allocator, self->count * sizeof *self->children);
         if (!self->children)
             return -ENOMEM;
     }

@@ -411,6 +411,15 @@ static int end_with_the_runtime(void *arg) {
     return status;
 }
 
+/* The loop runs until the others' ends are told. */
+static int end_after_others(void *arg) {
+    (void)arg;
+    int status = tram_sleep(HOUR_NS);
+    for (int i = 0; i < 20; i++)
+        tram_yield();
+    return status;
+}
+
 static int start_patient(tram_loop *loop, void *arg, tram_actor **ret_actor) {
     struct kept *kept = arg;
     tram_task *task;
@@ -432,6 +441,8 @@ static int start_with_a_witness(tram_runtime *runtime, unsigned worker, tram_loo
     int status = start_in_runtime(runtime, worker, loop, state, arg);
     if (!status)
         status = tram_actor_address(of_runtime->kept[0].actor, &first_child);
+    if (!status)
+        status = tram_task_spawn(loop, end_after_others, NULL, NULL, NULL);
     return status ? status : tram_loop_start_actor(loop, &witness);
 }
 
