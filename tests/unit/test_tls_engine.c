@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <openssl/err.h>
 #include <openssl/kdf.h>
@@ -1325,12 +1326,15 @@ static void test_S_25_a_client_is_asked_to_renegotiate_up_to_a_limit(void **stat
     tram_tls_config_release(old);
 }
 
+/* Descriptor 0 is as good as any, and closed as any. */
 static void test_secrets_are_logged_where_asked_for(void **state) {
     char path[] = "/tmp/tram-keylog-XXXXXX";
-    int fd = mkstemp(path);
+    int made = mkstemp(path), fd = fcntl(made, F_DUPFD_CLOEXEC, 3);
     assert_true(fd >= 0);
+    close(made);
     tram_tls_config *logging =
         config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .keylog_file = path});
+    assert_true(fcntl(0, F_GETFD) >= 0); /* the world had left it free */
     struct link link;
     link_start(*state, &link, logging, servers, "localhost", NULL);
     assert_int_equal(shake_hands(&link), 0);
