@@ -709,6 +709,14 @@ static void broken(tram_transport *to) {
     assert_int_equal(tram_transport_write(to, "x", 1), 0);
 }
 
+/* … while what its peer said is still to be read, so that it does not end at once. */
+static int peer_of_it;
+
+static void broken_but_heard(tram_transport *to) {
+    assert_int_equal(write(peer_of_it, "answer", 6), 6);
+    broken(to);
+}
+
 static unsigned layers;
 
 static void layered(tram_transport *to) {
@@ -718,8 +726,8 @@ static void layered(tram_transport *to) {
 
 /* What the other side does not take as it comes is not moved past what stands before it. */
 static void test_nothing_is_moved_where_something_stands_before_it(void **state) {
-    static void (*const obstacles[])(tram_transport * to) = {corked,    limited,        half_closed, closed,
-                                                             lingering, behind_a_write, broken,      layered};
+    static void (*const obstacles[])(tram_transport * to) = {
+        corked, limited, half_closed, closed, lingering, behind_a_write, broken, broken_but_heard, layered};
     struct world *world = *state;
     for (size_t i = 0; i < sizeof obstacles / sizeof *obstacles; i++) {
         struct coupling coupling = coupled(world);
@@ -730,6 +738,7 @@ static void test_nothing_is_moved_where_something_stands_before_it(void **state)
         }
         run_to_rest(world);
         ins = 0;
+        peer_of_it = coupling.right;
         obstacles[i](coupling.b);
         for (int pushes = 0; pushes < 5; pushes++) {
             push(&coupling);
