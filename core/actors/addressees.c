@@ -50,7 +50,7 @@ uint32_t tram__addressee_add(struct addressees *addressees, deliver_function del
     addressee->deliver = deliver;
     addressee->target = target;
     addressee->delivered = addressee->dropped = 0;
-    addressee->measured = addressee->waited_ns = addressee->longest_wait_ns = 0;
+    *waits_of(addressees, addressee) = (struct waits){0};
     addressee->queued = 0;
     addressee->keeps = false;
     atomic_store_explicit(&addressee->refused, 0, memory_order_relaxed);

@@ -22,6 +22,7 @@ enum delivery {
 
 typedef enum delivery (*deliver_function)(tram_loop *loop, void *target, tram_message *message);
 
+/* A cache line. */
 struct addressee {
     deliver_function deliver; /* NULL: the slot is free */
     void *target;
@@ -30,10 +31,14 @@ struct addressee {
     _Atomic uint32_t limit;
     _Atomic uint64_t refused; /* … that were too many */
     uint64_t delivered;
-    uint64_t dropped;  /* nobody received them */
-    uint32_t queued;   /* kept, and not received, or sent on, yet */
-    bool keeps;        /* messages are MESSAGE_KEPT */
-    uint64_t measured; /* messages of which it was measured how long they were in the queue, … */
+    uint64_t dropped; /* nobody received them */
+    uint32_t queued;  /* kept, and not received, or sent on, yet */
+    bool keeps;       /* messages are MESSAGE_KEPT */
+};
+
+/* How long messages were in the queue of an addressee, those of which it was measured. */
+struct waits {
+    uint64_t measured;
     uint64_t waited_ns;
     uint64_t longest_wait_ns;
 };
@@ -48,7 +53,13 @@ struct addressees {
 };
 
 static const struct slots_layout addressees_layout = {
-    .size = sizeof(struct addressee), .slot = offsetof(struct addressee, slot), .per_chunk = 128};
+    .size = sizeof(struct addressee),
+    .slot = offsetof(struct addressee, slot),
+    .per_chunk = 128,
+    .beside = sizeof(struct waits),
+};
+
+_Static_assert(sizeof(struct addressee) == 64, "a shift finds one");
 
 /* For the mailbox of a loop that is about to have a number. NULL: out of memory. */
 struct addressees *tram__addressees_new(struct mailbox *mailbox);
@@ -64,6 +75,11 @@ static inline struct addressee *addressee_at(const struct addressees *addressees
     return slots_at_shared(&addressees->slots, &addressees_layout, slot);
 }
 
+/* The owner. */
+static inline struct waits *waits_of(const struct addressees *addressees, const struct addressee *addressee) {
+    return slots_beside(&addressees->slots, &addressees_layout, addressee->slot.number);
+}
+
 static inline bool addressee_exists(const struct addressees *addressees, uint32_t slot) {
     return slot < slots_count(&addressees->slots);
 }
@@ -77,11 +93,13 @@ static inline struct addressee *addressee_of(const struct addressees *addressees
 static ALWAYS_INLINE enum delivery deliver_to(tram_loop *loop, struct addressee *addressee, tram_message *message) {
     addressee->delivered++;
     enum delivery done = addressee->deliver(loop, addressee->target, message);
-    if (likely(done == MESSAGE_RECEIVED))
+    if (unlikely(done != MESSAGE_RECEIVED)) {
+        addressee->delivered--;
+        addressee->dropped += done == MESSAGE_UNWANTED;
         return done;
-    addressee->delivered--;
-    addressee->dropped += done == MESSAGE_UNWANTED;
-    return done;
+    }
+    stats_add(&loop->stats.messages, 1);
+    return MESSAGE_RECEIVED;
 }
 
 /* The owner: a slot for a target, or 0: out of memory. */

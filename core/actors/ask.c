@@ -72,14 +72,14 @@ static void send_back(struct mailbox *asker, const struct mail_chain *chain) {
         discard_chain(chain);
 }
 
-static inline void send_alone(struct mail *mail) {
+__attribute__((noinline)) static void send_alone(struct mail *mail) {
     struct mail_chain chain = {0};
     mail->kind = &reply_mail;
     mail_chain_append(&chain, mail);
     send_back(mail->owner_pool, &chain);
 }
 
-static void send_replies(struct mailbox *own) {
+__attribute__((noinline)) static void send_replies(struct mailbox *own) {
     struct mail_chain chain = own->replies;
     own->replies.count = 0;
     own->send_replies = NULL;
@@ -143,7 +143,6 @@ static void request_run(tram_loop *loop, struct mail *mail) {
         send_reply(mail, -ESRCH, NULL);
         return;
     }
-    stats_add(&loop->stats.messages, 1);
     message_destroy(&delivered.message);
     if (unlikely(delivered.mail != NULL))
         send_reply(mail, -ENOTSUP, NULL);
@@ -181,24 +180,17 @@ static const struct mail_kind credit_mail = {.run = credit_run, .discard = credi
 
 /* ---- Asking ---- */
 
-static inline int begin(tram_loop *loop, enum request_value value, uint64_t timeout_ns, struct actors **ret_actors,
-                        struct request **ret_request, struct mail **ret_mail) {
-    int status = actors_open(loop, ret_actors);
-    if (unlikely(status))
-        return status;
-    return tram__request_new(&(*ret_actors)->requests, value, timeout_ns, ret_request, ret_mail);
-}
-
 /* The future of what was posted, or, with its status, of what was not. */
-static inline int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
-    if (unlikely(status))
+static ALWAYS_INLINE int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
+    if (unlikely(status)) {
         tram__request_undo(&actors->requests, request);
-    else
-        *ret_future = &request->future;
-    return status;
+        return status;
+    }
+    *ret_future = &request->future;
+    return 0;
 }
 
-static void send_requests(struct mailbox *own) {
+__attribute__((noinline)) static void send_requests(struct mailbox *own) {
     struct mail_chain chain = own->requests;
     struct addressees *there = own->requests_to;
     own->requests.count = 0;
@@ -224,38 +216,50 @@ static inline int send_request(struct mailbox *own, struct addressees *there, st
     return 0;
 }
 
-static inline int post_request(tram_loop *loop, struct mail *mail, bool may_wait, tram_address to,
-                               const tram_message *message, uint32_t number) {
-    bool pinned;
-    int status;
-    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
-    if (unlikely(!there))
-        return status;
-    struct envelope *envelope = envelope_of(mail);
-    envelope->slot = to.slot;
-    envelope->generation = to.generation;
-    envelope->message = *message;
-    envelope->message.reserved = number;
-    if (unlikely(number % SAMPLE_EVERY == 1) && may_wait && sample_begin(there->mailbox))
+/* To whom a route leads, or a pin. `may_wait`: for those that follow in this tick. */
+static ALWAYS_INLINE int ask_there(struct actors *actors, struct addressees *there, bool may_wait,
+                                   const struct mail_kind *kind, tram_address to, const tram_message *message,
+                                   uint64_t timeout_ns, tram_future **ret_future) {
+    struct mailbox *own = actors->loop->mailbox;
+    bool is_request = kind == &request_mail;
+    struct mail *mail;
+    struct request *request =
+        request_new(&actors->requests, is_request ? &tram__request_of_message : &tram__request_of_pointer, &mail);
+    if (unlikely(!request))
+        return -ENOMEM;
+    int status = timeout_ns == TRAM_FOREVER ? 0 : tram__request_start_deadline(request, timeout_ns);
+    if (unlikely(status))
+        return end(actors, request, status, ret_future);
+    uint32_t number = request->future.number;
+    mail->kind = kind;
+    envelope_fill(mail, to, message, number);
+    if (is_request && unlikely(number % SAMPLE_EVERY == 1) && sample_begin(there->mailbox)) {
         mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
-    else if (likely(may_wait && loop->in_tick && !pinned && loop->mailbox == tram__mailbox_entered))
-        return send_request(loop->mailbox, there, mail);
-    status = tram__mailbox_post(there->mailbox, mail);
-    route_leave(to.loop, pinned);
-    return status;
+        may_wait = false;
+    }
+    status = likely(may_wait) ? send_request(own, there, mail) : tram__mailbox_post(there->mailbox, mail);
+    return end(actors, request, status, ret_future);
 }
 
-static inline int ask(tram_loop *loop, const struct mail_kind *kind, enum request_value value, tram_address to,
-                      const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
+static bool in_tick_here(const tram_loop *loop) {
+    return likely(loop->in_tick && loop->mailbox == tram__mailbox_entered);
+}
+
+__attribute__((noinline)) static int ask_slowly(tram_loop *loop, const struct mail_kind *kind, tram_address to,
+                                                const tram_message *message, uint64_t timeout_ns,
+                                                tram_future **ret_future) {
     struct actors *actors;
-    struct request *request;
-    struct mail *mail;
-    int status = begin(loop, value, timeout_ns, &actors, &request, &mail);
-    if (unlikely(status))
+    int status = actors_open(loop, &actors);
+    if (status)
         return status;
-    mail->kind = kind;
-    status = post_request(loop, mail, kind == &request_mail, to, message, request->future.number);
-    return end(actors, request, status, ret_future);
+    bool pinned;
+    struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
+    if (!there)
+        return status;
+    bool may_wait = kind == &request_mail && in_tick_here(loop) && !pinned;
+    status = ask_there(actors, there, may_wait, kind, to, message, timeout_ns, ret_future);
+    route_leave(to.loop, pinned);
+    return status;
 }
 
 int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint64_t timeout_ns,
@@ -263,15 +267,19 @@ int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint
     int status = loop_enter_open(loop, __func__);
     if (unlikely(status))
         return status;
-    return ask(loop, &request_mail, REQUEST_MESSAGE, to, message, timeout_ns, ret_future);
+    struct actors *actors = actors_present(loop);
+    struct addressees *there = likely(actors && actors->here && in_tick_here(loop))
+                                   ? routes_find(&actors->routes, to.loop, to.loop_generation)
+                                   : NULL;
+    if (unlikely(!there || addressees_forked(there)))
+        return ask_slowly(loop, &request_mail, to, message, timeout_ns, ret_future);
+    return ask_there(actors, there, true, &request_mail, to, message, timeout_ns, ret_future);
 }
 
 int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future) {
     static const tram_message nothing;
     int status = loop_enter_open(loop, __func__);
-    if (status)
-        return status;
-    return ask(loop, &credit_mail, REQUEST_POINTER, to, &nothing, TRAM_FOREVER, ret_future);
+    return status ? status : ask_slowly(loop, &credit_mail, to, &nothing, TRAM_FOREVER, ret_future);
 }
 
 /* ---- Work on another loop ---- */
@@ -326,11 +334,13 @@ int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function fu
     if (loop_guard(target) == GUARD_FORKED)
         return -ECHILD;
     struct actors *actors;
-    struct request *request;
-    struct mail *mail;
-    status = begin(loop, REQUEST_POINTER, TRAM_FOREVER, &actors, &request, &mail);
+    status = actors_open(loop, &actors);
     if (status)
         return status;
+    struct mail *mail;
+    struct request *request = request_new(&actors->requests, &tram__request_of_pointer, &mail);
+    if (!request)
+        return -ENOMEM;
     struct work work = {function, arg, discard, request->future.number};
     mail->kind = &work_mail;
     memcpy(mail->payload, &work, sizeof work);

@@ -21,12 +21,10 @@ static void drop(tram_loop *loop, tram_message *message) {
 ALWAYS_INLINE static bool deliver(tram_loop *loop, struct envelope *envelope) {
     struct addressee *addressee = addressee_of(actors_present(loop)->here, envelope->slot, envelope->generation);
     enum delivery done = likely(addressee) ? deliver_to(loop, addressee, &envelope->message) : MESSAGE_UNWANTED;
-    if (likely(done == MESSAGE_RECEIVED)) {
-        stats_add(&loop->stats.messages, 1);
+    if (likely(done == MESSAGE_RECEIVED))
         message_destroy(&envelope->message);
-    } else if (done == MESSAGE_UNWANTED) {
+    else if (done == MESSAGE_UNWANTED)
         drop(loop, &envelope->message);
-    }
     return done != MESSAGE_KEPT;
 }
 
@@ -89,14 +87,6 @@ void tram__message_unkept(tram_loop *loop, const struct mail *mail, uint32_t slo
 
 /* ---- Posting ---- */
 
-static inline void fill(struct mail *mail, tram_address to, const tram_message *message) {
-    struct envelope *envelope = envelope_of(mail);
-    envelope->slot = to.slot;
-    envelope->generation = to.generation;
-    envelope->message = *message;
-    envelope->message.reserved = 0;
-}
-
 /* Counts what a thread posts that runs no loop. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) uint32_t until_sample;
 
@@ -116,31 +106,46 @@ __attribute__((noinline)) static int post_with_care(struct addressees *there, co
     struct mail *mail = tram__mail_new(there->mailbox, kind);
     if (unlikely(!mail))
         return -ENOMEM;
-    fill(mail, to, message);
+    envelope_fill(mail, to, message, 0);
     if (sample_is_due(tram__mailbox_entered) && sample_begin(there->mailbox))
         mail->kind = kind == &bounded_mail ? &sampled_bounded_mail : &sampled_mail;
     return tram__mailbox_send(there->mailbox, mail);
 }
 
-static inline int post_to(struct addressees *there, const struct mail_kind *kind, tram_address to,
-                          const tram_message *message) {
-    struct mailbox *own = tram__mailbox_entered;
+/* The usual way: a node of the thread's own, not to be sampled. NULL: take care. */
+static ALWAYS_INLINE struct mail *quick_node(struct mailbox *own, const struct mail_kind *kind) {
     if (unlikely(!own || !own->nodes || __builtin_sub_overflow(own->until_sample, 1u, &own->until_sample)))
-        return post_with_care(there, kind, to, message);
-    struct mail *mail = mail_new_own(own, kind);
-    fill(mail, to, message);
-    return tram__mailbox_send(there->mailbox, mail);
+        return NULL;
+    return mail_new_own(own, kind);
 }
 
-int tram_post(tram_address to, const tram_message *message) {
+__attribute__((noinline)) static int post_slowly(tram_address to, const tram_message *message) {
     bool pinned;
     int status;
     struct addressees *there = route_enter(to.loop, to.loop_generation, &pinned, &status);
     if (unlikely(!there))
         return status;
-    status = post_to(there, &message_mail, to, message);
+    status = post_with_care(there, &message_mail, to, message);
     route_leave(to.loop, pinned);
     return status;
+}
+
+int tram_post(tram_address to, const tram_message *message) {
+    const struct addressees *there = route_present(to.loop, to.loop_generation);
+    struct mail *mail =
+        likely(there && !addressees_forked(there)) ? quick_node(tram__mailbox_entered, &message_mail) : NULL;
+    if (unlikely(!mail))
+        return post_slowly(to, message);
+    envelope_fill(mail, to, message, 0);
+    return tram__mailbox_send(there->mailbox, mail);
+}
+
+static int post_bounded(struct addressees *there, tram_address to, const tram_message *message) {
+    struct mail *mail = quick_node(tram__mailbox_entered, &bounded_mail);
+    if (unlikely(!mail))
+        return post_with_care(there, &bounded_mail, to, message);
+    envelope_fill(mail, to, message, 0);
+    return tram__mailbox_send(there->mailbox, mail);
 }
 
 static int try_post_to(struct addressees *there, tram_address to, const tram_message *message) {
@@ -150,7 +155,7 @@ static int try_post_to(struct addressees *there, tram_address to, const tram_mes
     uint32_t limit = atomic_load_explicit(&addressee->limit, memory_order_relaxed);
     int status = -EAGAIN;
     if (atomic_fetch_add_explicit(&addressee->bounded, 1, memory_order_relaxed) < limit)
-        status = post_to(there, &bounded_mail, to, message);
+        status = post_bounded(there, to, message);
     if (status == -EAGAIN)
         atomic_fetch_add_explicit(&addressee->refused, 1, memory_order_relaxed);
     if (status)
@@ -186,15 +191,16 @@ int tram_address_message_counts(tram_loop *loop, tram_address address, tram_mess
     const struct addressee *addressee = addressee_here(loop, address);
     if (!addressee)
         return -ESRCH;
+    const struct waits *waits = waits_of(actors_present(loop)->here, addressee);
     *ret_counts = (tram_message_counts){
         .delivered = addressee->delivered,
         .dropped = addressee->dropped,
         .refused = atomic_load_explicit(&addressee->refused, memory_order_relaxed),
         .waiting = atomic_load_explicit(&addressee->bounded, memory_order_relaxed),
         .limit = atomic_load_explicit(&addressee->limit, memory_order_relaxed),
-        .measured = addressee->measured,
-        .waited_ns = addressee->waited_ns,
-        .longest_wait_ns = addressee->longest_wait_ns,
+        .measured = waits->measured,
+        .waited_ns = waits->waited_ns,
+        .longest_wait_ns = waits->longest_wait_ns,
         .queued = addressee->queued,
     };
     return 0;
@@ -234,7 +240,7 @@ static struct mail *fill_batch(struct mailbox *mailbox, tram_address to, const t
             return NULL;
         }
         mail->entry.next = first ? &first->entry : NULL;
-        fill(mail, to, &messages[i]);
+        envelope_fill(mail, to, &messages[i], 0);
         first = mail;
     }
     return first;

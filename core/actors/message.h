@@ -19,6 +19,15 @@ static inline struct envelope *envelope_of(struct mail *mail) {
     return (struct envelope *)(void *)mail->payload;
 }
 
+/* `number`: of the request that it is, or 0. */
+static inline void envelope_fill(struct mail *mail, tram_address to, const tram_message *message, uint32_t number) {
+    struct envelope *envelope = envelope_of(mail);
+    envelope->slot = to.slot;
+    envelope->generation = to.generation;
+    envelope->message = *message;
+    envelope->message.reserved = number;
+}
+
 /* A request while it is delivered: its node may be on the way back before message_received returns. */
 struct delivered {
     tram_message message;

@@ -9,16 +9,11 @@ static struct request *request_of(tram_future *future) {
     return (struct request *)(void *)future;
 }
 
-/* Marks of its future. */
-#define OUT       1 /* the node has not come back */
-#define TIMED     2 /* the deadline runs */
-#define ABANDONED 4 /* the node is out, and nobody waits for it any more */
-
 static void stop_deadline(struct request *request) {
-    if (likely(!(request->future.marks & TIMED)))
+    if (likely(!(request->future.marks & REQUEST_TIMED)))
         return;
     deadline_cancel(request->future.loop, &request->deadline);
-    request->future.marks &= (uint8_t)~TIMED;
+    request->future.marks &= (uint8_t)~REQUEST_TIMED;
 }
 
 /* ---- Groups ---- */
@@ -84,7 +79,7 @@ static struct request_group *new_group(struct requests *requests) {
 }
 
 /* A whole group if there is one, the last first, whose memory is in the cache; else what has ended of another. */
-__attribute__((noinline)) static bool next_group(struct requests *requests) {
+bool tram__requests_more(struct requests *requests) {
     struct request_group *group;
     if (!list_empty(&requests->whole))
         group = container_of(requests->whole.previous, struct request_group, link);
@@ -110,7 +105,7 @@ static void cancel(tram_future *future) {
 }
 
 static void recycle(tram_future *future) {
-    if (likely(!(future->marks & ABANDONED)))
+    if (likely(!(future->marks & REQUEST_ABANDONED)))
         put(&actors_present(future->loop)->requests, request_of(future));
 }
 
@@ -121,11 +116,13 @@ static void recycle_with_reply(tram_future *future) {
     recycle(future);
 }
 
-static const struct future_kind message_kind = {.name = "request", .cancel = cancel, .recycle = recycle_with_reply};
-static const struct future_kind pointer_kind = {.name = "submitted work", .cancel = cancel, .recycle = recycle};
+const struct future_kind tram__request_of_message = {
+    .name = "request", .cancel = cancel, .recycle = recycle_with_reply};
+const struct future_kind tram__request_of_pointer = {.name = "submitted work", .cancel = cancel, .recycle = recycle};
 
 tram_message *tram_future_message(const tram_future *future) {
-    if (!future || future->kind != &message_kind || future->state != FUTURE_RESULT || future_enter(future, __func__))
+    if (!future || future->kind != &tram__request_of_message || future->state != FUTURE_RESULT ||
+        future_enter(future, __func__))
         return NULL;
     return future->value;
 }
@@ -141,7 +138,7 @@ void tram__requests_init(struct requests *requests, tram_loop *loop) {
 /* Nodes that are out in a forked child are the parent's. */
 static void free_group(tram_loop *loop, struct request_group *group) {
     for (uint32_t i = 0; i < REQUESTS_PER_GROUP; i++)
-        if (!(group->requests[i].future.marks & (OUT | ABANDONED)))
+        if (!(group->requests[i].future.marks & (REQUEST_OUT | REQUEST_ABANDONED)))
             tram__mail_free(loop->mailbox, &group->nodes[i]);
     memory_put(&loop->allocator, group->memory, GROUP_BYTES);
 }
@@ -156,36 +153,16 @@ void tram__requests_fini(struct requests *requests) {
 static void expire(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
     struct request *request = container_of(deadline, struct request, deadline);
-    request->future.marks &= (uint8_t)~TIMED;
+    request->future.marks &= (uint8_t)~REQUEST_TIMED;
     tram__future_fail_code(&request->future, TRAM_ETIMEOUT, "request");
 }
 
-static int start_deadline(struct request *request, uint64_t timeout_ns) {
+int tram__request_start_deadline(struct request *request, uint64_t timeout_ns) {
     request->deadline = (struct deadline){.expire = expire};
     int status = tram__deadline_start_after(request->future.loop, &request->deadline, timeout_ns);
     if (!status)
-        request->future.marks |= TIMED;
+        request->future.marks |= REQUEST_TIMED;
     return status;
-}
-
-int tram__request_new(struct requests *requests, enum request_value value, uint64_t timeout_ns,
-                      struct request **ret_request, struct mail **ret_mail) {
-    if (unlikely(!requests->unused && !next_group(requests)))
-        return -ENOMEM;
-    unsigned i = (unsigned)__builtin_ctzll(requests->unused);
-    struct request *request = &requests->current->requests[i];
-    requests->unused &= requests->unused - 1;
-    tram__future_init(&request->future, requests->loop, value == REQUEST_MESSAGE ? &message_kind : &pointer_kind);
-    request->future.references = 2;
-    request->future.marks = OUT;
-    int status = timeout_ns == TRAM_FOREVER ? 0 : start_deadline(request, timeout_ns);
-    if (unlikely(status)) {
-        tram__request_undo(requests, request);
-        return status;
-    }
-    *ret_mail = &requests->current->nodes[i];
-    *ret_request = request;
-    return 0;
 }
 
 void tram__request_undo(struct requests *requests, struct request *request) {
@@ -200,7 +177,7 @@ static inline void finish(struct request *request, struct envelope *envelope) {
         tram__future_fail_code(&request->future, status, request->future.kind->name);
         return;
     }
-    bool whole = likely(request->future.kind == &message_kind);
+    bool whole = likely(request->future.kind == &tram__request_of_message);
     envelope->message.reserved = 0;
     tram__future_finish(&request->future, whole ? (void *)&envelope->message : envelope->message.data);
 }
@@ -209,6 +186,7 @@ void tram__request_answered(struct requests *requests, struct mail *mail) {
     struct envelope *envelope = envelope_of(mail);
     uint32_t number = envelope->message.reserved;
     struct request *request = &group_of(requests, number)->requests[number % 64];
+    KEEP_POINTER(request);
     stop_deadline(request);
     request->future.marks = 0;
     if (likely(request->future.state == FUTURE_PENDING))
@@ -219,10 +197,10 @@ void tram__request_answered(struct requests *requests, struct mail *mail) {
 }
 
 static void abandon(struct request *request) {
-    if (!(request->future.marks & OUT))
+    if (!(request->future.marks & REQUEST_OUT))
         return;
     cancel(&request->future);
-    request->future.marks = ABANDONED;
+    request->future.marks = REQUEST_ABANDONED;
     tram__future_drop(&request->future);
 }
 

@@ -11,8 +11,15 @@
 #include "core/loop/loop.h"
 #include <tram/message.h>
 
-/* What the future's value is. */
-enum request_value { REQUEST_MESSAGE, REQUEST_POINTER };
+/* What the future's value is: a message, or a pointer. */
+extern const struct future_kind tram__request_of_message, tram__request_of_pointer;
+
+/* Marks of its future. */
+enum request_mark {
+    REQUEST_OUT = 1,       /* the node has not come back */
+    REQUEST_TIMED = 2,     /* the deadline runs */
+    REQUEST_ABANDONED = 4, /* the node is out, and nobody waits for it any more */
+};
 
 /*
  * What of it a request and its reply touch is two cache lines, and that of the node: the reply stays in there until the
@@ -55,9 +62,31 @@ void tram__requests_fini(struct requests *requests);
 /* The loop closes: all that are pending are cancelled. */
 void tram__requests_abandon(struct requests *requests);
 
-/* A request with one reference for the caller and one for what comes back, and its node, to be posted. 0 or -ENOMEM. */
-int tram__request_new(struct requests *requests, enum request_value value, uint64_t timeout_ns,
-                      struct request **ret_request, struct mail **ret_mail);
+/* Makes a group current that has unused ones. False: out of memory. */
+bool tram__requests_more(struct requests *requests);
+
+/*
+ * A request with one reference for the caller and one for what comes back, and its node, to be posted. NULL: out of
+ * memory.
+ */
+static ALWAYS_INLINE struct request *request_new(struct requests *requests, const struct future_kind *kind,
+                                                 struct mail **ret_mail) {
+    if (unlikely(!requests->unused) && !tram__requests_more(requests))
+        return NULL;
+    struct request_group *group = requests->current;
+    unsigned i = (unsigned)__builtin_ctzll(requests->unused);
+    struct request *request = &group->requests[i];
+    KEEP_POINTER(request);
+    requests->unused &= requests->unused - 1;
+    tram__future_init(&request->future, requests->loop, kind);
+    request->future.references = 2;
+    request->future.marks = REQUEST_OUT;
+    *ret_mail = &group->nodes[i];
+    return request;
+}
+
+/* 0 or -ENOMEM. */
+int tram__request_start_deadline(struct request *request, uint64_t timeout_ns);
 
 /* It was not sent: takes both references back, and the node. */
 void tram__request_undo(struct requests *requests, struct request *request);

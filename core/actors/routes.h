@@ -24,14 +24,18 @@ static inline void routes_fini(tram_loop *loop, struct routes *routes) {
     *routes = (struct routes){0};
 }
 
-/* The route, or NULL: there is none yet, or this thread runs no loop. */
-static inline struct addressees *route_present(uint32_t number, uint32_t generation) {
-    const struct mailbox *own = tram__mailbox_entered;
-    const struct routes *routes = likely(own != NULL) ? own->routes : NULL;
-    if (unlikely(!routes || number >= routes->count))
+/* The route, or NULL: there is none yet. */
+static inline struct addressees *routes_find(const struct routes *routes, uint32_t number, uint32_t generation) {
+    if (unlikely(number >= routes->count))
         return NULL;
     struct addressees *there = routes->to[number];
     return likely(there && there->generation == generation) ? there : NULL;
+}
+
+/* The route of the loop that this thread runs, or NULL: there is none, or no loop. */
+static inline struct addressees *route_present(uint32_t number, uint32_t generation) {
+    const struct mailbox *own = tram__mailbox_entered;
+    return likely(own && own->routes) ? routes_find(own->routes, number, generation) : NULL;
 }
 
 /* The addressees, until route_leave(). NULL: nothing is pinned, and *ret_status says TRAM_ESTATE or -ECHILD. */

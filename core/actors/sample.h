@@ -34,11 +34,12 @@ static inline uint64_t sample_take(struct mailbox *own) {
 }
 
 /* It has been received now. */
-static inline void sample_end(tram_loop *loop, struct addressee *addressee, uint64_t posted_ns) {
+static inline void sample_end(tram_loop *loop, const struct addressee *addressee, uint64_t posted_ns) {
+    struct waits *waits = waits_of(actors_present(loop)->here, addressee);
     uint64_t waited_ns = sample_clock() - posted_ns;
-    addressee->measured++;
-    addressee->waited_ns += waited_ns;
-    addressee->longest_wait_ns = MAX(addressee->longest_wait_ns, waited_ns);
+    waits->measured++;
+    waits->waited_ns += waited_ns;
+    waits->longest_wait_ns = MAX(waits->longest_wait_ns, waited_ns);
     stats_add(&loop->stats.measured_messages, 1);
     stats_add(&loop->stats.message_wait_ns, waited_ns);
 }

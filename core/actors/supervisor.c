@@ -285,8 +285,6 @@ static size_t restarts_of(const tram_supervisor_options *options) {
 
 static struct supervisor *supervisor_new(tram_loop *loop, const tram_supervisor_options *options) {
     size_t most = restarts_of(options), count = options->child_count;
-    if (count > SIZE_MAX / 2 / sizeof(struct child))
-        return NULL;
     size_t size = sizeof(struct supervisor) + count * sizeof(struct child) + most * sizeof(uint64_t);
     struct supervisor *supervisor = tram__memory_get_zero(&loop->allocator, size);
     if (!supervisor)
@@ -323,8 +321,6 @@ int tram_supervisor_start(tram_loop *loop, const tram_supervisor_options *option
     }
     struct child *failed;
     status = start_all(supervisor, &failed);
-    if (!status && supervisor->state == SUPERVISOR_ENDS)
-        status = TRAM_ECANCELLED;
     if (status) /* it frees itself when the children have ended */
         stop_supervisor(supervisor, status);
     else

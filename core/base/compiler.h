@@ -13,6 +13,9 @@
 /* For what is compiled once for each constant that it is called with. */
 #define ALWAYS_INLINE __attribute__((always_inline)) inline
 
+/* Where a pointer is used often: the compiler keeps it, and does not compute it anew from what it came from. */
+#define KEEP_POINTER(pointer) __asm__("" : "+r"(pointer))
+
 /* As in <sys/param.h>: what is given may be evaluated twice. */
 #ifndef MIN
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

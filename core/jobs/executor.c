@@ -74,9 +74,7 @@ static bool reply_port_post(struct reply_port *reply_port, struct mail **waiting
         struct mail *mail = *waiting;
         *waiting = NULL; /* once posted, what it waited in may be gone */
         /* The mailbox closes only after the reply port was shut, so it takes what comes. */
-        posted = tram__mailbox_post(mailbox, mail) == 0;
-        if (!posted)
-            tram__mail_free(mailbox, mail);
+        posted = tram__mailbox_send(mailbox, mail) == 0;
     }
     pthread_mutex_unlock(&reply_port->lock);
     return posted;

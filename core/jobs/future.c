@@ -40,16 +40,20 @@ static inline struct done_callback *new_callback(tram_future *future) {
     return &future->first;
 }
 
-static void free_callback(struct done_callback *record) {
+__attribute__((noinline)) static void put_callback(struct done_callback *record) {
+    memory_put(&record->watch.future->loop->allocator, record, sizeof *record);
+}
+
+static inline void free_callback(struct done_callback *record) {
     tram_future *future = record->watch.future;
     if (likely(record == &future->first))
         future->first_used = false;
     else
-        memory_put(&future->loop->allocator, record, sizeof *record);
+        put_callback(record);
 }
 
 /* It will never run. */
-static void discard_callback(struct done_callback *record) {
+__attribute__((noinline)) static void discard_callback(struct done_callback *record) {
     tram_discard discard = record->discard;
     void *arg = record->arg;
     free_callback(record);
@@ -58,7 +62,7 @@ static void discard_callback(struct done_callback *record) {
 }
 
 /* Gives up the callbacks that wait in this list. */
-static void drop_callbacks(struct list *callbacks) {
+__attribute__((noinline)) static void drop_callbacks(struct list *callbacks) {
     while (!list_empty(callbacks)) {
         struct future_watch *watch = watch_of(callbacks->next);
         list_remove(&watch->ready.link);
@@ -76,7 +80,7 @@ static void report_run(tram_loop *loop, struct ready *ready) {
 }
 
 /* Nobody read the error, and nobody will: the handler hears of it, but not within what let go of the future. */
-static void report_unread(tram_future *future) {
+__attribute__((noinline)) static void report_unread(tram_future *future) {
     tram_loop *loop = future->loop;
     future->retrieved = true;
     future->references = 1;
@@ -103,7 +107,7 @@ void tram__future_holds_value(tram_future *future, void (*let_go)(void *value)) 
     future->let_go = let_go;
 }
 
-static void give_back(tram_future *future) {
+__attribute__((noinline)) static void give_back(tram_future *future) {
     if (future->let_go)
         future->let_go(future->value);
     raised_drop(future->loop, future->error.user);
@@ -144,6 +148,14 @@ static void report_failure(tram_future *future, int code, const void *function) 
     tram__report(future->loop, &exception);
 }
 
+__attribute__((noinline)) static int call_timed(tram_future *future, tram_future_callback callback, void *arg) {
+    tram_loop *loop = future->loop;
+    uint64_t start = slow_begin(loop);
+    int status = callback(future, arg);
+    slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
+    return status;
+}
+
 static void run_callback(tram_loop *loop, struct ready *ready) {
     struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
     tram_future *future = record->watch.future;
@@ -153,9 +165,7 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
         discard_callback(record);
     } else {
         free_callback(record);
-        uint64_t start = slow_begin(loop);
-        int status = callback(future, arg);
-        slow_end(loop, start, (const void *)(uintptr_t)callback, "done callback");
+        int status = likely(!loop->timed) ? callback(future, arg) : call_timed(future, callback, arg);
         if (unlikely(status < 0))
             report_failure(future, status, (const void *)(uintptr_t)callback);
     }
@@ -451,8 +461,18 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
     add_watch(future, watch);
 }
 
-static inline int add_callback(tram_future *future, tram_future_callback callback, void *arg, tram_discard discard,
-                               const char *function) {
+static inline void fill_callback(struct done_callback *record, tram_future *future, tram_future_callback callback,
+                                 void *arg, tram_discard discard) {
+    record->watch.ready.run = run_callback;
+    record->watch.future = future;
+    record->watch.embedded = false;
+    record->callback = callback;
+    record->arg = arg;
+    record->discard = discard;
+}
+
+__attribute__((noinline)) static int add_callback(tram_future *future, tram_future_callback callback, void *arg,
+                                                  tram_discard discard, const char *function) {
     int status = future_enter_open(future, function);
     if (unlikely(status))
         return status;
@@ -461,15 +481,21 @@ static inline int add_callback(tram_future *future, tram_future_callback callbac
     struct done_callback *record = new_callback(future);
     if (unlikely(!record))
         return -ENOMEM;
-    record->watch = (struct future_watch){.ready.run = run_callback, .future = future};
-    record->callback = callback;
-    record->arg = arg;
-    record->discard = discard;
+    fill_callback(record, future, callback, arg, discard);
+    list_init(&record->watch.ready.link);
     add_watch(future, &record->watch);
     return 0;
 }
 
 int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
+    /* The usual way, which calls nobody. */
+    if (likely(future && callback && future->state == FUTURE_PENDING && !future->first_used &&
+               loop_guard(future->loop) == GUARD_PLAIN && !future->loop->closed)) {
+        future->first_used = true;
+        fill_callback(&future->first, future, callback, arg, NULL);
+        list_append(&future->callbacks, &future->first.watch.ready.link);
+        return 0;
+    }
     return add_callback(future, callback, arg, NULL, __func__);
 }
 

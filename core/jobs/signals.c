@@ -224,10 +224,8 @@ static void signals_ending(struct close_hook *hook, enum shutdown_mode ending) {
     pthread_mutex_lock(&registry->lock);
     while (loop->signal_records) {
         int number = loop->signal_records->number;
-        bool queued = loop->signal_records->queued;
-        bool came = atomic_fetch_and(&loop->mailbox->signals, ~bit_of(number)) & bit_of(number);
-        if (!give_up(loop, number) && (came || queued))
-            forward(number);
+        if (!give_up(loop, number) && loop->signal_records->queued)
+            forward(number); /* it came before another loop took the signal over */
         free_record(loop, &loop->signal_records);
     }
     pthread_mutex_unlock(&registry->lock);

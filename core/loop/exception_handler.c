@@ -14,8 +14,6 @@ struct handler_state {
 /* The loop is freed, and what is reported from now on is logged. A forked child has no claim on the argument. */
 static void handler_free(tram_loop *loop, struct loop_state *state) {
     struct discard *discard = container_of(state, struct handler_state, base)->discard;
-    if (!discard)
-        return;
     loop->exception_handler = NULL;
     if (loop_guard(loop) == GUARD_FORKED)
         tram__discard_forget(loop, discard);

@@ -58,8 +58,7 @@ struct io *tram__io_of_descriptor(const tram_loop *loop, int fd) {
 
 /* Sees to it that there is a place for the descriptor in the table, and that it is free. */
 static int free_descriptor_entry(tram_loop *loop, int fd) {
-    if (fd < -1)
-        return -EBADF;
+    TRAM_DCHECK(fd >= -1);
     struct io *present = tram__io_of_descriptor(loop, fd);
     if (present) {
         if (!present->kind->yields)

@@ -18,7 +18,7 @@
 /* How often a checked build looks at every link. */
 #define VALIDATE_TICKS 256
 
-static _Thread_local tram_loop *running_loop;
+static _Thread_local __attribute__((tls_model("initial-exec"))) tram_loop *running_loop;
 
 /*
  * A child that was forked in a callback inherits what its thread was doing: it runs no loop. This is found out where a
@@ -46,7 +46,7 @@ static int64_t wait_time(const tram_loop *loop) {
     uint64_t now = loop->tick_ended ? loop->tick_ended : tram__clock(loop);
     if (next <= now)
         return 0;
-    return (int64_t)(next - now < TRAM_POLL_LIMIT_NS ? next - now : TRAM_POLL_LIMIT_NS);
+    return (int64_t)MIN(next - now, TRAM_POLL_LIMIT_NS);
 }
 
 /* Mail or a signal that no tick has seen. */
@@ -62,7 +62,7 @@ static bool mail_or_signal(const tram_loop *loop) {
  */
 static int spin(tram_loop *loop, int64_t *timeout_ns) {
     uint64_t begin = tram__clock(loop), now = begin, polled = begin;
-    uint64_t limit = *timeout_ns < 0 || (uint64_t)*timeout_ns > loop->spin_ns ? loop->spin_ns : (uint64_t)*timeout_ns;
+    uint64_t limit = MIN((uint64_t)*timeout_ns, loop->spin_ns); /* what is less than 0 is much */
     while (now - begin < limit) {
         if (mail_or_signal(loop)) {
             *timeout_ns = 0;
@@ -78,7 +78,7 @@ static int spin(tram_loop *loop, int64_t *timeout_ns) {
         now = tram__clock(loop);
     }
     if (*timeout_ns > 0)
-        *timeout_ns = (uint64_t)*timeout_ns > now - begin ? *timeout_ns - (int64_t)(now - begin) : 0;
+        *timeout_ns -= MIN(*timeout_ns, (int64_t)(now - begin));
     return 0;
 }
 
@@ -320,8 +320,6 @@ static void guard_close(tram_loop *loop) {
 
 /* In a forked child: what was posted is its parent's to run or to discard, and only the nodes are given back. */
 static void forget_mail(struct mailbox *mailbox) {
-    struct mail_batch used = mailbox->used;
-    mailbox->used = (struct mail_batch){0};
     mailbox_send_requests(mailbox);
     mailbox_send_replies(mailbox);
     do {
@@ -330,12 +328,12 @@ static void forget_mail(struct mailbox *mailbox) {
             if (mail->kind->flags & MAIL_PART)
                 mail->kind->discard(mail);
             else
-                mail_put_back(mailbox, &used, mail);
+                mail_put_back(mailbox, &mailbox->used, mail);
         }
         mailbox->unplanned = 0;
         tram__mailbox_plan(mailbox, 0); /* takes what is in the inbox */
     } while (mailbox->taken);
-    tram__mail_batch_send(mailbox, used);
+    tram__mail_batch_send(mailbox, &mailbox->used);
 }
 
 void *tram__loop_slot_open(tram_loop *loop, unsigned slot, size_t size,

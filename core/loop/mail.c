@@ -2,17 +2,16 @@
 #include "core/loop/loop.h"
 
 /* Takes its place off, or leaves the node to it. */
-static inline void run_flagged(tram_loop *loop, struct mail_batch *used, struct mail *mail, unsigned flags) {
+static inline void run_flagged(tram_loop *loop, struct mail *mail, unsigned flags) {
     if (flags & MAIL_COUNTED)
         tram__mailbox_uncount(loop->mailbox);
     mail->kind->run(loop, mail);
     if (!(flags & MAIL_KEPT))
-        mail_put_back(loop->mailbox, used, mail);
+        mail_put_back(loop->mailbox, &loop->mailbox->used, mail);
 }
 
 void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     struct mailbox *mailbox = loop->mailbox;
-    struct mail_batch used = mailbox->used;
     uint32_t left = count;
     /* A signal, or a stop, waits for one portion, however much mail there is. */
     while (left) {
@@ -21,9 +20,9 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         mailbox->running = mail;
         if (likely(!flags)) {
             mail->kind->run(loop, mail);
-            mail_put_back(mailbox, &used, mail);
+            mail_put_back(mailbox, &mailbox->used, mail);
         } else {
-            run_flagged(loop, &used, mail, flags);
+            run_flagged(loop, mail, flags);
         }
         if (--left % TRAM_MAIL_PORTION)
             continue;
@@ -34,11 +33,8 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     }
     mailbox->running = NULL;
     mailbox->unplanned += left;
-    if (!mailbox->taken || used.count >= TRAM_MAIL_BATCH) {
-        tram__mail_batch_send(mailbox, used);
-        used = (struct mail_batch){0};
-    }
-    mailbox->used = used;
+    if (!mailbox->taken || mailbox->used.count >= TRAM_MAIL_BATCH)
+        tram__mail_batch_send(mailbox, &mailbox->used);
     stats_add(&loop->stats.mails, count - left);
 }
 
@@ -83,5 +79,5 @@ void tram__loop_ready_all_outside(tram_loop *loop, struct list *list) {
 uint32_t tram__loop_plan_mail(tram_loop *loop) {
     uint32_t placed = loop->mail_placed;
     loop->mail_placed = 0;
-    return tram__mailbox_plan(loop->mailbox, placed < loop->mail_limit ? loop->mail_limit - placed : 0);
+    return tram__mailbox_plan(loop->mailbox, loop->mail_limit - MIN(placed, loop->mail_limit));
 }

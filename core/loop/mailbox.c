@@ -191,7 +191,7 @@ static void discard_all(struct mailbox *mailbox, ck_stack_entry_t *entry) {
         entry = entry->next;
         discard(mailbox, &used, mail);
     }
-    tram__mail_batch_send(mailbox, used);
+    tram__mail_batch_send(mailbox, &used);
 }
 
 /* Discards what is in the inbox. Any thread, once the mailbox is closed. */
@@ -244,8 +244,7 @@ void tram__mailbox_close(struct mailbox *mailbox) {
     between_steps();
     /* As in tram__mailbox_sleep(): a poster that does not see the word has pushed what is found here. */
     ck_pr_fence_store_load();
-    tram__mail_batch_send(mailbox, mailbox->used);
-    mailbox->used = (struct mail_batch){0};
+    tram__mail_batch_send(mailbox, &mailbox->used);
     ck_stack_entry_t *taken = mailbox->taken;
     mailbox->taken = NULL;
     mailbox->unplanned = 0;
@@ -255,7 +254,7 @@ void tram__mailbox_close(struct mailbox *mailbox) {
 
 /* ---- Nodes ---- */
 
-_Thread_local struct mailbox *tram__mailbox_entered;
+_Thread_local __attribute__((tls_model("initial-exec"))) struct mailbox *tram__mailbox_entered;
 
 void tram__mailbox_enter(struct mailbox *mailbox) {
     tram__mailbox_entered = mailbox;
@@ -330,9 +329,11 @@ struct mail *tram__mail_new_own(struct mailbox *own, const struct mail_kind *kin
     return own->nodes || more_nodes(own) ? mail_new_own(own, kind) : NULL;
 }
 
-void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
-    struct mailbox *owner_pool = batch.owner_pool;
-    struct mail *mail = batch.first;
+void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch *batch) {
+    struct mailbox *owner_pool = batch->owner_pool;
+    struct mail *mail = batch->first, *last = batch->last;
+    uint32_t count = batch->count;
+    *batch = (struct mail_batch){0};
     if (!mail)
         return;
     if (!owner_pool) {
@@ -342,19 +343,19 @@ void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch) {
             mail = next;
         }
     } else if (owner_pool == tram__mailbox_entered) {
-        batch.last->next_free = owner_pool->nodes;
+        last->next_free = owner_pool->nodes;
         owner_pool->nodes = mail;
-        owner_pool->nodes_out -= batch.count;
+        owner_pool->nodes_out -= count;
     } else {
         push(&owner_pool->returned, mail);
-        let_go(owner_pool, batch.count);
+        let_go(owner_pool, count);
     }
 }
 
 void tram__mail_free(struct mailbox *mailbox, struct mail *mail) {
     struct mail_batch batch = {0};
     mail_put_back(mailbox, &batch, mail);
-    tram__mail_batch_send(mailbox, batch);
+    tram__mail_batch_send(mailbox, &batch);
 }
 
 void tram__mail_drop(struct mail *mail) {
@@ -397,58 +398,71 @@ void tram__mailbox_wake(struct mailbox *mailbox) {
         wake_sleeper(mailbox);
 }
 
-/* The owner sleeps, and is to be woken, or has closed the mailbox, and may have emptied it before the push. */
-__attribute__((noinline)) static void finish_post(struct mailbox *mailbox) {
+/* The owner sleeps, and is to be woken, or has closed the mailbox, and may have emptied it before the push. 0. */
+__attribute__((noinline)) static int finish_post(struct mailbox *mailbox) {
     wake_sleeper(mailbox);
     if (atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED)
         discard_inbox(mailbox);
-}
-
-ALWAYS_INLINE static int post(struct mailbox *mailbox, struct mail *mail) {
-    if (unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED))
-        return TRAM_ESTATE;
-    PROBE2(mailbox_post, mailbox, mail);
-    between_steps();
-    push(&mailbox->inbox, mail);
-    if (unlikely(state_after_publishing(mailbox) >= MAILBOX_SLEEPING))
-        finish_post(mailbox);
     return 0;
 }
 
+static inline bool is_closed(const struct mailbox *mailbox) {
+    return unlikely(atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED);
+}
+
+/* 0: it was not closed before. */
+ALWAYS_INLINE static int post(struct mailbox *mailbox, struct mail *mail) {
+    PROBE2(mailbox_post, mailbox, mail);
+    between_steps();
+    push(&mailbox->inbox, mail);
+    return unlikely(state_after_publishing(mailbox) >= MAILBOX_SLEEPING) ? finish_post(mailbox) : 0;
+}
+
 /* What is held back was posted before. */
-ALWAYS_INLINE static void send_requests_held(void) {
-    struct mailbox *own = tram__mailbox_entered;
-    if (likely(own != NULL))
-        mailbox_send_requests(own);
+static inline bool requests_held(void) {
+    const struct mailbox *own = tram__mailbox_entered;
+    return unlikely(own && own->send_requests);
+}
+
+__attribute__((noinline)) static int post_behind(struct mailbox *mailbox, struct mail *mail) {
+    mailbox_send_requests(tram__mailbox_entered);
+    return tram__mailbox_post(mailbox, mail);
 }
 
 int tram__mailbox_post(struct mailbox *mailbox, struct mail *mail) {
-    send_requests_held();
-    return post(mailbox, mail);
+    if (requests_held())
+        return post_behind(mailbox, mail);
+    return is_closed(mailbox) ? TRAM_ESTATE : post(mailbox, mail);
 }
 
 int tram__mailbox_post_chain(struct mailbox *mailbox, const struct mail_chain *chain) {
-    struct mail *first = chain->first, *last = chain->last;
-    if (first == last)
-        return post(mailbox, first);
-    int status = post(mailbox, close_chain(chain));
-    if (unlikely(status))
-        open_chain(first, NULL);
-    return status;
+    if (is_closed(mailbox))
+        return TRAM_ESTATE;
+    return post(mailbox, chain->first == chain->last ? chain->first : close_chain(chain));
 }
 
+__attribute__((noinline)) static int send_behind(struct mailbox *mailbox, struct mail *mail) {
+    mailbox_send_requests(tram__mailbox_entered);
+    return tram__mailbox_send(mailbox, mail);
+}
+
+__attribute__((noinline)) static int refuse(struct mailbox *mailbox, struct mail *mail) {
+    tram__mail_free(mailbox, mail);
+    return TRAM_ESTATE;
+}
+
+/* The usual way through it calls nobody. */
 int tram__mailbox_send(struct mailbox *mailbox, struct mail *mail) {
-    send_requests_held();
-    int status = post(mailbox, mail);
-    if (unlikely(status))
-        tram__mail_free(mailbox, mail);
-    return status;
+    if (requests_held())
+        return send_behind(mailbox, mail);
+    return is_closed(mailbox) ? refuse(mailbox, mail) : post(mailbox, mail);
 }
 
 int tram__mailbox_post_all(struct mailbox *mailbox, struct mail *first) {
-    if (atomic_load_explicit(&mailbox->state, memory_order_relaxed) == MAILBOX_CLOSED)
+    if (is_closed(mailbox))
         return TRAM_ESTATE;
-    send_requests_held();
+    if (requests_held())
+        mailbox_send_requests(tram__mailbox_entered);
     for (struct mail *mail = first, *next; mail; mail = next) {
         next = mail->entry.next ? mail_of(mail->entry.next) : NULL; /* once it is pushed it is the owner's */
         push(&mailbox->inbox, mail);

@@ -60,7 +60,7 @@ struct mail {
     };
 };
 
-/* Nodes of one owner pool that are on their way back to it. */
+/* Nodes of one owner pool that are on their way back to it, the newest first. */
 struct mail_batch {
     struct mailbox *owner_pool;
     struct mail *first, *last;
@@ -275,20 +275,18 @@ static inline void mailbox_send_replies(struct mailbox *mailbox) {
         mailbox->send_replies(mailbox);
 }
 
-/* Sends a batch home. Any thread. */
-void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch batch);
+/* Sends a batch home; it is empty then. Any thread. */
+void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch *batch);
 
 /* Puts a node of `mailbox` that was run into the batch, and sends what was in there if its home is another. */
 static inline void mail_put_back(struct mailbox *mailbox, struct mail_batch *batch, struct mail *mail) {
-    mail->next_free = NULL;
-    if (batch->first && batch->owner_pool == mail->owner_pool) {
-        batch->last->next_free = mail;
-    } else {
-        if (batch->first)
-            tram__mail_batch_send(mailbox, *batch);
-        *batch = (struct mail_batch){.owner_pool = mail->owner_pool, .first = mail};
+    if (unlikely(batch->owner_pool != mail->owner_pool || !batch->count)) {
+        tram__mail_batch_send(mailbox, batch);
+        batch->owner_pool = mail->owner_pool;
+        batch->last = mail;
     }
-    batch->last = mail;
+    mail->next_free = batch->first;
+    batch->first = mail;
     batch->count++;
 }
 

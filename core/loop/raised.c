@@ -72,7 +72,6 @@ int tram_loop_raise_with_release(tram_loop *loop, int code, void *user, void (*r
         *raised = (struct raised_user){
             .ready.run = grow_old, .next = loop->raised_users, .user = user, .release = release, .fresh = true};
         loop->raised_users = raised;
-        list_init(&raised->ready.link);
         loop_ready(loop, &raised->ready);
     }
     return tram_loop_raise(loop, code, user, detail);

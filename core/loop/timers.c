@@ -9,10 +9,6 @@
 #define LEVEL_SHIFT 6
 #define ARITY       4
 
-/* Finding the nearest deadline looks through a slot of at most this many timers; a fuller one is poured when its time
- * begins, which costs one tick in which nothing fires. */
-#define SCAN_LIMIT 32
-
 static inline uint64_t tick_of(uint64_t ns) {
     return ns >> TICK_SHIFT;
 }
@@ -348,7 +344,7 @@ uint64_t tram__timers_next(const struct timers *timers) {
     for (unsigned lane = 0; lane < TIMER_LANES; lane++) {
         const struct list *head = &timers->slots[level][slot].lanes[lane];
         for (const struct list *link = head->next; link != head; link = link->next) {
-            if (++seen > SCAN_LIMIT)
+            if (++seen > TIMER_SCAN_LIMIT)
                 return begins << TICK_SHIFT;
             uint64_t deadline = ((const struct timer *)(const void *)link)->deadline;
             nearest = MIN(nearest, deadline);

@@ -55,8 +55,6 @@ int tram_runtime_start(tram_runtime *runtime) {
     int status = runtime_enter(runtime);
     if (status)
         return status;
-    if (tram__runtime_is_worker(runtime))
-        return TRAM_ESTATE;
     pthread_mutex_lock(&runtime->lock);
     bool first = runtime->state == RUNTIME_NEW;
     if (first)
@@ -78,7 +76,7 @@ int tram_runtime_join(tram_runtime *runtime) {
     uint64_t aborted = 0;
     for (unsigned i = 0; i < runtime->count; i++)
         aborted += runtime->workers[i].loop->cut;
-    return aborted < INT_MAX ? (int)aborted : INT_MAX;
+    return (int)MIN(aborted, INT_MAX);
 }
 
 int tram_runtime_run(tram_runtime *runtime) {

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/compiler.h"
+
 /* Small, since this may run on a small stack. A cgroup with a longer path counts as not found. */
 #define PATH_SIZE 1024
 
@@ -206,7 +208,7 @@ static unsigned lesser(unsigned a, unsigned b) {
 
 static unsigned quota_of(const char *root, int version) {
     char cgroup[PATH_SIZE], path[2 * PATH_SIZE];
-    struct mount mount;
+    struct mount mount = {0};
     if (!find_cgroup(root, version, cgroup, sizeof cgroup) || !find_mount(root, version, &mount))
         return 0;
     snprintf(path, sizeof path, "%s%s", mount.point, below(cgroup, mount.top));
@@ -233,7 +235,7 @@ static unsigned affinity_count(void) {
     if (count > 0)
         return (unsigned)count;
     long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (unsigned)online : 1;
+    return (unsigned)MAX(online, 1);
 }
 
 tram_cpu_count tram__cpus_available(const char *root) {

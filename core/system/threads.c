@@ -58,7 +58,7 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
         return -ENOMEM;
     if (!max_threads) {
         unsigned cpus = tram_available_cpus().count;
-        max_threads = cpus + 4 < 32 ? cpus + 4 : 32;
+        max_threads = MIN(cpus + 4, 32);
     }
     executor->here = tram__wiped_new(1);
     if (!executor->here) {
@@ -68,7 +68,7 @@ int tram__threads_new(unsigned max_threads, const char *name, tram_executor **re
     *executor->here = 1;
     atomic_init(&executor->references, 1);
     executor->shares[JOBS].threads_max = max_threads;
-    executor->shares[LOOKUPS].threads_max = max_threads > 1 ? max_threads / 2 : 1;
+    executor->shares[LOOKUPS].threads_max = MAX(max_threads / 2, 1);
     executor->waiting_max = SIZE_MAX;
     snprintf(executor->name, sizeof executor->name, "%s", name ? name : "tram-executor");
     pthread_mutex_init(&executor->lock, NULL);

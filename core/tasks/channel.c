@@ -378,8 +378,7 @@ int tram_channel_receive(tram_channel *channel, void **ret_item) {
 /* ---- Beginning and end ---- */
 
 static void close_channel(tram_channel *channel) {
-    if (atomic_exchange_explicit(&channel->closed, true, memory_order_relaxed))
-        return;
+    atomic_store_explicit(&channel->closed, true, memory_order_relaxed);
     while (!list_empty(&channel->requests))
         answer(container_of(channel->requests.next, struct request, link), ANSWER_CLOSED);
     while (tram__waiters_wake(&channel->receivers))

@@ -41,7 +41,7 @@ static void note_failure(struct tram_group *group, const char *who, const tram_e
     }
     int length = snprintf(group->text + group->text_used, sizeof group->text - group->text_used, "%s%s: %s",
                           group->text_used ? ", " : "", who, tram_error_name(error->code));
-    group->text_used += length > 0 ? (size_t)length : 0;
+    group->text_used += (size_t)MAX(length, 0);
     if (group->text_used >= sizeof group->text)
         group->text_used = sizeof group->text - 1;
 }

@@ -209,16 +209,11 @@ static int begin_main(tram_loop *loop, void *arg) {
     const tram_task_options options = {.name = "main"};
     tram_task **task = &self->interrupt.main;
     self->status = tram_task_spawn(loop, self->function, self->arg, &options, task);
-    if (!self->status)
-        self->status = tram_future_add_done_callback(&(*task)->future, main_ended, self);
     if (self->status) {
-        if (*task) {
-            tram_task_cancel(*task);
-            tram_task_release(*task);
-        }
         tram_runtime_stop(self->runtime);
         return 0;
     }
+    (void)tram_future_add_done_callback(&(*task)->future, main_ended, self); /* the first: it needs no memory */
     loop_add_close_hook(loop, &self->hook, worker_ends);
     return catch_interrupt(loop, &self->interrupt);
 }

@@ -88,9 +88,7 @@ static int begin_several(struct several *self, tram_loop *loop, uint64_t timeout
     self->deadline = (struct deadline){.timer.place = TIMER_IDLE, .expire = time_is_over};
     self->children = self->few;
     if (self->count > FEW) {
-        self->children = self->count <= SIZE_MAX / sizeof *self->children
-                             ? memory_get(&loop->allocator, self->count * sizeof *self->children)
-                             : NULL;
+        self->children = memory_get(&loop->allocator, self->count * sizeof *self->children);
         if (!self->children)
             return -ENOMEM;
     }
@@ -179,8 +177,6 @@ static void completions_time_out(tram_loop *loop, struct deadline *deadline) {
 
 static struct tram_completions *completions_new(tram_loop *loop, size_t count) {
     size_t per_future = sizeof(struct completion_child) + sizeof(tram_future *);
-    if (count > SIZE_MAX / 2 / per_future)
-        return NULL;
     size_t size = sizeof(struct tram_completions) + count * per_future;
     struct tram_completions *self = tram__memory_get_zero(&loop->allocator, size);
     if (!self)

@@ -236,7 +236,7 @@ void tram_output_buffer(tram_output *output, tram_buffer *buffer) {
     if (output->status)
         return;
     struct write_queue chain = take_chain(output);
-    if (tram__write_queue_refer(loop_of(output->transport), &chain, buffer, 0) < 0)
+    if (!tram__write_queue_refer(loop_of(output->transport), &chain, buffer, 0))
         clear_chain(output, &chain, -ENOMEM);
     else
         put_chain(output, &chain, NULL, 0);

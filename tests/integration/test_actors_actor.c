@@ -142,6 +142,10 @@ static void test_N_11_a_timer_comes_once_and_the_last_one_counts(void **state) {
     start(world, &a, "a", &whole_ops);
     assert_int_equal(tram_actor_set_timer(&a.actor, 1000), 0);
     assert_int_equal(tram_actor_set_timer(&a.actor, TRAM_FOREVER), 0);
+    world_lacks_timers(world);
+    assert_int_equal(tram_actor_set_timer(&a.actor, TRAM_FOREVER), 0); /* it needs none */
+    assert_int_equal(tram_actor_set_timer(&a.actor, HOUR_NS), -ENOMEM);
+    world_has_timers(world);
     assert_int_equal(tram_actor_set_timer(&a.actor, 1), 0);
     assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
     run_to_rest(world);
@@ -327,6 +331,39 @@ static void test_N_13_actors_are_found_by_name_from_any_thread(void **state) {
     run_to_rest(world);
     world->trace[0] = '\0';
     tram_runtime_free(runtime);
+    world->trace[0] = '\0';
+}
+
+/* A name may come first, and others serve beside it; at the end nothing is left of one that comes too late. */
+static void test_N_13_names_before_a_runtime_starts_and_after_its_end(void **state) {
+    struct world *world = *state;
+    tram_faults *faults;
+    tram_address found;
+    struct tested a;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    start(world, &a, "a", &simple_ops);
+    for (int early = 0; early < 2; early++) {
+        const tram_runtime_options options = {.workers = 2, .loop = {.faults = faults}};
+        tram_runtime *runtime;
+        size_t blocks;
+        assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+        if (early)
+            assert_int_equal(tram_actor_register(&a.actor, runtime, "a"), 0);
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        assert_int_equal(tram_runtime_lookup(runtime, "a", &found), early ? 0 : -ENOENT);
+        assert_int_equal(tram_runtime_stop(runtime), 0);
+        assert_int_equal(tram_runtime_join(runtime), 0);
+        if (early)
+            assert_int_equal(tram_actor_stop(&a.actor, 0), 0);
+        else
+            assert_int_equal(tram_actor_register(&a.actor, runtime, "late"), TRAM_ESTATE);
+        run_to_rest(world);
+        tram_runtime_free(runtime);
+        tram_faults_memory(faults, &blocks, NULL);
+        assert_int_equal(blocks, 0);
+    }
+    tram_faults_free(faults);
+    tram_faults_free(NULL);
     world->trace[0] = '\0';
 }
 
@@ -923,6 +960,7 @@ int main(void) {
         CASE(test_X_1_actors_without_memory),
         CASE(test_X_1_runtimes_that_do_not_run_without_memory),
         CASE(test_N_13_actors_are_found_by_name_from_any_thread),
+        CASE(test_N_13_names_before_a_runtime_starts_and_after_its_end),
         CASE(test_N_11_actors_hear_that_the_runtime_ends),
         CASE(test_N_11_L_41_a_forked_child_frees_a_loop_with_actors),
     };

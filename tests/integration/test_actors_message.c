@@ -1505,6 +1505,35 @@ static void test_N_9_each_worker_runs_it_and_one_future_has_all_results(void **s
     assert_int_equal(world->exceptions, 0);
 }
 
+static atomic_uint slow_calls, slow_works;
+
+static void count_slow(void *arg, tram_log_level level, const char *line) {
+    char name[128], text[160];
+    (void)arg;
+    (void)level;
+    tram_function_name((const void *)(uintptr_t)own_number, name, sizeof name);
+    snprintf(text, sizeof text, " %s took", name);
+    slow_calls += strstr(line, "slow ") != NULL;
+    slow_works += strstr(line, text) != NULL;
+}
+
+static void test_N_9_L_30_a_slow_one_is_known_by_its_function(void **state) {
+    struct world *world = *state;
+    const tram_runtime_options options = {.workers = 2,
+                                          .loop = {.debug = true, .slow_callback_ns = TRAM_NOW, .log = count_slow}};
+    tram_runtime *runtime;
+    tram_future *future;
+    slow_calls = slow_works = 0;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_runtime_each(runtime, world->loop, own_number, NULL, NULL, &future), 0);
+    results_of(world, future);
+    tram_future_release(future);
+    tram_runtime_free(runtime);
+    assert_int_equal(slow_works, 2);
+    assert_true(slow_calls >= slow_works);
+}
+
 /* The workers do not run yet: what was asked of them waits. */
 static void test_N_9_who_asks_all_and_goes_leaves_the_work_to_them(void **state) {
     struct world *world = *state;
@@ -1867,6 +1896,7 @@ int main(void) {
         CASE(test_N_8_a_task_that_awaits_holds_no_request_back),
         CASE(test_N_9_submitted_work_runs_on_the_other_loop),
         CASE(test_N_9_each_worker_runs_it_and_one_future_has_all_results),
+        CASE(test_N_9_L_30_a_slow_one_is_known_by_its_function),
         CASE(test_N_9_who_asks_all_and_goes_leaves_the_work_to_them),
         CASE(test_N_9_all_workers_without_memory),
         CASE(test_N_3_nothing_is_lost_without_memory),

@@ -1,4 +1,5 @@
 /* Tasks as actors: receiving, timeouts, cancellation, their end, and who hears of it. */
+#include "support/memory.h"
 #include "support/tasks.h"
 
 /* What a task under test gets, and what became of messages that had a type. */
@@ -512,6 +513,31 @@ static void test_N_16_a_loop_that_closes_ends_tasks_that_receive(void **state) {
     world->exceptions = 0; /* a task was destroyed that was pending */
 }
 
+/* … also where they wait still when its turn comes: those who watch it on other loops hear of it. */
+static void test_N_12_N_16_a_loop_that_closes_ends_tasks_behind_other_actors(void **state) {
+    struct world *world = *state;
+    static tram_actor plain, watcher;
+    tram_loop *other;
+    plain = watcher = (tram_actor){.ops = &watcher_ops};
+    assert_int_equal(tram_loop_start_actor(world->loop, &plain), 0);
+    tram_task *task = spawn(receive_all, NULL);
+    tram_address to = address_of(task);
+    run_to_rest(world);
+    assert_int_equal(tram_loop_new(&world->options, &other), 0);
+    assert_int_equal(tram_loop_start_actor(other, &watcher), 0);
+    assert_int_equal(tram_actor_monitor(&watcher, to), 0);
+    for (int i = 0; i < 2; i++)
+        assert_true(tram_loop_dispatch(other) >= 0);
+    run_to_rest(world);
+    tram_task_release(task);
+    assert_int_equal(tram_loop_close(world->loop), 0);
+    world->exceptions = 0; /* a task was destroyed that was pending */
+    for (int i = 0; i < 2; i++)
+        assert_true(tram_loop_dispatch(other) >= 0);
+    assert_trace(world, "heard:TRAM_ECANCELLED");
+    assert_int_equal(tram_loop_free(other), 0);
+}
+
 /* ---- Supervised, named, and the end of a runtime ---- */
 
 static const char *const names[] = {"a", "b", "c"};
@@ -689,6 +715,56 @@ static void use_receivers(struct world *world) {
     world->exceptions = 0; /* a message that found no memory is reported */
 }
 
+static int receive_in_an_hour(void *arg) {
+    (void)arg;
+    int status = tram_sleep(HOUR);
+    return status ? status : receive_once(0);
+}
+
+/* What arrives where the task cannot keep it is dropped as if it did not want it, and reported. */
+static void test_N_5_X_1_a_message_that_a_task_cannot_keep_is_reported(void **state) {
+    struct world *world = *state;
+    const unsigned count = 300;
+    tram_task *task = spawn(receive_in_an_hour, NULL);
+    tram_address to = address_of(task);
+    run_ticks(world, 1);
+    for (unsigned i = 0; i < count; i++)
+        post(to, i);
+    memory_fail_others(1, UINT64_MAX);
+    run_ticks(world, 3);
+    memory_fail(0, 0);
+    assert_in_range(dropped, 1, count); /* it may have had room for some */
+    assert_int_equal(world->exceptions, dropped);
+    assert_int_equal(world->exception_code, -ENOMEM);
+    assert_string_equal(world->exception, "a message to a task was dropped");
+    assert_int_equal(world->exception_fd, -1);
+    world->exceptions = 0;
+    assert_int_equal(tram_task_cancel(task), 1);
+    assert_int_equal(run_task(task), TRAM_ECANCELLED);
+    run_to_rest(world);
+    assert_int_equal(dropped, count);
+    assert_int_equal(destroyed, 0);
+}
+
+static int receive_where_nothing_fits(void *arg) {
+    tram_message *message;
+    tram_actor *actor;
+    (void)arg;
+    assert_wrong(tram_task_actor(NULL, NULL), "ret_actor");
+    assert_wrong(tram_task_receive(0, NULL), "ret_message");
+    tasks_world->fail_after = 0;
+    int statuses[] = {tram_task_receive(0, &message), tram_task_actor(NULL, &actor)};
+    tasks_world->fail_after = SIZE_MAX;
+    assert_int_equal(statuses[0], -ENOMEM);
+    assert_int_equal(statuses[1], -ENOMEM);
+    return tram_task_receive(0, &message);
+}
+
+static void test_X_1_a_task_that_cannot_become_an_actor_says_so(void **state) {
+    (void)state;
+    assert_int_equal(run_function(receive_where_nothing_fits, NULL), TRAM_ETIMEOUT);
+}
+
 static void test_X_1_tasks_receive_without_memory(void **state) {
     run_out_of_memory(*state, false, use_receivers);
     run_out_of_memory(*state, true, use_receivers);
@@ -711,9 +787,12 @@ int main(void) {
         CASE(test_N_16_who_stops_a_task_waits_for_its_end),
         CASE(test_N_16_a_link_ends_a_task_and_a_task_its_link),
         CASE(test_N_16_a_loop_that_closes_ends_tasks_that_receive),
+        CASE(test_N_12_N_16_a_loop_that_closes_ends_tasks_behind_other_actors),
         CASE(test_N_14_N_16_a_supervisor_awaits_the_ends_of_tasks),
         CASE(test_N_14_a_child_may_stop_its_supervisor_in_its_last_callback),
         CASE(test_N_13_N_16_G_1_a_task_ends_with_its_runtime),
+        CASE(test_N_5_X_1_a_message_that_a_task_cannot_keep_is_reported),
+        CASE(test_X_1_a_task_that_cannot_become_an_actor_says_so),
         CASE(test_X_1_tasks_receive_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

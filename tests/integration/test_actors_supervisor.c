@@ -1,4 +1,6 @@
 /* Supervisors: which children run after one has ended, in what order they start and stop, and who gives up when. */
+#include <sched.h>
+
 #include "core/actors/actors.h"
 #include "support/support.h"
 
@@ -262,7 +264,7 @@ static void test_N_14_a_supervisor_starts_with_all_its_children_or_not(void **st
     assert_wrong(tram_supervisor_start(world->loop, &three->options, &three->supervisor), "max_restarts");
     assert_wrong(tram_supervisor_start(world->loop, NULL, &three->supervisor), "options");
     assert_wrong(tram_supervisor_start(world->loop, &three->options, NULL), "ret_actor");
-    three->options = (tram_supervisor_options){0}; /* without children it is one, too */
+    three->options = (tram_supervisor_options){.max_restarts = 65535}; /* without children it is one, too */
     assert_int_equal(tram_supervisor_start(world->loop, &three->options, &three->supervisor), 0);
     assert_int_equal(tram_actor_stop(three->supervisor, 0), 0);
     run_to_rest(world);
@@ -330,6 +332,28 @@ static void test_N_14_a_start_may_end_the_supervisor(void **state) {
     }
 }
 
+/* … and fail: it is not tried again. */
+static void test_N_14_a_start_may_end_the_supervisor_and_fail(void **state) {
+    struct world *world = *state;
+    for (tram_supervisor_strategy strategy = TRAM_ONE_FOR_ONE; strategy <= TRAM_ONE_FOR_ALL; strategy++) {
+        struct three *three = prepare(world, strategy, 5);
+        three->children[0].start = end_supervisor;
+        three->kept[0].fails_at = 2;
+        three->kept[0].fails = 1;
+        start(world, three);
+        doomed = three->supervisor;
+        assert_int_equal(tram_actor_stop(three->kept[0].actor, -EIO), 0);
+        run_to_rest(world);
+        assert_int_equal(three->kept[0].starts, 2);
+        for (size_t i = 0; i < 3; i++)
+            assert_null(three->kept[i].actor);
+        assert_int_equal(world->exceptions, 1);
+        assert_int_equal(world->exception_code, -EIO);
+        world->exceptions = 0;
+        world->trace[0] = '\0';
+    }
+}
+
 /* ---- The end of the loop ---- */
 
 static void test_N_14_a_loop_that_closes_ends_trees(void **state) {
@@ -370,6 +394,80 @@ static void test_N_14_who_stops_as_the_runtime_ends_is_not_started_again(void **
     assert_trace(world, "a b c a.stopped:0 b.stopped:0 c.stopped:0"); /* each at its `closing` */
 }
 
+static _Atomic bool heard, cancelled;
+
+static int hear_closing(tram_actor *actor) {
+    heard = true;
+    return tram_actor_stop(actor, 0);
+}
+
+/* Its end takes until the runtime ends. */
+static int end_with_the_runtime(void *arg) {
+    (void)arg;
+    int status = tram_sleep(HOUR_NS);
+    cancelled = true;
+    while (!heard)
+        tram_yield();
+    return status;
+}
+
+/* The loop runs until the others' ends are told. */
+static int end_after_others(void *arg) {
+    (void)arg;
+    int status = tram_sleep(HOUR_NS);
+    for (int i = 0; i < 20; i++)
+        tram_yield();
+    return status;
+}
+
+static int start_patient(tram_loop *loop, void *arg, tram_actor **ret_actor) {
+    struct kept *kept = arg;
+    tram_task *task;
+    kept->starts++;
+    int status = tram_task_spawn(loop, end_with_the_runtime, NULL, NULL, &task);
+    if (status)
+        return status;
+    status = tram_task_actor(task, ret_actor);
+    tram_task_release(task);
+    return status;
+}
+
+static tram_address first_child;
+
+static int start_with_a_witness(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    static const tram_actor_ops ops = {.closing = hear_closing};
+    static tram_actor witness;
+    witness = (tram_actor){.ops = &ops};
+    int status = start_in_runtime(runtime, worker, loop, state, arg);
+    if (!status)
+        status = tram_actor_address(of_runtime->kept[0].actor, &first_child);
+    if (!status)
+        status = tram_task_spawn(loop, end_after_others, NULL, NULL, NULL);
+    return status ? status : tram_loop_start_actor(loop, &witness);
+}
+
+/* All were stopped to be started again, and the last of them ends when the runtime does. */
+static void test_N_14_a_restart_that_the_end_of_the_runtime_overtakes_is_none(void **state) {
+    struct world *world = *state;
+    heard = cancelled = false;
+    of_runtime = prepare(world, TRAM_ONE_FOR_ALL, 3);
+    of_runtime->children[1].start = start_patient;
+    tram_runtime_options options = {.workers = 1, .start = start_with_a_witness};
+    tram_message message = {.words = {(uint64_t)-EPROTO}};
+    tram_runtime *runtime;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    assert_int_equal(tram_post(first_child, &message), 0); /* it fails by this */
+    while (!cancelled)
+        sched_yield();
+    assert_int_equal(tram_runtime_stop(runtime), 0);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_runtime_free(runtime);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(of_runtime->kept[i].starts, 1);
+    world->trace[0] = '\0';
+}
+
 /* ---- Without memory ---- */
 
 static void use_supervisor(struct world *world) {
@@ -401,8 +499,10 @@ int main(void) {
         CASE(test_N_14_a_supervisor_starts_with_all_its_children_or_not),
         CASE(test_N_14_a_supervisor_that_gives_up_is_started_again_by_its_own),
         CASE(test_N_14_a_start_may_end_the_supervisor),
+        CASE(test_N_14_a_start_may_end_the_supervisor_and_fail),
         CASE(test_N_14_a_loop_that_closes_ends_trees),
         CASE(test_N_14_who_stops_as_the_runtime_ends_is_not_started_again),
+        CASE(test_N_14_a_restart_that_the_end_of_the_runtime_overtakes_is_none),
         CASE(test_X_1_supervisors_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

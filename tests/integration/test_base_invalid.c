@@ -275,6 +275,7 @@ static const struct {
     {connection, "retry.delay_max_ns", {.connection = {.retry = {.limit = 1, .delay_ns = 2, .delay_max_ns = 1}}}},
     {limited_server, "source_bits_ipv4", {.limits = {.source_bits_ipv4 = 33}}},
     {limited_server, "source_bits_ipv6", {.limits = {.source_bits_ipv6 = 65}}},
+    {limited_server, "source_bits_ipv6", {.limits = {.source_bits_ipv4 = 32, .source_bits_ipv6 = 65}}},
     {runtime_server, "sock", {.server = {.sock = &a_socket}}},
     {runtime_server, "defer_serving", {.server = {.defer_serving = true}}},
     {runtime_server, "shard_worker", {.server = {.shard_worker = 1}}},

@@ -717,19 +717,45 @@ static void test_W_5_Y_1_an_answer_through_layers_before_a_reset_is_not_lost(voi
     }
 }
 
-/* Also where the peer's stream just ends. */
+/* Also where the peer's stream just ends, and where what it sent comes byte by byte. */
 static void test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream(void **state) {
     struct world *world = *state;
-    struct channel channel;
-    channel_open_made(&channel, world, CARRIER_UNIX, 1);
-    tram_transport_write(channel.second, "hello", 5);
-    fail_next(&faults.send, EPIPE, 1);
-    tram_transport_write(channel.first, "x", 1);
-    tram_transport_abort(channel.second);
-    run_until(world, &channel.a->was_released);
-    assert_int_equal(channel.a->received, 5);
-    assert_int_equal(channel.a->lost_code, -EPIPE);
-    channel_close(&channel);
+    for (size_t size = 0; size <= 5; size++) {
+        struct channel channel;
+        channel_open_made(&channel, world, CARRIER_UNIX, 1);
+        tram_transport_write(channel.second, "hello", size);
+        fail_next(&faults.send, EPIPE, 1);
+        faults.recv_at_most = 1;
+        tram_transport_write(channel.first, "x", 1);
+        tram_transport_abort(channel.second);
+        run_until(world, &channel.a->was_released);
+        assert_int_equal(channel.a->received, size);
+        assert_int_equal(channel.a->lost_code, -EPIPE);
+        assert_null(strstr(world->trace, "a.eof"));
+        channel_close(&channel);
+    }
+}
+
+/* Memory that lacks for what is to be sent is no failure of the peer's: nobody is heard any more. */
+static void test_W_5_Y_1_without_memory_for_what_layers_write_it_ends_at_once(void **state) {
+    struct world *world = *state;
+    for (int lacks = 0; lacks < 2; lacks++) {
+        struct channel channel;
+        char text[100] = "much";
+        channel_open_made(&channel, world, CARRIER_UNIX, 1);
+        tram_transport_write(channel.second, "hello", 5);
+        faults.send_budget = 0;
+        if (lacks)
+            world->fail_after = 0;
+        else
+            fail_next(&faults.send, EPIPE, 1);
+        tram_transport_write(channel.first, text, sizeof text);
+        world->fail_after = faults.send_budget = SIZE_MAX;
+        run_until(world, &channel.a->was_released);
+        assert_int_equal(channel.a->lost_code, lacks ? -ENOMEM : -EPIPE);
+        assert_int_equal(channel.a->received, lacks ? 0 : 5);
+        channel_close(&channel);
+    }
 }
 
 static void test_Y_8_a_peer_that_vanishes_ends_it(void **state) {
@@ -1392,6 +1418,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_Y_8_W_16_a_goodbye_behind_a_file_pauses_once, world_setup_faults,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream,
+                                        world_setup_faults, world_teardown),
+        cmocka_unit_test_setup_teardown(test_W_5_Y_1_without_memory_for_what_layers_write_it_ends_at_once,
                                         world_setup_faults, world_teardown),
         TEST(test_Y_5_no_user_code_runs_while_a_layer_is_on_the_stack),
         TEST(test_Y_9_a_layer_over_a_custom_transport_over_a_layer),

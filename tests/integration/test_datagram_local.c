@@ -329,6 +329,32 @@ static void test_D_24_a_refusal_is_told(void **state) {
     fail_next(&faults.getsockname, 0, 0);
 }
 
+static int refused_level;
+
+static int refuse_level(int fd, int level, int name, const void *value, socklen_t size) {
+    static const int names[] = {IP_RECVTTL, IPV6_RECVHOPLIMIT};
+    if (level != refused_level || name != names[level == IPPROTO_IPV6])
+        return tram__sys.setsockopt(fd, level, name, value, size);
+    errno = ENOPROTOOPT;
+    return -1;
+}
+
+/* Over IPv6 both kinds of details are asked for: either may be refused. */
+static void test_D_24_a_refusal_of_either_family_is_told(void **state) {
+    struct world *world = *state;
+    static const int levels[] = {IPPROTO_IP, IPPROTO_IPV6};
+    static struct sys sys;
+    close(bound_socket("::1"));
+    sys = tram__sys;
+    sys.setsockopt = refuse_level;
+    world_use_sys(world, &sys);
+    for (size_t i = 0; i < 2; i++) {
+        tram_datagram_options options = {.local_host = "::1", .receive_ttl = true};
+        refused_level = levels[i];
+        assert_int_equal(endpoint_error(world, &options), -ENOPROTOOPT);
+    }
+}
+
 #define TEST_FAULTS(name) cmocka_unit_test_setup_teardown(name, world_setup_faults, world_teardown)
 
 int main(void) {
@@ -344,6 +370,7 @@ int main(void) {
         TEST_FAULTS(test_D_24_ttl_and_tos_are_told_on_request),
         TEST_FAULTS(test_D_24_also_of_a_given_socket_but_of_UDP_only),
         TEST_FAULTS(test_D_24_a_refusal_is_told),
+        TEST_FAULTS(test_D_24_a_refusal_of_either_family_is_told),
     };
     return cmocka_run_group_tests_name("local addresses of datagrams", tests, NULL, NULL);
 }

@@ -194,6 +194,38 @@ static void test_a_paused_input_stops_reading_above_twice_the_limit_and_goes_on(
     session_close(&session);
 }
 
+/* To the byte: of more than twice the limit the rest stays in the kernel, until what waits is no more than the limit.
+ */
+static void test_reading_stops_above_twice_the_limit_and_goes_on_at_it(void **state) {
+    struct session session;
+    enum { LIMIT = 200 };
+    char lines[2 * LIMIT + 1];
+    session_open(&session, *state, LIMIT);
+    tram_input_pause(&session.client.input);
+    session.client.pauses = true; /* behind each line */
+    memset(lines, 'x', sizeof lines);
+    for (size_t end = 100; end < sizeof lines; end += 100)
+        lines[end] = '\n';
+    const struct {
+        size_t sent; /* 0: the next line is parsed */
+        size_t waits;
+        bool reading;
+    } steps[] = {{2 * LIMIT, 2 * LIMIT, true}, {1, 2 * LIMIT + 1, false}, {0, LIMIT + 100, false}, {0, LIMIT, true}};
+    size_t sent = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        if (steps[i].sent)
+            send_exactly(session.world, session.peer, lines + sent, steps[i].sent);
+        else
+            assert_int_equal(tram_input_resume(&session.client.input), 0);
+        sent += steps[i].sent;
+        run_to_rest(session.world);
+        assert_int_equal(tram_input_size(&session.client.input), steps[i].waits);
+        assert_int_equal(tram_transport_is_reading(session.transport), steps[i].reading);
+    }
+    session.world->trace[0] = '\0';
+    session_close(&session);
+}
+
 static void test_an_end_while_paused_waits_for_the_parser(void **state) {
     struct session session;
     session_open(&session, *state, 0);
@@ -414,6 +446,7 @@ int main(void) {
         TEST(test_a_resume_with_nothing_to_parse_wakes_nobody),
         TEST(test_nothing_is_taken_behind_a_close),
         TEST(test_a_paused_input_stops_reading_above_twice_the_limit_and_goes_on),
+        TEST(test_reading_stops_above_twice_the_limit_and_goes_on_at_it),
         TEST(test_an_end_while_paused_waits_for_the_parser),
         TEST(test_a_parser_is_not_called_after_the_end),
         TEST(test_an_end_within_a_message_is_an_error),

@@ -447,6 +447,28 @@ static void test_V_35_W_31_the_total_ends_a_close_that_lingers(void **state) {
     close_shop(&shop);
 }
 
+/* Of equals that which tells most: a connection that says nothing is idle, too, and its whole time is over. */
+static void test_V_35_of_deadlines_at_one_time_the_first_byte_is_the_reason(void **state) {
+    static const struct {
+        tram_server_limits limits;
+        const char *trace;
+    } cases[] = {
+        {{.first_byte_timeout_ns = 5 * SECOND, .total_timeout_ns = 5 * SECOND}, "first byte"},
+        {{.first_byte_timeout_ns = 5 * SECOND, .idle_timeout_ns = 5 * SECOND}, "first byte"},
+        {{.idle_timeout_ns = 5 * SECOND, .total_timeout_ns = 5 * SECOND}, "total"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct shop shop = open_shop(*state, &cases[i].limits);
+        int fd = visit(&shop);
+        char expected[80];
+        snprintf(expected, sizeof expected, "made lost:ETIMEDOUT (%s) released", cases[i].trace);
+        pass(shop.world, 100 * SECOND);
+        assert_trace(shop.world, expected);
+        close(fd);
+        close_shop(&shop);
+    }
+}
+
 static void test_V_35_buffered_protocols_too(void **state) {
     const tram_server_limits limits = {.first_byte_timeout_ns = 5 * SECOND, .idle_timeout_ns = 5 * SECOND};
     struct shop shop = open_shop(*state, &limits);
@@ -944,6 +966,7 @@ int main(void) {
         TEST(V_35_a_slow_loris_lives_as_long_as_the_total_and_no_longer),
         TEST(V_35_the_reason_is_the_deadline_that_came_first),
         TEST(V_35_W_31_the_total_ends_a_close_that_lingers),
+        TEST(V_35_of_deadlines_at_one_time_the_first_byte_is_the_reason),
         TEST(V_35_buffered_protocols_too),
         TEST(V_35_before_connection_made),
         TEST(V_36_who_does_not_read_is_idle),

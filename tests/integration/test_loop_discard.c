@@ -393,6 +393,31 @@ static void test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen(vo
     raise_user(world->loop, word("closed"));
     assert_int_equal(tram_loop_close(world->loop), 0);
     assert_trace(world, "release:closed");
+    raise_user(world->loop, word("later"));
+    assert_trace(world, "");
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_trace(world, "release:later");
+    world_reopen(world);
+}
+
+static int raise_without_memory(tram_loop *loop, void *arg) {
+    struct world *world = world_of(loop);
+    world->fail_after = 0;
+    int status = raise_user(loop, arg);
+    world->fail_after = SIZE_MAX;
+    return status;
+}
+
+/* The error comes without it. */
+static void test_L_29_X_1_a_user_is_released_at_once_without_memory(void **state) {
+    struct world *world = traced = *state;
+    tram_loop_call_soon(world->loop, raise_without_memory, word("a"), NULL, NULL);
+    run_to_rest(world);
+    assert_trace(world, "release:a");
+    assert_int_equal(world->exceptions, 1);
+    assert_int_equal(world->exception_code, -EIO);
+    assert_null(world->exception_user);
 }
 
 static int fail_with_user(struct recorder *recorder, const char *event) {
@@ -428,8 +453,11 @@ static void test_a_future_keeps_a_user_until_it_is_let_go(void **state) {
     assert_int_equal(tram_future_result(future, NULL), -EIO);
     assert_string_equal(tram_future_error(future)->user, "f");
     assert_trace(world, "");
+    raise_user(world->loop, word("younger"));
     tram_future_release(future);
     assert_trace(world, "release:f");
+    run_to_rest(world);
+    assert_trace(world, "release:younger");
     close(pair[1]);
 }
 
@@ -784,6 +812,7 @@ int main(void) {
         TEST(test_L_27_L_30_reports_name_the_callback_of_the_handle),
         TEST(test_each_call_runs_or_was_cancelled_but_never_both),
         TEST(test_L_29_a_user_that_was_given_away_is_released_once_it_was_seen),
+        TEST(test_L_29_X_1_a_user_is_released_at_once_without_memory),
         TEST(test_P_15_connection_lost_sees_a_user_before_it_is_released),
         TEST(test_a_future_keeps_a_user_until_it_is_let_go),
         TEST(test_X_12_every_call_gives_its_factorys_argument_back_once),

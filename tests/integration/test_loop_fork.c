@@ -120,6 +120,30 @@ static void test_L_41_forked_in_a_callback(void **state) {
     assert_child(forked, 0);
 }
 
+static int hear(tram_loop *loop, const tram_exception *exception, void *arg) {
+    (void)loop, (void)exception, (void)arg;
+    return 0;
+}
+
+/* The argument is the parent's; the memory is the child's own copy, which is given back. */
+static void test_L_41_a_child_frees_a_loop_whose_handler_has_an_argument(void **state) {
+    struct world *world = *state;
+    int discarded = 0;
+    assert_int_equal(tram_loop_set_exception_handler_with_discard(world->loop, hear, &discarded, count_discard), 0);
+    pid_t child = fork_timed();
+    if (child == 0) {
+        CHECK(tram_loop_free(world->loop) == 0);
+        CHECK(discarded == 0 && world->live_blocks == 0);
+        _exit(0);
+    }
+    assert_child(child, 0);
+    assert_int_equal(discarded, 0);
+    assert_int_equal(tram_loop_free(world->loop), 0);
+    world->loop = NULL;
+    assert_int_equal(discarded, 1);
+    world_reopen(world);
+}
+
 static int fork_and_keep(tram_loop *loop, void *arg) {
     (void)arg;
     forked = fork_timed();
@@ -216,6 +240,8 @@ static void check_waits(struct waiting *self) {
     tram_completions *completions;
     tram_timeout *timeout;
     tram_group *group;
+    tram_actor *actor;
+    tram_message *message;
     void *item;
     tram_semaphore_init(&semaphore, 1, false);
     tram_condition_init(&condition, &lock);
@@ -228,6 +254,8 @@ static void check_waits(struct waiting *self) {
     CHECK(tram_completions_next(self->completions, &self->future) == -ECHILD);
     CHECK(tram_timeout_begin(1, &timeout) == -ECHILD);
     CHECK(tram_group_begin(&group) == -ECHILD && tram_group_end(self->group, 0) == -ECHILD);
+    CHECK(tram_group_spawn(self->group, sleep_for_ever, NULL, NULL, NULL) == -ECHILD);
+    CHECK(tram_task_actor(NULL, &actor) == -ECHILD && tram_task_receive(0, &message) == -ECHILD);
     CHECK(tram_lock_acquire(&lock) == -ECHILD && tram_event_wait(&event) == -ECHILD);
     CHECK(tram_semaphore_acquire(&semaphore) == -ECHILD && tram_condition_wait(&condition) == -ECHILD);
     CHECK(tram_barrier_wait(&barrier) == -ECHILD);
@@ -585,6 +613,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_L_41_forked_in_a_callback, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_forked_in_a_callback_with_the_parents_loop_kept, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_L_41_a_child_frees_a_loop_whose_handler_has_an_argument, world_setup,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_forked_on_a_worker, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_L_41_a_child_that_returns_from_its_callback_does_not_poll, world_setup,

@@ -631,6 +631,28 @@ static void test_I_11_aborting_drops_what_is_unsent(void **state) {
     close(fds[0]);
 }
 
+/* Of a socket as of any other: a close never waits for what the peer does not read. */
+static void test_T_11_a_socket_as_a_pipe_loses_its_linger_time(void **state) {
+    static connect_function *const ways[] = {tram_loop_connect_read_pipe, tram_loop_connect_write_pipe};
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct linger linger = {.l_onoff = 1, .l_linger = 20};
+        socklen_t size = sizeof linger;
+        int fds[2];
+        unix_pair(fds);
+        int same = dup(fds[1]);
+        assert_int_equal(setsockopt(same, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+        struct recorder *recorder = recorder_new(world, NULL);
+        assert_int_equal(tram_transport_close(connected(recorder, ways[i], fds[1])), 0);
+        run_until(world, &recorder->was_released);
+        assert_int_equal(getsockopt(same, SOL_SOCKET, SO_LINGER, &linger, &size), 0);
+        assert_int_equal(linger.l_onoff, 0);
+        close(same);
+        close(fds[0]);
+        world->trace[0] = '\0';
+    }
+}
+
 static void test_I_12_T_10_the_only_extra_info_is_pipe(void **state) {
     struct world *world = *state;
     int fds[2];
@@ -761,6 +783,7 @@ int main(void) {
         TEST(test_I_9_on_a_terminal_only_writing_tells),
         TEST(test_I_10_write_eof_with_nothing_queued_is_a_close),
         TEST(test_I_11_aborting_drops_what_is_unsent),
+        TEST(test_T_11_a_socket_as_a_pipe_loses_its_linger_time),
         TEST(test_I_12_T_10_the_only_extra_info_is_pipe),
         TEST(test_W_12_a_write_to_nobody_is_EPIPE_and_no_signal),
     };

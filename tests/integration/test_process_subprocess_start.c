@@ -1,6 +1,7 @@
 /* How children are started: what they find, and what goes wrong (docs/rules.md, Z-1 to Z-3 and Z-18). */
 #include "support/process.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -360,24 +361,26 @@ static void test_Z_18_descriptors_at_the_soft_limit_are_passed(void **state) {
     close(high), close(null);
 }
 
-/* The limit was lowered after they were opened. */
+/* The limit was lowered after they were opened. Its own number is the first that is too high. */
 static void test_Z_18_descriptors_above_the_soft_limit(void **state) {
     struct world *world = *state;
     enum { LIMIT = 64 };
+    const char *const argv[] = {"true", NULL};
     int fds[2];
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-    int high = fcntl(fds[1], F_DUPFD_CLOEXEC, 200);
+    int above[] = {fcntl(fds[1], F_DUPFD_CLOEXEC, LIMIT), fcntl(fds[1], F_DUPFD_CLOEXEC, 200)};
     rlim_t before = lower_limit(LIMIT);
-    tram_subprocess_options options = {.output = {.kind = TRAM_STDIO_FD, .fd = high}};
-    struct process *process = run(world, "echo hello", &options);
-    assert_int_equal(process->returncode, 0);
-    assert_holds(fds[0], "hello\n");
-    process_free(process);
-    const char *const argv[] = {"true", NULL};
-    options = (tram_subprocess_options){.pass_fds = &high, .pass_fd_count = 1};
-    assert_fails(world, argv, &options, -EMFILE, "limit of open files");
+    for (int i = 0; i < 2; i++) {
+        tram_subprocess_options options = {.output = {.kind = TRAM_STDIO_FD, .fd = above[i]}};
+        struct process *process = run(world, "echo hello", &options);
+        assert_int_equal(process->returncode, 0);
+        process_free(process);
+        options = (tram_subprocess_options){.pass_fds = &above[i], .pass_fd_count = 1};
+        assert_fails(world, argv, &options, -EMFILE, "limit of open files");
+    }
+    assert_holds(fds[0], "hello\nhello\n");
     lower_limit(before);
-    close(high), close(fds[0]), close(fds[1]);
+    close(above[0]), close(above[1]), close(fds[0]), close(fds[1]);
 }
 
 static int actions_of_spawn;
@@ -599,6 +602,68 @@ static void test_Z_3_without_processes_pipes_or_descriptors(void **state) {
     assert_true(no_children());
 }
 
+/* ---- What the C library prepares ---- */
+
+static const char *unprepared; /* the next call of this name finds no memory */
+
+static bool lacks(const char *call) {
+    bool due = unprepared && strcmp(unprepared, call) == 0;
+    if (due)
+        unprepared = NULL;
+    return due;
+}
+
+int posix_spawn_file_actions_init(posix_spawn_file_actions_t *actions) {
+    static int (*next)(posix_spawn_file_actions_t * actions);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawn_file_actions_init");
+    return lacks("actions") ? ENOMEM : next(actions);
+}
+
+int posix_spawnattr_init(posix_spawnattr_t *attributes) {
+    static int (*next)(posix_spawnattr_t * attributes);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawnattr_init");
+    return lacks("attributes") ? ENOMEM : next(attributes);
+}
+
+int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int from) {
+    static int (*next)(posix_spawn_file_actions_t * actions, int from);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawn_file_actions_addclosefrom_np");
+    return lacks("closing") ? ENOMEM : next(actions, from);
+}
+
+int posix_spawnattr_setflags(posix_spawnattr_t *attributes, short flags) {
+    static int (*next)(posix_spawnattr_t * attributes, short flags);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "posix_spawnattr_setflags");
+    return lacks("flags") ? ENOMEM : next(attributes, flags);
+}
+
+static int no_lifting(int fd, int command, int from) {
+    if (command != F_DUPFD_CLOEXEC)
+        return tram__sys.fcntl(fd, command, from);
+    errno = EMFILE;
+    return -1;
+}
+
+static void test_Z_3_a_child_that_cannot_be_prepared_is_not_started(void **state) {
+    struct world *world = *state;
+    static const char *const calls[] = {"actions", "attributes", "closing", "flags"};
+    const char *const argv[] = {"true", NULL};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        unprepared = calls[i];
+        assert_fails(world, argv, NULL, -ENOMEM, "true");
+        assert_null(unprepared);
+    }
+    const tram_subprocess_options options = {.output = {.kind = TRAM_STDIO_FD, .fd = 2}};
+    faulty = tram__sys;
+    faulty.fcntl = no_lifting;
+    world_use_sys(world, &faulty);
+    assert_fails(world, argv, &options, -EMFILE, "true");
+}
+
 static void test_Z_16_a_child_that_is_reaped_before_it_could_be_watched(void **state) {
     struct world *world = *state;
     faulty = tram__sys;
@@ -775,6 +840,8 @@ static void test_Z_2_the_search_goes_on_behind_bad_directories(void **state) {
     const char *const nowhere[] = {"tram-no-such-program", NULL};
     snprintf(variable, sizeof variable, "PATH=%s:/tmp/%s:/bin", path, component);
     assert_fails(world, nowhere, &options, -ELOOP, "tram-no-such-program");
+    snprintf(variable, sizeof variable, "PATH=/etc/passwd:/bin"); /* what is no directory has no program */
+    assert_fails(world, nowhere, &options, -ENOENT, "tram-no-such-program");
     snprintf(variable, sizeof variable, "PATH=/bin:/%s:%s", rest, path);
     assert_fails(world, nowhere, &options, -ENAMETOOLONG, "tram-no-such-program");
     unlink(path);
@@ -809,6 +876,7 @@ int main(void) {
         TEST(test_C_13_the_error_of_a_factory_reaches_the_creator),
         TEST(test_Z_3_without_processes_pipes_or_descriptors),
         TEST(test_Z_16_a_child_that_is_reaped_before_it_could_be_watched),
+        TEST(test_Z_3_a_child_that_cannot_be_prepared_is_not_started),
         TEST(test_Z_15_Z_10_what_cannot_be_watched_comes_to_an_end),
         TEST(test_Z_3_without_memory),
         TEST(test_Z_3_without_room_for_one_more),

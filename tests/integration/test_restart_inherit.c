@@ -517,8 +517,9 @@ static int activate(const struct activation *activation) {
             return __LINE__;
         if (!(fcntl(3 + i, F_GETFD) & FD_CLOEXEC))
             return __LINE__;
-        const char *name = !activation->names ? "unknown" : i ? "" : "one";
-        if (strcmp(found[i].name, name) != 0)
+        const char *names = activation->names ? activation->names : "unknown:unknown";
+        const char *name = i ? strchr(names, ':') + 1 : names;
+        if (strlen(found[i].name) != strcspn(name, ":") || strncmp(found[i].name, name, strlen(found[i].name)) != 0)
             return __LINE__;
     }
     return 0;
@@ -526,9 +527,9 @@ static int activate(const struct activation *activation) {
 
 static void test_V_46_sockets_of_systemd(void **state) {
     (void)state;
-    char long_name[400];
-    memset(long_name, 'x', sizeof long_name - 1);
-    long_name[sizeof long_name - 1] = '\0';
+    char longest_name[TRAM_LISTENER_NAME_SIZE], too_long_name[TRAM_LISTENER_NAME_SIZE + 1];
+    snprintf(longest_name, sizeof longest_name, "%0*d", TRAM_LISTENER_NAME_SIZE - 1, 1);
+    snprintf(too_long_name, sizeof too_long_name, "%0*d", TRAM_LISTENER_NAME_SIZE, 1);
     const struct activation cases[] = {
         {NULL, "2", NULL, 2, 8},
         {NULL, "2", "one:", 2, 8},
@@ -540,10 +541,13 @@ static void test_V_46_sockets_of_systemd(void **state) {
         {NULL, "4", NULL, -EBADF, 8},
         {NULL, "2", "one", TRAM_EVALUE, 8},
         {NULL, "2", "one:two:three", TRAM_EVALUE, 8},
-        {NULL, "1", long_name, TRAM_EVALUE, 8},
+        {NULL, "1", longest_name, 1, 8},
+        {NULL, "1", too_long_name, TRAM_EVALUE, 8},
         {NULL, "0", NULL, TRAM_EVALUE, 8},
         {NULL, "-1", NULL, TRAM_EVALUE, 8},
         {NULL, "two", NULL, TRAM_EVALUE, 8},
+        {NULL, "2147483644", NULL, -EBADF, 8}, /* the last would be INT_MAX - 1 + 3 */
+        {NULL, "2147483645", NULL, TRAM_EVALUE, 8},
         {NULL, "99999999999999999999", NULL, TRAM_EVALUE, 8},
         {"", "2", NULL, TRAM_EVALUE, 8},
         {"1x", "2", NULL, TRAM_EVALUE, 8},
@@ -1050,6 +1054,52 @@ static void test_V_48_V_11_a_successor_waits_for_descriptors(void **state) {
     tram_faults_free(faults);
 }
 
+static int nothing(tram_loop *loop, void *arg, void **ret_value) {
+    (void)loop;
+    (void)arg;
+    (void)ret_value;
+    return 0;
+}
+
+/* What has come by now is dealt with. */
+static void await_turns(struct world *world, tram_runtime *runtime) {
+    for (int i = 0; i < 3; i++) {
+        tram_future *future;
+        assert_int_equal(tram_runtime_each(runtime, world->loop, nothing, NULL, NULL, &future), 0);
+        assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+        tram_future_release(future);
+    }
+}
+
+/* Nor is it given up where watching again fails as well: after another while. */
+static void test_V_48_V_11_an_offer_that_cannot_be_watched_tries_again(void **state) {
+    const tram_server_options plain = {0};
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    tram_runtime_options options = {.workers = 1, .loop = {.faults = faults}};
+    struct old old = {.path = in_folder("offer")};
+    const tram_offer_options offer_options = {.taken = taken, .arg = &old};
+    assert_int_equal(tram_runtime_new(&options, &old.runtime), 0);
+    old.servers[0] = serve(old.runtime, &old_name, &plain);
+    assert_int_equal(tram_runtime_start(old.runtime), 0);
+    offer(&old, &offer_options);
+    assert_still_offered(&old, 1);
+    await_turns(*state, old.runtime);
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ACCEPT4, 1, 1, EMFILE), 0);
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_EPOLL_CTL, 2, 1, ENOMEM), 0); /* the first one pauses */
+    uint64_t begin = now_ns();
+    tram_listener found[8];
+    int link;
+    assert_int_equal(inherit(&old, found, 8, &link), 1);
+    assert_true(now_ns() - begin >= 2 * TRAM_ACCEPT_RETRY_NS);
+    assert_int_equal(tram_faults_injected(faults), 2);
+    tram_faults_reset(faults);
+    tram_listeners_close(found, 1);
+    close(link);
+    tram_runtime_free(old.runtime);
+    tram_faults_free(faults);
+}
+
 /* Whoever died after it was asked does not accept any more. */
 static void test_V_48_ready_when_the_old_one_is_gone(void **state) {
     const tram_server_options plain = {0};
@@ -1148,6 +1198,41 @@ static void test_V_50_the_path_goes_with_the_offer(void **state) {
     assert_false(exists(old.path));
 }
 
+/* Whether the offer was descriptor 0. */
+static bool offered_as_0(struct world *world, bool started) {
+    const tram_server_options plain = {0};
+    struct old old = {.runtime = runtime_new(world, 1)};
+    int zero = open("/dev/null", O_RDONLY | O_CLOEXEC); /* so that no other socket is it */
+    assert_int_equal(zero, 0);
+    old.servers[0] = serve(old.runtime, &old_name, &plain);
+    assert_int_equal(started ? tram_runtime_start(old.runtime) : 0, 0);
+    close(zero);
+    offer(&old, NULL);
+    bool is_0 = is_open(0);
+    if (started) {
+        assert_still_offered(&old, 1);
+        assert_int_equal(tram_offer_release(old.offer), 0);
+        for (int i = 0; exists(old.path); i++) {
+            assert_true(i < 20000);
+            poll(NULL, 0, 1);
+        }
+    }
+    tram_runtime_free(old.runtime);
+    assert_false(is_open(0));
+    assert_false(exists(old.path));
+    return is_0;
+}
+
+/* As any descriptor, in a process that has closed its standard input. */
+static void test_V_50_an_offer_may_be_descriptor_0(void **state) {
+    for (int started = 0; started < 2; started++) {
+        bool is_0 = false;
+        for (int i = 0; i < 3 && !is_0; i++) /* support/sys.c may spare the first two */
+            is_0 = offered_as_0(*state, started);
+        assert_true(is_0);
+    }
+}
+
 static void test_V_50_nobody_offers(void **state) {
     (void)state;
     tram_listener found[1];
@@ -1234,9 +1319,11 @@ int main(void) {
         CASE(test_V_48_who_stalls_is_turned_away),
         CASE(test_V_48_any_failure_of_the_old_process),
         CASE(test_V_48_V_11_a_successor_waits_for_descriptors),
+        CASE(test_V_48_V_11_an_offer_that_cannot_be_watched_tries_again),
         CASE(test_V_48_ready_when_the_old_one_is_gone),
         CASE(test_V_48_other_users_are_refused),
         CASE(test_V_50_the_path_goes_with_the_offer),
+        CASE(test_V_50_an_offer_may_be_descriptor_0),
         CASE(test_V_50_nobody_offers),
         CASE(test_V_50_bad_offers),
     };

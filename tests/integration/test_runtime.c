@@ -965,6 +965,41 @@ static void test_stop_ends_clients_too(void **state) {
     close(listener);
 }
 
+static const tram_protocol_ops replaced_ops = {
+    .connection_made = echo_made, .connection_lost = lost_makes_a_pair, .released = echo_released};
+
+static int replaced_factory(tram_loop *loop, void *arg, tram_protocol **ret_protocol) {
+    int status = echo_factory(loop, arg, ret_protocol);
+    (*ret_protocol)->ops = &replaced_ops;
+    return status;
+}
+
+static int connect_replaced(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **state, void *arg) {
+    (void)runtime, (void)worker, (void)state;
+    return tram_loop_create_connection(loop, replaced_factory, NULL, "127.0.0.1", arg, NULL, NULL);
+}
+
+/* A client's end makes two more: theirs is asked for at once, and nobody waits for the grace to be over. */
+static void test_stop_ends_what_clients_make_in_connection_lost(void **state) {
+    uint16_t port;
+    int listener = tcp_listener(5, &port);
+    char text[8];
+    snprintf(text, sizeof text, "%u", port);
+    tram_runtime_options options = options_for(*state, 1);
+    options.grace_ns = HOUR_NS;
+    options.start = connect_replaced;
+    options.arg = text;
+    tram_runtime *runtime = runtime_new(&options);
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    wait_for_count(&made_count, 1);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    assert_int_equal(made_count, 3);
+    assert_int_equal(released_count, 1);
+    tram_runtime_free(runtime);
+    close(listener);
+}
+
 /* ---- Other guests and hosts ---- */
 
 static void test_forked_child_only_forgets(void **state) {
@@ -1086,6 +1121,7 @@ int main(void) {
         TEST(L_23_signals_stop_the_runtime),
         TEST(L_23_a_second_signal_ends_the_grace_of_another_worker),
         TEST(stop_ends_clients_too),
+        TEST(stop_ends_what_clients_make_in_connection_lost),
         TEST(forked_child_only_forgets),
         TEST(debug_mode_has_nothing_to_report),
         TEST(X_1_out_of_memory_before_the_start),

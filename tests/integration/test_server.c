@@ -1712,6 +1712,25 @@ static void test_V_3_C_17_tcp_options_of_given_sockets(void **state) {
     close(pair[1]);
 }
 
+/* Each of the three asks for it by itself; the others, and 0, do not. */
+static void test_V_3_C_17_what_switches_keep_alive_on(void **state) {
+    struct world *world = *state;
+    static const struct {
+        tram_tcp_options tcp;
+        bool keep_alive;
+    } list[] = {{{.keep_alive_idle_ns = 1}, true},
+                {{.keep_alive_interval_ns = 1}, true},
+                {{.keep_alive_probes = 1}, true},
+                {{.traffic_class = 0xb8, .user_timeout_ns = 1}, false},
+                {{.traffic_class = 0, .fast_open = 1}, false}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        const tram_server_options options = {.tcp = list[i].tcp};
+        tram_server *server = server_new(world, &options);
+        assert_int_equal(int_option(socket_fd(server, 0), SOL_SOCKET, SO_KEEPALIVE), list[i].keep_alive);
+        server_end(world, server);
+    }
+}
+
 static void test_V_3_C_17_what_no_system_has_is_a_bad_option(void **state) {
     static const tram_tcp_options list[] = {{.keep_alive_idle_ns = 32767 * SECOND + 1},
                                             {.keep_alive_interval_ns = UINT64_MAX},
@@ -1770,6 +1789,7 @@ int main(void) {
         TEST(V_2_same_port_tries_others),
         TEST(V_3_C_17_tcp_options_are_set_on_both_sides),
         TEST(V_3_C_17_tcp_options_of_given_sockets),
+        TEST(V_3_C_17_what_switches_keep_alive_on),
         TEST(V_3_C_17_what_no_system_has_is_a_bad_option),
         TEST(V_3_C_17_a_refused_tcp_option_is_an_error),
         TEST(V_3_options_of_the_sockets),

@@ -384,6 +384,44 @@ static void test_A_39_a_sender_that_is_gone_takes_no_room(void **state) {
     assert_room_for_one();
 }
 
+static void *ask_and_go(void *arg) {
+    tram_loop *other;
+    (void)arg;
+    assert_int_equal(tram_loop_new(&tasks_world->options, &other), 0);
+    assert_int_equal(tram_task_spawn(other, send_item, "2", NULL, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        assert_true(tram_loop_dispatch(other) >= 0);
+    assert_int_equal(tram_loop_free(other), 0);
+    return NULL;
+}
+
+static int receive_behind_a_request(void *arg) {
+    on_another_thread(ask_and_go, NULL);
+    return receive(arg);
+}
+
+/* There is room when its request arrives, and nobody any more to take it. */
+static void test_A_39_a_sender_that_goes_before_its_request_arrives_takes_no_room(void **state) {
+    (void)state;
+    channel_new(1);
+    assert_int_equal(tram_channel_try_send(channel, "1"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(run_function(receive_behind_a_request, "a"), 0);
+    assert_room_for_one();
+}
+
+static void test_A_39_a_loop_closes_before_the_request_of_another_arrives(void **state) {
+    (void)state;
+    tram_loop *other = other_loop_with_a_sender();
+    assert_int_equal(tram_loop_close(tasks_world->loop), 0);
+    for (int i = 0; i < 2; i++)
+        assert_true(tram_loop_dispatch(other) >= 0);
+    assert_trace(tasks_world, "sent2:ESHUTDOWN");
+    assert_int_equal(tram_loop_free(other), 0);
+    tram_channel_release(channel);
+    assert_int_equal(discarded, 1);
+}
+
 static void test_A_39_a_sender_that_goes_before_its_credit_arrives_gives_it_back(void **state) {
     (void)state;
     for (int memory = 0; memory < 2; memory++) {
@@ -508,6 +546,8 @@ int main(void) {
         TASK_TEST(test_A_39_a_cancel_without_memory_waits_for_the_credit),
         TASK_TEST(test_A_39_a_sender_of_another_loop_without_mail_says_so),
         TASK_TEST(test_A_39_a_sender_that_is_gone_takes_no_room),
+        TASK_TEST(test_A_39_a_sender_that_goes_before_its_request_arrives_takes_no_room),
+        TASK_TEST(test_A_39_a_loop_closes_before_the_request_of_another_arrives),
         TASK_TEST(test_A_39_a_sender_that_goes_before_its_credit_arrives_gives_it_back),
         TASK_TEST(test_A_39_items_on_their_way_to_a_closed_channel_are_discarded),
         TASK_TEST(test_A_39_a_loop_closes_with_mail_of_a_channel),

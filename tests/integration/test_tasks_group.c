@@ -70,6 +70,14 @@ static void test_A_26_several_failures_are_one_error_with_their_names(void **sta
     tram_task_release(task);
 }
 
+/* By the second of them nobody is cancelled once more, who may be about to clean up. */
+static void test_A_26_A_9_a_second_failure_cancels_nobody_again(void **state) {
+    (void)state;
+    struct plan plan = {.jobs = {{"a", HOUR, -EPIPE, true}, {"b", MS, -EIO, false}}, .body_ns = HOUR};
+    assert_int_equal(run_function(run_group, &plan), TRAM_EMULTIPLE);
+    assert_trace(tasks_world, "b:EIO a:TRAM_ECANCELLED body:TRAM_ECANCELLED end:TRAM_EMULTIPLE,0");
+}
+
 static int fail_at_once(void *arg) {
     (void)arg;
     return -EIO;
@@ -288,6 +296,7 @@ int main(void) {
         TASK_TEST(test_A_25_a_group_waits_for_all_its_tasks),
         TASK_TEST(test_A_26_the_first_failure_cancels_the_others_and_the_body),
         TASK_TEST(test_A_26_several_failures_are_one_error_with_their_names),
+        TASK_TEST(test_A_26_A_9_a_second_failure_cancels_nobody_again),
         TASK_TEST(test_A_26_more_failures_than_can_be_told),
         TASK_TEST(test_A_27_a_body_that_fails_cancels_the_tasks),
         TASK_TEST(test_A_27_cancelling_the_parent_cancels_the_tasks),

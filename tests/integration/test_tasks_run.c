@@ -343,6 +343,76 @@ static void test_A_38_a_runtime_that_is_stopped_cancels_the_main_task(void **sta
     tram_runtime_free(runtime);
 }
 
+/* It comes when `main` has ended: nobody is there whom it could cancel. */
+static int interrupt_at_the_end(void *arg) {
+    (void)arg;
+    int status = tram_sleep(HOUR);
+    kill(getpid(), SIGINT);
+    for (int i = 0; i < 10; i++)
+        tram_sleep(MS);
+    return status;
+}
+
+static int end_before_others(void *arg) {
+    return tram_task_spawn(NULL, interrupt_at_the_end, arg, NULL, NULL);
+}
+
+static void test_A_37_A_38_an_interrupt_behind_main_takes_the_default_action(void **state) {
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGINT, SIG_DFL);
+        const tram_runtime_options options = {.workers = 1};
+        if (tram_runtime_new(&options, &runtime))
+            _exit(3);
+        tram_runtime_run_task(runtime, end_before_others, NULL);
+        _exit(4);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGINT);
+}
+
+/* Who is cancelled leaves another behind, which is cancelled before it begins. */
+static int sleep_in_turn(void *arg) {
+    int status = tram_sleep(HOUR);
+    note(tram_error_name(status));
+    return tram_task_spawn(NULL, sleep_in_turn, arg, NULL, NULL);
+}
+
+static int leave_others_behind(void *arg) {
+    return tram_task_spawn(NULL, sleep_in_turn, arg, NULL, NULL);
+}
+
+static void test_A_38_what_begins_while_a_runtime_ends_is_cancelled_too(void **state) {
+    (void)state;
+    text[0] = '\0';
+    assert_int_equal(tram_runtime_run_task(runtime_new(), leave_others_behind, NULL), 0);
+    assert_string_equal(text, "TRAM_ECANCELLED");
+    tram_runtime_free(runtime);
+}
+
+static int stop_the_loop(void *arg) {
+    assert_int_equal(tram_loop_stop(tram_loop_running()), 0);
+    return tram_sleep(*(uint64_t *)arg);
+}
+
+static void no_log(void *arg, tram_log_level level, const char *line) {
+    (void)arg, (void)level, (void)line;
+}
+
+static void test_A_38_a_main_task_whose_loop_was_stopped_is_cancelled(void **state) {
+    (void)state;
+    const tram_runtime_options options = {.workers = 1, .loop = {.log = no_log}};
+    uint64_t forever = HOUR;
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    assert_int_equal(tram_runtime_run_task(runtime, stop_the_loop, &forever), TRAM_ECANCELLED);
+    assert_null(tram_run_error());
+    tram_runtime_free(runtime);
+}
+
 /* ---- Without memory ---- */
 
 static int main_that_copes(void *arg) {
@@ -375,10 +445,11 @@ static int run_on_a_worker(tram_faults *faults) {
 }
 
 /* Each allocation fails once: whoever runs hears of it, or did not need it, and nothing is left behind. */
-static void run_without_memory(int (*run)(tram_faults *faults)) {
+static uint64_t run_without_memory(int (*run)(tram_faults *faults), void (*on_interrupt)(int)) {
     tram_faults *faults;
     int descriptors = open_descriptors();
     uint64_t failures = 0, injected = 1;
+    void (*handler)(int) = signal(SIGINT, on_interrupt);
     assert_int_equal(tram_faults_new(NULL, &faults), 0);
     for (uint64_t nth = 1; injected; nth++) {
         size_t blocks;
@@ -395,16 +466,20 @@ static void run_without_memory(int (*run)(tram_faults *faults)) {
     }
     assert_in_range(failures, 8, 100);
     tram_faults_free(faults);
+    signal(SIGINT, handler);
+    return failures;
 }
 
 static void test_A_36_X_1_without_memory_there_is_no_run(void **state) {
     (void)state;
-    run_without_memory(run_alone);
+    uint64_t failures = run_without_memory(run_alone, SIG_DFL);
+    assert_true(failures > run_without_memory(run_alone, SIG_IGN)); /* which it does not handle then */
 }
 
 static void test_A_38_X_1_without_memory_a_runtime_runs_no_main_task(void **state) {
     (void)state;
-    run_without_memory(run_on_a_worker);
+    run_without_memory(run_on_a_worker, SIG_DFL);
+    run_without_memory(run_on_a_worker, SIG_IGN);
 }
 
 int main(void) {
@@ -421,6 +496,9 @@ int main(void) {
         cmocka_unit_test(test_A_38_a_runtime_runs_a_main_task_and_ends_with_it),
         cmocka_unit_test(test_A_38_what_the_main_task_of_a_runtime_failed_with_is_told),
         cmocka_unit_test(test_A_38_a_runtime_that_is_stopped_cancels_the_main_task),
+        cmocka_unit_test(test_A_38_what_begins_while_a_runtime_ends_is_cancelled_too),
+        cmocka_unit_test(test_A_37_A_38_an_interrupt_behind_main_takes_the_default_action),
+        cmocka_unit_test(test_A_38_a_main_task_whose_loop_was_stopped_is_cancelled),
         cmocka_unit_test(test_A_36_X_1_without_memory_there_is_no_run),
         cmocka_unit_test(test_A_38_X_1_without_memory_a_runtime_runs_no_main_task),
     };

@@ -331,6 +331,21 @@ static void test_A_33_a_barrier_breaks_and_is_reset(void **state) {
     release_all(tasks, 2);
 }
 
+/* Who comes while those of the round before leave waits for that, and may be cancelled there: it counts for no round.
+ */
+static void test_A_33_who_is_cancelled_before_its_round_begins_is_not_in_it(void **state) {
+    (void)state;
+    assert_int_equal(tram_barrier_init(&barrier, 2), 0);
+    tram_task *tasks[] = {spawn(await_barrier, "a"), spawn(await_barrier, "b"), spawn(await_barrier, "c")};
+    run_ticks(tasks_world, 1);
+    tram_task_cancel(tasks[2]);
+    assert_int_equal(run_task(tasks[2]), TRAM_ECANCELLED);
+    assert_int_equal(tram_barrier_waiting(&barrier), 0);
+    assert_trace(tasks_world, "b:1 a:0 c:TRAM_ECANCELLED");
+    tram_task_release(tasks[0]);
+    tram_task_release(tasks[1]);
+}
+
 /* ---- All ---- */
 
 static int wait_in_all(void *arg) {
@@ -380,6 +395,7 @@ int main(void) {
         TEST(test_A_32_a_cancelled_waiter_has_the_lock_and_notifies_another),
         TEST(test_A_33_a_barrier_lets_all_go_when_all_are_there),
         TEST(test_A_33_a_barrier_breaks_and_is_reset),
+        TEST(test_A_33_who_is_cancelled_before_its_round_begins_is_not_in_it),
         TEST(test_A_15_a_loop_closes_with_tasks_in_all_of_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,9 +2,11 @@
 #include <pthread.h>
 #include <regex.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/tasks.h"
 
 #define world tasks_world
@@ -720,6 +722,75 @@ static void test_A_16_a_stack_that_overflows_is_caught(void **state) {
 #endif
 }
 
+static int nothing(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+static pthread_key_t look_key;
+static stack_t seen_at_the_end;
+
+/* In its second round all others have had their first. */
+static void look_at_the_end(void *rounds) {
+    uintptr_t left = (uintptr_t)rounds - 1;
+    if (left)
+        pthread_setspecific(look_key, (void *)left);
+    else
+        sigaltstack(NULL, &seen_at_the_end);
+}
+
+/* The alternate stack of a thread, before and after a task began on it. */
+struct alternate {
+    bool lacks_memory;
+    stack_t before, after;
+};
+
+static void *begin_a_task(void *arg) {
+    struct alternate *alternate = arg;
+    tram_loop *loop;
+    if (pthread_setspecific(look_key, (void *)(uintptr_t)2) || sigaltstack(NULL, &alternate->before) ||
+        tram_loop_new(NULL, &loop) || tram_task_spawn(loop, nothing, NULL, NULL, NULL) || tram_loop_stop(loop))
+        _exit(2);
+    if (alternate->lacks_memory)
+        memory_fail_others(1, UINT64_MAX);
+    int status = tram_loop_run_forever(loop);
+    memory_fail(0, 0);
+    if (status || sigaltstack(NULL, &alternate->after) || tram_loop_free(loop))
+        _exit(3);
+    return NULL;
+}
+
+/* The thread that ends gives back what its overflows would be told on; where there was none, nothing is told. */
+static void test_A_16_a_thread_has_a_stack_to_tell_of_overflows_as_long_as_it_runs(void **state) {
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    print_message("a sanitizer gives each thread such a stack\n");
+    skip();
+#endif
+    skip_where_emulated("the handler of a stack that overflowed is valgrind's own");
+    for (int memory = 0; memory < 2; memory++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct alternate alternate = {.lacks_memory = !memory};
+            pthread_t thread;
+            unsigned char resident;
+            if (tram_task_report_overflows() || pthread_key_create(&look_key, look_at_the_end) ||
+                pthread_create(&thread, NULL, begin_a_task, &alternate) || pthread_join(thread, NULL))
+                _exit(1);
+            bool has = !(alternate.after.ss_flags & SS_DISABLE);
+            if (!(alternate.before.ss_flags & SS_DISABLE) || has != memory || !(seen_at_the_end.ss_flags & SS_DISABLE))
+                _exit(4);
+            if (has && (mincore(alternate.after.ss_sp, 1, &resident) == 0 || errno != ENOMEM))
+                _exit(5); /* it is mapped still */
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+}
+
 /* ---- Many ---- */
 
 static int count_down(void *arg) {
@@ -781,6 +852,7 @@ int main(void) {
         TASK_TEST(test_A_17_tasks_that_have_begun_stay_on_their_thread),
         TASK_TEST(test_A_16_a_task_may_have_a_larger_stack),
         TASK_TEST(test_A_16_a_stack_that_overflows_is_caught),
+        TASK_TEST(test_A_16_a_thread_has_a_stack_to_tell_of_overflows_as_long_as_it_runs),
         TASK_TEST(test_many_tasks_in_rounds_reuse_their_stacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

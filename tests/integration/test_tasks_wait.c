@@ -479,6 +479,78 @@ static void test_A_23_as_completed_ends_with_its_time(void **state) {
     waiting_release(&waiting);
 }
 
+/* What comes behind that time is not given any more. */
+static int complete_too_late(void *arg) {
+    const struct waiting *waiting = arg;
+    tram_completions *completions;
+    tram_future *future = NULL;
+    assert_int_equal(tram_as_completed(waiting->futures, 2, MS, &completions), 0);
+    assert_int_equal(tram_completions_next(completions, &future), TRAM_ETIMEOUT);
+    assert_int_equal(tram_future_set_result(waiting->futures[1], NULL), 0);
+    assert_int_equal(tram_yield(), 0);
+    assert_int_equal(tram_completions_next(completions, &future), TRAM_ETIMEOUT);
+    assert_null(future);
+    tram_completions_free(completions);
+    return 0;
+}
+
+static void test_A_23_what_is_late_is_not_among_the_completed(void **state) {
+    (void)state;
+    struct waiting waiting = waiting_new(2, 0);
+    assert_int_equal(run_function(complete_too_late, &waiting), 0);
+    waiting_release(&waiting);
+}
+
+/* ---- Times ---- */
+
+static int complete(tram_loop *loop, void *future) {
+    (void)loop;
+    return tram_future_set_result(future, NULL);
+}
+
+/* Once without memory for a timer: for ever needs none, any other time does. */
+static int wait_without_timers(void *arg) {
+    struct world *world = arg;
+    static const struct {
+        uint64_t ns;
+        int code;
+    } times[] = {{TRAM_FOREVER, 0}, {HOUR, -ENOMEM}};
+    for (size_t i = 0; i < 2; i++) {
+        tram_future *future = future_new(), *other = future_new();
+        tram_timeout *timeout;
+        tram_completions *completions;
+        world_lacks_timers(world);
+        int begun = tram_timeout_begin(times[i].ns, &timeout);
+        if (!begun)
+            assert_int_equal(tram_timeout_end(timeout, 0), 0);
+        assert_int_equal(tram_timeout_begin(TRAM_FOREVER, &timeout), 0);
+        uint64_t when_ns = i ? tram_loop_time(world->loop) + HOUR : TRAM_FOREVER;
+        int again = tram_timeout_reschedule(timeout, when_ns);
+        assert_int_equal(tram_timeout_end(timeout, 0), 0);
+        int completed = tram_as_completed(&future, 1, times[i].ns, &completions);
+        if (!completed)
+            tram_completions_free(completions);
+        assert_int_equal(tram_loop_call_soon(world->loop, complete, future, NULL, NULL), 0);
+        int waited = tram_wait_for(future, times[i].ns, NULL);
+        assert_int_equal(tram_loop_call_soon(world->loop, complete, other, NULL, NULL), 0);
+        int done = tram_wait(&other, 1, times[i].ns, TRAM_ALL_COMPLETED);
+        world_has_timers(world);
+        assert_int_equal(begun, times[i].code);
+        assert_int_equal(again, times[i].code);
+        assert_int_equal(completed, times[i].code);
+        assert_int_equal(waited, times[i].code);
+        assert_int_equal(done, times[i].code ? times[i].code : 1);
+        assert_int_equal(tram_yield(), 0);
+        tram_future_release(future);
+        tram_future_release(other);
+    }
+    return 0;
+}
+
+static void test_X_1_for_ever_needs_no_timer(void **state) {
+    assert_int_equal(run_function(wait_without_timers, *state), 0);
+}
+
 /* ---- shield ---- */
 
 static int await_shielded(void *arg) {
@@ -808,6 +880,8 @@ int main(void) {
         TASK_TEST(test_wait_refuses_what_has_no_sense),
         TASK_TEST(test_A_23_as_completed_gives_them_in_order_of_their_end),
         TASK_TEST(test_A_23_as_completed_ends_with_its_time),
+        TASK_TEST(test_A_23_what_is_late_is_not_among_the_completed),
+        TASK_TEST(test_X_1_for_ever_needs_no_timer),
         TASK_TEST(test_A_24_shield_keeps_a_cancellation_from_the_inner_one),
         TASK_TEST(test_A_24_shield_passes_on_how_the_inner_one_ends),
         TASK_TEST(test_A_3_futures_of_other_loops_and_none),

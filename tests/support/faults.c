@@ -125,7 +125,9 @@ static int faulty_getsockopt(int fd, int level, int name, void *value, socklen_t
 }
 
 static ssize_t faulty_recv(int fd, void *data, size_t size, int flags) {
-    return fails(&faults.recv) ? -1 : tram__sys.recv(fd, data, size, flags);
+    if (fails(&faults.recv))
+        return -1;
+    return tram__sys.recv(fd, data, size < faults.recv_at_most ? size : faults.recv_at_most, flags);
 }
 
 static ssize_t faulty_recvmsg(int fd, struct msghdr *message, int flags) {
@@ -185,7 +187,10 @@ const struct sys *faults_sys(void) {
     table.epoll_ctl = faulty_epoll_ctl;
     table.getsockname = faulty_getsockname;
     table.setsockopt = faulty_setsockopt;
-    faults = (struct faults){
-        .send_budget = SIZE_MAX, .send_at_most = SIZE_MAX, .datagram_budget = SIZE_MAX, .sendfile_at_most = SIZE_MAX};
+    faults = (struct faults){.send_budget = SIZE_MAX,
+                             .send_at_most = SIZE_MAX,
+                             .recv_at_most = SIZE_MAX,
+                             .datagram_budget = SIZE_MAX,
+                             .sendfile_at_most = SIZE_MAX};
     return &table;
 }

@@ -34,6 +34,7 @@ struct faults {
     struct fault setsockopt;
     size_t send_budget;      /* bytes that the kernel still takes before it says EAGAIN; SIZE_MAX: as it likes */
     size_t send_at_most;     /* bytes that one call takes; SIZE_MAX: as it likes */
+    size_t recv_at_most;     /* bytes that one receive into one place brings; SIZE_MAX: as many as there are */
     size_t sendfile_at_most; /* bytes that one sendfile takes; SIZE_MAX: as it likes */
     size_t sendfile_most;    /* the most that one was asked to send */
     size_t pieces_at_most;   /* the longest gathering send seen */

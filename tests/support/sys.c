@@ -7,7 +7,7 @@
  * - It closes nothing twice (support/close.c sees the C library's close only).
  * - It ends only the writing side of a connection, and switches options on, not off.
  * - It asks errno about failures only: after a call that succeeded it names one of the two that are believed most
- * readily, and after one that received nothing that it was interrupted, as if to be asked again.
+ * readily, and after one that moved no bytes that it was interrupted, as if to be asked again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -124,8 +124,8 @@ static ssize_t done(ssize_t result) {
     return result;
 }
 
-/* What receives 0 bytes has met an end, which nobody may take for a failure. */
-static ssize_t received(ssize_t result) {
+/* What receives 0 bytes has met an end, and what sends them a datagram of none: nobody may take that for a failure. */
+static ssize_t moved(ssize_t result) {
     done(result);
     if (result == 0)
         errno = EINTR;
@@ -230,36 +230,41 @@ int __wrap_open(const char *path, int flags, ...) {
     return __real_open(path, flags, mode);
 }
 
-/* … and reads, on threads for what may block. */
+/* … and reads: files on other threads, whose reading may be interrupted as any other. */
 ssize_t __real_read(int fd, void *data, size_t size);
 ssize_t __wrap_read(int fd, void *data, size_t size);
 ssize_t __real_pread(int fd, void *data, size_t size, off_t offset);
 ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset);
 
+static bool is_file_elsewhere(int fd) {
+    struct stat about;
+    return gettid() != getpid() && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 ssize_t __wrap_read(int fd, void *data, size_t size) {
-    return received(__real_read(fd, data, size));
+    return is_file_elsewhere(fd) && INTERRUPTED ? -1 : moved(__real_read(fd, data, size));
 }
 
 ssize_t __wrap_pread(int fd, void *data, size_t size, off_t offset) {
-    return received(__real_pread(fd, data, size, offset));
+    return is_file_elsewhere(fd) && INTERRUPTED ? -1 : moved(__real_pread(fd, data, size, offset));
 }
 
 /* ---- What sends ---- */
 
 static ssize_t checked_send(int fd, const void *data, size_t size, int flags) {
     must_not_raise("send", fd, flags);
-    return INTERRUPTED ? -1 : done(real.send(fd, data, size, flags));
+    return INTERRUPTED ? -1 : moved(real.send(fd, data, size, flags));
 }
 
 static ssize_t checked_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *address,
                               socklen_t address_size) {
     must_not_raise("sendto", fd, flags);
-    return INTERRUPTED ? -1 : done(real.sendto(fd, data, size, flags, address, address_size));
+    return INTERRUPTED ? -1 : moved(real.sendto(fd, data, size, flags, address, address_size));
 }
 
 static ssize_t checked_sendmsg(int fd, const struct msghdr *message, int flags) {
     must_not_raise("sendmsg", fd, flags);
-    return INTERRUPTED ? -1 : done(real.sendmsg(fd, message, flags));
+    return INTERRUPTED ? -1 : moved(real.sendmsg(fd, message, flags));
 }
 
 static int checked_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
@@ -269,14 +274,14 @@ static int checked_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, in
 
 static ssize_t checked_sendfile(int fd, int file, off_t *offset, size_t size) {
     must_not_block("sendfile", fd, false);
-    return INTERRUPTED ? -1 : received(real.sendfile(fd, file, offset, size));
+    return INTERRUPTED ? -1 : moved(real.sendfile(fd, file, offset, size));
 }
 
 static ssize_t checked_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t size, unsigned flags) {
     must(flags & SPLICE_F_NONBLOCK, "splice", in, "may block at its pipe");
     must_not_block("splice", in, false);
     must_not_block("splice", out, false);
-    return INTERRUPTED ? -1 : received(real.splice(in, in_offset, out, out_offset, size, flags));
+    return INTERRUPTED ? -1 : moved(real.splice(in, in_offset, out, out_offset, size, flags));
 }
 
 static ssize_t checked_write(int fd, const void *data, size_t size) {
@@ -298,20 +303,20 @@ static ssize_t checked_pwritev2(int fd, const struct iovec *pieces, int count, o
 
 static ssize_t checked_recv(int fd, void *data, size_t size, int flags) {
     must_not_block("recv", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : received(real.recv(fd, data, size, flags));
+    return INTERRUPTED ? -1 : moved(real.recv(fd, data, size, flags));
 }
 
 static ssize_t checked_recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *address,
                                 socklen_t *address_size) {
     must_not_block("recvfrom", fd, flags & MSG_DONTWAIT);
-    return INTERRUPTED ? -1 : received(real.recvfrom(fd, data, size, flags, address, address_size));
+    return INTERRUPTED ? -1 : moved(real.recvfrom(fd, data, size, flags, address, address_size));
 }
 
 static ssize_t checked_recvmsg(int fd, struct msghdr *message, int flags) {
     must_not_block("recvmsg", fd, flags & (MSG_DONTWAIT | MSG_ERRQUEUE));
     must(!message->msg_control || flags & (MSG_CMSG_CLOEXEC | MSG_ERRQUEUE), "recvmsg", fd,
          "what is passed is not closed on exec");
-    return INTERRUPTED ? -1 : received(real.recvmsg(fd, message, flags));
+    return INTERRUPTED ? -1 : moved(real.recvmsg(fd, message, flags));
 }
 
 static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout) {
@@ -321,7 +326,7 @@ static int checked_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, in
 
 static ssize_t checked_read(int fd, void *data, size_t size) {
     must_not_block("read", fd, false);
-    return INTERRUPTED ? -1 : received(real.read(fd, data, size));
+    return INTERRUPTED ? -1 : moved(real.read(fd, data, size));
 }
 
 /* ---- What waits ---- */

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "support/memory.h"
 #include <tram/buffer.h>
 
 struct released {
@@ -63,6 +64,17 @@ static void test_the_last_release_gives_wrapped_memory_back_once(void **state) {
     assert_int_equal(released.size, sizeof constant);
 }
 
+static void test_X_1_a_buffer_without_memory_is_none(void **state) {
+    (void)state;
+    struct released released = {0};
+    memory_fail(1, 2);
+    tram_buffer *copy = tram_buffer_copy("bytes", 5), *wrapped = tram_buffer_wrap("bytes", 5, note_release, &released);
+    memory_fail(0, 0);
+    assert_null(copy);
+    assert_null(wrapped);
+    assert_int_equal(released.count, 0); /* it is the caller's still */
+}
+
 static void test_a_wrapped_constant_needs_no_release(void **state) {
     (void)state;
     tram_buffer *buffer = tram_buffer_wrap("constant", 8, NULL, NULL);
@@ -108,6 +120,7 @@ int main(void) {
         cmocka_unit_test(test_a_buffer_may_be_empty),
         cmocka_unit_test(test_impossible_sizes_are_refused),
         cmocka_unit_test(test_the_last_release_gives_wrapped_memory_back_once),
+        cmocka_unit_test(test_X_1_a_buffer_without_memory_is_none),
         cmocka_unit_test(test_a_wrapped_constant_needs_no_release),
         cmocka_unit_test(test_any_thread_may_let_go_last),
     };

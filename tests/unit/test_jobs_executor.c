@@ -225,6 +225,42 @@ static void test_L_32_the_default_pool_grows_on_demand_to_its_limit(void **state
     gate_fini(&gate);
 }
 
+static int tell_thread(void *arg, void **ret_result) {
+    (void)ret_result;
+    *(pid_t *)arg = gettid();
+    return 0;
+}
+
+/* The kernel says that it sleeps: nobody holds a lock that it could want. */
+static void await_sleep(pid_t thread) {
+    char path[64], line[256], state = ' ';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    while (state != 'S') {
+        FILE *file = fopen(path, "re");
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof line, file));
+        fclose(file);
+        state = strrchr(line, ')')[2];
+    }
+}
+
+static void test_a_thread_that_waits_for_work_gets_it(void **state) {
+    struct world *world = *state;
+    tram_executor *executor;
+    tram_future *future;
+    pid_t thread = 0, first = 0;
+    assert_int_equal(tram_executor_new(4, "idle", &executor), 0);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(tram_loop_run_in_executor(world->loop, executor, tell_thread, &thread, NULL, &future), 0);
+        finish(world, future);
+        await_sleep(thread);
+        first = first ? first : thread;
+        assert_int_equal(thread, first);
+        assert_int_equal(threads_named("idle"), 1);
+    }
+    tram_executor_free(executor);
+}
+
 static void test_jobs_of_one_thread_run_in_order(void **state) {
     struct world *world = *state;
     tram_executor *executor;
@@ -760,6 +796,65 @@ static void test_without_memory_for_a_thread_a_job_waits_for_another(void **stat
     gate_fini(&gate);
 }
 
+/* No thread gets a stack of that size. */
+static void let_threads_begin(bool may) {
+    static pthread_attr_t usual;
+    static bool kept;
+    pthread_attr_t attributes;
+    if (!kept)
+        assert_int_equal(pthread_getattr_default_np(&usual), 0);
+    kept = true;
+    assert_int_equal(pthread_getattr_default_np(&attributes), 0);
+    if (!may)
+        assert_int_equal(pthread_attr_setstacksize(&attributes, (size_t)1 << 46), 0);
+    assert_int_equal(pthread_setattr_default_np(may ? &usual : &attributes), 0);
+    pthread_attr_destroy(&attributes);
+}
+
+/* The first one is refused, and the next as if that had not been; beside another thread a job waits for that. */
+static void test_without_a_thread_a_job_is_refused_or_waits(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    tram_executor *executor;
+    tram_future *future = NULL;
+    gate_init(&gate);
+    assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
+    let_threads_begin(false);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tram_loop_run_in_executor(world->loop, executor, count_run, &gate, count_discard, &future),
+                         -EAGAIN);
+    assert_null(future);
+    let_threads_begin(true);
+    future = submit(world, executor, pass_gate, &gate);
+    await(&gate.entered);
+    let_threads_begin(false);
+    tram_future *second = submit(world, executor, count_run, &gate);
+    let_threads_begin(true);
+    sem_post(&gate.open);
+    finish(world, future);
+    finish(world, second);
+    assert_int_equal(gate.runs, 2);
+    assert_int_equal(gate.discards, 0);
+    tram_executor_free(executor);
+    gate_fini(&gate);
+}
+
+/* It is the loop's still, which cannot know. */
+static void test_an_executor_that_was_freed_takes_no_more(void **state) {
+    struct world *world = *state;
+    struct gate gate;
+    tram_executor *executor;
+    tram_future *future;
+    gate_init(&gate);
+    assert_int_equal(tram_executor_new(2, NULL, &executor), 0);
+    assert_int_equal(tram_loop_set_default_executor(world->loop, executor), 0);
+    tram_executor_free(executor);
+    assert_int_equal(tram_loop_run_in_executor(world->loop, NULL, count_run, &gate, count_discard, &future),
+                     TRAM_ESTATE);
+    assert_int_equal(gate.runs + gate.discards, 0);
+    gate_fini(&gate);
+}
+
 static void test_without_memory_there_is_no_executor(void **state) {
     (void)state;
     tram_executor *executor = NULL;
@@ -818,6 +913,7 @@ int main(void) {
         TEST(test_L_32_a_failing_job_fails_its_future),
         TEST(test_L_32_the_default_pool_grows_on_demand_to_its_limit),
         TEST(test_jobs_of_one_thread_run_in_order),
+        TEST(test_a_thread_that_waits_for_work_gets_it),
         TEST(test_L_45_a_job_beyond_the_limit_is_refused),
         TEST(test_a_job_may_go_without_a_future),
         TEST(test_freeing_an_executor_runs_what_is_queued),
@@ -840,6 +936,8 @@ int main(void) {
         TEST(test_without_memory_the_argument_stays_the_callers),
         TEST(test_without_memory_for_a_thread_a_job_waits_for_another),
         TEST(test_without_memory_there_is_no_executor),
+        TEST(test_without_a_thread_a_job_is_refused_or_waits),
+        TEST(test_an_executor_that_was_freed_takes_no_more),
         TEST(test_without_memory_a_shutdown_has_not_begun),
         TEST(test_the_pool_takes_no_signals),
     };

@@ -1,4 +1,6 @@
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -404,6 +406,7 @@ static void test_out_of_memory_changes_nothing(void **state) {
     world->fail_after = 0;
     assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0); /* the first needs none */
     assert_int_equal(tram_future_add_done_callback(future, trace_done, "b"), -ENOMEM);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), -ENOMEM);
     assert_int_equal(tram_future_remove_done_callback(future, trace_done, "a"), 1);
     assert_int_equal(tram_future_add_done_callback(future, trace_done, "c"), 0);
     assert_int_equal(tram_future_set_result(future, NULL), 0);
@@ -412,6 +415,47 @@ static void test_out_of_memory_changes_nothing(void **state) {
     run_ticks(world, 1);
     assert_trace(world, "c:ok");
     tram_future_release(future);
+}
+
+/* What is done stays what it is, whatever an operation that comes late makes of it. */
+static void test_a_future_that_is_done_does_not_fail(void **state) {
+    struct world *world = *state;
+    const tram_error error = {.code = -EIO, .operation = "late", .detail = "too late"};
+    for (int by_code = 0; by_code < 2; by_code++) {
+        tram_future *future = future_new(world);
+        assert_int_equal(tram_future_add_done_callback(future, trace_done, "a"), 0);
+        assert_int_equal(tram_future_set_result(future, world), 0);
+        if (by_code)
+            tram__future_fail_code(future, -EIO, "late");
+        else
+            tram__future_fail(future, &error);
+        void *value = NULL;
+        assert_int_equal(tram_future_result(future, &value), 0);
+        assert_ptr_equal(value, world);
+        assert_null(tram_future_error(future));
+        run_to_rest(world);
+        assert_trace(world, "a:ok");
+        tram_future_release(future);
+    }
+}
+
+static void let_go_of(void *value) {
+    trace(value, "let_go");
+}
+
+/* What it holds it gives back, though it failed since. */
+static void test_a_future_that_fails_gives_back_what_it_held(void **state) {
+    struct world *world = *state;
+    const tram_error error = {.code = -EIO, .operation = "late", .detail = "no disk"};
+    tram_future *future = future_new(world);
+    tram__future_holds_value(future, let_go_of);
+    future->value = world;
+    tram__future_fail(future, &error);
+    assert_int_equal(tram_future_result(future, NULL), -EIO);
+    assert_string_equal(tram_future_error(future)->detail, "no disk");
+    assert_trace(world, "");
+    tram_future_release(future);
+    assert_trace(world, "let_go");
 }
 
 static int no_callback(tram_loop *loop, void *arg) {
@@ -519,20 +563,63 @@ static int make_connection(tram_loop *loop, tram_future *inner) {
     return status;
 }
 
+/* A job that is given up at once. */
+static int make_name(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    const struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    const struct sockaddr *given = (const struct sockaddr *)(const void *)&address;
+    tram_future *made;
+    int status = tram_loop_getnameinfo(loop, given, sizeof address, NI_NUMERICHOST, &made);
+    if (!status) {
+        tram_future_cancel(made);
+        tram_future_release(made);
+    }
+    return status;
+}
+
+static int make_default_executor(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    tram_executor *executor;
+    int status = tram_executor_new(1, NULL, &executor);
+    if (status)
+        return status;
+    status = tram_loop_set_default_executor(loop, executor);
+    tram_executor_free(executor);
+    return status;
+}
+
+static int make_shutdown(tram_loop *loop, tram_future *inner) {
+    (void)inner;
+    tram_future *made;
+    int status = tram_loop_shutdown_default_executor(loop, 0, &made);
+    if (!status)
+        tram_future_release(made);
+    return status;
+}
+
 static void test_X_1_making_something_without_memory_says_so(void **state) {
     struct world *world = *state;
-    static int (*const makers[])(tram_loop * loop, tram_future * inner) = {make_gathered, make_shield, make_reader,
-                                                                           make_handle, make_connection};
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
+    /* Whether what is not the loop's is to be missed. */
+    static const struct {
+        int (*make)(tram_loop *loop, tram_future *inner);
+        bool plain;
+    } makers[] = {
+        {make_gathered, false},        {make_shield, false},   {make_reader, false},  {make_handle, true},
+        {make_connection, false},      {make_name, false},     {make_name, true},     {make_default_executor, false},
+        {make_default_executor, true}, {make_shutdown, false}, {make_shutdown, true},
+    };
+    for (size_t i = 0; i < 2 * sizeof makers / sizeof *makers; i++) {
         int status = -ENOMEM;
+        bool once = i % 2; /* only one allocation fails, or all that follow as well */
+        world_reopen(world);
+        world->fail_once = once;
         for (unsigned n = 0; status && n < 100; n++) {
             tram_future *inner = future_new(world);
-            bool plain = makers[i] == make_handle;
-            if (plain)
-                memory_fail(n + 1, 1);
+            if (makers[i / 2].plain)
+                memory_fail(n + 1, once ? 1 : UINT64_MAX);
             else
                 world->fail_after = n;
-            status = makers[i](world->loop, inner);
+            status = makers[i / 2].make(world->loop, inner);
             memory_fail(0, 0);
             world->fail_after = SIZE_MAX;
             assert_true(status == -ENOMEM || (status == 0 && n > 0));
@@ -541,6 +628,7 @@ static void test_X_1_making_something_without_memory_says_so(void **state) {
         }
         assert_int_equal(status, 0);
     }
+    world->fail_once = false;
 }
 
 static void test_after_fork_every_call_fails(void **state) {
@@ -600,6 +688,8 @@ int main(void) {
         TEST(test_an_operations_future_is_not_the_users_to_complete),
         TEST(test_L_8_closing_drops_callbacks_without_a_leak),
         TEST(test_out_of_memory_changes_nothing),
+        TEST(test_a_future_that_is_done_does_not_fail),
+        TEST(test_a_future_that_fails_gives_back_what_it_held),
         TEST(test_a_loop_runs_until_a_future_of_its_own_is_done),
         TEST(test_X_1_making_something_without_memory_says_so),
         TEST(test_after_fork_every_call_fails),

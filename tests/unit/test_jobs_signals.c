@@ -131,7 +131,14 @@ static void test_L_24_numbers_that_cannot_be_handled(void **state) {
         add(world->loop, SIGRTMAX, "last");
         raise(SIGRTMAX);
         run_until_traced(world, "last");
+        assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGRTMAX), 1);
     }
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGRTMAX), 0);
+    add(world->loop, SIGHUP, "first");
+    raise(SIGHUP);
+    run_until_traced(world, "first");
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGHUP), 1);
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGHUP), 0);
 }
 
 static void test_L_24_a_burst_may_merge(void **state) {

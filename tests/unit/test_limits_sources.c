@@ -209,6 +209,18 @@ static void test_V_33_a_change_of_size_is_spread_over_many_calls(void **state) {
     tram__sources_free(sources);
 }
 
+/* However many tables of one: it is found wherever it stands, the first slot and the last. */
+static void test_one_alone_is_a_run_of_one(void **state) {
+    for (uint32_t i = 0; i < 400; i++) {
+        struct sources *sources = sources_new(*state, &two_of_each);
+        struct sockaddr_in address = numbered(i);
+        assert_int_equal(tram__sources_longest_run(sources), 0);
+        assert_int_equal(tram__sources_enter(sources, &address), SOURCE_ENTERED);
+        assert_int_equal(tram__sources_longest_run(sources), 1);
+        tram__sources_free(sources);
+    }
+}
+
 /*
  * Addresses with the same low bits, or the same high bits, or all in a row: whatever somebody chooses who does not know
  * the secret, they spread. The longest run of a table that is at most three quarters full is short; where all meet it
@@ -306,6 +318,7 @@ int main(void) {
         TEST(V_33_counts_are_right_whoever_comes_and_goes),
         TEST(V_33_the_table_is_as_large_as_its_sources_make_it),
         TEST(V_33_a_change_of_size_is_spread_over_many_calls),
+        TEST(one_alone_is_a_run_of_one),
         TEST(V_33_nobody_can_choose_addresses_that_meet),
         TEST(X_1_without_memory_it_gets_crowded_and_then_refuses),
         TEST(V_32_V_33_several_workers_share_the_counts),

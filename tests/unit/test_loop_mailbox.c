@@ -512,9 +512,11 @@ static int post_until_refused(tram_loop *loop, void *arg) {
     struct world *world = arg;
     int status = 0;
     world->fail_after = 0;
+    memory_fail(1, UINT64_MAX);
     for (int i = 0; !status && i < 10000; i++)
         status = tram_loop_call_soon_threadsafe(loop, trace_callback, (void *)(uintptr_t) "", NULL);
     world->fail_after = SIZE_MAX;
+    memory_fail(0, 0);
     trace(world, "%s", tram_error_name(status));
     return 0;
 }
@@ -536,6 +538,16 @@ static void test_X_1_a_post_without_memory_says_so(void **state) {
     assert_int_equal(tram_loop_call_soon(world->loop, post_until_refused, world, NULL, NULL), 0);
     run_ticks(world, 1);
     assert_trace(world, "ENOMEM");
+    /* The same where it would go behind mail that waits for its tick. */
+    int count = 0;
+    world_reopen(world);
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, post_until_refused, world, NULL), 0);
+    for (int i = 0; i < 2 * TRAM_MAIL_PER_TICK; i++)
+        assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, count_run, &count, NULL), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "ENOMEM");
+    run_to_rest(world);
+    assert_int_equal(count, 2 * TRAM_MAIL_PER_TICK);
 }
 
 static void test_try_posts_are_bounded_and_others_are_not(void **state) {
@@ -551,6 +563,11 @@ static void test_try_posts_are_bounded_and_others_are_not(void **state) {
     assert_int_equal(count, 11);
     assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, count_run, &count, NULL), 0);
     run_ticks(world, 1);
+    assert_int_equal(count, 12);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, count_run, &count, NULL), 0);
+    assert_int_equal(tram_loop_close(world->loop), 0); /* what it discards takes no place */
+    assert_int_equal(tram_loop_try_call_soon_threadsafe(world->loop, count_run, &count, NULL), TRAM_ESTATE);
     assert_int_equal(count, 12);
 }
 

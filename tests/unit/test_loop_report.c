@@ -12,6 +12,12 @@ static int setup_default(void **state) {
     return status ? status : tram_loop_set_exception_handler(world->loop, NULL, NULL);
 }
 
+static int setup_debug_default(void **state) {
+    int status = world_setup_debug(state);
+    struct world *world = *state;
+    return status ? status : tram_loop_set_exception_handler(world->loop, NULL, NULL);
+}
+
 static void assert_log_has(const struct world *world, const char *text) {
     if (!strstr(world->log, text))
         fail_msg("'%s' is not in '%s'", text, world->log);
@@ -91,6 +97,30 @@ static void test_L_27_a_failing_callback_is_reported_and_the_batch_goes_on(void 
     tram_stats stats;
     tram_loop_stats(world->loop, &stats);
     assert_int_equal(stats.exceptions, 1);
+}
+
+#define STRANGE_CALLS (3 * TRAM_LOG_PER_SECOND)
+
+static void *call_as_a_stranger(void *loop) {
+    for (int i = 0; i < STRANGE_CALLS; i++)
+        if (tram_loop_call_soon(loop, fail_plainly, NULL, NULL, NULL) != TRAM_ESTATE)
+            abort();
+    return NULL;
+}
+
+static int let_a_stranger_call(tram_loop *loop, void *arg) {
+    (void)arg;
+    on_another_thread(call_as_a_stranger, loop);
+    return 0;
+}
+
+/* rules: L-31, L-42 */
+static void test_each_call_on_a_wrong_thread_is_logged(void **state) {
+    struct world *world = *state;
+    assert_int_equal(tram_loop_call_soon(world->loop, let_a_stranger_call, NULL, NULL, NULL), 0);
+    run_ticks(world, 1);
+    assert_int_equal(world->errors, STRANGE_CALLS);
+    assert_log_has(world, "a call was made on the wrong thread");
 }
 
 static struct timespec frozen_time;
@@ -418,6 +448,8 @@ static void test_a_log_function_knows_the_loop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_each_call_on_a_wrong_thread_is_logged, setup_debug_default,
+                                        world_teardown),
         cmocka_unit_test_setup_teardown(test_L_42_a_site_logs_so_many_lines_a_second, setup_default, world_teardown),
         TEST_DEFAULT(test_L_42_more_sites_than_are_told_apart_share_a_place),
         TEST_DEFAULT(test_L_42_a_second_is_one_to_the_nanosecond),

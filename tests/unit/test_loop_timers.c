@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -61,6 +62,21 @@ static void test_a_timer_is_never_early_at_any_distance(void **state) {
         assert_null(timers_take(&wheel));
         tram__timers_fini(&wheel);
     }
+}
+
+/* Where many are near each other, the next time to look is when the first of them may be due. */
+static void test_the_nearest_of_many_is_not_looked_for(void **state) {
+    (void)state;
+    static struct timer many[TIMER_SCAN_LIMIT + 1];
+    const uint64_t begins = UINT64_C(1) << 40;
+    memset(many, 0, sizeof many);
+    for (uint64_t i = 0; i <= TIMER_SCAN_LIMIT; i++) {
+        assert_int_equal(tram__timers_start(&timers, &many[i], begins + 5000 - i), 0);
+        assert_int_equal(tram__timers_next(&timers), i < TIMER_SCAN_LIMIT ? begins + 5000 - i : begins);
+    }
+    tram__timers_begin(&timers, begins);
+    assert_null(timers_take(&timers));
+    assert_int_equal(tram__timers_next(&timers), begins + 5000 - TIMER_SCAN_LIMIT);
 }
 
 static void test_a_cancelled_timer_does_not_fire_wherever_it_is(void **state) {
@@ -198,6 +214,7 @@ int main(void) {
         cmocka_unit_test(test_a_time_is_its_seconds_and_nanoseconds),
         cmocka_unit_test_setup_teardown(test_timers_fire_in_order_of_deadline_then_of_creation, setup, teardown),
         cmocka_unit_test(test_a_timer_is_never_early_at_any_distance),
+        cmocka_unit_test_setup_teardown(test_the_nearest_of_many_is_not_looked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_cancelled_timer_does_not_fire_wherever_it_is, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_timer_started_while_others_are_due_waits_for_the_next_time, setup,
                                         teardown),

@@ -142,6 +142,82 @@ static void test_version_2_takes_nothing_else(void **state) {
         assert_int_equal(parse(bad[i].bytes, bad[i].size, &header), -EPROTO);
 }
 
+/* Computed by another program. One TLV stands before the checksum and one behind it. */
+static void test_version_2_with_a_checksum(void **state) {
+    (void)state;
+    char summed[] = V2 "\x21\x11\0\x1d"
+                       "\1\2\3\4\5\6\7\x8"
+                       "\0\x50\1\xbb"
+                       "\4\0\2\x9\x9"
+                       "\3\0\4\x54\x52\x2d\xa2"
+                       "\1\0\2h2";
+    const size_t size = sizeof summed - 1, sum_at = 36;
+    struct proxy_header header = whole(summed, size);
+    assert_address(&header.source, "1.2.3.4:80");
+    assert_address(&header.destination, "5.6.7.8:443");
+    for (size_t i = 16; i < size; i++) { /* no bit may turn */
+        if ((i >= 28 && i < 31) || (i >= 33 && i < sum_at) || (i >= 40 && i < 43))
+            continue; /* what says which TLV it is, and how long */
+        for (int bit = 0; bit < 8; bit++) {
+            summed[i] ^= (char)(1 << bit);
+            assert_int_equal(parse(summed, size, &header), -EPROTO);
+            summed[i] ^= (char)(1 << bit);
+        }
+    }
+    assert_int_equal(parse(summed, size, &header), 1);
+    summed[35] = 3; /* a checksum of three bytes is none */
+    assert_int_equal(parse(summed, size, &header), -EPROTO);
+}
+
+/* The largest of each, which just fits, and what is one byte too large. */
+static void test_headers_that_just_fit(void **state) {
+    (void)state;
+    static char bytes[TRAM_PROXY_HEADER_MAX + 1];
+    static const struct {
+        unsigned char family;
+        unsigned short size;
+        sa_family_t of;
+    } only_addresses[] = {{0x11, 12, AF_INET},
+                          {0x12, 12, AF_INET},
+                          {0x21, 36, AF_INET6},
+                          {0x22, 36, AF_INET6},
+                          {0x31, 216, AF_UNIX},
+                          {0x32, 216, AF_UNIX},
+                          {0, 0, 0}};
+    struct proxy_header header;
+    memcpy(bytes, V2 "\x21", 13);
+    for (size_t i = 0; i < sizeof only_addresses / sizeof *only_addresses; i++) {
+        unsigned short size = only_addresses[i].size;
+        bytes[13] = (char)only_addresses[i].family;
+        bytes[14] = 0;
+        bytes[15] = (char)size;
+        header = whole(bytes, 16 + size);
+        assert_int_equal(header.tlvs_at, 16 + size);
+        assert_int_equal(header.source.address.ss_family, only_addresses[i].of);
+        assert_int_equal(header.destination.address.ss_family, only_addresses[i].of);
+        bytes[15] = (char)(size - 1);
+        if (size)
+            assert_int_equal(parse(bytes, 15 + size, &header), -EPROTO);
+        if (only_addresses[i].family != 0) {
+            bytes[15] = (char)(size + 3); /* a TLV of 0 bytes */
+            assert_int_equal(whole(bytes, 16 + size + 3).tlvs_at, 16 + size);
+        }
+    }
+    bytes[13] = 0; /* whatever follows is skipped */
+    bytes[14] = (char)((TRAM_PROXY_HEADER_MAX - 16) >> 8);
+    bytes[15] = (char)(TRAM_PROXY_HEADER_MAX - 16);
+    assert_int_equal(parse(bytes, TRAM_PROXY_HEADER_MAX, &header), 1);
+    bytes[14] = (char)((TRAM_PROXY_HEADER_MAX - 15) >> 8);
+    bytes[15] = (char)(TRAM_PROXY_HEADER_MAX - 15);
+    assert_int_equal(parse(bytes, TRAM_PROXY_HEADER_MAX + 1, &header), -EPROTO);
+    memset(bytes, 'x', 108);
+    memcpy(bytes, "PROXY UNKNOWN ", 14);
+    memcpy(bytes + 105, "\r\n", 2);
+    assert_int_equal(whole(bytes, 107).local, true);
+    memcpy(bytes + 105, "x\r\n", 3);
+    assert_int_equal(parse(bytes, 108, &header), -EPROTO);
+}
+
 static tram_socket_address address_of(int family, int number) {
     tram_socket_address address = {0};
     char path[20];
@@ -201,6 +277,8 @@ int main(void) {
         cmocka_unit_test(test_version_1_takes_nothing_else),
         cmocka_unit_test(test_version_2),
         cmocka_unit_test(test_version_2_takes_nothing_else),
+        cmocka_unit_test(test_version_2_with_a_checksum),
+        cmocka_unit_test(test_headers_that_just_fit),
         cmocka_unit_test(test_what_is_written_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,14 +99,21 @@ static void test_a_scope_is_an_interface_by_name_or_number(void **state) {
     assert_int_equal(tram_socket_address_inet(host, "80", &address), 0);
     assert_text(&address, "[fe80::1%1]:80");
     assert_int_equal(inet6("fe80::1%4294967295", NULL).sin6_scope_id, UINT32_MAX);
+    assert_int_equal(inet6("fe80:0000:0000:0000:0000:0000:255.255.255.255%9", NULL).sin6_scope_id, 9); /* the longest */
 }
 
 static void test_what_is_no_scope_is_no_address(void **state) {
     (void)state;
-    static const char *const hosts[] = {
-        "fe80::1%",           "fe80::1%0", "fe80::1%nosuch0",
-        "127.0.0.1%lo",       "%lo",       "fe80::1%-1",
-        "fe80::1%4294967296", "host%lo",   "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000%1"};
+    static const char *const hosts[] = {"fe80::1%",
+                                        "fe80::1%0",
+                                        "fe80::1%nosuch0",
+                                        "127.0.0.1%lo",
+                                        "%lo",
+                                        "fe80::1%-1",
+                                        "fe80::1%4294967296",
+                                        "host%lo",
+                                        "00000:000:0000:0000:0000:ffff:255.255.255.255%1",
+                                        "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000%1"};
     tram_socket_address address, before;
     memset(&address, 0x55, sizeof address);
     before = address;
@@ -196,6 +203,7 @@ static void test_what_is_no_network(void **state) {
                                         "::ffff:10.0.0.1/104",
                                         "1.0.0.0/7",
                                         "128.0.0.0/0",
+                                        "0000:0000:0000:0000:0000:00000:255.255.255.255/8",
                                         "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000/8"};
     tram_socket_network network = {.bits = 77};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

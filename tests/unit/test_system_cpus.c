@@ -40,7 +40,7 @@ static int teardown(void **state) {
 static void put(const char *root, const char *path, const char *text) {
     char full[1024];
     snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
+    for (char *slash = full + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
         assert_true(mkdir(full, 0700) == 0 || errno == EEXIST);
         *slash = '/';
@@ -187,6 +187,31 @@ static void test_a_long_path_is_no_cgroup(void **state) {
     }
 }
 
+static void test_without_a_mount_a_cgroup_is_no_quota(void **state) {
+    put(*state, "/proc/self/cgroup", "0::/\n");
+    put(*state, "/cpu.max", "200000 100000\n"); /* where a mount without a name would have it */
+    assert_int_equal(tram__cpus_quota(*state), 0);
+}
+
+/* Nor is another file read, whose name is the beginning of one that is too long. */
+static void test_a_file_with_too_long_a_path_is_none(void **state) {
+    static const char cut[] = "/proc/self/cgro"; /* of "/proc/self/cgroup": the most that has room */
+    char root[1024];
+    size_t length = strlen(*state), end = 1023 - strlen(cut);
+    strcpy(root, *state);
+    while (length < end) {
+        size_t part = end - length <= 200 ? end - length : end - length < 210 ? 100 : 200;
+        memset(root + length, 'r', part);
+        root[length] = '/';
+        length += part;
+    }
+    root[length] = '\0';
+    put(root, cut, "0::/\n");
+    put(root, "/proc/self/moun", "30 22 0:26 / /q rw - cgroup2 cgroup2 rw\n");
+    put(root, "/q/cpu.max", "200000 100000\n");
+    assert_int_equal(tram__cpus_quota(root), 0);
+}
+
 static void test_the_lesser_of_affinity_and_quota_counts(void **state) {
     unsigned cpus = tram__cpus_available(*state).count; /* without any cgroup */
     put(*state, "/proc/self/cgroup", "0::/a\n");
@@ -297,6 +322,8 @@ int main(void) {
         TEST(test_only_octal_numbers_of_a_byte_are_escapes),
         TEST(test_the_type_of_a_mount_is_enough),
         TEST(test_a_long_path_is_no_cgroup),
+        TEST(test_without_a_mount_a_cgroup_is_no_quota),
+        TEST(test_a_file_with_too_long_a_path_is_none),
         TEST(test_the_lesser_of_affinity_and_quota_counts),
         TEST(test_nonsense_is_no_quota),
         TEST(test_long_mount_lines_are_no_hindrance),

@@ -1,6 +1,7 @@
 /* Fault plans by themselves: what is counted, what fails when, what a loop makes of it. */
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/memory.h"
@@ -71,6 +72,21 @@ static void test_only_the_calls_that_were_meant_fail(void **state) {
     assert_int_equal(sys->getsockopt(fds[0], SOL_SOCKET, SO_TYPE, &level, &size), 0);
     close(fds[0]);
     close(fds[1]);
+}
+
+/* The one that gives its error back, and may leave errno as it is. */
+static void test_a_child_that_was_to_fail_is_not_started(void **state) {
+    tram_faults *faults = *state;
+    const struct sys *sys = tram__faults_sys(faults);
+    char name[] = "true", *argv[] = {name, NULL}, *env[] = {NULL};
+    pid_t pid = -7;
+    int status;
+    assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_POSIX_SPAWN, 1, 1, EAGAIN), 0);
+    assert_int_equal(sys->posix_spawn(&pid, "/bin/true", NULL, NULL, argv, env), EAGAIN);
+    assert_int_equal(pid, -7);
+    assert_int_equal(sys->posix_spawn(&pid, "/bin/true", NULL, NULL, argv, env), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 static void test_short_calls_move_what_they_may(void **state) {
@@ -188,6 +204,10 @@ static void test_bad_orders_are_refused(void **state) {
     assert_int_equal(tram_faults_fail(faults, (tram_fault_kind)1000, 1, 1, EIO), TRAM_EVALUE);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_BIND, 1, 1, 1), TRAM_EVALUE);
     assert_int_equal(tram_faults_shorten(faults, TRAM_FAULT_RECV, 1, 1, 0), TRAM_EVALUE);
+    for (unsigned kind = TRAM_FAULT_EVENTFD + 1; kind < TRAM_FAULT_EVENTFD + 3; kind++) { /* behind the last */
+        assert_int_equal(tram_faults_fail(faults, (tram_fault_kind)kind, 1, 1, EIO), TRAM_EVALUE);
+        assert_int_equal(tram_faults_calls(faults, (tram_fault_kind)kind), 0);
+    }
     assert_int_equal(tram_faults_calls(faults, (tram_fault_kind)1000), 0);
     tram_loop_options options = {.faults = faults, .allocator = &tram__memory_default};
     tram_loop *loop = NULL;
@@ -242,6 +262,7 @@ int main(void) {
         TEST(test_kinds_have_names),
         TEST(test_every_call_but_the_clock_has_a_kind),
         TEST(test_only_the_calls_that_were_meant_fail),
+        TEST(test_a_child_that_was_to_fail_is_not_started),
         TEST(test_short_calls_move_what_they_may),
         TEST(test_what_has_no_pieces_moves_nothing),
         TEST(test_closed_is_closed_whatever_close_says),

@@ -19,6 +19,8 @@
 #include "support/support.h"
 #include "support/tls/certificates.h"
 #include "transports/tls/config.h"
+#include "transports/tls/description.h"
+#include "transports/tls/failure.h"
 
 static struct authority authority;
 
@@ -203,9 +205,17 @@ static void test_a_file_is_read_whole_or_not_at_all(void **state) {
     assert_refused(&options, TRAM_EVALUE, "ca", "ca.pem is empty");
     assert_int_equal(truncate(file, TRAM_TLS_FILE_MAX + 1), 0);
     assert_refused(&options, TRAM_EVALUE, "ca", "ca.pem is too large");
+    assert_int_equal(truncate(file, TRAM_TLS_FILE_MAX), 0); /* it is read, and has nothing but zeros */
+    assert_refused(&options, TRAM_ETLS, "ca", "ca");
     unlink(file);
     rmdir(folder);
     free(file);
+    char *zeros = calloc(1, TRAM_TLS_FILE_MAX + 1); /* memory is no different */
+    tram_tls_options in_memory = {.ca = {.data = zeros, .size = TRAM_TLS_FILE_MAX}};
+    assert_refused(&in_memory, TRAM_ETLS, "ca", "ca");
+    in_memory.ca.size++;
+    assert_refused(&in_memory, TRAM_EVALUE, "ca", "too large");
+    free(zeros);
 }
 
 static void test_files_that_are_none_are_refused_by_name(void **state) {
@@ -334,6 +344,13 @@ static void test_protocols_that_no_hello_has_room_for_are_refused(void **state) 
     for (size_t i = 0; i < 256; i++)
         names[i] = name;
     assert_refused(&(tram_tls_options){.alpn = names}, TRAM_EVALUE, "alpn", "too many names");
+    names[255] = name + 1; /* the last is one byte shorter: all of the room, to the last */
+    tram_tls_config_release(config_make(&(tram_tls_options){.alpn = names}));
+    names[1] = NULL;
+    tram_tls_config_release(config_make(&(tram_tls_options){.alpn = names}));
+    const char too_long[] = {[0 ... 255] = 'a', '\0'};
+    names[0] = too_long;
+    assert_refused(&(tram_tls_options){.alpn = names}, TRAM_EVALUE, "alpn", "a name of 256 bytes");
 }
 
 static void test_choices_out_of_range_are_refused(void **state) {
@@ -347,6 +364,64 @@ static void test_choices_out_of_range_are_refused(void **state) {
                    "ticket_lifetime_ns", "7 days");
     assert_refused(&(tram_tls_options){.certificate_count = 1}, TRAM_EVALUE, "certificates", "a count without any");
     assert_refused(&(tram_tls_options){.reserved = {1}}, TRAM_EVALUE, "reserved", "not 0");
+}
+
+/* The last of each is taken, and the next is not. */
+static void test_choices_end_behind_their_last(void **state) {
+    (void)state;
+    const uint64_t week_ns = UINT64_C(7) * 24 * 3600 * 1000000000;
+    const tram_tls_options last[] = {
+        {.verify = TRAM_TLS_VERIFY_REQUIRED},
+        {.ocsp = TRAM_TLS_OCSP_REQUIRE},
+        {.tickets = TRAM_TLS_NO_TICKETS},
+        {.tickets = 8},
+        {.session_cache = 1 << 20},
+        {.ticket_lifetime_ns = week_ns},
+        {.min_version = TRAM_TLS_1_3, .max_version = TRAM_TLS_1_3},
+    };
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
+        tram_tls_config_release(config_make(&last[i]));
+    assert_refused(&(tram_tls_options){.verify = (tram_tls_verify)(TRAM_TLS_VERIFY_REQUIRED + 1)}, TRAM_EVALUE,
+                   "verify", "4 is no mode");
+    assert_refused(&(tram_tls_options){.ocsp = (tram_tls_ocsp)(TRAM_TLS_OCSP_REQUIRE + 1)}, TRAM_EVALUE, "ocsp",
+                   "is no mode");
+    assert_refused(&(tram_tls_options){.ticket_lifetime_ns = week_ns + 1}, TRAM_EVALUE, "ticket_lifetime_ns", "7 days");
+}
+
+/* There is one of a kind of keys, but that is said behind their number. */
+static void test_sixteen_certificates_are_not_too_many(void **state) {
+    (void)state;
+    tram_tls_certificate identities[TRAM_TLS_CERTIFICATES_MAX + 1];
+    for (size_t i = 0; i <= TRAM_TLS_CERTIFICATES_MAX; i++)
+        identities[i] = identity_of(authority.server);
+    tram_tls_options options = {.certificates = identities, .certificate_count = TRAM_TLS_CERTIFICATES_MAX};
+    assert_refused(&options, TRAM_ETLS, "certificates", "not replacing certificate");
+    options.certificate_count++;
+    assert_refused(&options, TRAM_EVALUE, "certificates", "too many");
+}
+
+/* Who is to be verified by nobody known can only be refused; a client may have the system's. */
+static void test_who_verifies_clients_needs_to_know_a_ca(void **state) {
+    (void)state;
+    tram_tls_certificate identity = identity_of(authority.server);
+    for (unsigned verify = TRAM_TLS_VERIFY_DEFAULT; verify <= TRAM_TLS_VERIFY_REQUIRED; verify++)
+        for (unsigned ca = 0; ca < 3; ca++) {
+            tram_tls_options options = {
+                .certificates = &identity, .certificate_count = 1, .verify = verify, .system_ca = ca == 1};
+            if (ca == 2)
+                options.ca = source_of(authority.ca->chain_pem);
+            struct tls_failure failure = {0};
+            unsigned generation;
+            tram_tls_config *config = config_make(&options);
+            struct tls_description *description = tram__tls_config_describe(config, &generation);
+            bool lacks_one = verify >= TRAM_TLS_VERIFY_OPTIONAL && !ca;
+            assert_int_equal(tram__tls_description_serve(description, true, &failure), lacks_one ? TRAM_EVALUE : 0);
+            if (lacks_one)
+                assert_string_equal(failure.option, "ca");
+            assert_int_equal(tram__tls_description_serve(description, false, &failure), 0);
+            tram__tls_description_release(description);
+            tram_tls_config_release(config);
+        }
 }
 
 static void test_a_reload_that_is_refused_changes_nothing(void **state) {
@@ -459,6 +534,9 @@ int main(void) {
         cmocka_unit_test(test_what_is_spoken_must_exist),
         cmocka_unit_test(test_protocols_that_no_hello_has_room_for_are_refused),
         cmocka_unit_test(test_choices_out_of_range_are_refused),
+        cmocka_unit_test(test_choices_end_behind_their_last),
+        cmocka_unit_test(test_sixteen_certificates_are_not_too_many),
+        cmocka_unit_test(test_who_verifies_clients_needs_to_know_a_ca),
         cmocka_unit_test(test_a_reload_that_is_refused_changes_nothing),
         cmocka_unit_test(test_X_1_a_reload_without_memory_changes_nothing),
         cmocka_unit_test(test_ticket_keys_are_one_to_three),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <openssl/err.h>
 #include <openssl/kdf.h>
@@ -13,11 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 #include "support/tls/certificates.h"
 #include "transports/base/state.h"
 #include "transports/tls/engine.h"
 #include "transports/tls/idle.h"
+#include "transports/tls/info.h"
 #include "transports/tls/name.h"
 
 /* One end: what it has not read yet, and what is read of that at once. */
@@ -544,6 +547,74 @@ static void test_a_stapled_answer_of_another_kind(void **state) {
     OPENSSL_free(others);
 }
 
+/* What is no name: an address of neither kind, a text with a NUL in it, and kinds that nobody asks for. rules: S-24 */
+static void test_names_that_are_none_are_left_out(void **state) {
+    (void)state;
+    static const struct {
+        const char *der; /* of one GeneralName */
+        tram_tls_name_kind kind;
+        const char *value; /* NULL: it is left out */
+    } cases[] = {
+        {"82:03:61:2e:62", TRAM_TLS_NAME_DNS, "a.b"},
+        {"82:00", TRAM_TLS_NAME_DNS, ""},
+        {"82:03:61:00:62", 0, NULL},
+        {"82:02:61:00", 0, NULL},
+        {"81:03:61:40:62", TRAM_TLS_NAME_EMAIL, "a@b"},
+        {"81:03:00:40:62", 0, NULL},
+        {"86:03:61:3a:62", TRAM_TLS_NAME_URI, "a:b"},
+        {"86:01:00", 0, NULL},
+        {"87:00", 0, NULL},
+        {"87:03:01:02:03", 0, NULL},
+        {"87:04:01:02:03:04", TRAM_TLS_NAME_ADDRESS, "1.2.3.4"},
+        {"87:05:01:02:03:04:05", 0, NULL},
+        {"87:0f:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00", 0, NULL},
+        {"87:10:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00:01", TRAM_TLS_NAME_ADDRESS, "2001:db8::1"},
+        {"87:11:20:01:0d:b8:00:00:00:00:00:00:00:00:00:00:00:01:00", 0, NULL},
+        {"88:03:2a:03:04", 0, NULL}, /* a registered identifier */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char alternative[128];
+        size_t size;
+        /* With another one behind it, which is there in any case. */
+        snprintf(alternative, sizeof alternative, "DER:30:%02zx:%s:82:01:7a", (strlen(cases[i].der) + 1) / 3 + 3,
+                 cases[i].der);
+        struct certificate *certificate = certificate_make(&(struct certificate_options){.alternative = alternative});
+        tram_tls_peer_certificate *parsed = tram__tls_certificate_parse(certificate->x509, false, &size);
+        assert_non_null(parsed);
+        size_t found = cases[i].value ? 1 : 0;
+        if (parsed->alternative_count != found + 1)
+            fail_msg("%s: %zu names", cases[i].der, parsed->alternative_count);
+        if (found) {
+            assert_int_equal(parsed->alternative_names[0].kind, cases[i].kind);
+            assert_string_equal(parsed->alternative_names[0].value, cases[i].value);
+        }
+        assert_int_equal(parsed->alternative_names[found].kind, TRAM_TLS_NAME_DNS);
+        assert_string_equal(parsed->alternative_names[found].value, "z");
+        assert_false(parsed->verified);
+        memory_put(&tram__memory_default, parsed, size);
+        certificate_free(certificate);
+    }
+}
+
+/* However many a certificate has. */
+static void test_so_many_names_are_told(void **state) {
+    (void)state;
+    enum { MOST = 256 };
+    for (unsigned count = MOST - 1; count <= MOST + 1; count++) {
+        char alternative[32 + 6 * (MOST + 1)];
+        size_t size, used = (size_t)snprintf(alternative, sizeof alternative, "DER:30:82:%02x:%02x", 2 * count >> 8,
+                                             2 * count & 0xff);
+        for (unsigned i = 0; i < count; i++)
+            used += (size_t)snprintf(alternative + used, sizeof alternative - used, ":82:00");
+        struct certificate *certificate = certificate_make(&(struct certificate_options){.alternative = alternative});
+        tram_tls_peer_certificate *parsed = tram__tls_certificate_parse(certificate->x509, true, &size);
+        assert_non_null(parsed);
+        assert_int_equal(parsed->alternative_count, count < MOST ? count : MOST);
+        memory_put(&tram__memory_default, parsed, size);
+        certificate_free(certificate);
+    }
+}
+
 /* ---- Server name, ALPN ---- */
 
 struct names {
@@ -602,6 +673,93 @@ static void test_a_server_chooses_by_the_name(void **state) {
     tram_tls_config_release(names.b);
     tram_tls_config_release(client);
     certificate_free(b);
+}
+
+/* What the config by name asks of clients is asked, and the first one's no more. rules: S-8 */
+static void test_the_config_by_name_says_who_is_verified(void **state) {
+    struct names names = {0};
+    struct certificate *b = certificate_make(
+        &(struct certificate_options){.issuer = authority.ca, .name = "b", .alternative = "DNS:b.example.com"});
+    tram_tls_certificate identities[] = {identity_of(authority.server), identity_of(b)};
+    tram_tls_config *client = config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem)});
+    for (int second = 0; second < 2; second++) {
+        for (int which = 0; which < 2; which++) { /* of the two asks for certificates */
+            tram_tls_options options[2];
+            for (int i = 0; i < 2; i++)
+                options[i] = (tram_tls_options){.certificates = &identities[i],
+                                                .certificate_count = 1,
+                                                .ca = source_of(authority.ca->chain_pem),
+                                                .verify = i == which ? TRAM_TLS_VERIFY_REQUIRED : TRAM_TLS_VERIFY_NONE,
+                                                .server_name = i ? NULL : choose,
+                                                .server_name_arg = &names};
+            names.b = config_make(&options[1]);
+            names.a = config_make(&options[0]);
+            struct link link;
+            link_start(*state, &link, client, names.a, second ? "b.example.com" : "a.example.com", NULL);
+            assert_int_equal(shake_hands(&link), second == which ? TRAM_ETLS_CERTIFICATE : 0);
+            link_free(&link);
+            tram_tls_config_release(names.a);
+            tram_tls_config_release(names.b);
+        }
+    }
+    tram_tls_config_release(client);
+    certificate_free(b);
+}
+
+/* Of what both know the server's order decides, but for who puts ChaCha first, having no AES in hardware. */
+static void test_the_servers_order_of_ciphers_decides(void **state) {
+#define AES_128 "ECDHE-ECDSA-AES128-GCM-SHA256"
+#define AES_256 "ECDHE-ECDSA-AES256-GCM-SHA384"
+#define CHACHA  "ECDHE-ECDSA-CHACHA20-POLY1305"
+    static const struct {
+        const char *client, *server, *chosen;
+    } list[] = {
+        {AES_128 ":" AES_256, AES_256 ":" AES_128, AES_256},
+        {AES_256 ":" AES_128, AES_128 ":" AES_256, AES_128},
+        {CHACHA ":" AES_256, AES_256 ":" CHACHA, CHACHA},
+        {AES_128 ":" CHACHA, AES_256 ":" CHACHA ":" AES_128, CHACHA},
+        {AES_128 ":" CHACHA ":" AES_256, AES_256 ":" CHACHA ":" AES_128, AES_256},
+    };
+    const tram_tls_certificate identity = identity_of(authority.server);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        tram_tls_config *client = config_make(&(tram_tls_options){
+            .ca = source_of(authority.ca->chain_pem), .max_version = TRAM_TLS_1_2, .ciphers = list[i].client});
+        tram_tls_config *server = config_make(
+            &(tram_tls_options){.certificates = &identity, .certificate_count = 1, .ciphers = list[i].server});
+        struct link link;
+        link_start(*state, &link, client, server, "localhost", NULL);
+        assert_int_equal(shake_hands(&link), 0);
+        assert_string_equal(SSL_get_cipher_name(link.client.engine.ssl), list[i].chosen);
+        link_free(&link);
+        tram_tls_config_release(client);
+        tram_tls_config_release(server);
+    }
+}
+
+/* What the library needs itself for a config that is new to a loop; with OpenSSL's own: stress/tls_memory. rules: X-1
+ */
+static void test_without_memory_no_engine_starts(void **state) {
+    struct world *world = *state;
+    const tram_tls_certificate identity = identity_of(authority.server);
+    uint64_t failed = 1;
+    for (uint64_t n = 1; failed; n++) {
+        assert_true(n < 100);
+        world_reopen(world);
+        tram_tls_config *config = config_make(&(tram_tls_options){.certificates = &identity, .certificate_count = 1});
+        struct side side = {.piece = SIZE_MAX};
+        memory_fail_others(n, 1);
+        int code =
+            tram__tls_engine_start(&side.engine, world->loop, &below,
+                                   &(struct tls_engine_options){.config = config, .server = true}, &side.failure);
+        failed = memory_failed();
+        memory_fail_others(0, 0);
+        assert_int_equal(code, failed ? -ENOMEM : 0);
+        if (failed)
+            assert_failure(&side, -ENOMEM, "out of memory");
+        side.started = !code;
+        side_free(&side);
+        tram_tls_config_release(config);
+    }
 }
 
 /* rules: S-9 */
@@ -1168,12 +1326,15 @@ static void test_S_25_a_client_is_asked_to_renegotiate_up_to_a_limit(void **stat
     tram_tls_config_release(old);
 }
 
+/* Descriptor 0 is as good as any, and closed as any. */
 static void test_secrets_are_logged_where_asked_for(void **state) {
     char path[] = "/tmp/tram-keylog-XXXXXX";
-    int fd = mkstemp(path);
+    int made = mkstemp(path), fd = fcntl(made, F_DUPFD_CLOEXEC, 3);
     assert_true(fd >= 0);
+    close(made);
     tram_tls_config *logging =
         config_make(&(tram_tls_options){.ca = source_of(authority.ca->chain_pem), .keylog_file = path});
+    assert_true(fcntl(0, F_GETFD) >= 0); /* the world had left it free */
     struct link link;
     link_start(*state, &link, logging, servers, "localhost", NULL);
     assert_int_equal(shake_hands(&link), 0);
@@ -1405,7 +1566,12 @@ int main(void) {
         IN_WORLD(test_only_whole_labels_of_alternative_names_count),
         IN_WORLD(test_a_stapled_answer_is_judged),
         IN_WORLD(test_a_stapled_answer_of_another_kind),
+        IN_WORLD(test_names_that_are_none_are_left_out),
+        IN_WORLD(test_so_many_names_are_told),
         IN_WORLD(test_a_server_chooses_by_the_name),
+        IN_WORLD(test_the_config_by_name_says_who_is_verified),
+        IN_WORLD(test_the_servers_order_of_ciphers_decides),
+        IN_WORLD(test_without_memory_no_engine_starts),
         IN_WORLD(test_protocols_are_negotiated_or_refused),
         IN_WORLD(test_close_notify_ends_both_ways),
         IN_WORLD(test_an_end_without_close_notify_is_told_apart),

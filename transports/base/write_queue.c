@@ -271,12 +271,12 @@ int tram__write_queue_copy_with(tram_loop *loop, struct write_queue *queue, cons
     return status;
 }
 
-int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset) {
+bool tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset) {
     if (unlikely(tram_buffer_size(buffer) - offset > SIZE_MAX - queue->size))
-        return -ENOMEM;
+        return false;
     struct chunk *chunk = memory_get(&loop->allocator, sizeof *chunk);
     if (!chunk)
-        return -ENOMEM;
+        return false;
     *chunk = (struct chunk){
         .data = (const char *)tram_buffer_data(buffer) + offset,
         .size = tram_buffer_size(buffer) - offset,
@@ -284,7 +284,7 @@ int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buf
     };
     append(queue, chunk);
     queue->size += chunk->size;
-    return 0;
+    return true;
 }
 
 size_t tram__write_queue_gather(const struct write_queue *queue, struct iovec *pieces, size_t count) {

@@ -42,8 +42,8 @@ static inline bool pieces_size(const struct write_queue *queue, const struct iov
 /* Appends a copy. -ENOMEM: part of it may be queued; the connection is to end. */
 int tram__write_queue_copy(tram_loop *loop, struct write_queue *queue, const void *data, size_t size);
 
-/* Appends the bytes of `buffer` from `offset` on, by reference. -ENOMEM: nothing was appended. */
-int tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset);
+/* Appends the bytes of `buffer` from `offset` on, by reference. False: no memory, and nothing was appended. */
+bool tram__write_queue_refer(tram_loop *loop, struct write_queue *queue, tram_buffer *buffer, size_t offset);
 
 /*
  * Appends a copy with duplicates of descriptors, at least one of each, which go with its first byte: they begin a

@@ -233,7 +233,7 @@ int tram__transport_write_buffer(tram_transport *transport, tram_buffer *buffer)
         sent = taken(transport, io_try_send(&transport->io, tram_buffer_data(buffer), size));
     if (likely(sent == size) || died(transport))
         return 0;
-    if (tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent) < 0)
+    if (!tram__write_queue_refer(loop_of(transport), &transport->queue, buffer, sent))
         return out_of_memory(transport);
     tram__transport_queued(transport);
     return 0;

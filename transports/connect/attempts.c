@@ -188,7 +188,7 @@ static int connect_socket(struct attempts *attempts, struct attempt *attempt, in
         while (sent < 0 && errno == EINTR);
         if (sent < 0 && errno == EALREADY) /* the one that was interrupted had begun */
             return -EINPROGRESS;
-        attempt->sent_early = sent > 0 ? (size_t)sent : 0;
+        attempt->sent_early = (size_t)MAX(sent, 0);
         if (sent >= 0 || errno != EOPNOTSUPP)
             return sent < 0 ? -errno : 0;
     }

@@ -286,8 +286,6 @@ static void receive_failed(struct io *io, int code) {
 
 static int datagram_close(tram_transport *transport) {
     struct datagram_transport *self = of(transport);
-    if (transport->flags & T_CLOSING)
-        return 0;
     self->delivering = false;
     transport->corked = 0;
     flush(self); /* error_received may close, too */

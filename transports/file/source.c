@@ -43,7 +43,7 @@ struct io_range tram__file_source_next(const struct file_source *source, size_t 
     return (struct io_range){
         .file = source->file,
         .offset = (off_t)(source->offset + source->sent),
-        .size = left < limit ? (size_t)left : limit,
+        .size = MIN(left, limit),
     };
 }
 

@@ -327,6 +327,6 @@ ptrdiff_t tram_metrics_render(const tram_metrics_source *sources, size_t count, 
     if (status)
         return status;
     if (size)
-        text[memory.needed < size ? memory.needed : size - 1] = '\0';
+        text[MIN(memory.needed, size - 1)] = '\0';
     return (ptrdiff_t)memory.needed;
 }

@@ -200,8 +200,8 @@ static int parse_v2(const unsigned char *data, size_t size, struct proxy_header 
 }
 
 int tram__proxy_parse(const void *data, size_t size, struct proxy_header *ret_header) {
-    size_t v1 = size < sizeof v1_begin - 1 ? size : sizeof v1_begin - 1;
-    size_t v2 = size < sizeof v2_begin ? size : sizeof v2_begin;
+    size_t v1 = MIN(size, sizeof v1_begin - 1);
+    size_t v2 = MIN(size, sizeof v2_begin);
     *ret_header = (struct proxy_header){0};
     if (!size)
         return 0;
@@ -244,7 +244,7 @@ static size_t put_address(char *at, const tram_socket_address *address, int fami
     const struct sockaddr_in6 *in6 = (const void *)&address->address;
     const struct sockaddr_un *un = (const void *)&address->address;
     if (family == AF_UNIX) {
-        size_t length = address->size > sizeof un->sun_family ? address->size - sizeof un->sun_family : 0;
+        size_t length = MAX(address->size, sizeof un->sun_family) - sizeof un->sun_family;
         memcpy(at + half * V2_PATH, un->sun_path, MIN(length, V2_PATH));
         return 2 * V2_PATH;
     }

@@ -139,7 +139,7 @@ static int wait_for(int link, short events, uint64_t end) {
         return TRAM_ETIMEOUT;
     uint64_t left_ms = (end - now + 999999) / 1000000;
     struct pollfd wanted = {.fd = link, .events = events};
-    int found = sys->poll(&wanted, 1, left_ms < INT_MAX ? (int)left_ms : INT_MAX);
+    int found = sys->poll(&wanted, 1, (int)MIN(left_ms, INT_MAX));
     return found < 0 && errno != EINTR ? -errno : 0;
 }
 

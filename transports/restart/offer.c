@@ -148,13 +148,13 @@ static int collect(struct successor *successor) {
         capacity += tram__runtime_server_socket_limit(offer->servers[i].server);
     int *fds = memory_get(&loop->allocator, capacity * sizeof *fds);
     successor->items = memory_get(&loop->allocator, capacity * sizeof *successor->items);
-    successor->capacity = successor->items ? capacity : 0;
+    successor->capacity = capacity;
     int status = fds && successor->items ? 0 : -ENOMEM;
     for (size_t i = 0; !status && i < offer->count; i++) {
         ssize_t count = tram__runtime_server_copy(offer->servers[i].server, fds);
         for (ssize_t j = 0; j < count; j++)
             successor->items[successor->count++] = (struct item){.fd = fds[j], .server = (uint32_t)i};
-        status = count < 0 ? (int)count : 0;
+        status = (int)MIN(count, 0);
     }
     memory_put(&loop->allocator, fds, capacity * sizeof *fds);
     return status;
@@ -276,7 +276,7 @@ static int successor_begin(struct successor *successor, tram_loop *loop, int fd)
 
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     tram_offer *offer = container_of(deadline, tram_offer, retry);
-    if (tram__io_watch(&offer->io, IO_READ) < 0)
+    if (tram__io_watch(&offer->io, IO_READ))
         tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 

@@ -38,7 +38,7 @@ int tram_raise_file_limit(void) {
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         return -errno;
-    return limit.rlim_cur > INT_MAX ? INT_MAX : (int)limit.rlim_cur;
+    return (int)MIN(limit.rlim_cur, INT_MAX);
 }
 
 /* ---- What goes wrong ---- */

@@ -34,7 +34,7 @@ static int count_left(const tram_runtime_server *server, const uint32_t *cut_bef
         else if (server->of_worker[i].state != SHARD_ENDED)
             count += load;
     }
-    return count < INT_MAX ? (int)count : INT_MAX;
+    return (int)MIN(count, INT_MAX);
 }
 
 /* The earliest end of all drains is what counts. */

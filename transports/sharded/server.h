@@ -30,7 +30,7 @@ static inline tram_runtime_server *runtime_server_of(struct shards *shards) {
 /* The connections of a worker, those on their way to it included. */
 static inline size_t runtime_server_load(const tram_runtime_server *server, unsigned worker) {
     int32_t load = (int32_t)balance_load(&server->balance.workers[worker]);
-    return load > 0 ? (size_t)load : 0; /* one that came and went meanwhile may show its end first */
+    return (size_t)MAX(load, 0); /* one that came and went meanwhile may show its end first */
 }
 
 /* ---- sharded/ends.c ---- */

@@ -173,7 +173,7 @@ static void inet6_text(const struct sockaddr_in6 *inet6, char *text, size_t size
 static void unix_text(const tram_socket_address *address, char *text, size_t size) {
     const struct sockaddr_un *local = (const struct sockaddr_un *)(const void *)&address->address;
     size_t begin = offsetof(struct sockaddr_un, sun_path);
-    size_t length = address->size > begin ? address->size - begin : 0;
+    size_t length = MAX(address->size, begin) - begin;
     char name[TEXT_ESCAPED_SIZE(sizeof local->sun_path)];
     length = MIN(length, sizeof local->sun_path);
     /* The name space without files: its names begin with a NUL, and are shown with a @. */
@@ -285,7 +285,7 @@ int tram__addresses_interleave(struct address_list *list, size_t first_count) {
         return -ENOMEM;
     int first = address_family(&list->items[0].address);
     int second = first == AF_INET ? AF_INET6 : AF_INET;
-    size_t next[2] = {0, next_of_family(list, 0, second)}, extra = first_count > 1 ? first_count - 1 : 0;
+    size_t next[2] = {0, next_of_family(list, 0, second)}, extra = first_count ? first_count - 1 : 0;
     for (size_t count = 0, turn = 0; count < list->count;) {
         size_t from = next[turn];
         if (from < list->count) {

@@ -336,7 +336,7 @@ int tram__tls_engine_update_keys(struct tls_engine *engine, struct tls_failure *
 
 size_t tram__tls_engine_pending(const struct tls_engine *engine) {
     int pending = SSL_pending(engine->ssl);
-    return pending > 0 ? (size_t)pending : 0;
+    return (size_t)MAX(pending, 0);
 }
 
 /* ---- Another loop ---- */

@@ -139,7 +139,7 @@ static const void *next_record(struct tls_loop *loop, struct iovec *piece, const
     if (piece->iov_len < *size && !loop->record)
         loop->record = memory_get(&loop->loop->allocator, TLS_RECORD_SIZE);
     if (piece->iov_len >= *size || !loop->record) {
-        *size = piece->iov_len < *size ? piece->iov_len : *size;
+        *size = MIN(piece->iov_len, *size);
         piece->iov_base = (char *)piece->iov_base + *size;
         piece->iov_len -= *size;
         return data;
@@ -147,7 +147,7 @@ static const void *next_record(struct tls_loop *loop, struct iovec *piece, const
     for (size_t have = 0; have < *size;) {
         while (piece->iov_len == 0)
             *piece = *(*rest)++;
-        size_t part = piece->iov_len < *size - have ? piece->iov_len : *size - have;
+        size_t part = MIN(piece->iov_len, *size - have);
         memcpy(loop->record + have, piece->iov_base, part);
         piece->iov_base = (char *)piece->iov_base + part;
         piece->iov_len -= part;
