@@ -471,6 +471,15 @@ static void test_X_1_sizes_beyond_all_memory(void **state) {
     assert_wrong(tram_loop_peek(world->loop, pair[0], SIZE_MAX / 2 + 1, 1, &future), "size");
     close(pair[0]);
     close(pair[1]);
+    /* Behind a byte that waits: nobody looks at what cannot be counted. */
+    struct wire wire = wire_new_made(world, recorder_new(world, NULL));
+    assert_int_equal(tram_transport_cork(wire.transport), 0);
+    assert_int_equal(tram_transport_write(wire.transport, "x", 1), 0);
+    assert_int_equal(tram_transport_write(wire.transport, "y", SIZE_MAX), -ENOMEM);
+    run_until(world, &wire.recorder->was_released);
+    assert_int_equal(wire.recorder->lost_code, -ENOMEM);
+    close(wire.peer);
+    world->trace[0] = '\0';
 }
 
 static void test_X_1_every_reserved_word_must_be_0(void **state) {

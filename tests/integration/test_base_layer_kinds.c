@@ -48,9 +48,10 @@ static struct odd *odd_push(struct world *world, tram_transport *transport, cons
 
 static const struct layer_kind plain_kind = {.name = "plain", .free = odd_free};
 
-/* Ends the transport, and looks that nothing went wrong before. */
+/* Ends the transport, if it has not ended. */
 static void wire_close(struct world *world, struct wire *wire) {
-    tram_transport_abort(wire->transport);
+    if (!wire->recorder->was_released && !wire->recorder->lost)
+        tram_transport_abort(wire->transport);
     run_until(world, &wire->recorder->was_released);
     run_to_rest(world);
     close(wire->peer);

@@ -237,8 +237,18 @@ static int fake_setsockopt(int fd, int level, int name, const void *value, sockl
     return tram__sys.setsockopt(fd, level, name, value, size);
 }
 
+static bool no_arming;
+
+static int fake_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    errno = ENOMEM;
+    bool refused = no_arming && operation != EPOLL_CTL_DEL && event->events & EPOLLIN;
+    return refused ? -1 : tram__sys.epoll_ctl(epoll, operation, fd, event);
+}
+
 static void use_fake(struct world *world) {
     fake = tram__sys;
+    fake.epoll_ctl = fake_epoll_ctl;
+    no_arming = false;
     fake.accept4 = fake_accept4;
     fake.listen = fake_listen;
     fake.clock_gettime = fake_clock;
@@ -964,6 +974,42 @@ static void test_V_11_closed_meanwhile(void **state) {
     assert_int_equal(world->exceptions, 1);
     close(fd);
     tram_server_release(server);
+}
+
+/* Not even when the pause is over has the kernel what it takes to wait for clients. */
+static void test_V_11_a_listener_that_cannot_be_armed_again(void **state) {
+    struct world *world = *state;
+    for (int closed = 0; closed < 2; closed++) {
+        use_fake(world);
+        unsigned exceptions = world->exceptions;
+        tram_server *server = server_new(world, NULL);
+        int fd = connect_to(server);
+        wait_readable(socket_fd(server, 0));
+        fail_accept = EMFILE;
+        fail_accept_count = 1;
+        run_ticks(world, 3);
+        assert_int_equal(world->exceptions, exceptions + 1);
+        no_arming = true;
+        for (int i = 0; i < 3; i++) {
+            clock_ahead += 1100000000;
+            run_ticks(world, 3);
+            assert_int_equal(tram_server_connection_count(server), 0);
+        }
+        no_arming = false;
+        if (closed) { /* what fails then was told */
+            fail_accept_count = 1000;
+            assert_int_equal(tram_server_close(server), 0);
+            run_ticks(world, 3);
+            assert_int_equal(world->exceptions, exceptions + 1);
+            tram_server_release(server);
+        } else {
+            clock_ahead += 1100000000;
+            run_until_count(world, server, 1);
+            server_end(world, server);
+        }
+        close(fd);
+        world->trace[0] = '\0';
+    }
 }
 
 static void test_V_12_other_errors_are_reported_and_serving_goes_on(void **state) {
@@ -1772,6 +1818,7 @@ int main(void) {
         TEST(V_11_one_report_and_one_timer_per_incident),
         TEST(V_11_full_descriptor_table),
         TEST(V_11_closed_meanwhile),
+        TEST(V_11_a_listener_that_cannot_be_armed_again),
         TEST(V_12_other_errors_are_reported_and_serving_goes_on),
         TEST(V_13_accepted_connections),
         TEST(V_13_failing_factory_concerns_its_connection_only),

@@ -11,7 +11,8 @@
 #include <tram/fault.h>
 
 static struct addrinfo alien = {.ai_family = AF_UNIX, .ai_socktype = SOCK_STREAM};
-static unsigned answers; /* of the system that were not given back */
+static unsigned answers;          /* of the system that were not given back */
+static tram_runtime *to_be_ended; /* within the next look at known.test */
 
 /* alien.test: what is no address of the internet; known.test: 127.0.0.1. */
 int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **ret_result) {
@@ -23,6 +24,9 @@ int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints
         return 0;
     }
     answers += known;
+    if (known && to_be_ended)
+        assert_int_equal(tram_runtime_stop(to_be_ended), 0);
+    to_be_ended = NULL;
     return next(known ? "127.0.0.1" : host, port, hints, ret_result);
 }
 
@@ -65,11 +69,6 @@ ASK(ask_unix) {
                                            &site->error);
 }
 
-ASK(ask_datagrams) {
-    const tram_datagram_options options = {.local_host = "127.0.0.1", .local_port = "0"};
-    return tram_runtime_create_datagram_endpoint(site->runtime, no_protocol, NULL, &options, NULL, &site->error);
-}
-
 ASK(ask_alien) {
     return ask_server(site, "alien.test", NULL);
 }
@@ -78,9 +77,21 @@ ASK(ask_known) {
     return ask_server(site, "known.test", NULL);
 }
 
-ASK(ask_alien_datagrams) {
-    const tram_datagram_options options = {.local_host = "alien.test", .local_port = "0"};
+static int ask_datagrams_at(struct site *site, const char *host) {
+    const tram_datagram_options options = {.local_host = host, .local_port = "0"};
     return tram_runtime_create_datagram_endpoint(site->runtime, no_protocol, NULL, &options, NULL, &site->error);
+}
+
+ASK(ask_datagrams) {
+    return ask_datagrams_at(site, "127.0.0.1");
+}
+
+ASK(ask_alien_datagrams) {
+    return ask_datagrams_at(site, "alien.test");
+}
+
+ASK(ask_known_datagrams) {
+    return ask_datagrams_at(site, "known.test");
 }
 
 static const struct {
@@ -195,6 +206,26 @@ static void test_X_1_a_runtime_that_ended_takes_no_more(void **state) {
     tram_faults_free(faults);
 }
 
+/* Not even where the end comes amid the making. */
+static void test_X_1_a_runtime_that_ends_meanwhile_takes_no_more(void **state) {
+    static int (*const asks[])(struct site * site) = {ask_known, ask_known_datagrams};
+    struct world *world = *state;
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+        struct site site = site_new(world, faults);
+        int descriptors = open_descriptors();
+        to_be_ended = site.runtime;
+        assert_int_equal(asks[i](&site), TRAM_ESTATE);
+        assert_null(to_be_ended);
+        assert_int_equal(site.error.code, TRAM_ESTATE);
+        assert_string_equal(site.error.operation, i ? "create_datagram_endpoint" : "create_server");
+        assert_int_equal(open_descriptors(), descriptors);
+        tram_runtime_free(site.runtime);
+    }
+    tram_faults_free(faults);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void) {
@@ -202,6 +233,7 @@ int main(void) {
         TEST(test_X_1_what_the_system_refuses_is_told),
         TEST(test_X_1_no_memory_at_any_place),
         TEST(test_X_1_a_runtime_that_ended_takes_no_more),
+        TEST(test_X_1_a_runtime_that_ends_meanwhile_takes_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

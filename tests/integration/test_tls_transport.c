@@ -491,6 +491,7 @@ static void test_S_24_T_10_extra_info_tells_about_the_connection(void **state) {
     assert_true(cipher->bits >= 128);
     const tram_tls_peer_certificate *certificate = tram_transport_get_extra_info(transport, "peercert", NULL);
     assert_non_null(certificate);
+    assert_ptr_equal(tram_transport_get_extra_info(transport, "peercert", NULL), certificate); /* taken apart once */
     assert_true(certificate->verified);
     assert_string_equal(certificate->subject, "CN=server");
     assert_string_equal(certificate->issuer, "CN=test CA");

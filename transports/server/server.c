@@ -253,11 +253,9 @@ static void report_accept(struct listener *listener, int code, const char *messa
 
 static void retry_expired(tram_loop *loop, struct deadline *deadline) {
     struct listener *listener = container_of(deadline, struct listener, retry);
-    listener->starved = false;
-    if (tram__io_accept_start(&listener->io) == 0)
-        return;
-    listener->starved = true;
-    tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
+    listener->starved = tram__io_accept_start(&listener->io) != 0;
+    if (listener->starved)
+        tram__deadline_start_after(loop, deadline, TRAM_ACCEPT_RETRY_NS);
 }
 
 /* Which limit it was. */
