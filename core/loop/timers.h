@@ -53,6 +53,7 @@ enum timer_place { TIMER_IDLE, TIMER_WHEEL, TIMER_HEAP, TIMER_DUE };
 /* Finding the nearest deadline looks through a slot of at most this many timers; a fuller one is poured when its time
  * begins, which costs one tick in which nothing fires. */
 #define TIMER_SCAN_LIMIT 32
+
 struct timer_slot {
     struct list lanes[TIMER_LANES];
 };
