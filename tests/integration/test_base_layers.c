@@ -9,6 +9,7 @@
 #ifdef TRAM_TEST_TLS
 #include "support/tls/overlay.h"
 #endif
+#include "transports/base/state.h"
 #include "transports/base/transport.h"
 
 #include <errno.h>
@@ -1204,6 +1205,37 @@ static void test_Y_4_W_2_a_full_kernel_takes_what_layers_write_later(void **stat
             full_kernel(world, carrier, depth);
 }
 
+/* One that waits for memory asks the kernel when its time has come, and not whenever its layers have run. */
+static void starved(struct world *world, enum carrier carrier, unsigned depth) {
+    struct channel channel;
+    channel_open_made(&channel, world, carrier, depth);
+    channel.a->quiet_data = channel.b->quiet_data = true;
+    struct deadline *again = &transport_state(world->loop)->send_again;
+    fail_next(&faults.send, ENOBUFS, FAULT_ALWAYS);
+    write_pattern(channel.first, 5000, 0);
+    while (again->timer.place == TIMER_IDLE)
+        run_ticks(world, 1);
+    deadline_cancel(world->loop, again); /* for longer than this takes */
+    assert_int_equal(tram__deadline_start_after(world->loop, again, HOUR_NS), 0);
+    faults.send.fail = 0;
+    write_pattern(channel.second, 1, 0);
+    unsigned before = faults.send.calls;
+    await_pattern(&channel, channel.a, 1);
+    run_ticks(world, 3);
+    assert_int_equal(faults.send.calls, before);
+    deadline_cancel(world->loop, again);
+    assert_int_equal(tram__deadline_start_after(world->loop, again, 0), 0);
+    await_pattern(&channel, channel.b, 5000);
+    assert_trace(world, "");
+    channel_close(&channel);
+}
+
+static void test_Y_4_W_2_who_waits_for_memory_is_not_hurried_by_what_comes(void **state) {
+    struct world *world = *state;
+    for (unsigned depth = 1; depth <= 2; depth++)
+        starved(world, CARRIER_UNIX, depth);
+}
+
 /* ---- Behind the end of the stream ---- */
 
 /* Its stream ends with the first byte from below. It counts all bytes as kept until the test says otherwise. */
@@ -1415,6 +1447,8 @@ int main(void) {
         TEST(test_Y_3_what_was_peeked_is_for_the_layer),
         TEST(test_Y_7_a_layer_removes_itself_and_leaves_its_rest),
         TEST(test_Y_1_some_transports_have_no_layers),
+        cmocka_unit_test_setup_teardown(test_Y_4_W_2_who_waits_for_memory_is_not_hurried_by_what_comes,
+                                        world_setup_faults, world_teardown),
         cmocka_unit_test_setup_teardown(test_Y_8_W_16_a_goodbye_behind_a_file_pauses_once, world_setup_faults,
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_W_5_Y_1_the_error_of_a_send_outlives_the_end_of_the_stream,

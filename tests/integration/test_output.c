@@ -32,6 +32,11 @@ static void test_text_and_numbers_are_formatted(void **state) {
     tram_output_signed(&output, INT64_MIN);
     tram_output_byte(&output, ' ');
     tram_output_signed(&output, 17);
+    static const int64_t around_zero[] = {-10, -1, 0, 1, INT64_MIN + 1, INT64_MAX};
+    for (size_t i = 0; i < sizeof around_zero / sizeof *around_zero; i++) {
+        tram_output_byte(&output, ' ');
+        tram_output_signed(&output, around_zero[i]);
+    }
     tram_output_printf(&output, " %s-%05d ", "x", 42);
     tram_output_hex(&output, 0xbeef, 0);
     tram_output_byte(&output, ' ');
@@ -39,7 +44,8 @@ static void test_text_and_numbers_are_formatted(void **state) {
     tram_output_byte(&output, ' ');
     tram_output_hex(&output, UINT64_MAX, 99);
     tram_output_crlf(&output);
-    static const char expected[] = "a b\0c 0 18446744073709551615 -9223372036854775808 17 x-00042 beef 000a "
+    static const char expected[] = "a b\0c 0 18446744073709551615 -9223372036854775808 17 -10 -1 0 1 "
+                                   "-9223372036854775807 9223372036854775807 x-00042 beef 000a "
                                    "ffffffffffffffff\r\n";
     assert_int_equal(tram_output_size(&output), sizeof expected - 1);
     assert_int_equal(tram_output_send(&output), 0);

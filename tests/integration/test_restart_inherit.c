@@ -1,4 +1,5 @@
 /* Listening sockets from elsewhere: given to servers, passed by systemd, taken over from the process before. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1239,6 +1240,10 @@ static void test_V_50_nobody_offers(void **state) {
     int link;
     const char *path = in_folder("nobody");
     assert_int_equal(tram_listeners_inherit(path, strlen(path), NULL, found, 1, &link), -ENOENT);
+    assert_int_equal(tram_listeners_inherit(path, strlen(path), NULL, found, INT_MAX, &link), -ENOENT);
+    assert_wrong(tram_listeners_inherit(path, strlen(path), NULL, found, (size_t)INT_MAX + 1, &link), "capacity");
+    tram_inherit_options used = {.reserved = {1}};
+    assert_wrong(tram_listeners_inherit(path, strlen(path), &used, found, INT_MAX, &link), "reserved");
     assert_int_equal(tram_listeners_inherit(path, 0, NULL, found, 1, &link), TRAM_EVALUE);
     assert_int_equal(tram_listeners_inherit("\0tram-nobody", 12, NULL, found, 1, &link), -ECONNREFUSED);
     tram_socket_address address;

@@ -57,6 +57,27 @@ static void test_A_34_the_only_item_of_a_cancelled_getter_goes_to_the_next(void 
     tram_queue_free(queue);
 }
 
+/* Who is cancelled when his item has gone to somebody else wakes nobody in vain: the others keep their turn. */
+static void test_A_34_a_cancelled_getter_without_an_item_leaves_the_others_in_turn(void **state) {
+    (void)state;
+    queue_new(0, TRAM_QUEUE_FIFO, NULL);
+    tram_task *tasks[] = {spawn(get, "a"), spawn(get, "b"), spawn(get, "c")};
+    void *item;
+    run_ticks(tasks_world, 2);
+    assert_int_equal(tram_queue_put_nowait(queue, "1"), 0);
+    assert_int_equal(tram_queue_get_nowait(queue, &item), 0);
+    tram_task_cancel(tasks[0]);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_queue_put_nowait(queue, "2"), 0);
+    run_to_rest(tasks_world);
+    assert_int_equal(tram_queue_put_nowait(queue, "3"), 0);
+    run_to_rest(tasks_world);
+    assert_trace(tasks_world, "a:TRAM_ECANCELLED b:2 c:3");
+    for (int i = 0; i < 3; i++)
+        tram_task_release(tasks[i]);
+    tram_queue_free(queue);
+}
+
 static void test_A_34_a_full_queue_makes_who_puts_wait(void **state) {
     (void)state;
     queue_new(1, TRAM_QUEUE_FIFO, NULL);
@@ -196,6 +217,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_A_34_items_come_in_order_and_who_waits_in_turn),
         TASK_TEST(test_A_34_the_only_item_of_a_cancelled_getter_goes_to_the_next),
+        TASK_TEST(test_A_34_a_cancelled_getter_without_an_item_leaves_the_others_in_turn),
         TASK_TEST(test_A_34_a_full_queue_makes_who_puts_wait),
         TASK_TEST(test_A_34_the_order_may_be_last_in_first_out_or_by_priority),
         TASK_TEST(test_A_34_a_queue_keeps_its_order_while_it_grows),
