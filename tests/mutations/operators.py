@@ -24,7 +24,7 @@ KEYWORDS = {"if", "for", "while", "switch", "return", "sizeof", "else", "do", "g
 SPARED = re.compile(r"^(assert|static_assert|_Static_assert|\w*_ASSERT|\w*_DCHECK|\w*_EXPECT|\w*PROBE\w*|\w+_validate"
                     r"|(\w+_)?log(_\w+)?)$")
 # Functions of which nothing is mutated: their bodies are assertions, which checked builds look at.
-VALIDATOR = re.compile(r"\w+_validate(_\w+)?$")
+VALIDATOR = re.compile(r"(\w+_)?validate(_\w+)?$")
 NEVER_AN_ANSWER = "EXFULL"  # an errno that nothing here ever gets
 SWAPPED = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">", "&&": "||", "||": "&&", "+": "-",
            "-": "+", "+=": "-=", "-=": "+=", "true": "false", "false": "true"}
