@@ -356,6 +356,21 @@ static void test_N_14_a_start_may_end_the_supervisor_and_fail(void **state) {
 
 /* ---- The end of the loop ---- */
 
+static int close_and_start(tram_loop *loop, void *arg, tram_actor **ret_actor) {
+    int status = tram_loop_close(loop);
+    return status ? status : start_worker(loop, arg, ret_actor);
+}
+
+/* The call that starts the children goes on with the loop. */
+static void test_N_14_no_start_closes_the_loop(void **state) {
+    struct world *world = *state;
+    struct three *three = prepare(world, TRAM_ONE_FOR_ONE, 3);
+    three->children[1].start = close_and_start;
+    assert_int_equal(tram_supervisor_start(world->loop, &three->options, &three->supervisor), TRAM_ESTATE);
+    run_to_rest(world);
+    assert_trace(world, "a a.stopped:TRAM_ECANCELLED");
+}
+
 static void test_N_14_a_loop_that_closes_ends_trees(void **state) {
     struct world *world = *state;
     struct three *three = prepare(world, TRAM_ONE_FOR_ONE, 3);
@@ -500,6 +515,7 @@ int main(void) {
         CASE(test_N_14_a_supervisor_that_gives_up_is_started_again_by_its_own),
         CASE(test_N_14_a_start_may_end_the_supervisor),
         CASE(test_N_14_a_start_may_end_the_supervisor_and_fail),
+        CASE(test_N_14_no_start_closes_the_loop),
         CASE(test_N_14_a_loop_that_closes_ends_trees),
         CASE(test_N_14_who_stops_as_the_runtime_ends_is_not_started_again),
         CASE(test_N_14_a_restart_that_the_end_of_the_runtime_overtakes_is_none),
