@@ -89,9 +89,9 @@ static int call_start(struct child *child) {
     struct supervisor *supervisor = child->supervisor;
     tram_actor *actor = NULL;
     supervisor->starting = true;
-    supervisor->loop->in_factories++; /* tram_supervisor_start() goes on with the loop */
+    supervisor->loop->in_callouts++; /* tram_supervisor_start() goes on with the loop */
     int status = child->as_given.start(supervisor->loop, child->as_given.arg, &actor);
-    supervisor->loop->in_factories--;
+    supervisor->loop->in_callouts--;
     supervisor->starting = false;
     if (status < 0)
         return status;

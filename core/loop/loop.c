@@ -446,7 +446,7 @@ int tram_loop_close(tram_loop *loop) {
     int status = loop_enter(loop, __func__);
     if (status)
         return status;
-    if (loop->running || loop->closing || loop->in_factories || loop->in_exception_handler)
+    if (loop->running || loop->closing || loop->in_callouts || loop->in_exception_handler)
         return TRAM_ESTATE;
     if (loop->closed)
         return 0;

@@ -134,7 +134,7 @@ struct tram_loop {
     bool measure_lag;
     bool waits; /* before_wait or after_wait is there */
     bool in_exception_handler;
-    uint32_t in_factories; /* on the stack */
+    uint32_t in_callouts; /* functions of the user's on the stack that a call outside of a tick may make */
     bool owned;
     pthread_t owner; /* of a loop that runs, or is driven by prepare and dispatch */
 

@@ -104,8 +104,9 @@ TRAM_API int tram_loop_new(const tram_loop_options *options, tram_loop **ret_loo
 /*
  * Closes a loop that does not run (loop.close): queued callbacks and timers are discarded unrun, signal
  * handlers removed, open transports and servers closed at once. Afterwards every call that would schedule or
- * register fails with TRAM_ESTATE. TRAM_ESTATE while it runs, and inside of factories, of `start` of a supervisor's
- * children and of exception handlers, which calls outside of it may call, too; closing twice is harmless.
+ * register fails with TRAM_ESTATE. TRAM_ESTATE while it runs, and inside of what calls outside of it may call, too, and
+ * which go on with the loop: factories, `start` of a supervisor's children, pause_writing and resume_writing, entries
+ * of custom transports, exception handlers. Closing twice is harmless.
  */
 TRAM_API int tram_loop_close(tram_loop *loop);
 

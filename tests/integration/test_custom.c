@@ -17,6 +17,8 @@ struct mine {
     unsigned told_eof;
 };
 
+static struct world *the_world_of_this_test;
+
 static int mine_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
     struct mine *mine = state;
     assert_ptr_equal(transport, mine->transport);
@@ -122,6 +124,73 @@ static void test_M_1_writing(void **state) {
     assert_trace(world, "abort");
     run_to_rest(world);
     assert_trace(world, "lost:0 ended released");
+}
+
+/* ---- What is called outside of a tick ---- */
+
+static void try_to_close(const char *what) {
+    struct world *world = the_world_of_this_test;
+    trace(world, "%s:%s", what, tram_error_name(tram_loop_close(world->loop)));
+}
+
+static int closing_writelines(tram_transport *transport, void *state, const struct iovec *pieces, size_t count) {
+    (void)transport;
+    (void)state;
+    (void)pieces;
+    (void)count;
+    try_to_close("writelines");
+    return 0;
+}
+
+static int closing_write_eof(tram_transport *transport, void *state) {
+    (void)transport;
+    (void)state;
+    try_to_close("write_eof");
+    return 0;
+}
+
+static int closing_pause(tram_transport *transport, void *state) {
+    (void)transport;
+    (void)state;
+    try_to_close("pause_reading");
+    return 0;
+}
+
+static void closing_abort(tram_transport *transport, void *state) {
+    (void)transport;
+    (void)state;
+    try_to_close("abort");
+}
+
+static int close_on_event(struct recorder *recorder, const char *event) {
+    (void)recorder;
+    try_to_close(event);
+    return 0;
+}
+
+/* Who called them goes on with the loop. */
+static void test_M_1_L_8_no_entry_closes_the_loop(void **state) {
+    static const tram_custom_ops ops = {.writelines = closing_writelines,
+                                        .write_eof = closing_write_eof,
+                                        .pause_reading = closing_pause,
+                                        .abort = closing_abort};
+    struct world *world = the_world_of_this_test = *state;
+    struct recorder *recorder = recorder_new(world, NULL);
+    tram_transport *transport;
+    assert_int_equal(tram_loop_create_custom(world->loop, &ops, NULL, &recorder->base, &transport), 0);
+    run_to_rest(world);
+    world->trace[0] = '\0';
+    recorder->on = close_on_event;
+    assert_int_equal(tram_transport_set_write_buffer_limits(transport, 0, 0), 0);
+    assert_int_equal(tram_transport_write(transport, "text", 4), 0);
+    assert_trace(world, "writelines:TRAM_ESTATE pause pause:TRAM_ESTATE");
+    tram_custom_sent(transport, 4);
+    assert_int_equal(tram_transport_pause_reading(transport), 0);
+    assert_int_equal(tram_transport_write_eof(transport), 0);
+    tram_transport_abort(transport);
+    assert_trace(world, "resume resume:TRAM_ESTATE pause_reading:TRAM_ESTATE write_eof:TRAM_ESTATE abort:TRAM_ESTATE");
+    recorder->on = NULL;
+    run_to_rest(world);
 }
 
 static void test_M_1_what_is_sent_at_once_is_never_buffered(void **state) {
@@ -471,6 +540,7 @@ int main(void) {
         TEST(M_1_F_8_a_file_that_cannot_be_written_ends_the_connection),
         TEST(X_1_no_memory_for_one_more),
         TEST(M_1_a_farewell_puts_off_the_end),
+        TEST(M_1_L_8_no_entry_closes_the_loop),
         TEST(M_1_calls_that_it_does_not_have),
         TEST(M_1_extra_info_and_state),
         TEST(M_11_it_is_the_user_who_connects_them),

@@ -12,9 +12,9 @@ int tram__protocol_make(tram_loop *loop, tram_protocol_factory factory, void *ar
     tram_protocol *protocol = NULL;
     uint64_t start = slow_begin(loop);
     TRAM_DCHECK(transport_state(loop));
-    loop->in_factories++; /* a call outside of the loop may call it, and goes on with the loop */
+    loop->in_callouts++; /* a call outside of the loop may call it, and goes on with the loop */
     int status = factory(loop, arg, &protocol);
-    loop->in_factories--;
+    loop->in_callouts--;
     slow_end(loop, start, FUNCTION(factory), "protocol factory");
     if (status < 0)
         return status;
@@ -216,7 +216,9 @@ static void call_event(tram_transport *transport, int (*callback)(tram_protocol 
         return;
     tram_loop *loop = transport->io.loop;
     uint64_t start = slow_begin(loop);
+    loop->in_callouts++; /* a write outside of a tick may pause */
     int status = callback(transport->protocol);
+    loop->in_callouts--;
     slow_end(loop, start, FUNCTION(callback), name);
     if (unlikely(status < 0))
         report_failure(transport, status, name);

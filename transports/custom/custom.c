@@ -35,11 +35,22 @@ static int fatal(tram_transport *transport, int status, const char *operation) {
     return status;
 }
 
+/* What called it goes on with the loop afterwards, perhaps outside of a tick. */
+static void enter(struct custom *custom) {
+    custom->in_entries++;
+    custom->transport.io.loop->in_callouts++;
+}
+
+static void leave(struct custom *custom) {
+    custom->in_entries--;
+    custom->transport.io.loop->in_callouts--;
+}
+
 /* An entry of the table, in which the user's half may call anything: what it reports as sent waits meanwhile. */
 static int call_entry(struct custom *custom, int (*entry)(tram_transport *, void *), const char *operation) {
-    custom->in_entries++;
+    enter(custom);
     int status = entry(&custom->transport, custom->state);
-    custom->in_entries--;
+    leave(custom);
     return fatal(&custom->transport, status, operation);
 }
 
@@ -48,9 +59,9 @@ static int call_entry(struct custom *custom, int (*entry)(tram_transport *, void
 static int carry(tram_transport *transport, const struct iovec *pieces, size_t count, size_t size) {
     struct custom *custom = custom_of(transport);
     transport->queue.size += size;
-    custom->in_entries++;
+    enter(custom);
     int status = custom->ops->writelines(transport, custom->state, pieces, count);
-    custom->in_entries--;
+    leave(custom);
     return status;
 }
 
@@ -160,8 +171,11 @@ static void eof(tram_transport *transport) {
 static void drop_queue(tram_transport *transport) {
     struct custom *custom = custom_of(transport);
     transport->queue.size = 0;
-    if (custom->ops->abort)
-        custom->ops->abort(transport, custom->state);
+    if (!custom->ops->abort)
+        return;
+    transport->io.loop->in_callouts++;
+    custom->ops->abort(transport, custom->state);
+    transport->io.loop->in_callouts--;
 }
 
 static int end_writing(tram_transport *transport) {
