@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 
 /* ---- A server on several workers ---- */
@@ -604,6 +605,58 @@ static void test_V_43_who_is_connected_to_all_workers(void **state) {
     close_house(&house);
 }
 
+static _Atomic bool goes_on;
+
+static int stand_still(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    while (!goes_on)
+        poll(NULL, 0, 1);
+    return 0;
+}
+
+static int nothing(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return 0;
+}
+
+/* One worker stands still, and what is posted to it uses up all that there is for posts. */
+static void use_up_posts(tram_loop *loop) {
+    int status;
+    goes_on = false;
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, stand_still, NULL, NULL), 0);
+    memory_fail_others(1, UINT64_MAX);
+    while ((status = tram_loop_call_soon_threadsafe(loop, nothing, NULL, NULL)) == 0) {
+    }
+    assert_int_equal(status, -ENOMEM);
+}
+
+/* It is not waited for, and the others are asked. */
+static void test_V_43_X_1_a_worker_that_cannot_be_asked(void **state) {
+    struct world *world = *state;
+    tram_runtime_options options = {.workers = 3, .loop = {.allocator = world->options.allocator}};
+    struct house house = open_house(&options, &client_ops);
+    struct census census = {.runtime = house.runtime};
+    assert_int_equal(tram_runtime_start(house.runtime), 0);
+    int fds[6];
+    visit(&house, fds, 6);
+    use_up_posts(tram_runtime_loop(house.runtime, 0));
+    memory_fail_others(1, 1); /* the first question is that for the first worker */
+    int status = tram_runtime_server_each_client(house.server, count_in, &census);
+    uint64_t failed = memory_failed();
+    memory_fail_others(0, 0);
+    goes_on = true;
+    assert_int_equal(failed, 1);
+    assert_int_equal(status, -ENOMEM);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(census.of_worker[i], i ? 2 : 0);
+    close_all(fds, 6);
+    tram_runtime_stop(house.runtime);
+    assert_int_equal(tram_runtime_join(house.runtime), 0);
+    close_house(&house);
+}
+
 static void test_V_43_the_log_names_who_was_aborted(void **state) {
     struct world *world = *state;
     static const unsigned counts[] = {1, 4, 6}; /* four are named */
@@ -687,6 +740,7 @@ int main(void) {
         CASE(test_V_41_the_last_one_could_not_be_made),
         CASE(test_V_43_who_is_connected_to_a_loop),
         CASE(test_V_43_who_is_connected_to_all_workers),
+        CASE(test_V_43_X_1_a_worker_that_cannot_be_asked),
         CASE(test_V_43_the_log_names_who_was_aborted),
         CASE(test_V_44_one_warning_where_handshakes_do_not_move),
     };

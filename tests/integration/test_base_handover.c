@@ -647,6 +647,30 @@ static void test_Y_6_Y_7_an_abort_before_connection_made_is_heard_as_released_al
     move_close(&move);
 }
 
+/* As any descriptor, in a process that has closed its standard input. */
+static void test_Y_1_a_connection_that_is_descriptor_0_moves(void **state) {
+    struct world *world = *state;
+    struct recorder *here = recorder_new(world, "here"), *there = recorder_new(world, "there");
+    tram_detached *detached;
+    int fds[2], zero = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(zero, 0);
+    tcp_pair(fds);
+    assert_int_equal(dup3(fds[0], zero, O_CLOEXEC), zero);
+    close(fds[0]);
+    adopt(world, here, zero, "");
+    run_until_traced(world, "here.made");
+    assert_int_equal(tram_transport_detach(here->base.transport, &detached), 0);
+    run_until(world, &here->was_released);
+    there->keep = true;
+    assert_int_equal(tram__detached_fd(detached), zero);
+    assert_int_equal(tram_loop_adopt_detached(world->loop, factory, there, detached, NULL), 0);
+    tram_detached_free(detached);
+    send_exactly(world, fds[1], "hello", 5);
+    run_until_traced(world, "there.data:5");
+    finish(world, there, fds[1]);
+    assert_int_equal(fcntl(zero, F_GETFD), -1);
+}
+
 static unsigned moves_without_memory(struct world *world, uint64_t nth) {
     struct move move;
     move_open(&move, world, CARRIER_UNIX, 1);
@@ -849,6 +873,7 @@ int main(void) {
         TEST(Y_7_a_layer_that_does_not_arrive_is_the_creators_error),
         TEST(Y_7_whom_nobody_adopts_ends_with_its_layers),
         TEST(Y_6_Y_7_an_abort_before_connection_made_is_heard_as_released_alone),
+        TEST(Y_1_a_connection_that_is_descriptor_0_moves),
         TEST(Y_1_a_move_without_memory_loses_nothing_it_had),
         TEST(peeked_bytes_decide_and_are_read_again),
         TEST(peeking_ends_with_the_deadline_or_the_stream),

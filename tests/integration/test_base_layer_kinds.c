@@ -492,6 +492,30 @@ static ssize_t read_and_answer(struct layer *layer, void *memory, size_t size) {
     return got;
 }
 
+/* It answers the end of the stream, too. */
+static ssize_t read_and_say_goodbye(struct layer *layer, void *memory, size_t size) {
+    ssize_t got = tram__layer_read(layer, memory, size);
+    if (got == 0)
+        tram__layer_write(layer, &(struct iovec){"!", 1}, 1, false);
+    return got;
+}
+
+static void test_W_5_Y_6_an_answer_to_the_end_that_cannot_be_sent(void **state) {
+    static const struct layer_kind replying_kind = {.name = "replying", .read = read_and_say_goodbye, .free = odd_free};
+    struct world *world = *state;
+    for (int fails = 0; fails < 2; fails++) {
+        struct wire wire = wire_new(world, recorder_new(world, NULL));
+        (void)odd_push(world, wire.transport, &replying_kind);
+        run_to_rest(world);
+        if (fails)
+            fail_next(&faults.send, EPIPE, 1);
+        shutdown(wire.peer, SHUT_WR);
+        run_until(world, &wire.recorder->was_released);
+        assert_int_equal(wire.recorder->lost_code, fails ? -EPIPE : 0);
+        wire_close(world, &wire);
+    }
+}
+
 static void pause_reading(struct mine *mine) {
     assert_int_equal(tram_transport_pause_reading(mine->transport), 0);
 }
@@ -601,6 +625,8 @@ int main(void) {
         TEST(test_Y_3_Y_5_what_comes_while_layers_are_read_stands_behind),
         TEST(test_Y_5_Y_6_what_comes_within_a_handshake_goes_on_with_it),
         TEST(test_Y_3_Y_5_what_a_protocol_does_not_take_any_more_is_held),
+        cmocka_unit_test_setup_teardown(test_W_5_Y_6_an_answer_to_the_end_that_cannot_be_sent, world_setup_faults,
+                                        world_teardown),
         TEST(test_Y_2_B_7_a_protocol_that_gives_its_place_away_when_asked_for_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

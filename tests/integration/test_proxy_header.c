@@ -350,6 +350,43 @@ static void test_Y_1_what_a_header_told_goes_with_the_connection(void **state) {
     stop(world, server);
 }
 
+/* The creator is told of what is missing, and nobody else. */
+static void test_Y_1_X_1_without_memory_for_what_a_header_told(void **state) {
+    struct world *world = *state;
+    uint16_t port;
+    bool failed = true;
+    tram_server *server = serve(world, &(tram_server_options){.proxy_protocol = true}, &port);
+    for (size_t left = 0; failed; left++) {
+        tram_detached *detached;
+        tram_future *future = NULL;
+        int fd = tcp_connect(port);
+        send_exactly(NULL, fd, V2_IN, sizeof V2_IN - 1);
+        run_until_traced(world, "made");
+        struct recorder *first = world_last_recorder(world), *next = recorder_new(world, "next");
+        assert_int_equal(tram_transport_detach(first->base.transport, &detached), 0);
+        run_until(world, &first->was_released);
+        size_t before = world->failures;
+        world->fail_after = left;
+        int status = tram_loop_adopt_detached(world->loop, hand_out, next, detached, &future);
+        bool refused = status;
+        while (!refused && !tram_future_done(future))
+            run_ticks(world, 1);
+        world->fail_after = SIZE_MAX;
+        failed = world->failures != before;
+        if (!refused)
+            status = tram_future_result(future, NULL);
+        assert_true(status == 0 || (failed && status == -ENOMEM));
+        tram_future_release(future);
+        tram_detached_free(detached);
+        close(fd);
+        if (!refused)
+            run_until(world, &next->was_released);
+        assert_true(next->made == !status);
+        world->trace[0] = '\0';
+    }
+    stop(world, server);
+}
+
 /* ---- Unix sockets ---- */
 
 /* A name in the abstract space. */
@@ -529,6 +566,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_header_that_cannot_be_sent_fails_the_operation, world_setup_faults,
                                         world_teardown),
         TEST(test_Y_1_what_a_header_told_goes_with_the_connection),
+        TEST(test_Y_1_X_1_without_memory_for_what_a_header_told),
         TEST(test_Y_6_a_unix_server_takes_the_header_off),
         TEST(test_a_unix_server_of_a_runtime_takes_the_header_off),
         TEST(test_a_unix_connection_begins_with_its_header),

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support/memory.h"
 #include "support/support.h"
 
 static int echo(tram_protocol *self, const void *data, size_t size) {
@@ -54,6 +55,7 @@ struct program {
 };
 
 static uintptr_t reserved_word;
+static uint64_t without_memory; /* the number of the allocation that fails; 0: none */
 
 static struct program start(char **argv) {
     int pipes[2], argc = 0;
@@ -77,6 +79,7 @@ static struct program start(char **argv) {
                                       .prepare = prepare,
                                       .runtime = &runtime_options,
                                       .reserved = {reserved_word}};
+        memory_fail(without_memory, without_memory ? 1 : 0);
         int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
         if (prepared)
             printf("root %s\n", prepared);
@@ -172,6 +175,23 @@ static void test_the_next_one_takes_the_listeners_over(void **state) {
     struct program wrong = start((char *[]){"x", "--inherit", "/nowhere/at/all", NULL});
     assert_non_null(strstr(next_line(&wrong), "cannot offer the listeners"));
     assert_int_equal(finish(&wrong, 0), 1);
+}
+
+/* rules: G-6 */
+static void test_without_memory_for_what_is_taken_over_it_says_so(void **state) {
+    (void)state;
+    bool told = false;
+    for (without_memory = 1; !told; without_memory++) {
+        struct program program = start((char *[]){"x", "--port=0", NULL});
+        const char *line = next_line(&program);
+        bool serves = strncmp(line, "listening", 9) == 0;
+        assert_false(serves);
+        told = strstr(line, "cannot take the listeners over") != NULL;
+        if (told)
+            assert_non_null(strstr(line, tram_error_text(-ENOMEM)));
+        assert_int_equal(finish(&program, 0), 1);
+    }
+    without_memory = 0;
 }
 
 static void test_sockets_that_were_passed_are_served(void **state) {
@@ -408,6 +428,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_says_where_it_listens_serves_and_ends_by_a_signal),
         cmocka_unit_test(test_the_next_one_takes_the_listeners_over),
+        cmocka_unit_test(test_without_memory_for_what_is_taken_over_it_says_so),
         cmocka_unit_test(test_sockets_that_were_passed_are_served),
         cmocka_unit_test(test_systemd_is_told_of_a_service_and_its_next_process),
         cmocka_unit_test(test_systemd_is_told_that_all_workers_are_alive),

@@ -518,6 +518,24 @@ static void test_K_32_refused_memory_is_an_error_of_the_reader(void **state) {
     reader_end(reader);
 }
 
+/* What a read that waits has room for is not kept, so that it needs no memory. */
+static void test_K_5_K_32_what_fits_a_read_that_waits_needs_no_memory(void **state) {
+    (void)state;
+    for (size_t room = 5; room < 8; room++) {
+        struct reading reading = {.reader = reader_new(0), .how = "read", .size = room};
+        tram_task *task = spawn(read_task, &reading);
+        run_to_rest(tasks_world);
+        tasks_world->fail_after = 0;
+        int status = tram_stream_reader_feed_data(reading.reader, "abcdef", 6);
+        tasks_world->fail_after = SIZE_MAX;
+        assert_int_equal(status, room < 6 ? -ENOMEM : 0);
+        assert_int_equal(run_task(task), status);
+        assert_true(status || memcmp(reading.text, "abcdef", 6) == 0);
+        reader_end(reading.reader);
+    }
+    tasks_world->trace[0] = '\0';
+}
+
 static void test_K_5_who_reads_says_where_to(void **state) {
     (void)state;
     tram_stream_reader *reader = reader_with(0, "abc", false);
@@ -589,6 +607,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TASK_TEST(test_K_5_read_gives_what_is_there),
         TASK_TEST(test_K_5_all_until_the_end),
+        TASK_TEST(test_K_5_K_32_what_fits_a_read_that_waits_needs_no_memory),
         TASK_TEST(test_K_5_who_reads_says_where_to),
         TASK_TEST(test_K_6_readexactly),
         TASK_TEST(test_K_6_the_end_within),

@@ -14,6 +14,11 @@
 #include "support/support.h"
 #include "transports/restart/wire.h"
 
+/* The table of all, which is support/sys.c's. */
+extern struct sys __wrap_tram__sys;
+static struct sys *const table = &__wrap_tram__sys;
+static ssize_t (*sendmsg_before)(int fd, const struct msghdr *header, int flags);
+
 /* ---- The other process, in a thread ---- */
 
 struct fake {
@@ -351,6 +356,34 @@ static void test_V_49_what_may_come_when_it_is_ready(void **state) {
     }
 }
 
+/* Closes the listener before the first message to it: whoever was not accepted yet is reset. */
+static int abandoned;
+
+static ssize_t abandoned_sendmsg(int fd, const struct msghdr *header, int flags) {
+    close(abandoned);
+    table->sendmsg = sendmsg_before;
+    return table->sendmsg(fd, header, flags);
+}
+
+static void test_V_49_one_that_ends_before_it_accepts(void **state) {
+    (void)state;
+    tram_socket_address address;
+    tram_listener found[1];
+    int link = -1, before = open_descriptors();
+    calls_begin();
+    calls_uninterrupted();
+    abandoned = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(tram_socket_address_unix(name, name_size, &address), 0);
+    assert_int_equal(bind(abandoned, (struct sockaddr *)&address.address, address.size), 0);
+    assert_int_equal(listen(abandoned, 1), 0);
+    sendmsg_before = table->sendmsg;
+    table->sendmsg = abandoned_sendmsg;
+    assert_int_equal(tram_listeners_inherit(name, name_size, NULL, found, 1, &link), TRAM_EINCOMPLETE);
+    assert_ptr_equal(table->sendmsg, sendmsg_before);
+    assert_int_equal(link, -1);
+    assert_int_equal(open_descriptors(), before);
+}
+
 static void test_V_49_options_without_sense(void **state) {
     (void)state;
     tram_listener found[1];
@@ -364,6 +397,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_V_49_what_may_come_instead),
         cmocka_unit_test(test_V_49_what_may_come_when_it_is_ready),
+        cmocka_unit_test(test_V_49_one_that_ends_before_it_accepts),
         cmocka_unit_test(test_V_49_options_without_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,7 @@ struct free_chunk {
     struct free_chunk *next;
 };
 
-static const size_t chunk_sizes[2] = {CHUNK_SMALL, CHUNK_LARGE};
+static const size_t chunk_sizes[] = {CHUNK_SMALL, CHUNK_LARGE};
 
 void tram__chunks_free(tram_loop *loop, struct transport_state *state) {
     for (unsigned class = 0; class < 2; class ++) {

@@ -185,9 +185,7 @@ int tram__tls_engine_start(struct tls_engine *engine, tram_loop *loop, const str
 void tram__tls_engine_free(struct tls_engine *engine) {
     tls_idle_forget(engine);
     SSL_free(engine->ssl);
-    engine->ssl = NULL;
     tram__tls_context_release(engine->context);
-    engine->context = NULL;
     ERR_clear_error();
 }
 
