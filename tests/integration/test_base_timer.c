@@ -38,6 +38,39 @@ static void test_it_fires_once_from_the_loop_and_not_early(void **state) {
     stream_close(&stream);
 }
 
+static struct sys standing;
+static uint64_t standing_ns;
+
+static int standing_clock(clockid_t clock, struct timespec *ret_time) {
+    (void)clock;
+    *ret_time =
+        (struct timespec){.tv_sec = (time_t)(standing_ns / 1000000000u), .tv_nsec = (long)(standing_ns % 1000000000u)};
+    return 0;
+}
+
+/* To the nanosecond, by a clock that stands: set for the first time, and put off. */
+static void test_it_is_due_when_its_time_has_come(void **state) {
+    struct world *world = *state;
+    standing = tram__sys;
+    standing.clock_gettime = standing_clock;
+    standing_ns = 1000000000000;
+    world_use_sys(world, &standing);
+    struct stream stream = stream_open(world);
+    for (int put_off = 0; put_off < 2; put_off++) {
+        if (put_off)
+            assert_int_equal(tram_transport_call_later(stream.transport, 2 * MS, fired, world), 0);
+        assert_int_equal(tram_transport_call_later(stream.transport, 5 * MS, fired, world), 0);
+        standing_ns += 5 * MS - 1;
+        run_ticks(world, 3);
+        assert_trace(world, "");
+        standing_ns++;
+        run_ticks(world, 3);
+        assert_trace(world, "fired");
+        world->trace[0] = '\0';
+    }
+    stream_close(&stream);
+}
+
 static void test_zero_is_due_at_once_and_not_within(void **state) {
     struct stream stream = stream_open(*state);
     assert_int_equal(tram_transport_call_later(stream.transport, 0, fired, stream.world), 0);
@@ -203,6 +236,7 @@ int main(int count, char **arguments) {
     cmocka_unit_test_setup_teardown(name, world_setup_faults, world_teardown),                                         \
         {#name " (debug)", name, world_setup_faults_debug, world_teardown, NULL}
         TEST(test_it_fires_once_from_the_loop_and_not_early),
+        TEST(test_it_is_due_when_its_time_has_come),
         TEST(test_zero_is_due_at_once_and_not_within),
         TEST(test_a_call_replaces_what_was_set_before_be_it_earlier_or_later),
         TEST(test_a_timer_that_is_set_anew_does_not_fire_meanwhile),

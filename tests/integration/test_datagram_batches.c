@@ -328,7 +328,14 @@ static void test_D_12_little_is_held_and_held_is_not_paused(void **state) {
 
 /* A cork holds so many back, or so much. */
 static void test_D_12_a_cork_holds_back_up_to_either_limit(void **state) {
-    static const struct { size_t size, held; } cases[] = {{1, TRAM_DATAGRAMS_OUT - 1}, {60000, 4}};
+    static const struct {
+        size_t size, held;
+    } cases[] = {
+        {1, TRAM_DATAGRAMS_OUT - 1},
+        {60000, 4},
+        {TRAM_DATAGRAMS_HELD / 8 - 8, 7}, /* the eighth fills it exactly, with what each costs */
+        {TRAM_DATAGRAMS_HELD / 8 - 9, 8},
+    };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct endpoint endpoint = endpoint_open(*state);
         faults.messages = 0;

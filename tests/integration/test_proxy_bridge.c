@@ -497,6 +497,33 @@ static void test_an_idle_time_is_over_when_it_is_over(void **state) {
     end(&coupling);
 }
 
+/* What left the buffers at any time of it counts as if it had left at its end. */
+static void test_what_was_taken_at_the_end_of_an_idle_time_begins_another(void **state) {
+    struct world *world = *state;
+    shift_clock(world);
+    clock_stands = true;
+    struct coupling coupling = sockets_between(world, unix_pair);
+    tram_transport_set_write_buffer_limits(coupling.b, 1 << 25, 1 << 24);
+    fill(coupling.b, 1000000);
+    world->trace[0] = '\0';
+    couple(&coupling, IDLE);
+    static char bytes[65536];
+    size_t before = tram_transport_get_write_buffer_size(coupling.b);
+    while (tram_transport_get_write_buffer_size(coupling.b) == before) {
+        recv(coupling.right, bytes, sizeof bytes, MSG_DONTWAIT);
+        run_ticks(world, 1);
+    }
+    clock_ahead += IDLE;
+    run_ticks(world, 3);
+    assert_false(tram_future_done(coupling.future));
+    clock_ahead += IDLE - 1;
+    run_ticks(world, 3);
+    assert_false(tram_future_done(coupling.future));
+    clock_ahead++;
+    assert_int_equal(ended(&coupling)->outcome, TRAM_BRIDGE_IDLE);
+    end(&coupling);
+}
+
 /* For three idle times, in either direction alone. */
 static void test_steady_traffic_is_no_idleness(void **state) {
     struct world *world = *state;
@@ -802,6 +829,7 @@ int main(void) {
         TEST(P_10_a_reset_after_the_end_of_a_stream_goes_over),
         TEST(idle_bridges_end),
         TEST(an_idle_time_is_over_when_it_is_over),
+        TEST(what_was_taken_at_the_end_of_an_idle_time_begins_another),
         TEST(steady_traffic_is_no_idleness),
         TEST(a_slow_reader_is_no_idleness),
         TEST(what_idleness_throws_away_was_not_handed_over),

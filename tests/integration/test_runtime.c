@@ -1,4 +1,5 @@
 /* The runtime: workers, sharded servers, and the graceful end. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -215,6 +216,12 @@ static void test_bad_options(void **state) {
     options = options_for(*state, 2);
     options.stack_size = 1;
     assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    options.stack_size = (size_t)PTHREAD_STACK_MIN - 1;
+    assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);
+    options.stack_size = (size_t)PTHREAD_STACK_MIN; /* the least that a thread may have */
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    tram_runtime_free(runtime);
+    runtime = NULL;
     options = options_for(*state, 2);
     options.reserved[5] = 1;
     assert_int_equal(tram_runtime_new(&options, &runtime), TRAM_EVALUE);

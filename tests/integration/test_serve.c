@@ -407,6 +407,10 @@ static void test_what_cannot_be_prepared_is_not_served(void **state) {
     assert_string_equal(next_line(&program), "no such root\n");
     assert_string_equal(next_line(&program), "(end)");
     assert_int_equal(finish(&program, 0), 1);
+    /* Nor with the most workers that there may be: an option that is understood. */
+    program = start((char *[]){"x", "--workers", "1024", "--root", "nowhere", NULL});
+    assert_string_equal(next_line(&program), "no such root\n");
+    assert_int_equal(finish(&program, 0), 1);
 }
 
 static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {

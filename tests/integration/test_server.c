@@ -1030,6 +1030,35 @@ static void test_V_12_other_errors_are_reported_and_serving_goes_on(void **state
     server_end(world, server);
 }
 
+/* Twice as long each time, up to a minute or so. */
+static void test_V_12_what_keeps_failing_is_tried_ever_more_seldom(void **state) {
+    static const unsigned pauses[] = {1, 2, 4, 8, 16, 32, 64, 64, 64, 64}; /* seconds */
+    struct world *world = *state;
+    use_fake(world);
+    tram_server *server = server_new(world, NULL);
+    int fd = connect_to(server);
+    wait_readable(socket_fd(server, 0));
+    fail_accept = EPERM;
+    fail_accept_count = 1000;
+    run_ticks(world, 4); /* one failure may pass by itself; the second begins the first pause */
+    for (size_t i = 0; i < sizeof pauses / sizeof *pauses; i++) {
+        accepts = 0;
+        clock_ahead += pauses[i] * 1000000000ull - 500000000;
+        run_ticks(world, 4);
+        if (accepts)
+            fail_msg("pause %zu is too short", i);
+        clock_ahead += 500000000;
+        run_ticks(world, 4);
+        if (accepts != 1)
+            fail_msg("pause %zu: %u", i, accepts);
+    }
+    fail_accept_count = 0;
+    clock_ahead += 64000000000;
+    run_until_count(world, server, 1);
+    close(fd);
+    server_end(world, server);
+}
+
 /* rules: V-13, P-3, T-10, T-14 */
 static void test_V_13_accepted_connections(void **state) {
     struct world *world = *state;
@@ -1820,6 +1849,7 @@ int main(void) {
         TEST(V_11_closed_meanwhile),
         TEST(V_11_a_listener_that_cannot_be_armed_again),
         TEST(V_12_other_errors_are_reported_and_serving_goes_on),
+        TEST(V_12_what_keeps_failing_is_tried_ever_more_seldom),
         TEST(V_13_accepted_connections),
         TEST(V_13_failing_factory_concerns_its_connection_only),
         DEBUG(V_13_failing_factory_is_reported_in_debug),

@@ -1,4 +1,5 @@
 /* Servers of a runtime, in every way in which their connections get to the workers. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -207,6 +208,8 @@ static size_t fill_house(struct house *house, int *fds, bool wait) {
         assert_int_equal(stats.connections_now, count);
         most = count > most ? count : most;
     }
+    assert_int_equal(connections_of(house, WORKERS), 0); /* there is no such worker */
+    assert_int_equal(connections_of(house, UINT_MAX), 0);
     assert_int_equal(TOTAL(house, connections_now), CONNECTIONS);
     assert_int_equal(TOTAL(house, accepted), CONNECTIONS);
     assert_int_equal(TOTAL(house, handed_over), TOTAL(house, taken_over));

@@ -519,6 +519,11 @@ static void test_O_9_recvfrom_takes_one_datagram_and_cuts_it(void **state) {
     assert_int_equal(expect_data(world, future)->size, 2);
     assert_string_equal(memory, "mnijkl");
     tram_future_release(future);
+    assert_int_equal(sendto(pair[1], "opqrstuvw", 9, 0, to, sizeof names[0]), 9);
+    assert_int_equal(tram_loop_sock_recvfrom_into(world->loop, pair[0], memory, 8, 8, &future), 0);
+    assert_int_equal(expect_data(world, future)->size, 8);
+    assert_memory_equal(memory, "opqrstuv", 8);
+    tram_future_release(future);
     assert_int_equal(tram_loop_sock_recvfrom_into(world->loop, pair[0], memory, 8, 9, &future), TRAM_EVALUE);
     close_pair(pair);
 }

@@ -534,6 +534,32 @@ static void test_U_12_U_13_W_1_order_and_place_behind_a_full_buffer(void **state
     stream_close(&stream);
 }
 
+/* The copy that waits is the lowest number that is free. */
+static void test_U_12_one_that_waits_may_be_descriptor_0(void **state) {
+    struct world *world = *state;
+    int before = open_descriptors(), lowest = number_new(3);
+    assert_int_equal(lowest, 0); /* nobody else has it (support.c) */
+    struct stream stream = stream_open(world);
+    size_t offset = 0;
+    while (!tram_transport_get_write_buffer_size(stream.transport)) {
+        assert_int_equal(write_pattern(stream.transport, 5000, offset), 0);
+        offset += 5000;
+    }
+    const struct place places[] = {{offset, 1, 2}};
+    int fds[] = {number_new(1), number_new(2)};
+    char bytes[10];
+    pattern(bytes, sizeof bytes, offset);
+    close(lowest);
+    assert_int_equal(tram_transport_send_fds(stream.transport, bytes, sizeof bytes, fds, 2), 0);
+    assert_int_equal(number_of(0), 1);
+    close(fds[0]), close(fds[1]);
+    peer_finds_all(&stream, places, 1, offset + sizeof bytes);
+    run_to_rest(world);
+    assert_trace(world, "");
+    stream_close(&stream);
+    assert_int_equal(open_descriptors(), before);
+}
+
 static void test_U_12_what_is_sent_in_parts_has_them_once(void **state) {
     struct world *world = *state;
     struct stream stream = stream_open(world);
@@ -822,6 +848,7 @@ int main(void) {
         FAULT(U_9_L_38_interrupted_and_empty_receives),
         TEST(U_12_descriptors_go_with_the_first_byte),
         TEST(U_12_U_13_W_1_order_and_place_behind_a_full_buffer),
+        TEST(U_12_one_that_waits_may_be_descriptor_0),
         TEST(U_12_what_is_sent_in_parts_has_them_once),
         FAULT(U_12_L_38_byte_by_byte),
         TEST(U_12_corked_and_uncorked),

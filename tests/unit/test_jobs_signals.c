@@ -124,7 +124,9 @@ static void test_L_24_numbers_that_cannot_be_handled(void **state) {
     assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGSTOP, trace_callback, "x"), TRAM_ESTATE);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, 0), TRAM_EVALUE);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, 65), TRAM_EVALUE);
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, 1), 0);
     assert_int_equal(tram_loop_remove_signal_handler(world->loop, SIGKILL), 0);
+    assert_int_equal(tram_loop_remove_signal_handler(world->loop, 64), 0);
     /* The last one is a signal like any other, where it is not valgrind's. */
     struct sigaction action = {.sa_handler = ignore};
     if (sigaction(SIGRTMAX, &action, NULL) == 0) {

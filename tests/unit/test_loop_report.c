@@ -165,6 +165,13 @@ static void test_L_42_a_second_is_one_to_the_nanosecond(void **state) {
     snprintf(text, sizeof text, "1 more lines within a second were left out, such as: peer %d\npeer 0",
              TRAM_LOG_PER_SECOND - 1);
     log_some(world, 1, text);
+    /* That second has begun with the line: it is over exactly one later. */
+    *strrchr(all, '\n') = '\0';
+    log_some(world, TRAM_LOG_PER_SECOND, all);
+    frozen_time.tv_sec++;
+    snprintf(text, sizeof text, "1 more lines within a second were left out, such as: peer %d\npeer 0",
+             TRAM_LOG_PER_SECOND - 2);
+    log_some(world, 1, text);
     frozen_time.tv_sec++;
     run_ticks(world, 1);
     log_some(world, 1, "peer 0");
