@@ -1,0 +1,252 @@
+/* What systemd is told at the edges: by whom no watchdog is wanted, without memory, and of an end that came early. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "support/support.h"
+#include "transports/restart/notify.h"
+#include <tram/fault.h>
+
+/* ---- In the place of systemd ---- */
+
+static int listen_as_systemd(void) {
+    char name[40];
+    tram_socket_address address;
+    const struct timeval patience = {.tv_sec = 20};
+    snprintf(name, sizeof name, "@tram-notify-unit-%d", (int)getpid());
+    setenv("NOTIFY_SOCKET", name, 1);
+    size_t size = strlen(name);
+    name[0] = '\0';
+    assert_int_equal(tram_socket_address_unix(name, size, &address), 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address.address, address.size), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    return fd;
+}
+
+static void listen_no_more(int fd) {
+    unsetenv("NOTIFY_SOCKET");
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+    close(fd);
+}
+
+static void assert_told(int fd, const char *expected) {
+    char text[80] = "";
+    if (recv(fd, text, sizeof text - 1, 0) < 0)
+        fail_msg("not told in time: %s", expected);
+    assert_string_equal(text, expected);
+}
+
+static void assert_told_no_more(int fd) {
+    char byte;
+    assert_int_equal(recv(fd, &byte, 1, MSG_DONTWAIT), -1);
+}
+
+/* Keeps a worker busy until it is opened. */
+struct gate {
+    int in[2], out[2];
+};
+
+static int wait_at_gate(tram_loop *loop, void *arg) {
+    const struct gate *gate = arg;
+    char byte;
+    (void)loop;
+    assert_int_equal(write(gate->in[1], "", 1), 1);
+    assert_int_equal(read(gate->out[0], &byte, 1), 1);
+    return 0;
+}
+
+static void gate_begin(struct gate *gate, tram_loop *loop) {
+    char byte;
+    assert_int_equal(pipe2(gate->in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(gate->out, O_CLOEXEC), 0);
+    assert_int_equal(tram_loop_call_soon_threadsafe(loop, wait_at_gate, gate, NULL), 0);
+    assert_int_equal(read(gate->in[0], &byte, 1), 1);
+}
+
+static void gate_open(const struct gate *gate) {
+    assert_int_equal(write(gate->out[1], "", 1), 1);
+}
+
+static void gate_end(const struct gate *gate) {
+    close(gate->in[0]), close(gate->in[1]);
+    close(gate->out[0]), close(gate->out[1]);
+}
+
+/* ---- The watchdog ---- */
+
+static void test_the_time_of_the_watchdog(void **state) {
+    (void)state;
+    char own[20];
+    snprintf(own, sizeof own, "%d", (int)getpid());
+    const struct {
+        const char *usec, *pid;
+        uint64_t period_ns;
+    } cases[] = {
+        {NULL, NULL, 0},
+        {"8000", NULL, 2000000},
+        {"8000", own, 2000000},
+        {"8000", "1", 0}, /* of another process */
+        {"8000", "", 2000000},
+        {"8000", "0", 2000000},
+        {"0", own, 0},
+        {"", NULL, 0},
+        {"-1", NULL, 0},
+        {"8000x", NULL, 0},
+        {"18446744073709551", NULL, 4611686018427387750}, /* the longest */
+        {"18446744073709552", NULL, 0},
+        {"18446744073709551616", NULL, 0},
+    };
+    tram_runtime *runtime;
+    const tram_runtime_options options = {.workers = 1};
+    assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+    int fd = listen_as_systemd();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct notifier notifier;
+        cases[i].usec ? setenv("WATCHDOG_USEC", cases[i].usec, 1) : unsetenv("WATCHDOG_USEC");
+        cases[i].pid ? setenv("WATCHDOG_PID", cases[i].pid, 1) : unsetenv("WATCHDOG_PID");
+        tram__notifier_open(&notifier, runtime);
+        if (notifier.watchdog_ns != cases[i].period_ns)
+            fail_msg("case %zu: %llu", i, (unsigned long long)notifier.watchdog_ns);
+        tram__notifier_close(&notifier);
+    }
+    listen_no_more(fd);
+    tram_runtime_free(runtime);
+}
+
+static int nothing(tram_loop *loop, void *arg) {
+    (void)loop;
+    (void)arg;
+    return 0;
+}
+
+/* A timer, so that there is room for more of them. */
+static int start_timer(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **worker_state, void *arg) {
+    (void)runtime;
+    (void)worker;
+    (void)worker_state;
+    (void)arg;
+    return tram_loop_call_later(loop, 3600000000000, nothing, NULL, NULL, NULL);
+}
+
+/* A worker that could not be asked owes no answer, and memory that is short for a moment ends no watchdog. */
+static void test_no_memory_for_the_watchdog(void **state) {
+    (void)state;
+    tram_faults *faults;
+    assert_int_equal(tram_faults_new(NULL, &faults), 0);
+    for (uint64_t n = 1, injected = 1; injected; n++) {
+        tram_runtime *runtime;
+        struct notifier notifier;
+        const tram_runtime_options options = {.workers = 2, .loop = {.faults = faults}, .start = start_timer};
+        assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+        struct gate gate;
+        int fd = listen_as_systemd();
+        setenv("WATCHDOG_USEC", "8000", 1);
+        tram__notifier_open(&notifier, runtime);
+        assert_int_equal(tram_runtime_start(runtime), 0);
+        gate_begin(&gate, tram_runtime_loop(runtime, 0));
+        tram__notifier_ready(&notifier, false);
+        tram_faults_reset(faults);
+        assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ALLOCATE, n, 1, ENOMEM), 0);
+        gate_open(&gate);
+        assert_told(fd, "READY=1");
+        for (int i = 0; i < 3; i++)
+            assert_told(fd, "WATCHDOG=1");
+        injected = tram_faults_injected(faults);
+        tram_faults_reset(faults);
+        tram_runtime_free(runtime);
+        tram__notifier_close(&notifier);
+        listen_no_more(fd);
+        gate_end(&gate);
+    }
+    tram_faults_free(faults);
+}
+
+/* ---- An end that came early ---- */
+
+static int write_byte(tram_loop *loop, void *arg) {
+    (void)loop;
+    assert_int_equal(write(*(const int *)arg, "", 1), 1);
+    return 0;
+}
+
+/* What a worker was asked for by now, it has dealt with. */
+static void await_turns(tram_loop *loop) {
+    int pipes[2];
+    char byte;
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tram_loop_call_soon_threadsafe(loop, write_byte, &pipes[1], NULL), 0);
+        assert_int_equal(read(pipes[0], &byte, 1), 1);
+    }
+    close(pipes[0]), close(pipes[1]);
+}
+
+static int get_ready(tram_loop *loop, void *arg) {
+    (void)loop;
+    tram__notifier_ready(arg, false);
+    return 0;
+}
+
+/* … when its worker has heard of the end. */
+static int stop_and_get_ready(tram_loop *loop, void *arg) {
+    const struct notifier *notifier = arg;
+    assert_int_equal(tram_runtime_stop(notifier->runtime), 0);
+    return tram_loop_call_soon(loop, get_ready, arg, NULL, NULL);
+}
+
+/* Before the workers begin, while the first one is busy, when it knows, and when all is over: once each time. */
+static void test_an_end_that_came_early_is_told(void **state) {
+    (void)state;
+    enum { BEFORE, BUSY, KNOWN, OVER, LATER, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        tram_runtime *runtime;
+        struct notifier notifier;
+        struct gate gate;
+        const tram_runtime_options options = {.workers = 2};
+        assert_int_equal(tram_runtime_new(&options, &runtime), 0);
+        int fd = listen_as_systemd();
+        tram__notifier_open(&notifier, runtime);
+        if (way != BEFORE)
+            assert_int_equal(tram_runtime_start(runtime), 0);
+        tram_loop *loop = tram_runtime_loop(runtime, 0);
+        if (way == BUSY)
+            gate_begin(&gate, loop);
+        if (way == OVER) {
+            assert_int_equal(tram_runtime_stop(runtime), 0);
+            assert_int_equal(tram_runtime_join(runtime), 0);
+        }
+        if (way == KNOWN)
+            assert_int_equal(tram_loop_call_soon_threadsafe(loop, stop_and_get_ready, &notifier, NULL), 0);
+        else
+            tram__notifier_ready(&notifier, false);
+        assert_told(fd, "READY=1");
+        if (way == LATER)
+            await_turns(loop);
+        if (way == BEFORE || way == BUSY || way == LATER)
+            assert_int_equal(tram_runtime_stop(runtime), 0);
+        if (way == BUSY) {
+            gate_open(&gate);
+            assert_int_equal(tram_runtime_join(runtime), 0);
+            gate_end(&gate);
+        }
+        tram_runtime_free(runtime);
+        assert_told(fd, "STOPPING=1");
+        assert_told_no_more(fd);
+        tram__notifier_close(&notifier);
+        listen_no_more(fd);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_time_of_the_watchdog),
+        cmocka_unit_test(test_no_memory_for_the_watchdog),
+        cmocka_unit_test(test_an_end_that_came_early_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
