@@ -61,10 +61,14 @@ static int wait_at_gate(tram_loop *loop, void *arg) {
 }
 
 static void gate_begin(struct gate *gate, tram_loop *loop) {
-    char byte;
     assert_int_equal(pipe2(gate->in, O_CLOEXEC), 0);
     assert_int_equal(pipe2(gate->out, O_CLOEXEC), 0);
     assert_int_equal(tram_loop_call_soon_threadsafe(loop, wait_at_gate, gate, NULL), 0);
+}
+
+/* Somebody waits at it. */
+static void gate_await(const struct gate *gate) {
+    char byte;
     assert_int_equal(read(gate->in[0], &byte, 1), 1);
 }
 
@@ -149,6 +153,7 @@ static void test_no_memory_for_the_watchdog(void **state) {
         tram__notifier_open(&notifier, runtime);
         assert_int_equal(tram_runtime_start(runtime), 0);
         gate_begin(&gate, tram_runtime_loop(runtime, 0));
+        gate_await(&gate);
         tram__notifier_ready(&notifier, false);
         tram_faults_reset(faults);
         assert_int_equal(tram_faults_fail(faults, TRAM_FAULT_ALLOCATE, n, 1, ENOMEM), 0);
@@ -211,11 +216,11 @@ static void test_an_end_that_came_early_is_told(void **state) {
         assert_int_equal(tram_runtime_new(&options, &runtime), 0);
         int fd = listen_as_systemd();
         tram__notifier_open(&notifier, runtime);
-        if (way != BEFORE)
-            assert_int_equal(tram_runtime_start(runtime), 0);
         tram_loop *loop = tram_runtime_loop(runtime, 0);
         if (way == BUSY)
-            gate_begin(&gate, loop);
+            gate_begin(&gate, loop); /* in the same turn as the call to begin */
+        else if (way != BEFORE)
+            assert_int_equal(tram_runtime_start(runtime), 0);
         if (way == OVER) {
             assert_int_equal(tram_runtime_stop(runtime), 0);
             assert_int_equal(tram_runtime_join(runtime), 0);
@@ -225,6 +230,10 @@ static void test_an_end_that_came_early_is_told(void **state) {
         else
             tram__notifier_ready(&notifier, false);
         assert_told(fd, "READY=1");
+        if (way == BUSY) {
+            assert_int_equal(tram_runtime_start(runtime), 0);
+            gate_await(&gate);
+        }
         if (way == LATER)
             await_turns(loop);
         if (way == BEFORE || way == BUSY || way == LATER)
