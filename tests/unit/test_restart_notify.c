@@ -122,19 +122,20 @@ static void test_the_time_of_the_watchdog(void **state) {
     tram_runtime_free(runtime);
 }
 
-static int nothing(tram_loop *loop, void *arg) {
+static void nothing(tram_loop *loop, struct deadline *deadline) {
     (void)loop;
-    (void)arg;
-    return 0;
+    (void)deadline;
 }
 
-/* A timer, so that there is room for more of them. */
+static struct deadline first_deadlines[2];
+
+/* A timer that is no call, so that there is room for more timers, but not for calls. */
 static int start_timer(tram_runtime *runtime, unsigned worker, tram_loop *loop, void **worker_state, void *arg) {
     (void)runtime;
-    (void)worker;
     (void)worker_state;
     (void)arg;
-    return tram_loop_call_later(loop, 3600000000000, nothing, NULL, NULL, NULL);
+    first_deadlines[worker] = (struct deadline){.expire = nothing};
+    return tram__deadline_start_after(loop, &first_deadlines[worker], 3600000000000);
 }
 
 /* A worker that could not be asked owes no answer, and memory that is short for a moment ends no watchdog. */
