@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -1298,6 +1299,52 @@ static void test_V_50_bad_offers(void **state) {
     tram_runtime_free(other);
 }
 
+/* As if the file system refused to change a mode. */
+static _Atomic int fchmod_error;
+
+int fchmod(int fd, mode_t mode) {
+    if (!fchmod_error)
+        return (int)syscall(SYS_fchmod, fd, mode);
+    errno = fchmod_error;
+    return -1;
+}
+
+static void test_V_50_an_offer_that_is_refused_leaves_nothing(void **state) {
+    const tram_server_options plain = {0};
+    tram_runtime *runtime = runtime_new(*state, 1);
+    const tram_offered offered = {.name = "name", .server = serve(runtime, &old_name, &plain)};
+    const char *path = in_folder("offer");
+    int before = open_descriptors();
+    tram_error error = {0};
+    fchmod_error = EPERM;
+    assert_int_equal(tram_runtime_offer_listeners(runtime, path, strlen(path), &offered, 1, NULL, NULL, &error),
+                     -EPERM);
+    fchmod_error = 0;
+    assert_string_equal(error.operation, "chmod");
+    assert_non_null(strstr(error.detail, path));
+    assert_false(exists(path));
+    assert_int_equal(open_descriptors(), before);
+    /* Nor does a runtime that has ended offer anything. */
+    assert_int_equal(tram_runtime_start(runtime), 0);
+    tram_runtime_stop(runtime);
+    assert_int_equal(tram_runtime_join(runtime), 0);
+    tram_socket_address address;
+    int other = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(tram_socket_address_unix(path, strlen(path), &address), 0);
+    assert_int_equal(bind(other, (struct sockaddr *)&address.address, address.size), 0);
+    before = open_descriptors();
+    error = (tram_error){0};
+    assert_int_equal(tram_runtime_offer_listeners(runtime, path, strlen(path), &offered, 1, NULL, NULL, &error),
+                     TRAM_ESTATE);
+    assert_int_equal(error.code, TRAM_ESTATE);
+    assert_string_equal(error.operation, "offer_listeners");
+    assert_true(exists(path)); /* it is somebody else's */
+    assert_int_equal(open_descriptors(), before);
+    close(other);
+    unlink(path);
+    tram_runtime_free(runtime);
+}
+
 #define CASE(function) cmocka_unit_test_setup_teardown(function, world_setup, world_teardown)
 
 int main(void) {
@@ -1331,6 +1378,7 @@ int main(void) {
         CASE(test_V_50_an_offer_may_be_descriptor_0),
         CASE(test_V_50_nobody_offers),
         CASE(test_V_50_bad_offers),
+        CASE(test_V_50_an_offer_that_is_refused_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

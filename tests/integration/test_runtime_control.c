@@ -761,6 +761,26 @@ static void test_V_52_V_45_the_sockets_are_copied(void **state) {
     tram_runtime_free(runtime);
 }
 
+/* A server that nobody asked its future for ends with that. */
+static void test_V_52_a_server_that_nobody_took_is_released(void **state) {
+    struct world *world = *state;
+    tram_runtime_options options = {.workers = 2};
+    tram_runtime *runtime = runtime_new(&options);
+    uint16_t port;
+    int sockets[] = {tcp_listener(5, &port)}, fd;
+    tram_future *future;
+    const tram_server_options given = {.sockets = sockets, .socket_count = 1, .shard = TRAM_SHARD_SHARED};
+    assert_int_equal(
+        tram_loop_create_runtime_server(world->loop, runtime, quiet_factory, NULL, NULL, NULL, &given, &future), 0);
+    assert_int_equal(tram_loop_run_until_complete(world->loop, future), 0);
+    fd = tcp_connect(port);
+    assert_true(fd >= 0);
+    close(fd);
+    tram_future_release(future);
+    assert_true(tcp_connect(port) < 0);
+    tram_runtime_free(runtime);
+}
+
 static void test_V_52_what_options_refer_to_is_copied(void **state) {
     (void)state;
     struct maker maker = {.host = "127.0.0.1", .rounds = 1, .by_options = true};
@@ -870,6 +890,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_V_52_X_1_without_memory_none_is_begun, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_V_52_V_45_the_sockets_are_copied, world_setup, world_teardown),
         cmocka_unit_test(test_V_52_what_options_refer_to_is_copied),
+        cmocka_unit_test_setup_teardown(test_V_52_a_server_that_nobody_took_is_released, world_setup, world_teardown),
         cmocka_unit_test(test_V_52_a_server_that_cannot_be_made_fails_the_future),
         cmocka_unit_test(test_V_52_a_cancelled_creation_leaves_nothing),
         cmocka_unit_test(test_V_52_a_runtime_that_ends_while_a_server_is_made),

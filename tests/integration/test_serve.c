@@ -57,6 +57,8 @@ struct program {
 static uintptr_t reserved_word;
 static uint64_t without_memory; /* the number of the allocation that fails; 0: none */
 
+static bool without_options, bad_server_options;
+
 static struct program start(char **argv) {
     int pipes[2], argc = 0;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
@@ -65,6 +67,7 @@ static struct program start(char **argv) {
     struct program program = {.pid = fork()};
     assert_true(program.pid >= 0);
     if (!program.pid) {
+        static const tram_server_options steered = {.backlog = -1};
         static const tram_serve_argument arguments[] = {{"--root", "DIR", "what is served", &root}, {0}};
         dup2(pipes[1], 1);
         dup2(pipes[1], 2);
@@ -78,9 +81,14 @@ static struct program start(char **argv) {
                                       .arguments = arguments,
                                       .prepare = prepare,
                                       .runtime = &runtime_options,
+                                      .server = bad_server_options ? &steered : NULL,
                                       .reserved = {reserved_word}};
         memory_fail(without_memory, without_memory ? 1 : 0);
-        int status = tram_serve_main(argc, argv, make_echo, NULL, &options);
+        int before = open_descriptors() - (getenv("LISTEN_FDS") ? 1 : 0);
+        int status = without_options ? tram_serve(make_echo, NULL, NULL)
+                                     : tram_serve_main(argc, argv, make_echo, NULL, &options);
+        if (open_descriptors() != before)
+            printf("%d descriptors instead of %d\n", open_descriptors(), before);
         if (prepared)
             printf("root %s\n", prepared);
         fflush(stdout);
@@ -194,14 +202,13 @@ static void test_without_memory_for_what_is_taken_over_it_says_so(void **state) 
     without_memory = 0;
 }
 
-static void test_sockets_that_were_passed_are_served(void **state) {
-    (void)state;
-    uint16_t port;
-    int listener = tcp_listener(5, &port), passed = 3; /* where systemd puts it */
+/* As systemd does it, with a listener of its own. */
+static struct program start_with_listener(char **argv, uint16_t *ret_port) {
+    int listener = tcp_listener(5, ret_port), passed = 3; /* where systemd puts it */
     int saved = fcntl(passed, F_DUPFD_CLOEXEC, 10);
     assert_int_equal(listener == passed ? passed : dup2(listener, passed), passed);
     setenv("LISTEN_FDS", "1", 1);
-    struct program program = start((char *[]){"x", "--port", "1", NULL});
+    struct program program = start(argv);
     unsetenv("LISTEN_FDS");
     close(listener);
     if (listener != passed)
@@ -210,6 +217,13 @@ static void test_sockets_that_were_passed_are_served(void **state) {
         assert_int_equal(dup2(saved, passed), passed);
         close(saved);
     }
+    return program;
+}
+
+static void test_sockets_that_were_passed_are_served(void **state) {
+    (void)state;
+    uint16_t port;
+    struct program program = start_with_listener((char *[]){"x", "--port", "1", NULL}, &port);
     assert_int_equal(port_of(next_line(&program)), port);
     int fd = tcp_connect(port);
     assert_true(answers(fd));
@@ -401,6 +415,53 @@ static void test_what_can_be_done_about_it_is_told(void **state) {
     assert_int_equal(finish(&program, 0), 1);
 }
 
+/* Nor does a process that gives up serving keep what was passed to it. */
+static void test_sockets_that_cannot_be_served_are_closed(void **state) {
+    (void)state;
+    char path[40];
+    uint16_t port;
+    snprintf(path, sizeof path, "@tram-serve-%d", (int)getpid());
+    bad_server_options = true;
+    struct program program = start_with_listener((char *[]){"x", NULL}, &port);
+    assert_non_null(strstr(next_line(&program), "cannot serve the sockets that were passed: Invalid value: backlog"));
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 2);
+    bad_server_options = false;
+    struct program first = start((char *[]){"x", "--inherit", path, NULL});
+    port = port_of(next_line(&first));
+    bad_server_options = true;
+    program = start((char *[]){"x", "--inherit", path, NULL});
+    assert_non_null(strstr(next_line(&program), "cannot serve the sockets that were passed: Invalid value: backlog"));
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 2);
+    bad_server_options = false;
+    int fd = tcp_connect(port); /* who passed them goes on */
+    assert_true(answers(fd));
+    close(fd);
+    assert_int_equal(finish(&first, SIGTERM), 0);
+}
+
+static void test_workers_that_cannot_start_are_told(void **state) {
+    (void)state;
+    runtime_options.stack_size = (size_t)1 << 46;
+    struct program program = start((char *[]){"x", NULL});
+    assert_non_null(strstr(next_line(&program), "cannot start the workers"));
+    assert_string_equal(next_line(&program), "(end)");
+    assert_int_equal(finish(&program, 0), 1);
+    runtime_options.stack_size = 0;
+}
+
+static void test_no_options_are_the_defaults(void **state) {
+    (void)state;
+    without_options = true;
+    struct program program = start((char *[]){"x", NULL});
+    without_options = false;
+    int fd = tcp_connect(port_of(next_line(&program)));
+    assert_true(answers(fd));
+    close(fd);
+    assert_int_equal(finish(&program, SIGTERM), 0);
+}
+
 static void test_what_cannot_be_prepared_is_not_served(void **state) {
     (void)state;
     struct program program = start((char *[]){"x", "--root", "nowhere", NULL});
@@ -411,6 +472,40 @@ static void test_what_cannot_be_prepared_is_not_served(void **state) {
     program = start((char *[]){"x", "--workers", "1024", "--root", "nowhere", NULL});
     assert_string_equal(next_line(&program), "no such root\n");
     assert_int_equal(finish(&program, 0), 1);
+}
+
+/* As if the kernel refused to tell or to change it. */
+static int getrlimit_error, setrlimit_error;
+
+int getrlimit(__rlimit_resource_t resource, struct rlimit *ret_limit) {
+    if (!getrlimit_error)
+        return prlimit(0, resource, NULL, ret_limit);
+    errno = getrlimit_error;
+    return -1;
+}
+
+int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit) {
+    if (!setrlimit_error)
+        return prlimit(0, resource, limit, NULL);
+    errno = setrlimit_error;
+    return -1;
+}
+
+static void test_a_limit_of_files_that_cannot_be_raised(void **state) {
+    (void)state;
+    getrlimit_error = EPERM;
+    setrlimit_error = ENOMEM; /* nobody gets so far */
+    assert_int_equal(tram_raise_file_limit(), -EPERM);
+    getrlimit_error = 0;
+    setrlimit_error = EPERM;
+    assert_int_equal(tram_raise_file_limit(), -EPERM);
+    /* It is served all the same. */
+    struct program program = start((char *[]){"x", NULL});
+    setrlimit_error = 0;
+    int fd = tcp_connect(port_of(next_line(&program)));
+    assert_true(answers(fd));
+    close(fd);
+    assert_int_equal(finish(&program, SIGTERM), 0);
 }
 
 static void test_the_limit_of_files_is_raised_to_what_is_allowed(void **state) {
@@ -442,8 +537,12 @@ int main(void) {
         cmocka_unit_test(test_an_option_without_sense_is_named),
         cmocka_unit_test(test_an_address_of_nobody_is_told),
         cmocka_unit_test(test_what_can_be_done_about_it_is_told),
+        cmocka_unit_test(test_sockets_that_cannot_be_served_are_closed),
+        cmocka_unit_test(test_workers_that_cannot_start_are_told),
+        cmocka_unit_test(test_no_options_are_the_defaults),
         cmocka_unit_test(test_what_cannot_be_prepared_is_not_served),
         cmocka_unit_test(test_the_limit_of_files_is_raised_to_what_is_allowed),
+        cmocka_unit_test(test_a_limit_of_files_that_cannot_be_raised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -384,6 +385,147 @@ static void test_V_49_one_that_ends_before_it_accepts(void **state) {
     assert_int_equal(open_descriptors(), before);
 }
 
+/* ---- Calls that fail, and a clock of this test's ---- */
+
+extern struct sys __wrap_tram__sys; /* support/sys.c */
+
+static struct {
+    int error;         /* of recvmsg, socket; 0: none */
+    unsigned full;     /* as often the queue of the other process is */
+    unsigned connects; /* asked for */
+    unsigned waits;    /* for a place in the queue, each of a millisecond */
+    uint64_t at_ns;    /* the clock, which goes on by `step_ns` each time that it is read */
+    uint64_t step_ns;
+    struct sys real;
+} script;
+
+static int scripted_socket(int family, int type, int protocol) {
+    errno = script.error;
+    return script.error ? -1 : script.real.socket(family, type, protocol);
+}
+
+static int scripted_connect(int fd, const struct sockaddr *address, socklen_t size) {
+    script.connects++;
+    if (script.connects > script.full)
+        return script.real.connect(fd, address, size);
+    errno = EAGAIN;
+    return -1;
+}
+
+static int scripted_poll(struct pollfd *fds, nfds_t count, int timeout_ms) {
+    if (count)
+        return script.real.poll(fds, count, timeout_ms);
+    assert_int_equal(timeout_ms, 1);
+    script.waits++;
+    return 0;
+}
+
+static int scripted_clock(clockid_t clock, struct timespec *ret_time) {
+    assert_int_equal(clock, CLOCK_MONOTONIC);
+    *ret_time = (struct timespec){.tv_sec = 1, .tv_nsec = (long)script.at_ns};
+    script.at_ns += script.step_ns;
+    return 0;
+}
+
+static ssize_t scripted_recvmsg(int fd, struct msghdr *message, int flags) {
+    (void)fd, (void)message, (void)flags;
+    errno = script.error;
+    return -1;
+}
+
+static void script_begin(void) {
+    script = (__typeof__(script)){.real = __wrap_tram__sys};
+}
+
+static void script_end(void) {
+    __wrap_tram__sys = script.real;
+}
+
+static void test_V_49_no_descriptor_for_the_link(void **state) {
+    (void)state;
+    tram_listener found[1];
+    int link = -1, before = open_descriptors();
+    script_begin();
+    __wrap_tram__sys.socket = scripted_socket;
+    script.error = EMFILE;
+    assert_int_equal(tram_listeners_inherit(name, name_size, NULL, found, 1, &link), -EMFILE);
+    script_end();
+    assert_int_equal(link, -1);
+    assert_int_equal(open_descriptors(), before);
+}
+
+/* It is asked again each millisecond while there is time; the clock reads 1 when the time is reckoned from. */
+static void test_V_49_a_queue_that_is_full(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t timeout_ns;
+        unsigned full, connects;
+        int answer;
+    } cases[] = {
+        {1, UINT_MAX, 1, TRAM_ETIMEOUT}, /* the end is now */
+        {2, UINT_MAX, 2, TRAM_ETIMEOUT},
+        {3, UINT_MAX, 3, TRAM_ETIMEOUT},
+        {100, 7, 8, -ECONNREFUSED}, /* nobody has that name */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const tram_inherit_options options = {.timeout_ns = cases[i].timeout_ns};
+        tram_listener found[1];
+        int link = -1, before = open_descriptors();
+        calls_begin();
+        script_begin();
+        __wrap_tram__sys.connect = scripted_connect;
+        __wrap_tram__sys.poll = scripted_poll;
+        __wrap_tram__sys.clock_gettime = scripted_clock;
+        script.full = cases[i].full;
+        script.step_ns = 1;
+        int status = tram_listeners_inherit(name, name_size, &options, found, 1, &link);
+        script_end();
+        if (status != cases[i].answer || script.connects != cases[i].connects)
+            fail_msg("case %zu: %s after %u", i, tram_error_name(status), script.connects);
+        assert_int_equal(script.waits, cases[i].connects - 1);
+        assert_int_equal(link, -1);
+        assert_int_equal(open_descriptors(), before);
+    }
+}
+
+/* One end of a link whose other end, which is `ret_other`, has not read what fills it. */
+static int full_link(int *ret_other) {
+    int ends[2], size = 1;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    while (send(ends[0], "x", 1, MSG_NOSIGNAL) == 1)
+        continue;
+    assert_int_equal(errno, EAGAIN);
+    *ret_other = ends[1];
+    return ends[0];
+}
+
+static void test_V_49_who_never_listens_is_given_up(void **state) {
+    (void)state;
+    int other, before = open_descriptors(), link = full_link(&other);
+    assert_int_equal(tram_listeners_ready(link, 20000000), TRAM_ETIMEOUT);
+    close(other);
+    assert_int_equal(open_descriptors(), before);
+}
+
+static void test_V_49_an_answer_that_cannot_be_received(void **state) {
+    (void)state;
+    static const int errors[] = {ENOMEM, ENOBUFS, EIO};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int ends[2], before = open_descriptors();
+        assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+        say(&(struct fake){.link = ends[1]}, INHERIT_DONE, 0, NULL, 0);
+        script_begin();
+        __wrap_tram__sys.recvmsg = scripted_recvmsg;
+        script.error = errors[i];
+        int status = tram_listeners_ready(ends[0], 0);
+        script_end();
+        assert_int_equal(status, -errors[i]);
+        close(ends[1]);
+        assert_int_equal(open_descriptors(), before);
+    }
+}
+
 static void test_V_49_options_without_sense(void **state) {
     (void)state;
     tram_listener found[1];
@@ -398,6 +540,10 @@ int main(void) {
         cmocka_unit_test(test_V_49_what_may_come_instead),
         cmocka_unit_test(test_V_49_what_may_come_when_it_is_ready),
         cmocka_unit_test(test_V_49_one_that_ends_before_it_accepts),
+        cmocka_unit_test(test_V_49_no_descriptor_for_the_link),
+        cmocka_unit_test(test_V_49_a_queue_that_is_full),
+        cmocka_unit_test(test_V_49_who_never_listens_is_given_up),
+        cmocka_unit_test(test_V_49_an_answer_that_cannot_be_received),
         cmocka_unit_test(test_V_49_options_without_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,20 +95,27 @@ static void ask_workers(struct notifier *notifier) {
             answered(notifier);
 }
 
-static int watch(tram_loop *loop, void *arg) {
-    struct notifier *notifier = arg;
-    if (atomic_load(&notifier->silent) == 0) {
+/* The deadline comes first: one that has just expired finds its room again, so that only the very first may fail. */
+static int watch(tram_loop *loop, struct notifier *notifier) {
+    int status = tram__deadline_start_after(loop, &notifier->watchdog, notifier->watchdog_ns);
+    if (!status && atomic_load(&notifier->silent) == 0) {
         tell_alive(notifier);
         ask_workers(notifier);
     }
-    return tram_loop_call_later(loop, notifier->watchdog_ns, watch, notifier, NULL, NULL);
+    return status;
+}
+
+static void watchdog_expired(tram_loop *loop, struct deadline *deadline) {
+    watch(loop, container_of(deadline, struct notifier, watchdog));
 }
 
 /* ---- What is told ---- */
 
-static void tell_stopping(const struct notifier *notifier) {
-    if (!notifier->handed_on)
+/* Once, whoever hears of it first. */
+static void tell_stopping(struct notifier *notifier) {
+    if (!notifier->handed_on && !notifier->stopping)
         tell(notifier, "STOPPING=1");
+    notifier->stopping = true;
 }
 
 /* On the first worker, as what follows: before it stops accepting or just after. */
@@ -124,6 +131,7 @@ static void never_begun(void *arg) {
 
 static int begin(tram_loop *loop, void *arg) {
     struct notifier *notifier = arg;
+    notifier->watchdog.expire = watchdog_expired;
     loop_add_close_hook(loop, &notifier->hook, worker_ending);
     if (tram__runtime_ends(notifier->runtime))
         tell_stopping(notifier); /* it did not hear */

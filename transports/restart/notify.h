@@ -20,8 +20,10 @@ struct notifier {
     int fd; /* -1: nobody wants to know */
     struct close_hook hook;
     bool handed_on;       /* another process serves: the end of this one is not that of the service */
+    bool stopping;        /* the end has been told */
     uint64_t watchdog_ns; /* how often the workers are asked; 0: never */
-    atomic_uint silent;   /* workers that have not answered yet */
+    struct deadline watchdog;
+    atomic_uint silent; /* workers that have not answered yet */
 };
 
 /* For a runtime that is freed before the notifier is closed. */

@@ -40,16 +40,9 @@ static int begin(struct shard *shard, tram_loop *loop, struct kept_error *ret_er
     if (!take_sockets(shard))
         return 0;
     int status = shards->ops->begin(shard, loop, ret_error);
-    if (status) {
+    if (status)
         give_up_sockets(shard);
-        return status;
-    }
-    pthread_mutex_lock(&shards->lock);
-    bool closed = shards->closed; /* then the call that closes it may have come before */
-    pthread_mutex_unlock(&shards->lock);
-    if (closed)
-        shards->ops->close(shard->object);
-    return 0;
+    return status; /* the call of one who closes it meanwhile comes after this */
 }
 
 static struct shards *shards_of(struct runtime_part *part) {
@@ -162,7 +155,6 @@ int tram__shards_close(struct shards *shards) {
     if (status)
         return status;
     pthread_mutex_lock(&shards->lock);
-    shards->closed = true;
     for (unsigned i = 0; i < runtime->count; i++)
         close_bound(&shards->shard[i]);
     pthread_cond_broadcast(&shards->changed);
@@ -212,12 +204,9 @@ int tram__shards_release(struct shards *shards) {
         return status;
     tram__runtime_hold_part(runtime, &shards->part);
     pthread_mutex_lock(&shards->lock);
-    shards->released = true;
-    bool forgotten = shards->known == 0;
+    shards->released = true; /* what all workers have forgotten already is freed with the runtime */
     pthread_mutex_unlock(&shards->lock);
-    if (forgotten)
-        free_behind_mail(shards);
-    for (unsigned i = 0; i < runtime->count && !forgotten; i++)
+    for (unsigned i = 0; i < runtime->count; i++)
         post_let_go(&shards->shard[i]);
     release_part(shards);
     return 0;

@@ -61,7 +61,6 @@ struct shards {
     unsigned done_count;    /* shards that serve, or could not */
     int status;             /* of the first that could not */
     struct kept_error *ret_error;
-    bool closed;
     bool released;       /* by the user */
     unsigned known;      /* to how many workers */
     struct shard *shard; /* one per worker */
