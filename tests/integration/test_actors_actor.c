@@ -654,6 +654,31 @@ static void test_N_12_a_monitor_beside_a_link_leaves_it(void **state) {
     world->trace[0] = '\0';
 }
 
+static unsigned ends_heard;
+
+static int hears_and_fails(tram_actor *actor, tram_address who, int reason) {
+    (void)actor, (void)who, (void)reason;
+    ends_heard++;
+    return -EIO;
+}
+
+/* Who has been stopped by what it heard by its link does not hear it by its monitor. */
+static void test_N_12_who_fails_as_it_hears_of_an_end_hears_no_more(void **state) {
+    static const tram_actor_ops ops = {.actor_ended = hears_and_fails, .stopped = stopped};
+    struct world *world = *state;
+    struct tested a, b;
+    start_tied(world, &a, &ops, &b, tram_actor_link, tram_actor_monitor);
+    ends_heard = 0;
+    assert_int_equal(tram_actor_stop(&b.actor, -EPROTO), 0);
+    run_to_rest(world);
+    assert_true(a.stopped);
+    assert_int_equal(a.reason, -EIO);
+    assert_int_equal(ends_heard, 1);
+    assert_int_equal(world->exceptions, 1);
+    world->exceptions = 0;
+    world->trace[0] = '\0';
+}
+
 static void test_N_12_links_that_ended_take_no_memory(void **state) {
     struct world *world = *state;
     struct tested a, b;
@@ -941,6 +966,7 @@ int main(void) {
         CASE(test_N_12_an_end_goes_along_links),
         CASE(test_N_12_a_loop_that_closes_ends_its_actors_and_tells_the_others),
         CASE(test_N_11_N_12_nothing_is_lost_without_memory),
+        CASE(test_N_12_who_fails_as_it_hears_of_an_end_hears_no_more),
         CASE(test_N_12_a_monitor_that_ends_leaves_the_link),
         CASE(test_N_11_who_was_stopped_meanwhile_does_not_hear_it),
         CASE(test_N_11_who_starts_while_the_runtime_ends_hears_it_after_started),

@@ -8,6 +8,7 @@ struct client {
     tram_input input;
     struct world *world;
     bool pauses; /* after each line */
+    bool rests;  /* … and asks for no more then */
     bool closes; /* at "quit" */
     int lines;
     int fails; /* at "fail" */
@@ -33,6 +34,8 @@ static int parse(tram_protocol *protocol, tram_input *input) {
             tram_transport_close(protocol->transport);
         if (client->pauses)
             tram_input_pause(input);
+        if (client->rests)
+            return 0;
     }
     return status;
 }
@@ -139,6 +142,24 @@ static void test_resume_parses_from_the_loop_and_not_within(void **state) {
     assert_int_equal(tram_input_resume(&session.client.input), 0);
     run_ticks(session.world, 1);
     assert_trace(session.world, "c");
+    session_close(&session);
+}
+
+/* The peer has finished; who waits with the last line may still answer it. */
+static void test_a_paused_input_keeps_its_connection_behind_the_end(void **state) {
+    struct session session;
+    session_open(&session, *state, 0);
+    session.client.pauses = session.client.rests = true;
+    say(&session, "a\nb\n");
+    assert_int_equal(shutdown(session.peer, SHUT_WR), 0);
+    run_until_traced(session.world, "a");
+    run_to_rest(session.world);
+    assert_int_equal(tram_input_resume(&session.client.input), 0);
+    run_to_rest(session.world);
+    assert_trace(session.world, "a b");
+    assert_false(session.client.lost || tram_transport_is_closing(session.transport));
+    assert_int_equal(tram_input_resume(&session.client.input), 0);
+    run_until(session.world, &session.client.lost);
     session_close(&session);
 }
 
@@ -443,6 +464,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         TEST(test_lines_reach_the_parser_and_a_rest_is_kept_by_the_loops_allocator),
         TEST(test_resume_parses_from_the_loop_and_not_within),
+        TEST(test_a_paused_input_keeps_its_connection_behind_the_end),
         TEST(test_a_resume_with_nothing_to_parse_wakes_nobody),
         TEST(test_nothing_is_taken_behind_a_close),
         TEST(test_a_paused_input_stops_reading_above_twice_the_limit_and_goes_on),

@@ -208,12 +208,36 @@ static void test_a_waiting_host_is_woken_by_a_post_of_another_thread(void **stat
     close(host.epoll);
 }
 
+static void *post_word(void *arg) {
+    const struct world *world = arg;
+    assert_int_equal(tram_loop_call_soon_threadsafe(world->loop, trace_callback, "posted", NULL), 0);
+    return NULL;
+}
+
+static void test_a_host_does_not_wait_for_what_came_before(void **state) {
+    struct world *world = *state;
+    uint64_t timeout_ns;
+    assert_int_equal(tram_loop_call_later(world->loop, HOUR_NS, trace_callback, "late", NULL, NULL), 0);
+    on_another_thread(post_word, world);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 0);
+    assert_int_equal(tram_loop_dispatch(world->loop), 0);
+    assert_trace(world, "posted");
+    assert_int_equal(tram_loop_add_signal_handler(world->loop, SIGUSR1, trace_callback, "signal"), 0);
+    raise(SIGUSR1);
+    assert_int_equal(tram_loop_prepare(world->loop, &timeout_ns), 0);
+    assert_int_equal(timeout_ns, 0);
+    run_ticks(world, 2);
+    assert_trace(world, "signal");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
         CASE(test_two_runtimes_and_a_driven_loop_live_in_one_host),
         CASE(test_all_memory_is_the_host_allocators),
         CASE(test_a_waiting_host_is_woken_by_a_post_of_another_thread),
+        CASE(test_a_host_does_not_wait_for_what_came_before),
     };
     return cmocka_run_group_tests_name("embedding", tests, NULL, NULL);
 }

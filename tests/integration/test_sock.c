@@ -666,6 +666,10 @@ static void test_O_12_L_36_connect_resolves_names_and_believes_SO_ERROR(void **s
     assert_int_equal(tram_loop_sock_connect(world->loop, client, "127.0.0.1", text, &future), 0);
     expect_error(world, future, -ECONNREFUSED, "sock_connect");
     assert_true(nothing_registered(world, client));
+    int another = tcp_socket();
+    assert_int_equal(tram_loop_sock_connect(world->loop, another, NULL, text, &future), 0); /* this machine */
+    expect_error(world, future, -ECONNREFUSED, "sock_connect");
+    close(another);
     assert_int_equal(tram_loop_sock_connect(world->loop, client, "no.such.name.invalid", text, &future), 0);
     assert_int_equal(outcome(world, future, NULL), TRAM_ERESOLVE);
     tram_future_release(future);

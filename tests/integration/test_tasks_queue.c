@@ -191,6 +191,8 @@ static void test_A_35_a_queue_is_shut_down(void **state) {
     assert_int_equal(tram_queue_put_nowait(queue, "x"), -ESHUTDOWN);
     assert_int_equal(run_function(get, "a"), 0); /* what is in it is not lost */
     assert_int_equal(run_function(get, "b"), -ESHUTDOWN);
+    void *item;
+    assert_int_equal(tram_queue_get_nowait(queue, &item), -ESHUTDOWN);
     assert_trace(tasks_world, "a:1 b:ESHUTDOWN");
     tram_task_release(putters[0]);
     tram_task_release(putters[1]);
