@@ -300,7 +300,8 @@ int tram_loop_backend_fd(const tram_loop *loop) {
 /* ---- Beginning ---- */
 
 static void guard_set(tram_loop *loop) {
-    atomic_store_explicit(loop->guard, loop->debug ? GUARD_DEBUG : GUARD_PLAIN, memory_order_relaxed);
+    enum guard guard = loop->closed ? GUARD_CLOSED : loop->debug ? GUARD_DEBUG : GUARD_PLAIN;
+    atomic_store_explicit(loop->guard, guard, memory_order_relaxed);
 }
 
 /* A page that fork() wipes in the child tells both that this is a child and whether calls are to be checked. */
@@ -451,6 +452,7 @@ int tram_loop_close(tram_loop *loop) {
     if (loop->closed)
         return 0;
     loop->closed = true; /* whatever the callbacks below try to schedule is refused */
+    guard_set(loop);
     loop->closing = true;
     loop->in_tick = true; /* nothing is freed until all is done */
     tram__loop_end_all(loop, IO_SHUTDOWN_NOW);

@@ -356,7 +356,7 @@ int tram_loop_call_exception_handler(tram_loop *loop, const tram_exception *exce
 int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
     if (loop_guard(loop) == GUARD_FORKED)
         return -ECHILD;
-    if (!loop->owned || pthread_equal(loop->owner, pthread_self()))
+    if (!loop->debug || !loop->owned || pthread_equal(loop->owner, pthread_self()))
         return 0;
     tram_error error = {.code = TRAM_ESTATE, .operation = function, .detail = "the loop belongs to another thread"};
     tram_exception exception = {.message = "a call was made on the wrong thread", .error = &error, .fd = -1};

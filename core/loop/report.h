@@ -20,10 +20,10 @@ static inline int loop_enter(const tram_loop *loop, const char *function) {
 
 /* The same for calls that schedule or register: TRAM_ESTATE once the loop is closed. */
 static inline int loop_enter_open(const tram_loop *loop, const char *function) {
-    int status = loop_enter(loop, function);
-    if (unlikely(status))
-        return status;
-    return unlikely(loop->closed) ? TRAM_ESTATE : 0;
+    if (likely(loop_guard(loop) == GUARD_PLAIN))
+        return 0;
+    int status = tram__loop_enter_slow(loop, function);
+    return !status && loop->closed ? TRAM_ESTATE : status;
 }
 
 /* ---- Slow callbacks ---- */

@@ -109,8 +109,9 @@ struct log_limiter {
 
 enum guard {
     GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
-    GUARD_PLAIN = 1,
+    GUARD_PLAIN = 1,  /* a call may go on without another look */
     GUARD_DEBUG = 2,
+    GUARD_CLOSED = 3, /* in debug mode, too */
 };
 
 struct tram_loop {
