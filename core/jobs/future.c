@@ -1,6 +1,7 @@
 /*
  * Futures. A callback is a record that waits in the future's list and, once the future is done, in the ready
- * queue of the loop; there it holds the future. The first record is a part of the future.
+ * queue of the loop; there it holds the future. The first record is a part of the future, and waits for it without the
+ * list: where it is the only one, which is usual, it goes to the ready queue by one step.
  */
 #include "core/jobs/future.h"
 
@@ -34,9 +35,8 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
 }
 
 static inline struct done_callback *new_callback(tram_future *future) {
-    if (unlikely(future->first_used))
+    if (unlikely(future->waits != WAITS_NOBODY))
         return memory_get(&future->loop->allocator, sizeof(struct done_callback));
-    future->first_used = true;
     return &future->first;
 }
 
@@ -47,16 +47,27 @@ __attribute__((noinline)) static void put_callback(struct done_callback *record)
 static inline void free_callback(struct done_callback *record) {
     tram_future *future = record->watch.future;
     if (likely(record == &future->first))
-        future->first_used = false;
+        future->waits = WAITS_NOBODY;
     else
         put_callback(record);
+}
+
+/* The list is all of those that wait. */
+static void link_first(tram_future *future) {
+    if (future->state != FUTURE_PENDING || future->waits != WAITS_FIRST)
+        return;
+    future->waits = WAITS_LIST;
+    list_append(&future->callbacks, &future->first.watch.ready.link);
 }
 
 /* It will never run. */
 __attribute__((noinline)) static void discard_callback(struct done_callback *record) {
     tram_discard discard = record->discard;
     void *arg = record->arg;
+    tram_future *future = record->watch.future;
     free_callback(record);
+    if (!list_empty(&future->callbacks))
+        future->waits = WAITS_LIST;
     if (discard)
         discard(arg);
 }
@@ -114,7 +125,7 @@ __attribute__((noinline)) static void give_back(tram_future *future) {
     memory_put(&future->loop->allocator, future->texts, future->texts_size);
 }
 
-void tram__future_end(tram_future *future) {
+__attribute__((noinline)) static void end(tram_future *future) {
     if (unlikely(future->state == FUTURE_ERROR && !future->retrieved)) {
         if (!future->kind->report) {
             report_unread(future);
@@ -122,8 +133,10 @@ void tram__future_end(tram_future *future) {
         }
         future->kind->report(future);
     }
-    if (unlikely(!list_empty(&future->callbacks)))
+    if (unlikely(future->state == FUTURE_PENDING)) {
+        link_first(future);
         drop_callbacks(&future->callbacks);
+    }
     if (unlikely(future->holds))
         give_back(future);
     if (future->kind->destroy)
@@ -132,6 +145,14 @@ void tram__future_end(tram_future *future) {
         future->kind->recycle(future);
     else
         memory_put(&future->loop->allocator, future, future->size);
+}
+
+void tram__future_end(tram_future *future) {
+    const struct future_kind *kind = future->kind;
+    if (likely(future->state == FUTURE_RESULT && !future->holds && kind->recycle && !kind->destroy))
+        kind->recycle(future);
+    else
+        end(future);
 }
 
 /* ---- Completion ---- */
@@ -156,9 +177,7 @@ __attribute__((noinline)) static int call_timed(tram_future *future, tram_future
     return status;
 }
 
-static void run_callback(tram_loop *loop, struct ready *ready) {
-    struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
-    tram_future *future = record->watch.future;
+static ALWAYS_INLINE void call_back(tram_loop *loop, tram_future *future, struct done_callback *record) {
     tram_future_callback callback = record->callback;
     void *arg = record->arg;
     if (unlikely(loop->closing)) {
@@ -172,6 +191,17 @@ static void run_callback(tram_loop *loop, struct ready *ready) {
     tram__future_drop(future);
 }
 
+static void run_first(tram_loop *loop, struct ready *ready) {
+    tram_future *future = container_of(ready, tram_future, first.watch.ready);
+    KEEP_POINTER(future);
+    call_back(loop, future, &future->first);
+}
+
+static void run_more(tram_loop *loop, struct ready *ready) {
+    struct done_callback *record = container_of(ready, struct done_callback, watch.ready);
+    call_back(loop, record->watch.future, record);
+}
+
 /* The queue holds the future of what a user waits with. */
 static inline void hold_for(const struct future_watch *watch) {
     if (!watch->embedded)
@@ -183,7 +213,10 @@ static void queue_watch(struct future_watch *watch) {
     loop_ready(watch->future->loop, &watch->ready);
 }
 
-__attribute__((noinline)) static void complete_at_end(tram_future *future) {
+/* Nothing runs any more. */
+__attribute__((noinline)) static void complete_at_end(tram_future *future, enum future_state state) {
+    link_first(future);
+    future->state = (uint8_t)state;
     tram__future_hold(future); /* a discard may let go of it */
     drop_callbacks(&future->callbacks);
     tram__future_drop(future);
@@ -192,12 +225,14 @@ __attribute__((noinline)) static void complete_at_end(tram_future *future) {
 static inline void complete(tram_future *future, enum future_state state) {
     tram_loop *loop = future->loop;
     struct list *callbacks = &future->callbacks;
-    future->state = (uint8_t)state;
-    if (unlikely(loop->closing | loop->closed)) {
-        complete_at_end(future);
+    if (unlikely(loop->closed)) {
+        complete_at_end(future, state);
         return;
     }
-    if (list_empty(callbacks))
+    future->state = (uint8_t)state;
+    if (future->waits == WAITS_FIRST)
+        queue_watch(&future->first.watch);
+    if (future->waits != WAITS_LIST || list_empty(callbacks))
         return;
     for (struct list *link = callbacks->next; link != callbacks; link = link->next)
         hold_for(watch_of(link));
@@ -311,9 +346,16 @@ tram_future *tram_future_hold(tram_future *future) {
     return future;
 }
 
-void tram_future_release(tram_future *future) {
-    if (future && loop_enter(future->loop, __func__) == 0)
+__attribute__((noinline)) static void release(tram_future *future, const char *function) {
+    if (future && loop_enter(future->loop, function) == 0)
         tram__future_drop(future);
+}
+
+void tram_future_release(tram_future *future) {
+    if (likely(future && loop_guard(future->loop) == GUARD_PLAIN))
+        tram__future_drop(future); /* which calls nobody, in general */
+    else
+        release(future, __func__);
 }
 
 tram_loop *tram_future_get_loop(const tram_future *future) {
@@ -450,10 +492,13 @@ int tram_future_cancel(tram_future *future) {
 }
 
 static inline void add_watch(tram_future *future, struct future_watch *watch) {
-    if (future->state == FUTURE_PENDING)
-        list_append(&future->callbacks, &watch->ready.link);
-    else
+    if (future->state != FUTURE_PENDING) {
         queue_watch(watch);
+        return;
+    }
+    link_first(future); /* it is before this one */
+    future->waits = WAITS_LIST;
+    list_append(&future->callbacks, &watch->ready.link);
 }
 
 void tram__future_watch(tram_future *future, struct future_watch *watch, void (*run)(tram_loop *, struct ready *)) {
@@ -463,7 +508,7 @@ void tram__future_watch(tram_future *future, struct future_watch *watch, void (*
 
 static inline void fill_callback(struct done_callback *record, tram_future *future, tram_future_callback callback,
                                  void *arg, tram_discard discard) {
-    record->watch.ready.run = run_callback;
+    record->watch.ready.run = record == &future->first ? run_first : run_more;
     record->watch.future = future;
     record->watch.embedded = false;
     record->callback = callback;
@@ -483,17 +528,22 @@ __attribute__((noinline)) static int add_callback(tram_future *future, tram_futu
         return -ENOMEM;
     fill_callback(record, future, callback, arg, discard);
     list_init(&record->watch.ready.link);
-    add_watch(future, &record->watch);
+    if (record != &future->first) {
+        add_watch(future, &record->watch);
+        return 0;
+    }
+    future->waits = WAITS_FIRST;
+    if (future->state != FUTURE_PENDING)
+        queue_watch(&record->watch);
     return 0;
 }
 
 int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
     /* The usual way, which calls nobody. */
-    if (likely(future && callback && future->state == FUTURE_PENDING && !future->first_used &&
-               loop_guard(future->loop) == GUARD_PLAIN && !future->loop->closed)) {
-        future->first_used = true;
+    if (likely(future && callback && future->state == FUTURE_PENDING && future->waits == WAITS_NOBODY &&
+               loop_guard(future->loop) == GUARD_PLAIN)) {
+        future->waits = WAITS_FIRST;
         fill_callback(&future->first, future, callback, arg, NULL);
-        list_append(&future->callbacks, &future->first.watch.ready.link);
         return 0;
     }
     return add_callback(future, callback, arg, NULL, __func__);
@@ -511,6 +561,7 @@ int tram_future_remove_done_callback(tram_future *future, tram_future_callback c
     struct list removed; /* a discard may remove others */
     int count = 0;
     list_init(&removed);
+    link_first(future);
     for (struct list *link = future->callbacks.next, *next; link != &future->callbacks; link = next) {
         next = link->next;
         struct done_callback *record = callback_of(watch_of(link));
@@ -532,8 +583,8 @@ static void unhook_queued(struct list *queue, tram_future *future, tram_future_c
     for (struct list *link = queue->next, *next; link != queue; link = next) {
         next = link->next;
         struct done_callback *record = callback_of(watch_of(link));
-        if (record->watch.ready.run != run_callback || record->watch.future != future || record->callback != callback ||
-            record->arg != arg)
+        if ((record->watch.ready.run != run_first && record->watch.ready.run != run_more) ||
+            record->watch.future != future || record->callback != callback || record->arg != arg)
             continue;
         list_remove(link);
         free_callback(record);

@@ -47,7 +47,7 @@ struct future_watch {
     bool embedded; /* false: part of a struct done_callback */
 };
 
-/* A user's callback: it waits in the future's list and then, where it holds the future, in the ready queue. */
+/* A user's callback: it waits for the future and then, where it holds it, in the ready queue. */
 struct done_callback {
     struct future_watch watch;
     tram_future_callback callback;
@@ -55,12 +55,19 @@ struct done_callback {
     tram_discard discard; /* NULL: none */
 };
 
+/* Who waits for a future. */
+enum future_waits {
+    WAITS_NOBODY,
+    WAITS_FIRST, /* a callback, by the future's first record, which is in no list; it may be in the ready queue */
+    WAITS_LIST,  /* those in the list, if any are left; the first record may be one of them */
+};
+
 /* The life of one that succeeds touches two cache lines: what comes before `let_go`. */
 struct tram_future {
     const struct future_kind *kind;
     tram_loop *loop;
-    struct list callbacks;      /* struct future_watch */
-    struct done_callback first; /* most futures have one callback: it needs no memory */
+    struct list callbacks;      /* struct future_watch; with WAITS_LIST */
+    struct done_callback first; /* most futures have one callback: it needs no memory, and no list */
     void *value;
     void *user; /* the user's own */
     union {
@@ -68,12 +75,14 @@ struct tram_future {
         uint32_t number; /* … or, where a kind recycles it, the kind's own */
     };
     uint32_t references;
+    /* A word, which is written at once: a processor waits for a part of it that was written apart. */
     uint8_t state;   /* enum future_state */
+    uint8_t waits;   /* enum future_waits */
     uint8_t marks;   /* the kind's own */
     bool cancelling; /* the operation was asked to cancel */
     bool retrieved;  /* somebody read the error, or the value */
-    bool first_used;
-    bool holds; /* more than its memory: what follows was set, and is given back with the last reference */
+    bool holds;      /* more than its memory: what follows was set, and is given back with the last reference */
+    uint8_t unused[2];
 
     void (*let_go)(void *value); /* gives back what the future holds of its value; NULL: nothing */
     tram_error error;            /* of a failed one; its texts and causes lie in `texts` */
@@ -101,6 +110,16 @@ static inline void future_unwatch(struct future_watch *watch) {
     list_remove(&watch->ready.link);
 }
 
+static inline void future_begin(tram_future *future, uint8_t marks) {
+    future->state = FUTURE_PENDING;
+    future->waits = WAITS_NOBODY;
+    future->marks = marks;
+    future->cancelling = false;
+    future->retrieved = false;
+    future->holds = false;
+    future->unused[0] = future->unused[1] = 0;
+}
+
 /* Makes a future of any memory, with one reference, the caller's. Its size is set where no kind recycles it. */
 static inline void tram__future_init(tram_future *future, tram_loop *loop, const struct future_kind *kind) {
     future->kind = kind;
@@ -109,9 +128,16 @@ static inline void tram__future_init(tram_future *future, tram_loop *loop, const
     future->value = NULL;
     future->user = NULL;
     future->references = 1;
-    future->state = FUTURE_PENDING;
-    future->marks = 0;
-    future->cancelling = future->retrieved = future->first_used = future->holds = false;
+    future_begin(future, 0);
+}
+
+/* The same of one that a kind has recycled: its loop is what it was, and nothing waits for it. */
+static inline void future_renew(tram_future *future, const struct future_kind *kind, uint32_t references,
+                                uint8_t marks) {
+    future->kind = kind;
+    future->user = NULL;
+    future->references = references;
+    future_begin(future, marks);
 }
 
 /* An object of `size` bytes that begins with a tram_future; the rest is zeroed. One reference, the caller's.
@@ -131,6 +157,11 @@ static inline void tram__future_drop(tram_future *future) {
         tram__future_end(future);
 }
 
+/* Does a callback, or a watch, wait for it? */
+static inline bool future_awaited(const tram_future *future) {
+    return future->waits == WAITS_FIRST || !list_empty(&future->callbacks);
+}
+
 /* With the last reference `let_go` is called with the value. */
 void tram__future_holds_value(tram_future *future, void (*let_go)(void *value));
 
@@ -142,6 +173,19 @@ void tram__future_finish(tram_future *future, void *value);
 void tram__future_fail(tram_future *future, const tram_error *error);
 void tram__future_fail_code(tram_future *future, int code, const char *operation);
 void tram__future_finish_cancelled(tram_future *future);
+
+/* Is it, as in general, one callback that waits for it, which is to be queued? */
+static inline bool future_waits_simply(const tram_future *future) {
+    const tram_loop *loop = future->loop;
+    return likely(future->state == FUTURE_PENDING && future->waits == WAITS_FIRST && loop->in_tick && !loop->closed);
+}
+
+/* Completes one of which that is true; the operation's reference becomes that of the queue. */
+static inline void future_finish_simply(tram_future *future, void *value) {
+    future->value = value;
+    future->state = FUTURE_RESULT;
+    list_append(&future->loop->ready, &future->first.watch.ready.link);
+}
 
 /* As tram_future_remove_done_callback(), but takes off also what is in the ready queue: afterwards it does not come. */
 void tram__future_unhook(tram_future *future, tram_future_callback callback, void *arg);

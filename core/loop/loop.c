@@ -110,6 +110,7 @@ static int await_events(tram_loop *loop, int64_t timeout_ns) {
 static void run_batch(tram_loop *loop) {
     while (!list_empty(&loop->batch)) {
         struct ready *ready = (struct ready *)loop->batch.next;
+        __builtin_prefetch(ready->link.next);
         list_remove(&ready->link);
         ready->run(loop, ready);
     }

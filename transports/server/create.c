@@ -57,7 +57,7 @@ static void opening(tram_server *server) {
 /* Does anyone but the operation itself look at its outcome? */
 static bool awaited(const struct creation *creation) {
     const tram_future *future = &creation->op.future;
-    return future->references > 1 || !list_empty(&future->callbacks);
+    return future->references > 1 || future_awaited(future);
 }
 
 void tram__creation_fail(struct creation *creation, const tram_error *error) {
