@@ -52,6 +52,11 @@ struct addressees {
     _Atomic uint32_t references;
 };
 
+/* Is that the loop of this address? */
+static inline bool addressees_are_of(const struct addressees *addressees, tram_address address) {
+    return ((addressees->number ^ address.loop) | (addressees->generation ^ address.loop_generation)) == 0;
+}
+
 static const struct slots_layout addressees_layout = {
     .size = sizeof(struct addressee),
     .slot = offsetof(struct addressee, slot),

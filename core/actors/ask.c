@@ -73,15 +73,14 @@ static void send_back(struct mailbox *asker, const struct mail_chain *chain) {
 }
 
 __attribute__((noinline)) static void send_alone(struct mail *mail) {
-    struct mail_chain chain = {0};
+    struct mail_chain chain = {.first = mail, .last = mail, .count = 1};
     mail->kind = &reply_mail;
-    mail_chain_append(&chain, mail);
+    mail->entry.next = NULL;
     send_back(mail->owner_pool, &chain);
 }
 
 __attribute__((noinline)) static void send_replies(struct mailbox *own) {
-    struct mail_chain chain = own->replies;
-    own->replies.count = 0;
+    struct mail_chain chain = mail_chain_take(&own->replies);
     own->send_replies = NULL;
     send_back(own->replies_to, &chain);
 }
@@ -181,32 +180,32 @@ static const struct mail_kind credit_mail = {.run = credit_run, .discard = credi
 /* ---- Asking ---- */
 
 /* The future of what was posted, or, with its status, of what was not. */
-static ALWAYS_INLINE int end(struct actors *actors, struct request *request, int status, tram_future **ret_future) {
+static int end(struct request *request, int status, tram_future **ret_future) {
     if (unlikely(status)) {
-        tram__request_undo(&actors->requests, request);
+        tram__request_undo(request);
         return status;
     }
     *ret_future = &request->future;
     return 0;
 }
 
-__attribute__((noinline)) static void send_requests(struct mailbox *own) {
-    struct mail_chain chain = own->requests;
+__attribute__((noinline)) static int send_requests(struct mailbox *own) {
+    struct mail_chain chain = mail_chain_take(&own->requests);
     struct addressees *there = own->requests_to;
-    own->requests.count = 0;
     own->send_requests = NULL;
     if (addressees_forked(there))
         forget_chain(&chain);
     else if (unlikely(tram__mailbox_post_chain(there->mailbox, &chain)))
         discard_chain(&chain);
+    return 0;
 }
 
-/* Whoever sleeps has nothing to do but this; for who runs it waits for those that follow. */
-static inline int send_request(struct mailbox *own, struct addressees *there, struct mail *mail) {
+/* The first of a chain. Whoever sleeps has nothing to do but this; for who runs it waits for those that follow. */
+static int send_request(struct mailbox *own, struct addressees *there, struct mail *mail) {
     uint32_t state = atomic_load_explicit(&there->mailbox->state, memory_order_relaxed);
     if (unlikely(state == MAILBOX_CLOSED))
         return TRAM_ESTATE;
-    if (unlikely(own->requests_to != there))
+    if (own->requests_to != there)
         mailbox_send_requests(own);
     mail_chain_append(&own->requests, mail);
     own->requests_to = there;
@@ -216,38 +215,35 @@ static inline int send_request(struct mailbox *own, struct addressees *there, st
     return 0;
 }
 
-/* To whom a route leads, or a pin. `may_wait`: for those that follow in this tick. */
-static ALWAYS_INLINE int ask_there(struct actors *actors, struct addressees *there, bool may_wait,
-                                   const struct mail_kind *kind, tram_address to, const tram_message *message,
-                                   uint64_t timeout_ns, tram_future **ret_future) {
-    struct mailbox *own = actors->loop->mailbox;
-    bool is_request = kind == &request_mail;
-    struct mail *mail;
-    struct request *request =
-        request_new(&actors->requests, is_request ? &tram__request_of_message : &tram__request_of_pointer, &mail);
-    if (unlikely(!request))
-        return -ENOMEM;
-    int status = timeout_ns == TRAM_FOREVER ? 0 : tram__request_start_deadline(request, timeout_ns);
-    if (unlikely(status))
-        return end(actors, request, status, ret_future);
-    uint32_t number = request->future.number;
-    mail->kind = kind;
-    envelope_fill(mail, to, message, number);
-    if (is_request && unlikely(number % SAMPLE_EVERY == 1) && sample_begin(there->mailbox)) {
-        mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
-        may_wait = false;
-    }
-    status = likely(may_wait) ? send_request(own, there, mail) : tram__mailbox_post(there->mailbox, mail);
-    return end(actors, request, status, ret_future);
-}
-
 static bool in_tick_here(const tram_loop *loop) {
     return likely(loop->in_tick && loop->mailbox == tram__mailbox_entered);
 }
 
-__attribute__((noinline)) static int ask_slowly(tram_loop *loop, const struct mail_kind *kind, tram_address to,
-                                                const tram_message *message, uint64_t timeout_ns,
-                                                tram_future **ret_future) {
+/* To whom a route leads, or a pin. `may_wait`: for those that follow in this tick. */
+static int ask_there(struct actors *actors, struct addressees *there, bool may_wait, const struct mail_kind *kind,
+                     tram_address to, const tram_message *message, uint64_t timeout_ns, tram_future **ret_future) {
+    bool is_request = kind == &request_mail;
+    struct mail *mail;
+    uint32_t number;
+    struct request *request = request_new(
+        &actors->requests, is_request ? &tram__request_of_message : &tram__request_of_pointer, &mail, &number);
+    if (unlikely(!request))
+        return -ENOMEM;
+    int status = timeout_ns == TRAM_FOREVER ? 0 : tram__request_start_deadline(request, timeout_ns);
+    if (unlikely(status))
+        return end(request, status, ret_future);
+    mail->kind = kind;
+    envelope_fill(mail, to, message, number);
+    if (is_request && request_is_first(number) && sample_begin(there->mailbox)) {
+        mail->kind = &sampled_mail; /* goes alone: a chain is of one kind */
+        may_wait = false;
+    }
+    status = may_wait ? send_request(actors->loop->mailbox, there, mail) : tram__mailbox_post(there->mailbox, mail);
+    return end(request, status, ret_future);
+}
+
+static int ask(tram_loop *loop, const struct mail_kind *kind, tram_address to, const tram_message *message,
+               uint64_t timeout_ns, tram_future **ret_future) {
     struct actors *actors;
     int status = actors_open(loop, &actors);
     if (status)
@@ -262,24 +258,41 @@ __attribute__((noinline)) static int ask_slowly(tram_loop *loop, const struct ma
     return status;
 }
 
+__attribute__((noinline)) static int ask_first(tram_loop *loop, tram_address to, const tram_message *message,
+                                               uint64_t timeout_ns, tram_future **ret_future) {
+    int status = loop_enter_open(loop, "tram_ask");
+    return status ? status : ask(loop, &request_mail, to, message, timeout_ns, ret_future);
+}
+
+/*
+ * One that joins a chain, as all do but the first: there is one in ticks of this loop only, to whom it goes was found
+ * before, and the first of a group, which may be sampled, comes when the group before it is used up.
+ */
 int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint64_t timeout_ns,
              tram_future **ret_future) {
-    int status = loop_enter_open(loop, __func__);
-    if (unlikely(status))
-        return status;
-    struct actors *actors = actors_present(loop);
-    struct addressees *there = likely(actors && actors->here && in_tick_here(loop))
-                                   ? routes_find(&actors->routes, to.loop, to.loop_generation)
-                                   : NULL;
-    if (unlikely(!there || addressees_forked(there)))
-        return ask_slowly(loop, &request_mail, to, message, timeout_ns, ret_future);
-    return ask_there(actors, there, true, &request_mail, to, message, timeout_ns, ret_future);
+    struct mailbox *own = loop->mailbox;
+    const struct addressees *there = own->requests_to;
+    if (unlikely(loop_guard(loop) != GUARD_PLAIN || !own->send_requests || !addressees_are_of(there, to) ||
+                 timeout_ns != TRAM_FOREVER))
+        return ask_first(loop, to, message, timeout_ns, ret_future);
+    struct requests *requests = &actors_present(loop)->requests;
+    if (unlikely(!requests->unused ||
+                 atomic_load_explicit(&there->mailbox->state, memory_order_relaxed) >= MAILBOX_SLEEPING))
+        return ask_first(loop, to, message, timeout_ns, ret_future);
+    struct mail *mail;
+    uint32_t number;
+    struct request *request = request_next(requests, &tram__request_of_message, &mail, &number);
+    mail->kind = &request_mail;
+    envelope_fill(mail, to, message, number);
+    *ret_future = &request->future;
+    mail_chain_join(&own->requests, mail);
+    return unlikely(own->requests.count == TRAM_MAIL_CHAIN) ? send_requests(own) : 0;
 }
 
 int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future) {
     static const tram_message nothing;
     int status = loop_enter_open(loop, __func__);
-    return status ? status : ask_slowly(loop, &credit_mail, to, &nothing, TRAM_FOREVER, ret_future);
+    return status ? status : ask(loop, &credit_mail, to, &nothing, TRAM_FOREVER, ret_future);
 }
 
 /* ---- Work on another loop ---- */
@@ -338,11 +351,12 @@ int tram_loop_submit(tram_loop *loop, tram_loop *target, tram_submit_function fu
     if (status)
         return status;
     struct mail *mail;
-    struct request *request = request_new(&actors->requests, &tram__request_of_pointer, &mail);
+    uint32_t number;
+    struct request *request = request_new(&actors->requests, &tram__request_of_pointer, &mail, &number);
     if (!request)
         return -ENOMEM;
-    struct work work = {function, arg, discard, request->future.number};
+    struct work work = {function, arg, discard, number};
     mail->kind = &work_mail;
     memcpy(mail->payload, &work, sizeof work);
-    return end(actors, request, tram__mailbox_post(target->mailbox, mail), ret_future);
+    return end(request, tram__mailbox_post(target->mailbox, mail), ret_future);
 }

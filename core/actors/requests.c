@@ -25,16 +25,21 @@ static inline struct request_group *group_of(const struct requests *requests, ui
     return requests->groups[number / 64];
 }
 
-static inline void put(struct requests *requests, struct request *request) {
-    uint32_t number = request->future.number;
-    struct request_group *group = group_of(requests, number);
-    uint64_t before = group->ended;
-    group->ended |= UINT64_C(1) << number % 64;
-    if (likely(before && group->ended != ALL_ENDED))
-        return;
-    if (before)
+/* The first of it has ended, or the last. */
+__attribute__((noinline)) static void file_group(struct requests *requests, struct request_group *group) {
+    bool whole = group->ended == ALL_ENDED;
+    if (whole)
         list_remove(&group->link);
-    list_append(before ? &requests->whole : &requests->parts, &group->link);
+    list_append(whole ? &requests->whole : &requests->parts, &group->link);
+}
+
+static inline void put(struct request *request) {
+    uint32_t i = request->future.number % 64;
+    struct request_group *group = container_of(request - i, struct request_group, requests);
+    uint64_t before = group->ended;
+    group->ended = before | UINT64_C(1) << i;
+    if (unlikely(!before || group->ended == ALL_ENDED))
+        file_group(&actors_present(request->future.loop)->requests, group);
 }
 
 static bool grow_groups(struct requests *requests) {
@@ -72,7 +77,7 @@ static struct request_group *new_group(struct requests *requests) {
     group->ended = ALL_ENDED;
     list_init(&group->link);
     for (uint32_t i = 0; i < REQUESTS_PER_GROUP; i++) {
-        group->requests[i].future.marks = 0;
+        tram__future_init(&group->requests[i].future, requests->loop, &tram__request_of_message);
         group->requests[i].future.number = group->index * 64 + i;
     }
     return group;
@@ -91,6 +96,8 @@ bool tram__requests_more(struct requests *requests) {
         return false;
     list_remove(&group->link);
     requests->current = group;
+    requests->nodes = group->nodes;
+    requests->first = group->index * 64;
     requests->unused = group->ended;
     group->ended = 0;
     return true;
@@ -104,15 +111,14 @@ static void cancel(tram_future *future) {
     tram__future_finish_cancelled(future);
 }
 
-static void recycle(tram_future *future) {
+static inline void recycle(tram_future *future) {
     if (likely(!(future->marks & REQUEST_ABANDONED)))
-        put(&actors_present(future->loop)->requests, request_of(future));
+        put(request_of(future));
 }
 
 static void recycle_with_reply(tram_future *future) {
-    tram_message *reply = future->value;
-    if (likely(reply != NULL))
-        message_destroy(reply);
+    if (likely(future->state == FUTURE_RESULT))
+        message_destroy(future->value);
     recycle(future);
 }
 
@@ -120,11 +126,14 @@ const struct future_kind tram__request_of_message = {
     .name = "request", .cancel = cancel, .recycle = recycle_with_reply};
 const struct future_kind tram__request_of_pointer = {.name = "submitted work", .cancel = cancel, .recycle = recycle};
 
+__attribute__((noinline)) static tram_message *message_checked(const tram_future *future, const char *function) {
+    return future_enter(future, function) ? NULL : future->value;
+}
+
 tram_message *tram_future_message(const tram_future *future) {
-    if (!future || future->kind != &tram__request_of_message || future->state != FUTURE_RESULT ||
-        future_enter(future, __func__))
+    if (unlikely(!future || future->kind != &tram__request_of_message || future->state != FUTURE_RESULT))
         return NULL;
-    return future->value;
+    return likely(loop_guard(future->loop) == GUARD_PLAIN) ? future->value : message_checked(future, __func__);
 }
 
 /* ---- Requests ---- */
@@ -165,21 +174,26 @@ int tram__request_start_deadline(struct request *request, uint64_t timeout_ns) {
     return status;
 }
 
-void tram__request_undo(struct requests *requests, struct request *request) {
+void tram__request_undo(struct request *request) {
     stop_deadline(request);
     request->future.marks = 0;
-    put(requests, request);
+    put(request);
 }
 
-static inline void finish(struct request *request, struct envelope *envelope) {
+/* It comes late, or failed, or its value is no message, or it is not one callback that waits for it. */
+__attribute__((noinline)) static void answered(struct request *request, struct envelope *envelope) {
     int status = (int32_t)envelope->slot;
-    if (unlikely(status < 0)) {
+    stop_deadline(request);
+    request->future.marks = 0;
+    if (request->future.state != FUTURE_PENDING)
+        message_drop(&envelope->message);
+    else if (status < 0)
         tram__future_fail_code(&request->future, status, request->future.kind->name);
-        return;
-    }
-    bool whole = likely(request->future.kind == &tram__request_of_message);
-    envelope->message.reserved = 0;
-    tram__future_finish(&request->future, whole ? (void *)&envelope->message : envelope->message.data);
+    else if (request->future.kind == &tram__request_of_message)
+        tram__future_finish(&request->future, &envelope->message);
+    else
+        tram__future_finish(&request->future, envelope->message.data);
+    tram__future_drop(&request->future);
 }
 
 void tram__request_answered(struct requests *requests, struct mail *mail) {
@@ -187,13 +201,14 @@ void tram__request_answered(struct requests *requests, struct mail *mail) {
     uint32_t number = envelope->message.reserved;
     struct request *request = &group_of(requests, number)->requests[number % 64];
     KEEP_POINTER(request);
-    stop_deadline(request);
-    request->future.marks = 0;
-    if (likely(request->future.state == FUTURE_PENDING))
-        finish(request, envelope);
-    else
-        message_drop(&envelope->message); /* nobody waits for it any more */
-    tram__future_drop(&request->future);
+    envelope->message.reserved = 0;
+    if (likely(request->future.marks == REQUEST_OUT && future_waits_simply(&request->future) &&
+               request->future.kind == &tram__request_of_message && (int32_t)envelope->slot >= 0)) {
+        request->future.marks = 0;
+        future_finish_simply(&request->future, &envelope->message);
+    } else {
+        answered(request, envelope);
+    }
 }
 
 static void abandon(struct request *request) {

@@ -51,7 +51,9 @@ struct requests {
     uint32_t count;
     uint32_t capacity;
     struct request_group *current; /* the group that is used up now, … */
-    uint64_t unused;               /* … and by bit what is left of it */
+    struct mail *nodes;            /* … its nodes, … */
+    uint64_t unused;               /* … by bit what is left of it, … */
+    uint32_t first;                /* … and the number of its first */
     struct list whole;             /* groups of which all have ended, and … */
     struct list parts;             /* … of which some have, those of which one did first come first */
 };
@@ -65,31 +67,38 @@ void tram__requests_abandon(struct requests *requests);
 /* Makes a group current that has unused ones. False: out of memory. */
 bool tram__requests_more(struct requests *requests);
 
-/*
- * A request with one reference for the caller and one for what comes back, and its node, to be posted. NULL: out of
- * memory.
- */
-static ALWAYS_INLINE struct request *request_new(struct requests *requests, const struct future_kind *kind,
-                                                 struct mail **ret_mail) {
-    if (unlikely(!requests->unused) && !tram__requests_more(requests))
-        return NULL;
-    struct request_group *group = requests->current;
+/* The first of a group: what is left of a group is used in order. */
+static inline bool request_is_first(uint32_t number) {
+    return number % 64 == 0;
+}
+
+/* A request with one reference for the caller and one for what comes back, its node, to be posted, and its number:
+ * the next of the current group, which has one. */
+static ALWAYS_INLINE struct request *request_next(struct requests *requests, const struct future_kind *kind,
+                                                  struct mail **ret_mail, uint32_t *ret_number) {
     unsigned i = (unsigned)__builtin_ctzll(requests->unused);
-    struct request *request = &group->requests[i];
+    struct request *request = &requests->current->requests[i];
     KEEP_POINTER(request);
     requests->unused &= requests->unused - 1;
-    tram__future_init(&request->future, requests->loop, kind);
-    request->future.references = 2;
-    request->future.marks = REQUEST_OUT;
-    *ret_mail = &group->nodes[i];
+    future_renew(&request->future, kind, 2, REQUEST_OUT);
+    *ret_mail = &requests->nodes[i];
+    *ret_number = requests->first + i; /* without a look at the request, which is to be written only */
     return request;
+}
+
+/* The same of any group. NULL: out of memory. */
+static inline struct request *request_new(struct requests *requests, const struct future_kind *kind,
+                                          struct mail **ret_mail, uint32_t *ret_number) {
+    if (unlikely(!requests->unused) && !tram__requests_more(requests))
+        return NULL;
+    return request_next(requests, kind, ret_mail, ret_number);
 }
 
 /* 0 or -ENOMEM. */
 int tram__request_start_deadline(struct request *request, uint64_t timeout_ns);
 
 /* It was not sent: takes both references back, and the node. */
-void tram__request_undo(struct requests *requests, struct request *request);
+void tram__request_undo(struct request *request);
 
 /* The node came back, with a reply or a negative status. */
 void tram__request_answered(struct requests *requests, struct mail *mail);

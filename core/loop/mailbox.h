@@ -73,13 +73,28 @@ struct mail_chain {
     uint32_t count; /* at most TRAM_MAIL_CHAIN */
 };
 
-static inline void mail_chain_append(struct mail_chain *chain, struct mail *mail) {
-    mail->entry.next = NULL;
-    if (chain->count++)
-        chain->last->entry.next = &mail->entry;
-    else
-        chain->first = mail;
+/* To one that has some. */
+static inline void mail_chain_join(struct mail_chain *chain, struct mail *mail) {
+    chain->last->entry.next = &mail->entry;
     chain->last = mail;
+    chain->count++;
+}
+
+static inline void mail_chain_append(struct mail_chain *chain, struct mail *mail) {
+    if (likely(chain->count)) {
+        mail_chain_join(chain, mail);
+        return;
+    }
+    chain->first = chain->last = mail;
+    chain->count = 1;
+}
+
+/* Empties it, and ends what was in it. */
+static inline struct mail_chain mail_chain_take(struct mail_chain *chain) {
+    struct mail_chain taken = *chain;
+    taken.last->entry.next = NULL;
+    chain->count = 0;
+    return taken;
 }
 
 struct addressees;
@@ -119,8 +134,8 @@ struct mailbox {
     struct mail_chunk *chunks;
     /* What core/actors holds back, to post it together; `send_…` is NULL where that is nothing. */
     struct mail_chain requests;
-    void (*send_requests)(struct mailbox *mailbox);
-    struct addressees *requests_to; /* kept by a route */
+    int (*send_requests)(struct mailbox *mailbox); /* 0 */
+    struct addressees *requests_to;                /* kept by a route */
     struct mail_chain replies;
     void (*send_replies)(struct mailbox *mailbox);
     struct mailbox *replies_to; /* kept by its nodes */

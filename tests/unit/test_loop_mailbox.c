@@ -342,7 +342,7 @@ static struct mail_chain chain_of_numbers(struct mailbox *mailbox, unsigned firs
     struct mail_chain chain = {0};
     for (unsigned i = 0; i < count; i++)
         mail_chain_append(&chain, numbered(mailbox, first + i));
-    return chain;
+    return mail_chain_take(&chain);
 }
 
 /* 0 1 [2 3 4 5] 6 [7 8] [9] [10 11] */
