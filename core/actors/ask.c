@@ -272,7 +272,7 @@ int tram_ask(tram_loop *loop, tram_address to, const tram_message *message, uint
              tram_future **ret_future) {
     struct mailbox *own = loop->mailbox;
     const struct addressees *there = own->requests_to;
-    if (unlikely(loop_guard(loop) != GUARD_PLAIN || !own->send_requests || !addressees_are_of(there, to) ||
+    if (unlikely(!loop_is_plain(loop) || !own->send_requests || !addressees_are_of(there, to) ||
                  timeout_ns != TRAM_FOREVER))
         return ask_first(loop, to, message, timeout_ns, ret_future);
     struct requests *requests = &actors_present(loop)->requests;

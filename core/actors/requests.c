@@ -133,7 +133,7 @@ __attribute__((noinline)) static tram_message *message_checked(const tram_future
 tram_message *tram_future_message(const tram_future *future) {
     if (unlikely(!future || future->kind != &tram__request_of_message || future->state != FUTURE_RESULT))
         return NULL;
-    return likely(loop_guard(future->loop) == GUARD_PLAIN) ? future->value : message_checked(future, __func__);
+    return loop_is_plain(future->loop) ? future->value : message_checked(future, __func__);
 }
 
 /* ---- Requests ---- */

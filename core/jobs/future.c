@@ -352,7 +352,7 @@ __attribute__((noinline)) static void release(tram_future *future, const char *f
 }
 
 void tram_future_release(tram_future *future) {
-    if (likely(future && loop_guard(future->loop) == GUARD_PLAIN))
+    if (likely(future && loop_is_plain(future->loop)))
         tram__future_drop(future); /* which calls nobody, in general */
     else
         release(future, __func__);
@@ -541,7 +541,7 @@ __attribute__((noinline)) static int add_callback(tram_future *future, tram_futu
 int tram_future_add_done_callback(tram_future *future, tram_future_callback callback, void *arg) {
     /* The usual way, which calls nobody. */
     if (likely(future && callback && future->state == FUTURE_PENDING && future->waits == WAITS_NOBODY &&
-               loop_guard(future->loop) == GUARD_PLAIN)) {
+               loop_is_plain(future->loop))) {
         future->waits = WAITS_FIRST;
         fill_callback(&future->first, future, callback, arg, NULL);
         return 0;

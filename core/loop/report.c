@@ -364,6 +364,11 @@ int tram__loop_enter_slow(const tram_loop *loop, const char *function) {
     return TRAM_ESTATE;
 }
 
+int tram__loop_enter_open_slow(const tram_loop *loop, const char *function) {
+    int status = tram__loop_enter_slow(loop, function);
+    return !status && loop->closed ? TRAM_ESTATE : status;
+}
+
 void tram__slow_callback(tram_loop *loop, uint64_t start_ns, const void *function, const char *what) {
     uint64_t took = tram__clock(loop) - start_ns;
     if (took < loop->slow_callback_ns)

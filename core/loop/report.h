@@ -12,18 +12,21 @@
 /* 0, -ECHILD in a forked child, or in debug mode TRAM_ESTATE on a wrong thread, which is reported. */
 TRAM_PRIVATE_API int tram__loop_enter_slow(const tram_loop *loop, const char *function);
 
-static inline int loop_enter(const tram_loop *loop, const char *function) {
-    if (likely(loop_guard(loop) == GUARD_PLAIN))
-        return 0;
-    return tram__loop_enter_slow(loop, function);
+/* The same; TRAM_ESTATE also once the loop is closed. */
+TRAM_PRIVATE_API int tram__loop_enter_open_slow(const tram_loop *loop, const char *function);
+
+static ALWAYS_INLINE int loop_enter_by(const tram_loop *loop, int (*slow)(const tram_loop *, const char *),
+                                       const char *function) {
+    return loop_is_plain(loop) ? 0 : slow(loop, function);
 }
 
-/* The same for calls that schedule or register: TRAM_ESTATE once the loop is closed. */
+static inline int loop_enter(const tram_loop *loop, const char *function) {
+    return loop_enter_by(loop, tram__loop_enter_slow, function);
+}
+
+/* For calls that schedule or register. */
 static inline int loop_enter_open(const tram_loop *loop, const char *function) {
-    if (likely(loop_guard(loop) == GUARD_PLAIN))
-        return 0;
-    int status = tram__loop_enter_slow(loop, function);
-    return !status && loop->closed ? TRAM_ESTATE : status;
+    return loop_enter_by(loop, tram__loop_enter_open_slow, function);
 }
 
 /* ---- Slow callbacks ---- */

@@ -109,7 +109,7 @@ struct log_limiter {
 
 enum guard {
     GUARD_FORKED = 0, /* the page was wiped: this is a child of fork() */
-    GUARD_PLAIN = 1,  /* a call may go on without another look */
+    GUARD_PLAIN = 1,  /* open, and not in debug mode */
     GUARD_DEBUG = 2,
     GUARD_CLOSED = 3, /* in debug mode, too */
 };
@@ -210,6 +210,11 @@ struct tram_loop {
 /* Any thread. */
 static inline enum guard loop_guard(const tram_loop *loop) {
     return (enum guard)atomic_load_explicit(loop->guard, memory_order_relaxed);
+}
+
+/* Any thread. No call needs another look at it. */
+static inline bool loop_is_plain(const tram_loop *loop) {
+    return likely(loop_guard(loop) == GUARD_PLAIN);
 }
 
 static inline uint64_t tram__clock(const tram_loop *loop) {

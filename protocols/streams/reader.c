@@ -343,7 +343,7 @@ __attribute__((noinline)) static ptrdiff_t careful_read(tram_stream_reader *read
 /* Nothing is there, and nothing that happened has to be looked at before the running task may wait. */
 static inline bool waits_at_once(const tram_stream_reader *reader) {
     const tram_input *input = &reader->input;
-    return task_running(reader->loop) && loop_guard(reader->loop) == GUARD_PLAIN && !input->block && !input->flags &&
+    return task_running(reader->loop) && loop_is_plain(reader->loop) && !input->block && !input->flags &&
            !reader->waiter && !reader->error.code && !reader->paused && !reader->closing;
 }
 

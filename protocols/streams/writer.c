@@ -78,7 +78,7 @@ static int careful_drain(tram_stream_writer *writer, const void *where) {
 int tram_stream_writer_drain(tram_stream_writer *writer) {
     const tram_transport *transport = writer->transport;
     if (likely(transport && !writer->paused && !stream_of_writer(writer)->reader.error.code &&
-               !(transport->flags & T_CLOSING) && loop_guard(transport->io.loop) == GUARD_PLAIN))
+               !(transport->flags & T_CLOSING) && loop_is_plain(transport->io.loop)))
         return 0;
     return careful_drain(writer, __builtin_return_address(0));
 }

@@ -566,8 +566,8 @@ __attribute__((noinline)) static int careful_write(tram_transport *transport, co
 /* The hottest call there is: nothing special, nothing queued, all taken. Everything else goes the long way round. */
 int tram_transport_write(tram_transport *transport, const void *data, size_t size) {
     PROBE2(write, transport, size);
-    if (unlikely(loop_guard(loop_of(transport)) != GUARD_PLAIN || transport->flags & T_NO_SHORT_WAY ||
-                 transport->queue.size || transport->corked || !data || !size))
+    if (unlikely(!loop_is_plain(loop_of(transport)) || transport->flags & T_NO_SHORT_WAY || transport->queue.size ||
+                 transport->corked || !data || !size))
         return careful_write(transport, data, size);
     ssize_t sent = io_try_send(&transport->io, data, size);
     if (unlikely(sent != (ssize_t)size))
