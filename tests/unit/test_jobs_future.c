@@ -314,6 +314,51 @@ static void test_removed_callbacks_do_not_run(void **state) {
     tram_future_release(future);
 }
 
+/* The first one has its own place; those that come when it is free again are behind the others all the same. */
+static void test_X_2_the_order_stays_where_the_first_is_removed(void **state) {
+    struct world *world = *state;
+    tram_future *future = future_new(world);
+    char a[] = "a", b[] = "b", c[] = "c", d[] = "d";
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, b), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, a), 1);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, c), 0);
+    assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 1);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, d), 0);
+    assert_int_equal(tram_future_set_result(future, NULL), 0);
+    assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+    run_ticks(world, 1);
+    assert_trace(world, "c:ok d:ok a:ok");
+    tram_future_release(future);
+}
+
+static tram_future *completed_by_discard;
+
+static void complete_and_add(void *arg) {
+    trace(arg, "discarded");
+    if (tram_future_done(completed_by_discard))
+        return;
+    assert_int_equal(tram_future_add_done_callback(completed_by_discard, trace_only, "added"), 0);
+    assert_int_equal(tram_future_set_result(completed_by_discard, NULL), 0);
+}
+
+/* The discard of the first adds one and completes the future while others are being removed. */
+static void test_X_2_a_discard_may_complete_the_future(void **state) {
+    struct world *world = *state;
+    completed_by_discard = future_new(world);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(
+            tram_future_add_done_callback_with_discard(completed_by_discard, trace_done, world, complete_and_add), 0);
+    assert_int_equal(tram_future_remove_done_callback(completed_by_discard, trace_done, world), 3);
+    assert_trace(world, "discarded discarded discarded");
+    run_ticks(world, 1);
+    assert_trace(world, "only:added");
+    run_ticks(world, 1);
+    assert_trace(world, "");
+    tram_future_release(completed_by_discard);
+}
+
 static void test_X_3_cancelling_completes_once(void **state) {
     struct world *world = *state;
     tram_future *future = future_new(world);
@@ -683,6 +728,8 @@ int main(void) {
         TEST(test_X_2_the_loop_holds_a_done_future_for_its_callbacks),
         TEST(test_a_pending_future_that_is_let_go_calls_nothing),
         TEST(test_removed_callbacks_do_not_run),
+        TEST(test_X_2_the_order_stays_where_the_first_is_removed),
+        TEST(test_X_2_a_discard_may_complete_the_future),
         TEST(test_X_3_cancelling_completes_once),
         TEST(test_X_3_cancelling_an_operation_is_a_request),
         TEST(test_an_operations_future_is_not_the_users_to_complete),
