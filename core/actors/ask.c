@@ -5,7 +5,7 @@
  *
  * What goes to one loop goes together where it can: one push for a chain of nodes, to a line that two processors would
  * else pull to and fro. Requests to a loop that runs wait for those that follow them in the same tick; replies that are
- * given while the mailbox runs, for those to the next of its portion, as long as the asker has not taken what it was
+ * given while the mailbox runs, for those to what comes next in there, as long as the asker has not taken what it was
  * sent before.
  */
 #include <errno.h>
@@ -85,8 +85,13 @@ __attribute__((noinline)) static void send_replies(struct mailbox *own) {
     send_back(own->replies_to, &chain);
 }
 
-static inline void send_soon(struct mailbox *own, struct mail *mail) {
-    struct mailbox *asker = mail->owner_pool;
+/* Its first, or to one whose inbox is empty, who has nothing else to run. */
+__attribute__((noinline)) static void send_first(struct mail *mail) {
+    struct mailbox *own = tram__mailbox_entered, *asker = mail->owner_pool;
+    if (!own || !own->running || own == asker) {
+        send_alone(mail);
+        return;
+    }
     if (own->send_replies && own->replies_to != asker)
         send_replies(own);
     mail->kind = &reply_mail;
@@ -97,7 +102,7 @@ static inline void send_soon(struct mailbox *own, struct mail *mail) {
         send_replies(own);
 }
 
-static inline void send_reply(struct mail *mail, int status, const tram_message *reply) {
+static ALWAYS_INLINE void send_reply(struct mail *mail, int status, const tram_message *reply) {
     static const tram_message nothing;
     struct envelope *envelope = envelope_of(mail);
     struct mailbox *own = tram__mailbox_entered;
@@ -105,10 +110,13 @@ static inline void send_reply(struct mail *mail, int status, const tram_message 
     envelope->slot = (uint32_t)status;
     envelope->message = *(reply ? reply : &nothing);
     envelope->message.reserved = number;
-    if (likely(own && own->running && mail->owner_pool != own))
-        send_soon(own, mail);
-    else
-        send_alone(mail);
+    if (unlikely(!own || !own->send_replies || mail->owner_pool != own->replies_to ||
+                 own->replies.count == TRAM_MAIL_CHAIN - 1 || mailbox_inbox_empty(own->replies_to))) {
+        send_first(mail);
+        return;
+    }
+    mail->kind = &reply_mail;
+    mail_chain_join(&own->replies, mail);
 }
 
 static struct mail *mail_of_request(tram_request *request) {

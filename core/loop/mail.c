@@ -27,10 +27,11 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
         if (--left % TRAM_MAIL_PORTION)
             continue;
         mailbox_send_requests(mailbox);
-        mailbox_send_replies(mailbox);
+        mailbox_send_replies_awaited(mailbox);
         if (atomic_load_explicit(&mailbox->signals, memory_order_relaxed))
             break;
     }
+    mailbox_send_replies(mailbox);
     mailbox->running = NULL;
     mailbox->unplanned += left;
     if (!mailbox->taken || mailbox->used.count >= TRAM_MAIL_BATCH)

@@ -290,6 +290,12 @@ static inline void mailbox_send_replies(struct mailbox *mailbox) {
         mailbox->send_replies(mailbox);
 }
 
+/* Where who waits for them has nothing else to run. */
+static inline void mailbox_send_replies_awaited(struct mailbox *mailbox) {
+    if (mailbox->send_replies && mailbox_inbox_empty(mailbox->replies_to))
+        mailbox->send_replies(mailbox);
+}
+
 /* Sends a batch home; it is empty then. Any thread. */
 void tram__mail_batch_send(struct mailbox *mailbox, struct mail_batch *batch);
 

@@ -150,8 +150,8 @@ TRAM_API tram_request *tram_message_take_request(tram_message *message);
  * request is gone after this. Neither can fail: a reply that nobody waits for any more, because of a deadline, a
  * cancellation, or the end of the asking loop, is dropped. Any thread.
  *
- * Within message_received a reply may wait for those to the next few messages, and leave with them, while the asking
- * loop has not yet taken what it was sent before.
+ * Within message_received a reply may wait for those to the messages that follow in the same turn of the loop, and
+ * leave with them, while the asking loop has not yet taken what it was sent before.
  */
 TRAM_API void tram_reply(tram_request *request, const tram_message *reply);
 TRAM_API void tram_reply_error(tram_request *request, int code);

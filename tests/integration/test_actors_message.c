@@ -1160,6 +1160,58 @@ static void test_N_8_many_replies_of_one_callback_keep_their_order(void **state)
     together_close(&together);
 }
 
+static struct {
+    struct together *together;
+    bool asker_takes;
+} waiting;
+
+/* 20 requests and 20 messages: a reply waits as long as the asker has not taken the one before. */
+static bool answer_and_look(struct receiver *receiver, tram_message *message) {
+    struct mailbox *own = waiting.together->other->mailbox, *asker = waiting.together->world->loop->mailbox;
+    unsigned came = receiver->messages;
+    if (came <= 20)
+        tram_reply(tram_message_take_request(message), NULL);
+    if (came == 1)
+        assert_true(!own->send_replies && !mailbox_inbox_empty(asker)); /* nobody waits for anything else */
+    else if (came <= 20)
+        assert_int_equal(own->replies.count, came - 1);
+    if (came == 20 && waiting.asker_takes)
+        tram__mailbox_plan(asker, 0);
+    if (came == 40)
+        assert_int_equal(own->send_replies != NULL, !waiting.asker_takes);
+    return true;
+}
+
+static int ask_and_post_20(tram_loop *loop, void *arg) {
+    struct together *together = arg;
+    (void)loop;
+    atomic_store(&together->other->mailbox->sampling, true); /* none goes alone */
+    for (unsigned i = 0; i < 20; i++)
+        ask_number(together, i);
+    for (unsigned i = 0; i < 20; i++) {
+        tram_message message = number(i, 0);
+        assert_int_equal(tram_post(together->far.to_a, &message), 0);
+    }
+    return 0;
+}
+
+static void test_N_8_replies_wait_while_the_asker_has_some(void **state) {
+    struct world *world = *state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct together together;
+        together_open(&together, world);
+        waiting.together = &together;
+        waiting.asker_takes = i;
+        together.far.a.on = answer_and_look;
+        in_a_tick(&together, ask_and_post_20);
+        run_other(together.other, 1);
+        assert_int_equal(together.far.a.messages, 40);
+        run_ticks(world, 2);
+        assert_answers(&together, 0);
+        together_close(&together);
+    }
+}
+
 /* Where the asker posts nothing meanwhile: on a thread of its own. */
 static void close_other(void *arg) {
     assert_int_equal(tram_loop_close(arg), 0);
@@ -1889,6 +1941,7 @@ int main(void) {
         CASE(test_N_8_requests_of_one_tick_go_together),
         CASE(test_N_8_a_request_to_a_loop_that_sleeps_goes_at_once),
         CASE(test_N_8_many_replies_of_one_callback_keep_their_order),
+        CASE(test_N_8_replies_wait_while_the_asker_has_some),
         CASE(test_N_3_N_8_what_is_held_back_for_a_loop_that_closes_is_dropped_once),
         CASE(test_N_8_what_is_dropped_may_ask_others),
         CASE(test_N_3_N_8_what_is_held_back_outlives_no_route),
