@@ -6,6 +6,9 @@
 #define TRAM_EVENTS_PER_TICK       256            /* descriptors served in one tick; the rest come next time */
 #define TRAM_DESCRIPTOR_PAGE       1024           /* numbers of a page of the table of descriptors */
 #define TRAM_SPIN_POLL_NS          2000u          /* how often a loop that spins looks at its descriptors */
+#define TRAM_SPIN_PER_MAIL_NS      64u            /* that a loop may spin after mail, for each, … */
+#define TRAM_SPIN_BUDGET_NS        10000u         /* … up to this, and … */
+#define TRAM_SPIN_LEAST_NS         2000u          /* … at least this at a time */
 #define TRAM_MAIL_PER_TICK         256            /* nodes taken from the mailbox in one tick */
 #define TRAM_MAIL_PORTION          16             /* … and between two looks for signals and for a stop */
 #define TRAM_MAIL_CHAIN            64             /* nodes that are posted together */

@@ -56,30 +56,35 @@ static bool mail_or_signal(const tram_loop *loop) {
 }
 
 /*
- * Looks for something to do without sleeping, where the user pays CPU time for latency: at the mailbox all the time, at
- * the descriptors every few microseconds, since that is a system call; until the next timer is due. As the poller's
- * `wait`, which need not be called again where this is not 0. What is left of the time to wait is in *timeout_ns.
+ * Looks for something to do without sleeping: at the mailbox all the time, at the descriptors every few microseconds,
+ * since that is a system call; until the next timer is due. As the poller's `wait`, which need not be called again
+ * where this is not 0. What is left of the time to wait is in *timeout_ns.
  */
-static int spin(tram_loop *loop, int64_t *timeout_ns) {
+__attribute__((noinline)) static int spin(tram_loop *loop, int64_t *timeout_ns) {
+    uint64_t limit = spin_limit(&loop->spin);
+    if (!limit)
+        return 0;
     uint64_t begin = tram__clock(loop), now = begin, polled = begin;
-    uint64_t limit = MIN((uint64_t)*timeout_ns, loop->spin_ns); /* what is less than 0 is much */
+    int count = 0;
+    limit = MIN((uint64_t)*timeout_ns, limit); /* what is less than 0 is much */
     while (now - begin < limit) {
         if (mail_or_signal(loop)) {
             *timeout_ns = 0;
-            return 0;
+            break;
         }
         if (now - polled >= TRAM_SPIN_POLL_NS) {
-            int count = loop->poller_ops->wait(loop, loop->poller, 0);
+            count = loop->poller_ops->wait(loop, loop->poller, 0);
             if (count)
-                return count;
+                break;
             polled = now;
         }
         ck_pr_stall();
         now = tram__clock(loop);
     }
+    spin_spend(&loop->spin, now - begin);
     if (*timeout_ns > 0)
         *timeout_ns -= MIN(*timeout_ns, (int64_t)(now - begin));
-    return 0;
+    return count;
 }
 
 /* For hosts with one big lock: others may have it while we sleep. */
@@ -94,7 +99,7 @@ __attribute__((noinline)) static int wait_between_hooks(tram_loop *loop, int64_t
 
 /* Collects the events, and waits for the first if nothing else is to be done. As the poller's `wait`. */
 static int await_events(tram_loop *loop, int64_t timeout_ns) {
-    int count = timeout_ns != 0 && loop->spin_ns ? spin(loop, &timeout_ns) : 0;
+    int count = timeout_ns != 0 && loop->spin.budget_ns ? spin(loop, &timeout_ns) : 0;
     if (count)
         return count;
     if (timeout_ns != 0 && !tram__mailbox_sleep(loop->mailbox))
@@ -423,7 +428,7 @@ int tram__loop_create(const tram_loop_options *options, const struct sys *sys, c
     loop->log = options->log;
     loop->log_arg = options->log_arg;
     loop->slow_callback_ns = slow_callback_ns(options->slow_callback_ns);
-    loop->spin_ns = options->spin_ns;
+    spin_init(&loop->spin, options->spin_ns, !options->before_wait && !options->after_wait);
     loop->before_wait = options->before_wait;
     loop->after_wait = options->after_wait;
     loop->wait_arg = options->wait_arg;

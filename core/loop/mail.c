@@ -37,6 +37,7 @@ void tram__loop_run_mail(tram_loop *loop, uint32_t count) {
     if (!mailbox->taken || mailbox->used.count >= TRAM_MAIL_BATCH)
         tram__mail_batch_send(mailbox, &mailbox->used);
     stats_add(&loop->stats.mails, count - left);
+    loop->spin.budget_ns += (uint64_t)(count - left) * loop->spin.per_mail_ns;
 }
 
 /* Stands in the ready queue for mail that came before what follows. */

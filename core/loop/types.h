@@ -19,6 +19,7 @@
 #include "core/loop/mailbox.h"
 #include "core/loop/poller.h"
 #include "core/loop/slow_sites.h"
+#include "core/loop/spin.h"
 #include "core/loop/stats.h"
 #include "core/loop/timers.h"
 #include "core/system/sys.h"
@@ -172,7 +173,7 @@ struct tram_loop {
     void *log_arg;
     struct log_limiter log_limiter;
     uint64_t slow_callback_ns;
-    uint64_t spin_ns;
+    struct spin spin;
     void (*before_wait)(tram_loop *loop, void *arg);
     void (*after_wait)(tram_loop *loop, void *arg);
     void *wait_arg;

@@ -81,11 +81,12 @@ typedef struct tram_loop_options {
     bool measure_lag;          /* see tram_lag in tram/stats.h; two readings of the clock in a tick without timers */
     bool time_callbacks;       /* see tram_slow_site in tram/stats.h; two readings of the clock for each callback */
     uint64_t slow_callback_ns; /* 0: 100 ms */
-    uint64_t spin_ns;          /* poll this long before sleeping, for posts, I/O and timers; 0: not at all. Burns CPU
-                                  for latency. */
-    size_t mailbox_limit;      /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
-    tram_faults *faults;       /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
-                                  allocator here */
+    uint64_t spin_ns;     /* poll this long before sleeping, for posts, I/O and timers: burns CPU for latency. 0: only
+                             after many posts, at most 64 ns for each and 10 us at once, and with none of the
+                             functions below: who posts much wakes the loop less */
+    size_t mailbox_limit; /* how many tram_loop_try_call_soon_threadsafe() calls may wait; 0: 65536 */
+    tram_faults *faults;  /* for tests: its calls and allocations fail by this plan, see tram/fault.h; then no
+                             allocator here */
     /* Around every wait that may block, on the thread of the loop, for a host whose threads share one big lock: it is
      * given away before and taken again after. They must not call into the loop. Not with tram_loop_dispatch(), which
      * never waits. */
