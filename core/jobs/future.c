@@ -35,9 +35,9 @@ int tram__future_new(tram_loop *loop, const struct future_kind *kind, size_t siz
 }
 
 static inline struct done_callback *new_callback(tram_future *future) {
-    if (unlikely(future->waits != WAITS_NOBODY))
-        return memory_get(&future->loop->allocator, sizeof(struct done_callback));
-    return &future->first;
+    if (likely(future->waits == WAITS_NOBODY || (future->waits == WAITS_LIST && list_empty(&future->callbacks))))
+        return &future->first;
+    return memory_get(&future->loop->allocator, sizeof(struct done_callback));
 }
 
 __attribute__((noinline)) static void put_callback(struct done_callback *record) {
@@ -56,7 +56,7 @@ static inline void free_callback(struct done_callback *record) {
 static void link_first(tram_future *future) {
     if (future->state != FUTURE_PENDING || future->waits != WAITS_FIRST)
         return;
-    future->waits = WAITS_LIST;
+    future->waits = WAITS_LIST_WITH_FIRST;
     list_append(&future->callbacks, &future->first.watch.ready.link);
 }
 
@@ -66,7 +66,7 @@ __attribute__((noinline)) static void discard_callback(struct done_callback *rec
     void *arg = record->arg;
     tram_future *future = record->watch.future;
     free_callback(record);
-    if (!list_empty(&future->callbacks))
+    if (future->waits == WAITS_NOBODY && !list_empty(&future->callbacks))
         future->waits = WAITS_LIST;
     if (discard)
         discard(arg);
@@ -230,9 +230,11 @@ static inline void complete(tram_future *future, enum future_state state) {
         return;
     }
     future->state = (uint8_t)state;
-    if (future->waits == WAITS_FIRST)
+    if (future->waits == WAITS_FIRST) {
         queue_watch(&future->first.watch);
-    if (future->waits != WAITS_LIST || list_empty(callbacks))
+        return;
+    }
+    if (list_empty(callbacks))
         return;
     for (struct list *link = callbacks->next; link != callbacks; link = link->next)
         hold_for(watch_of(link));
@@ -497,7 +499,8 @@ static inline void add_watch(tram_future *future, struct future_watch *watch) {
         return;
     }
     link_first(future); /* it is before this one */
-    future->waits = WAITS_LIST;
+    if (future->waits == WAITS_NOBODY)
+        future->waits = WAITS_LIST;
     list_append(&future->callbacks, &watch->ready.link);
 }
 

@@ -58,15 +58,16 @@ struct done_callback {
 /* Who waits for a future. */
 enum future_waits {
     WAITS_NOBODY,
-    WAITS_FIRST, /* a callback, by the future's first record, which is in no list; it may be in the ready queue */
-    WAITS_LIST,  /* those in the list, if any are left; the first record may be one of them */
+    WAITS_FIRST,          /* a callback, by the future's first record, which is in no list; or in the ready queue */
+    WAITS_LIST,           /* those in the list, if any are left; the first record is not used */
+    WAITS_LIST_WITH_FIRST /* it is one of them, the foremost; or in the ready queue */
 };
 
 /* The life of one that succeeds touches two cache lines: what comes before `let_go`. */
 struct tram_future {
     const struct future_kind *kind;
     tram_loop *loop;
-    struct list callbacks;      /* struct future_watch; with WAITS_LIST */
+    struct list callbacks;      /* struct future_watch; see enum future_waits */
     struct done_callback first; /* most futures have one callback: it needs no memory, and no list */
     void *value;
     void *user; /* the user's own */

@@ -333,6 +333,37 @@ static void test_X_2_the_order_stays_where_the_first_is_removed(void **state) {
     tram_future_release(future);
 }
 
+/* Also where others have waited, in whatever way, and do so no more. */
+static void test_X_1_the_only_callback_needs_no_memory(void **state) {
+    struct world *world = *state;
+    for (unsigned way = 0; way < 4; way++) {
+        char a[] = "a", b[] = "b", c[] = "c";
+        struct future_watch watch;
+        tram_future *future = future_new(world);
+        if (way != 1)
+            assert_int_equal(tram_future_add_done_callback(future, trace_done, a), 0);
+        if (way == 1 || way == 2)
+            tram__future_watch(future, &watch, NULL);
+        if (way == 0 || way == 3)
+            assert_int_equal(tram_future_add_done_callback(future, trace_done, b), 0);
+        if (way == 3) /* the later one first, and the other way round */
+            assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 1);
+        if (way != 1)
+            assert_int_equal(tram_future_remove_done_callback(future, trace_done, a), 1);
+        if (way == 0)
+            assert_int_equal(tram_future_remove_done_callback(future, trace_done, b), 1);
+        if (way == 1 || way == 2)
+            future_unwatch(&watch);
+        world->fail_after = 0;
+        assert_int_equal(tram_future_add_done_callback(future, trace_done, c), 0);
+        world->fail_after = SIZE_MAX;
+        assert_int_equal(tram_future_set_result(future, NULL), 0);
+        run_ticks(world, 1);
+        assert_trace(world, "c:ok");
+        tram_future_release(future);
+    }
+}
+
 static tram_future *completed_by_discard;
 
 static void complete_and_add(void *arg) {
@@ -729,6 +760,7 @@ int main(void) {
         TEST(test_a_pending_future_that_is_let_go_calls_nothing),
         TEST(test_removed_callbacks_do_not_run),
         TEST(test_X_2_the_order_stays_where_the_first_is_removed),
+        TEST(test_X_1_the_only_callback_needs_no_memory),
         TEST(test_X_2_a_discard_may_complete_the_future),
         TEST(test_X_3_cancelling_completes_once),
         TEST(test_X_3_cancelling_an_operation_is_a_request),
