@@ -92,7 +92,7 @@ __attribute__((noinline)) static void send_first(struct mail *mail) {
         send_alone(mail);
         return;
     }
-    if (own->send_replies && own->replies_to != asker)
+    while (own->send_replies && own->replies_to != asker) /* what is dropped meanwhile may reply anew */
         send_replies(own);
     mail->kind = &reply_mail;
     mail_chain_append(&own->replies, mail);

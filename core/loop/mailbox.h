@@ -286,7 +286,7 @@ static inline void mailbox_send_requests(struct mailbox *mailbox) {
 }
 
 static inline void mailbox_send_replies(struct mailbox *mailbox) {
-    if (unlikely(mailbox->send_replies != NULL))
+    while (unlikely(mailbox->send_replies != NULL))
         mailbox->send_replies(mailbox);
 }
 

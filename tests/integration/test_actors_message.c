@@ -1212,6 +1212,132 @@ static void test_N_8_replies_wait_while_the_asker_has_some(void **state) {
     }
 }
 
+/* ---- Replies that are dropped, and what their `dropped` replies ---- */
+
+/* Four loops on one thread, which take turns: X, Y and Z ask one actor of the first. */
+static struct {
+    struct world *world;
+    tram_loop *loops[4];
+    tram_actor actor;
+    tram_address to;
+    tram_request *kept[2];
+    tram_future *futures[8];
+    unsigned asked;
+} chained;
+
+enum { SERVER, X, Y, Z };
+enum { AT_ONCE = 1, KEEP, CLOSE_X, ANSWER };
+
+static void answer_kept(unsigned which, const tram_message *reply) {
+    tram_request *request = chained.kept[which];
+    chained.kept[which] = NULL;
+    if (request)
+        tram_reply(request, reply);
+}
+
+static void drop_and_answer_1(tram_message *message) {
+    (void)message;
+    answer_kept(1, &(tram_message){.tag = 71});
+}
+
+static const tram_message_type answers_1 = {.name = "answers 1", .dropped = drop_and_answer_1};
+
+/* Closes Y as well where the reply to Y is to be dropped in turn. */
+static void drop_and_answer_0(tram_message *message) {
+    bool in_turn = message->words[0];
+    answer_kept(0, &(tram_message){.type = in_turn ? &answers_1 : NULL, .tag = 70});
+    if (in_turn)
+        assert_int_equal(tram_loop_close(chained.loops[Y]), 0);
+}
+
+static const tram_message_type answers_0 = {.name = "answers 0", .dropped = drop_and_answer_0};
+
+static int serve_chained(tram_actor *actor, tram_message *message) {
+    tram_message reply = {.tag = message->tag};
+    (void)actor;
+    tram_request *request = tram_message_take_request(message);
+    if (message->tag == KEEP) {
+        chained.kept[message->words[0]] = request;
+        return 0;
+    }
+    if (message->tag == CLOSE_X) {
+        reply.type = &answers_0;
+        reply.words[0] = message->words[0];
+    }
+    tram_reply(request, &reply);
+    if (message->tag == CLOSE_X) /* with the reply held back */
+        assert_int_equal(tram_loop_close(chained.loops[X]), 0);
+    return 0;
+}
+
+static int trace_reply(tram_future *future, void *arg) {
+    const tram_message *reply = tram_future_message(future);
+    trace(chained.world, "%s:%d", (const char *)arg, reply ? (int)reply->tag : tram_future_result(future, NULL));
+    return 0;
+}
+
+static void ask_chained(unsigned from, uint32_t tag, uint64_t word, const char *name) {
+    tram_message message = {.tag = tag, .words = {word}};
+    tram_future **future = &chained.futures[chained.asked++];
+    assert_int_equal(tram_ask(chained.loops[from], chained.to, &message, TRAM_FOREVER, future), 0);
+    assert_int_equal(tram_future_add_done_callback(*future, trace_reply, (void *)(uintptr_t)name), 0);
+}
+
+static void chained_open(struct world *world) {
+    static const tram_actor_ops ops = {.message_received = serve_chained};
+    memset(&chained, 0, sizeof chained);
+    chained.world = world;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(tram_loop_new(NULL, &chained.loops[i]), 0);
+    chained.actor.ops = &ops;
+    assert_int_equal(tram_loop_start_actor(chained.loops[SERVER], &chained.actor), 0);
+    assert_int_equal(tram_actor_address(&chained.actor, &chained.to), 0);
+    assert_int_equal(tram_loop_dispatch(chained.loops[SERVER]), 0);
+}
+
+static void chained_turns(void) {
+    for (unsigned turn = 0; turn < 3; turn++)
+        for (unsigned i = 0; i < 4; i++)
+            if (!tram_loop_is_closed(chained.loops[i]))
+                assert_int_equal(tram_loop_dispatch(chained.loops[i]), 0);
+}
+
+static void chained_close(void) {
+    for (unsigned i = 0; i < chained.asked; i++)
+        tram_future_release(chained.futures[i]);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(tram_loop_free(chained.loops[i]), 0);
+}
+
+/* X has closed; what its reply's `dropped` answers is for Y, and must not go with what is for Z. */
+static void test_N_3_N_8_a_dropped_reply_answers_another(void **state) {
+    struct world *world = *state;
+    chained_open(world);
+    ask_chained(X, AT_ONCE, 0, "x");
+    ask_chained(Y, AT_ONCE, 0, "y");
+    ask_chained(Y, KEEP, 0, "kept");
+    ask_chained(X, CLOSE_X, 0, "x");
+    ask_chained(Z, ANSWER, 0, "z");
+    chained_turns();
+    assert_trace(world, "y:1 kept:70 z:4");
+    chained_close();
+}
+
+/* The same at the end of the mail, and in turn: nothing is held back after it. */
+static void test_N_3_N_8_dropped_replies_answer_others_in_turn(void **state) {
+    struct world *world = *state;
+    chained_open(world);
+    ask_chained(X, AT_ONCE, 0, "x");
+    ask_chained(Y, AT_ONCE, 0, "y");
+    ask_chained(Z, AT_ONCE, 0, "z");
+    ask_chained(Y, KEEP, 0, "kept 0");
+    ask_chained(Z, KEEP, 1, "kept 1");
+    ask_chained(X, CLOSE_X, 1, "x");
+    chained_turns();
+    assert_trace(world, "z:1 kept 1:71");
+    chained_close();
+}
+
 /* Where the asker posts nothing meanwhile: on a thread of its own. */
 static void close_other(void *arg) {
     assert_int_equal(tram_loop_close(arg), 0);
@@ -1942,6 +2068,8 @@ int main(void) {
         CASE(test_N_8_a_request_to_a_loop_that_sleeps_goes_at_once),
         CASE(test_N_8_many_replies_of_one_callback_keep_their_order),
         CASE(test_N_8_replies_wait_while_the_asker_has_some),
+        CASE(test_N_3_N_8_a_dropped_reply_answers_another),
+        CASE(test_N_3_N_8_dropped_replies_answer_others_in_turn),
         CASE(test_N_3_N_8_what_is_held_back_for_a_loop_that_closes_is_dropped_once),
         CASE(test_N_8_what_is_dropped_may_ask_others),
         CASE(test_N_3_N_8_what_is_held_back_outlives_no_route),
