@@ -14,8 +14,9 @@
 TRAM_BEGIN_DECLS
 
 /*
- * Called once, from the loop, after the future is done: never inside the call that completed or asked for it. Returns
- * 0; a negative code is reported to the exception handler, with the future (see tram_callback).
+ * Called once, from the loop, after the future is done: never inside the call that completed or asked for it; not at
+ * all where the loop closes first (tram_future_add_done_callback_with_discard() hears of that). Returns 0; a negative
+ * code is reported to the exception handler, with the future (see tram_callback).
  */
 typedef int (*tram_future_callback)(tram_future *future, void *arg);
 

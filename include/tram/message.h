@@ -66,8 +66,8 @@ TRAM_API int tram_post(tram_address to, const tram_message *message);
 TRAM_API int tram_try_post(tram_address to, const tram_message *message);
 
 /* After -EAGAIN: a future of `loop`, which is the caller's own, that is done with 0 as soon as it is worth to try
- * again: what this thread had posted before has been received. Its error is TRAM_ESTATE if the loop of the address ends
- * first. To wait in a task: tram_await(). */
+ * again: what this thread had posted before has been received, or dropped. Without -EAGAIN it waits for the same. Its
+ * error is TRAM_ESTATE if the loop of the address ends first. To wait in a task: tram_await(). */
 TRAM_API int tram_post_credit(tram_loop *loop, tram_address to, tram_future **ret_future);
 
 /* The bound of tram_try_post() for this address, from now on; 0: the default. The thread of its loop, the one that gave
@@ -126,8 +126,10 @@ TRAM_API extern const tram_message_type tram_buffer_message;
 /*
  * Posts a message that is a request, and gives a future of `loop`, which is the caller's own, for the reply. Its
  * errors: what tram_reply_error() said; -ESRCH: the addressee has ended; TRAM_ESTATE: its loop has; -ENOTSUP: it does
- * not answer; TRAM_ETIMEOUT after `timeout_ns` (TRAM_FOREVER: never). A request whose time is over, or that is
- * cancelled, is still delivered; its reply is dropped.
+ * not answer; TRAM_ETIMEOUT after `timeout_ns` (TRAM_FOREVER: never; 0: in the next turn). A request whose time is
+ * over, or that is cancelled, is still delivered; its reply is dropped. One that was taken waits for its answer, also
+ * when the addressee, or its loop, has ended meanwhile: who keeps requests answers them in `stopped` or
+ * connection_lost.
  *
  * A request to a loop that sleeps leaves at once. One to a loop that runs may wait for those that follow it, and leave
  * with them: before anything else that this thread posts, and at the latest when this turn of its loop ends. A callback
@@ -148,7 +150,7 @@ TRAM_API tram_request *tram_message_take_request(tram_message *message);
 /*
  * Answers: with a copy of `reply`, as tram_post() (NULL: an empty message), or with a negative code as error. The
  * request is gone after this. Neither can fail: a reply that nobody waits for any more, because of a deadline, a
- * cancellation, or the end of the asking loop, is dropped. Any thread.
+ * cancellation, or the end of the asking loop, is dropped. Any thread, also after the end of the loop it came to.
  *
  * Within message_received a reply may wait for those to the messages that follow in the same turn of the loop, and
  * leave with them, while the asking loop has not yet taken what it was sent before.

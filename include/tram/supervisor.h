@@ -8,8 +8,11 @@
  *
  *     static int start_cache(tram_loop *loop, void *arg, tram_actor **ret_actor) {
  *         struct cache *cache = cache_new(arg);
+ *         int status = tram_loop_start_actor(loop, &cache->actor);
+ *         if (status)
+ *             cache_free(cache);
  *         *ret_actor = &cache->actor;
- *         return tram_loop_start_actor(loop, &cache->actor);
+ *         return status;
  *     }
  *
  *     tram_child children[] = {{.name = "cache", .start = start_cache, .arg = store}};
@@ -43,8 +46,9 @@ typedef enum tram_supervisor_strategy {
 
 /*
  * Makes an actor and starts it on this loop, by tram_loop_start_actor() or tram_supervisor_start(); its `stopped` frees
- * it, as always. A negative code: it could not be started, and nothing of it is left. Called for the first start and
- * for each that follows.
+ * it, as always. A negative code: it could not be started, and nothing of it is left; where something fails after that
+ * (tram_actor_register(), say), tram_actor_stop() and the code, and its `stopped` frees it soon. Called for the first
+ * start and for each that follows.
  */
 typedef int (*tram_child_start)(tram_loop *loop, void *arg, tram_actor **ret_actor);
 
